@@ -1,0 +1,124 @@
+"""Fast = plain: logits to 1e-4 and equal greedy tokens, in every situation that broke a skip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import BATCHES, batch, tiny_llava
+
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.skip import skipping
+
+L = 4
+PLANS = [
+    SkipPlan("block", L, layers=(0,)),
+    SkipPlan("block", L, layers=(1, 3)),
+    SkipPlan("block", L, layers=(0, 1, 2, 3)),
+    SkipPlan("freeze", L, layers=(0,)),
+    SkipPlan("freeze", L, layers=(1, 2)),
+    SkipPlan("freeze", L, layers=(0, 1, 2, 3)),
+    SkipPlan("early_exit", L, exit=0),
+    SkipPlan("early_exit", L, exit=2),
+    SkipPlan("late_entry", L, entry=1),
+    SkipPlan("late_entry", L, entry=3),
+    SkipPlan("band", L, entry=1, exit=3),
+]
+plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
+attentions = pytest.mark.parametrize("attention", ["sdpa", "eager"])
+batches = pytest.mark.parametrize("name", BATCHES)
+
+
+def forward(vlm, inputs, **kwargs):
+    with torch.no_grad():
+        return vlm.model(**inputs, **kwargs)
+
+
+def real(logits, inputs):
+    """Logits of real tokens: what a padded position says is nobody's business."""
+    return logits[inputs["attention_mask"].bool()]
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@plans
+@attentions
+@batches
+def test_one_pass(plan, attention, name):
+    vlm, inputs = tiny_llava(attention=attention), batch(name)
+    for use_cache in (False, True):
+        with skipping(vlm, plan, fast=False):
+            plain = forward(vlm, inputs, use_cache=use_cache).logits
+        with skipping(vlm, plan):
+            fast = forward(vlm, inputs, use_cache=use_cache).logits
+        close(real(fast, inputs), real(plain, inputs))
+
+
+@plans
+@attentions
+@batches
+def test_generate(plan, attention, name):
+    vlm, inputs = tiny_llava(attention=attention), batch(name)
+    options = {"max_new_tokens": 6, "do_sample": False, "min_new_tokens": 6}
+    with skipping(vlm, plan, fast=False):
+        plain = vlm.model.generate(**inputs, **options)
+    with skipping(vlm, plan):
+        fast = vlm.model.generate(**inputs, **options)
+    assert torch.equal(fast, plain)
+
+
+@plans
+@attentions
+@pytest.mark.parametrize("split", [3, 6, 9])
+@pytest.mark.parametrize("name", ["single", "image first"])
+def test_chunks_equal_one_pass(plan, attention, split, name):
+    """Prompt and answer in chunks with a cache, no position ids, as one pass without."""
+    vlm, inputs = tiny_llava(attention=attention), batch(name)
+    ids = inputs["input_ids"]
+    image = (ids == 3).nonzero()[:, 1]
+    split = min(split, ids.shape[1] - 1)
+    if image.min() < split <= image.max():
+        split = int(image.max()) + 1
+    with skipping(vlm, plan, fast=False):
+        whole = forward(vlm, inputs, use_cache=False).logits
+    for fast in (True, False):
+        with skipping(vlm, plan, fast=fast):
+            first, second = ids[:, :split], ids[:, split:]
+            pixels = {"pixel_values": inputs["pixel_values"]}
+            has = [bool((part == 3).any()) for part in (first, second)]
+            out = forward(vlm, {"input_ids": first} | (pixels if has[0] else {}), use_cache=True)
+            cache = out.past_key_values
+            rest = forward(
+                vlm,
+                {"input_ids": second} | (pixels if has[1] else {}),
+                use_cache=True,
+                past_key_values=cache,
+            )
+        assert cache.get_seq_length() == ids.shape[1]
+        close(torch.cat([out.logits, rest.logits], dim=1), whole)
+
+
+@plans
+def test_the_plan_matters(plan):
+    """A skip that changed nothing would pass every comparison of fast with plain."""
+    vlm, inputs = tiny_llava(), batch("padded")
+    full = forward(vlm, inputs).logits
+    with skipping(vlm, plan, fast=False):
+        skipped = forward(vlm, inputs).logits
+    assert (real(full, inputs) - real(skipped, inputs)).abs().max() > 1e-2
+
+
+@plans
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_model_is_itself_again(plan, fast):
+    vlm, inputs = tiny_llava(), batch("padded")
+    before = forward(vlm, inputs).logits
+    with pytest.raises(RuntimeError, match="boom"), skipping(vlm, plan, fast=fast):
+        raise RuntimeError("boom")
+    assert torch.equal(forward(vlm, inputs).logits, before)
+    assert not vlm.layout.base._forward_pre_hooks
+    for layer in vlm.layout.layers:
+        assert "forward" not in layer.__dict__
+        assert not layer._forward_hooks
+        assert not layer._forward_pre_hooks

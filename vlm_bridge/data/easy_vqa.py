@@ -1,0 +1,79 @@
+"""The easy-VQA questions (package `easy-vqa`, MIT), split by image into five parts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+
+from vlm_bridge.data.items import Item
+from vlm_bridge.errors import BridgeError
+
+INSTALL = "pip install --no-deps easy-vqa==1.0"
+
+#: split -> (part of the package's own division, number of images). `train` is what the
+#: reference VLM saw; no image of the other four was ever shown to it in training.
+EASY_VQA_SPLITS: dict[str, tuple[str, int]] = {
+    "train": ("train", 3400),
+    "profile": ("train", 200),
+    "tuning": ("train", 400),
+    "certification": ("test", 700),
+    "test": ("test", 300),
+}
+
+_SPLIT_SEED = 2509
+
+
+def easy_vqa_folder() -> Path:
+    """The data folder of the installed package, found without importing it.
+
+    Raises:
+        BridgeError: the package is not installed; the message is the command to run.
+    """
+    spec = importlib.util.find_spec("easy_vqa")
+    if spec is None or not spec.submodule_search_locations:
+        raise BridgeError(f"the easy-VQA questions are not installed; run: {INSTALL}")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def easy_vqa(split: str) -> list[Item]:
+    """The items of one split, ordered by image.
+
+    The package's 4,000 training images are divided, by a seeded permutation, into 3,400
+    the reference VLM is trained on, 200 to profile and 400 to tune; its 1,000 test images
+    into 700 that certify and 300 that report.
+
+    Args:
+        split: one of `EASY_VQA_SPLITS`.
+
+    Raises:
+        BridgeError: unknown split, or the package is absent.
+
+    Example:
+        >>> len({item.group for item in easy_vqa("certification")})
+        700
+    """
+    if split not in EASY_VQA_SPLITS:
+        raise BridgeError(f"easy-vqa has no split '{split}'; it has {', '.join(EASY_VQA_SPLITS)}")
+    part, _ = EASY_VQA_SPLITS[split]
+    folder = easy_vqa_folder() / part
+    rows = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
+    chosen = _images_of(split, sorted({int(image) for _, _, image in rows}))
+    return [
+        Item(folder / "images" / f"{image}.png", question, answer, f"{part}/{image}")
+        for question, answer, image in sorted(rows, key=lambda row: row[2])
+        if image in chosen
+    ]
+
+
+def _images_of(split: str, images: list[int]) -> set[int]:
+    part, count = EASY_VQA_SPLITS[split]
+    order = random.Random(_SPLIT_SEED).sample(images, len(images))
+    start = 0
+    for name, (other, size) in EASY_VQA_SPLITS.items():
+        if name == split:
+            return set(order[start : start + count])
+        if other == part:
+            start += size
+    raise AssertionError("unreachable: the split was validated")

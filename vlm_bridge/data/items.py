@@ -1,0 +1,139 @@
+"""One visual question, the JSONL form of many, and the hash that names a set of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from vlm_bridge.errors import BridgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question about one image.
+
+    Attributes:
+        image: path of the image file.
+        question: the text put to the model.
+        answer: the true answer, or None where there is no label (profiling and
+            label-free certificates need none).
+        group: the independent unit. Items of one image share it; it defaults to the
+            image path, and every interval and split in this package goes by it.
+
+    Example:
+        >>> Item(Path("a.png"), "is there a circle?").group
+        'a.png'
+    """
+
+    image: Path
+    question: str
+    answer: str | None = None
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise BridgeError(f"an item about {self.image} has an empty question")
+        if not self.group:
+            object.__setattr__(self, "group", str(self.image))
+
+    def open(self) -> Image.Image:
+        """The image as RGB pixels; a missing or broken file is a `BridgeError`."""
+        try:
+            with Image.open(self.image) as handle:
+                return handle.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            raise BridgeError(f"cannot read the image {self.image}: {error}") from None
+
+
+def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
+    """Read items from a JSONL file of `{image, question, answer?, group?}`.
+
+    Args:
+        path: the file, one JSON object a line; blank lines are passed over.
+        images: folder the image paths are relative to (default: the file's own folder).
+
+    Raises:
+        BridgeError: the file is missing or empty, a line is not such an object, or an
+            image lies outside `images` or does not exist. The message names the line.
+
+    Example:
+        >>> read_jsonl("missing.jsonl")
+        Traceback (most recent call last):
+        vlm_bridge.errors.BridgeError: no data file at missing.jsonl
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BridgeError(f"no data file at {path}")
+    folder = Path(images) if images is not None else path.parent
+    items = [
+        _parse(line, f"{path}:{number}", folder)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if line.strip()
+    ]
+    if not items:
+        raise BridgeError(f"{path} holds no items; each line is a JSON object with image, question")
+    return items
+
+
+def _parse(line: str, where: str, folder: Path) -> Item:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BridgeError(f"{where}: not JSON ({error.msg})") from None
+    if not isinstance(record, dict):
+        raise BridgeError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    for key in ("image", "question"):
+        if not isinstance(record.get(key), str):
+            raise BridgeError(f"{where}: '{key}' is missing or not text")
+    for key in ("answer", "group"):
+        if record.get(key) is not None and not isinstance(record[key], str):
+            raise BridgeError(f"{where}: '{key}' is not text")
+    image = folder / record["image"]
+    if not image.resolve().is_relative_to(folder.resolve()):
+        raise BridgeError(f"{where}: the image {record['image']} lies outside {folder}")
+    if not image.is_file():
+        raise BridgeError(f"{where}: no image at {image}")
+    group = record.get("group") or record["image"]
+    return Item(image, record["question"], record.get("answer"), group)
+
+
+def items_hash(items: Iterable[Item]) -> str:
+    """SHA-256 over image bytes, question, answer and group of every item, in order.
+
+    Two runs that report the same hash saw the same data, wherever it lay on disk.
+    """
+    digest = hashlib.sha256()
+    pixels: dict[Path, str] = {}
+    for item in items:
+        if item.image not in pixels:
+            pixels[item.image] = hashlib.sha256(item.image.read_bytes()).hexdigest()
+        fields = [pixels[item.image], item.question, item.answer, item.group]
+        digest.update(json.dumps(fields).encode())
+    return digest.hexdigest()
+
+
+def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list[Item]:
+    """At most `count` questions of every image, chosen by a seeded hash, order kept.
+
+    The choice depends on seed, group and question alone, so it does not change when
+    other items come or go.
+
+    Raises:
+        BridgeError: `count` is below 1.
+    """
+    if count < 1:
+        raise BridgeError(f"questions per image must be at least 1, got {count}")
+
+    def rank(item: Item) -> str:
+        return hashlib.sha256(f"{seed}\0{item.group}\0{item.question}".encode()).hexdigest()
+
+    by_group: dict[str, list[Item]] = {}
+    for item in items:
+        by_group.setdefault(item.group, []).append(item)
+    kept = {id(i) for group in by_group.values() for i in sorted(group, key=rank)[:count]}
+    return [item for item in items if id(item) in kept]

@@ -1,0 +1,114 @@
+"""Parts into a standard LLaVA: configuration, processor, and the weights in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import (
+    CLIPImageProcessorPil,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerBase,
+)
+
+from vlm_bridge.reference.lora import merge_lora
+from vlm_bridge.reference.recipe import Recipe
+from vlm_bridge.reference.tower import vision_config
+
+IMAGE_TOKEN = "<image>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LlavaProcessor:
+    """Image processor, tokenizer with `<image>` and chat template, as one processor."""
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    size = recipe.image_size
+    images = CLIPImageProcessorPil(
+        size={"height": size, "width": size},
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        resample=3,
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=recipe.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE_TOKEN,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(
+    llm: LlamaForCausalLM, image_token_id: int, recipe: Recipe
+) -> LlavaForConditionalGeneration:
+    """An untrained standard LLaVA around the given language model, in float32.
+
+    The embedding of the new `<image>` token is the mean embedding; it is never read, as
+    its positions take the projected patches.
+    """
+    llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
+    with torch.no_grad():
+        table = llm.get_input_embeddings().weight
+        table[image_token_id] = table[:image_token_id].mean(0)
+    config = LlavaConfig(
+        vision_config=vision_config(recipe),
+        text_config=llm.config,
+        image_token_id=image_token_id,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=recipe.vision_tokens,
+        projector_hidden_act="gelu",
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config).to(torch.float32)
+    model.model.language_model.load_state_dict(llm.model.state_dict())
+    model.tie_weights()
+    eos = llm.config.eos_token_id
+    model.generation_config.eos_token_id = eos
+    model.generation_config.pad_token_id = eos
+    return model.eval()
+
+
+def install_parts(
+    model: LlavaForConditionalGeneration, parts: Mapping[str, Tensor], recipe: Recipe
+) -> None:
+    """Put the trained tower and projector in place and merge LoRA, in float32.
+
+    Keys of `parts`: `tower.*`, `projector.*` (standardisation already folded), `lora.*`.
+    """
+
+    def section(name: str) -> dict[str, Tensor]:
+        cut = len(name) + 1
+        return {k[cut:]: v.float() for k, v in parts.items() if k.startswith(f"{name}.")}
+
+    model.model.vision_tower.load_state_dict(section("tower"))
+    model.model.multi_modal_projector.load_state_dict(section("projector"))
+    layers = model.model.language_model.layers
+    merge_lora(layers, section("lora"), recipe.lora_rank, recipe.lora_alpha)
+
+
+@torch.no_grad()
+def fold_standardisation(
+    linear: torch.nn.Linear, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of `x -> linear((x - mean) / std)` as one linear map.
+
+    Args:
+        linear: the projector's first layer, trained on standardised input.
+        mean, std: (in_features,) statistics of the tower's output.
+    """
+    weight = linear.weight / std
+    return weight, linear.bias - weight @ mean

