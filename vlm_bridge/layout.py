@@ -94,12 +94,12 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
             )
     config = model.config
     names = ("image_token_id", "image_token_index", "video_token_id")
-    found = {getattr(config, name, None) for name in names} - {None}
-    if not found:
+    found = [getattr(config, name, None) for name in names]
+    vision = tuple(sorted({int(token) for token in found if token is not None}))
+    if not vision:
         raise BridgeError(
             f"{kind}: its configuration names no image token, so vision positions are unknown"
         )
-    vision = tuple(sorted(int(i) for i in found))
     return Layout(
         base=model.base_model,
         decoder=decoder,

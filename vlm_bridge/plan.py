@@ -134,7 +134,7 @@ class SkipPlan:
         return {"type": "SkipPlan", "schema_version": self.SCHEMA_VERSION, **body}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
+    def from_json(cls, data: Any) -> Self:
         """The plan back from `to_json`.
 
         Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,8 @@ class VLM:
     @property
     def device(self) -> torch.device:
         """Where inputs go: the device of the token embeddings."""
-        return self.model.get_input_embeddings().weight.device
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
 
 
 def load(
@@ -73,7 +76,7 @@ def load(
         "local_files_only": local,
     }
     try:
-        with quiet_transformers():
+        with _quiet_transformers():
             processor = AutoProcessor.from_pretrained(source, **options)
             model = AutoModelForImageTextToText.from_pretrained(
                 source,
@@ -107,16 +110,16 @@ def _locate(name: str | Path) -> str:
     return text
 
 
-class quiet_transformers:  # noqa: N801 - used as a verb
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
     """Keep transformers' loading chatter and bars off the terminal for a while."""
-
-    def __enter__(self) -> None:
-        self._level = transformers_logging.get_verbosity()
-        self._bar = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        transformers_logging.set_verbosity(self._level)
-        if self._bar:
+    level = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
             transformers_logging.enable_progress_bar()

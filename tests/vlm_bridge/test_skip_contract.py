@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import BATCHES, batch, tiny_llava
 
+from tests.vlm_bridge.tiny import BATCHES, batch, tiny_llava
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.skip import skipping
 

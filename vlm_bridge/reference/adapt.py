@@ -14,6 +14,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vlm_bridge.data import Item
 from vlm_bridge.reference.assemble import IMAGE_TOKEN, fold_standardisation
@@ -142,9 +143,9 @@ def train_adapter(
             ).last_hidden_state[:, packer.prefix :]
             wanted = labels != _IGNORE
             logits = nn.functional.linear(states[wanted].to(torch.bfloat16), head).float()
-        loss = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
-        questions = (labels == packer.tokenizer.eos_token_id).sum()
-        return loss / questions
+        total = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
+        per_question: Tensor = total / (labels == packer.tokenizer.eos_token_id).sum()
+        return per_question
 
     fit(parameters, loss_at, recipe.adapt, checkpoint, title="projector and LoRA")
     first = fold_standardisation(projector.linear_1, mean, std)
@@ -167,7 +168,7 @@ def _patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _start_projector(
-    projector: nn.Module, features: Tensor, model: LlavaForConditionalGeneration
+    projector: LlavaMultiModalProjector, features: Tensor, model: LlavaForConditionalGeneration
 ) -> None:
     """Scale the last layer so that projected patches are as large as token embeddings."""
     target = model.get_input_embeddings().weight.std()

@@ -108,7 +108,8 @@ def fold_standardisation(
 
     Args:
         linear: the projector's first layer, trained on standardised input.
-        mean, std: (in_features,) statistics of the tower's output.
+        mean: (in_features,) of the tower's output.
+        std: (in_features,) of the tower's output.
     """
     weight = linear.weight / std
     return weight, linear.bias - weight @ mean

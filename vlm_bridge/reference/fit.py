@@ -8,18 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlm_bridge.progress import track
 from vlm_bridge.reference.recipe import Schedule
 
 log = logging.getLogger(__name__)
@@ -52,32 +45,23 @@ def fit(
     start = _restore(parameters, optimiser, checkpoint)
     if start:
         log.info("%s: resumed at step %d from %s", title, start, checkpoint)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    with Progress(*columns) as progress:
-        bar = progress.add_task(title, total=schedule.steps, completed=start, loss="")
+    with track(title, schedule.steps) as advance:
+        advance(start)
         recent: list[float] = []
         for step in range(start, schedule.steps):
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate * _cosine(step, schedule)
             optimiser.zero_grad(set_to_none=True)
             loss = loss_at(step)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(list(parameters.values()), schedule.clip)
             optimiser.step()
             recent.append(float(loss.detach()))
             if (step + 1) % log_every == 0:
                 mean = sum(recent) / len(recent)
                 log.info("%s: step %d/%d loss %.4f", title, step + 1, schedule.steps, mean)
-                progress.update(bar, loss=f"loss {mean:.4f}")
                 recent.clear()
-            progress.advance(bar)
+            advance(1)
             if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
                 _save(parameters, optimiser, checkpoint, step + 1)
 

@@ -22,8 +22,8 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The adapted linear map, `(..., in) -> (..., out)`."""
-        update: Tensor = (x @ self.a.T) @ self.b.T * self.scale
-        return self.base(x) + update
+        adapted: Tensor = self.base(x) + (x @ self.a.T) @ self.b.T * self.scale
+        return adapted
 
 
 def add_lora(

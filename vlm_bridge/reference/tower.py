@@ -81,6 +81,7 @@ def move_shape(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         pixels: (n, 3, h, w) uint8, one shape on a plain ground.
+        generator: source of the places.
     """
     moved = torch.empty_like(pixels)
     height, width = pixels.shape[-2:]

@@ -27,6 +27,8 @@ class TextOnlyLayer(DynamicLayer):
 
     def __init__(self) -> None:
         super().__init__()
+        self.keys: Tensor
+        self.values: Tensor
         self.positions: Tensor | None = None
         self.seen = 0
         self._expected: tuple[Tensor, int] | None = None

@@ -117,7 +117,7 @@ class _Freeze:
         )
 
 
-class _Stopped(Exception):  # noqa: N818 - control flow, not an error
+class _Stopped(Exception):
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.keys, self.values = keys, values

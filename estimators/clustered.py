@@ -1,0 +1,133 @@
+"""Means over clusters: the image is the independent unit, its questions are not."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from estimators._student import small_sample_reason, t_interval
+from estimators._validate import as_sample, check_fraction, check_range, check_within
+from estimators.bounded_mean import betting_interval
+from estimators.estimate import Estimate
+
+Labels = Sequence[Hashable] | NDArray[np.generic]
+
+
+def cluster_codes(clusters: Labels) -> NDArray[np.intp]:
+    """Labels as 0, 1, 2, ... in order of first appearance.
+
+    Args:
+        clusters: n hashable labels.
+
+    Returns:
+        Integer array of shape (n,).
+
+    Raises:
+        ValueError: a label that cannot be hashed.
+
+    Example:
+        >>> cluster_codes(["b", "a", "b"]).tolist()
+        [0, 1, 0]
+    """
+    codes: dict[Hashable, int] = {}
+    try:
+        return np.array([codes.setdefault(label, len(codes)) for label in clusters], dtype=np.intp)
+    except TypeError as error:
+        raise ValueError(f"cluster labels must be hashable: {error}") from None
+
+
+def cluster_means(
+    values: ArrayLike, clusters: Labels
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The mean of every cluster and its size, clusters in order of first appearance.
+
+    Args:
+        values: array of shape (n,), n >= 1.
+        clusters: n hashable labels; values with equal labels belong together.
+
+    Returns:
+        Means, array of shape (c,), in the unit of `values`, and sizes, integers of shape (c,).
+
+    Raises:
+        ValueError: lengths differ, no values, a value that is not finite, an unhashable label.
+
+    Example:
+        >>> means, sizes = cluster_means([1.0, 0.0, 1.0], ["cat.png", "dog.png", "dog.png"])
+        >>> means.tolist(), sizes.tolist()
+        ([1.0, 0.5], [1, 2])
+    """
+    x = as_sample(values)
+    codes = cluster_codes(clusters)
+    if codes.size != x.size:
+        raise ValueError(f"{x.size} values but {codes.size} cluster labels")
+    sizes = np.bincount(codes).astype(np.int64)
+    return np.bincount(codes, weights=x) / sizes, sizes
+
+
+def clustered_mean(
+    values: ArrayLike,
+    clusters: Labels,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
+    unit: str = "1",
+) -> Estimate:
+    """Mean over clusters of the cluster means: every image weighs the same.
+
+    value = (1/c) sum_j mean(values of cluster j), with clusters taken as independent draws.
+    With `bounds` the interval is a betting interval, valid for any c; without, Student's t on
+    the c means.
+
+    Args:
+        values: array of shape (n,), n >= 1.
+        clusters: n hashable labels; their order of first appearance must not depend on the
+            values where `bounds` is given (see `betting_upper_bound`).
+        level: confidence of the interval, in (0, 1).
+        bounds: smallest and largest possible value, if there are such.
+        unit: unit of the values, for the record.
+
+    Returns:
+        Estimate with n = c and method "betting" or "t". Fewer than 20 clusters make a t
+        interval unreliable. Diagnostics: n_values.
+
+    Raises:
+        ValueError: as `cluster_means`; a value outside `bounds`; level outside (0, 1); one
+            cluster only and no bounds.
+
+    Source:
+        Betting: Waudby-Smith & Ramdas 2024, arXiv 2010.09686. t: the cluster means are the
+        sample (Cameron & Miller 2015, section II).
+
+    Example:
+        >>> clustered_mean([0, 1, 1, 1], ["a", "a", "b", "b"], bounds=(0, 1)).value
+        0.75
+    """
+    check_fraction(level, "level")
+    x = as_sample(values)
+    means, _ = cluster_means(x, clusters)
+    value = float(means.mean())
+    reason = ""
+    if bounds is not None:
+        check_range(*bounds)
+        check_within(x, *bounds)
+        means = np.clip(means, *bounds)
+        interval = betting_interval(means, level=level, lower=bounds[0], upper=bounds[1])
+    elif means.size < 2:
+        raise ValueError("one cluster has no spread; give more clusters, or bounds")
+    else:
+        std_error = float(means.std(ddof=1)) / np.sqrt(means.size)
+        interval = t_interval(value, std_error, means.size, level)
+        reason = small_sample_reason(means.size)
+    return Estimate(
+        value=value,
+        interval=interval,
+        level=level,
+        n=means.size,
+        unit=unit,
+        method="t" if bounds is None else "betting",
+        reliable=not reason,
+        reason=reason,
+        diagnostics={"n_values": x.size},
+    )

@@ -1,0 +1,347 @@
+"""`Profile`: the geometry of every layer of a network, per token group, with intervals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from estimators import serial
+from estimators.clustered import Labels, cluster_codes
+from estimators.estimate import Estimate
+from estimators.geometry import PairRows
+from estimators.streaming import MEASURES, TAIL_GRID, MeanAccumulator, PairAccumulator
+
+SCHEMA_VERSION = 1
+QUANTILE_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+INDEX_CONVENTION = (
+    "layers are 0-based; state l is the input of layer l; "
+    "state L is the output of the last layer before the final norm"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What each layer does to its input, per token group. Layer l is the pair of states l, l+1.
+
+    Attributes:
+        model: name of the model, for the record.
+        n_layers: number L of layers.
+        groups: token groups with at least one row, for example ("vision", "text").
+        measures: group -> measure -> one estimate per layer. A group may lack a measure.
+        tail_grid: thresholds of the cosine distance, ascending.
+        tails: group -> layer -> P(cosine distance > threshold) for each threshold.
+        quantile_levels: levels in (0, 1).
+        quantiles: group -> layer -> quantile of the cosine distance for each level.
+        n_images: number of independent units the data came from.
+        n_rows: group -> rows (tokens) per layer.
+        data_hash: hash of the data, so that a plan can be traced back to it.
+        index_convention: what a layer index means.
+
+    Raises:
+        ValueError: a table whose lengths do not fit n_layers, the grid or the levels, or that
+            holds a group not listed in `groups`.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(50, 8))
+        >>> profile = profile_states([x, 3.0 * x, -3.0 * x])
+        >>> profile.values("all", "cosine_distance").tolist()
+        [0.0, 2.0]
+    """
+
+    model: str
+    n_layers: int
+    groups: tuple[str, ...]
+    measures: Mapping[str, Mapping[str, tuple[Estimate, ...]]]
+    tail_grid: tuple[float, ...]
+    tails: Mapping[str, tuple[tuple[Estimate, ...], ...]]
+    quantile_levels: tuple[float, ...]
+    quantiles: Mapping[str, tuple[tuple[float, ...], ...]]
+    n_images: int
+    n_rows: Mapping[str, int]
+    data_hash: str
+    index_convention: str = INDEX_CONVENTION
+
+    def __post_init__(self) -> None:
+        for name in ("measures", "tails", "quantiles", "n_rows"):
+            unknown = set(getattr(self, name)) - set(self.groups)
+            if unknown:
+                raise ValueError(f"{name} has groups not in {self.groups}: {sorted(unknown)}")
+        for group, table in self.measures.items():
+            for measure, layers in table.items():
+                _check_length(f"measures[{group}][{measure}]", layers, self.n_layers)
+        for name, width in (
+            ("tails", len(self.tail_grid)),
+            ("quantiles", len(self.quantile_levels)),
+        ):
+            for group, rows in getattr(self, name).items():
+                _check_length(f"{name}[{group}]", rows, self.n_layers)
+                for layer, row in enumerate(rows):
+                    _check_length(f"{name}[{group}][{layer}]", row, width)
+
+    def estimates(self, group: str, measure: str) -> tuple[Estimate, ...]:
+        """One estimate per layer.
+
+        Raises:
+            ValueError: no such group or measure; the message names those that exist.
+        """
+        if group not in self.measures:
+            raise ValueError(f"no group '{group}'; this profile has {_names(self.measures)}")
+        table = self.measures[group]
+        if measure not in table:
+            raise ValueError(f"group '{group}' has no '{measure}'; it has {_names(table)}")
+        return table[measure]
+
+    def values(self, group: str, measure: str) -> NDArray[np.float64]:
+        """The point estimates of one measure, array of shape (n_layers,).
+
+        Raises:
+            ValueError: no such group or measure; the message names those that exist.
+        """
+        return np.array([one.value for one in self.estimates(group, measure)])
+
+    @classmethod
+    def build(
+        cls,
+        model: str,
+        accumulators: Mapping[str, Sequence[PairAccumulator]],
+        extra: Mapping[str, Mapping[str, Sequence[MeanAccumulator]]] | None = None,
+        *,
+        n_images: int,
+        data_hash: str,
+        quantile_levels: Sequence[float] = QUANTILE_LEVELS,
+        level: float = 0.95,
+    ) -> Self:
+        """A profile from accumulators; groups without rows are left out.
+
+        Args:
+            model: name of the model.
+            accumulators: group -> one accumulator per layer.
+            extra: group -> name of a further measure -> one accumulator per layer. Measures
+                without rows are left out.
+            n_images: number of independent units.
+            data_hash: hash of the data.
+            quantile_levels: levels of the cosine distance to keep.
+            level: confidence of every interval.
+
+        Raises:
+            ValueError: groups of different depth, layers of a group with different numbers of
+                rows, an extra measure with the name of a standard one, no rows at all.
+        """
+        extra = extra or {}
+        n_layers = _common_depth(accumulators, extra)
+        measures: dict[str, dict[str, tuple[Estimate, ...]]] = {}
+        n_rows: dict[str, int] = {}
+        full: dict[str, Sequence[PairAccumulator]] = {}
+        for group, layers in accumulators.items():
+            rows = _rows_per_layer(layers, group)
+            if rows:
+                full[group], n_rows[group] = layers, rows
+                measures[group] = {
+                    name: tuple(one.mean(name, level=level) for one in layers) for name in MEASURES
+                }
+        for group, table in extra.items():
+            for name, means in table.items():
+                if name in MEASURES:
+                    raise ValueError(f"'{name}' is a standard measure; name the extra one anew")
+                rows = _rows_per_layer(means, f"{group} {name}")
+                if rows:
+                    n_rows.setdefault(group, rows)
+                    estimates = tuple(one.mean(level=level) for one in means)
+                    measures.setdefault(group, {})[name] = estimates
+        if not measures:
+            raise ValueError("no group has any rows; there is nothing to profile")
+        return cls(
+            model=model,
+            n_layers=n_layers,
+            groups=tuple(measures),
+            measures=measures,
+            tail_grid=TAIL_GRID,
+            tails={g: tuple(one.tails(level=level) for one in full[g]) for g in full},
+            quantile_levels=tuple(quantile_levels),
+            quantiles={g: tuple(one.quantiles(quantile_levels) for one in full[g]) for g in full},
+            n_images=n_images,
+            n_rows=n_rows,
+            data_hash=data_hash,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The profile as strict JSON data, with its schema version."""
+        return {
+            **serial.header("Profile", SCHEMA_VERSION),
+            "model": self.model,
+            "n_layers": self.n_layers,
+            "groups": list(self.groups),
+            "measures": {
+                group: {name: [one.to_json() for one in layers] for name, layers in table.items()}
+                for group, table in self.measures.items()
+            },
+            "tail_grid": list(self.tail_grid),
+            "tails": {
+                group: [[one.to_json() for one in layer] for layer in layers]
+                for group, layers in self.tails.items()
+            },
+            "quantile_levels": list(self.quantile_levels),
+            "quantiles": {
+                group: [list(layer) for layer in layers] for group, layers in self.quantiles.items()
+            },
+            "n_images": self.n_images,
+            "n_rows": dict(self.n_rows),
+            "data_hash": self.data_hash,
+            "index_convention": self.index_convention,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The profile back from `to_json`.
+
+        Raises:
+            ValueError: not a profile, another schema version, fields missing or unknown.
+        """
+        fields = serial.body(data, "Profile", SCHEMA_VERSION, set(cls.__dataclass_fields__))
+        for name in ("groups", "tail_grid", "quantile_levels"):
+            fields[name] = tuple(fields[name])
+        fields["measures"] = {
+            group: {name: _estimates(layers) for name, layers in table.items()}
+            for group, table in fields["measures"].items()
+        }
+        fields["tails"] = {
+            group: tuple(_estimates(layer) for layer in layers)
+            for group, layers in fields["tails"].items()
+        }
+        fields["quantiles"] = {
+            group: tuple(tuple(layer) for layer in layers)
+            for group, layers in fields["quantiles"].items()
+        }
+        return cls(**fields)
+
+
+def profile_states(
+    states: Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    *,
+    clusters: Labels | None = None,
+    groups: Mapping[str, ArrayLike] | None = None,
+    model: str = "states",
+) -> Profile:
+    """Profile the hidden states of any network: L + 1 states give L layers.
+
+    Args:
+        states: L + 1 arrays of shape (n, d), in order; the values of a mapping are taken in its
+            order. Tensors with `detach` and `cpu` are brought to the CPU.
+        clusters: n hashable labels of the independent units (images). Default: each row is its
+            own, which makes intervals too narrow where rows are tokens of the same image.
+        groups: group name -> boolean mask of shape (n,). Default: one group "all".
+        model: name for the record.
+
+    Returns:
+        Profile. Its data hash covers the first state and the clusters.
+
+    Raises:
+        ValueError: fewer than two states, shapes that differ, a zero or non-finite row (named
+            with its layer), labels or masks of the wrong length, masks that are not boolean.
+
+    Source:
+        Mean cosine distance of adjacent states as redundancy: Men et al. 2024 (ShortGPT),
+        arXiv 2403.03853, as block influence.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> states = [rng.normal(size=(60, 4)) for _ in range(4)]
+        >>> profile = profile_states(states, clusters=[i // 3 for i in range(60)])
+        >>> profile.n_layers, profile.n_images, profile.n_rows["all"]
+        (3, 20, 60)
+    """
+    given = list(states.values()) if isinstance(states, Mapping) else list(states)
+    if len(given) < 2:
+        raise ValueError(f"at least two states are needed, got {len(given)}")
+    first = _as_array(given[0])
+    if first.ndim != 2 or not len(first):
+        raise ValueError(f"states must have shape (n, d) with n >= 1, state 0 has {first.shape}")
+    n = len(first)
+    codes = np.arange(n) if clusters is None else cluster_codes(clusters)
+    if codes.size != n:
+        raise ValueError(f"{n} rows but {codes.size} cluster labels")
+    masks = {"all": np.ones(n, dtype=bool)} if groups is None else _masks(groups, n)
+    layers: dict[str, list[PairAccumulator]] = {group: [] for group in masks}
+    before = first
+    for layer, state in enumerate(given[1:]):
+        after = _as_array(state)
+        try:
+            rows = PairRows.of(before, after)
+        except ValueError as error:
+            raise ValueError(f"layer {layer} (x is its input, y its output): {error}") from None
+        for group, mask in masks.items():
+            pair = PairAccumulator()
+            pair.update(rows.select(mask), codes[mask])
+            layers[group].append(pair)
+        before = after
+    return Profile.build(
+        model, layers, n_images=int(codes.max()) + 1, data_hash=_hash(first, codes)
+    )
+
+
+def _as_array(state: Any) -> NDArray[np.generic]:
+    """An array of anything array-like; tensors are recognised by what they can do."""
+    if hasattr(state, "detach") and hasattr(state, "cpu"):
+        state = state.detach().cpu()
+        if "bfloat16" in str(state.dtype):  # numpy has no such type
+            state = state.float()
+    return np.asarray(state)
+
+
+def _masks(groups: Mapping[str, ArrayLike], n: int) -> dict[str, NDArray[np.bool_]]:
+    masks = {name: np.asarray(mask) for name, mask in groups.items()}
+    for name, mask in masks.items():
+        if mask.shape != (n,) or mask.dtype.kind != "b":
+            raise ValueError(
+                f"group '{name}' needs a boolean mask of shape ({n},), "
+                f"got {mask.dtype} of shape {mask.shape}"
+            )
+    return masks
+
+
+def _hash(state: NDArray[np.generic], codes: NDArray[np.intp]) -> str:
+    digest = hashlib.sha256(f"{state.dtype.str} {state.shape}".encode())
+    digest.update(np.ascontiguousarray(state).data)
+    digest.update(np.ascontiguousarray(codes, dtype=np.int64).data)
+    return digest.hexdigest()
+
+
+def _common_depth(
+    accumulators: Mapping[str, Sequence[PairAccumulator]],
+    extra: Mapping[str, Mapping[str, Sequence[MeanAccumulator]]],
+) -> int:
+    depths = {group: len(layers) for group, layers in accumulators.items()}
+    for group, table in extra.items():
+        depths.update({f"{group} {name}": len(layers) for name, layers in table.items()})
+    if len(set(depths.values())) != 1 or 0 in depths.values():
+        raise ValueError(f"every group needs one accumulator per layer, got {depths}")
+    return next(iter(depths.values()))
+
+
+def _rows_per_layer(layers: Sequence[PairAccumulator | MeanAccumulator], what: str) -> int:
+    counts = [one.n_rows for one in layers]
+    for layer, count in enumerate(counts):
+        if count != counts[0]:
+            raise ValueError(f"{what}: layer {layer} has {count} rows, layer 0 has {counts[0]}")
+    return counts[0]
+
+
+def _check_length(name: str, items: Sequence[object], expected: int) -> None:
+    if len(items) != expected:
+        raise ValueError(f"{name} has {len(items)} entries, expected {expected}")
+
+
+def _estimates(items: Sequence[Mapping[str, Any]]) -> tuple[Estimate, ...]:
+    return tuple(Estimate.from_json(item) for item in items)
+
+
+def _names(table: Mapping[str, object]) -> str:
+    return ", ".join(table)

@@ -1,0 +1,228 @@
+"""One pass over adjacent states: accumulators whose memory does not grow with the rows.
+
+Rows of one cluster (one image) are dependent, clusters are independent. Means are ratios
+sum_c S_c / sum_c n_c over clusters c, so every **row** weighs the same; intervals come from the
+linearised ratio with Student's t on C - 1 degrees (Cochran 1977, section 6.4).
+
+**All rows of a cluster must come in one `update` call**, and accumulators that are merged must
+hold different clusters. This cannot be checked in constant memory; a cluster that is split
+counts as two independent ones and makes intervals too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from estimators._cluster_sums import ClusterSums, as_cluster_ids
+from estimators._validate import as_vector, check_fraction, check_within
+from estimators.estimate import Estimate
+from estimators.geometry import PairRows
+
+MEASURES = ("cosine_distance", "angular_distance", "norm_ratio", "relative_update_norm")
+TAIL_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+_UNITS = {"angular_distance": "half-turns"}
+_BOUNDS = {
+    "cosine_distance": (0.0, 2.0),
+    "angular_distance": (0.0, 1.0),
+    "norm_ratio": (0.0, math.inf),
+    "relative_update_norm": (0.0, math.inf),
+}
+_BINS = 4096
+_BINS_PER_UNIT = _BINS // 2  # on the range [0, 2] of the cosine distance
+
+
+class MeanAccumulator:
+    """Streaming mean of one number per row, with an interval over clusters.
+
+    Args:
+        unit: unit of the values.
+        bounds: range the values must lie in; the interval is cut to it. Infinite ends allowed.
+
+    Example:
+        >>> attention = MeanAccumulator(bounds=(0.0, 1.0))
+        >>> attention.update([0.2, 0.4, 0.6], clusters=[0, 0, 1])
+        >>> round(attention.mean().value, 12)
+        0.4
+    """
+
+    def __init__(
+        self, *, unit: str = "1", bounds: tuple[float, float] = (-math.inf, math.inf)
+    ) -> None:
+        if not bounds[0] < bounds[1]:
+            raise ValueError(f"bounds need lower < upper, got {bounds}")
+        self.unit = unit
+        self.bounds = bounds
+        self._sums = ClusterSums(1)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows seen so far."""
+        return self._sums.n_rows
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters seen so far."""
+        return self._sums.n_clusters
+
+    def update(self, values: ArrayLike, clusters: ArrayLike) -> None:
+        """Add rows; all rows of a cluster in one call.
+
+        Args:
+            values: array of shape (n,), n >= 0.
+            clusters: integers of shape (n,).
+
+        Raises:
+            ValueError: not one-dimensional, not finite, outside the bounds, lengths differ,
+                clusters that are not integers.
+        """
+        x = as_vector(values)
+        check_within(x, *self.bounds)
+        self._sums.update(x[:, None], as_cluster_ids(clusters, x.size))
+
+    def merge(self, other: MeanAccumulator) -> MeanAccumulator:
+        """Both together, as if seen in one pass; neither is changed.
+
+        Raises:
+            ValueError: unit or bounds differ.
+        """
+        if (self.unit, self.bounds) != (other.unit, other.bounds):
+            raise ValueError(
+                f"cannot merge ({self.unit}, {self.bounds}) with ({other.unit}, {other.bounds})"
+            )
+        out = MeanAccumulator(unit=self.unit, bounds=self.bounds)
+        out._sums = self._sums.merge(other._sums)
+        return out
+
+    def mean(self, *, level: float = 0.95) -> Estimate:
+        """Mean over rows with its interval over clusters.
+
+        Raises:
+            ValueError: no rows, level outside (0, 1).
+        """
+        return self._sums.estimate(0, level=level, unit=self.unit, bounds=self.bounds)
+
+
+class PairAccumulator:
+    """Streaming geometry of one pair of adjacent states: means, tails and quantiles.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(300, 16))
+        >>> pair = PairAccumulator()
+        >>> pair.update(PairRows.of(x, 2.0 * x), clusters=np.arange(300) // 10)
+        >>> pair.mean("norm_ratio").value, pair.n_clusters
+        (2.0, 30)
+    """
+
+    def __init__(self) -> None:
+        self._sums = ClusterSums(len(MEASURES) + len(TAIL_GRID))
+        self._histogram = np.zeros(_BINS, dtype=np.int64)
+        self._smallest, self._largest = math.inf, -math.inf
+
+    @property
+    def n_rows(self) -> int:
+        """Rows seen so far."""
+        return self._sums.n_rows
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters seen so far."""
+        return self._sums.n_clusters
+
+    def update(self, rows: PairRows, clusters: ArrayLike) -> None:
+        """Add rows; all rows of a cluster in one call.
+
+        Args:
+            rows: n rows, n >= 0.
+            clusters: integers of shape (n,), the image of each row.
+
+        Raises:
+            ValueError: lengths differ, clusters that are not integers.
+        """
+        ids = as_cluster_ids(clusters, len(rows))
+        if not len(rows):
+            return
+        distance = rows.cosine
+        beyond = distance[:, None] > np.array(TAIL_GRID)  # (n, grid)
+        columns = (distance, rows.angular, rows.norm_ratio, rows.relative_update)
+        self._sums.update(np.column_stack((*columns, beyond)), ids)
+        bins = np.minimum((distance * _BINS_PER_UNIT).astype(np.int64), _BINS - 1)
+        self._histogram += np.bincount(bins, minlength=_BINS)
+        self._smallest = min(self._smallest, float(distance.min()))
+        self._largest = max(self._largest, float(distance.max()))
+
+    def merge(self, other: PairAccumulator) -> PairAccumulator:
+        """Both together, as if seen in one pass (to 1e-10); neither is changed."""
+        out = PairAccumulator()
+        out._sums = self._sums.merge(other._sums)
+        out._histogram = self._histogram + other._histogram
+        out._smallest = min(self._smallest, other._smallest)
+        out._largest = max(self._largest, other._largest)
+        return out
+
+    def mean(self, measure: str, *, level: float = 0.95) -> Estimate:
+        """Mean of one of `MEASURES` over rows, with its interval over clusters.
+
+        Raises:
+            ValueError: unknown measure, no rows, level outside (0, 1).
+        """
+        if measure not in MEASURES:
+            raise ValueError(f"unknown measure '{measure}'; choose from {', '.join(MEASURES)}")
+        return self._sums.estimate(
+            MEASURES.index(measure),
+            level=level,
+            unit=_UNITS.get(measure, "1"),
+            bounds=_BOUNDS[measure],
+        )
+
+    def tail(self, index: int, *, level: float = 0.95) -> Estimate:
+        """P(cosine distance > TAIL_GRID[index]) over rows, with its interval over clusters.
+
+        Where every row lies on one side a t interval would have no width. The interval is then
+        [0, 1 - (1 - level)^(1/C)], or its mirror image: the exact bound for C clusters of equal
+        size without an exception, whose rows may depend on each other in any way.
+
+        Raises:
+            ValueError: index outside the grid, no rows, level outside (0, 1).
+        """
+        if not 0 <= index < len(TAIL_GRID):
+            raise ValueError(f"tail index {index} is outside 0 to {len(TAIL_GRID) - 1}")
+        tail = self._sums.estimate(len(MEASURES) + index, level=level, unit="1", bounds=(0.0, 1.0))
+        if 0.0 < tail.value < 1.0:
+            return tail
+        width = -math.expm1(math.log1p(-level) / self.n_clusters)
+        interval = (0.0, width) if tail.value == 0.0 else (1.0 - width, 1.0)
+        return self._sums.as_estimate(
+            tail.value, interval, level=level, unit="1", method="no-exception"
+        )
+
+    def tails(self, *, level: float = 0.95) -> tuple[Estimate, ...]:
+        """`tail` for every threshold of `TAIL_GRID`."""
+        return tuple(self.tail(index, level=level) for index in range(len(TAIL_GRID)))
+
+    def quantiles(self, levels: Sequence[float]) -> tuple[float, ...]:
+        """Quantiles of the cosine distance over rows, without interval.
+
+        Each is the middle of the histogram bin that holds the quantile (inverse of the
+        empirical distribution function), cut to the range seen: within 1/4096 of the exact one.
+
+        Args:
+            levels: numbers strictly between 0 and 1.
+
+        Raises:
+            ValueError: a level outside (0, 1), no rows.
+        """
+        for level in levels:
+            check_fraction(level, "quantile level")
+        if self.n_rows == 0:
+            raise ValueError("no rows were accumulated; call update first")
+        reached = np.cumsum(self._histogram) / self.n_rows
+        bins = np.searchsorted(reached, np.asarray(levels, dtype=np.float64))
+        middles = np.clip((bins + 0.5) / _BINS_PER_UNIT, self._smallest, self._largest)
+        return tuple(float(middle) for middle in middles)

@@ -1,0 +1,160 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import betaincinv
+from scipy.stats import binom
+
+from estimators import betting_interval, betting_upper_bound
+
+UNIT = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40)
+DELTA = st.sampled_from([0.01, 0.05, 0.2])
+
+
+def plain_bound(values, delta, grid):
+    """The definition, one mean and one value at a time."""
+    n, kept = len(values), 0.0
+    for m in grid:
+        log_capital, highest = 0.0, -math.inf
+        seen, mean_sum, square_sum, variance = 0, 0.5, 0.25, 0.25
+        for x in values:
+            bet = math.sqrt(2 * math.log(1 / delta) / (n * variance))
+            log_capital += math.log(1 + min(bet, 0.75 / (1 - m)) * (m - x))
+            highest = max(highest, log_capital)
+            seen += 1
+            mean_sum += x
+            square_sum += (x - mean_sum / (seen + 1)) ** 2
+            variance = square_sum / (seen + 1)
+        if highest <= math.log(1 / delta):
+            kept = m
+    return kept
+
+
+@given(UNIT, DELTA)
+@settings(max_examples=25, deadline=None)
+def test_bisection_finds_what_the_plain_grid_finds(values, delta):
+    grid = np.linspace(0.0, 0.999, 400)
+    plain = max(plain_bound(values, delta, grid), np.mean(values))
+    fast = betting_upper_bound(values, delta=delta)
+    assert plain - 1e-9 <= fast <= plain + 0.0026
+
+
+@given(UNIT, DELTA)
+def test_the_bound_lies_between_the_sample_mean_and_the_range(values, delta):
+    assert np.mean(values) <= betting_upper_bound(values, delta=delta) <= 1.0
+
+
+@given(UNIT, DELTA, st.floats(-50, 50), st.floats(0.01, 100))
+def test_affine_equivariance(values, delta, shift, scale):
+    moved = np.clip(shift + scale * np.array(values), shift, shift + scale)
+    got = betting_upper_bound(moved, delta=delta, lower=shift, upper=shift + scale)
+    expected = shift + scale * betting_upper_bound(values, delta=delta)
+    assert got == pytest.approx(expected, abs=1e-7 * (scale + abs(shift) + 1))
+
+
+@given(st.lists(st.floats(0.0, 0.5), min_size=1, max_size=40), DELTA, st.floats(0.0, 0.5))
+def test_larger_values_give_a_larger_bound(values, delta, shift):
+    higher = betting_upper_bound(np.array(values) + shift, delta=delta)
+    assert higher >= betting_upper_bound(values, delta=delta) - 1e-9
+
+
+@given(UNIT)
+def test_less_risk_gives_a_larger_bound_for_equal_bets(values):
+    # With one value the bet is capped at the same size, whatever delta.
+    one = values[:1]
+    assert betting_upper_bound(one, delta=0.01) >= betting_upper_bound(one, delta=0.2)
+
+
+@given(UNIT, st.sampled_from([0.5, 0.9, 0.99]))
+def test_the_interval_holds_the_mean_and_mirrors(values, level):
+    low, high = betting_interval(values, level=level)
+    assert 0.0 <= low <= np.mean(values) + 1e-12
+    assert np.mean(values) - 1e-12 <= high <= 1.0
+    mirrored = betting_interval(1.0 - np.array(values), level=level)
+    assert mirrored == pytest.approx((1.0 - high, 1.0 - low), abs=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_equal_values_shrink_at_the_fast_rate(value):
+    # Without variance the width falls like log(1/delta) / n, not like 1 / sqrt(n).
+    low, high = betting_interval(np.full(2000, value))
+    assert low <= value <= high
+    assert high - low < 4 * math.log(40) / 2000
+
+
+def test_no_failure_among_299():
+    # The bet never stakes more than 3/4: ln 20 / (0.75 * 299), and never below Clopper-Pearson.
+    bound = betting_upper_bound(np.zeros(299), delta=0.05)
+    assert 1 - 0.05 ** (1 / 299) < bound < 0.0136
+
+
+def test_nine_failures_among_500():
+    ones = np.r_[np.ones(9), np.zeros(491)]
+    rng = np.random.default_rng(0)
+    bounds = [betting_upper_bound(rng.permutation(ones), delta=0.05) for _ in range(40)]
+    clopper_pearson = betaincinv(10, 491, 0.95)
+    assert 0.029 < np.mean(bounds) < 0.038
+    assert np.mean(bounds) < 1.25 * clopper_pearson
+
+
+DISTRIBUTIONS = {
+    "rare and large": (lambda rng, n: (rng.random(n) < 0.03).astype(float), 0.03),
+    "rarer than 1/n": (lambda rng, n: (rng.random(n) < 0.008).astype(float), 0.008),
+    "two humps": (lambda rng, n: np.where(rng.random(n) < 0.5, 0.02, 0.98), 0.5),
+    "uniform": (lambda rng, n: rng.random(n), 0.5),
+    "mostly ones": (lambda rng, n: (rng.random(n) < 0.95).astype(float), 0.95),
+    "skewed": (lambda rng, n: rng.beta(0.1, 1.9, n), 0.05),
+    # Independent with a common mean, but not identically distributed.
+    "quiet, then loud": (
+        lambda rng, n: np.r_[np.full(n // 2, 0.1), rng.random(n - n // 2) < 0.1].astype(float),
+        0.1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_coverage(name):
+    draw, mean = DISTRIBUTIONS[name]
+    rng = np.random.default_rng(7)
+    delta, trials = 0.1, 400
+    misses = sum(betting_upper_bound(draw(rng, 80), delta=delta) < mean for _ in range(trials))
+    assert misses <= binom.ppf(0.999, trials, delta)
+
+
+@pytest.mark.parametrize("name", ["uniform", "skewed", "two humps"])
+def test_interval_coverage(name):
+    draw, mean = DISTRIBUTIONS[name]
+    rng = np.random.default_rng(8)
+    intervals = [betting_interval(draw(rng, 60), level=0.8) for _ in range(200)]
+    misses = sum(not low <= mean <= high for low, high in intervals)
+    assert misses <= binom.ppf(0.999, 200, 0.2)
+
+
+def test_an_early_run_of_failures_cannot_pull_the_bound_below_the_mean():
+    values = np.r_[np.zeros(200), np.ones(800)]
+    assert betting_upper_bound(values, delta=0.05) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([], {}, "values is empty"),
+        ([0.5, math.nan], {}, r"values\[1\] is nan; all values must be finite"),
+        ([0.5, 0.2, 1.5], {}, r"values\[2\] is 1.5, outside \[0, 1\]"),
+        ([[0.5]], {}, r"one-dimensional, got shape \(1, 1\)"),
+        (["a"], {}, "real numbers, got dtype <U1"),
+        ([0.5], {"delta": 0.0}, "delta must lie strictly between 0 and 1, got 0.0"),
+        ([0.5], {"lower": 1.0}, r"finite lower < upper, got \[1.0, 1.0\]"),
+        ([0.5], {"upper": math.inf}, r"finite lower < upper, got \[0.0, inf\]"),
+    ],
+)
+def test_bad_input_is_named(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        betting_upper_bound(values, **{"delta": 0.05, **options})
+
+
+def test_interval_refuses_a_level_outside_the_unit_interval():
+    with pytest.raises(ValueError, match="level must lie strictly between 0 and 1, got 95"):
+        betting_interval([0.5], level=95)

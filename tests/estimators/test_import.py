@@ -1,0 +1,22 @@
+import subprocess
+import sys
+
+CODE = """
+import sys, time
+start = time.perf_counter()
+import estimators
+seconds = time.perf_counter() - start
+heavy = {"torch", "transformers", "dit", "sympy", "matplotlib", "hypothesis"} & set(sys.modules)
+assert not heavy, heavy
+assert seconds < 1.0, seconds
+"""
+
+
+def test_importing_is_light():
+    subprocess.run([sys.executable, "-c", CODE], check=True, timeout=60)
+
+
+def test_every_public_name_exists():
+    import estimators
+
+    assert all(hasattr(estimators, name) for name in estimators.__all__)

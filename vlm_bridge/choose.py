@@ -1,0 +1,116 @@
+"""From a ranking to a plan: the largest one whose answers agree on the tuning images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from estimators import Profile
+from vlm_bridge.answers import answer, answer_batch
+from vlm_bridge.data import Item, items_hash
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.progress import track
+from vlm_bridge.prompts import batches
+from vlm_bridge.rules import find_rule, nested_plans
+from vlm_bridge.skip import skipping
+from vlm_bridge.vlm import VLM
+
+
+def choose_plan(
+    vlm: VLM,
+    profile: Profile,
+    items: Sequence[Item],
+    *,
+    rule: str = "skip-it",
+    epsilon: float = 0.02,
+    size: int = 16,
+    max_new_tokens: int = 8,
+) -> SkipPlan:
+    """The largest plan of a rule whose disagreement on `items` is at most `epsilon / 2`.
+
+    The rule ranks layers from the profile; its nested plans are tried from the largest
+    down, each given up as soon as it has disagreed too often, so no monotonicity is
+    assumed. Labels are not read: agreement is with the full model's own answers. Half of
+    epsilon leaves room for the certificate, which looks at other images.
+
+    Args:
+        vlm: the model.
+        profile: of the same model.
+        items: tuning questions, disjoint by image from those that certify.
+        rule: a name in `RULES`.
+        epsilon: the disagreement the certificate will be asked for.
+        size: batch size.
+        max_new_tokens: longest answer.
+
+    Returns:
+        The plan; skipping nothing where even the smallest one disagrees too often. Its
+        `source` says rule, data, threshold, and what every tried plan came to.
+
+    Raises:
+        BridgeError: unknown rule, epsilon outside (0, 1), a profile of another depth, or no
+            items.
+    """
+    if not 0 < epsilon < 1:
+        raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
+    if profile.n_layers != vlm.layout.n_layers:
+        raise BridgeError(
+            f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
+        )
+    chosen = find_rule(rule)
+    candidates = nested_plans(chosen, profile)
+    full = answer(
+        vlm, items, size=size, max_new_tokens=max_new_tokens, title="full model on tuning images"
+    )
+    tried: list[dict[str, object]] = []
+    found = SkipPlan(chosen.mode, profile.n_layers)
+    with track(f"plans of {rule}, largest first", len(candidates)) as advance:
+        for candidate in reversed(candidates):
+            rate, whole = _disagreement(
+                vlm, candidate, items, full, epsilon / 2, size=size, max_new_tokens=max_new_tokens
+            )
+            tried.append({"layers": len(candidate.layers), "rate": rate, "whole": whole})
+            advance(1)
+            if whole and rate <= epsilon / 2:
+                found = candidate
+                break
+    source = {
+        **candidates[0].source,
+        "tuning_hash": items_hash(items),
+        "tuning_images": len({item.group for item in items}),
+        "epsilon": epsilon,
+        "threshold": epsilon / 2,
+        "tried": tried,
+    }
+    return replace(found, source=source)
+
+
+def _disagreement(
+    vlm: VLM,
+    plan: SkipPlan,
+    items: Sequence[Item],
+    full: Sequence[str],
+    limit: float,
+    *,
+    size: int,
+    max_new_tokens: int,
+) -> tuple[float, bool]:
+    """Mean over images of the share of changed answers, and whether all images were seen.
+
+    Stops when the images seen already push the mean over all of them past `limit`; the
+    number is then a lower bound.
+    """
+    images = len({item.group for item in items})
+    total = 0.0
+    with skipping(vlm, plan):
+        for batch in batches(vlm, items, size=size):
+            texts = answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts
+            changed: dict[str, list[bool]] = {}
+            for item, place, text in zip(batch.items, batch.places, texts, strict=True):
+                changed.setdefault(item.group, []).append(text != full[place])
+            total += sum(float(np.mean(each)) for each in changed.values())
+            if total / images > limit:
+                return total / images, False
+    return total / images, True

@@ -1,0 +1,223 @@
+"""Full model against skipped model on the same questions, with the image as the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from estimators import Estimate, clustered_mean
+from vlm_bridge.answers import Answers, answer_batch, is_correct, track_batches
+from vlm_bridge.data import Item, items_hash
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.skip import skipping
+from vlm_bridge.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What happened to every question, full and skipped side by side.
+
+    Attributes:
+        items: the questions.
+        disagree: 1.0 where the two answers differ.
+        correct_full: 1.0 where the full model is right; None if a label is missing.
+        correct_skipped: the same of the skipped model.
+        kl_full_skipped: KL(full || skipped) of the first answer token, in nats.
+        kl_skipped_full: KL(skipped || full), in nats.
+    """
+
+    items: tuple[Item, ...]
+    disagree: tuple[float, ...]
+    correct_full: tuple[float, ...] | None
+    correct_skipped: tuple[float, ...] | None
+    kl_full_skipped: tuple[float, ...]
+    kl_skipped_full: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        items: Sequence[Item],
+        full: tuple[Sequence[str], Tensor],
+        skipped: tuple[Sequence[str], Tensor],
+        judge: Callable[[str, Item], bool | None] = is_correct,
+    ) -> Outcomes:
+        """Outcomes of both models' answers and (n, vocabulary) log-probabilities.
+
+        `judge` says whether an answer to an item is right; None where it has no label.
+        """
+
+        def right(texts: Sequence[str]) -> tuple[float, ...] | None:
+            judged = [judge(text, item) for text, item in zip(texts, items, strict=True)]
+            return None if None in judged else tuple(float(bool(j)) for j in judged)
+
+        return cls(
+            items=tuple(items),
+            disagree=tuple(float(a != b) for a, b in zip(full[0], skipped[0], strict=True)),
+            correct_full=right(full[0]),
+            correct_skipped=right(skipped[0]),
+            kl_full_skipped=_kl(full[1], skipped[1]),
+            kl_skipped_full=_kl(skipped[1], full[1]),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Outcomes]) -> Outcomes:
+        """The outcomes of several batches as one; unlabelled if any part is."""
+
+        def column(name: str) -> tuple[float, ...] | None:
+            values = [getattr(part, name) for part in parts]
+            return None if None in values else tuple(v for part in values for v in part)
+
+        names = [f.name for f in fields(cls) if f.name != "items"]
+        items = tuple(item for part in parts for item in part.items)
+        return cls(items, **{name: column(name) for name in names})  # type: ignore[arg-type]
+
+    def columns(self) -> dict[str, tuple[float, ...] | None]:
+        """Everything but the items, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
+
+    @property
+    def clusters(self) -> list[str]:
+        """The independent unit of every question: its image."""
+        return [item.group for item in self.items]
+
+    @property
+    def drop(self) -> list[float] | None:
+        """Accuracy lost on every question: full minus skipped, in {-1, 0, 1}."""
+        if self.correct_full is None or self.correct_skipped is None:
+            return None
+        return [a - b for a, b in zip(self.correct_full, self.correct_skipped, strict=True)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a plan costs in quality. Every interval is by image.
+
+    Attributes:
+        plan: what was skipped.
+        decision: what was compared: "generated answer" (the whole greedy answer) or "first
+            answer token" (the argmax there; a sweep's cheaper question).
+        n_images: independent units.
+        n_questions: questions asked of them.
+        data_hash: `items_hash` of the questions.
+        disagreement: share of answers that changed.
+        kl_full_skipped: KL(full || skipped) at the first answer token, nats.
+        kl_skipped_full: KL(skipped || full), nats.
+        accuracy_full: None without labels, as are the next two.
+        accuracy_skipped: accuracy of the skipped model.
+        drop: accuracy_full - accuracy_skipped, paired.
+    """
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    plan: SkipPlan
+    decision: str
+    n_images: int
+    n_questions: int
+    data_hash: str
+    disagreement: Estimate
+    kl_full_skipped: Estimate
+    kl_skipped_full: Estimate
+    accuracy_full: Estimate | None
+    accuracy_skipped: Estimate | None
+    drop: Estimate | None
+
+    @classmethod
+    def of(cls, plan: SkipPlan, outcomes: Outcomes, decision: str) -> Comparison:
+        """Summarise outcomes; every image weighs the same."""
+        clusters = outcomes.clusters
+
+        def mean(values: Sequence[float], low: float, high: float) -> Estimate:
+            return clustered_mean(values, clusters, bounds=(low, high), unit="1")
+
+        def kl(values: Sequence[float]) -> Estimate:
+            return clustered_mean(values, clusters, unit="nats")
+
+        full, skipped, drop = outcomes.correct_full, outcomes.correct_skipped, outcomes.drop
+        return cls(
+            plan=plan,
+            decision=decision,
+            n_images=len(set(clusters)),
+            n_questions=len(clusters),
+            data_hash=items_hash(outcomes.items),
+            disagreement=mean(outcomes.disagree, 0, 1),
+            kl_full_skipped=kl(outcomes.kl_full_skipped),
+            kl_skipped_full=kl(outcomes.kl_skipped_full),
+            accuracy_full=None if full is None else mean(full, 0, 1),
+            accuracy_skipped=None if skipped is None else mean(skipped, 0, 1),
+            drop=None if drop is None else mean(drop, -1, 1),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready data with its schema version."""
+        body = {
+            f.name: value.to_json() if hasattr(value := getattr(self, f.name), "to_json") else value
+            for f in fields(self)
+        }
+        return {"type": "Comparison", "schema_version": self.SCHEMA_VERSION, **body}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Comparison:
+        """The comparison back from `to_json`.
+
+        Raises:
+            ValueError: not a comparison of this schema version.
+        """
+        head = (data.get("type"), data.get("schema_version"))
+        if head != ("Comparison", cls.SCHEMA_VERSION):
+            raise ValueError(f"not a Comparison of schema version {cls.SCHEMA_VERSION}: {head}")
+        body: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
+        body["plan"] = SkipPlan.from_json(body["plan"])
+        for name, value in body.items():
+            if isinstance(value, dict):
+                body[name] = Estimate.from_json(value)
+        return cls(**body)
+
+
+def paired_outcomes(
+    vlm: VLM, plan: SkipPlan, items: Sequence[Item], *, size: int = 16, max_new_tokens: int = 8
+) -> Outcomes:
+    """Answer every item with the full and with the skipped model, batch by batch.
+
+    Raises:
+        BridgeError: the plan does not fit the model, or there are no items.
+    """
+    plan.fit(vlm.layout.n_layers)
+    parts = []
+    for batch in track_batches(vlm, items, size=size, title=f"compare: {plan.describe()}"):
+        full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        with skipping(vlm, plan):
+            skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        parts.append(Outcomes.of(batch.items, _both(full), _both(skipped)))
+    return Outcomes.join(parts)
+
+
+def compare(
+    vlm: VLM, plan: SkipPlan, items: Sequence[Item], *, size: int = 16, max_new_tokens: int = 8
+) -> Comparison:
+    """`paired_outcomes`, summarised: accuracy, drop, disagreement, KL both ways, by image.
+
+    Args:
+        vlm: the model.
+        plan: what to skip.
+        items: questions; without labels the accuracies are None.
+        size: batch size.
+        max_new_tokens: longest answer.
+
+    Raises:
+        BridgeError: the plan does not fit the model, or there are no items.
+    """
+    outcomes = paired_outcomes(vlm, plan, items, size=size, max_new_tokens=max_new_tokens)
+    return Comparison.of(plan, outcomes, "generated answer")
+
+
+def _both(answers: Answers) -> tuple[Sequence[str], Tensor]:
+    return answers.texts, answers.log_probs
+
+
+def _kl(p: Tensor, q: Tensor) -> tuple[float, ...]:
+    pointwise = torch.nn.functional.kl_div(q, p, reduction="none", log_target=True)
+    return tuple(pointwise.sum(-1).clamp(min=0).tolist())

@@ -1,0 +1,64 @@
+"""Results on disk: whole or not at all, and only where they may be."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from vlm_bridge.errors import BridgeError
+
+
+def check_writable(path: Path) -> Path:
+    """Make sure a file can be put at `path` before work that would be lost begins.
+
+    Raises:
+        BridgeError: the folder cannot be made or written, or `path` is a folder.
+    """
+    if path.is_dir():
+        raise BridgeError(f"{path} is a folder; name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BridgeError(f"cannot write to {path.parent}: {error.strerror}") from None
+    return path
+
+
+def write_json(path: Path, data: Any) -> Path:
+    """Write JSON in one step: a killed run leaves the old file or none.
+
+    NaN and infinity are refused, so that every reader can read it.
+
+    Raises:
+        BridgeError: the file cannot be written.
+    """
+    check_writable(path)
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except OSError as error:
+        Path(partial).unlink(missing_ok=True)
+        raise BridgeError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def read_json(path: Path, what: str) -> Any:
+    """JSON data from a file.
+
+    Raises:
+        BridgeError: the file is missing or is not JSON; the message names `what`.
+    """
+    if not path.is_file():
+        raise BridgeError(f"no {what} at {path}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise BridgeError(f"the {what} at {path} is not JSON") from None

@@ -1,0 +1,43 @@
+"""Our first rule: how far vision moves in a layer, times how much of it is read afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from estimators import Profile
+
+_TAIL = 0.1
+
+
+@dataclass(frozen=True)
+class SkipIt:
+    """Geometric and proximal change of the vision states, weighed by the cross-modal condition.
+
+    `score_l = (sqrt(2 G_l) + 2 P_l) * sum_{j > l} VAR_j`, where `G_l` is the mean cosine
+    distance of layer l's vision states, `P_l` the share of them farther than 0.1, and
+    `VAR_j` the attention mass text puts on vision in layer j. The first factor bounds how
+    far the directions move when the layer's vision update is left out (chord
+    `sqrt(2 d)`; the tail cannot move more than 2). Frozen vision is felt only where text
+    reads it, which is in later layers, at most in proportion to the attention mass (a head
+    changes by at most VAR times the diameter of its values). The same distance is
+    therefore harmless after the last layer that reads vision and harmful before.
+
+    It is a ranking, not a bound: constants are left out, and the cut is chosen by
+    measured disagreement on tuning images.
+    """
+
+    name: str = "skip-it"
+    mode: str = "freeze"
+    source: str = "reconstruction of arXiv:2509.25584 (geometric, proximal, cross-modal)"
+    condition: str = "geometric + proximal + cross-modal"
+
+    def score(self, profile: Profile) -> np.ndarray:
+        """(n_layers,) predicted effect of freezing each layer; see the class."""
+        mean = profile.values("image", "cosine_distance")
+        at = profile.tail_grid.index(_TAIL)
+        tail = np.array([per_layer[at].value for per_layer in profile.tails["image"]])
+        var = profile.values("text", "var")
+        read_later = np.concatenate([np.cumsum(var[::-1])[::-1][1:], [0.0]])
+        return np.asarray((np.sqrt(2 * mean) + 2 * tail) * read_later)

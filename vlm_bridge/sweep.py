@@ -1,0 +1,201 @@
+"""Every single-layer skip, every exit and entry depth, against the full model; resumable.
+
+What plans share is computed once: a block, a freeze and an exit at layer l start from the
+full model's states there, and an entry at layer a starts from the text-only states of the
+entry before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlm_bridge.answers import track_batches
+from vlm_bridge.capture import capturing_states
+from vlm_bridge.compare import Comparison, Outcomes
+from vlm_bridge.data import Item, items_hash
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.prompts import Batch
+from vlm_bridge.skip import skipping
+from vlm_bridge.skip.context import patched
+from vlm_bridge.vlm import VLM
+
+DECISION = "first answer token"
+MODES = ("block", "freeze", "early_exit", "late_entry")
+
+
+def sweep_plans(n_layers: int, *, step: int = 1, modes: Sequence[str] = MODES) -> list[SkipPlan]:
+    """All single-layer and single-depth plans, every `step`-th of them, ends included.
+
+    Raises:
+        BridgeError: `step` below 1 or an unknown mode.
+    """
+    if step < 1:
+        raise BridgeError(f"the step of a sweep must be at least 1, got {step}")
+    unknown = set(modes) - set(MODES)
+    if unknown:
+        raise BridgeError(f"a sweep has no mode {', '.join(sorted(unknown))}")
+    layers = sorted({*range(0, n_layers, step), n_layers - 1})
+    depths = sorted({*range(0, n_layers + 1, step), n_layers})
+    plans: list[SkipPlan] = []
+    for mode in modes:
+        if mode in ("block", "freeze"):
+            plans += [SkipPlan(mode, n_layers, layers=(layer,)) for layer in layers]
+        elif mode == "early_exit":
+            plans += [SkipPlan(mode, n_layers, exit=depth) for depth in depths]
+        else:
+            plans += [SkipPlan(mode, n_layers, entry=depth) for depth in depths]
+    return plans
+
+
+def sweep(
+    vlm: VLM,
+    items: Sequence[Item],
+    plans: Sequence[SkipPlan],
+    *,
+    journal: Path | None = None,
+    size: int = 16,
+) -> list[Comparison]:
+    """Compare every plan with the full model on the same items.
+
+    What is compared is the first answer token (its argmax, and its whole distribution);
+    an answer counts as right where the true answer starts with that token.
+
+    Args:
+        vlm: the model.
+        items: the questions, with answers where accuracy is wanted.
+        plans: as `sweep_plans` makes them; any plan works, those share most.
+        journal: a file every finished batch is added to; a second call with the same
+            model, items and plans continues after the last one.
+        size: batch size.
+
+    Raises:
+        BridgeError: a plan does not fit, there are no items, or the journal is of another run.
+    """
+    for plan in plans:
+        plan.fit(vlm.layout.n_layers)
+    key = {
+        "model": vlm.name,
+        "data": items_hash(items),
+        "plans": [plan.hash() for plan in plans],
+        "size": size,
+    }
+    done = _read_journal(journal, key)
+    parts: list[list[Outcomes]] = []
+    batches = track_batches(vlm, items, size=size, title=f"sweep of {len(plans)} plans")
+    for number, batch in enumerate(batches):
+        if number < len(done):
+            parts.append([Outcomes(batch.items, **columns) for columns in done[number]])
+        else:
+            parts.append(_run_batch(vlm, batch, plans))
+            _append(journal, [outcomes.columns() for outcomes in parts[-1]])
+    joined = [Outcomes.join(per_plan) for per_plan in zip(*parts, strict=True)]
+    return [Comparison.of(p, o, DECISION) for p, o in zip(plans, joined, strict=True)]
+
+
+def _read_journal(journal: Path | None, key: dict[str, Any]) -> list[Any]:
+    """Finished batches of an earlier run of the same sweep; starts the file if there is none."""
+    if journal is None:
+        return []
+    if not journal.is_file():
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        journal.write_text(json.dumps(key) + "\n", encoding="utf-8")
+        return []
+    # The last line may be half a line, where the run was killed: it is dropped.
+    lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
+    if not lines or json.loads(lines[0]) != key:
+        raise BridgeError(
+            f"{journal} belongs to another sweep (model, data or plans differ); "
+            "choose another output folder or delete it"
+        )
+    journal.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [json.loads(line) for line in lines[1:]]
+
+
+def _append(journal: Path | None, row: object) -> None:
+    if journal is not None:
+        with journal.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+
+@torch.no_grad()
+def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcomes]:
+    states: dict[int, Tensor] = {}
+    with capturing_states(vlm, lambda layer, _, output: states.__setitem__(layer, output)):
+        full = _first_token(vlm, batch)
+    found: dict[int, Outcomes] = {}
+    chain = _EntryChain()
+    order = sorted(range(len(plans)), key=lambda i: plans[i].entry or 0)
+    for i in order:
+        plan = plans[i]
+        with skipping(vlm, plan):
+            if plan.mode == "late_entry":
+                skipped = chain.run(vlm, batch, plan)
+            else:
+                start = min(plan.layers or plan.text_only_layers, default=vlm.layout.n_layers)
+                with _starting_at(vlm, start, states):
+                    skipped = _first_token(vlm, batch)
+        found[i] = Outcomes.of(batch.items, full, skipped, judge=_starts_right)
+    return [found[i] for i in range(len(plans))]
+
+
+class _EntryChain:
+    """Text-only states of the layers so far: entry at a begins where entry before a ended."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.states: dict[int, Tensor] = {}
+
+    def run(self, vlm: VLM, batch: Batch, plan: SkipPlan) -> tuple[list[str], Tensor]:
+        entry = plan.entry or 0
+        grown: dict[int, Tensor] = {}
+
+        def keep(layer: int, _: Tensor, output: Tensor) -> None:
+            if layer == entry - 1:
+                grown[layer] = output
+
+        with _starting_at(vlm, self.depth, self.states), capturing_states(vlm, keep):
+            found = _first_token(vlm, batch)
+        if grown:
+            self.depth, self.states = entry, grown
+        return found
+
+
+@contextlib.contextmanager
+def _starting_at(vlm: VLM, start: int, states: dict[int, Tensor]) -> Iterator[None]:
+    """Layers before `start` compute nothing; the last of them returns what it once returned."""
+    with contextlib.ExitStack() as stack:
+        for index in range(start):
+            last = states[index] if index == start - 1 else None
+            stack.enter_context(patched(vlm.layout.layers[index], _Recall(last)))
+        yield
+
+
+class _Recall:
+    def __init__(self, states: Tensor | None) -> None:
+        self.states = states
+
+    def __call__(self, hidden_states: Tensor, **_: object) -> Tensor:
+        return hidden_states if self.states is None else self.states
+
+
+def _first_token(vlm: VLM, batch: Batch) -> tuple[list[str], Tensor]:
+    logits = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    ids = log_probs.argmax(-1).tolist()
+    return [vlm.processor.tokenizer.decode([i]) for i in ids], log_probs
+
+
+def _starts_right(text: str, item: Item) -> bool | None:
+    """Whether the first answer token begins the true answer; None without one."""
+    if item.answer is None:
+        return None
+    begun = text.strip().lower()
+    return bool(begun) and item.answer.strip().lower().startswith(begun)
