@@ -17,7 +17,7 @@ from estimators.geometry import cosine_distance as cosine_distance
 from estimators.geometry import norm_ratio as norm_ratio
 from estimators.geometry import relative_update_norm as relative_update_norm
 from estimators.profile import Profile as Profile
-from estimators.profile import profile_states as profile_states
+from estimators.states import profile_states as profile_states
 from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
 from estimators.streaming import MeanAccumulator as MeanAccumulator

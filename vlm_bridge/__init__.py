@@ -7,17 +7,17 @@ and the image is the independent unit.
 from __future__ import annotations
 
 from vlm_bridge.answers import answer as answer
-from vlm_bridge.certify import certify as certify
+from vlm_bridge.certification import certify as certify
 from vlm_bridge.choose import choose_plan as choose_plan
-from vlm_bridge.compare import Comparison as Comparison
-from vlm_bridge.compare import compare as compare
+from vlm_bridge.comparison import Comparison as Comparison
+from vlm_bridge.comparison import compare as compare
 from vlm_bridge.cost import measure_cost as measure_cost
 from vlm_bridge.errors import BridgeError as BridgeError
 from vlm_bridge.plan import SkipPlan as SkipPlan
-from vlm_bridge.profile import profile as profile
-from vlm_bridge.profile import random_copy as random_copy
+from vlm_bridge.profiling import profile as profile
+from vlm_bridge.profiling import random_copy as random_copy
 from vlm_bridge.skip import skipping as skipping
-from vlm_bridge.sweep import sweep as sweep
-from vlm_bridge.sweep import sweep_plans as sweep_plans
+from vlm_bridge.sweeping import sweep as sweep
+from vlm_bridge.sweeping import sweep_plans as sweep_plans
 from vlm_bridge.vlm import VLM as VLM
 from vlm_bridge.vlm import load as load

@@ -11,21 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from estimators import Profile
-from vlm_bridge.certify import certify as run_certify
+from vlm_bridge.certification import certify as run_certify
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.compare import compare as run_compare
+from vlm_bridge.comparison import compare as run_compare
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, easy_vqa, limit_per_image, read_jsonl
 from vlm_bridge.demo import run_demo
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import check_writable, read_json, write_json
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.profile import profile as run_profile
-from vlm_bridge.profile import random_copy
+from vlm_bridge.profiling import profile as run_profile
+from vlm_bridge.profiling import random_copy
 from vlm_bridge.report import write_report
 from vlm_bridge.rules import RULES
-from vlm_bridge.sweep import MODES, sweep_plans
-from vlm_bridge.sweep import sweep as run_sweep
+from vlm_bridge.sweeping import MODES, sweep_plans
+from vlm_bridge.sweeping import sweep as run_sweep
 from vlm_bridge.vlm import load
 
 app = typer.Typer(

@@ -13,17 +13,17 @@ from estimators import Estimate, Profile
 from theory import Certificate
 from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
-from vlm_bridge.certify import certificate_of
+from vlm_bridge.certification import certificate_of
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.compare import Comparison, Outcomes, paired_outcomes
+from vlm_bridge.comparison import Comparison, Outcomes, paired_outcomes
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, easy_vqa, items_hash, limit_per_image
 from vlm_bridge.files import check_writable, write_json
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.profile import profile, random_copy
+from vlm_bridge.profiling import profile, random_copy
 from vlm_bridge.report import write_report
 from vlm_bridge.rules import RULES, find_rule
-from vlm_bridge.sweep import sweep, sweep_plans
+from vlm_bridge.sweeping import sweep, sweep_plans
 from vlm_bridge.vlm import VLM, load
 
 RULE = "skip-it"

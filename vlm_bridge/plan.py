@@ -62,6 +62,7 @@ class SkipPlan:
     source: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
         if self.mode not in MODES:
             raise BridgeError(f"unknown mode '{self.mode}'; choose from {', '.join(MODES)}")
         if self.n_layers < 1:
@@ -72,7 +73,6 @@ class SkipPlan:
                 raise BridgeError(f"{self.mode} needs '{name}'")
             if given and name not in _NEEDS[self.mode]:
                 raise BridgeError(f"{self.mode} takes no '{name}'")
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
         if list(self.layers) != sorted(set(self.layers)):
             raise BridgeError(f"layers must be ascending without repeats, got {self.layers}")
         for layer in self.layers:

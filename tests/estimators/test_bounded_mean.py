@@ -60,13 +60,6 @@ def test_larger_values_give_a_larger_bound(values, delta, shift):
     assert higher >= betting_upper_bound(values, delta=delta) - 1e-9
 
 
-@given(UNIT)
-def test_less_risk_gives_a_larger_bound_for_equal_bets(values):
-    # With one value the bet is capped at the same size, whatever delta.
-    one = values[:1]
-    assert betting_upper_bound(one, delta=0.01) >= betting_upper_bound(one, delta=0.2)
-
-
 @given(UNIT, st.sampled_from([0.5, 0.9, 0.99]))
 def test_the_interval_holds_the_mean_and_mirrors(values, level):
     low, high = betting_interval(values, level=level)

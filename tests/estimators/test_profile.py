@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def means(layers=2, rows=40):
 def test_profile_of_states_equals_the_plain_means(layers, n, seed):
     states = walk(layers, n, seed=seed)
     profile = profile_states(states)
-    plain = [cosine_distance(a, b).mean() for a, b in zip(states, states[1:], strict=False)]
+    plain = [cosine_distance(a, b).mean() for a, b in pairwise(states)]
     np.testing.assert_allclose(profile.values("all", "cosine_distance"), plain, atol=1e-12)
     assert (profile.n_layers, profile.n_images, profile.n_rows) == (layers, n, {"all": n})
 
@@ -147,7 +148,7 @@ def test_json_round_trip_is_strict():
 @pytest.mark.parametrize("change", [{"schema_version": 99}, {"type": "Estimate"}, {"x": 1}])
 def test_foreign_json_is_refused(change):
     data = {**profile_states(walk()).to_json(), **change}
-    with pytest.raises(ValueError, match="version 99|not of type Profile|does not know x"):
+    with pytest.raises(ValueError, match=r"version 99|not of type Profile|does not know x"):
         Profile.from_json(data)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from estimators import Estimate, Profile
-from vlm_bridge.compare import Comparison
+from vlm_bridge.comparison import Comparison
 from vlm_bridge.plan import SkipPlan
 
 DPI = 130
@@ -121,7 +121,15 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
             ax.plot(layers, values, color=_GREY, ls="--", lw=1.6, label="random weights (mean)")
         value, low_end, high_end = _columns(estimates, 0.0, 2.0)
         ax.fill_between(layers, low_end, high_end, color=colour, alpha=0.45, lw=0)
-        ax.plot(layers, value, color=colour, marker="o", ms=3, lw=1.6, label="mean, 95 % interval")
+        ax.plot(
+            layers,
+            value,
+            color=colour,
+            marker="o",
+            ms=3,
+            lw=1.6,
+            label=_with_level("mean", estimates[0]),
+        )
         if distance:
             ax.set_yscale("log")
             ax.set_ylabel("cosine distance, 1 − cos")
@@ -169,7 +177,7 @@ def plot_depth(
             if row == "accuracy":
                 _references(ax, found[0][1].accuracy_full, blind, no_vision)
                 values = [one.accuracy_skipped for _, one in found if one.accuracy_skipped]
-                _bars(ax, depths, values, _BLUE, "o", "skipped model, 95 % interval", line=True)
+                _bars(ax, depths, values, _BLUE, "o", "skipped model", line=True)
                 ax.set_ylabel("accuracy (% of answers)")
             else:
                 values = [one.disagreement for _, one in found]
@@ -217,7 +225,7 @@ def plot_layers(
             at = [layer + (shift if len(series) > 1 else 0.0) for layer, _ in found]
             estimates = [e for _, one in found if (e := getattr(one, row)) is not None]
             verb = "block: left out for all tokens" if mode == "block" else "freeze: image tokens"
-            _bars(ax, at, estimates, *_MODES[mode], f"{verb}, 95 % interval")
+            _bars(ax, at, estimates, *_MODES[mode], verb)
         _share_axis(ax)
         if row == "drop":
             ax.axhline(0, color=_GREY, lw=0.8)
@@ -264,7 +272,7 @@ def plot_prediction(
         x = [score for _, score, _ in points]
         values = [estimate for _, _, estimate in points]
         y, low, high = _columns(values, 0.0, 1.0)
-        ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label="95 % interval")
+        ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=_with_level("", values[0]))
         chosen = skipped_layers(plan) if plan.mode == mode else ()
         for name, keep in (("other layers", False), ("layers of the plan", True)):
             which = [i for i, (at, _, _) in enumerate(points) if (at in chosen) == keep]
@@ -377,8 +385,12 @@ def _bars(
         ms=3.6,
         elinewidth=1,
         capsize=1.8,
-        label=label,
+        label=_with_level(label, estimates[0]),
     )
+
+
+def _with_level(name: str, estimate: Estimate) -> str:
+    return f"{name}, {100 * estimate.level:g} % interval".removeprefix(", ")
 
 
 def _references(
@@ -386,7 +398,7 @@ def _references(
 ) -> None:
     if full is not None:
         ax.axhspan(
-            *full.interval, color=_GREEN, alpha=0.25, lw=0, label="full model, 95 % interval"
+            *full.interval, color=_GREEN, alpha=0.25, lw=0, label=_with_level("full model", full)
         )
         ax.axhline(full.value, color=_GREEN, lw=1)
     for value, style, name in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from theory import Certificate, certify_mean
-from vlm_bridge.compare import Outcomes, paired_outcomes
+from vlm_bridge.comparison import Outcomes, paired_outcomes
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vlm_bridge.answers import track_batches
 from vlm_bridge.capture import capturing_states
-from vlm_bridge.compare import Comparison, Outcomes
+from vlm_bridge.comparison import Comparison, Outcomes
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan

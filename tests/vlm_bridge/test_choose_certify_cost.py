@@ -1,0 +1,238 @@
+"""Choosing, comparing, certifying and costing a plan, on tiny models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import Estimate, Profile
+from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.answers import answer
+from vlm_bridge.baselines import accuracy, blind_answers
+from vlm_bridge.certification import certificate_of, certify
+from vlm_bridge.choose import choose_plan
+from vlm_bridge.comparison import compare, paired_outcomes
+from vlm_bridge.cost import count_flops, measure_cost
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.profiling import profile
+from vlm_bridge.rules import RULES, find_rule, nested_plans
+from vlm_bridge.skip import skipping
+
+
+def made_profile(n=4, *, image, text_var=None, text=None, tail=None) -> Profile:
+    """A profile with chosen means: the formulas of rules are checked on it by hand."""
+
+    def estimates(values):
+        return tuple(
+            Estimate(
+                value=float(v),
+                interval=(float(v), float(v)),
+                n=9,
+                d=1,
+                unit="1",
+                method="made",
+                reliable=True,
+                reason="",
+            )
+            for v in values
+        )
+
+    tails = np.zeros((n, 9)) if tail is None else np.repeat(np.array(tail)[:, None], 9, axis=1)
+    return Profile(
+        model="made",
+        n_layers=n,
+        groups=("image", "text"),
+        measures={
+            "image": {"cosine_distance": estimates(image)},
+            "text": {
+                "cosine_distance": estimates(text or [0.1] * n),
+                "var": estimates(text_var or [0.5] * n),
+            },
+        },
+        tail_grid=(0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0),
+        tails={"image": tuple(estimates(row) for row in tails)},
+        quantile_levels=(),
+        quantiles={},
+        n_images=9,
+        n_rows={"image": 300, "text": 100},
+        data_hash="h",
+    )
+
+
+def test_skip_it_formula():
+    made = made_profile(3, image=[0.5, 0.02, 0.08], tail=[1.0, 0, 0.25], text_var=[0.1, 0.2, 0.4])
+    got = find_rule("skip-it").score(made)
+    np.testing.assert_allclose(got, [(1 + 2) * 0.6, 0.2 * 0.4, 0.0], rtol=1e-12)
+
+
+def test_shortgpt_formula_weighs_tokens():
+    made = made_profile(2, image=[0.4, 0.0], text=[0.0, 0.4])
+    np.testing.assert_allclose(find_rule("shortgpt").score(made), [0.3, 0.1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_nested_plans_grow_by_score(name):
+    made = made_profile(image=[0.4, 0.1, 0.3, 0.2], text=[0.4, 0.1, 0.3, 0.2])
+    rule = find_rule(name)
+    plans = nested_plans(rule, made)
+    order = np.argsort(rule.score(made), kind="stable")
+    for k, plan in enumerate(plans, start=1):
+        assert set(plan.layers) == set(order[:k].tolist())
+        assert plan.mode == rule.mode
+        assert plan.source["rule"] == name
+
+
+def test_unknown_rule_is_named():
+    with pytest.raises(BridgeError, match="unknown rule 'best'; choose from skip-it, shortgpt"):
+        find_rule("best")
+
+
+def redundant_llava(layers):
+    """A model some of whose layers do nothing to anybody."""
+    vlm = tiny_llava()
+    with torch.no_grad():
+        for index in layers:
+            vlm.layout.layers[index].self_attn.o_proj.weight.zero_()
+            vlm.layout.layers[index].mlp.down_proj.weight.zero_()
+    return vlm
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_layers_that_do_nothing_are_found(items, rule):
+    vlm = redundant_llava([1, 2])
+    plan = choose_plan(vlm, profile(vlm, items), items, rule=rule, epsilon=0.02)
+    if rule == "skip-it":  # the last layer's vision is never read: freezing it is free too
+        assert set(plan.layers) >= {1, 2, 3}
+    else:
+        assert set(plan.layers) == {1, 2}
+    assert plan.source["tried"][-1]["rate"] == 0
+    assert compare(vlm, plan, items).disagreement.value == 0
+
+
+def test_nothing_is_skipped_where_nothing_is_redundant(items):
+    vlm = tiny_llava()
+    plan = choose_plan(vlm, profile(vlm, items), items, rule="shortgpt", epsilon=0.02)
+    assert plan.is_empty
+    assert len(plan.source["tried"]) == 4
+
+
+def test_choose_refuses_bad_input(items):
+    vlm = tiny_llava()
+    with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 2"):
+        choose_plan(vlm, made_profile(image=[0.1] * 4), items, epsilon=2)
+    with pytest.raises(BridgeError, match="the profile has 3 layers, the model 4"):
+        choose_plan(vlm, made_profile(3, image=[0.1] * 3), items)
+
+
+def test_compare_pairs_both_models(items):
+    vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
+    full = answer(vlm, items)
+    with skipping(vlm, plan, fast=False):
+        skipped = answer(vlm, items)
+    outcomes = paired_outcomes(vlm, plan, items, size=4)
+    at = {id(item): place for place, item in enumerate(items)}
+    for item, changed in zip(outcomes.items, outcomes.disagree, strict=True):
+        assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
+    assert 0 < sum(outcomes.disagree)
+    assert all(k > 0 for k in outcomes.kl_full_skipped)
+    found = compare(vlm, plan, items, size=4)
+    assert found.n_images == 5
+    assert found.n_questions == 9
+    low, high = found.disagreement.interval
+    assert low <= found.disagreement.value <= high
+
+
+def test_answers_do_not_depend_on_the_batch(items):
+    vlm = tiny_llava()
+    assert answer(vlm, items, size=1) == answer(vlm, items, size=9)
+
+
+def test_certificates(items):
+    vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=4)
+    certificate = certify(vlm, plan, items, epsilon=0.5, delta=0.05)
+    assert certificate.estimate == 0
+    assert certificate.n_images == 5
+    assert certificate.holds == (certificate.bound <= 0.5)
+    assert certificate.plan_hash == plan.hash()
+    bad = SkipPlan("early_exit", 4, exit=0)
+    assert not certify(vlm, bad, items, epsilon=0.5).holds
+    outcomes = paired_outcomes(vlm, bad, items)
+    drop = certificate_of(bad, outcomes, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
+    assert drop.quantity == "accuracy_drop"
+    with pytest.raises(BridgeError, match="unknown quantity 'loss'"):
+        certificate_of(bad, outcomes, epsilon=0.5, delta=0.05, quantity="loss")
+    unlabelled = paired_outcomes(vlm, bad, [replace(i, answer=None) for i in items])
+    with pytest.raises(BridgeError, match="needs answers in the data"):
+        certificate_of(bad, unlabelled, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
+    with pytest.raises(BridgeError, match="epsilon"):
+        certificate_of(bad, outcomes, epsilon=7, delta=0.05)
+
+
+def test_images_that_chose_a_plan_cannot_certify_it(items):
+    vlm = redundant_llava([1])
+    plan = choose_plan(vlm, profile(vlm, items), items)
+    with pytest.raises(BridgeError, match="these items chose the plan"):
+        certify(vlm, plan, items)
+
+
+def test_flops_of_attention_on_the_cpu_are_counted(items):
+    """torch's counter knows no CPU attention kernel; with ours, sdpa counts what eager does."""
+    counts = {}
+    for attention in ("sdpa", "eager"):
+        vlm = tiny_llava(attention=attention)
+        cost = measure_cost(vlm, SkipPlan("block", 4), items, pairs=1)
+        counts[attention] = cost.flops_full
+        assert cost.flops_ratio == 1
+    assert counts["sdpa"] == counts["eager"]
+
+
+def test_flops_of_a_matrix_product():
+    a, b = torch.ones(3, 5), torch.ones(5, 7)
+    assert count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
+
+
+@pytest.mark.parametrize(
+    ("plan", "less"),
+    [
+        (SkipPlan("block", 4, layers=(0, 1)), True),
+        (SkipPlan("freeze", 4, layers=(1, 2)), True),
+        (SkipPlan("early_exit", 4, exit=2), True),
+        (SkipPlan("late_entry", 4, entry=2), True),
+        (SkipPlan("block", 4), False),
+    ],
+    ids=lambda p: getattr(p, "mode", p),
+)
+def test_a_skip_costs_fewer_flops(items, plan, less):
+    cost = measure_cost(tiny_llava(), plan, items[:3], pairs=6)
+    assert (cost.flops_ratio < 1) == less
+    low, high = cost.latency_ratio.interval
+    assert low <= cost.latency_ratio.value <= high
+    assert cost.to_json()["flops_ratio"] == cost.flops_ratio
+
+
+def test_blind_answers():
+    def item(question, given):
+        return Item("x.png", question, given)  # type: ignore[arg-type]
+
+    training = [
+        item("a", "yes"),
+        item("a", "no"),
+        item("a", "no"),
+        item("b", "red"),
+        item("c", "no"),
+    ]
+    asked = [item("a", "no"), item("b", "blue"), item("never", "no")]
+    texts = blind_answers(training, asked)
+    assert texts == ["no", "red", "no"]
+    assert blind_answers([item("a", "b"), item("a", "a")], asked[:1]) == ["a"]
+    scored = accuracy(texts, [replace(i, group=str(n)) for n, i in enumerate(asked)])
+    assert scored.value == pytest.approx(2 / 3)
+    with pytest.raises(BridgeError, match="training items with answers"):
+        blind_answers([item("a", None)], asked)
+    with pytest.raises(BridgeError, match="an answer in every item"):
+        accuracy(["x"], [item("a", None)])

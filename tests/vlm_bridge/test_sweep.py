@@ -1,0 +1,121 @@
+"""The shared-prefix sweep against every plan carried out on its own, the plain way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge import sweeping
+from vlm_bridge.comparison import Comparison, Outcomes
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.prompts import batches
+from vlm_bridge.skip import skipping
+from vlm_bridge.sweeping import _starts_right, sweep_plans
+from vlm_bridge.sweeping import sweep as sweep_function
+
+
+def first_tokens(vlm, batch):
+    with torch.no_grad():
+        log_probs = vlm.model(**batch.inputs, use_cache=False).logits[:, -1].log_softmax(-1)
+    return [vlm.processor.tokenizer.decode([i]) for i in log_probs.argmax(-1).tolist()], log_probs
+
+
+@pytest.fixture
+def plans():
+    return [*sweep_plans(4), SkipPlan("band", 4, entry=1, exit=3), SkipPlan("block", 4)]
+
+
+def test_sweep_equals_every_plan_on_its_own(items, plans):
+    vlm = tiny_llava()
+    found = sweep_function(vlm, items, plans, size=4)
+    for plan, comparison in zip(plans, found, strict=True):
+        parts = []
+        for batch in batches(vlm, items, size=4):
+            full = first_tokens(vlm, batch)
+            with skipping(vlm, plan, fast=False):
+                skipped = first_tokens(vlm, batch)
+            parts.append(Outcomes.of(batch.items, full, skipped, judge=_starts_right))
+        alone = Comparison.of(plan, Outcomes.join(parts), "first answer token")
+        assert comparison.plan == plan
+        assert comparison.disagreement == alone.disagreement
+        assert comparison.drop == alone.drop
+        for name in ("kl_full_skipped", "kl_skipped_full"):
+            got, want = getattr(comparison, name).value, getattr(alone, name).value
+            assert got == pytest.approx(want, abs=1e-4)
+
+
+def test_an_empty_plan_changes_nothing_and_the_last_entry_changes_most(items, plans):
+    found = dict(
+        zip([p.hash() for p in plans], sweep_function(tiny_llava(), items, plans), strict=True)
+    )
+    for plan in (
+        SkipPlan("block", 4),
+        SkipPlan("early_exit", 4, exit=4),
+        SkipPlan("late_entry", 4, entry=0),
+    ):
+        assert found[plan.hash()].disagreement.value == 0
+        assert found[plan.hash()].kl_full_skipped.value == pytest.approx(0, abs=1e-6)
+    never = [SkipPlan("early_exit", 4, exit=0), SkipPlan("late_entry", 4, entry=4)]
+    kl = [found[plan.hash()].kl_full_skipped.value for plan in never]
+    assert kl[0] == pytest.approx(kl[1], abs=1e-5)
+    assert kl[0] > 0
+
+
+def test_a_killed_sweep_continues_where_it_was(items, plans, tmp_path, monkeypatch):
+    vlm, journal = tiny_llava(), tmp_path / "journal.jsonl"
+    whole = sweep_function(vlm, items, plans, size=2)
+    sweep_function(vlm, items, plans, size=2, journal=journal)
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join(lines[:3]) + "\n" + lines[3][:20])  # killed while writing
+    seen = []
+
+    def counted(vlm, batch, plans, run=sweeping._run_batch):
+        seen.append(batch.places)
+        return run(vlm, batch, plans)
+
+    monkeypatch.setattr(sweeping, "_run_batch", counted)
+    again = sweep_function(vlm, items, plans, size=2, journal=journal)
+    assert again == whole
+    assert len(seen) == len(lines) - 3
+    assert sum(1 for _ in journal.open()) == len(lines)
+
+
+def test_a_journal_of_another_sweep_is_refused(items, plans, tmp_path):
+    vlm, journal = tiny_llava(), tmp_path / "journal.jsonl"
+    sweep_function(vlm, items, plans[:2], journal=journal)
+    before = journal.read_text()
+    with pytest.raises(BridgeError, match="belongs to another sweep"):
+        sweep_function(vlm, items, plans[:3], journal=journal)
+    assert journal.read_text() == before
+
+
+def test_sweep_plans_cover_both_ends():
+    plans = sweep_plans(30, step=4)
+    by_mode = {m: [p for p in plans if p.mode == m] for m in ("block", "early_exit", "late_entry")}
+    assert by_mode["block"][0].layers == (0,)
+    assert by_mode["block"][-1].layers == (29,)
+    assert {by_mode["early_exit"][i].exit for i in (0, -1)} == {0, 30}
+    assert {by_mode["late_entry"][i].entry for i in (0, -1)} == {0, 30}
+    assert len(sweep_plans(30)) == 30 + 30 + 31 + 31
+    with pytest.raises(BridgeError, match="no mode sublayer"):
+        sweep_plans(4, modes=["sublayer"])
+    with pytest.raises(BridgeError, match="at least 1, got 0"):
+        sweep_plans(4, step=0)
+
+
+def test_comparison_round_trip_and_unlabelled(items):
+    unlabelled = [replace(item, answer=None) for item in items]
+    (found,) = sweep_function(tiny_llava(), unlabelled, [SkipPlan("block", 4, layers=(1,))])
+    assert found.accuracy_full is None
+    assert found.drop is None
+    back = Comparison.from_json(json.loads(json.dumps(found.to_json())))
+    assert back == found
+    with pytest.raises(ValueError, match="not a Comparison"):
+        Comparison.from_json({"type": "SkipPlan", "schema_version": 1})
+    assert np.isfinite(found.kl_full_skipped.value)
