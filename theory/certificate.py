@@ -55,7 +55,8 @@ class Certificate:
         ...     values, range(300), quantity="disagreement", epsilon=0.02, delta=0.05
         ... )
         >>> print(cert)
-        disagreement <= 0.0144 with probability 95 % (300 images, betting): holds at epsilon 0.02
+        disagreement <= 0.0158 with probability 95 % (300 images, clopper-pearson):
+        holds at epsilon 0.02
     """
 
     quantity: str
@@ -119,7 +120,7 @@ def certify_mean(
     quantity: str,
     epsilon: float,
     delta: float,
-    method: str = "betting",
+    method: str = "auto",
     seed: int = 0,
     data_hash: str = "",
     plan_hash: str = "",
@@ -145,8 +146,9 @@ def certify_mean(
         epsilon: what is to be promised, in (0, 1).
         delta: probability that the promise may be wrong, in (0, 1). For several plans on the
             same images pass delta / plans.
-        method: "betting" (default, sharpest when few answers change), "clopper-pearson"
-            (disagreement only) or "hoeffding".
+        method: "betting", "clopper-pearson" (disagreement only), "hoeffding", or "auto":
+            Clopper-Pearson for a disagreement asked once per image, where it is the sharper
+            one, else betting. "auto" looks at how often images were asked, never at answers.
         seed: fixes the order of images (betting) or the value drawn from each image
             (Clopper-Pearson). Choose it before looking at values.
         data_hash: kept in the certificate.
@@ -170,9 +172,12 @@ def certify_mean(
         ... ).holds
         False
     """
+    means, sizes = cluster_means(values, clusters)
+    if method == "auto":
+        once = quantity == "disagreement" and bool((sizes == 1).all())
+        method = "clopper-pearson" if once else "betting"
     _check_request(quantity, epsilon, delta, method)
     low, high = RANGES[quantity]
-    means, _ = cluster_means(values, clusters)
     x = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero((x < low) | (x > high))
     if bad.size:

@@ -22,7 +22,7 @@ def certify(
     epsilon: float = 0.02,
     delta: float = 0.05,
     quantity: str = "disagreement",
-    method: str = "betting",
+    method: str = "auto",
     size: int = 16,
     max_new_tokens: int = 8,
 ) -> Certificate:
@@ -38,7 +38,8 @@ def certify(
         epsilon: what is asked; `holds` says whether the bound is at most this.
         delta: probability with which the bound may be wrong.
         quantity: `disagreement` or `accuracy_drop`.
-        method: `betting`, `clopper-pearson` (disagreement only) or `hoeffding`.
+        method: `auto`, `betting`, `clopper-pearson` (disagreement only) or `hoeffding`; see
+            `theory.certify_mean`.
         size: batch size.
         max_new_tokens: longest answer.
 
@@ -60,7 +61,7 @@ def certificate_of(
     epsilon: float,
     delta: float,
     quantity: str = "disagreement",
-    method: str = "betting",
+    method: str = "auto",
 ) -> Certificate:
     """The certificate from outcomes already at hand; see `certify`."""
     if quantity not in QUANTITIES:

@@ -133,7 +133,9 @@ def certify(
     data: Data,
     epsilon: Epsilon = 0.02,
     delta: Annotated[float, typer.Option(help="Chance the bound may be wrong.")] = 0.05,
-    method: Annotated[str, typer.Option(help="betting, clopper-pearson or hoeffding.")] = "betting",
+    method: Annotated[
+        str, typer.Option(help="auto, betting, clopper-pearson or hoeffding.")
+    ] = "auto",
     quantity: Annotated[str, typer.Option(help="disagreement or accuracy_drop.")] = "disagreement",
     out: Annotated[Path, typer.Option(help="Certificate to write (JSON).")] = Path(
         "out/certificate.json"

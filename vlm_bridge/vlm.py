@@ -69,7 +69,11 @@ def load(
     """
     if dtype not in DTYPES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
-    source = str(reference_folder()) if str(name) == "reference" else _locate(name)
+    if str(name) == "reference":
+        with _quiet_transformers():
+            source = str(reference_folder())
+    else:
+        source = _locate(name)
     local = Path(source).is_dir()
     options: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,

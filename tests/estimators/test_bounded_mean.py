@@ -69,6 +69,13 @@ def test_the_interval_holds_the_mean_and_mirrors(values, level):
     assert mirrored == pytest.approx((1.0 - high, 1.0 - low), abs=1e-9)
 
 
+def test_the_interval_splits_its_risk_between_both_sides():
+    values = np.random.default_rng(0).random(50)
+    low, high = betting_interval(values, level=0.9)
+    assert high == betting_upper_bound(values, delta=0.05)
+    assert low == -betting_upper_bound(-values, delta=0.05, lower=-1.0, upper=0.0)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_equal_values_shrink_at_the_fast_rate(value):
     # Without variance the width falls like log(1/delta) / n, not like 1 / sqrt(n).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlm_bridge.data.easy_vqa import EASY_VQA_SPLITS as EASY_VQA_SPLITS
 from vlm_bridge.data.easy_vqa import easy_vqa as easy_vqa
+from vlm_bridge.data.easy_vqa import easy_vqa_folder as easy_vqa_folder
 from vlm_bridge.data.items import Item as Item
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image

@@ -10,7 +10,9 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from rich.console import Console
 from safetensors import SafetensorError
+from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.reference.assemble import install_parts
@@ -61,8 +63,11 @@ def _convert(parts: Path) -> Path:
         tensors = read_parts(parts)
     except SafetensorError as error:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
-    model, processor = blank_reference(RECIPE)
-    install_parts(model, tensors, RECIPE)
+    with Console(stderr=True).status("building the reference VLM, once (about 20 s)"):
+        return _build(tensors, folder)
+
+
+def _build(parts: dict[str, Tensor], folder: Path) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
@@ -72,6 +77,8 @@ def _convert(parts: Path) -> Path:
             "set SKIPIT_CACHE to a folder you can write"
         ) from None
     try:
+        model, processor = blank_reference(RECIPE)
+        install_parts(model, parts, RECIPE)
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         try:

@@ -150,7 +150,11 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
             said.append("The questions have no labels, so accuracy is not shown.")
         return tuple(said)
 
-    blind, no_vision = (_accuracy(read[f"accuracy_{name}"]) for name in ("blind", "no_vision"))
+    baselines = {
+        name: one["value"]
+        for name in ("blind", "no_vision")
+        if (one := _accuracy(read[f"accuracy_{name}"]))
+    }
     modes = {p["rule"]: p["plan"]["mode"] for p in read["peers"]}
     modes |= {rule: RULES[rule].mode for rule in read["scores"] if rule in RULES}
     unmatched = [rule for rule in read["scores"] if modes.get(rule) not in have]
@@ -168,9 +172,9 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
         (
             "layers",
             "One layer at a time",
-            "Look for layers whose whole interval lies below the dashed epsilon line: skipping "
-            f"that layer alone changes few answers ({seen}); effects of several layers need "
-            "not add up.",
+            "Look for layers whose points lie low in both rows; one whose interval crosses the "
+            f"dashed epsilon line is undecided by this sample ({seen}), and effects of several "
+            "layers need not add up.",
             plots.plot_layers(folder / "layers.png", sweep, plan, read["epsilon"]),
             notes("block", "freeze"),
         ),
@@ -178,12 +182,13 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
             "depth",
             "How deep the image is needed",
             "Look for the earliest exit, and the latest entry, that stay inside the full "
-            f"model's band ({seen}); near the baselines the image is no longer used.",
+            f"model's band ({seen}); near the baselines, which come from the test images, the "
+            "image is no longer used.",
             plots.plot_depth(
                 folder / "depth.png",
                 sweep,
-                blind=blind and blind["value"],
-                no_vision=no_vision and no_vision["value"],
+                blind=baselines.get("blind"),
+                no_vision=baselines.get("no_vision"),
             ),
             notes("early_exit", "late_entry"),
         ),

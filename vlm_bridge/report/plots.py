@@ -13,10 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -31,9 +32,11 @@ _PURPLE, _SKY, _GREY, _INK = "#CC79A7", "#56B4E9", "#767676", "#222222"
 _GROUPS = {"image": _VERMILLION, "text": _BLUE, "special": _GREEN}
 _MODES = {"block": (_VERMILLION, "s"), "freeze": (_BLUE, "o")}
 _PLAN_SHADE = "#F0E442"
-_TICKS = [-1, -0.5, -0.2, -0.1, -0.05, -0.02, 0, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+_TICKS = [-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
 _LINEAR_TO = 0.02  # a share below this is drawn on a linear scale, so that zero has a place
 _LAYER = "layer (0-based)"
+
+Grid = list[list[Axes]]
 
 
 def skipped_layers(plan: SkipPlan) -> tuple[int, ...]:
@@ -89,7 +92,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
     panels = [
         (group, measure)
         for measure in ("cosine_distance", "var")
-        for group in profile.groups
+        for group in sorted(profile.groups, key=_place)
         if measure in profile.measures.get(group, {})
     ]
     if not panels:
@@ -97,7 +100,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
     rows = math.ceil(len(panels) / 2)
     figure, grid = _figure(rows, min(2, len(panels)), height=2.6 * rows + 0.6)
     spread = _spread(profile.quantile_levels)
-    for ax, (group, measure) in zip(grid.flat, panels, strict=False):
+    for ax, (group, measure) in zip(_flat(grid), panels, strict=False):
         estimates = profile.estimates(group, measure)
         layers = np.arange(profile.n_layers)
         colour = _GROUPS.get(group, _PURPLE)
@@ -132,16 +135,17 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
         )
         if distance:
             ax.set_yscale("log")
+            ax.yaxis.set_major_formatter(FuncFormatter(_plain))
             ax.set_ylabel("cosine distance, 1 − cos")
-            ax.set_title(f"{group} tokens: change of state in the layer")
+            _title(ax, f"{group} tokens: change of state in the layer")
         else:
             ax.set_ylim(bottom=0)
             ax.set_ylabel("attention mass on image (VAR)")
-            ax.set_title(f"{group} tokens: attention paid to the image")
+            _title(ax, f"{group} tokens: attention paid to the image")
         _layer_axis(ax, profile.n_layers)
-    distances = [ax for ax, (_, m) in zip(grid.flat, panels, strict=False) if m != "var"]
+    distances = [ax for ax, (_, m) in zip(_flat(grid), panels, strict=False) if m != "var"]
     _share_log_limits(distances)
-    for ax in grid.flat[len(panels) :]:
+    for ax in _flat(grid)[len(panels) :]:
         ax.set_axis_off()
     _legend(figure, grid)
     return _save(figure, path)
@@ -173,7 +177,7 @@ def plot_depth(
     figure, grid = _figure(len(rows), len(columns), height=2.7 * len(rows) + 0.6)
     for column, (mode, found) in enumerate(columns):
         depths = [depth for depth, _ in found]
-        for ax, row in zip(grid[:, column], rows, strict=True):
+        for ax, row in zip([line[column] for line in grid], rows, strict=True):
             if row == "accuracy":
                 _references(ax, found[0][1].accuracy_full, blind, no_vision)
                 values = [one.accuracy_skipped for _, one in found if one.accuracy_skipped]
@@ -181,12 +185,10 @@ def plot_depth(
                 ax.set_ylabel("accuracy (% of answers)")
             else:
                 values = [one.disagreement for _, one in found]
-                _bars(
-                    ax, depths, values, _VERMILLION, "s", "disagreement, 95 % interval", line=True
-                )
+                _bars(ax, depths, values, _VERMILLION, "s", "disagreement", line=True)
                 ax.set_ylabel("disagreement (% of answers)")
             ax.yaxis.set_major_formatter(FuncFormatter(_percent))
-            ax.set_title(f"{texts[mode][0]}: {row}")
+            _title(ax, f"{texts[mode][0]}: {row}")
             ax.set_xlabel(f"{texts[mode][1]} (0-based)")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for row_axes in grid:
@@ -218,7 +220,7 @@ def plot_layers(
     labelled = all(one.drop is not None for found in series.values() for _, one in found)
     rows = ["disagreement", "drop"] if labelled else ["disagreement"]
     figure, grid = _figure(len(rows), 1, height=3.0 * len(rows) + 0.5)
-    for ax, row in zip(grid.flat, rows, strict=True):
+    for ax, row in zip(_flat(grid), rows, strict=True):
         _shade(ax, plan)
         ax.axhline(epsilon, color=_INK, ls="--", lw=1.2, label=f"epsilon = {100 * epsilon:g} %")
         for shift, (mode, found) in zip((-0.16, 0.16), series.items(), strict=False):
@@ -233,7 +235,7 @@ def plot_layers(
         else:
             ax.set_ylabel("disagreement\n(% of answers)")
         _layer_axis(ax, plan.n_layers)
-    grid.flat[0].set_title("one layer skipped at a time (linear below 2 %, logarithmic above)")
+    _title(grid[0][0], "one layer skipped at a time (linear below 2 %, logarithmic above)")
     _legend(figure, grid)
     return _save(figure, path)
 
@@ -267,7 +269,7 @@ def plot_prediction(
         return None
     rows = math.ceil(len(panels) / 2)
     figure, grid = _figure(rows, min(2, len(panels)), height=3.9 * rows + 0.5)
-    for ax, (rule, mode, points) in zip(grid.flat, panels, strict=False):
+    for ax, (rule, mode, points) in zip(_flat(grid), panels, strict=False):
         colour, marker = _MODES[mode]
         x = [score for _, score, _ in points]
         values = [estimate for _, _, estimate in points]
@@ -282,7 +284,7 @@ def plot_prediction(
                     [y[i] for i in which],
                     ls="none",
                     marker=marker,
-                    ms=6,
+                    ms=5,
                     mec=colour,
                     mfc=colour if keep else "white",
                     label=name,
@@ -290,17 +292,19 @@ def plot_prediction(
         positive = [one for one in x if one > 0]
         if positive and min(x) >= 0:
             ax.set_xscale("symlog" if min(x) == 0 else "log", **_linear_to(x))
+            ax.xaxis.set_major_formatter(FuncFormatter(_plain))
+            ax.xaxis.set_minor_formatter(NullFormatter())
         _share_axis(ax)
         ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
-        ax.set_ylabel(f"disagreement with one layer skipped: {mode}\n(% of answers)")
+        ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
         rho = rank_correlation(x, y.tolist())
         said = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
-        ax.set_title(f"{rule}: Spearman ρ = {said}, n = {len(points)} layers")
-    for ax in grid.flat[len(panels) :]:
+        _title(ax, f"{rule}: Spearman ρ = {said}, n = {len(points)} layers")
+    for ax in _flat(grid)[len(panels) :]:
         ax.set_axis_off()
     _legend(figure, grid)
     figure.canvas.draw()  # positions are final from here on
-    for ax, (_, _, points) in zip(grid.flat, panels, strict=False):
+    for ax, (_, _, points) in zip(_flat(grid), panels, strict=False):
         _label(ax, [(score, one.value, str(at)) for at, score, one in points])
     return _save(figure, path)
 
@@ -316,20 +320,32 @@ def write_atomically(path: Path, data: bytes) -> Path:
     return path
 
 
-def _figure(rows: int, columns: int, *, height: float) -> tuple[Figure, NDArray[np.object_]]:
+def _figure(rows: int, columns: int, *, height: float) -> tuple[Figure, Grid]:
     figure = Figure(figsize=(9.2, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for ax in grid.flat:
+    grid: Grid = figure.subplots(rows, columns, squeeze=False).tolist()
+    for ax in _flat(grid):
         ax.set_facecolor("white")
         ax.grid(True, color="#E4E4E4", lw=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8.5)
-        ax.title.set_fontsize(10)
         ax.xaxis.label.set_fontsize(9)
         ax.yaxis.label.set_fontsize(9)
     return figure, grid
+
+
+def _title(ax: Axes, text: str) -> None:
+    ax.set_title(text, fontsize=10, loc="left", color=_INK)
+
+
+def _place(group: str) -> int:
+    known = list(_GROUPS)
+    return known.index(group) if group in known else len(known)
+
+
+def _flat(grid: Grid) -> list[Axes]:
+    return [ax for line in grid for ax in line]
 
 
 def _save(figure: Figure, path: Path) -> Path:
@@ -338,17 +354,17 @@ def _save(figure: Figure, path: Path) -> Path:
     return write_atomically(path, buffer.getvalue())
 
 
-def _legend(figure: Figure, grid: NDArray[np.object_]) -> None:
+def _legend(figure: Figure, grid: Grid) -> None:
     """One legend below all panels; several colours under one name are shown in the first."""
-    entries: dict[str, object] = {}
-    for ax in grid.flat:
+    entries: dict[str, Artist] = {}
+    for ax in _flat(grid):
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=min(4, len(entries)),
+        ncols=len(entries) if len(entries) <= 4 else 3,
         frameon=False,
         fontsize=8.5,
     )
@@ -451,6 +467,10 @@ def _percent(value: float, _: object = None) -> str:
     return f"{100 * value:g}".replace("-", "−")
 
 
+def _plain(value: float, _: object = None) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
 def _spread(levels: Sequence[float]) -> tuple[int, int] | None:
     """Positions of the pair of levels q and 1 - q nearest to 10 % and 90 %."""
     pairs = [
@@ -465,9 +485,9 @@ def _spread(levels: Sequence[float]) -> tuple[int, int] | None:
 def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Write each point's name beside it, where it covers least; sizes in typographic points."""
     at = ax.transData.transform([(x, y) for x, y, _ in points]) * 72 / DPI
-    boxes = [(cx - 3.5, cy - 3.5, cx + 3.5, cy + 3.5) for cx, cy in at]
+    boxes = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in at]
     for (x, y, name), (cx, cy) in zip(points, at, strict=True):
-        width, height = 4.8 * len(name), 7.5
+        width, height = 4.8 * len(name) + 2.5, 8.0
         best, least, chosen = (0.0, 0.0), math.inf, boxes[0]
         for radius in (8.0, 13.0, 19.0):
             for turn in (1, 3, 0, 2, 5, 7, 4, 6):

@@ -1,0 +1,162 @@
+"""The command line end to end on a tiny model folder; every refusal is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from estimators import Profile
+from tests.vlm_bridge.tiny import processor, tiny_llava
+from theory import Certificate
+from vlm_bridge import cli
+from vlm_bridge.plan import SkipPlan
+
+COMMANDS = ("profile", "plan", "certify", "compare", "sweep", "rules", "report", "demo")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model as `save_pretrained` leaves it."""
+    path = tmp_path_factory.mktemp("model")
+    vlm = tiny_llava()
+    vlm.model.save_pretrained(path)
+    processor().save_pretrained(path)
+    return path
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(a) for a in arguments])
+    return int(stopped.value.code or 0)
+
+
+def test_the_path(folder, jsonl, tmp_path, capsys):
+    out = tmp_path / "out"
+    data = ("--data", jsonl)
+    assert run("profile", folder, *data, "--out", out / "profile.json") == 0
+    found = Profile.from_json(json.loads((out / "profile.json").read_text()))
+    assert found.n_layers == 4
+    assert run("profile", folder, *data, "--null", "--out", out / "null.json") == 0
+    assert "random weights" in json.loads((out / "null.json").read_text())["model"]
+    plan_file = out / "plan.json"
+    arguments = ("--profile", out / "profile.json", "--epsilon", "0.9", "--limit", 2)
+    assert run("plan", folder, *data, *arguments, "--out", plan_file) == 0
+    plan = SkipPlan.read(plan_file)
+    assert plan.source["rule"] == "skip-it"
+    certificate = ("--epsilon", "0.5", "--out", out / "certificate.json")
+    assert run("certify", folder, plan_file, *data, *certificate) == 0
+    made = Certificate.from_json(json.loads((out / "certificate.json").read_text()))
+    assert made.sentence() in capsys.readouterr().out
+    assert made.plan_hash == plan.hash()
+    assert run("compare", folder, plan_file, *data, "--out", out / "comparison.json") == 0
+    assert "flops_ratio" in json.loads((out / "comparison.json").read_text())["cost"]
+    sweep = ("--step", 2, "--mode", "block", "--mode", "early_exit", "--out", out / "sweep")
+    assert run("sweep", folder, *data, *sweep) == 0
+    assert len(json.loads((out / "sweep" / "sweep.json").read_text())) == 3 + 3
+    assert not [p for p in out.rglob("*") if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_with_an_example(command, capsys):
+    assert run(command, "--help") == 0
+    text = capsys.readouterr().out
+    assert "Example:" in text
+    assert f"skipit {command}" in text
+
+
+def test_help_lists_every_command(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+def test_rules_are_listed(capsys):
+    assert run("rules") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["skip-it", "shortgpt"]
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Run a command that must be refused: exit code 2, one line, nothing written."""
+
+    def check(*arguments: object, says: str) -> None:
+        before = {p for p in tmp_path.rglob("*") if p.is_file()}
+        assert run(*arguments) == 2
+        error = capsys.readouterr().err.strip()
+        assert error.count("\n") == 0, error
+        assert error.startswith("skipit: ")
+        assert says in error
+        assert {p for p in tmp_path.rglob("*") if p.is_file()} == before
+
+    return check
+
+
+def test_refusals(folder, jsonl, tmp_path, refused):
+    out = ("--out", tmp_path / "o" / "x.json")
+    data = ("--data", jsonl)
+    refused("profile", "nothing", *data, *out, says="unknown model 'nothing': give 'reference'")
+    refused("profile", tmp_path / "no", *data, *out, says=f"no model folder at {tmp_path / 'no'}")
+    refused("profile", tmp_path, *data, *out, says="is not a model folder: it has no config.json")
+    refused("profile", folder, "--data", "x.jsonl", *out, says="no data file at x.jsonl")
+    refused("profile", folder, "--data", "easy-vqa:dev", *out, says="easy-vqa has no split 'dev'")
+    refused("profile", folder, *data, *out, "--dtype", "int4", says="unknown dtype 'int4'")
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    refused("profile", folder, "--data", empty, *out, says="empty.jsonl holds no items")
+    refused("profile", folder, *data, "--out", tmp_path, says="is a folder; name a file to write")
+    blocked = jsonl / "x.json"
+    refused("profile", folder, *data, "--out", blocked, says="cannot write to")
+    refused("plan", folder, *data, *out, "--profile", "none.json", says="no profile at none.json")
+    refused("plan", folder, *data, *out, "--profile", jsonl, says="is not JSON")
+    refused("certify", folder, "none.json", *data, *out, says="no plan file at none.json")
+    refused("report", "none.json", "--out", tmp_path / "r", says="no results file at none.json")
+
+
+def test_plans_that_do_not_fit(folder, jsonl, tmp_path, refused):
+    out = ("--data", jsonl, "--out", tmp_path / "o" / "x.json")
+    path = tmp_path / "plan.json"
+
+    def write(**changes):
+        body = {**SkipPlan("band", 4, entry=1, exit=3).to_json(), **changes}
+        path.write_text(json.dumps(body))
+
+    write(entry=3, exit=1)
+    refused("certify", folder, path, *out, says="band: entry 3 is not before exit 1")
+    write(mode="block", entry=None, exit=None, layers=[9])
+    refused(
+        "certify", folder, path, *out, says="layer 9 is out of range; the model has layers 0 to 3"
+    )
+    write(n_layers=30)
+    refused("certify", folder, path, *out, says="made for 30 layers, the model has 4")
+    path.write_text("{}")
+    refused("certify", folder, path, *out, says="not a SkipPlan")
+
+
+def test_a_broken_weights_file(folder, jsonl, tmp_path, refused):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for source in folder.iterdir():
+        (broken / source.name).write_bytes(source.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"\x00" * 64)
+    refused(
+        "profile",
+        broken,
+        "--data",
+        jsonl,
+        "--out",
+        tmp_path / "x.json",
+        says=f"cannot load '{broken}'",
+    )
+
+
+def test_pickled_weights_are_not_read(folder, jsonl, tmp_path, refused):
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    for source in folder.iterdir():
+        if source.suffix != ".safetensors":
+            (pickled / source.name).write_bytes(source.read_bytes())
+    (pickled / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    out = ("--data", jsonl, "--out", tmp_path / "x.json")
+    refused("profile", pickled, *out, says=f"cannot load '{pickled}'")
