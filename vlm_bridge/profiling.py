@@ -12,6 +12,7 @@ from estimators import MeanAccumulator, PairAccumulator, PairRows, Profile
 from vlm_bridge.answers import track_batches
 from vlm_bridge.capture import capturing_attention, capturing_states
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import TOKEN_GROUPS, find_layout
 from vlm_bridge.prompts import Batch
 from vlm_bridge.vlm import VLM
@@ -38,7 +39,7 @@ def profile(vlm: VLM, items: Sequence[Item], *, size: int = 16) -> Profile:
         size: batch size.
 
     Raises:
-        BridgeError: there are no items.
+        BridgeError: there are no items, or a state has no direction.
 
     Example:
         >>> profile(vlm, items).values("image", "cosine_distance")  # doctest: +SKIP
@@ -72,6 +73,12 @@ def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = type(vlm.model)(vlm.model.config)
+        table = model.get_input_embeddings()
+        if getattr(table, "padding_idx", None) is not None:
+            # transformers zeroes this row, but chat prompts use the token (often end-of-turn),
+            # and a zero state has no direction.
+            std = float(table.weight.detach().std())
+            torch.nn.init.normal_(table.weight.data[table.padding_idx], std=std)
     model = model.to(device=vlm.device, dtype=vlm.model.dtype).eval()
     layout = find_layout(model, vlm.layout.special_ids)
     return VLM(f"{vlm.name} (random weights)", model, vlm.processor, layout)
@@ -103,8 +110,13 @@ class _Reducer:
         found = rows.cpu().numpy().astype(np.float64)
         for group, mask in self._masks.items():
             if mask.any():
-                part = PairRows(*(values[mask] for values in found))
-                self.pairs[group][layer].update(part, self._clusters[mask])
+                part = [values[mask] for values in found]
+                if not all(np.isfinite(values).all() for values in part):
+                    raise BridgeError(
+                        f"layer {layer}: a state of the {group} tokens is zero or not finite, so "
+                        "its direction is undefined"
+                    )
+                self.pairs[group][layer].update(PairRows(*part), self._clusters[mask])
 
     def on_attention(self, layer: int, probabilities: Tensor) -> None:
         on_vision = probabilities * self._vision[:, None, None, :]

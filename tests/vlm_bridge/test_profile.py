@@ -134,6 +134,14 @@ def test_random_copy_is_the_same_shape_and_seeded(items):
     assert profile(first, items).n_layers == 4
 
 
+def test_a_state_without_direction_is_said(items):
+    vlm = tiny_llava()
+    with torch.no_grad():
+        vlm.model.get_input_embeddings().weight.zero_()
+    with pytest.raises(BridgeError, match="layer 0: a state of the text tokens is zero"):
+        profile(vlm, items)
+
+
 def test_no_items_is_an_error():
     with pytest.raises(BridgeError, match="there are no items"):
         profile(tiny_llava(), [])

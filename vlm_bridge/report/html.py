@@ -93,7 +93,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        share=_share, points=_points, quantity=_quantity, ratio=_ratio, rounded_up=_rounded_up
+        share=_share,
+        exact=_exact,
+        number=_number,
+        quantity=_quantity,
+        ratio=_ratio,
+        rounded_up=_rounded_up,
     )
     return environment
 
@@ -157,7 +162,9 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
     }
     modes = {p["rule"]: p["plan"]["mode"] for p in read["peers"]}
     modes |= {rule: RULES[rule].mode for rule in read["scores"] if rule in RULES}
-    unmatched = [rule for rule in read["scores"] if modes.get(rule) not in have]
+    unmatched = [
+        rule for rule in read["scores"] if modes.get(rule) not in have & {"block", "freeze"}
+    ]
     no_null = ("No profile of a copy with random weights was made.",)
     drawn: list[tuple[str, str, str, Path | None, tuple[str, ...]]] = [
         (
@@ -215,40 +222,48 @@ def _uri(path: Path | None) -> str | None:
 
 
 def _share(value: float) -> str:
-    """A share in percent.
+    r"""A share in percent; the space does not break.
 
     >>> _share(0.9851), _share(0.0012)
-    ('98.5 %', '0.12 %')
+    ('98.5\xa0%', '0.12\xa0%')
     """
-    return f"{_number(100 * value)} %"
+    return f"{_number(100 * value)}\N{NO-BREAK SPACE}%"
 
 
-def _points(value: float) -> str:
-    """A difference of shares in percentage points.
+def _exact(value: float) -> str:
+    r"""A share that was chosen, not measured, in percent.
 
-    >>> _points(-0.0123)
-    '−1.2 points'
+    >>> _exact(0.02)
+    '2\xa0%'
     """
-    return f"{_number(100 * value)} points"
+    return f"{100 * value:g}\N{NO-BREAK SPACE}%"
 
 
 def _number(percent: float) -> str:
+    """One decimal, two below one; never a hyphen for a minus.
+
+    >>> _number(98.51), _number(-0.2), _number(float("inf"))
+    ('98.5', '−0.20', 'unbounded')
+    """
     if not math.isfinite(percent):
         return "unbounded" if math.isinf(percent) else "unknown"
     digits = 1 if abs(percent) >= 1 or percent == 0 else 2
-    return f"{percent:.{digits}f}".replace("-", "−")
+    return f"{round(percent, digits) + 0.0:.{digits}f}".replace("-", "−")  # no minus zero
 
 
 def _quantity(estimate: Estimate, form: str = "share") -> str:
-    """An estimate with its interval, and why it is not reliable where it is not.
+    r"""An estimate with its interval, and why it is not reliable where it is not.
+
+    `form` is "share" (percent), "points" (percentage points, no sign) or "ratio".
 
     >>> _quantity(Estimate(value=0.01, interval=(0.0, 0.03), n=9, method="demo"))
-    '1.0 % [0.0 %, 3.0 %]'
+    '1.0\xa0% [0.0,\xa03.0]'
     """
-    write = {"share": _share, "points": _points, "ratio": _ratio}[form]
-    low, high = estimate.interval
+    write = _ratio if form == "ratio" else lambda share: _number(100 * share)
+    low, high = (write(end) for end in estimate.interval)
+    unit = "\N{NO-BREAK SPACE}%" if form == "share" else ""
     doubt = "" if estimate.reliable else f" (not reliable: {estimate.reason})"
-    return f"{write(estimate.value)} [{write(low)}, {write(high)}]{doubt}".replace(" points", "")
+    return f"{write(estimate.value)}{unit} [{low},\N{NO-BREAK SPACE}{high}]{doubt}"
 
 
 def _ratio(value: float) -> str:
@@ -259,6 +274,6 @@ def _rounded_up(share: float) -> str:
     """A bound in percent, never shown smaller than it is.
 
     >>> _rounded_up(0.01431)
-    '1.44 %'
+    '1.44'
     """
-    return f"{math.ceil(share * 1e4 - 1e-9) / 100:.2f} %".replace("-", "−")
+    return f"{math.ceil(share * 1e4 - 1e-9) / 100:.2f}".replace("-", "−")

@@ -17,7 +17,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -226,7 +233,11 @@ def plot_layers(
         for shift, (mode, found) in zip((-0.16, 0.16), series.items(), strict=False):
             at = [layer + (shift if len(series) > 1 else 0.0) for layer, _ in found]
             estimates = [e for _, one in found if (e := getattr(one, row)) is not None]
-            verb = "block: left out for all tokens" if mode == "block" else "freeze: image tokens"
+            verb = (
+                "block: left out for all tokens"
+                if mode == "block"
+                else "freeze: image tokens not updated"
+            )
             _bars(ax, at, estimates, *_MODES[mode], verb)
         _share_axis(ax)
         if row == "drop":
@@ -261,8 +272,12 @@ def plot_prediction(
     """
     panels = []
     for rule, row in scores.items():
-        found = by_position(sweep, modes.get(rule, ""))
-        points = [(at, float(row[at]), one.disagreement) for at, one in found if at < len(row)]
+        found = by_position(sweep, modes[rule]) if modes.get(rule) in _MODES else []
+        points = [
+            (at, float(row[at]), one.disagreement)
+            for at, one in found
+            if at < len(row) and math.isfinite(row[at])
+        ]
         if len(points) >= 3:
             panels.append((rule, modes[rule], points))
     if not panels:
@@ -276,7 +291,7 @@ def plot_prediction(
         y, low, high = _columns(values, 0.0, 1.0)
         ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=_with_level("", values[0]))
         chosen = skipped_layers(plan) if plan.mode == mode else ()
-        for name, keep in (("other layers", False), ("layers of the plan", True)):
+        for name, keep in (("layer (0-based number)", False), ("layer of the plan", True)):
             which = [i for i, (at, _, _) in enumerate(points) if (at in chosen) == keep]
             if which:
                 ax.plot(
@@ -294,6 +309,8 @@ def plot_prediction(
             ax.set_xscale("symlog" if min(x) == 0 else "log", **_linear_to(x))
             ax.xaxis.set_major_formatter(FuncFormatter(_plain))
             ax.xaxis.set_minor_formatter(NullFormatter())
+            if max(x) < 100 * min(x):
+                ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         _share_axis(ax)
         ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
         ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
@@ -360,11 +377,12 @@ def _legend(figure: Figure, grid: Grid) -> None:
     for ax in _flat(grid):
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    one_line = sum(len(label) + 8 for label in entries) <= 120
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=len(entries) if len(entries) <= 4 else 3,
+        ncols=len(entries) if one_line else math.ceil(len(entries) / 2),
         frameon=False,
         fontsize=8.5,
     )
