@@ -28,26 +28,32 @@ def check_writable(path: Path) -> Path:
     return path
 
 
-def write_json(path: Path, data: Any) -> Path:
-    """Write JSON in one step: a killed run leaves the old file or none.
-
-    NaN and infinity are refused, so that every reader can read it.
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file in one step: a killed run leaves the old file or none.
 
     Raises:
         BridgeError: the file cannot be written.
     """
     check_writable(path)
-    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except OSError as error:
         Path(partial).unlink(missing_ok=True)
         raise BridgeError(f"cannot write {path}: {error.strerror}") from None
     return path
+
+
+def write_json(path: Path, data: Any) -> Path:
+    """`write_bytes` of JSON; NaN and infinity are refused, so that every reader can read it.
+
+    Raises:
+        BridgeError: the file cannot be written.
+    """
+    return write_bytes(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, what: str) -> Any:

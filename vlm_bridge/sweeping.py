@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def sweep(
     """Compare every plan with the full model on the same items.
 
     What is compared is the first answer token (its argmax, and its whole distribution);
-    an answer counts as right where the true answer starts with that token.
+    it counts as right where it is the first token of the true answer.
 
     Args:
         vlm: the model.
@@ -132,6 +132,7 @@ def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcom
         full = _first_token(vlm, batch)
     found: dict[int, Outcomes] = {}
     chain = _EntryChain()
+    judge = starts_right(vlm)
     order = sorted(range(len(plans)), key=lambda i: plans[i].entry or 0)
     for i in order:
         plan = plans[i]
@@ -142,7 +143,7 @@ def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcom
                 start = min(plan.layers or plan.text_only_layers, default=vlm.layout.n_layers)
                 with _starting_at(vlm, start, states):
                     skipped = _first_token(vlm, batch)
-        found[i] = Outcomes.of(batch.items, full, skipped, judge=_starts_right)
+        found[i] = Outcomes.of(batch.items, full, skipped, judge=judge)
     return [found[i] for i in range(len(plans))]
 
 
@@ -193,9 +194,20 @@ def _first_token(vlm: VLM, batch: Batch) -> tuple[list[str], Tensor]:
     return [vlm.processor.tokenizer.decode([i]) for i in ids], log_probs
 
 
-def _starts_right(text: str, item: Item) -> bool | None:
-    """Whether the first answer token begins the true answer; None without one."""
-    if item.answer is None:
-        return None
-    begun = text.strip().lower()
-    return bool(begun) and item.answer.strip().lower().startswith(begun)
+def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
+    """A judge of first tokens: is it the first token of the true answer; None without one.
+
+    A tokenizer may begin an answer with a space or a capital; each way counts.
+    """
+    tokenizer = vlm.processor.tokenizer
+
+    def judge(token: str, item: Item) -> bool | None:
+        if item.answer is None:
+            return None
+        words = {item.answer, item.answer.capitalize()}
+        spelled = [
+            tokenizer.encode(s + w, add_special_tokens=False) for w in words for s in ("", " ")
+        ]
+        return token in {tokenizer.decode(ids[:1]) for ids in spelled}
+
+    return judge

@@ -12,11 +12,12 @@ import torch
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge import sweeping
 from vlm_bridge.comparison import Comparison, Outcomes
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.prompts import batches
 from vlm_bridge.skip import skipping
-from vlm_bridge.sweeping import _starts_right, sweep_plans
+from vlm_bridge.sweeping import starts_right, sweep_plans
 from vlm_bridge.sweeping import sweep as sweep_function
 
 
@@ -40,7 +41,7 @@ def test_sweep_equals_every_plan_on_its_own(items, plans):
             full = first_tokens(vlm, batch)
             with skipping(vlm, plan, fast=False):
                 skipped = first_tokens(vlm, batch)
-            parts.append(Outcomes.of(batch.items, full, skipped, judge=_starts_right))
+            parts.append(Outcomes.of(batch.items, full, skipped, judge=starts_right(vlm)))
         alone = Comparison.of(plan, Outcomes.join(parts), "first answer token")
         assert comparison.plan == plan
         assert comparison.disagreement == alone.disagreement
@@ -119,3 +120,12 @@ def test_comparison_round_trip_and_unlabelled(items):
     with pytest.raises(ValueError, match="not a Comparison"):
         Comparison.from_json({"type": "SkipPlan", "schema_version": 1})
     assert np.isfinite(found.kl_full_skipped.value)
+
+
+def test_only_the_first_token_of_the_answer_is_right():
+    judge = starts_right(tiny_llava())
+    item = Item("x.png", "?", "circle")  # type: ignore[arg-type]
+    assert judge("circle", item) is True
+    assert judge("c", item) is False
+    assert judge("", item) is False
+    assert judge("circle", replace(item, answer=None)) is None
