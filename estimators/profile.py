@@ -14,7 +14,7 @@ from estimators.estimate import Estimate
 from estimators.streaming import MEASURES, TAIL_GRID, MeanAccumulator, PairAccumulator
 
 SCHEMA_VERSION = 1
-QUANTILE_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+QUANTILE_LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 INDEX_CONVENTION = (
     "layers are 0-based; state l is the input of layer l; "
     "state L is the output of the last layer before the final norm"

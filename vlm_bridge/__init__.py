@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vlm_bridge.answers import answer as answer
 from vlm_bridge.certification import certify as certify
+from vlm_bridge.certification import certify_both as certify_both
 from vlm_bridge.choose import choose_plan as choose_plan
 from vlm_bridge.comparison import Comparison as Comparison
 from vlm_bridge.comparison import compare as compare

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from estimators import Profile
 from vlm_bridge.answers import answer, answer_batch
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.progress import track
@@ -22,7 +22,7 @@ from vlm_bridge.vlm import VLM
 def choose_plan(
     vlm: VLM,
     profile: Profile,
-    items: Sequence[Item],
+    items: Iterable[Item],
     *,
     rule: str = "skip-it",
     epsilon: float = 0.02,
@@ -53,6 +53,7 @@ def choose_plan(
         BridgeError: unknown rule, epsilon outside (0, 1), a profile of another depth, or no
             items.
     """
+    items = list(items)
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
     if profile.n_layers != vlm.layout.n_layers:
@@ -79,7 +80,7 @@ def choose_plan(
     source = {
         **candidates[0].source,
         "tuning_hash": items_hash(items),
-        "tuning_images": len({item.group for item in items}),
+        "tuning_images": image_hashes(items),
         "epsilon": epsilon,
         "threshold": epsilon / 2,
         "tried": tried,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from estimators import Profile
-from vlm_bridge.certification import certify as run_certify
+from vlm_bridge.certification import certify_both
 from vlm_bridge.choose import choose_plan
 from vlm_bridge.comparison import compare as run_compare
 from vlm_bridge.cost import measure_cost
@@ -136,9 +136,8 @@ def certify(
     method: Annotated[
         str, typer.Option(help="auto, betting, clopper-pearson or hoeffding.")
     ] = "auto",
-    quantity: Annotated[str, typer.Option(help="disagreement or accuracy_drop.")] = "disagreement",
-    out: Annotated[Path, typer.Option(help="Certificate to write (JSON).")] = Path(
-        "out/certificate.json"
+    out: Annotated[Path, typer.Option(help="Certificates to write (JSON).")] = Path(
+        "out/certificates.json"
     ),
     images: Images = None,
     per_image: PerImage = None,
@@ -148,9 +147,10 @@ def certify(
     device: Device = None,
     trust_remote_code: Remote = False,
 ) -> None:
-    """Bound what a plan does to the answers, on images that chose nothing.
+    """Bound disagreement and accuracy drop of a plan, on images that chose nothing.
 
-    "Does not hold" is an answer too, and the exit code is 0 either way.
+    The drop needs answers in the data. "Does not hold" is an answer too, and the exit code is 0
+    either way.
 
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
     """
@@ -158,18 +158,11 @@ def certify(
     read = SkipPlan.read(plan)
     items = _items(data, images, per_image, limit)
     vlm = load(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    certificate = run_certify(
-        vlm,
-        read,
-        items,
-        epsilon=epsilon,
-        delta=delta,
-        quantity=quantity,
-        method=method,
-        size=batch,
-    )
-    write_json(out, certificate.to_json())
-    typer.echo(f"{certificate.sentence()}: {out}")
+    made = certify_both(vlm, read, items, epsilon=epsilon, delta=delta, method=method, size=batch)
+    write_json(out, [certificate.to_json() for certificate in made])
+    for certificate in made:
+        typer.echo(certificate.sentence())
+    typer.echo(f"certificates: {out}")
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -178,7 +178,7 @@ class Comparison:
 
 
 def paired_outcomes(
-    vlm: VLM, plan: SkipPlan, items: Sequence[Item], *, size: int = 16, max_new_tokens: int = 8
+    vlm: VLM, plan: SkipPlan, items: Iterable[Item], *, size: int = 16, max_new_tokens: int = 8
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
 
@@ -187,7 +187,8 @@ def paired_outcomes(
     """
     plan.fit(vlm.layout.n_layers)
     parts = []
-    for batch in track_batches(vlm, items, size=size, title=f"compare: {plan.describe()}"):
+    title = f"compare: {plan.describe()}"
+    for batch in track_batches(vlm, list(items), size=size, title=title):
         full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         with skipping(vlm, plan):
             skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
@@ -196,7 +197,7 @@ def paired_outcomes(
 
 
 def compare(
-    vlm: VLM, plan: SkipPlan, items: Sequence[Item], *, size: int = 16, max_new_tokens: int = 8
+    vlm: VLM, plan: SkipPlan, items: Iterable[Item], *, size: int = 16, max_new_tokens: int = 8
 ) -> Comparison:
     """`paired_outcomes`, summarised: accuracy, drop, disagreement, KL both ways, by image.
 

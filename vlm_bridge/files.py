@@ -42,8 +42,9 @@ def write_bytes(path: Path, data: bytes) -> Path:
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except OSError as error:
-        Path(partial).unlink(missing_ok=True)
         raise BridgeError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        Path(partial).unlink(missing_ok=True)  # gone already where it was put in place
     return path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ PROFILED = tuple(group for group in TOKEN_GROUPS if group != "pad")
 VAR = "var"
 
 
-def profile(vlm: VLM, items: Sequence[Item], *, size: int = 16) -> Profile:
+def profile(vlm: VLM, items: Iterable[Item], *, size: int = 16) -> Profile:
     """Distance between adjacent states, per layer and token group, from one forward pass.
 
     Labels are not read. Everything is reduced as it streams by, so memory does not grow
@@ -45,6 +45,7 @@ def profile(vlm: VLM, items: Sequence[Item], *, size: int = 16) -> Profile:
         >>> profile(vlm, items).values("image", "cosine_distance")  # doctest: +SKIP
         array([0.74, 0.21, ...])
     """
+    items = list(items)
     reducer = _Reducer(vlm.layout.n_layers)
     title = f"profile of {vlm.name}"
     with (

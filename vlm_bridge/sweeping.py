@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def sweep_plans(n_layers: int, *, step: int = 1, modes: Sequence[str] = MODES) -
 
 def sweep(
     vlm: VLM,
-    items: Sequence[Item],
+    items: Iterable[Item],
     plans: Sequence[SkipPlan],
     *,
     journal: Path | None = None,
@@ -79,6 +79,7 @@ def sweep(
     Raises:
         BridgeError: a plan does not fit, there are no items, or the journal is of another run.
     """
+    items = list(items)
     for plan in plans:
         plan.fit(vlm.layout.n_layers)
     key = {

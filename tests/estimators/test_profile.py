@@ -17,6 +17,7 @@ from estimators import (
     cosine_distance,
     profile_states,
 )
+from estimators.profile import QUANTILE_LEVELS
 
 
 def walk(layers=3, n=60, d=8, seed=0):
@@ -136,6 +137,15 @@ def test_build_with_extra_measures():
     assert profile.tail_grid == TAIL_GRID
     assert len(profile.quantiles["text"][0]) == 1
     assert Profile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+
+
+def test_default_quantiles_hold_the_middle_80_percent():
+    profile = profile_states(walk())
+    assert {0.1, 0.5, 0.9} < set(QUANTILE_LEVELS)
+    assert profile.quantile_levels == QUANTILE_LEVELS == tuple(sorted(QUANTILE_LEVELS))
+    distance = cosine_distance(*walk()[:2])
+    exact = np.quantile(distance, QUANTILE_LEVELS, method="inverted_cdf")
+    np.testing.assert_allclose(profile.quantiles["all"][0], exact, atol=1 / 4096)
 
 
 def test_json_round_trip_is_strict():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from estimators import Profile
-from tests.vlm_bridge.tiny import processor, tiny_llava
+from tests.vlm_bridge.tiny import picture, processor, tiny_llava
 from theory import Certificate
 from vlm_bridge import cli
 from vlm_bridge.plan import SkipPlan
@@ -22,6 +22,14 @@ def folder(tmp_path_factory):
     vlm = tiny_llava()
     vlm.model.save_pretrained(path)
     processor().save_pretrained(path)
+    return path
+
+
+def other_images(folder):
+    picture(77).save(folder / "77.png")
+    row = {"image": "77.png", "question": "is there a circle ?", "answer": "no"}
+    path = folder / "others.jsonl"
+    path.write_text(json.dumps(row))
     return path
 
 
@@ -44,11 +52,14 @@ def test_the_path(folder, jsonl, tmp_path, capsys):
     assert run("plan", folder, *data, *arguments, "--out", plan_file) == 0
     plan = SkipPlan.read(plan_file)
     assert plan.source["rule"] == "skip-it"
-    certificate = ("--epsilon", "0.5", "--out", out / "certificate.json")
-    assert run("certify", folder, plan_file, *data, *certificate) == 0
-    made = Certificate.from_json(json.loads((out / "certificate.json").read_text()))
-    assert made.sentence() in capsys.readouterr().out
-    assert made.plan_hash == plan.hash()
+    certificate = ("--epsilon", "0.5", "--out", out / "certificates.json")
+    assert run("certify", folder, plan_file, *data, *certificate) == 2  # these images tuned it
+    others = other_images(tmp_path)
+    assert run("certify", folder, plan_file, "--data", others, *certificate) == 0
+    made = [Certificate.from_json(c) for c in json.loads((out / "certificates.json").read_text())]
+    assert [c.quantity for c in made] == ["disagreement", "accuracy_drop"]
+    said = capsys.readouterr().out
+    assert all(c.sentence() in said and c.plan_hash == plan.hash() for c in made)
     assert run("compare", folder, plan_file, *data, "--out", out / "comparison.json") == 0
     assert "flops_ratio" in json.loads((out / "comparison.json").read_text())["cost"]
     sweep = ("--step", 2, "--mode", "block", "--mode", "early_exit", "--out", out / "sweep")

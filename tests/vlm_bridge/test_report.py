@@ -14,23 +14,19 @@ import pytest
 from PIL import Image
 
 from estimators import TAIL_GRID, Estimate, Profile
+from estimators.profile import QUANTILE_LEVELS
 from theory import certify_mean
 from vlm_bridge.comparison import Comparison
 from vlm_bridge.cost import Cost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.report import write_report
-from vlm_bridge.report.plots import (
-    by_position,
-    plot_profile,
-    rank_correlation,
-    skipped_layers,
-    write_atomically,
-)
+from vlm_bridge.report.axes import by_position, skipped_layers
+from vlm_bridge.report.plots import plot_profile, spread_levels
+from vlm_bridge.report.prediction import rank_correlation
 
 N_LAYERS = 30
 N_IMAGES, N_QUESTIONS = 200, 1540
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FIGURES = ("profile.png", "depth.png", "layers.png", "prediction.png")
 # Cosine distance of image tokens per layer, of the shape a small trained model has.
 DISTANCE = np.array(
@@ -61,9 +57,9 @@ def a_profile(name: str, distance: np.ndarray, var: np.ndarray) -> Profile:
         measures=measures,
         tail_grid=TAIL_GRID,
         tails={},
-        quantile_levels=QUANTILES,
+        quantile_levels=QUANTILE_LEVELS,
         quantiles={
-            group: tuple(tuple(v * 4 ** (2 * q - 1) for q in QUANTILES) for v in values)
+            group: tuple(tuple(v * 4 ** (2 * q - 1) for q in QUANTILE_LEVELS) for v in values)
             for group, values in groups.items()
         },
         n_images=N_IMAGES,
@@ -266,6 +262,8 @@ def test_page_says_what_was_found(written: tuple[Path, Page]) -> None:
         "fifth line",
         "skipit demo --out out/demo",
         "layers are 0-based",
+        "baselines come from whole answers on the test images",
+        "the sweep looks at first answer tokens",
     ):
         assert said in text
     assert "does not hold" not in text
@@ -375,18 +373,26 @@ def test_wrong_contents_leave_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_write_atomically_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
-    path = write_atomically(tmp_path / "a.txt", b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "text")  # type: ignore[arg-type]
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
 def test_profile_without_distances_or_var_is_not_drawn(tmp_path: Path) -> None:
     full = a_profile("toy", DISTANCE, VAR)
     empty = Profile.from_json(full.to_json() | {"measures": {}})
     assert plot_profile(tmp_path / "p.png", empty, None, SkipPlan("freeze", N_LAYERS)) is None
+
+
+@pytest.mark.parametrize(
+    ("levels", "ends"),
+    [
+        (QUANTILE_LEVELS, (0.1, 0.9)),
+        ((0.05, 0.25, 0.5, 0.75, 0.95), (0.05, 0.95)),
+        ((0.5, 0.9), None),
+        ((), None),
+    ],
+)
+def test_shading_is_from_10_to_90_percent_or_near(
+    levels: tuple[float, ...], ends: tuple[float, float] | None
+) -> None:
+    pair = spread_levels(levels)
+    assert (pair and tuple(levels[i] for i in pair)) == ends
 
 
 def test_skipped_layers() -> None:

@@ -100,6 +100,26 @@ def test_chunks_equal_one_pass(plan, attention, split, name):
 
 
 @plans
+@attentions
+@pytest.mark.parametrize("name", ["padded", "ragged"])
+def test_padded_chunks_equal_one_pass(plan, attention, name):
+    """As above for left-padded batches, with the growing mask that generation passes."""
+    vlm, inputs = tiny_llava(attention=attention), batch(name)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    split = int((ids == 3).nonzero()[:, 1].max()) + 1
+    with skipping(vlm, plan, fast=False):
+        whole = forward(vlm, inputs, use_cache=False).logits
+    for fast in (True, False):
+        with skipping(vlm, plan, fast=fast):
+            first = {**inputs, "input_ids": ids[:, :split], "attention_mask": mask[:, :split]}
+            out = forward(vlm, first, use_cache=True)
+            rest = {"input_ids": ids[:, split:], "attention_mask": mask}
+            rest = forward(vlm, rest, use_cache=True, past_key_values=out.past_key_values)
+        logits = torch.cat([out.logits, rest.logits], dim=1)
+        close(real(logits, inputs), real(whole, inputs))
+
+
+@plans
 def test_the_plan_matters(plan):
     """A skip that changed nothing would pass every comparison of fast with plain."""
     vlm, inputs = tiny_llava(), batch("padded")

@@ -6,6 +6,7 @@ from vlm_bridge.data.easy_vqa import EASY_VQA_SPLITS as EASY_VQA_SPLITS
 from vlm_bridge.data.easy_vqa import easy_vqa as easy_vqa
 from vlm_bridge.data.easy_vqa import easy_vqa_folder as easy_vqa_folder
 from vlm_bridge.data.items import Item as Item
+from vlm_bridge.data.items import image_hashes as image_hashes
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import read_jsonl as read_jsonl

@@ -102,6 +102,12 @@ def _parse(line: str, where: str, folder: Path) -> Item:
     return Item(image, record["question"], record.get("answer"), group)
 
 
+def image_hashes(items: Iterable[Item]) -> list[str]:
+    """Short SHA-256 of every distinct image's bytes, sorted: do two sets share an image?"""
+    paths = {item.image for item in items}
+    return sorted({hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths})
+
+
 def items_hash(items: Iterable[Item]) -> str:
     """SHA-256 over image bytes, question, answer and group of every item, in order.
 

@@ -15,8 +15,10 @@ from estimators import Estimate, Profile, serial
 from theory import Certificate
 from vlm_bridge.comparison import Comparison
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.files import write_bytes
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.report import plots
+from vlm_bridge.report import plots, prediction
+from vlm_bridge.report.axes import by_position
 from vlm_bridge.rules import RULES
 
 NAME = "report.html"
@@ -63,7 +65,8 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
         Path of the page.
 
     Raises:
-        BridgeError: a key of the results is missing or does not hold what it should.
+        BridgeError: a key of the results is missing or does not hold what it should, or a file
+            cannot be written.
 
     Example:
         >>> results = json.loads(Path("results.json").read_text())  # doctest: +SKIP
@@ -81,7 +84,7 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     template = _environment().get_template(f"{NAME}.j2")
     page = template.render(read, figures=_figures(read, folder))
-    return plots.write_atomically(folder / NAME, page.encode("utf-8"))
+    return write_bytes(folder / NAME, page.encode("utf-8"))
 
 
 def _environment() -> Environment:
@@ -145,7 +148,7 @@ def _accuracy(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
     sweep: Sequence[Comparison] = read["sweep"]
     plan: SkipPlan = read["plan"]
-    have = {mode for mode in _MODES if plots.by_position(sweep, mode)}
+    have = {mode for mode in _MODES if by_position(sweep, mode)}
     unlabelled = any(one.drop is None for one in sweep)
     seen = f"{sweep[0].n_images} images, {sweep[0].decision}" if sweep else ""
 
@@ -189,8 +192,9 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
             "depth",
             "How deep the image is needed",
             "Look for the earliest exit, and the latest entry, that stay inside the full "
-            f"model's band ({seen}); near the baselines, which come from the test images, the "
-            "image is no longer used.",
+            f"model's band ({seen}); near the baselines the image is no longer used. The blind "
+            "and no-vision baselines come from whole answers on the test images, while the sweep "
+            "looks at first answer tokens, so compare them only roughly.",
             plots.plot_depth(
                 folder / "depth.png",
                 sweep,
@@ -205,7 +209,9 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
             "Look for points that rise from lower left to upper right: then the rule, which "
             "reads no labels and no answers, ranks layers by what skipping them does; layers "
             "are not independent, so no p-value is given for ρ.",
-            plots.plot_prediction(folder / "prediction.png", read["scores"], modes, sweep, plan),
+            prediction.plot_prediction(
+                folder / "prediction.png", read["scores"], modes, sweep, plan
+            ),
             tuple(f"No sweep to hold the rule {rule} against." for rule in unmatched),
         ),
     ]
