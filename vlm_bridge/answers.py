@@ -60,16 +60,20 @@ def answer(
         vlm: the model; inside `skipping` it answers as the skipped model.
         items: the questions.
         size: batch size.
-        with_images: False asks without the image.
+        with_images: False asks without the image; each question text is then asked once.
         max_new_tokens: longest answer.
         title: of the progress bar.
     """
-    texts = [""] * len(items)
-    for batch in track_batches(vlm, items, size=size, with_images=with_images, title=title):
-        given = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        for place, text in zip(batch.places, given.texts, strict=True):
+    asked = items if with_images else list({item.question: item for item in items}.values())
+    texts = [""] * len(asked)
+    for batch in track_batches(vlm, asked, size=size, with_images=with_images, title=title):
+        found = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        for place, text in zip(batch.places, found.texts, strict=True):
             texts[place] = text
-    return texts
+    if with_images:
+        return texts
+    by_question = {item.question: text for item, text in zip(asked, texts, strict=True)}
+    return [by_question[item.question] for item in items]
 
 
 def track_batches(

@@ -74,7 +74,7 @@ def choose_plan(
             )
             tried.append({"layers": len(candidate.layers), "rate": rate, "whole": whole})
             advance(1)
-            if whole and rate <= epsilon / 2:
+            if whole:
                 found = candidate
                 break
     source = {

@@ -14,7 +14,7 @@ from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of, certify
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import compare, paired_outcomes
+from vlm_bridge.comparison import Outcomes, compare, paired_outcomes
 from vlm_bridge.cost import count_flops, measure_cost
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -147,6 +147,17 @@ def test_compare_pairs_both_models(items):
     assert low <= found.disagreement.value <= high
 
 
+def test_drop_is_full_minus_skipped():
+    made = [Item("x.png", "?", "a", str(n)) for n in range(3)]  # type: ignore[arg-type]
+    even = torch.full((3, 2), 0.5).log()
+    sure = torch.tensor([[0.75, 0.25]] * 3).log()
+    outcomes = Outcomes.of(made, (["a", "a", "b"], even), (["b", "a", "a"], sure))
+    assert outcomes.drop == [1, 0, -1]
+    assert outcomes.disagree == (1, 0, 1)
+    np.testing.assert_allclose(outcomes.kl_full_skipped, np.log(4 / 3) / 2, rtol=1e-5)
+    np.testing.assert_allclose(outcomes.kl_skipped_full, np.log(27 / 16) / 4, rtol=1e-5)
+
+
 def test_answers_do_not_depend_on_the_batch(items):
     vlm = tiny_llava()
     assert answer(vlm, items, size=1) == answer(vlm, items, size=9)
@@ -236,3 +247,12 @@ def test_blind_answers():
         blind_answers([item("a", None)], asked)
     with pytest.raises(BridgeError, match="an answer in every item"):
         accuracy(["x"], [item("a", None)])
+
+
+def test_without_images_a_question_has_one_answer(items):
+    vlm = tiny_llava()
+    texts = answer(vlm, items, with_images=False)
+    assert len({(i.question, t) for i, t in zip(items, texts, strict=True)}) == len(
+        {i.question for i in items}
+    )
+    assert texts != answer(vlm, items)

@@ -51,11 +51,11 @@ def test_a_failed_write_keeps_the_old_file(old: Path, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(BridgeError, match="No space left"):
-        patch.setattr(os, "replace", full)
-        write_bytes(old, b"new")
     with pytest.raises(TypeError):
         write_bytes(old, "text")  # type: ignore[arg-type]
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(BridgeError, match="No space left"):
+        write_bytes(old, b"new")
     assert old.read_bytes() == b"old"
     assert names(old.parent) == ["a.json"]
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import DynamicCache, StaticCache
 
 from tests.vlm_bridge.tiny import BATCHES, batch, tiny_llava
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.cache import TextOnlyLayer
+from vlm_bridge.skip.fast import fast_forward
+from vlm_bridge.skip.passes import PassTracker
+from vlm_bridge.skip.plain import causal_mask
 
 L = 4
 PLANS = [
@@ -142,3 +148,96 @@ def test_the_model_is_itself_again(plan, fast):
         assert "forward" not in layer.__dict__
         assert not layer._forward_hooks
         assert not layer._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "plan", [SkipPlan("freeze", L, layers=(1,)), SkipPlan("late_entry", L, entry=2)]
+)
+def test_no_mask_behind_a_past_means_causal(plan):
+    """Decoders may leave the mask out; with several queries and a past, sdpa would cut keys."""
+    vlm = tiny_llava()
+    layer, tracker = vlm.layout.layers[1], PassTracker(vlm.layout)
+    torch.manual_seed(0)
+    states = torch.randn(1, 9, 32)
+    flags = torch.tensor([[False] * 5 + [True, True, False, False]])
+
+    def run(mask):
+        cache = DynamicCache(config=vlm.layout.text_config)
+        found = []
+        for span in (slice(0, 4), slice(4, 9)):
+            now, length = states[:, span], span.stop
+            positions = torch.arange(span.start, length)[None]
+            tracker.begin(flags[:, span])
+            found.append(
+                fast_forward(plan, 1, layer.forward, tracker)(
+                    now,
+                    attention_mask=causal_mask(now, span.start) if mask else None,
+                    past_key_values=cache,
+                    position_embeddings=vlm.layout.decoder.rotary_emb(now, positions),
+                )
+            )
+        return torch.cat(found, dim=1)
+
+    with torch.no_grad():
+        close(run(mask=False), run(mask=True))
+
+
+def test_a_cache_filled_under_a_plan_is_refused_outside_it():
+    vlm, inputs = tiny_llava(), batch("single")
+    with skipping(vlm, SkipPlan("early_exit", L, exit=2)):
+        cache = forward(vlm, inputs, use_cache=True).past_key_values
+    with pytest.raises(BridgeError, match="cannot be used without that plan"):
+        forward(vlm, {"input_ids": torch.tensor([[5]])}, past_key_values=cache)
+
+
+def test_a_static_cache_is_refused():
+    vlm, inputs = tiny_llava(), batch("single")
+    cache = StaticCache(config=vlm.layout.text_config, max_cache_len=32)
+    with (
+        skipping(vlm, SkipPlan("early_exit", L, exit=2)),
+        pytest.raises(BridgeError, match="cache layer 2 is a StaticLayer"),
+    ):
+        forward(vlm, inputs, past_key_values=cache)
+
+
+def test_a_call_without_ids_is_refused():
+    vlm = tiny_llava()
+    with skipping(vlm, SkipPlan("freeze", L, layers=(1,))):
+        with pytest.raises(BridgeError, match="must be called with input_ids"):
+            forward(vlm, {"inputs_embeds": torch.zeros(1, 3, 32)})
+        with pytest.raises(BridgeError, match="the decoder was called directly"):
+            vlm.layout.decoder(input_ids=torch.tensor([[5, 6]]))
+
+
+def test_beam_search_follows_the_text_cache():
+    vlm, inputs = tiny_llava(), batch("ragged")
+    options = {"max_new_tokens": 5, "num_beams": 3, "do_sample": False}
+    for plan in (SkipPlan("early_exit", L, exit=1), SkipPlan("freeze", L, layers=(0, 2))):
+        with skipping(vlm, plan, fast=False):
+            plain = vlm.model.generate(**inputs, **options)
+        with skipping(vlm, plan):
+            fast = vlm.model.generate(**inputs, **options)
+        assert torch.equal(plain, fast)
+
+
+def test_the_text_cache_crops_selects_repeats_and_resets():
+    layer = TextOnlyLayer()
+    assert layer.get_seq_length() == 0
+    keys = torch.arange(2 * 1 * 3 * 2, dtype=torch.float32).reshape(2, 1, 3, 2)
+    layer.expect(torch.tensor([[0, 1, 6], [0, 5, -1]]), 7)
+    layer.update(keys, keys)
+    assert layer.get_seq_length() == 7
+    assert layer.get_mask_sizes(2) == (9, 0)
+    layer.batch_repeat_interleave(2)
+    assert torch.equal(layer.positions[1], torch.tensor([0, 1, 6]))
+    layer.batch_select_indices(torch.tensor([0, 2]))
+    assert torch.equal(layer.keys, keys)
+    layer.crop(-1)
+    assert layer.get_seq_length() == 6
+    assert torch.equal(layer.positions, torch.tensor([[0, 1], [0, 5]]))
+    assert torch.equal(layer.keys, keys[:, :, :2])
+    with pytest.raises(ValueError, match="negative number of tokens, got 3"):
+        layer.crop(3)
+    layer.reset()
+    assert layer.get_seq_length() == 0
+    assert layer.positions is None

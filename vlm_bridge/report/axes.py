@@ -61,6 +61,7 @@ def by_position(sweep: Sequence[Comparison], mode: str) -> list[tuple[int, Compa
 
 
 def panels_figure(rows: int, columns: int, *, height: float) -> tuple[Figure, Grid]:
+    """A white page-wide figure of plain panels, and the panels by row and column."""
     figure = Figure(figsize=(9.2, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid: Grid = figure.subplots(rows, columns, squeeze=False).tolist()
@@ -76,14 +77,17 @@ def panels_figure(rows: int, columns: int, *, height: float) -> tuple[Figure, Gr
 
 
 def title(ax: Axes, text: str) -> None:
+    """The panel's title, at its left."""
     ax.set_title(text, fontsize=10, loc="left", color=INK)
 
 
 def flat(grid: Grid) -> list[Axes]:
+    """All panels, row by row."""
     return [ax for line in grid for ax in line]
 
 
 def save(figure: Figure, path: Path) -> Path:
+    """Write the figure as PNG, without a date or version, so that equal figures are equal files."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return write_bytes(path, buffer.getvalue())
@@ -106,7 +110,7 @@ def legend(figure: Figure, grid: Grid) -> None:
     )
 
 
-def columns(
+def with_ends(
     estimates: Sequence[Estimate], low: float, high: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Values and interval ends, the ends cut to the range and never inside the value."""
@@ -125,7 +129,8 @@ def bars(
     *,
     line: bool = False,
 ) -> None:
-    values, low, high = columns(estimates, -1.0, 1.0)
+    """Estimates as markers with their intervals as error bars."""
+    values, low, high = with_ends(estimates, -1.0, 1.0)
     ax.errorbar(
         at,
         values,
@@ -142,10 +147,12 @@ def bars(
 
 
 def with_level(name: str, estimate: Estimate) -> str:
+    """A legend entry that says how sure the interval is."""
     return f"{name}, {100 * estimate.level:g} % interval".removeprefix(", ")
 
 
 def shade(ax: Axes, plan: SkipPlan) -> None:
+    """Shade the layers the plan skips."""
     layers = skipped_layers(plan)
     edges = [i for i, (a, b) in enumerate(pairwise(layers), 1) if b != a + 1]
     for start, end in pairwise([0, *edges, len(layers)]):
@@ -155,6 +162,7 @@ def shade(ax: Axes, plan: SkipPlan) -> None:
 
 
 def layer_axis(ax: Axes, n_layers: int) -> None:
+    """An x axis of whole layer numbers."""
     ax.set_xlim(-0.7, n_layers - 0.3)
     ax.set_xlabel(_LAYER)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
@@ -172,8 +180,10 @@ def share_axis(ax: Axes) -> None:
 
 
 def percent(value: float, _: object = None) -> str:
+    """A tick of a share, in percent, with a true minus sign."""
     return f"{100 * value:g}".replace("-", "−")
 
 
 def plain(value: float, _: object = None) -> str:
+    """A tick as the number it is, with a true minus sign."""
     return f"{value:g}".replace("-", "−")

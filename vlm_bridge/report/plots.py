@@ -26,7 +26,6 @@ from vlm_bridge.report.axes import (
     VERMILLION,
     bars,
     by_position,
-    columns,
     flat,
     layer_axis,
     legend,
@@ -37,10 +36,11 @@ from vlm_bridge.report.axes import (
     shade,
     share_axis,
     title,
+    with_ends,
     with_level,
 )
 
-GROUPS = {"image": VERMILLION, "text": BLUE, "special": GREEN}
+_GROUPS = {"image": VERMILLION, "text": BLUE, "special": GREEN}
 
 
 def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipPlan) -> Path | None:
@@ -69,7 +69,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
     for ax, (group, measure) in zip(flat(grid), panels, strict=False):
         estimates = profile.estimates(group, measure)
         layers = np.arange(profile.n_layers)
-        colour = GROUPS.get(group, PURPLE)
+        colour = _GROUPS.get(group, PURPLE)
         shade(ax, plan)
         distance = measure == "cosine_distance"
         if distance and spread and group in profile.quantiles:
@@ -88,7 +88,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
         if null is not None and measure in null.measures.get(group, {}):
             values = null.values(group, measure)
             ax.plot(layers, values, color=GREY, ls="--", lw=1.6, label="random weights (mean)")
-        value, low_end, high_end = columns(estimates, 0.0, 2.0)
+        value, low_end, high_end = with_ends(estimates, 0.0, 2.0)
         ax.fill_between(layers, low_end, high_end, color=colour, alpha=0.45, lw=0)
         ax.plot(
             layers,
@@ -211,7 +211,7 @@ def plot_layers(
 
 
 def _place(group: str) -> int:
-    known = list(GROUPS)
+    known = list(_GROUPS)
     return known.index(group) if group in known else len(known)
 
 

@@ -18,7 +18,6 @@ from vlm_bridge.report.axes import (
     INK,
     MODES,
     by_position,
-    columns,
     flat,
     legend,
     panels_figure,
@@ -27,6 +26,7 @@ from vlm_bridge.report.axes import (
     share_axis,
     skipped_layers,
     title,
+    with_ends,
     with_level,
 )
 
@@ -80,7 +80,7 @@ def plot_prediction(
         colour, marker = MODES[mode]
         x = [score for _, score, _ in points]
         values = [estimate for _, _, estimate in points]
-        y, low, high = columns(values, 0.0, 1.0)
+        y, low, high = with_ends(values, 0.0, 1.0)
         ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=with_level("", values[0]))
         chosen = skipped_layers(plan) if plan.mode == mode else ()
         for name, keep in (("layer (0-based number)", False), ("layer of the plan", True)):
