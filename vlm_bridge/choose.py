@@ -28,6 +28,7 @@ def choose_plan(
     epsilon: float = 0.02,
     size: int = 16,
     max_new_tokens: int = 8,
+    full: Sequence[str] | None = None,
 ) -> SkipPlan:
     """The largest plan of a rule whose disagreement on `items` is at most `epsilon / 2`.
 
@@ -44,6 +45,7 @@ def choose_plan(
         epsilon: the disagreement the certificate will be asked for.
         size: batch size.
         max_new_tokens: longest answer.
+        full: the full model's answers to `items`, where they are already at hand.
 
     Returns:
         The plan; skipping nothing where even the smallest one disagrees too often. Its
@@ -62,9 +64,11 @@ def choose_plan(
         )
     chosen = find_rule(rule)
     candidates = nested_plans(chosen, profile)
-    full = answer(
-        vlm, items, size=size, max_new_tokens=max_new_tokens, title="full model on tuning images"
-    )
+    if full is None:
+        title = "full model on tuning images"
+        full = answer(vlm, items, size=size, max_new_tokens=max_new_tokens, title=title)
+    if len(full) != len(items):
+        raise BridgeError(f"{len(full)} full answers were given for {len(items)} items")
     tried: list[dict[str, object]] = []
     found = SkipPlan(chosen.mode, profile.n_layers)
     with track(f"plans of {rule}, largest first", len(candidates)) as advance:

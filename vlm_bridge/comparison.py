@@ -190,8 +190,10 @@ def paired_outcomes(
     title = f"compare: {plan.describe()}"
     for batch in track_batches(vlm, list(items), size=size, title=title):
         full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        with skipping(vlm, plan):
-            skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        skipped = full
+        if not plan.is_empty:
+            with skipping(vlm, plan):
+                skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         parts.append(Outcomes.of(batch.items, _both(full), _both(skipped)))
     return Outcomes.join(parts)
 
