@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from estimators import Profile
 from vlm_bridge.answers import answer, answer_batch
@@ -34,8 +33,10 @@ def choose_plan(
 
     The rule ranks layers from the profile; its nested plans are tried from the largest
     down, each given up as soon as it has disagreed too often, so no monotonicity is
-    assumed. Labels are not read: agreement is with the full model's own answers. Half of
-    epsilon leaves room for the certificate, which looks at other images.
+    assumed. Images that turned earlier candidates down are asked first, which changes when a
+    candidate is given up, never whether. Labels are not read: agreement is with the full
+    model's own answers. Half of epsilon leaves room for the certificate, which looks at other
+    images.
 
     Args:
         vlm: the model.
@@ -70,11 +71,18 @@ def choose_plan(
     if len(full) != len(items):
         raise BridgeError(f"{len(full)} full answers were given for {len(items)} items")
     tried: list[dict[str, object]] = []
+    changes: Counter[str] = Counter()
     found = SkipPlan(chosen.mode, profile.n_layers)
     with track(f"plans of {rule}, largest first", len(candidates)) as advance:
         for candidate in reversed(candidates):
             rate, whole = _disagreement(
-                vlm, candidate, items, full, epsilon / 2, size=size, max_new_tokens=max_new_tokens
+                vlm,
+                candidate,
+                sorted(zip(items, full, strict=True), key=lambda pair: -changes[pair[0].group]),
+                epsilon / 2,
+                changes,
+                size=size,
+                max_new_tokens=max_new_tokens,
             )
             tried.append({"layers": len(candidate.layers), "rate": rate, "whole": whole})
             advance(1)
@@ -95,9 +103,9 @@ def choose_plan(
 def _disagreement(
     vlm: VLM,
     plan: SkipPlan,
-    items: Sequence[Item],
-    full: Sequence[str],
+    answered: Sequence[tuple[Item, str]],
     limit: float,
+    changes: Counter[str],
     *,
     size: int,
     max_new_tokens: int,
@@ -105,17 +113,18 @@ def _disagreement(
     """Mean over images of the share of changed answers, and whether all images were seen.
 
     Stops when the images seen already push the mean over all of them past `limit`; the
-    number is then a lower bound.
+    number is then a lower bound. `changes` counts the changed answers of every image.
     """
-    images = len({item.group for item in items})
+    items = [item for item, _ in answered]
+    asked = Counter(item.group for item in items)
     total = 0.0
     with skipping(vlm, plan):
         for batch in batches(vlm, items, size=size):
             texts = answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts
-            changed: dict[str, list[bool]] = {}
             for item, place, text in zip(batch.items, batch.places, texts, strict=True):
-                changed.setdefault(item.group, []).append(text != full[place])
-            total += sum(float(np.mean(each)) for each in changed.values())
-            if total / images > limit:
-                return total / images, False
-    return total / images, True
+                if text != answered[place][1]:
+                    changes[item.group] += 1
+                    total += 1 / asked[item.group]
+            if total / len(asked) > limit:
+                return total / len(asked), False
+    return total / len(asked), True

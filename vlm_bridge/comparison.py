@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from estimators import Estimate, clustered_mean
 from vlm_bridge.answers import Answers, answer_batch, is_correct, track_batches
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.skip import skipping
 from vlm_bridge.vlm import VLM
@@ -177,24 +178,52 @@ class Comparison:
         return cls(**body)
 
 
+def full_answers(
+    vlm: VLM, items: Iterable[Item], *, size: int = 16, max_new_tokens: int = 8
+) -> Iterator[Answers]:
+    """The full model's side of `paired_outcomes`, one batch at a time.
+
+    As a list it can be passed to `paired_outcomes` for several plans; it then holds a
+    distribution over the vocabulary for every item.
+    """
+    for batch in track_batches(vlm, list(items), size=size, title="full model"):
+        yield answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+
+
 def paired_outcomes(
-    vlm: VLM, plan: SkipPlan, items: Iterable[Item], *, size: int = 16, max_new_tokens: int = 8
+    vlm: VLM,
+    plan: SkipPlan,
+    items: Iterable[Item] | None = None,
+    *,
+    full: Iterable[Answers] | None = None,
+    size: int = 16,
+    max_new_tokens: int = 8,
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
+
+    Args:
+        vlm: the model.
+        plan: what to skip.
+        items: the questions, or
+        full: the full model's answers to them, as `full_answers` gives them.
+        size: batch size.
+        max_new_tokens: longest answer.
 
     Raises:
         BridgeError: the plan does not fit the model, or there are no items.
     """
     plan.fit(vlm.layout.n_layers)
+    if (items is None) == (full is None):
+        raise BridgeError("paired_outcomes takes either items or the full model's answers")
+    if full is None:
+        full = full_answers(vlm, items or (), size=size, max_new_tokens=max_new_tokens)
     parts = []
-    title = f"compare: {plan.describe()}"
-    for batch in track_batches(vlm, list(items), size=size, title=title):
-        full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        skipped = full
+    for whole in full:
+        skipped = whole
         if not plan.is_empty:
             with skipping(vlm, plan):
-                skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        parts.append(Outcomes.of(batch.items, _both(full), _both(skipped)))
+                skipped = answer_batch(vlm, whole.batch, max_new_tokens=max_new_tokens)
+        parts.append(Outcomes.of(whole.batch.items, _both(whole), _both(skipped)))
     return Outcomes.join(parts)
 
 

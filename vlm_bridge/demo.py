@@ -11,18 +11,18 @@ from typing import Any
 
 from estimators import Estimate, Profile
 from theory import Certificate
-from vlm_bridge.answers import answer
+from vlm_bridge.answers import Answers, answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import Comparison, Outcomes, paired_outcomes
+from vlm_bridge.comparison import Comparison, Outcomes, full_answers, paired_outcomes
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, easy_vqa, items_hash, limit_per_image
 from vlm_bridge.files import check_writable, write_json
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile, random_copy
 from vlm_bridge.report import write_report
-from vlm_bridge.rules import RULES, find_rule, nested_plans
+from vlm_bridge.rules import RULES, nested_plans
 from vlm_bridge.sweeping import sweep, sweep_plans
 from vlm_bridge.vlm import VLM, load
 
@@ -35,17 +35,17 @@ MOST_FLOPS = 0.8
 class DemoSize:
     """How much the demo looks at; images of each split, one question each.
 
-    The defaults fit six minutes on two cores. The certificate uses every certification
-    image; the rest is thinned.
+    The defaults fit six minutes on two cores. Choosing and certifying use every image of
+    their splits; the rest is thinned.
     """
 
-    profile: int = 64
+    profile: int = 48
     null: int = 16
-    tuning: int = 200
+    tuning: int = 400
     certification: int = 700
     test: int = 100
-    sweep: int = 32
-    step: int = 5
+    sweep: int = 24
+    step: int = 6
     batch: int = 16
 
 
@@ -90,10 +90,10 @@ def run_demo(
     test = splits["test"]
     found = profile(vlm, splits["profile"], size=size.batch)
     null = profile(random_copy(vlm, seed=seed), splits["profile"][: size.null], size=size.batch)
-    tuning = Tuning.of(vlm, splits["tuning"])
-    plan, epsilon, note, cost = _plan_that_saves(vlm, found, tuning, test, size)
+    plan, epsilon, note, cost = _plan_that_saves(vlm, found, splits["tuning"], test)
     certified = paired_outcomes(vlm, plan, splits["certification"], size=size.batch)
-    reported = paired_outcomes(vlm, plan, test, size=size.batch)
+    full = list(full_answers(vlm, test, size=size.batch))
+    reported = paired_outcomes(vlm, plan, full=full)
     results = {
         **_header(vlm, splits, seed, command),
         **_accuracies(vlm, test, reported, size),
@@ -107,7 +107,7 @@ def run_demo(
         "cost": cost.to_json(),
         "comparison": Comparison.of(plan, certified, "generated answer").to_json(),
         "comparison_test": Comparison.of(plan, reported, "generated answer").to_json(),
-        "peers": _peers(vlm, found, tuning, test, epsilon, cost.flops_ratio, size),
+        "peers": _peers(vlm, found, cost.flops_ratio, full),
         "profile": found.to_json(),
         "profile_null": null.to_json(),
         "scores": {name: rule.score(found).tolist() for name, rule in RULES.items()},
@@ -118,37 +118,19 @@ def run_demo(
     return Demo(results, write_report(results, out))
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """Tuning items with the full model's answers, which every choice of a plan needs."""
-
-    items: list[Item]
-    full: list[str]
-
-    @classmethod
-    def of(cls, vlm: VLM, items: list[Item]) -> Tuning:
-        """Answer the items once."""
-        return cls(items, answer(vlm, items, title="full model on tuning images"))
-
-    def choose(self, vlm: VLM, found: Profile, rule: str, epsilon: float) -> SkipPlan:
-        """`choose_plan`; small batches, since most candidates fail within the first few."""
-        return choose_plan(
-            vlm, found, self.items, rule=rule, epsilon=epsilon, size=8, full=self.full
-        )
-
-
 def _first_images(split: str, count: int, seed: int) -> list[Item]:
     return limit_per_image(easy_vqa(split), 1, seed=seed)[:count]
 
 
 def _plan_that_saves(
-    vlm: VLM, found: Profile, tuning: Tuning, timed: list[Item], size: DemoSize
+    vlm: VLM, found: Profile, tuning: list[Item], timed: list[Item]
 ) -> tuple[SkipPlan, float, str, Cost]:
     """The plan at the strictest epsilon that saves a fifth of the prefill FLOPs."""
     note = ""
+    full = answer(vlm, tuning, title="full model on tuning images")
     for epsilon in EPSILONS:
-        plan = tuning.choose(vlm, found, RULE, epsilon)
-        cost = measure_cost(vlm, plan, timed, size=8, pairs=9)
+        plan = choose_plan(vlm, found, tuning, rule=RULE, epsilon=epsilon, full=full)
+        cost = measure_cost(vlm, plan, timed, size=4, pairs=11)
         if cost.flops_ratio <= MOST_FLOPS:
             return plan, epsilon, note, cost
         note += (
@@ -220,41 +202,27 @@ def _certificates(plan: SkipPlan, certified: Outcomes, epsilon: float) -> dict[s
 
 
 def _peers(
-    vlm: VLM,
-    found: Profile,
-    tuning: Tuning,
-    test: list[Item],
-    epsilon: float,
-    flops_ratio: float,
-    size: DemoSize,
+    vlm: VLM, found: Profile, flops_ratio: float, full: list[Answers]
 ) -> list[dict[str, Any]]:
-    """Every other rule on the test images, twice.
-
-    Once cut by the same threshold on the same tuning images, once with about as many layers
-    left out as our plan saves FLOPs, where no threshold protects it.
-    """
+    """Every other rule on the test images, leaving out as many layers as our FLOPs buy."""
+    as_many = max(1, round((1 - flops_ratio) * found.n_layers))
     peers = []
-    for name in RULES:
+    for name, rule in RULES.items():
         if name == RULE:
             continue
-        rule = find_rule(name)
-        as_many = max(1, round((1 - flops_ratio) * found.n_layers))
-        plans = {
-            f"{name}, same threshold": tuning.choose(vlm, found, name, epsilon),
-            f"{name}, about our FLOPs": nested_plans(rule, found)[as_many - 1],
-        }
-        for label, plan in plans.items():
-            outcomes = paired_outcomes(vlm, plan, test, size=size.batch)
-            peers.append(
-                {
-                    "rule": label,
-                    "condition": rule.condition,
-                    "plan": plan.to_json(),
-                    "plan_sentence": plan.describe(),
-                    "comparison": Comparison.of(plan, outcomes, "generated answer").to_json(),
-                    "flops_ratio": measure_cost(vlm, plan, test, size=4, pairs=1).flops_ratio,
-                }
-            )
+        plan = nested_plans(rule, found)[as_many - 1]
+        outcomes = paired_outcomes(vlm, plan, full=full)
+        cost = measure_cost(vlm, plan, outcomes.items, size=4, pairs=1)
+        peers.append(
+            {
+                "rule": f"{name}, about our FLOPs",
+                "condition": rule.condition,
+                "plan": plan.to_json(),
+                "plan_sentence": plan.describe(),
+                "comparison": Comparison.of(plan, outcomes, "generated answer").to_json(),
+                "flops_ratio": cost.flops_ratio,
+            }
+        )
     return peers
 
 

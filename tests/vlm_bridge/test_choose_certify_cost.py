@@ -14,7 +14,7 @@ from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of, certify
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import Outcomes, compare, paired_outcomes
+from vlm_bridge.comparison import Outcomes, compare, full_answers, paired_outcomes
 from vlm_bridge.cost import count_flops, measure_cost
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -121,8 +121,30 @@ def test_nothing_is_skipped_where_nothing_is_redundant(items):
     assert len(plan.source["tried"]) == 4
 
 
+def test_the_order_of_images_does_not_change_the_choice(items):
+    vlm = redundant_llava([1])
+    found = profile(vlm, items)
+    plans = [
+        choose_plan(vlm, found, asked, rule="shortgpt", epsilon=epsilon, size=size)
+        for epsilon in (0.02, 0.5, 0.9)
+        for asked, size in ((items, 1), (items[::-1], 2), (items, 9))
+    ]
+    for alike in (plans[:3], plans[3:6], plans[6:]):
+        assert len(set(alike)) == 1
+    # The plain reading of the definition: every candidate on every item, no early end.
+    for epsilon, plan in ((0.02, plans[0]), (0.5, plans[3]), (0.9, plans[6])):
+        fits = [
+            p
+            for p in nested_plans(find_rule("shortgpt"), found)
+            if compare(vlm, p, items).disagreement.value <= epsilon / 2
+        ]
+        assert plan == fits[-1]
+
+
 def test_choose_refuses_bad_input(items):
     vlm = tiny_llava()
+    with pytest.raises(BridgeError, match="1 full answers were given for 9 items"):
+        choose_plan(vlm, made_profile(image=[0.1] * 4), items, full=["yes"])
     with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 2"):
         choose_plan(vlm, made_profile(image=[0.1] * 4), items, epsilon=2)
     with pytest.raises(BridgeError, match="the profile has 3 layers, the model 4"):
@@ -140,6 +162,9 @@ def test_compare_pairs_both_models(items):
         assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
     assert 0 < sum(outcomes.disagree)
     assert all(k > 0 for k in outcomes.kl_full_skipped)
+    assert paired_outcomes(vlm, plan, full=list(full_answers(vlm, items, size=4))) == outcomes
+    with pytest.raises(BridgeError, match="either items or the full model's answers"):
+        paired_outcomes(vlm, plan)
     found = compare(vlm, plan, items, size=4)
     assert found.n_images == 5
     assert found.n_questions == 9
