@@ -93,7 +93,7 @@ def run_demo(
     plan, epsilon, note, cost = _plan_that_saves(vlm, found, splits["tuning"], test)
     certified = paired_outcomes(vlm, plan, splits["certification"], size=size.batch)
     full = list(full_answers(vlm, test, size=size.batch))
-    reported = paired_outcomes(vlm, plan, full=full)
+    reported = Comparison.of(plan, paired_outcomes(vlm, plan, full=full), "generated answer")
     results = {
         **_header(vlm, splits, seed, command),
         **_accuracies(vlm, test, reported, size),
@@ -106,7 +106,7 @@ def run_demo(
         "latency_ratio": cost.latency_ratio.value,
         "cost": cost.to_json(),
         "comparison": Comparison.of(plan, certified, "generated answer").to_json(),
-        "comparison_test": Comparison.of(plan, reported, "generated answer").to_json(),
+        "comparison_test": reported.to_json(),
         "peers": _peers(vlm, found, cost.flops_ratio, full),
         "profile": found.to_json(),
         "profile_null": null.to_json(),
@@ -164,12 +164,11 @@ def _header(vlm: VLM, splits: dict[str, list[Item]], seed: int, command: str) ->
 
 
 def _accuracies(
-    vlm: VLM, test: list[Item], reported: Outcomes, size: DemoSize
+    vlm: VLM, test: list[Item], reported: Comparison, size: DemoSize
 ) -> dict[str, dict[str, Any]]:
-    comparison = Comparison.of(SkipPlan("freeze", vlm.layout.n_layers), reported, "")
     blind = accuracy(blind_answers(easy_vqa("train"), test), test)
     unseen = answer(vlm, test, size=size.batch, with_images=False, title="without vision tokens")
-    full, skipped = comparison.accuracy_full, comparison.accuracy_skipped
+    full, skipped = reported.accuracy_full, reported.accuracy_skipped
     assert full is not None
     assert skipped is not None
     named = {
