@@ -11,18 +11,18 @@
 # ---
 
 # %% [markdown]
-# # Late vision updates are redundant in the reference VLM, and that can be certified
+# # After its first layers, the reference VLM hardly needs to update its vision tokens
 #
 # **Claim.** A profile of *unlabelled* questions predicts layers in which the vision tokens
 # need not be updated. The prediction is carried out, and a finite-sample certificate on
-# images that chose nothing says how often an answer changes.
+# images that chose nothing says how often an answer changes. The first layers are not among
+# them: freezing only those changes far more answers.
 #
 # The model is a standard LLaVA around the pretrained SmolLM2-135M-Instruct; the questions are
 # easy-VQA. Layers are 0-based, the image is the independent unit.
 
 # %%
 import matplotlib.pyplot as plt
-import numpy as np
 
 import vlm_bridge as vb
 from vlm_bridge.data import easy_vqa, limit_per_image
@@ -59,40 +59,39 @@ plt.show()
 #
 # The rule weighs how far vision states move in a layer by how much text reads them
 # afterwards. The cut is the largest plan that changes at most epsilon / 2 of the answers on
-# tuning images.
+# tuning images; epsilon is half of what will be certified, since 60 images are few.
 
 # %%
-plan = vb.choose_plan(vlm, profile, images("tuning", 60), rule="skip-it", epsilon=0.1)
+plan = vb.choose_plan(vlm, profile, images("tuning", 60), rule="skip-it", epsilon=0.05)
 print(plan.describe())
 
 # %% [markdown]
 # ## Certificate
 #
-# On other images, which chose nothing. With 100 images and nothing wrong the bound cannot
-# fall much below 3 %; `skipit demo` uses 700.
+# On other images, which chose nothing. With 80 images and nothing wrong the bound cannot
+# fall below 3.7 %; `skipit demo` uses 700.
 
 # %%
-certificate = vb.certify(vlm, plan, images("certification", 100), epsilon=0.1, delta=0.05)
+certificate = vb.certify(vlm, plan, images("certification", 80), epsilon=0.1, delta=0.05)
 print(certificate.sentence())
 
 # %% [markdown]
-# ## What it saves, and what the same number of early layers would do
+# ## What it saves, and what the first layers would do
 
 # %%
-cost = vb.measure_cost(vlm, plan, images("test", 8), pairs=6)
-early = vb.SkipPlan("freeze", plan.n_layers, layers=tuple(range(len(plan.layers))))
-harm = vb.compare(vlm, early, images("test", 32))
+cost = vb.measure_cost(vlm, plan, images("test", 4), pairs=4)
+first = vb.SkipPlan("freeze", plan.n_layers, layers=(0, 1, 2))
+harm = vb.compare(vlm, first, images("test", 24)).disagreement
 print(f"prefill FLOPs skipped/full: {cost.flops_ratio:.2f}")
-print(f"{early.describe()} changes {harm.disagreement.value:.0%} of the answers")
+print(f"{first.describe()} changes {harm.value:.0%} of the answers, 95 % interval {harm.interval}")
 
 # %% [markdown]
 # The claim, as asserts on the result objects.
 
 # %%
-late = np.mean(plan.layers)
-assert len(plan.layers) >= 6, plan.describe()
-assert late > (plan.n_layers - 1) / 2, "the redundant layers are the late ones"
-assert cost.flops_ratio < 0.9
-assert certificate.n_images == 100
+assert len(plan.layers) >= 12, plan.describe()
+assert not {0, 1} & set(plan.layers), "the first layers are needed"
+assert cost.flops_ratio <= 0.8
+assert certificate.n_images == 80
 assert certificate.holds, certificate.sentence()
-assert harm.disagreement.value > 3 * certificate.bound
+assert harm.interval[0] > certificate.bound, "freezing three first layers does more harm"

@@ -23,6 +23,7 @@ from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile as run_profile
 from vlm_bridge.profiling import random_copy
 from vlm_bridge.report import write_report
+from vlm_bridge.report.plots import plot_depth, plot_layers, plot_profile
 from vlm_bridge.rules import RULES
 from vlm_bridge.sweeping import MODES, sweep_plans
 from vlm_bridge.sweeping import sweep as run_sweep
@@ -68,8 +69,8 @@ def profile(
     data: Data,
     out: Annotated[Path, typer.Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
     null: Annotated[
-        bool, typer.Option(help="Profile a randomly initialised copy instead: the null.")
-    ] = False,
+        bool, typer.Option(help="Also profile a randomly initialised copy, into OUT's -null.json.")
+    ] = True,
     images: Images = None,
     per_image: PerImage = None,
     limit: Limit = None,
@@ -80,14 +81,22 @@ def profile(
 ) -> None:
     """How redundant is each layer, for which tokens? One forward pass, no labels.
 
+    Draws the profile beside that of a copy with random weights: a distance the copy shows too
+    says nothing.
+
     Example: `skipit profile reference --data easy-vqa:profile --out out/profile.json`
     """
     check_writable(out)
     items = _items(data, images, per_image, limit)
     vlm = load(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    found = run_profile(random_copy(vlm) if null else vlm, items, size=batch)
+    found = run_profile(vlm, items, size=batch)
     write_json(out, found.to_json())
-    typer.echo(f"profile of {found.n_layers} layers on {found.n_images} images: {out}")
+    random = run_profile(random_copy(vlm), items, size=batch) if null else None
+    if random is not None:
+        write_json(out.with_name(f"{out.stem}-null.json"), random.to_json())
+    picture = out.with_suffix(".png")
+    plot_profile(picture, found, random, SkipPlan("freeze", found.n_layers))
+    typer.echo(f"profile of {found.n_layers} layers on {found.n_images} images: {out}, {picture}")
 
 
 @app.command()
@@ -204,10 +213,11 @@ def compare(
 def sweep(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for sweep.json and its journal.")] = Path(
-        "out/sweep"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for sweep.json, its journal and the plots.")
+    ] = Path("out/sweep"),
     step: Annotated[int, typer.Option(min=1, help="Every so many layers and depths.")] = 1,
+    epsilon: Epsilon = 0.02,
     mode: Annotated[
         list[str] | None, typer.Option(help=f"Only these ({', '.join(MODES)}); repeatable.")
     ] = None,
@@ -219,7 +229,7 @@ def sweep(
     device: Device = None,
     trust_remote_code: Remote = False,
 ) -> None:
-    """Every single-layer skip and freeze, every exit and entry depth. Resumable.
+    """Every single-layer skip and freeze, every exit and entry depth, with plots. Resumable.
 
     Killed at any time, the same command continues after the last finished batch.
 
@@ -231,6 +241,8 @@ def sweep(
     plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or MODES)
     found = run_sweep(vlm, items, plans, journal=out / "journal.jsonl", size=batch)
     write_json(out / "sweep.json", [comparison.to_json() for comparison in found])
+    plot_depth(out / "depth.png", found, blind=None, no_vision=None)
+    plot_layers(out / "layers.png", found, SkipPlan("block", vlm.layout.n_layers), epsilon)
     typer.echo(f"{len(found)} plans on {len({i.group for i in items})} images: {out}/sweep.json")
 
 

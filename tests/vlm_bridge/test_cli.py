@@ -45,8 +45,8 @@ def test_the_path(folder, jsonl, tmp_path, capsys):
     assert run("profile", folder, *data, "--out", out / "profile.json") == 0
     found = Profile.from_json(json.loads((out / "profile.json").read_text()))
     assert found.n_layers == 4
-    assert run("profile", folder, *data, "--null", "--out", out / "null.json") == 0
-    assert "random weights" in json.loads((out / "null.json").read_text())["model"]
+    assert "random weights" in json.loads((out / "profile-null.json").read_text())["model"]
+    assert (out / "profile.png").stat().st_size > 10_000
     plan_file = out / "plan.json"
     arguments = ("--profile", out / "profile.json", "--epsilon", "0.9", "--limit", 2)
     assert run("plan", folder, *data, *arguments, "--out", plan_file) == 0
@@ -65,6 +65,7 @@ def test_the_path(folder, jsonl, tmp_path, capsys):
     sweep = ("--step", 2, "--mode", "block", "--mode", "early_exit", "--out", out / "sweep")
     assert run("sweep", folder, *data, *sweep) == 0
     assert len(json.loads((out / "sweep" / "sweep.json").read_text())) == 3 + 3
+    assert all((out / "sweep" / name).is_file() for name in ("depth.png", "layers.png"))
     assert not [p for p in out.rglob("*") if p.name.startswith(".")]
 
 
