@@ -45,8 +45,9 @@ def language_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     weights are moved into a fresh `LlamaForCausalLM`.
     """
     path = gguf_file()
-    read = LlamaForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    local = {"gguf_file": path.name, "local_files_only": True}
+    read = LlamaForCausalLM.from_pretrained(path.parent, **local)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, **local)
     config = read.config
     del config.quantization_config
     fresh = LlamaForCausalLM(config).to(torch.float32)
