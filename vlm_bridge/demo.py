@@ -35,18 +35,18 @@ MOST_FLOPS = 0.8
 class DemoSize:
     """How much the demo looks at; images of each split, one question each.
 
-    The defaults fit six minutes on two cores. Choosing and certifying use every image of
-    their splits; the rest is thinned.
+    The defaults fit six minutes on two cores. The certificate uses every certification
+    image; the rest is thinned.
     """
 
     profile: int = 48
     null: int = 16
-    tuning: int = 400
+    tuning: int = 200
     certification: int = 700
     test: int = 100
-    sweep: int = 24
+    sweep: int = 16
     step: int = 6
-    batch: int = 16
+    batch: int = 32
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _plan_that_saves(
 ) -> tuple[SkipPlan, float, str, Cost]:
     """The plan at the strictest epsilon that saves a fifth of the prefill FLOPs."""
     note = ""
-    full = answer(vlm, tuning, title="full model on tuning images")
+    full = answer(vlm, tuning, size=32, title="full model on tuning images")
     for epsilon in EPSILONS:
         plan = choose_plan(vlm, found, tuning, rule=RULE, epsilon=epsilon, full=full)
         cost = measure_cost(vlm, plan, timed, size=4, pairs=11)
