@@ -44,7 +44,7 @@ def real(logits, inputs):
     return logits[inputs["attention_mask"].bool()]
 
 
-def close(a, b):
+def assert_close(a, b):
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_one_pass(plan, attention, name):
             plain = forward(vlm, inputs, use_cache=use_cache).logits
         with skipping(vlm, plan):
             fast = forward(vlm, inputs, use_cache=use_cache).logits
-        close(real(fast, inputs), real(plain, inputs))
+        assert_close(real(fast, inputs), real(plain, inputs))
 
 
 @plans
@@ -102,7 +102,7 @@ def test_chunks_equal_one_pass(plan, attention, split, name):
                 past_key_values=cache,
             )
         assert cache.get_seq_length() == ids.shape[1]
-        close(torch.cat([out.logits, rest.logits], dim=1), whole)
+        assert_close(torch.cat([out.logits, rest.logits], dim=1), whole)
 
 
 @plans
@@ -122,7 +122,7 @@ def test_padded_chunks_equal_one_pass(plan, attention, name):
             rest = {"input_ids": ids[:, split:], "attention_mask": mask}
             rest = forward(vlm, rest, use_cache=True, past_key_values=out.past_key_values)
         logits = torch.cat([out.logits, rest.logits], dim=1)
-        close(real(logits, inputs), real(whole, inputs))
+        assert_close(real(logits, inputs), real(whole, inputs))
 
 
 @plans
@@ -179,7 +179,7 @@ def test_no_mask_behind_a_past_means_causal(plan):
         return torch.cat(found, dim=1)
 
     with torch.no_grad():
-        close(run(mask=False), run(mask=True))
+        assert_close(run(mask=False), run(mask=True))
 
 
 def test_a_cache_filled_under_a_plan_is_refused_outside_it():
