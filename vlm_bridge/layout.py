@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -12,7 +13,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from vlm_bridge.errors import BridgeError
 
 #: The token groups every position of a prompt falls into, in the order of their codes.
-TOKEN_GROUPS = ("text", "image", "special", "pad")
+TOKEN_GROUPS = ("text", "image", "video", "audio", "special", "pad")
+
+#: What families call the id of the placeholder that holds features of a modality.
+_PLACEHOLDERS = {
+    kind: (f"{kind}_token_id", f"{kind}_token_index") for kind in ("image", "video", "audio")
+}
+#: Attention types whose past is keys and values, one per token: those the bridge can skip.
+_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 
 
 @dataclass(frozen=True)
@@ -24,21 +32,36 @@ class Layout:
         decoder: the text decoder; it owns `layers` and is called by `base`.
         layers: the decoder layers, 0-based.
         text_config: configuration of the decoder.
-        vision_ids: token ids whose positions hold vision features.
+        image_ids: token ids whose positions hold image features.
+        video_ids: the same for video.
+        audio_ids: the same for audio; never skipped, told apart by capture.
         special_ids: the tokenizer's other special tokens (chat markers, end of text).
+        attention_types: what every layer attends to: `full_attention`, `sliding_attention`
+            or `chunked_attention`.
+        deepstack_layers: layers behind which the decoder adds vision features to the
+            hidden states (DeepStack), so that the output of one is not the input of the next.
     """
 
     base: nn.Module
     decoder: nn.Module
     layers: nn.ModuleList
     text_config: PreTrainedConfig
-    vision_ids: tuple[int, ...]
+    image_ids: tuple[int, ...]
+    video_ids: tuple[int, ...]
+    audio_ids: tuple[int, ...]
     special_ids: tuple[int, ...]
+    attention_types: tuple[str, ...]
+    deepstack_layers: tuple[int, ...]
 
     @property
     def n_layers(self) -> int:
         """Number of decoder layers."""
         return len(self.layers)
+
+    @property
+    def vision_ids(self) -> tuple[int, ...]:
+        """Token ids whose positions hold vision features, image or video."""
+        return tuple(sorted({*self.image_ids, *self.video_ids}))
 
     def token_groups(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Group code of every position: an index into `TOKEN_GROUPS`.
@@ -51,8 +74,13 @@ class Layout:
             (batch, length) int64.
         """
         groups = torch.zeros_like(input_ids)
-        groups[_is_in(input_ids, self.special_ids)] = TOKEN_GROUPS.index("special")
-        groups[_is_in(input_ids, self.vision_ids)] = TOKEN_GROUPS.index("image")
+        for name, ids in (
+            ("special", self.special_ids),
+            ("audio", self.audio_ids),
+            ("video", self.video_ids),
+            ("image", self.image_ids),
+        ):
+            groups[_is_in(input_ids, ids)] = TOKEN_GROUPS.index(name)
         if attention_mask is not None:
             groups[attention_mask == 0] = TOKEN_GROUPS.index("pad")
         return groups
@@ -67,44 +95,115 @@ def _is_in(ids: Tensor, wanted: tuple[int, ...]) -> Tensor:
 
 
 def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> Layout:
-    """Find decoder, layers and vision tokens of a transformers VLM.
+    """Find decoder, layers and placeholder tokens of a transformers VLM.
+
+    Nothing is computed: a model on the meta device does.
 
     Args:
         model: a `...ForConditionalGeneration` with a causal self-attention decoder.
-        special_ids: special token ids of its tokenizer; the vision ids are taken out.
+        special_ids: special token ids of its tokenizer; placeholder ids are taken out.
 
     Raises:
-        BridgeError: the decoder has no plain stack of self-attention layers, mixes in
-            cross-attention or linear attention, or the configuration names no image token.
+        BridgeError: the model cannot be skipped: it is an encoder-decoder, its decoder has
+            no plain stack of self-attention layers, mixes in cross-attention or linear
+            attention, shares keys and values between layers, or its configuration names no
+            placeholder token.
     """
-    kind = type(model).__name__
+    kind, config = type(model).__name__, model.config
+    text_config = config.get_text_config(decoder=True)
+    if config.is_encoder_decoder or text_config.is_encoder_decoder:
+        raise BridgeError(f"{kind} is an encoder-decoder; only decoder-only models are supported")
+    decoder = _find_decoder(model)
+    layers = decoder.layers
+    types = _attention_types(kind, text_config, layers)
+    ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
+    if not any(ids.values()):
+        raise BridgeError(
+            f"{kind}: its configuration names no image, video or audio token, so it is not "
+            "known which positions hold vision"
+        )
+    taken = {token for found in ids.values() for token in found}
+    return Layout(
+        base=model.base_model,
+        decoder=decoder,
+        layers=layers,
+        text_config=text_config,
+        image_ids=ids["image"],
+        video_ids=tuple(sorted(set(ids["video"]) - set(ids["image"]))),
+        audio_ids=ids["audio"],
+        special_ids=tuple(sorted(set(special_ids) - taken)),
+        attention_types=types,
+        deepstack_layers=_deepstack_layers(config, decoder),
+    )
+
+
+def _find_decoder(model: PreTrainedModel) -> Any:
+    """The module that owns the layers.
+
+    Llama4 and BLIP-2 hand out a whole causal language model: one step further in.
+    """
     decoder: Any = model.get_decoder()
     for inner in ("model", "decoder"):
         if not hasattr(decoder, "layers") and hasattr(decoder, inner):
             decoder = getattr(decoder, inner)
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not len(layers):
-        raise BridgeError(f"{kind}: found no list of decoder layers; this family is not supported")
-    for index, layer in enumerate(layers):
-        attention = getattr(layer, "self_attn", None)
-        if attention is None or getattr(attention, "layer_idx", None) != index:
-            raise BridgeError(
-                f"{kind}: layer {index} ({type(layer).__name__}) is not a self-attention layer; "
-                "cross-attention and linear-attention stacks are not supported"
-            )
-    config = model.config
-    names = ("image_token_id", "image_token_index", "video_token_id")
-    found = [getattr(config, name, None) for name in names]
-    vision = tuple(sorted({int(token) for token in found if token is not None}))
-    if not vision:
         raise BridgeError(
-            f"{kind}: its configuration names no image token, so vision positions are unknown"
+            f"{type(model).__name__}: found no list of decoder layers; this family is not supported"
         )
-    return Layout(
-        base=model.base_model,
-        decoder=decoder,
-        layers=layers,
-        text_config=config.get_text_config(decoder=True),
-        vision_ids=vision,
-        special_ids=tuple(sorted(set(special_ids) - set(vision))),
+    return decoder
+
+
+def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str, ...]:
+    """The attention type of every layer; refuses a stack whose past is not keys and values."""
+    shared = getattr(config, "num_kv_shared_layers", None)
+    if shared:
+        raise BridgeError(
+            f"{kind}: its last {shared} layers use the keys and values of earlier ones "
+            f"(num_kv_shared_layers={shared}); shared KV is not supported"
+        )
+    types = getattr(config, "layer_types", None)
+    for index, layer in enumerate(layers):
+        where = f"{kind}: layer {index} ({type(layer).__name__})"
+        attention = getattr(layer, "self_attn", None)
+        if hasattr(layer, "cross_attn") or hasattr(layer, "encoder_attn"):
+            raise BridgeError(
+                f"{where} looks at the image through cross-attention; cross-attention stacks "
+                "are not supported"
+            )
+        if attention is None or getattr(attention, "layer_idx", None) != index:
+            mixers = [name for name, _ in layer.named_children() if "norm" not in name]
+            raise BridgeError(
+                f"{where} is not a self-attention layer but made of {', '.join(mixers)}; hybrid "
+                "stacks (linear attention, convolution, state space) are not supported"
+            )
+        if types is not None and types[index] not in _ATTENTION:
+            raise BridgeError(
+                f"{where} has attention of type '{types[index]}'; supported are "
+                f"{', '.join(_ATTENTION)}"
+            )
+    if types is not None:
+        return tuple(types)
+    sliding = getattr(config, "sliding_window", None) and getattr(
+        config, "use_sliding_window", True
     )
+    return ("sliding_attention" if sliding else "full_attention",) * len(layers)
+
+
+def _placeholders(config: Any, kind: str) -> tuple[int, ...]:
+    """Ids of the placeholder of a modality, from the configuration or that of its encoder."""
+    encoders = ("vision_config", "audio_config")
+    places = [config, *(getattr(config, name, None) for name in encoders)]
+    found = [getattr(place, name, None) for place in places for name in _PLACEHOLDERS[kind]]
+    return tuple(sorted({int(token) for token in found if token is not None}))
+
+
+def _deepstack_layers(config: Any, decoder: Any) -> tuple[int, ...]:
+    """Layers behind which the decoder adds vision features: the first ones, or as a map says."""
+    layer_map = getattr(config, "deepstack_layer_map", None)
+    if layer_map:
+        return tuple(sorted({int(layer) for _, layer in layer_map}))
+    if not any(name.startswith("deepstack") for name in signature(decoder.forward).parameters):
+        return ()
+    indexes = getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", ())
+    return tuple(range(len(indexes)))

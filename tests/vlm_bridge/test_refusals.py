@@ -1,0 +1,113 @@
+"""What cannot be skipped is refused by name, before any compute, with these exact words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.layout import find_layout
+
+HYBRID = "hybrid stacks (linear attention, convolution, state space) are not supported"
+#: model type, options of its configuration -> the message.
+REFUSED = [
+    (
+        "mllama",
+        {},
+        "MllamaForConditionalGeneration: layer 3 (MllamaCrossAttentionDecoderLayer) looks at the "
+        "image through cross-attention; cross-attention stacks are not supported",
+    ),
+    (
+        "idefics",
+        {},
+        "IdeficsForVisionText2Text: its configuration names no image, video or audio token, so it "
+        "is not known which positions hold vision",
+    ),
+    (
+        "qwen3_5",
+        {},
+        "Qwen3_5ForConditionalGeneration: layer 0 (Qwen3_5DecoderLayer) is not a self-attention "
+        f"layer but made of linear_attn, mlp; {HYBRID}",
+    ),
+    (
+        "lfm3_vl",
+        {},
+        "Lfm3VlForConditionalGeneration: layer 0 (Lfm3DecoderLayer) is not a self-attention "
+        f"layer but made of conv, feed_forward; {HYBRID}",
+    ),
+    (
+        "inkling_mm_model",
+        {},
+        "InklingForConditionalGeneration: layer 0 (InklingDecoderLayer) has attention of type "
+        "'hybrid_sliding'; supported are full_attention, sliding_attention, chunked_attention",
+    ),
+    (
+        "gemma4",
+        {"text_config": {"model_type": "gemma4_text", "num_kv_shared_layers": 10}},
+        "Gemma4ForConditionalGeneration: its last 10 layers use the keys and values of earlier "
+        "ones (num_kv_shared_layers=10); shared KV is not supported",
+    ),
+    (
+        "florence2",
+        {},
+        "Florence2ForConditionalGeneration is an encoder-decoder; only decoder-only models are "
+        "supported",
+    ),
+    (
+        "blip-2",
+        {"text_config": {"model_type": "t5"}},
+        "Blip2ForConditionalGeneration is an encoder-decoder; only decoder-only models are "
+        "supported",
+    ),
+    (
+        "blip-2",
+        {},
+        "Blip2ForConditionalGeneration: its configuration names no image, video or audio token, "
+        "so it is not known which positions hold vision",
+    ),
+    (
+        "git",
+        {},
+        "GitForCausalLM: found no list of decoder layers; this family is not supported",
+    ),
+]
+
+
+def refusal(model) -> str:
+    with pytest.raises(BridgeError) as error:
+        find_layout(model)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "options", "message"), REFUSED)
+def test_a_family_that_cannot_work(kind, options, message):
+    with torch.device("meta"):  # no weights: nothing could be computed
+        model = AutoModelForMultimodalLM.from_config(AutoConfig.for_model(kind, **options))
+    assert refusal(model) == message
+
+
+def test_shared_keys_and_values_of_gemma3n():
+    """Its vision tower wants a package that is not here; the decoder is what is refused."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma3n_text"))
+    assert refusal(model) == (
+        "Gemma3nForCausalLM: its last 15 layers use the keys and values of earlier ones "
+        "(num_kv_shared_layers=15); shared KV is not supported"
+    )
+
+
+def test_a_language_model():
+    config = LlamaConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9
+    )
+    assert refusal(LlamaForCausalLM(config)) == (
+        "LlamaForCausalLM: its configuration names no image, video or audio token, so it is not "
+        "known which positions hold vision"
+    )
