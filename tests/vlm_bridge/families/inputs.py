@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tests.vlm_bridge.families.configs import AUDIO, IMAGE, PAD, SIDE, VOCABULARY
 from tests.vlm_bridge.families.table import Family
+from vlm_bridge.vlm import VLM
 
 #: situation -> prompts of a batch, shortest ones left-padded.
 SITUATIONS = {
@@ -58,16 +59,29 @@ def _draws(count: int, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
     return torch.stack([torch.randn(shape, generator=draw) for _ in range(count)])
 
 
-def chunks(inputs: dict[str, Tensor], split: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def chunks(
+    vlm: VLM, inputs: dict[str, Tensor], split: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The inputs cut behind `split` tokens, all pixels in the first part.
 
-    The caller puts the cut behind every image. Masks of the second part cover both parts,
-    as in generation.
+    The caller puts the cut behind every image. Without padding no mask is given; with it,
+    that of the second part covers both, as in generation, and so do the positions of Qwen
+    models, which cannot count them across a cut.
     """
-    first = {name: value[:, :split] if _by_token(name) else value for name, value in inputs.items()}
-    second = {name: value[:, split:] for name, value in inputs.items() if _by_token(name)}
-    return first, {**second, "attention_mask": inputs["attention_mask"]}
-
-
-def _by_token(name: str) -> bool:
-    return name in ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+    padded = not bool(inputs["attention_mask"].all())
+    first, second = {}, {}
+    for name, value in inputs.items():
+        if name == "attention_mask":
+            if padded:
+                first[name], second[name] = value[:, :split], value
+        elif name in ("input_ids", "token_type_ids", "mm_token_type_ids"):
+            first[name], second[name] = value[:, :split], value[:, split:]
+        else:
+            first[name] = value
+    if padded and hasattr(vlm.layout.base, "get_rope_index"):
+        known = {name: value for name, value in inputs.items() if name != "pixel_values"}
+        positions, _ = vlm.layout.base.get_rope_index(**known)
+        first["position_ids"], second["position_ids"] = positions.split_with_sizes(
+            [split, positions.shape[-1] - split], dim=-1
+        )
+    return first, second

@@ -1,0 +1,127 @@
+"""Family x mode x attention: fast = plain, on padded, cached, chunked and ragged batches.
+
+A cell holds logits to 1e-4 in float32 and greedy tokens exactly, or is a refusal with its
+exact words. The models are tiny and random, their classes are the real ones.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+
+import pytest
+import torch
+
+from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, chunks, tiny
+from tests.vlm_bridge.families.configs import IMAGE, LAYERS
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import MODES, SkipPlan
+from vlm_bridge.skip import skipping
+
+#: mode -> plans, the first layer and the first of each attention type among them.
+PLANS = {
+    "block": [SkipPlan("block", LAYERS, layers=(0,)), SkipPlan("block", LAYERS, layers=(1, 3))],
+    "freeze": [
+        SkipPlan("freeze", LAYERS, layers=(0, 3)),
+        SkipPlan("freeze", LAYERS, layers=(1, 2)),
+    ],
+    "early_exit": [SkipPlan("early_exit", LAYERS, exit=2), SkipPlan("early_exit", LAYERS, exit=3)],
+    "late_entry": [
+        SkipPlan("late_entry", LAYERS, entry=1),
+        SkipPlan("late_entry", LAYERS, entry=3),
+    ],
+    "band": [
+        SkipPlan("band", LAYERS, entry=1, exit=3),
+        SkipPlan("band", LAYERS, entry=2, exit=3),
+    ],
+}
+#: Cells that are refused: (family, mode) -> the exact message.
+REFUSED: dict[tuple[str, str], str] = {}
+#: They refuse no mode of the table.
+FULL = ("LLaVA", "Qwen2.5-VL", "SmolVLM", "Gemma3")
+
+CELLS = list(product(FAMILIES, PLANS, ("sdpa", "eager")))
+
+
+@lru_cache
+def inputs_of(name, situation):
+    """Model inputs and where they may be cut: behind the last image token of the batch."""
+    inputs = batch(FAMILIES[name], SITUATIONS[situation])
+    images = (inputs["input_ids"] == IMAGE).nonzero()[:, 1]
+    return inputs, int(images.max()) + 1
+
+
+def forward(vlm, inputs, **options):
+    """One pass; what Qwen models remember of the pass before is forgotten first."""
+    if options.get("past_key_values") is None and hasattr(vlm.layout.base, "rope_deltas"):
+        vlm.layout.base.rope_deltas = None
+    with torch.no_grad():
+        return vlm.model(**inputs, **options)
+
+
+def in_chunks(vlm, inputs, split):
+    """Logits of two passes with a cache between them."""
+    first, second = chunks(vlm, inputs, split)
+    begun = forward(vlm, first, use_cache=True)
+    rest = forward(vlm, second, use_cache=True, past_key_values=begun.past_key_values)
+    return torch.cat([begun.logits, rest.logits], dim=1)
+
+
+def greedy(vlm, inputs):
+    return vlm.model.generate(**inputs, do_sample=False, max_new_tokens=4, min_new_tokens=4)
+
+
+def check(vlm, family, plan, inputs, split):
+    """One plan in one situation; padded positions are nobody's business."""
+    real = inputs["attention_mask"].bool()
+
+    def close(a, b):
+        torch.testing.assert_close(a[real], b[real], atol=1e-4, rtol=1e-4)
+
+    with skipping(vlm, plan, fast=False):
+        whole = forward(vlm, inputs, use_cache=False).logits
+        parts = in_chunks(vlm, inputs, split)
+        tokens = greedy(vlm, inputs)
+    if family.causal:
+        close(parts, whole)
+    with skipping(vlm, plan):
+        close(forward(vlm, inputs, use_cache=False).logits, whole)
+        close(forward(vlm, inputs, use_cache=True).logits, whole)
+        close(in_chunks(vlm, inputs, split), parts)
+        assert torch.equal(greedy(vlm, inputs), tokens)
+
+
+@pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
+def test_fast_equals_plain(name, mode, attention):
+    family = FAMILIES[name]
+    vlm = tiny(family, attention)
+    for plan in PLANS[mode]:
+        if (name, mode) in REFUSED:
+            with pytest.raises(BridgeError) as error, skipping(vlm, plan):
+                pass
+            assert str(error.value) == REFUSED[name, mode]
+            continue
+        for situation in SITUATIONS:
+            check(vlm, family, plan, *inputs_of(name, situation))
+
+
+def test_every_mode_is_in_the_matrix():
+    assert set(MODES) <= set(PLANS)
+
+
+def test_four_families_refuse_nothing():
+    assert not {name for name, _ in REFUSED} & set(FULL)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_plans_matter(name):
+    """A skip that changed nothing would pass every comparison of fast with plain."""
+    vlm = tiny(FAMILIES[name])
+    inputs, _ = inputs_of(name, "padded")
+    real = inputs["attention_mask"].bool()
+    full = forward(vlm, inputs).logits[real]
+    for mode, plans in PLANS.items():
+        for plan in plans if (name, mode) not in REFUSED else ():
+            with skipping(vlm, plan, fast=False):
+                skipped = forward(vlm, inputs).logits[real]
+            assert (full - skipped).abs().max() > 1e-2, plan.describe()
