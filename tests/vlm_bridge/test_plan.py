@@ -3,19 +3,29 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import MODES, SkipPlan
+from vlm_bridge.operation import Operation
+from vlm_bridge.plan import MODES, TOKEN_MODES, SkipPlan
+
+
+def layer_sets(n: int) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.sets(st.integers(0, n - 1)).map(lambda found: tuple(sorted(found)))
 
 
 @st.composite
-def plans(draw) -> SkipPlan:
-    n = draw(st.integers(1, 40))
-    mode = draw(st.sampled_from([m for m in MODES if m != "band" or n > 1]))
+def plans(draw, modes=MODES, n_layers: int | None = None) -> SkipPlan:
+    n = n_layers or draw(st.integers(1, 40))
+    mode = draw(st.sampled_from([m for m in modes if m != "band" or n > 1]))
     if mode in ("block", "freeze"):
-        return SkipPlan(mode, n, layers=tuple(sorted(draw(st.sets(st.integers(0, n - 1))))))
+        return SkipPlan(mode, n, layers=draw(layer_sets(n)))
+    if mode == "sublayer":
+        return SkipPlan(mode, n, attention=draw(layer_sets(n)), mlp=draw(layer_sets(n)))
+    if mode == "token_pruning":
+        keep = draw(st.floats(0, 1, exclude_min=True, exclude_max=True))
+        return SkipPlan(mode, n, after=draw(st.integers(1, n)), keep=keep)
     if mode == "early_exit":
         return SkipPlan(mode, n, exit=draw(st.integers(0, n)))
     if mode == "late_entry":
@@ -24,22 +34,114 @@ def plans(draw) -> SkipPlan:
     return SkipPlan(mode, n, entry=entry, exit=draw(st.integers(entry + 1, n)))
 
 
-@given(plans())
+@st.composite
+def composed(draw) -> SkipPlan:
+    """A composed plan; draws that contradict themselves are left out."""
+    n = draw(st.integers(2, 12))
+    parts = [draw(plans(TOKEN_MODES, n))] if draw(st.booleans()) else []
+    others = draw(st.sets(st.sampled_from(["block", "freeze", "sublayer"]), min_size=1))
+    parts += [draw(plans((mode,), n)) for mode in sorted(others)]
+    try:
+        return SkipPlan.compose(*draw(st.permutations(parts)))
+    except BridgeError:
+        assume(False)
+        raise
+
+
+@given(plans() | composed())
 def test_json_round_trip(plan):
     back = SkipPlan.from_json(json.loads(json.dumps(plan.to_json())))
     assert back == plan
     assert back.hash() == plan.hash()
+    assert back.operations == plan.operations
 
 
 @given(plans())
-def test_text_only_layers_are_outside_entry_and_exit(plan):
+def test_every_layer_does_what_the_mode_says(plan):
     inside = range(plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit)
-    if plan.mode in ("block", "freeze"):
-        assert plan.text_only_layers == ()
-    else:
-        assert set(plan.text_only_layers) == set(range(plan.n_layers)) - set(inside)
-    assert plan.is_empty == (not plan.layers and not plan.text_only_layers)
+    for layer, operation in enumerate(plan.operations):
+        assert operation == {
+            "block": Operation(bypass=layer in plan.layers),
+            "freeze": Operation(freeze=layer in plan.layers),
+            "sublayer": Operation(attention=layer not in plan.attention, mlp=layer not in plan.mlp),
+            "token_pruning": Operation(tokens="kept" if layer >= (plan.after or 0) else "all"),
+        }.get(plan.mode, Operation(tokens="all" if layer in inside else "text"))
+    lists = (plan.layers, plan.attention, plan.mlp, plan.text_only_layers, plan.kept_only_layers)
+    assert plan.is_empty == (not any(lists))
+    assert set(plan.touched_layers) == set().union(*lists)
     assert plan.describe()
+
+
+@given(composed())
+def test_a_composed_plan_touches_what_its_parts_touch(plan):
+    parts = plan.parts or (plan,)
+    touched = [set(part.touched_layers) for part in parts]
+    assert set(plan.touched_layers) == set().union(*touched)
+    assert plan.first_layer == min(part.first_layer for part in parts)
+    assert plan.describe() == "; ".join(part.describe() for part in parts)
+    assert plan.hash() not in {part.hash() for part in plan.parts}
+    blocked = {layer for part in parts if part.mode == "block" for layer in part.layers}
+    absent = {layer for part in parts for layer in part.text_only_layers}
+    assert set(plan.text_only_layers) == absent - blocked
+
+
+def test_composition_keeps_what_others_read():
+    band = SkipPlan("band", 8, entry=1, exit=6, source={"tuning_images": ["b", "a"]})
+    freeze = SkipPlan("freeze", 8, layers=(2, 3), source={"tuning_images": ["c", "a"]})
+    sub = SkipPlan("sublayer", 8, attention=(7,), mlp=(3,))
+    plan = SkipPlan.compose(sub, freeze, band)
+    assert plan == SkipPlan.compose(SkipPlan.compose(freeze, band), sub)
+    assert plan.mode == "band+freeze+sublayer"
+    assert (plan.entry, plan.exit, plan.layers) == (1, 6, (2, 3))
+    assert plan.text_only_layers == (0, 6, 7)
+    assert plan.operations[7] == Operation(tokens="text", attention=False)
+    assert plan.operations[3] == Operation(freeze=True, mlp=False)
+    assert plan.source == {"tuning_images": ["a", "b", "c"]}
+    assert SkipPlan.compose(band) is band
+
+
+def test_the_first_layer_that_matters():
+    assert SkipPlan("block", 4, layers=(2,)).first_layer == 2
+    assert SkipPlan("token_pruning", 4, after=2, keep=0.5).first_layer == 1
+    assert SkipPlan("token_pruning", 4, after=4, keep=0.5).first_layer == 4
+    assert SkipPlan("late_entry", 4, entry=2).first_layer == 0
+
+
+B, F = SkipPlan("block", 4, layers=(1,)), SkipPlan("freeze", 4, layers=(1,))
+EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, after=2, keep=0.5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((), "compose needs at least one plan"),
+        ((B, F), "layer 1: block leaves the whole layer out, so freeze cannot apply there"),
+        ((B, SkipPlan("sublayer", 4, mlp=(1,))), "layer 1: block .* so sublayer cannot apply"),
+        ((EXIT, F), "layer 1: early_exit takes the vision tokens out there, so they cannot be fro"),
+        ((PRUNE, B), "layer 1: token_pruning reads its score .* which block does not compute"),
+        ((PRUNE, F), "layer 1: token_pruning reads its score .* which freeze does not compute"),
+        (
+            (PRUNE, SkipPlan("sublayer", 4, attention=(1,))),
+            "layer 1: token_pruning reads its score .* which sublayer does not compute",
+        ),
+        ((B, SkipPlan("block", 4, layers=(2,))), "two parts are of mode 'block'; make them one"),
+        ((EXIT, PRUNE), "early_exit and token_pruning both say where vision tokens exist"),
+        ((B, SkipPlan("freeze", 5)), "different depth: freeze is for 5 layers, the plan for 4"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_refused(parts, message):
+    with pytest.raises(BridgeError, match=message):
+        SkipPlan.compose(*parts)
+
+
+def test_a_composed_plan_is_made_by_compose():
+    with pytest.raises(BridgeError, match="mode 'freeze' is not that of its parts"):
+        SkipPlan("freeze", 4, parts=(EXIT, SkipPlan("freeze", 4)))
+    whole = SkipPlan.compose(EXIT, SkipPlan("freeze", 4))
+    with pytest.raises(
+        BridgeError, match=r"a part must be a single plan, got 'early_exit\+freeze'"
+    ):
+        SkipPlan("x", 4, parts=(whole,))
 
 
 def test_the_source_is_not_what_a_plan_does():
@@ -62,6 +164,23 @@ def test_the_source_is_not_what_a_plan_does():
         ({"mode": "early_exit", "n_layers": 4}, "early_exit needs 'exit'"),
         ({"mode": "early_exit", "n_layers": 4, "exit": 5}, "exit 5 is out of range 0 to 4"),
         ({"mode": "band", "n_layers": 4, "entry": 3, "exit": 2}, "entry 3 is not before exit 2"),
+        ({"mode": "sublayer", "n_layers": 4, "layers": (1,)}, "sublayer takes no 'layers'"),
+        ({"mode": "sublayer", "n_layers": 4, "mlp": (4,)}, "layer 4 is out of range"),
+        ({"mode": "sublayer", "n_layers": 4, "attention": (1, 1)}, "attention must be ascending"),
+        ({"mode": "token_pruning", "n_layers": 4, "after": 2}, "token_pruning needs 'keep'"),
+        ({"mode": "token_pruning", "n_layers": 4, "keep": 0.5}, "token_pruning needs 'after'"),
+        (
+            {"mode": "token_pruning", "n_layers": 4, "keep": 0.5, "after": 0},
+            "after 0 is out of range 1 to 4",
+        ),
+        (
+            {"mode": "token_pruning", "n_layers": 4, "keep": 1.0, "after": 1},
+            r"keep 1\.0 is not between 0 and 1",
+        ),
+        (
+            {"mode": "token_pruning", "n_layers": 4, "keep": float("nan"), "after": 1},
+            "keep nan is not between 0 and 1",
+        ),
         ({"mode": "band", "n_layers": 4, "entry": 2, "exit": 2}, "entry 2 is not before exit 2"),
     ],
 )
@@ -75,12 +194,16 @@ def test_impossible_plans_are_refused(arguments, message):
     [
         ([], "not a SkipPlan"),
         ({"type": "Profile"}, "not a SkipPlan"),
-        ({"type": "SkipPlan", "schema_version": 9}, "schema version 9 is not 1"),
+        ({"type": "SkipPlan", "schema_version": 9}, "schema version 9 is not 2"),
         (
-            {"type": "SkipPlan", "schema_version": 1, "mode": "block", "n_layers": 1, "x": 1},
+            {"type": "SkipPlan", "schema_version": 2, "mode": "block", "n_layers": 1, "x": 1},
             "no field x",
         ),
-        ({"type": "SkipPlan", "schema_version": 1, "mode": "block"}, "not a SkipPlan: .*n_layers"),
+        ({"type": "SkipPlan", "schema_version": 2, "mode": "block"}, "not a SkipPlan: .*n_layers"),
+        (
+            {"type": "SkipPlan", "schema_version": 2, "mode": "a+b", "n_layers": 1, "parts": [1]},
+            "not a SkipPlan",
+        ),
     ],
 )
 def test_foreign_json_is_refused(data, message):
