@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,21 @@ def as_cluster_ids(clusters: ArrayLike, n: int) -> NDArray[np.integer]:
     if n and ids.dtype.kind not in "iu":
         raise ValueError(f"clusters must be integers, got dtype {ids.dtype}")
     return ids
+
+
+def part_of(
+    arrays: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int | None, ...]
+) -> NDArray[np.generic]:
+    """The array `name` of a stored accumulator, of this shape (None: any length)."""
+    if name not in arrays:
+        raise ValueError(f"a stored accumulator lacks '{name}'")
+    found = np.asarray(arrays[name])
+    fits = found.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, found.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"'{name}' of a stored accumulator has shape {found.shape}, not {shape}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,29 @@ class ClusterSums:
         out._square = first._square + (
             second._square + 2.0 * shift * second._cross + shift**2 * second._size_square
         )
+        return out
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Everything these sums hold."""
+        return {
+            "sums": np.stack([self.origin, self._total, self._cross, self._square]),
+            "size_square": np.array([self._size_square]),
+            "counts": np.array([self.n_rows, self.n_clusters], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> ClusterSums:
+        """The sums back from `to_arrays`.
+
+        Raises:
+            ValueError: an array is missing or has another shape.
+        """
+        sums, square = part_of(arrays, "sums", (4, None)), part_of(arrays, "size_square", (1,))
+        counts = part_of(arrays, "counts", (2,))
+        out = cls(sums.shape[1])
+        out.origin, out._total, out._cross, out._square = sums.astype(np.float64)
+        out._size_square = float(square[0])
+        out.n_rows, out.n_clusters = (int(count) for count in counts)
         return out
 
     def moments(self, column: int) -> Moments:

@@ -12,12 +12,12 @@ counts as two independent ones and makes intervals too narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from estimators._cluster_sums import ClusterSums, as_cluster_ids
+from estimators._cluster_sums import ClusterSums, as_cluster_ids, part_of
 from estimators._validate import as_vector, check_fraction, check_within
 from estimators.estimate import Estimate
 from estimators.geometry import PairRows
@@ -98,6 +98,27 @@ class MeanAccumulator:
         out._sums = self._sums.merge(other._sums)
         return out
 
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What was accumulated, as arrays to store or send; unit and bounds are not among them."""
+        return self._sums.to_arrays()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, NDArray[np.generic]],
+        *,
+        unit: str = "1",
+        bounds: tuple[float, float] = (-math.inf, math.inf),
+    ) -> MeanAccumulator:
+        """The accumulator back from `to_arrays`, exactly.
+
+        Raises:
+            ValueError: an array is missing or has another shape.
+        """
+        out = cls(unit=unit, bounds=bounds)
+        out._sums = ClusterSums.from_arrays(arrays)
+        return out
+
     def mean(self, *, level: float = 0.95) -> Estimate:
         """Mean over rows with its interval over clusters.
 
@@ -164,6 +185,35 @@ class PairAccumulator:
         out._histogram = self._histogram + other._histogram
         out._smallest = min(self._smallest, other._smallest)
         out._largest = max(self._largest, other._largest)
+        return out
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What was accumulated, as arrays to store or send."""
+        return {
+            **self._sums.to_arrays(),
+            "histogram": self._histogram.copy(),
+            "range": np.array([self._smallest, self._largest]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> PairAccumulator:
+        """The accumulator back from `to_arrays`, exactly.
+
+        Raises:
+            ValueError: an array is missing or has another shape.
+
+        Example:
+            >>> pair = PairAccumulator()
+            >>> pair.update(PairRows.of([[1.0, 0.0]], [[0.0, 2.0]]), clusters=[0])
+            >>> PairAccumulator.from_arrays(pair.to_arrays()).mean("norm_ratio").value
+            2.0
+        """
+        out = cls()
+        out._sums = ClusterSums.from_arrays(arrays)
+        if out._sums.width != len(MEASURES) + len(TAIL_GRID):
+            raise ValueError(f"a stored pair holds {out._sums.width} measures")
+        out._histogram = part_of(arrays, "histogram", (_BINS,)).astype(np.int64)
+        out._smallest, out._largest = (float(end) for end in part_of(arrays, "range", (2,)))
         return out
 
     def mean(self, measure: str, *, level: float = 0.95) -> Estimate:
