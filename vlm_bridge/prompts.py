@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -46,40 +47,75 @@ def batches(
     Raises:
         BridgeError: there are no items.
     """
+    for places in batch_places(items, size):
+        yield collate(vlm, items, places, with_images=with_images)
+
+
+def batch_places(items: Sequence[Item], size: int) -> list[list[int]]:
+    """Which items go into which batch, as their indices: the plan that `batches` follows.
+
+    Raises:
+        BridgeError: there are no items.
+    """
     if not items:
         raise BridgeError("there are no items to run on")
     by_image: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         by_image.setdefault(item.group, []).append(place)
-    waiting: list[int] = []
+    found: list[list[int]] = [[]]
     for places in by_image.values():
-        if waiting and len(waiting) + len(places) > size:
-            yield _collate(vlm, items, waiting, with_images)
-            waiting = []
-        waiting += places
-    yield _collate(vlm, items, waiting, with_images)
+        if found[-1] and len(found[-1]) + len(places) > size:
+            found.append([])
+        found[-1] += places
+    return found
 
 
-def _collate(vlm: VLM, items: Sequence[Item], places: list[int], with_images: bool) -> Batch:
+def collate(
+    vlm: VLM, items: Sequence[Item], places: Sequence[int], *, with_images: bool = True
+) -> Batch:
+    """The model inputs of the items at `places`.
+
+    Raises:
+        BridgeError: the processor cannot make a prompt of them, or makes one without a
+            vision token for its images.
+    """
     chosen = [items[place] for place in places]
-    texts = [_prompt(vlm, item, with_images) for item in chosen]
-    images = {"images": [[item.open()] for item in chosen]} if with_images else {}
-    made: Any = vlm.processor(
-        text=texts, **images, return_tensors="pt", padding=True, padding_side="left"
-    )
+    processor = vlm.processor
+    texts = [_prompt(processor, item, with_images) for item in chosen]
+    options: dict[str, Any] = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
+    if with_images:
+        options["images"] = [[item.open()] for item in chosen]
+    start = processor.tokenizer.bos_token
+    if start and texts[0].startswith(start):  # the template has put it there already
+        options["add_special_tokens"] = False
+    try:
+        made: Any = processor(text=texts, **options)
+    except ValueError as error:
+        raise BridgeError(
+            f"{type(processor).__name__} cannot make a prompt "
+            f"{'with' if with_images else 'without'} an image: {error}"
+        ) from error
+    taken = signature(vlm.model.forward).parameters
     inputs = {
         name: value.to(vlm.model.dtype) if value.is_floating_point() else value
         for name, value in made.to(vlm.device).items()
-        if name != "token_type_ids"
+        if name in taken and isinstance(value, Tensor)
     }
+    if with_images and not bool(vlm.layout.vision_flags(inputs["input_ids"]).any()):
+        raise BridgeError(
+            f"the prompt '{texts[0]}' holds no image token: the chat template of "
+            f"{type(processor).__name__} leaves images out"
+        )
     return Batch(tuple(chosen), tuple(places), inputs)
 
 
-def _prompt(vlm: VLM, item: Item, with_image: bool) -> str:
+def _prompt(processor: Any, item: Item, with_image: bool) -> str:
+    if processor.chat_template is None:  # a base model, such as PaliGemma
+        return f"{processor.image_token if with_image else ''}{item.question}"
     content = [{"type": "text", "text": item.question}]
     if with_image:
         content.insert(0, {"type": "image"})
-    text: str = vlm.processor.apply_chat_template(
+    text: str = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
     return text

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from vlm_bridge.errors import BridgeError
@@ -47,15 +56,21 @@ def load(
     *,
     dtype: str = "float32",
     device: str | None = None,
+    attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> VLM:
     """Load a VLM: `"reference"`, a folder, or a Hugging Face id.
+
+    The structure is looked at before the weights are read, so a family that cannot be
+    skipped is refused at once.
 
     Args:
         name: `"reference"` builds the shipped reference VLM on first use (no network); a
             folder is read from disk; anything else is a hub id and uses the network.
         dtype: `float32`, `bfloat16` or `float16`.
         device: a torch device, `"auto"` to spread over devices, or None for the CPU.
+        attention: how attention is computed: `sdpa`, `eager`, `flash_attention_2`; None is
+            the model's own default.
         trust_remote_code: run code that comes with the model. Off unless you say so.
 
     Raises:
@@ -69,35 +84,103 @@ def load(
     """
     if dtype not in DTYPES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
-    if str(name) == "reference":
-        with _quiet_transformers():
-            source = str(reference_folder())
-    else:
-        source = _locate(name)
-    local = Path(source).is_dir()
-    options: dict[str, Any] = {
-        "trust_remote_code": trust_remote_code,
-        "local_files_only": local,
-    }
+    source = _locate(name)
+    options = _options(source, trust_remote_code)
+    with _reading(name):
+        config = AutoConfig.from_pretrained(source, **options)
+        kind = _auto_class(config, trust_remote_code)
+    if not trust_remote_code:  # strange code may not run without memory; it is looked at later
+        find_layout(_on_meta(name, kind, config, trust_remote_code))
+    with _reading(name):
+        processor = AutoProcessor.from_pretrained(source, **options)
+        model = kind.from_pretrained(
+            source,
+            dtype=DTYPES[dtype],
+            device_map=device,
+            use_safetensors=True,
+            **options,
+            **({} if attention is None else {"attn_implementation": attention}),
+        )
+    model.eval()
+    return VLM(str(name), model, processor, find_layout(model, _special_ids(processor)))
+
+
+def outline(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
+    """A VLM without its weights, from its configuration alone: enough to describe it.
+
+    The model lies on the meta device; nothing can be computed with it. Where the tokenizer
+    cannot be read, no special tokens are known.
+
+    Args:
+        name: as for `load`.
+        trust_remote_code: as for `load`.
+
+    Raises:
+        BridgeError: as `load`, but for the weights.
+
+    Example:
+        >>> outline("llava-hf/llava-1.5-7b-hf").layout.n_layers  # doctest: +SKIP
+        32
+    """
+    source = _locate(name)
+    options = _options(source, trust_remote_code)
+    with _reading(name):
+        config = AutoConfig.from_pretrained(source, **options)
+        kind = _auto_class(config, trust_remote_code)
+    model = _on_meta(name, kind, config, trust_remote_code)
     try:
         with _quiet_transformers():
-            processor = AutoProcessor.from_pretrained(source, **options)
-            model = AutoModelForImageTextToText.from_pretrained(
-                source,
-                dtype=DTYPES[dtype],
-                device_map=device,
-                use_safetensors=True,
-                **options,
-            )
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError):
+        tokenizer = None
+    return VLM(str(name), model, tokenizer, find_layout(model, _special_ids(tokenizer)))
+
+
+def _auto_class(config: Any, trust_remote_code: bool) -> Any:
+    """The Auto class for a configuration: image, video or audio beside text."""
+    own = getattr(config, "auto_map", None) or {}
+    if trust_remote_code:
+        for kind in (AutoModelForMultimodalLM, AutoModelForImageTextToText, AutoModelForCausalLM):
+            if kind.__name__ in own:
+                return kind
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return AutoModelForMultimodalLM
+    hint = "; its own code may: pass trust_remote_code" if own else ""
+    raise BridgeError(f"model type '{config.model_type}' takes no images, video or audio{hint}")
+
+
+def _on_meta(name: str | Path, kind: Any, config: Any, trust_remote_code: bool) -> PreTrainedModel:
+    with _reading(name), torch.device("meta"):
+        model: PreTrainedModel = kind.from_config(config, trust_remote_code=trust_remote_code)
+    return model
+
+
+def _special_ids(processor: Any) -> tuple[int, ...]:
+    if processor is None:
+        return ()
+    return tuple(getattr(processor, "tokenizer", processor).all_special_ids)
+
+
+def _options(source: str, trust_remote_code: bool) -> dict[str, Any]:
+    return {"trust_remote_code": trust_remote_code, "local_files_only": Path(source).is_dir()}
+
+
+@contextlib.contextmanager
+def _reading(name: str | Path) -> Iterator[None]:
+    """Quietly; whatever goes wrong becomes one line that names the model."""
+    try:
+        with _quiet_transformers():
+            yield
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise BridgeError(f"cannot load '{name}': {type(error).__name__}: {first}") from error
-    model.eval()
-    tokenizer = processor.tokenizer
-    return VLM(str(name), model, processor, find_layout(model, tuple(tokenizer.all_special_ids)))
+        kind = "" if isinstance(error, BridgeError) else f"{type(error).__name__}: "
+        raise BridgeError(f"cannot load '{name}': {kind}{first}") from error
 
 
 def _locate(name: str | Path) -> str:
+    if str(name) == "reference":
+        with _quiet_transformers():
+            return str(reference_folder())
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
