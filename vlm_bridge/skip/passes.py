@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import weakref
+import copy
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import Layout
+from vlm_bridge.skip.cache import check_cache
+
+T = TypeVar("T")
 
 
 class Rows:
-    """The positions of one kind (text, or vision) in every sequence of a batch.
+    """Some positions of every sequence of a batch.
 
     Attributes:
-        index: (batch, k) positions, k the largest count in the batch. A sequence with fewer
-            fills its last slots with positions of the other kind.
+        index: (batch, k) positions in ascending order, k the largest count in the batch. A
+            sequence with fewer starts with positions that are not wanted, so that its last
+            slots are always its last wanted positions.
         valid: (batch, k) bool, False on those filled slots.
         full: no slot is filled.
     """
 
-    def __init__(self, wanted: Tensor) -> None:
-        counts = wanted.sum(1)
-        width = int(counts.max())
-        order = torch.argsort((~wanted).to(torch.uint8), dim=1, stable=True)
-        self.index = order[:, :width]
-        self.valid = torch.arange(width, device=wanted.device) < counts[:, None]
-        self.full = bool(self.valid.all())
+    def __init__(self, wanted: Tensor, counts: Sequence[int]) -> None:
+        """`wanted` (batch, t) bool; `counts` its row sums, which the host already knows."""
+        width, length = max(counts), wanted.shape[1]
+        order = torch.argsort(wanted.to(torch.uint8), dim=1, stable=True)
+        self.index = order[:, length - width :]
+        self.valid = wanted.gather(1, self.index)
+        self.full = min(counts) == width
 
     def __len__(self) -> int:
         return self.index.shape[1]
@@ -42,26 +47,108 @@ class Rows:
         return into.scatter(1, index, rows)
 
 
-class VisionPass:
-    """One forward pass: its vision flags and, computed when first asked for, its rows."""
+def _moved(rows: Rows, device: torch.device) -> Rows:
+    if rows.index.device == device:
+        return rows
+    there = copy.copy(rows)
+    there.index, there.valid = rows.index.to(device), rows.valid.to(device)
+    return there
 
-    def __init__(self, flags: Tensor) -> None:
+
+class Pass:
+    """One forward pass: where its vision is, and what its layers share.
+
+    Everything the host must know is read from the device here, once; no layer waits for it.
+
+    Attributes:
+        flags: (batch, t) bool, True where a position holds vision.
+        counts: vision positions of every sequence.
+        last: (batch, 1) the last token of every sequence that is not padding.
+        keep: share of vision positions that token pruning keeps, if it prunes.
+        kept: (batch, t) bool, the vision positions it kept; None until it has chosen.
+    """
+
+    def __init__(
+        self,
+        flags: Tensor,
+        *,
+        counts: Sequence[int] | None = None,
+        last: Tensor | None = None,
+        keep: float | None = None,
+    ) -> None:
         self.flags = flags
+        self.counts = flags.sum(1).tolist() if counts is None else list(counts)
+        self.length = flags.shape[1]
+        self.last = flags.new_full((len(flags), 1), self.length - 1, dtype=torch.long)
+        if last is not None:
+            self.last = last
+        self.keep = keep
+        self.kept: Tensor | None = None
+        self._shared: dict[Any, tuple[Any, Any]] = {}
 
-    @cached_property
+    @property
     def has_vision(self) -> bool:
         """Some position of this pass holds vision."""
-        return bool(self.flags.any())
+        return any(self.counts)
 
     @cached_property
     def text(self) -> Rows:
         """Positions that do not hold vision."""
-        return Rows(~self.flags)
+        return Rows(~self.flags, [self.length - count for count in self.counts])
 
     @cached_property
     def vision(self) -> Rows:
         """Positions that hold vision."""
-        return Rows(self.flags)
+        return Rows(self.flags, self.counts)
+
+    @property
+    def kept_counts(self) -> list[int]:
+        """Vision positions that token pruning keeps in every sequence that has any."""
+        share = self.keep or 0.0
+        return [max(1, round(count * share)) if count else 0 for count in self.counts]
+
+    @cached_property
+    def text_and_kept(self) -> Rows:
+        """Positions of text and of the vision that token pruning kept."""
+        both = zip(self.counts, self.kept_counts, strict=True)
+        return Rows(~self.absent("kept"), [self.length - count + kept for count, kept in both])
+
+    def rows(self, which: str, device: torch.device) -> Rows:
+        """The rows of `text`, of `vision`, or of text and `kept` vision, on `device`."""
+        found = {"text": "text", "vision": "vision", "kept": "text_and_kept"}[which]
+        return self.share(_moved, getattr(self, found), device)
+
+    def absent(self, tokens: str) -> Tensor:
+        """(batch, t) bool: positions that do not exist in a layer with these `tokens`.
+
+        Raises:
+            BridgeError: token pruning has not chosen yet, since its layer did not run.
+        """
+        if tokens == "text" or not self.has_vision:
+            return self.flags
+        if self.kept is None:
+            raise BridgeError(
+                "token pruning reads its score in the layer before its first, and that layer "
+                "did not run in this pass"
+            )
+        return self.flags & ~self.kept
+
+    @cached_property
+    def within_kept(self) -> Pass:
+        """This pass as seen from inside a layer that runs on text and kept vision only."""
+        rows = self.text_and_kept
+        texts = [self.length - count for count in self.counts]
+        # A filled slot is a dropped vision position, so it is vision here too.
+        counts = [len(rows) - count for count in texts]
+        return Pass(self.flags.gather(1, rows.index), counts=counts)
+
+    def share(self, make: Callable[..., T], *inputs: Any) -> T:
+        """`make(*inputs)`, computed once per pass however many layers ask for it."""
+        key = (make, *(id(one) if isinstance(one, Tensor | Rows) else one for one in inputs))
+        if key not in self._shared:  # the inputs are kept, so that no id is used twice
+            self._shared[key] = (inputs, make(*inputs))
+        found: T = self._shared[key][1]
+        return found
 
 
 class PassTracker:
@@ -69,15 +156,21 @@ class PassTracker:
 
     A position is vision only if its id is a vision id **and** the pass carries pixels: an
     image id that the model itself generated is text.
+
+    Args:
+        layout: of the model.
+        keep: share of vision positions that token pruning keeps, if it prunes.
+        log: remember the passes of every cache, on the cache itself (the plain forms ask).
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, keep: float | None = None, log: bool = False) -> None:
         self._layout = layout
-        self._current: VisionPass | None = None
-        self._history: weakref.WeakKeyDictionary[Any, Tensor] = weakref.WeakKeyDictionary()
+        self._keep = keep
+        self._log = log
+        self._current: Pass | None = None
 
     @property
-    def current(self) -> VisionPass:
+    def current(self) -> Pass:
         """The pass now running.
 
         Raises:
@@ -90,22 +183,38 @@ class PassTracker:
             )
         return self._current
 
-    def begin(self, flags: Tensor, cache: object | None = None) -> None:
-        """Start a pass with these vision flags, (batch, length) bool."""
-        self._current = VisionPass(flags)
-        if cache is not None:
-            seen = self._history.get(cache)
-            length = int(cache.get_seq_length())  # type: ignore[attr-defined]
-            if seen is None or length == 0:
-                seen = flags.new_zeros(len(flags), length)
-            self._history[cache] = torch.cat([seen[:, :length], flags], dim=1)
+    def begin(
+        self,
+        flags: Tensor,
+        cache: Any | None = None,
+        *,
+        counts: Sequence[int] | None = None,
+        mask: Any | None = None,
+    ) -> None:
+        """Start a pass with these vision flags, (batch, length) bool.
 
-    def key_flags(self, cache: object | None) -> Tensor:
-        """(batch, past + length) bool: vision flags of every key the pass can see."""
-        if cache is None:
-            return self.current.flags
-        # A cache the decoder made itself, after the hook ran, has seen this pass only.
-        return self._history.setdefault(cache, self.current.flags)
+        Args:
+            flags: True where a position holds vision.
+            cache: of the pass, where there is one yet.
+            counts: row sums of `flags`, where they are known.
+            mask: (batch, past + length) of the model call, 0 on padding.
+        """
+        last = None
+        if self._keep is not None and isinstance(mask, Tensor) and mask.dim() == 2:
+            real = mask[:, -flags.shape[1] :].to(flags.device) != 0
+            places = torch.arange(real.shape[1], device=flags.device)
+            last = (real * places).argmax(1, keepdim=True)
+        self._current = Pass(flags, counts=counts, last=last, keep=self._keep)
+        if self._log and cache is not None:
+            passes_of(cache).append((int(cache.get_seq_length()), self._current))
+
+    def within(self, inner: Pass, run: Callable[[], T]) -> T:
+        """`run()` while `inner` is the current pass."""
+        outer, self._current = self._current, inner
+        try:
+            return run()
+        finally:
+            self._current = outer
 
     def install(self, module: nn.Module) -> Any:
         """Hook `module` (the VLM's base); returns the handle to remove."""
@@ -118,14 +227,25 @@ class PassTracker:
                 "while layers are skipped the model must be called with input_ids, not only "
                 "inputs_embeds: vision positions are told from the ids"
             )
-        flags = self._layout.vision_flags(ids)
-        if not _carries_vision(kwargs):
-            flags = torch.zeros_like(flags)
-        self.begin(flags, kwargs.get("past_key_values"))
+        cache = kwargs.get("past_key_values")
+        check_cache(cache)
+        if _carries_vision(kwargs):
+            flags = self._layout.vision_flags(ids)
+            self.begin(flags, cache, mask=kwargs.get("attention_mask"))
+        else:  # a pass without vision, as all of decoding, needs no look at the device
+            flags = torch.zeros_like(ids, dtype=torch.bool)
+            self.begin(flags, cache, counts=[0] * len(ids))
+
+
+def passes_of(cache: Any) -> list[tuple[int, Pass]]:
+    """(start, pass) of every pass logged for `cache`; it travels with the cache's copies."""
+    log: list[tuple[int, Pass]] = cache.__dict__.setdefault("_skipit_passes", [])
+    return log
 
 
 def _carries_vision(kwargs: dict[str, Any]) -> bool:
-    if any(k.startswith("pixel_values") and v is not None for k, v in kwargs.items()):
+    given = [name for name, value in kwargs.items() if value is not None]
+    if any(name.startswith("pixel_values") or name == "image_hidden_states" for name in given):
         return True
     encoded = kwargs.get("mm_encoder_outputs") or {}
     return any(encoded.get(kind) is not None for kind in ("image", "video"))

@@ -11,86 +11,97 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlm_bridge.layout import Layout
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.skip.passes import PassTracker
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.operation import Operation
+from vlm_bridge.skip.passes import Pass, PassTracker, passes_of
+from vlm_bridge.skip.sublayers import Sublayers
+from vlm_bridge.skip.tensors import causal_mask as causal_mask
+from vlm_bridge.skip.tensors import check_mask, hide, like
+from vlm_bridge.skip.tensors import first_of as first_of
+from vlm_bridge.skip.tensors import states_of as states_of
 
 
-def install_plain(layout: Layout, plan: SkipPlan, tracker: PassTracker) -> Iterator[Any]:
-    """Hook the layers of `plan`; yields every handle to remove."""
-    for index in plan.layers:
-        hook = _keep_all if plan.mode == "block" else _KeepVision(tracker)
-        yield layout.layers[index].register_forward_hook(hook, with_kwargs=True)
-    for index in plan.text_only_layers:
-        layer = layout.layers[index]
-        yield layer.register_forward_pre_hook(_HideVision(tracker, index), with_kwargs=True)
-        yield layer.register_forward_hook(_KeepVision(tracker), with_kwargs=True)
-
-
-def states_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states a decoder layer was called with."""
-    states: Tensor = args[0] if args else kwargs["hidden_states"]
-    return states
-
-
-def first_of(output: Any) -> Tensor:
-    """The hidden states a decoder layer returned: bare, or first of a tuple (old models)."""
-    states: Tensor = output[0] if isinstance(output, tuple) else output
-    return states
-
-
-def like(output: Any, states: Tensor) -> Any:
-    """`states` in the form the layer returned them."""
-    return (states, *output[1:]) if isinstance(output, tuple) else states
+def install_plain(
+    index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
+) -> Iterator[Any]:
+    """Hook one layer; yields every handle to remove."""
+    if operation.bypass:
+        yield layer.register_forward_hook(_keep_all, with_kwargs=True)
+    if not operation.attention:
+        yield Sublayers.of(layer).attention.register_forward_hook(_zero)
+    if not operation.mlp:
+        yield Sublayers.of(layer).mlp.register_forward_hook(_zero)
+    if operation.tokens != "all":
+        hider = _HideAbsent(tracker, index, operation.tokens)
+        yield layer.register_forward_pre_hook(hider, with_kwargs=True)
+    if operation.freeze or operation.tokens != "all":
+        # Frozen vision covers the absent: what is frozen in a pruned layer is all vision.
+        tokens = "text" if operation.freeze else operation.tokens
+        yield layer.register_forward_hook(_KeepRows(tracker, tokens), with_kwargs=True)
 
 
 def _keep_all(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     return like(output, states_of(args, kwargs))
 
 
-class _KeepVision:
-    """Vision rows keep their input: `where(vision, input, output)`."""
+def _zero(_: nn.Module, __: Any, output: Any) -> Any:
+    return like(output, torch.zeros_like(first_of(output)))
 
-    def __init__(self, tracker: PassTracker) -> None:
-        self._tracker = tracker
+
+class _KeepRows:
+    """Rows that are absent (or frozen) keep their input: `where(absent, input, output)`."""
+
+    def __init__(self, tracker: PassTracker, tokens: str) -> None:
+        self._tracker, self._tokens = tracker, tokens
 
     def __call__(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
-        vision = self._tracker.current.flags[..., None]
-        return like(output, torch.where(vision, states_of(args, kwargs), first_of(output)))
+        after = first_of(output)
+        absent = self._tracker.current.absent(self._tokens).to(after.device)[..., None]
+        return like(output, torch.where(absent, states_of(args, kwargs).to(after.device), after))
 
 
-class _HideVision:
-    """Text queries do not see vision keys; vision queries see what they saw (and are undone)."""
+class _HideAbsent:
+    """Queries that exist do not see absent keys; absent ones see what they saw (and are undone)."""
 
-    def __init__(self, tracker: PassTracker, index: int) -> None:
-        self._tracker = tracker
-        self._index = index
+    def __init__(self, tracker: PassTracker, index: int, tokens: str) -> None:
+        self._tracker, self._index, self._tokens = tracker, index, tokens
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        cache = kwargs.get("past_key_values")
-        keys = self._tracker.key_flags(cache)
-        if not keys.any():
+        now, states = self._tracker.current, states_of(args, kwargs)
+        log = [(0, now)]
+        if (cache := kwargs.get("past_key_values")) is not None:
+            # A cache the decoder made itself, after the hook ran, has seen this pass only.
+            log = passes_of(cache) or log
+            passes_of(cache)[:] = log
+        if not any(one.has_vision for _, one in log):
             return None
-        states = states_of(args, kwargs)
         mask = kwargs.get("attention_mask")
+        check_mask(mask, self._index)
+        start = log[-1][0]
         if mask is None:
-            past = keys.shape[1] - states.shape[1]
-            mask = causal_mask(states, past)
-        hidden = (keys[:, None, :] & ~self._tracker.current.flags[:, :, None])[:, None]
-        if mask.dtype == torch.bool:
-            mask = mask & ~hidden
-        else:
-            mask = mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
-        return args, {**kwargs, "attention_mask": mask}
+            mask = causal_mask(states, start)
+        keys = self._absent_keys(log, start + now.length)
+        # Columns of the mask: a sliding layer's begin late, a static layer's end late.
+        offset = max(start + now.length - mask.shape[-1], 0)
+        keys = torch.nn.functional.pad(
+            keys[:, offset:], (0, max(0, mask.shape[-1] - keys.shape[1]))
+        )
+        absent = now.absent(self._tokens)
+        hidden = (keys[:, None, :] & ~absent[:, :, None])[:, None]
+        return args, {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
 
-
-def causal_mask(states: Tensor, past: int) -> Tensor:
-    """Additive (1, 1, length, past + length) mask: a query sees itself and all before it."""
-    length = states.shape[1]
-    queries = torch.arange(past, past + length, device=states.device)
-    keys = torch.arange(past + length, device=states.device)
-    blocked = keys[None, :] > queries[:, None]
-    mask = states.new_zeros(length, past + length)
-    return mask.masked_fill(blocked, torch.finfo(states.dtype).min)[None, None]
+    def _absent_keys(self, log: list[tuple[int, Pass]], length: int) -> Tensor:
+        """(batch, length) bool: keys that do not exist in this layer, by position."""
+        flags = log[-1][1].flags
+        keys = flags.new_zeros(len(flags), length)
+        for start, one in log:
+            if len(one.flags) != len(flags):
+                raise BridgeError(
+                    f"the batch of this cache went from {len(one.flags)} to {len(flags)}; the "
+                    "plain form of a skip cannot follow that, the fast form can"
+                )
+            end = min(start + one.length, length)
+            keys[:, start:end] = one.absent(self._tokens)[:, : end - start]
+        return keys

@@ -1,0 +1,123 @@
+"""A layer that does not update its vision rows: they give their keys and values and stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.skip.passes import Pass, PassTracker, Rows
+from vlm_bridge.skip.patching import Forward
+from vlm_bridge.skip.tensors import (
+    causal,
+    check_mask,
+    cut_keywords,
+    cut_queries,
+    cut_rows,
+    first_of,
+    like,
+)
+
+
+class Freeze:
+    """Vision rows give keys and values, without attention or MLP; text rows run as always."""
+
+    def __init__(self, index: int, forward: Forward, tracker: PassTracker) -> None:
+        self.index, self.forward, self.tracker = index, forward, tracker
+
+    def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
+        """The layer's output, vision rows as they came."""
+        now, past = self.tracker.current, kwargs.get("past_key_values")
+        check_mask(kwargs.get("attention_mask"), self.index)
+        if not now.has_vision:
+            return self.forward(hidden_states, **kwargs)
+        length, device = hidden_states.shape[1], hidden_states.device
+        seen = now.rows("vision", device)
+        vision = self._keys_and_values(hidden_states, seen, kwargs)
+        rows = now.rows("text", device)
+        if len(rows) == 0:  # a chunk of image only
+            if past is not None:
+                keys, values = (_spread(states, seen, length) for states in vision)
+                past.update(keys, values, self.index)
+            return hidden_states
+        mask = kwargs.get("attention_mask")
+        if mask is None:
+            mask = self._causal(hidden_states, past, now)
+        cut = cut_keywords(kwargs, rows.index, length, now.share)
+        cut["attention_mask"] = now.share(cut_queries, mask, rows.index)
+        cut["past_key_values"] = _Merge(past, rows, seen, length, vision)
+        output = self.forward(cut_rows(hidden_states, rows.index), **cut)
+        return like(output, rows.scatter(hidden_states, first_of(output)))
+
+    def _causal(self, states: Tensor, past: Any, now: Pass) -> Tensor:
+        # Without a mask, sdpa would cut the keys to the number of queries.
+        length, start = states.shape[1], 0
+        keys = length
+        if past is not None:
+            start = past.get_seq_length(self.index)
+            keys, _ = past.get_mask_sizes(length, self.index)
+        return now.share(causal, length, start, keys, states.dtype, states.device)
+
+    def _keys_and_values(
+        self, hidden_states: Tensor, rows: Rows, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        now, length = self.tracker.current, hidden_states.shape[1]
+        cut = cut_keywords(kwargs, rows.index, length, now.share)
+        cut["attention_mask"], cut["past_key_values"] = None, _Stop()
+        try:
+            self.forward(cut_rows(hidden_states, rows.index), **cut)
+        except _Stopped as stopped:
+            return stopped.keys, stopped.values
+        raise BridgeError(
+            f"layer {self.index} hands no keys to its cache, so its vision rows cannot be frozen"
+        )
+
+
+class _Stopped(Exception):
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+
+
+class _Stop:
+    """A cache that ends the layer at the moment its keys and values are there."""
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> None:
+        raise _Stopped(keys, values)
+
+
+class _Merge:
+    """A cache that joins the text keys of the running layer with vision keys made before."""
+
+    def __init__(
+        self, past: Any, text: Rows, seen: Rows, length: int, vision: tuple[Tensor, Tensor]
+    ) -> None:
+        self.past, self.text, self.seen = past, text, seen
+        self.length, self.vision = length, vision
+
+    def update(
+        self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        joined = (self._join(keys, self.vision[0]), self._join(values, self.vision[1]))
+        if self.past is None:
+            return joined
+        merged: tuple[Tensor, Tensor] = self.past.update(*joined, *args, **kwargs)
+        return merged
+
+    def _join(self, text: Tensor, vision: Tensor) -> Tensor:
+        # A filled slot holds a row of the other kind; its key is that row's own key, so
+        # writing it changes nothing whichever kind is written last.
+        full = _spread(text, self.text, self.length)
+        return full.scatter(2, _over_heads(self.seen, vision), vision)
+
+
+def _spread(states: Tensor, rows: Rows, length: int) -> Tensor:
+    """(batch, heads, k, d) into zeros (batch, heads, length, d), at `rows`."""
+    batch, heads, _, width = states.shape
+    full = states.new_zeros(batch, heads, length, width)
+    return full.scatter(2, _over_heads(rows, states), states)
+
+
+def _over_heads(rows: Rows, states: Tensor) -> Tensor:
+    return rows.index[:, None, :, None].expand(states.shape)

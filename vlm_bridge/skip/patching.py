@@ -1,0 +1,36 @@
+"""Replace a module's `forward` for a while."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+Forward = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def patched(module: nn.Module, forward: Forward) -> Iterator[None]:
+    """Replace `module.forward` for a while; one set on the instance before comes back.
+
+    Where accelerate moves a module's inputs to its device, what it wraps is replaced, so
+    that they have been moved by then.
+    """
+    slot = "_old_forward" if hasattr(module, "_hf_hook") else "forward"
+    had = module.__dict__.get(slot)
+    setattr(module, slot, forward)
+    try:
+        yield
+    finally:
+        if had is None:
+            delattr(module, slot)
+        else:
+            setattr(module, slot, had)
+
+
+def forward_of(module: nn.Module) -> Forward:
+    """What `patched` replaces."""
+    found: Forward = getattr(module, "_old_forward" if hasattr(module, "_hf_hook") else "forward")
+    return found

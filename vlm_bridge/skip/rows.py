@@ -1,0 +1,119 @@
+"""A layer that runs on some rows only: text, or text and the vision that pruning kept.
+
+Hidden states keep their full length between layers, so hooks of others still see whole
+sequences. A layer that runs on part of the rows gathers them, runs, and scatters them back;
+untouched vision rows keep their value, which is why late entry needs no code of its own:
+early exit, late entry and band are all a set of layers that run text-only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlm_bridge.skip.cache import UNUSED, PartialLayer
+from vlm_bridge.skip.passes import PassTracker, Rows
+from vlm_bridge.skip.patching import Forward
+from vlm_bridge.skip.tensors import (
+    check_mask,
+    cut_keywords,
+    cut_queries,
+    cut_rows,
+    first_of,
+    hide,
+    like,
+)
+
+
+class OnRows:
+    """The layer on the rows of `tokens` (`text` or `kept`); the others leave no keys.
+
+    Args:
+        index: of the layer.
+        forward: what runs on the rows: the layer, or `Freeze` of the layer.
+        tracker: of the passes.
+        tokens: as in `Operation.tokens`.
+        nested: `forward` is a `Freeze`, which must be told the mask and the rows it sees.
+    """
+
+    def __init__(
+        self, index: int, forward: Forward, tracker: PassTracker, tokens: str, *, nested: bool
+    ) -> None:
+        self.index, self.forward, self.tracker = index, forward, tracker
+        self.tokens, self.nested = tokens, nested
+
+    def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
+        """The layer's output at full length."""
+        now, past = self.tracker.current, kwargs.get("past_key_values")
+        check_mask(kwargs.get("attention_mask"), self.index)
+        store = PartialLayer.take_over(past, self.index) if past is not None else None
+        length = hidden_states.shape[1]
+        rows = now.rows(self.tokens, hidden_states.device) if now.has_vision else None
+        if rows is not None and len(rows) == 0:  # a chunk of image only
+            if store is not None:
+                store.advance(length)
+            return hidden_states
+        mask = self._mask(hidden_states, rows, store, kwargs.get("attention_mask"))
+        if rows is None:
+            return self.forward(hidden_states, **{**kwargs, "attention_mask": mask})
+        cut = cut_keywords(kwargs, rows.index, length, now.share)
+        cut["attention_mask"] = mask
+        states = cut_rows(hidden_states, rows.index)
+        if self.nested:
+            output = self.tracker.within(now.within_kept, lambda: self.forward(states, **cut))
+        else:
+            output = self.forward(states, **cut)
+        return like(output, rows.scatter(hidden_states, first_of(output)))
+
+    def _mask(
+        self, states: Tensor, rows: Rows | None, store: PartialLayer | None, mask: Tensor | None
+    ) -> Tensor | None:
+        """The mask of the rows on the held keys; None only where causal order says it all."""
+        now, (batch, length, _) = self.tracker.current, states.shape
+        start = store.seen if store is not None else 0
+        queries = keys = now.share(_positions, rows, start, batch, length, states.device)
+        full = rows is None or rows.full
+        if store is not None:
+            if store.positions is not None:
+                keys = now.share(_joined, store.positions, queries)
+                full = full and store.full
+            store.expect(keys, length, full)
+        if mask is not None:
+            offset = max(start + length - mask.shape[-1], 0)
+            return now.share(_cut, mask, rows, keys, offset, full)
+        if full and not self.nested and (queries.shape[1] == 1 or start == 0):
+            return None
+        return now.share(_causal, queries, keys, states.dtype)
+
+
+def _positions(
+    rows: Rows | None, start: int, batch: int, length: int, device: torch.device
+) -> Tensor:
+    if rows is None:
+        return torch.arange(start, start + length, device=device).expand(batch, -1)
+    return rows.index + start if rows.full else torch.where(rows.valid, rows.index + start, UNUSED)
+
+
+def _joined(before: Tensor, now: Tensor) -> Tensor:
+    return torch.cat([before, now], dim=1)
+
+
+def _cut(mask: Tensor, rows: Rows | None, keys: Tensor, offset: int, full: bool) -> Tensor:
+    """Rows of a mask whose first column is position `offset`, at the columns of `keys`."""
+    mask = mask.expand(len(keys), *mask.shape[1:])
+    if rows is not None:
+        mask = cut_queries(mask, rows.index)
+    columns = (keys - offset).clamp(min=0)[:, None, None, :]
+    mask = mask.gather(3, columns.expand(*mask.shape[:3], -1))
+    if full and offset == 0:
+        return mask
+    return hide(mask, (keys < offset)[:, None, None, :])
+
+
+def _causal(queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive mask of queries on keys, both given by position."""
+    seen = (keys[:, None, :] <= queries[:, :, None]) & (keys != UNUSED)[:, None, :]
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]

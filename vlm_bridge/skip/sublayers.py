@@ -1,0 +1,101 @@
+"""Attention and MLP of a decoder layer, found by structure, and how to leave one out."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.skip.cache import placeholder
+from vlm_bridge.skip.patching import patched
+
+
+@dataclass(frozen=True)
+class Sublayers:
+    """The two modules whose output a decoder layer adds to its hidden states.
+
+    Attributes:
+        attention: the one child that knows its `layer_idx`.
+        mlp: the one other child with weight matrices (norms have vectors only).
+    """
+
+    attention: nn.Module
+    mlp: nn.Module
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> Sublayers:
+        """The sublayers of a decoder layer.
+
+        Raises:
+            BridgeError: it has not one attention and one MLP as children.
+        """
+        children = list(layer.children())
+        attention = [child for child in children if hasattr(child, "layer_idx")]
+        rest = [child for child in children if child not in attention]
+        mlp = [child for child in rest if any(p.dim() > 1 for p in child.parameters())]
+        if len(attention) != 1 or len(mlp) != 1:
+            raise BridgeError(
+                f"{type(layer).__name__} has {len(attention)} attention modules and {len(mlp)} "
+                "MLPs among its children; a sublayer can be left out of one of each"
+            )
+        return cls(attention[0], mlp[0])
+
+
+def check_residual(layer: nn.Module, width: int) -> None:
+    """Check that a layer whose attention and MLP give zero is the identity.
+
+    Then leaving out a residual update is the same as a zero output of the module, whether
+    the layer is `h + f(norm(h))` or `h + norm(f(norm(h)))`. One row of noise is run through
+    the layer's norms; attention and MLP are not called.
+
+    Raises:
+        BridgeError: it is not, or the layer cannot be called that way.
+    """
+    kind, parts = type(layer).__name__, Sublayers.of(layer)
+    weight = next(layer.parameters())
+    if weight.device.type == "meta":
+        raise BridgeError(f"{kind} is on the meta device, so its residual cannot be checked")
+    noise = torch.linspace(-1, 1, width, dtype=weight.dtype, device=weight.device)[None, None]
+    try:
+        with (
+            torch.no_grad(),
+            patched(parts.attention, lambda *_, **__: (torch.zeros_like(noise), None)),
+            patched(parts.mlp, lambda *_, **__: torch.zeros_like(noise)),
+        ):
+            output = layer.forward(noise, position_embeddings=(noise, noise))
+    except Exception as error:
+        raise BridgeError(
+            f"{kind} does not run with an attention and an MLP that give zero "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    states = output[0] if isinstance(output, tuple) else output
+    if not torch.equal(states, noise):
+        raise BridgeError(
+            f"{kind} is not the identity where its attention and its MLP give zero, so leaving "
+            "one out is not the same as skipping its residual update"
+        )
+
+
+class NoAttention:
+    """Zero in place of attention; a zero placeholder keeps the cache's length true."""
+
+    def __init__(self, index: int, attention: nn.Module) -> None:
+        self._index = index
+        self._signature = inspect.signature(attention.forward)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        """The output of the attention module: zero, and no weights."""
+        given = self._signature.bind(*args, **kwargs).arguments
+        states, cache = given["hidden_states"], given.get("past_key_values")
+        if cache is not None:
+            cache.update(*placeholder(cache, self._index, states), self._index)
+        return states.new_zeros(1).expand_as(states), None
+
+
+def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Zero in place of the MLP."""
+    return hidden_states.new_zeros(1).expand_as(hidden_states)

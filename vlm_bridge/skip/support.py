@@ -1,0 +1,81 @@
+"""What a model can skip: every refusal by name, before anything is computed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import MODES, SkipPlan
+from vlm_bridge.skip.sublayers import Sublayers, check_residual
+from vlm_bridge.vlm import VLM
+
+#: Modes that leave masks alone, so that any attention function will do.
+_ANY_ATTENTION = ("block", "sublayer")
+#: Modes about vision tokens.
+_VISION = tuple(mode for mode in MODES if mode not in _ANY_ATTENTION)
+
+
+def supported_modes(vlm: VLM) -> dict[str, str]:
+    """For every mode of `MODES` the reason why `vlm` cannot do it; empty where it can.
+
+    `sublayer` and `token_pruning` are asked of every layer; a plan that names fewer may be
+    possible where the whole mode is not.
+
+    Example:
+        >>> supported_modes(vlm)["sublayer"]  # doctest: +SKIP
+        ''
+    """
+    layers = range(vlm.layout.n_layers)
+    return {mode: _reason(vlm, mode, layers) for mode in MODES}
+
+
+def check_support(vlm: VLM, plan: SkipPlan) -> None:
+    """Refuse a plan that cannot be carried out on `vlm`.
+
+    Raises:
+        BridgeError: with the model class, the mode and the reason, and the layer if it is
+            about one.
+    """
+    plan.fit(vlm.layout.n_layers)
+    for part in plan.parts or (plan,):
+        layers = sorted({*part.attention, *part.mlp})
+        if part.mode == "token_pruning":
+            layers = [int(part.after or 1) - 1]
+        reason = _reason(vlm, part.mode, layers)
+        if reason and not part.is_empty:
+            raise BridgeError(f"{type(vlm.model).__name__}: {part.mode} is refused: {reason}")
+
+
+def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:
+    layout = vlm.layout
+    if mode in _VISION and not layout.vision_ids:
+        return "this model has no vision tokens"
+    attention = str(layout.text_config._attn_implementation)
+    if mode in _VISION and any(word in attention for word in ("flash", "flex", "paged")):
+        return (
+            f"attention '{attention}' takes no mask that can be cut by token; load the model "
+            "with attn_implementation 'sdpa' or 'eager'"
+        )
+    check = {"sublayer": _check_sublayers, "token_pruning": _check_scores}.get(mode)
+    if check is not None:
+        for layer in layers:
+            try:
+                check(vlm, layer)
+            except BridgeError as error:
+                return f"layer {layer}: {error}"
+    return ""
+
+
+def _check_sublayers(vlm: VLM, layer: int) -> None:
+    check_residual(vlm.layout.layers[layer], int(vlm.layout.text_config.hidden_size))
+
+
+def _check_scores(vlm: VLM, layer: int) -> None:
+    attention = Sublayers.of(vlm.layout.layers[layer]).attention
+    module = sys.modules[type(attention).__module__]
+    if not hasattr(module, "ALL_ATTENTION_FUNCTIONS") or not hasattr(attention, "config"):
+        raise BridgeError(
+            f"{type(attention).__name__} does not go through transformers' AttentionInterface, "
+            "so its scores cannot be read"
+        )

@@ -1,0 +1,152 @@
+"""Small operations on hidden states, masks and layer outputs that every form of a skip uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlm_bridge.errors import BridgeError
+
+
+def states_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states a module was called with."""
+    states: Tensor = args[0] if args else kwargs["hidden_states"]
+    return states
+
+
+def first_of(output: Any) -> Tensor:
+    """The hidden states a module returned: bare, or first of a tuple."""
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states
+
+
+def like(output: Any, states: Tensor) -> Any:
+    """`states` in the form the module returned them."""
+    return (states, *output[1:]) if isinstance(output, tuple) else states
+
+
+def causal(
+    length: int, past: int | Tensor, keys: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Additive (1, 1, length, keys) mask: a query sees itself and all before it.
+
+    Args:
+        length: number of queries.
+        past: position of the first query.
+        keys: number of keys.
+        dtype: of the mask.
+        device: of the mask.
+    """
+    queries = torch.arange(length, device=device) + past
+    blocked = torch.arange(keys, device=device)[None, :] > queries[:, None]
+    mask = torch.zeros(length, keys, dtype=dtype, device=device)
+    return mask.masked_fill(blocked, torch.finfo(dtype).min)[None, None]
+
+
+def causal_mask(states: Tensor, past: int) -> Tensor:
+    """`causal` for queries (batch, length, width) behind `past` keys."""
+    length = states.shape[1]
+    return causal(length, past, past + length, states.dtype, states.device)
+
+
+def hide(mask: Tensor, hidden: Tensor) -> Tensor:
+    """`mask`, boolean or additive, with the `hidden` places closed."""
+    if mask.dtype == torch.bool:
+        return mask & ~hidden
+    return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
+
+
+def cut_rows(states: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` (batch, k) of `states` (..., batch or 1, t, d), a broadcast batch filled."""
+    batch, count = index.shape
+    shape = (*states.shape[:-3], batch, count, states.shape[-1])
+    states = states.expand(*states.shape[:-3], batch, *states.shape[-2:])
+    return states.gather(-2, index[..., None].expand(shape))
+
+
+def cut_queries(mask: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` (batch, k) of a mask (batch or 1, heads or 1, t, keys)."""
+    batch, count = index.shape
+    mask = mask.expand(batch, *mask.shape[1:])
+    wanted = index[:, None, :, None].expand(batch, mask.shape[1], count, mask.shape[3])
+    return mask.gather(2, wanted)
+
+
+def check_mask(mask: object, index: int) -> None:
+    """Refuse a mask that is not (batch or 1, heads or 1, queries, keys).
+
+    Raises:
+        BridgeError: with the layer and what arrived.
+    """
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 4):
+        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise BridgeError(
+            f"layer {index} got an attention mask of shape {shape}; skipping needs one of "
+            "(batch, heads, queries, keys), as sdpa and eager attention have"
+        )
+
+
+def cut_keywords(
+    kwargs: dict[str, Any], index: Tensor, length: int, share: Callable[..., Tensor]
+) -> dict[str, Any]:
+    """A layer's keywords for some of its rows, its mask and cache left to the caller.
+
+    Args:
+        kwargs: as the layer got them.
+        index: (batch, k) the rows.
+        length: number of all rows.
+        share: calls a function on its arguments, once for all layers (`Pass.share`).
+
+    Raises:
+        BridgeError: a keyword has a row per token and is not one we know how to cut.
+    """
+    cut = dict(kwargs)
+    if kwargs.get("position_embeddings") is not None:
+        parts = kwargs["position_embeddings"]
+        cut["position_embeddings"] = tuple(share(cut_rows, part, index) for part in parts)
+    if kwargs.get("position_ids") is not None:
+        cut["position_ids"] = share(_cut_positions, kwargs["position_ids"], index)
+    known = {"position_embeddings", "position_ids", "attention_mask", "hidden_states"}
+    for name, value in kwargs.items():
+        if name not in known and isinstance(value, Tensor) and length in value.shape[1:]:
+            raise BridgeError(f"a decoder layer takes '{name}', which cannot be cut to some rows")
+    return cut
+
+
+def _cut_positions(positions: Tensor, index: Tensor) -> Tensor:
+    return cut_rows(positions[..., None], index)[..., 0]
+
+
+def probabilities(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Attention probabilities in float32, as eager attention would compute them.
+
+    Args:
+        query: (batch, heads, queries, width).
+        key: (batch, key-value heads, keys, width).
+        mask: (batch or 1, heads or 1, queries, keys), boolean or additive; None is causal,
+            the last query seeing all keys.
+        scaling: of the scores; 1/sqrt(width) where None.
+        softcap: c of c tanh(score/c), where the model has one.
+
+    Returns:
+        (batch, heads, queries, keys), each row summing to 1.
+    """
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query.float() @ key.float().transpose(-1, -2)) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        mask = causal_mask(query[:, 0].float(), key.shape[2] - query.shape[2])
+    if mask.dtype == torch.bool:
+        return hide(scores, ~mask).softmax(-1)
+    return (scores + mask.float()).softmax(-1)
