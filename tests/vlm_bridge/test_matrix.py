@@ -12,35 +12,19 @@ from itertools import product
 import pytest
 import torch
 
-from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, chunks, tiny
-from tests.vlm_bridge.families.configs import IMAGE, LAYERS
+from tests.vlm_bridge.families import FAMILIES, FULL, PLANS, SITUATIONS, batch, chunks, tiny
+from tests.vlm_bridge.families.configs import IMAGE
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import MODES, SkipPlan
+from vlm_bridge.plan import MODES
 from vlm_bridge.skip import skipping
 
-#: mode -> plans, the first layer and the first of each attention type among them.
-PLANS = {
-    "block": [SkipPlan("block", LAYERS, layers=(0,)), SkipPlan("block", LAYERS, layers=(1, 3))],
-    "freeze": [
-        SkipPlan("freeze", LAYERS, layers=(0, 3)),
-        SkipPlan("freeze", LAYERS, layers=(1, 2)),
-    ],
-    "early_exit": [SkipPlan("early_exit", LAYERS, exit=2), SkipPlan("early_exit", LAYERS, exit=3)],
-    "late_entry": [
-        SkipPlan("late_entry", LAYERS, entry=1),
-        SkipPlan("late_entry", LAYERS, entry=3),
-    ],
-    "band": [
-        SkipPlan("band", LAYERS, entry=1, exit=3),
-        SkipPlan("band", LAYERS, entry=2, exit=3),
-    ],
-}
 #: Cells that are refused: (family, mode) -> the exact message.
 REFUSED: dict[tuple[str, str], str] = {}
-#: They refuse no mode of the table.
-FULL = ("LLaVA", "Qwen2.5-VL", "SmolVLM", "Gemma3")
-
-CELLS = list(product(FAMILIES, PLANS, ("sdpa", "eager")))
+CELLS = [
+    # The four have every cell in the fast tier, the others eager attention in the slow one.
+    pytest.param(*cell, marks=() if cell[2] == "sdpa" or cell[0] in FULL else pytest.mark.slow)
+    for cell in product(FAMILIES, PLANS, ("sdpa", "eager"))
+]
 
 
 @lru_cache
@@ -82,7 +66,7 @@ def check(vlm, family, plan, inputs, split):
         whole = forward(vlm, inputs, use_cache=False).logits
         parts = in_chunks(vlm, inputs, split)
         tokens = greedy(vlm, inputs)
-    if family.causal:
+    if family.causal and plan.after is None:  # pruning hangs on the last token of each pass
         close(parts, whole)
     with skipping(vlm, plan):
         close(forward(vlm, inputs, use_cache=False).logits, whole)
@@ -91,11 +75,10 @@ def check(vlm, family, plan, inputs, split):
         assert torch.equal(greedy(vlm, inputs), tokens)
 
 
-@pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
-def test_fast_equals_plain(name, mode, attention):
+def check_cell(name, mode, attention, plans):
     family = FAMILIES[name]
     vlm = tiny(family, attention)
-    for plan in PLANS[mode]:
+    for plan in plans:
         if (name, mode) in REFUSED:
             with pytest.raises(BridgeError) as error, skipping(vlm, plan):
                 pass
@@ -103,6 +86,17 @@ def test_fast_equals_plain(name, mode, attention):
             continue
         for situation in SITUATIONS:
             check(vlm, family, plan, *inputs_of(name, situation))
+
+
+@pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
+def test_fast_equals_plain(name, mode, attention):
+    check_cell(name, mode, attention, PLANS[mode][:1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
+def test_fast_equals_plain_on_other_layers(name, mode, attention):
+    check_cell(name, mode, attention, PLANS[mode][1:])
 
 
 def test_every_mode_is_in_the_matrix():

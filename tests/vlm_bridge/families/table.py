@@ -109,6 +109,8 @@ FAMILIES = {
     "Gemma3": Family(configs.gemma3, types=_image_types),
     "InternVL": Family(configs.internvl),
 }
+#: They refuse no mode, and are tested most widely in the fast tier.
+FULL = ("LLaVA", "Qwen2.5-VL", "SmolVLM", "Gemma3")
 AUDIO_FAMILY = Family(configs.qwen2_audio, audio=(8, 16))
 
 
