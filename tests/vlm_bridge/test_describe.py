@@ -1,0 +1,72 @@
+"""A description says what the real classes do; it needs no weights."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vlm_bridge.families import FAMILIES, tiny
+from tests.vlm_bridge.families.configs import LAYERS
+from tests.vlm_bridge.families.table import AUDIO_FAMILY
+from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.describe import ModelDescription, describe
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import MODES
+from vlm_bridge.vlm import outline
+
+#: One tile or image has as many tokens as the tiny model really takes; these vary by image.
+VARY = ("LLaVA-NeXT", "LLaVA-OneVision", "Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family(name):
+    vlm, family = tiny(FAMILIES[name]), FAMILIES[name]
+    found = describe(vlm)
+    assert found.model_class == type(vlm.model).__name__
+    assert (found.n_layers, found.hidden_size, found.heads, found.kv_heads) == (LAYERS, 32, 4, 2)
+    assert found.vision_tokens == (None if name in VARY else family.tokens)
+    assert found.positions == ("mrope" if name.startswith("Qwen") else "rope")
+    assert found.window == (6 if name == "Gemma3" else None)
+    assert found.sublayers[:2] == ("self_attn", "mlp")
+    assert tuple(found.modes) == MODES
+    assert found.parameters > found.layer_parameters > 0
+    assert found.token_ids["image"] == (3,)
+    assert found.token_ids["special"] == (0, 1)
+    assert ModelDescription.from_json(found.to_json()) == found
+
+
+def test_the_text_form():
+    text = str(describe(tiny(FAMILIES["Gemma3"])))
+    lines = dict(line.split("  ", 1) for line in text.splitlines())
+    lines = {head: rest.strip() for head, rest in lines.items()}
+    assert lines["attention"] == "2 sliding, 2 full: sliding full sliding full (window 6)"
+    assert lines["cache"] == "2 DynamicSlidingWindowLayer, 2 DynamicLayer"
+    assert lines["vision tokens"] == "4 (an image)"
+    assert lines["image ids"] == "3"
+    assert lines["video ids"] == "none"
+    assert lines["block"] == "supported"
+    deepstack = str(describe(tiny(FAMILIES["Qwen3-VL"])))
+    assert "vision features added behind layers 0, 1" in deepstack
+
+
+def test_a_model_that_hears():
+    found = describe(tiny(AUDIO_FAMILY))
+    assert found.vision_tokens is None
+    assert found.vision_note == "the model sees no images"
+    assert found.token_ids["audio"] == (5,)
+
+
+def test_without_weights(tmp_path):
+    vlm = tiny_llava()
+    vlm.model.save_pretrained(tmp_path)
+    vlm.processor.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    from_config, loaded = describe(outline(tmp_path)), describe(vlm)
+    ours = from_config.to_json() | {"name": "tiny"}
+    assert from_config.token_ids["special"] == (0, 1, 2)
+    assert ours | {"token_ids": None} == loaded.to_json() | {"token_ids": None}
+
+
+def test_another_schema_is_refused():
+    data = describe(tiny(FAMILIES["LLaVA"])).to_json()
+    with pytest.raises(BridgeError, match="schema version 9; this code reads version 1"):
+        ModelDescription.from_json(data | {"schema_version": 9})
