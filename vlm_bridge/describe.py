@@ -81,9 +81,12 @@ class ModelDescription:
             found = body(data, "ModelDescription", cls.SCHEMA_VERSION, names)
         except ValueError as error:
             raise BridgeError(str(error)) from None
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-        tuples["token_ids"] = {k: tuple(v) for k, v in found["token_ids"].items()}
-        return cls(**tuples)
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()
+        }
+        fields["token_ids"] = {group: tuple(ids) for group, ids in found["token_ids"].items()}
+        return cls(**fields)
 
     def __str__(self) -> str:
         """The description for people, one line a fact."""
