@@ -1,71 +1,130 @@
-"""Hidden states and attention mass of every layer, handed over while the model runs.
+"""Hidden states and attention of every layer, handed over while the model runs.
 
 Layers are 0-based; state `l` is the input of layer `l`, state `L` the output of the last
 layer before the final norm. `output_hidden_states=True` is not used: its last entry comes
-after the final norm, and families that add vision features between layers make the output
-of one layer differ from the input of the next.
+after the final norm, and families that add vision features between layers (DeepStack) make
+the output of one layer differ from the input of the next.
+
+What is handed over stays on the layer's device, and nothing here reads a value of a tensor,
+so that a GPU is never waited for inside a pass.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
-from vlm_bridge.skip.plain import causal_mask, first_of, states_of
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.skip.plain import first_of, states_of
 from vlm_bridge.vlm import VLM
 
 #: (layer, input states, output states), both (batch, length, width).
 OnStates = Callable[[int, Tensor, Tensor], None]
-#: (layer, attention probabilities (batch, heads, queries, keys)).
+#: (layer, output of layer - 1, input of the layer), both (batch, length, width).
+OnInserted = Callable[[int, Tensor, Tensor], None]
+#: (layer, attention probabilities (batch, heads, queries, keys), float32).
 OnAttention = Callable[[int, Tensor], None]
-
-_OBSERVED = "skipit_observed"
-_observer: ContextVar[OnAttention | None] = ContextVar("observer", default=None)
+#: Gives the queries to observe, (batch, k) positions, or None for all.
+Queries = Callable[[], Tensor | None]
 
 
 @contextlib.contextmanager
-def capturing_states(vlm: VLM, on_states: OnStates) -> Iterator[None]:
-    """Call `on_states` for every layer of every pass; hooks go away whatever happens."""
+def capturing_states(
+    vlm: VLM, on_states: OnStates, on_inserted: OnInserted | None = None
+) -> Iterator[None]:
+    """Call `on_states` for every layer of every pass; hooks go away whatever happens.
 
-    def hook(index: int) -> Callable[..., None]:
-        def after(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            on_states(index, states_of(args, kwargs), first_of(output))
-
-        return after
-
+    `on_inserted` is called before it where the input of a layer is not the very tensor that
+    the layer before returned: something may have been added in between.
+    """
+    hook = _StateHook(on_states, on_inserted)
     with contextlib.ExitStack() as stack:
         for index, layer in enumerate(vlm.layout.layers):
-            handle = layer.register_forward_hook(hook(index), with_kwargs=True)
+            handle = layer.register_forward_hook(hook.after(index), with_kwargs=True)
             stack.callback(handle.remove)
+        stack.callback(hook.forget)
         yield
 
 
+class _StateHook:
+    def __init__(self, on_states: OnStates, on_inserted: OnInserted | None) -> None:
+        self.on_states, self.on_inserted = on_states, on_inserted
+        self.previous: Tensor | None = None
+
+    def after(self, index: int) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            before, after = states_of(args, kwargs), first_of(output)
+            previous, self.previous = self.previous, after
+            inserted = index > 0 and previous is not None and previous is not before
+            # Under a device map accelerate moves the input inside the layer, behind this hook.
+            before = before.to(after.device)
+            if inserted and self.on_inserted is not None and previous is not None:
+                self.on_inserted(index, previous.to(after.device), before)
+            self.on_states(index, before, after)
+
+        return hook
+
+    def forget(self) -> None:
+        self.previous = None
+
+
+@dataclass(frozen=True)
+class _Observer:
+    """Who watches, which modules are a decoder layer's, and how attention really runs."""
+
+    watch: OnAttention
+    queries: Queries
+    layers: dict[int, int]  # id of a module -> its layer
+    eager: bool
+
+
+_observer: ContextVar[_Observer | None] = ContextVar("observer", default=None)
+_OBSERVED = {"eager": "skipit_observed_eager", "sdpa": "skipit_observed_sdpa"}
+
+
 @contextlib.contextmanager
-def capturing_attention(vlm: VLM, on_attention: OnAttention) -> Iterator[None]:
+def capturing_attention(
+    vlm: VLM, on_attention: OnAttention, queries: Queries = lambda: None
+) -> Iterator[None]:
     """Call `on_attention` with every decoder layer's attention probabilities.
 
-    sdpa does not give them out, so they are computed beside it, in float32. The wrapper is
-    registered as attention **and** as mask function: without the second, the mask of a
-    left-padded batch would arrive as None.
+    An eager model gives them out. sdpa does not, so they are computed beside it, in float32,
+    for the wanted queries only. Any other implementation (flash, flex) runs as sdpa inside.
+    The wrapper is registered as attention **and** as mask function: without the second, the
+    mask of a left-padded batch would arrive as None. A vision encoder that shares the
+    decoder's configuration runs as always and is not observed.
+
+    Args:
+        vlm: the model.
+        on_attention: called with the layer and (batch, heads, queries, keys).
+        queries: which queries to hand over; called once per layer.
+
+    A layer whose attention does not go through transformers' attention interface is not seen;
+    the caller knows which layers to expect.
     """
-    AttentionInterface.register(_OBSERVED, _observed_attention)
-    AttentionMaskInterface.register(_OBSERVED, sdpa_mask)
     config: Any = vlm.layout.text_config
     before = config._attn_implementation
-    token = _observer.set(on_attention)
-    config._attn_implementation = _OBSERVED
+    kind = "eager" if before == "eager" else "sdpa"
+    AttentionInterface.register(_OBSERVED[kind], _observed_attention)
+    AttentionMaskInterface.register(_OBSERVED[kind], eager_mask if kind == "eager" else sdpa_mask)
+    layers = {id(m): i for i, layer in enumerate(vlm.layout.layers) for m in layer.modules()}
+    token = _observer.set(_Observer(on_attention, queries, layers, kind == "eager"))
+    # The setter would reach into sub-configurations, whose own setting would be lost.
+    config._attn_implementation_internal = _OBSERVED[kind]
     try:
         yield
     finally:
-        config._attn_implementation = before
+        config._attn_implementation_internal = before
         _observer.reset(token)
 
 
@@ -76,28 +135,73 @@ def _observed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     **kwargs: Any,
-) -> tuple[Tensor, None]:
-    watch = _observer.get()
-    if watch is not None:
-        scaling = kwargs.get("scaling")
-        watch(int(module.layer_idx), _probabilities(query, key, attention_mask, scaling))
-    output: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, **kwargs
-    )
+) -> tuple[Tensor, Tensor | None]:
+    now = _observer.get()
+    if now is None:
+        raise BridgeError("the model is still set to be observed, but nobody observes")
+    run = _eager_of(module) if now.eager else sdpa_attention_forward
+    output: tuple[Tensor, Tensor | None] = run(module, query, key, value, attention_mask, **kwargs)
+    layer = now.layers.get(id(module))
+    if layer is not None:
+        rows = now.queries()
+        if rows is not None:
+            rows = rows.to(query.device)
+        if output[1] is not None:
+            now.watch(layer, _pick(output[1], rows).float())
+        else:
+            causal = query.shape[2] > 1 and kwargs.get("is_causal", _is_causal(module))
+            scale = query.shape[-1] ** -0.5 if (s := kwargs.get("scaling")) is None else s
+            now.watch(layer, _probabilities(query, key, attention_mask, scale, rows, causal))
     return output
 
 
+def _eager_of(module: Any) -> Callable[..., Any]:
+    """The eager attention of the file `module` comes from, where its family's details are."""
+    found = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if found is None:
+        raise BridgeError(f"{type(module).__name__} has no eager attention to observe")
+    run: Callable[..., Any] = found
+    return run
+
+
+def _is_causal(module: Any) -> bool:
+    return bool(getattr(module, "is_causal", True))
+
+
+def _pick(states: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows (batch, k) of (batch or 1, heads, queries, d)."""
+    if rows is None:
+        return states
+    batch, count = rows.shape
+    states = states.expand(batch, *states.shape[1:])
+    shape = (batch, states.shape[1], count, states.shape[3])
+    return states.gather(2, rows[:, None, :, None].expand(shape))
+
+
 def _probabilities(
-    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    rows: Tensor | None,
+    causal: bool,
 ) -> Tensor:
-    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = (query.float() @ key.float().transpose(-1, -2)) * scale
+    """softmax(scale * query key^T + mask) in float32, queries cut to `rows`."""
+    picked = _pick(query, rows).float()
+    batch, heads, count, width = picked.shape
+    kv_heads, n_keys = key.shape[1:3]
+    # Heads that share keys go through one product, without a copy of the keys.
+    grouped = picked.reshape(batch, kv_heads, -1, width)
+    scores = (grouped @ key.float().transpose(-1, -2)).view(batch, heads, count, n_keys) * scale
+    lowest = torch.finfo(scores.dtype).min
     if mask is None:
-        past = key.shape[2] - query.shape[2]
-        mask = causal_mask(query[:, 0].float(), past)
-    if mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        if not causal:
+            return scores.softmax(-1)
+        places = torch.arange(query.shape[2], device=query.device)[None] if rows is None else rows
+        mask = torch.arange(n_keys, device=query.device) <= places[..., None]
+        scores = scores.masked_fill(~mask[:, None], lowest)
+    elif mask.dtype == torch.bool:
+        scores = scores.masked_fill(~_pick(mask, rows), lowest)
     else:
-        scores = scores + mask.float()
+        scores = scores + _pick(mask, rows).float()
     return scores.softmax(-1)

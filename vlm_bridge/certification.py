@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from theory import Certificate, certify_mean
 from vlm_bridge.comparison import Outcomes, paired_outcomes
@@ -25,6 +26,7 @@ def certify(
     method: str = "auto",
     size: int = 16,
     max_new_tokens: int = 8,
+    journal: Path | None = None,
 ) -> Certificate:
     """Bound what `plan` does to the answers, with probability at least `1 - delta`.
 
@@ -42,11 +44,13 @@ def certify(
             `theory.certify_mean`.
         size: batch size.
         max_new_tokens: longest answer.
+        journal: a file every finished batch is added to, so that a second call continues.
 
     Raises:
-        BridgeError: bad arguments, labels missing for a drop, images that also tuned the plan.
+        BridgeError: bad arguments, labels missing for a drop, images that also tuned the plan,
+            a journal of another run, or, under `torchrun`, a rank that died.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, size=size, max_new_tokens=max_new_tokens)
+    outcomes = _outcomes_of_others(vlm, plan, items, size, max_new_tokens, journal)
     return certificate_of(
         plan, outcomes, epsilon=epsilon, delta=delta, quantity=quantity, method=method
     )
@@ -62,13 +66,14 @@ def certify_both(
     method: str = "auto",
     size: int = 16,
     max_new_tokens: int = 8,
+    journal: Path | None = None,
 ) -> list[Certificate]:
     """Certificates of disagreement and, where there are labels, of the accuracy drop.
 
     One run of both models serves both. Each holds with probability `1 - delta`; for both
     at once pass half of delta. Arguments and errors as in `certify`.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, size=size, max_new_tokens=max_new_tokens)
+    outcomes = _outcomes_of_others(vlm, plan, items, size, max_new_tokens, journal)
     first = certificate_of(plan, outcomes, epsilon=epsilon, delta=delta, method=method)
     if outcomes.drop is None:
         return [first]
@@ -84,7 +89,12 @@ def certify_both(
 
 
 def _outcomes_of_others(
-    vlm: VLM, plan: SkipPlan, items: Iterable[Item], *, size: int, max_new_tokens: int
+    vlm: VLM,
+    plan: SkipPlan,
+    items: Iterable[Item],
+    size: int,
+    max_new_tokens: int,
+    journal: Path | None,
 ) -> Outcomes:
     """Paired outcomes on images of which none tuned the plan."""
     items = list(items)
@@ -94,7 +104,9 @@ def _outcomes_of_others(
             f"{len(shared)} of these images chose the plan, so they cannot certify it; "
             "use other images"
         )
-    return paired_outcomes(vlm, plan, items, size=size, max_new_tokens=max_new_tokens)
+    return paired_outcomes(
+        vlm, plan, items, size=size, max_new_tokens=max_new_tokens, journal=journal
+    )
 
 
 def certificate_of(

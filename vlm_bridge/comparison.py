@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from estimators import Estimate, clustered_mean
 from vlm_bridge.answers import Answers, answer_batch, is_correct, track_batches
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.journal import run_batches
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.skip import skipping
 from vlm_bridge.vlm import VLM
@@ -79,6 +81,14 @@ class Outcomes:
     def columns(self) -> dict[str, tuple[float, ...] | None]:
         """Everything but the items, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
+
+    @classmethod
+    def of_columns(
+        cls, items: Sequence[Item], columns: Mapping[str, Sequence[float] | None]
+    ) -> Outcomes:
+        """The outcomes back from `columns`, as they come out of JSON."""
+        named = {name: None if v is None else tuple(v) for name, v in columns.items()}
+        return cls(items=tuple(items), **named)  # type: ignore[arg-type]
 
     @property
     def clusters(self) -> list[str]:
@@ -198,8 +208,12 @@ def paired_outcomes(
     full: Iterable[Answers] | None = None,
     size: int = 16,
     max_new_tokens: int = 8,
+    journal: Path | None = None,
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
+
+    Under `torchrun` the batches of `items` are dealt out to the ranks, and every rank gets
+    all outcomes.
 
     Args:
         vlm: the model.
@@ -208,27 +222,54 @@ def paired_outcomes(
         full: the full model's answers to them, as `full_answers` gives them.
         size: batch size.
         max_new_tokens: longest answer.
+        journal: a file every finished batch of `items` is added to; a second call with the
+            same model, plan and items continues after the last one.
 
     Raises:
-        BridgeError: the plan does not fit the model, or there are no items.
+        BridgeError: the plan does not fit the model, there are no items, the journal is of
+            another run, or another rank died.
     """
     plan.fit(vlm.layout.n_layers)
     if (items is None) == (full is None):
         raise BridgeError("paired_outcomes takes either items or the full model's answers")
-    if full is None:
-        full = full_answers(vlm, items or (), size=size, max_new_tokens=max_new_tokens)
-    parts = []
-    for whole in full:
+
+    def pair(whole: Answers) -> Outcomes:
         skipped = whole
         if not plan.is_empty:
             with skipping(vlm, plan):
                 skipped = answer_batch(vlm, whole.batch, max_new_tokens=max_new_tokens)
-        parts.append(Outcomes.of(whole.batch.items, _both(whole), _both(skipped)))
-    return Outcomes.join(parts)
+        return Outcomes.of(whole.batch.items, _both(whole), _both(skipped))
+
+    if full is not None:
+        return Outcomes.join([pair(whole) for whole in full])
+    items = list(items or ())
+    found = run_batches(
+        vlm,
+        items,
+        lambda batch: pair(answer_batch(vlm, batch, max_new_tokens=max_new_tokens)).columns(),
+        size=size,
+        title="full and skipped model",
+        journal=journal,
+        key={
+            "run": "paired outcomes",
+            "model": vlm.name,
+            "data": items_hash(items),
+            "plan": plan.hash(),
+            "size": size,
+            "max_new_tokens": max_new_tokens,
+        },
+    )
+    return Outcomes.join([Outcomes.of_columns(chosen, columns) for chosen, columns in found])
 
 
 def compare(
-    vlm: VLM, plan: SkipPlan, items: Iterable[Item], *, size: int = 16, max_new_tokens: int = 8
+    vlm: VLM,
+    plan: SkipPlan,
+    items: Iterable[Item],
+    *,
+    size: int = 16,
+    max_new_tokens: int = 8,
+    journal: Path | None = None,
 ) -> Comparison:
     """`paired_outcomes`, summarised: accuracy, drop, disagreement, KL both ways, by image.
 
@@ -238,11 +279,14 @@ def compare(
         items: questions; without labels the accuracies are None.
         size: batch size.
         max_new_tokens: longest answer.
+        journal: as in `paired_outcomes`.
 
     Raises:
-        BridgeError: the plan does not fit the model, or there are no items.
+        BridgeError: as `paired_outcomes`.
     """
-    outcomes = paired_outcomes(vlm, plan, items, size=size, max_new_tokens=max_new_tokens)
+    outcomes = paired_outcomes(
+        vlm, plan, items, size=size, max_new_tokens=max_new_tokens, journal=journal
+    )
     return Comparison.of(plan, outcomes, "generated answer")
 
 

@@ -2,67 +2,90 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, load_file, save
 
-from estimators import MeanAccumulator, PairAccumulator, PairRows, Profile
-from vlm_bridge.answers import track_batches
-from vlm_bridge.capture import capturing_attention, capturing_states
+from estimators import Profile
+from vlm_bridge.collecting import Collector
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.distributed import Ranks, sharing
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import TOKEN_GROUPS, find_layout
-from vlm_bridge.prompts import Batch
+from vlm_bridge.files import write_bytes
+from vlm_bridge.journal import beside, kept_in, of_all_ranks
+from vlm_bridge.layout import find_layout
+from vlm_bridge.progress import track
+from vlm_bridge.prompts import batch_places, collate
+from vlm_bridge.reservoir import Reservoir
 from vlm_bridge.vlm import VLM
 
-#: Groups a profile reports; padding is nobody's state.
-PROFILED = tuple(group for group in TOKEN_GROUPS if group != "pad")
-#: Name of the attention mass on visual keys in a `Profile`.
-VAR = "var"
 
-
-def profile(vlm: VLM, items: Iterable[Item], *, size: int = 16) -> Profile:
+def profile(
+    vlm: VLM,
+    items: Iterable[Item],
+    *,
+    size: int = 16,
+    journal: Path | None = None,
+    reservoir: Reservoir | None = None,
+) -> Profile:
     """Distance between adjacent states, per layer and token group, from one forward pass.
 
     Labels are not read. Everything is reduced as it streams by, so memory does not grow
-    with the number of items; intervals treat the image as the independent unit.
+    with the number of items; intervals treat the image as the independent unit. Under
+    `torchrun` the batches are dealt out to the ranks, and every rank gets the whole profile.
 
     Per layer and group: cosine distance `1 - cos(h_l, h_{l+1})` (mean, quantiles, tail
-    probabilities), angular distance, norm ratio, relative norm of the update; and VAR, the
-    attention mass a query that can see an image puts on visual keys, mean over heads.
+    probabilities), angular distance, norm ratio, relative norm of the update; VAR, the
+    attention mass a query that can see an image puts on vision keys, mean over heads; and,
+    where a family adds features between layers, their relative norm.
 
     Args:
         vlm: the model.
         items: unlabelled questions; an image's questions are kept in one batch.
         size: batch size.
+        journal: a safetensors file for what was collected so far; a second call with the same
+            model, items, batch size and reservoir continues from there.
+        reservoir: filled with a sample of states, for estimators that need rows.
 
     Raises:
-        BridgeError: there are no items, or a state has no direction.
+        BridgeError: there are no items, a state has no direction, the journal is of another
+            run, or another rank died.
 
     Example:
         >>> profile(vlm, items).values("image", "cosine_distance")  # doctest: +SKIP
         array([0.74, 0.21, ...])
     """
     items = list(items)
-    reducer = _Reducer(vlm.layout.n_layers)
-    title = f"profile of {vlm.name}"
-    with (
-        torch.no_grad(),
-        capturing_states(vlm, reducer.on_states),
-        capturing_attention(vlm, reducer.on_attention),
-    ):
-        for batch in track_batches(vlm, items, size=size, title=title):
-            reducer.begin(vlm, batch)
-            vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-    return Profile.build(
-        vlm.name,
-        reducer.pairs,
-        {group: {VAR: found} for group, found in reducer.attention.items()},
-        n_images=len({item.group for item in items}),
-        data_hash=items_hash(items),
-    )
+    places = batch_places(items, size)
+    run = {"model": vlm.name, "data_hash": items_hash(items)}
+    key = {**run, "size": size, "reservoir": reservoir and reservoir.settings}
+    with sharing(kept_in(journal)) as ranks:
+        shard = _Shard(journal, json.dumps(key), ranks, _collector(vlm, reservoir))
+        waiting = [number for number in range(len(places)) if number not in shard.known]
+        with track(f"profile of {vlm.name}", len(items)) as advance:
+            advance(sum(len(places[number]) for number in shard.known))
+            for turn in range(0, len(waiting), ranks.size):
+                ranks.check()
+                for number in ranks.share(waiting[turn : turn + ranks.size]):
+                    batch = collate(vlm, items, places[number])
+                    clusters = [item.group for item in batch.items]
+                    shard.collector.run(vlm, batch.inputs, clusters, batch.places)
+                    shard.add(number)
+                advance(sum(len(places[number]) for number in waiting[turn : turn + ranks.size]))
+        whole = _collector(vlm, reservoir)
+        for part in ranks.gather(shard.close()):
+            whole.add_arrays(load(part))
+    if reservoir is not None and whole.reservoir is not None:
+        reservoir.finish(run, [item.group for item in items])
+        reservoir.add_arrays(whole.reservoir.to_arrays())
+    n_images = len({item.group for item in items})
+    return whole.profile(vlm.name, n_images=n_images, data_hash=run["data_hash"])
 
 
 def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
@@ -85,44 +108,73 @@ def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
     return VLM(f"{vlm.name} (random weights)", model, vlm.processor, layout)
 
 
-class _Reducer:
-    """Turns what the hooks hand over into per-layer, per-group sums."""
+def _collector(vlm: VLM, reservoir: Reservoir | None) -> Collector:
+    empty = None if reservoir is None else Reservoir(**reservoir.settings)
+    return Collector(vlm.layout.n_layers, empty)
 
-    def __init__(self, n_layers: int) -> None:
-        self.pairs = {g: [PairAccumulator() for _ in range(n_layers)] for g in PROFILED}
-        asking = [group for group in PROFILED if group != "image"]
-        self.attention = {g: [MeanAccumulator() for _ in range(n_layers)] for g in asking}
 
-    def begin(self, vlm: VLM, batch: Batch) -> None:
-        ids = batch.inputs["input_ids"]
-        groups = vlm.layout.token_groups(ids, batch.inputs.get("attention_mask"))
-        names = {name: i for i, name in enumerate(dict.fromkeys(i.group for i in batch.items))}
-        clusters = torch.tensor([names[item.group] for item in batch.items])
-        self._clusters = clusters[:, None].expand(ids.shape).numpy()
-        self._masks = {g: (groups == TOKEN_GROUPS.index(g)).cpu().numpy() for g in PROFILED}
-        self._vision = vlm.layout.vision_flags(ids)
-        self._sees_vision = (self._vision.cumsum(1) > 0).cpu().numpy()
+class _Shard:
+    """What this rank collected, of which batches; written now and then, read on a rerun."""
 
-    def on_states(self, layer: int, before: Tensor, after: Tensor) -> None:
-        x, y = before.float(), after.float()
-        norm_x, norm_y = x.norm(dim=-1), y.norm(dim=-1)
-        cosine = 1 - ((x * y).sum(-1) / (norm_x * norm_y)).clamp(-1, 1)
-        rows = torch.stack([cosine, norm_y / norm_x, (y - x).norm(dim=-1) / norm_x])
-        found = rows.cpu().numpy().astype(np.float64)
-        for group, mask in self._masks.items():
-            if mask.any():
-                part = [values[mask] for values in found]
-                if not all(np.isfinite(values).all() for values in part):
-                    raise BridgeError(
-                        f"layer {layer}: a state of the {group} tokens is zero or not finite, so "
-                        "its direction is undefined"
-                    )
-                self.pairs[group][layer].update(PairRows(*part), self._clusters[mask])
+    def __init__(self, path: Path | None, key: str, ranks: Ranks, collector: Collector) -> None:
+        self.collector = collector
+        self.known: set[int] = set()
+        self._key = key
+        self._path = None if path is None else beside(path, ranks.rank)
+        self._batches: list[int] = []
+        self._left_over: list[Path] = []
+        self._due = 0.0
+        if path is None:
+            return
+        ours = {beside(path, rank) for rank in range(ranks.size)}
+        for one in of_all_ranks(path):
+            batches = _read_batches(one, key)
+            if self.known & set(batches):
+                raise BridgeError(f"{one} holds batches of another shard too; delete the journal")
+            self.known |= set(batches)
+            if one == self._path:
+                self._batches = batches
+                collector.add_arrays(load_file(one))
+            elif one not in ours and ranks.rank == 0:  # from a run with more ranks
+                self._left_over.append(one)
+        ranks.gather(b"")  # nobody writes before everybody has read
 
-    def on_attention(self, layer: int, probabilities: Tensor) -> None:
-        on_vision = probabilities * self._vision[:, None, None, :]
-        mass = on_vision.sum(-1).mean(1).cpu().numpy().astype(np.float64)
-        for group, per_layer in self.attention.items():
-            mask = self._masks[group] & self._sees_vision
-            if mask.any():
-                per_layer[layer].update(mass[mask], self._clusters[mask])
+    def add(self, number: int) -> None:
+        """Batch `number` is in the collector; write if writing has been cheap so far."""
+        self._batches.append(number)
+        if self._path is not None and time.monotonic() >= self._due:
+            started = time.monotonic()
+            self._write()
+            now = time.monotonic()
+            self._due = now + 20 * (now - started)  # at most 5 % of the time
+
+    def _write(self) -> bytes:
+        meta = {"key": self._key, "batches": json.dumps(self._batches)}
+        data: bytes = save(self.collector.to_arrays(), metadata=meta)
+        if self._path is not None:
+            write_bytes(self._path, data)
+        return data
+
+    def close(self) -> bytes:
+        """Write the rest; returns this rank's share of the whole."""
+        data = self._write()
+        if self._left_over:
+            for one in self._left_over:
+                self.collector.add_arrays(load_file(one))
+            data = save(self.collector.to_arrays())
+        return data
+
+
+def _read_batches(path: Path, key: str) -> list[int]:
+    """The batches of a shard of the run `key`."""
+    try:
+        with safe_open(path, framework="numpy") as shard:
+            meta: dict[str, Any] = shard.metadata() or {}
+    except SafetensorError:
+        meta = {}
+    if meta.get("key") != key:
+        raise BridgeError(
+            f"{path} belongs to another run (model, data, batch size or reservoir differ) or is "
+            "no journal; choose another one or delete it"
+        )
+    return [int(number) for number in json.loads(meta["batches"])]

@@ -15,10 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vlm_bridge.distributed import is_main
+
 
 @contextlib.contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, shown on a terminal only; yields the function to advance it."""
+    """A bar on standard error, on a terminal and by rank 0 only; yields how to advance it."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -27,6 +29,7 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    hidden = not (console.is_terminal and is_main())
+    with Progress(*columns, console=console, disable=hidden) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)

@@ -1,14 +1,13 @@
 """Every single-layer skip, every exit and entry depth, against the full model; resumable.
 
-What plans share is computed once: a block, a freeze and an exit at layer l start from the
-full model's states there, and an entry at layer a starts from the text-only states of the
-entry before it.
+What plans share is computed once: a plan starts from the full model's states at the first
+layer it touches (token pruning: at the layer whose attention it reads), and an entry at layer
+a starts from the text-only states of the entry before it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,43 +15,70 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlm_bridge.answers import track_batches
 from vlm_bridge.capture import capturing_states
 from vlm_bridge.comparison import Comparison, Outcomes
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.journal import run_batches
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.prompts import Batch
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.context import patched
+from vlm_bridge.skip.support import check_support
 from vlm_bridge.vlm import VLM
 
 DECISION = "first answer token"
+#: What is swept unless modes are named: one layer or one depth a plan.
 MODES = ("block", "freeze", "early_exit", "late_entry")
+SWEEPABLE = (*MODES, "sublayer", "token_pruning")
+KEEP = (0.5, 0.25, 0.1)
 
 
-def sweep_plans(n_layers: int, *, step: int = 1, modes: Sequence[str] = MODES) -> list[SkipPlan]:
+def sweep_plans(
+    n_layers: int,
+    *,
+    step: int = 1,
+    modes: Sequence[str] = MODES,
+    keep: Sequence[float] = KEEP,
+) -> list[SkipPlan]:
     """All single-layer and single-depth plans, every `step`-th of them, ends included.
 
+    Args:
+        n_layers: depth of the decoder.
+        step: every so many layers and depths.
+        modes: some of `SWEEPABLE`. `sublayer` leaves out each attention, then each MLP;
+            `token_pruning` crosses every depth from 1 on with every share in `keep`.
+        keep: shares of vision tokens kept, for `token_pruning`.
+
     Raises:
-        BridgeError: `step` below 1 or an unknown mode.
+        BridgeError: `step` below 1, an unknown mode, or a share outside (0, 1).
+
+    Example:
+        >>> [plan.describe() for plan in sweep_plans(2, modes=["sublayer"])][1]
+        'skip attention of layers 1 (sublayer, 2 layers)'
     """
     if step < 1:
         raise BridgeError(f"the step of a sweep must be at least 1, got {step}")
-    unknown = set(modes) - set(MODES)
+    unknown = set(modes) - set(SWEEPABLE)
     if unknown:
-        raise BridgeError(f"a sweep has no mode {', '.join(sorted(unknown))}")
+        raise BridgeError(
+            f"a sweep has no mode {', '.join(sorted(unknown))}; it has {', '.join(SWEEPABLE)}"
+        )
     layers = sorted({*range(0, n_layers, step), n_layers - 1})
     depths = sorted({*range(0, n_layers + 1, step), n_layers})
-    plans: list[SkipPlan] = []
-    for mode in modes:
-        if mode in ("block", "freeze"):
-            plans += [SkipPlan(mode, n_layers, layers=(layer,)) for layer in layers]
-        elif mode == "early_exit":
-            plans += [SkipPlan(mode, n_layers, exit=depth) for depth in depths]
-        else:
-            plans += [SkipPlan(mode, n_layers, entry=depth) for depth in depths]
-    return plans
+    made: dict[str, Iterable[dict[str, Any]]] = {
+        "block": ({"layers": (layer,)} for layer in layers),
+        "freeze": ({"layers": (layer,)} for layer in layers),
+        "early_exit": ({"exit": depth} for depth in depths),
+        "late_entry": ({"entry": depth} for depth in depths),
+        "sublayer": ({part: (layer,)} for part in ("attention", "mlp") for layer in layers),
+        "token_pruning": (
+            {"after": after, "keep": share}
+            for share in keep
+            for after in sorted({*depths[1:-1], 1, n_layers - 1} - {0})
+        ),
+    }
+    return [SkipPlan(mode, n_layers, **fields) for mode in modes for fields in made[mode]]
 
 
 def sweep(
@@ -66,7 +92,8 @@ def sweep(
     """Compare every plan with the full model on the same items.
 
     What is compared is the first answer token (its argmax, and its whole distribution);
-    it counts as right where it is the first token of the true answer.
+    it counts as right where it is the first token of the true answer. Under `torchrun` the
+    batches are dealt out to the ranks, and every rank gets all comparisons.
 
     Args:
         vlm: the model.
@@ -77,53 +104,30 @@ def sweep(
         size: batch size.
 
     Raises:
-        BridgeError: a plan does not fit, there are no items, or the journal is of another run.
+        BridgeError: the model cannot do a plan, there are no items, the journal is of another
+            run, or another rank died.
     """
     items = list(items)
     for plan in plans:
-        plan.fit(vlm.layout.n_layers)
-    key = {
-        "model": vlm.name,
-        "data": items_hash(items),
-        "plans": [plan.hash() for plan in plans],
-        "size": size,
-    }
-    done = _read_journal(journal, key)
-    parts: list[list[Outcomes]] = []
-    batches = track_batches(vlm, items, size=size, title=f"sweep of {len(plans)} plans")
-    for number, batch in enumerate(batches):
-        if number < len(done):
-            parts.append([Outcomes(batch.items, **columns) for columns in done[number]])
-        else:
-            parts.append(_run_batch(vlm, batch, plans))
-            _append(journal, [outcomes.columns() for outcomes in parts[-1]])
+        check_support(vlm, plan)
+    found = run_batches(
+        vlm,
+        items,
+        lambda batch: [outcomes.columns() for outcomes in _run_batch(vlm, batch, plans)],
+        size=size,
+        title=f"sweep of {len(plans)} plans",
+        journal=journal,
+        key={
+            "run": "sweep",
+            "model": vlm.name,
+            "data": items_hash(items),
+            "plans": [plan.hash() for plan in plans],
+            "size": size,
+        },
+    )
+    parts = [[Outcomes.of_columns(chosen, c) for c in columns] for chosen, columns in found]
     joined = [Outcomes.join(per_plan) for per_plan in zip(*parts, strict=True)]
     return [Comparison.of(p, o, DECISION) for p, o in zip(plans, joined, strict=True)]
-
-
-def _read_journal(journal: Path | None, key: dict[str, Any]) -> list[Any]:
-    """Finished batches of an earlier run of the same sweep; starts the file if there is none."""
-    if journal is None:
-        return []
-    if not journal.is_file():
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        journal.write_text(json.dumps(key) + "\n", encoding="utf-8")
-        return []
-    # The last line may be half a line, where the run was killed: it is dropped.
-    lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
-    if not lines or json.loads(lines[0]) != key:
-        raise BridgeError(
-            f"{journal} belongs to another sweep (model, data or plans differ); "
-            "choose another output folder or delete it"
-        )
-    journal.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [json.loads(line) for line in lines[1:]]
-
-
-def _append(journal: Path | None, row: object) -> None:
-    if journal is not None:
-        with journal.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
 
 
 @torch.no_grad()
@@ -141,8 +145,7 @@ def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcom
             if plan.mode == "late_entry":
                 skipped = chain.run(vlm, batch, plan)
             else:
-                start = min(plan.layers or plan.text_only_layers, default=vlm.layout.n_layers)
-                with _starting_at(vlm, start, states):
+                with _starting_at(vlm, plan.first_layer, states):
                     skipped = _first_token(vlm, batch)
         found[i] = Outcomes.of(batch.items, full, skipped, judge=judge)
     return [found[i] for i in range(len(plans))]

@@ -29,7 +29,15 @@ def first_tokens(vlm, batch):
 
 @pytest.fixture
 def plans():
-    return [*sweep_plans(4), SkipPlan("band", 4, entry=1, exit=3), SkipPlan("block", 4)]
+    late = SkipPlan("late_entry", 4, entry=1)
+    pruned = SkipPlan("token_pruning", 4, after=2, keep=0.5)
+    return [
+        *sweep_plans(4, modes=sweeping.SWEEPABLE),
+        SkipPlan("band", 4, entry=1, exit=3),
+        SkipPlan("block", 4),
+        SkipPlan.compose(late, SkipPlan("sublayer", 4, mlp=(2,))),
+        SkipPlan.compose(pruned, SkipPlan("freeze", 4, layers=(3,))),
+    ]
 
 
 def test_sweep_equals_every_plan_on_its_own(items, plans):
@@ -91,7 +99,7 @@ def test_a_journal_of_another_sweep_is_refused(items, plans, tmp_path):
     vlm, journal = tiny_llava(), tmp_path / "journal.jsonl"
     sweep_function(vlm, items, plans[:2], journal=journal)
     before = journal.read_text()
-    with pytest.raises(BridgeError, match="belongs to another sweep"):
+    with pytest.raises(BridgeError, match="belongs to another run"):
         sweep_function(vlm, items, plans[:3], journal=journal)
     assert journal.read_text() == before
 
@@ -104,10 +112,43 @@ def test_sweep_plans_cover_both_ends():
     assert {by_mode["early_exit"][i].exit for i in (0, -1)} == {0, 30}
     assert {by_mode["late_entry"][i].entry for i in (0, -1)} == {0, 30}
     assert len(sweep_plans(30)) == 30 + 30 + 31 + 31
-    with pytest.raises(BridgeError, match="no mode sublayer"):
-        sweep_plans(4, modes=["sublayer"])
+    with pytest.raises(BridgeError, match="no mode band; it has block, freeze"):
+        sweep_plans(4, modes=["band"])
     with pytest.raises(BridgeError, match="at least 1, got 0"):
         sweep_plans(4, step=0)
+
+
+def test_sublayers_and_pruning_are_swept_whole():
+    plans = sweep_plans(5, modes=["sublayer"])
+    assert [(plan.attention, plan.mlp) for plan in plans] == [
+        *(((layer,), ()) for layer in range(5)),
+        *(((), (layer,)) for layer in range(5)),
+    ]
+    plans = sweep_plans(5, modes=["token_pruning"], step=2, keep=(0.5, 0.2))
+    grid = [(plan.after, plan.keep) for plan in plans]
+    assert grid == [(a, k) for k in (0.5, 0.2) for a in (1, 2, 4)]
+    with pytest.raises(BridgeError, match=r"keep 1\.0 is not between"):
+        sweep_plans(5, modes=["token_pruning"], keep=(1.0,))
+
+
+def test_layers_before_the_first_touched_one_compute_nothing(items):
+    """A plan's prefix is recalled; token pruning runs the layer whose attention it reads."""
+    vlm, ran = tiny_llava(), []
+    handles = [
+        vlm.layout.layers[index].self_attn.register_forward_hook(lambda *_, i=index: ran.append(i))
+        for index in (0, 2)
+    ]
+    sweep_function(vlm, items[:2], [SkipPlan("token_pruning", 4, after=3, keep=0.5)])
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 2, 2]  # the full model, then the plan
+
+
+def test_a_plan_the_model_cannot_do_is_refused_before_any_pass(items, monkeypatch):
+    vlm = tiny_llava()
+    monkeypatch.setattr(sweeping, "_run_batch", lambda *_: pytest.fail("computed"))
+    with pytest.raises(BridgeError, match="made for 5 layers, the model has 4"):
+        sweep_function(vlm, items, [SkipPlan("block", 4), SkipPlan("block", 5)])
 
 
 def test_comparison_round_trip_and_unlabelled(items):

@@ -1,0 +1,156 @@
+"""Two processes equal one; a rank that dies is named, and what was done is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vlm_bridge.rank_worker import results
+from vlm_bridge.distributed import Ranks, is_main, local_device, rank, sharing
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.journal import beside, of_all_ranks
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(jsonl: Path, out: Path, *die: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    """`torchrun` of rank_worker, one thread a rank."""
+    out.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+    command += ["--standalone", "-m", "tests.vlm_bridge.rank_worker", str(jsonl), str(out)]
+    return subprocess.run(
+        [*command, *die],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def close(found: object, wanted: object, where: str = "") -> None:
+    """Equal to 1e-10, counts and texts exactly."""
+    assert type(found) is type(wanted), where
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys(), where
+        for key in wanted:
+            close(found[key], wanted[key], f"{where}.{key}")
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted), where
+        for index, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            close(a, b, f"{where}[{index}]")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=1e-10, abs=1e-10), where
+    else:
+        assert found == wanted, where
+
+
+@pytest.fixture
+def one_process(jsonl, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        (tmp_path / "one").mkdir()
+        return json.loads(json.dumps(results(jsonl, tmp_path / "one")))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(jsonl, tmp_path, one_process):
+    run = launch(jsonl, tmp_path / "two")
+    assert run.returncode == 0, run.stderr
+    close(json.loads((tmp_path / "two/results.json").read_text()), one_process)
+    shares = [
+        len(Path(tmp_path / "two" / name).read_text().splitlines()) - 1
+        for name in ("s.jsonl", "s-rank1.jsonl")
+    ]
+    assert min(shares) >= 1, "one rank did all the work"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said", "journal"),
+    [
+        ("killed", "rank 1 of 2 died without a word", "profile.safetensors"),
+        ("failed", "rank 1 of 2 failed: cannot read the image 3.png", "c.jsonl"),
+    ],
+)
+def test_a_dead_rank_is_named_and_the_rerun_goes_on(
+    jsonl, tmp_path, one_process, how, said, journal
+):
+    out = tmp_path / "two"
+    run = launch(jsonl, out, "--die", "1", how)
+    assert run.returncode != 0
+    assert f"rank 0 says: {said}" in run.stderr
+    assert f"finished batches are kept in {out / journal}, and the same command" in run.stderr
+    assert not (out / "results.json").exists()
+    kept = of_all_ranks(out / journal)
+    assert kept, "nothing was kept"
+    # Another number of ranks takes over what both left behind.
+    again = launch(jsonl, out, ranks=1)
+    assert again.returncode == 0, again.stderr
+    close(json.loads((out / "results.json").read_text()), one_process)
+
+
+def test_one_process_is_rank_0_and_shares_nothing(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (rank(), is_main(), local_device("cuda")) == (0, True, "cuda")
+    with sharing() as ranks:
+        assert ranks.share([1, 2, 3]) == [1, 2, 3]
+        assert ranks.gather(b"all") == [b"all"]
+        ranks.check()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set but RANK is not; start the run with torchrun"),
+        ({"WORLD_SIZE": "two"}, "the environment says WORLD_SIZE=two, which is no number"),
+    ],
+)
+def test_a_half_environment_is_refused(monkeypatch, environment, message):
+    monkeypatch.delenv("RANK", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BridgeError) as error:
+        rank()
+    assert str(error.value) == message
+
+
+def test_every_rank_takes_its_own_gpu(monkeypatch):
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert not is_main()
+    assert local_device("cuda") == "cuda:1"
+    assert local_device("auto") == "auto"
+    assert local_device(None) is None
+
+
+def test_work_is_dealt_out_whole():
+    work = list(range(11))
+    shares = [Ranks(r, 3, None, None, "").share(work) for r in range(3)]
+    assert sorted(np.concatenate(shares)) == work
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_files_beside_a_journal(tmp_path):
+    journal = tmp_path / "j.jsonl"
+    assert of_all_ranks(journal) == []
+    for number in (0, 1, 10):
+        beside(journal, number).touch()
+    (tmp_path / "other-rank1.jsonl").touch()
+    assert [one.name for one in of_all_ranks(journal)] == [
+        "j.jsonl",
+        "j-rank1.jsonl",
+        "j-rank10.jsonl",
+    ]
