@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
@@ -38,15 +39,14 @@ class Freeze:
         rows = now.rows("text", device)
         if len(rows) == 0:  # a chunk of image only
             if past is not None:
-                keys, values = (_spread(states, seen, length) for states in vision)
-                past.update(keys, values, self.index)
+                past.update(*vision, self.index)
             return hidden_states
         mask = kwargs.get("attention_mask")
         if mask is None:
             mask = self._causal(hidden_states, past, now)
         cut = cut_keywords(kwargs, rows.index, length, now.share)
         cut["attention_mask"] = now.share(cut_queries, mask, rows.index)
-        cut["past_key_values"] = _Merge(past, rows, seen, length, vision)
+        cut["past_key_values"] = _Merge(past, now.share(_places, rows, seen, length), vision)
         output = self.forward(cut_rows(hidden_states, rows.index), **cut)
         return like(output, rows.scatter(hidden_states, first_of(output)))
 
@@ -90,11 +90,8 @@ class _Stop:
 class _Merge:
     """A cache that joins the text keys of the running layer with vision keys made before."""
 
-    def __init__(
-        self, past: Any, text: Rows, seen: Rows, length: int, vision: tuple[Tensor, Tensor]
-    ) -> None:
-        self.past, self.text, self.seen = past, text, seen
-        self.length, self.vision = length, vision
+    def __init__(self, past: Any, places: Tensor, vision: tuple[Tensor, Tensor]) -> None:
+        self.past, self.places, self.vision = past, places, vision
 
     def update(
         self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
@@ -106,18 +103,21 @@ class _Merge:
         return merged
 
     def _join(self, text: Tensor, vision: Tensor) -> Tensor:
-        # A filled slot holds a row of the other kind; its key is that row's own key, so
-        # writing it changes nothing whichever kind is written last.
-        full = _spread(text, self.text, self.length)
-        return full.scatter(2, _over_heads(self.seen, vision), vision)
+        # Tokens before heads, as projections leave them: a token's heads are copied at once.
+        both = torch.cat([text.transpose(1, 2), vision.transpose(1, 2)], dim=1)
+        whole = both.flatten(0, 1).index_select(0, self.places.flatten())
+        batch, length = self.places.shape
+        return whole.view(batch, length, *whole.shape[1:]).transpose(1, 2)
 
 
-def _spread(states: Tensor, rows: Rows, length: int) -> Tensor:
-    """(batch, heads, k, d) into zeros (batch, heads, length, d), at `rows`."""
-    batch, heads, _, width = states.shape
-    full = states.new_zeros(batch, heads, length, width)
-    return full.scatter(2, _over_heads(rows, states), states)
+def _places(text: Rows, vision: Rows, length: int) -> Tensor:
+    """(batch, length) where the key of a position is in [text, vision] of all sequences.
 
-
-def _over_heads(rows: Rows, states: Tensor) -> Tensor:
-    return rows.index[:, None, :, None].expand(states.shape)
+    A filled slot holds a row of the other kind; its key is that row's own key, so either
+    will do.
+    """
+    batch, n = len(text.index), len(text) + len(vision)
+    slots = torch.arange(n, device=text.index.device).expand(batch, -1)
+    index = torch.cat([text.index, vision.index], dim=1)
+    places = index.new_zeros(batch, length).scatter(1, index, slots)
+    return places + n * torch.arange(batch, device=places.device)[:, None]

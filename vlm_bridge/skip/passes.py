@@ -41,10 +41,12 @@ class Rows:
 
     def scatter(self, into: Tensor, rows: Tensor) -> Tensor:
         """A copy of `into` (batch, t, d) with `rows` (batch, k, d) at the valid positions."""
-        index = self.index[..., None].expand(rows.shape)
+        sequence = torch.arange(len(into), device=into.device)[:, None]
         if not self.full:
-            rows = torch.where(self.valid[..., None], rows, into.gather(1, index))
-        return into.scatter(1, index, rows)
+            rows = torch.where(self.valid[..., None], rows, into[sequence, self.index])
+        copy = into.clone()
+        copy[sequence, self.index] = rows
+        return copy
 
 
 def _moved(rows: Rows, device: torch.device) -> Rows:

@@ -61,18 +61,13 @@ def hide(mask: Tensor, hidden: Tensor) -> Tensor:
 
 def cut_rows(states: Tensor, index: Tensor) -> Tensor:
     """Rows `index` (batch, k) of `states` (..., batch or 1, t, d), a broadcast batch filled."""
-    batch, count = index.shape
-    shape = (*states.shape[:-3], batch, count, states.shape[-1])
-    states = states.expand(*states.shape[:-3], batch, *states.shape[-2:])
-    return states.gather(-2, index[..., None].expand(shape))
+    states = states.expand(*states.shape[:-3], len(index), *states.shape[-2:])
+    return states[..., torch.arange(len(index), device=index.device)[:, None], index, :]
 
 
 def cut_queries(mask: Tensor, index: Tensor) -> Tensor:
     """Rows `index` (batch, k) of a mask (batch or 1, heads or 1, t, keys)."""
-    batch, count = index.shape
-    mask = mask.expand(batch, *mask.shape[1:])
-    wanted = index[:, None, :, None].expand(batch, mask.shape[1], count, mask.shape[3])
-    return mask.gather(2, wanted)
+    return cut_rows(mask.transpose(0, 1), index).transpose(0, 1)
 
 
 def check_mask(mask: object, index: int) -> None:
