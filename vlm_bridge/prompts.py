@@ -76,8 +76,7 @@ def collate(
     """The model inputs of the items at `places`.
 
     Raises:
-        BridgeError: the processor cannot make a prompt of them, or makes one without a
-            vision token for its images.
+        BridgeError: the processor cannot make a prompt of them.
     """
     chosen = [items[place] for place in places]
     processor = vlm.processor
@@ -95,17 +94,12 @@ def collate(
             f"{type(processor).__name__} cannot make a prompt "
             f"{'with' if with_images else 'without'} an image: {error}"
         ) from error
-    taken = signature(vlm.model.forward).parameters
+    taken = set(signature(vlm.model.forward).parameters) - {"labels"}
     inputs = {
         name: value.to(vlm.model.dtype) if value.is_floating_point() else value
         for name, value in made.to(vlm.device).items()
         if name in taken and isinstance(value, Tensor)
     }
-    if with_images and not bool(vlm.layout.vision_flags(inputs["input_ids"]).any()):
-        raise BridgeError(
-            f"the prompt '{texts[0]}' holds no image token: the chat template of "
-            f"{type(processor).__name__} leaves images out"
-        )
     return Batch(tuple(chosen), tuple(places), inputs)
 
 

@@ -14,15 +14,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
-    AutoProcessor,
     AutoTokenizer,
     PreTrainedModel,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from vlm_bridge.distributed import local_device
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import Layout, find_layout
+from vlm_bridge.processors import load_processor
 from vlm_bridge.reference.cache import reference_folder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -62,13 +63,15 @@ def load(
     """Load a VLM: `"reference"`, a folder, or a Hugging Face id.
 
     The structure is looked at before the weights are read, so a family that cannot be
-    skipped is refused at once.
+    skipped is refused at once. Where torchvision is not installed, a processor that also
+    takes videos is loaded for images alone.
 
     Args:
         name: `"reference"` builds the shipped reference VLM on first use (no network); a
             folder is read from disk; anything else is a hub id and uses the network.
         dtype: `float32`, `bfloat16` or `float16`.
-        device: a torch device, `"auto"` to spread over devices, or None for the CPU.
+        device: a torch device, `"auto"` to spread over devices, or None for the CPU. Under
+            torchrun, `"cuda"` is the GPU of the process.
         attention: how attention is computed: `sdpa`, `eager`, `flash_attention_2`; None is
             the model's own default.
         trust_remote_code: run code that comes with the model. Off unless you say so.
@@ -92,11 +95,11 @@ def load(
     if not trust_remote_code:  # strange code may not run without memory; it is looked at later
         find_layout(_on_meta(name, kind, config, trust_remote_code))
     with _reading(name):
-        processor = AutoProcessor.from_pretrained(source, **options)
+        processor = load_processor(source, config, **options)
         model = kind.from_pretrained(
             source,
             dtype=DTYPES[dtype],
-            device_map=device,
+            device_map=local_device(device),
             use_safetensors=True,
             **options,
             **({} if attention is None else {"attn_implementation": attention}),
@@ -128,11 +131,10 @@ def outline(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
         config = AutoConfig.from_pretrained(source, **options)
         kind = _auto_class(config, trust_remote_code)
     model = _on_meta(name, kind, config, trust_remote_code)
-    try:
-        with _quiet_transformers():
+    tokenizer = None
+    if not Path(source).is_dir() or any(Path(source).glob("tokenizer*")):
+        with contextlib.suppress(OSError, ValueError), _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError):
-        tokenizer = None
     return VLM(str(name), model, tokenizer, find_layout(model, _special_ids(tokenizer)))
 
 

@@ -1,0 +1,151 @@
+"""Real processors make the inputs; answers, profiles and plans work from there on."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.vlm_bridge.families.configs import IMAGE
+from tests.vlm_bridge.families.processors import PROCESSORS, paligemma, with_processor
+from tests.vlm_bridge.families.table import FAMILIES, tiny
+from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.answers import answer
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.profiling import profile
+from vlm_bridge.prompts import batch_places, batches
+from vlm_bridge.skip import skipping
+from vlm_bridge.vlm import VLM, load
+
+L = 4
+each_family = pytest.mark.parametrize("name", PROCESSORS)
+#: What each family's model takes beside ids, mask and pixels.
+MORE = {
+    "LLaVA": set(),
+    "Qwen2.5-VL": {"image_grid_thw", "mm_token_type_ids"},
+    "SmolVLM": {"pixel_attention_mask"},
+    "Gemma3": {"token_type_ids"},
+}
+
+
+@each_family
+def test_batches(name, items):
+    vlm = with_processor(name)
+    made = list(batches(vlm, items, size=4))
+    assert sum(len(batch.items) for batch in made) == len(items)
+    for batch in made:
+        inputs = batch.inputs
+        assert set(inputs) == {"input_ids", "attention_mask", "pixel_values"} | MORE[name]
+        assert (inputs["input_ids"] == IMAGE).sum(1).tolist() == [4] * len(batch.items)
+        assert inputs["attention_mask"][:, -1].all()  # padded on the left
+        vlm.model(**inputs)
+    if name == "Gemma3":
+        assert torch.equal(inputs["token_type_ids"] == 1, inputs["input_ids"] == IMAGE)
+
+
+@each_family
+def test_answers_with_and_without_a_plan(name, items):
+    vlm = with_processor(name)
+    texts = answer(vlm, items, size=4)
+    assert len(texts) == len(items)
+    # Padding and company in a batch change nothing.
+    assert texts == [answer(vlm, [item])[0] for item in items]
+    assert answer(vlm, items, with_images=False) != texts
+    for plan in (SkipPlan("block", L, layers=(0, 2)), SkipPlan("band", L, entry=1, exit=3)):
+        with skipping(vlm, plan):
+            fast = answer(vlm, items, size=4)
+        with skipping(vlm, plan, fast=False):
+            assert answer(vlm, items, size=4) == fast
+
+
+@each_family
+def test_profile(name, items):
+    found = profile(with_processor(name), items, size=4)
+    assert found.values("image", "cosine_distance").shape == (L,)
+    assert (found.values("text", "cosine_distance") > 0).all()
+
+
+@each_family
+def test_load_from_disk(name, tmp_path, items):
+    """Saved and loaded, without torchvision too; `auto` places it, `eager` is what it runs."""
+    vlm = with_processor(name)
+    vlm.model.save_pretrained(tmp_path)
+    vlm.processor.save_pretrained(tmp_path)
+    found = load(tmp_path, device="auto", attention="eager")
+    assert type(found.processor).__name__ == type(vlm.processor).__name__
+    assert found.layout.text_config._attn_implementation == "eager"
+    assert found.layout.image_ids == (IMAGE,)
+    assert set(found.layout.special_ids) == set(vlm.layout.special_ids)
+    assert answer(found, items) == answer(vlm, items)
+
+
+def test_torchvision_is_not_here():
+    """Else the tests above would not show that it is not needed."""
+    assert importlib.util.find_spec("torchvision") is None
+
+
+def test_batch_places(items):
+    """An image's questions stay together; here images have 1, 2, 3, 1, 2 of them."""
+    assert batch_places(items, 4) == [[0, 1, 2], [3, 4, 5, 6], [7, 8]]
+    with pytest.raises(BridgeError, match="there are no items to run on"):
+        batch_places([], 4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # transformers'
+def test_a_base_model_without_chat_template(items):
+    processor = paligemma()
+    family = tiny(FAMILIES["PaliGemma"])
+    vlm = VLM("base", family.model, processor, family.layout)
+    (batch,) = batches(vlm, items[:2], size=4)
+    assert (batch.inputs["input_ids"] == IMAGE).sum(1).tolist() == [4, 4]
+    assert not batch.inputs["token_type_ids"].any()  # all prompt, seen in both directions
+    with pytest.raises(BridgeError, match="PaliGemmaProcessor cannot make a prompt without an"):
+        list(batches(vlm, items, with_images=False))
+
+
+def with_template(template: str) -> VLM:
+    vlm = with_processor("LLaVA")
+    vlm.processor.chat_template = template
+    return vlm
+
+
+def test_a_template_that_begins_the_text_itself(items):
+    """The tokenizer would begin it once more."""
+    vlm = with_template("<unk><image> {{ messages[0]['content'][-1]['text'] }}")
+    seen = {}
+
+    class Recorder(type(vlm.processor)):
+        def __call__(self, **options):
+            seen.update(options)
+            return super().__call__(**options)
+
+    vlm.processor.__class__ = Recorder
+    list(batches(vlm, items[:1]))
+    assert "add_special_tokens" not in seen
+    vlm.processor.tokenizer.bos_token = "<unk>"
+    list(batches(vlm, items[:1]))
+    assert seen["add_special_tokens"] is False
+
+
+def test_a_template_without_images_is_refused(items):
+    vlm = with_template("{{ messages[0]['content'][-1]['text'] }}")
+    with pytest.raises(BridgeError) as error:
+        list(batches(vlm, items[:1]))
+    assert str(error.value) == (
+        "LlavaProcessor cannot make a prompt with an image: The total number of <image> tokens in "
+        "the prompts should be the same as the number of images passed. Found total 0 <image> "
+        "tokens and 1 images."
+    )
+
+
+def test_a_broken_image_is_refused_by_name(items, tmp_path):
+    path = tmp_path / "empty.png"
+    path.write_bytes(b"")
+    with pytest.raises(BridgeError, match=r"cannot read the image .*empty\.png"):
+        list(batches(tiny_llava(), [replace(items[0], image=path)]))
+    Image.new("RGB", (16, 16)).save(path)
+    assert len(list(batches(tiny_llava(), [replace(items[0], image=path)]))) == 1

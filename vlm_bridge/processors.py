@@ -1,0 +1,40 @@
+"""The processor of a model, for images and text where its video half cannot be loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoProcessor, Idefics3Processor
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import is_torchvision_available
+
+
+def load_processor(source: str, config: Any, **options: Any) -> Any:
+    """`AutoProcessor`, without its video half where torchvision is not installed.
+
+    transformers reads videos with torchvision only, and refuses the whole processor of a
+    family that can take them (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL). The bridge asks
+    about images, which need Pillow alone.
+
+    Args:
+        source: folder or hub id.
+        config: the model's configuration.
+        options: of `from_pretrained`.
+    """
+    kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
+    if kind is None or is_torchvision_available() or "video_processor" not in kind.get_attributes():
+        return AutoProcessor.from_pretrained(source, **options)
+    return images_only(kind).from_pretrained(source, **options)
+
+
+def images_only(kind: Any) -> Any:
+    """A processor class like `kind` that has no video processor.
+
+    It is saved under the name of `kind`. SmolVLM's wants one more package for videos; its
+    image half is that of Idefics3, which is taken instead.
+    """
+    if kind.__name__ == "SmolVLMProcessor":
+        return Idefics3Processor
+    names = [name for name in kind.get_attributes() if name != "video_processor"]
+    body = {"__module__": kind.__module__, "get_attributes": classmethod(lambda _: list(names))}
+    return type(kind.__name__, (kind,), body)
