@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.operation import Operation
 from vlm_bridge.skip.passes import Pass, PassTracker, passes_of
 from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.skip.tensors import causal_mask as causal_mask
-from vlm_bridge.skip.tensors import check_mask, hide, like
+from vlm_bridge.skip.tensors import causal, check_mask, hide, like
 from vlm_bridge.skip.tensors import first_of as first_of
 from vlm_bridge.skip.tensors import states_of as states_of
 
@@ -81,15 +81,16 @@ class _HideAbsent:
         check_mask(mask, self._index)
         start = log[-1][0]
         if mask is None:
-            mask = causal_mask(states, start)
-        keys = self._absent_keys(log, start + now.length)
+            keys = now.length
+            if cache is not None:
+                keys, _ = cache.get_mask_sizes(now.length, self._index)
+            mask = causal(now.length, start, keys, states.dtype, states.device)
+        flags = self._absent_keys(log, start + now.length)
         # Columns of the mask: a sliding layer's begin late, a static layer's end late.
         offset = max(start + now.length - mask.shape[-1], 0)
-        keys = torch.nn.functional.pad(
-            keys[:, offset:], (0, max(0, mask.shape[-1] - keys.shape[1]))
-        )
+        flags = pad(flags[:, offset:], (0, mask.shape[-1] - flags.shape[1] + offset))
         absent = now.absent(self._tokens)
-        hidden = (keys[:, None, :] & ~absent[:, :, None])[:, None]
+        hidden = (flags[:, None, :] & ~absent[:, :, None])[:, None]
         return args, {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
 
     def _absent_keys(self, log: list[tuple[int, Pass]], length: int) -> Tensor:

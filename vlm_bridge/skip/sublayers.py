@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,12 @@ def check_residual(layer: nn.Module, width: int) -> None:
     Raises:
         BridgeError: it is not, or the layer cannot be called that way.
     """
-    kind, parts = type(layer).__name__, Sublayers.of(layer)
-    weight = next(layer.parameters())
-    if weight.device.type == "meta":
-        raise BridgeError(f"{kind} is on the meta device, so its residual cannot be checked")
-    noise = torch.linspace(-1, 1, width, dtype=weight.dtype, device=weight.device)[None, None]
+    kind = type(layer).__name__
+    if next(layer.parameters()).is_meta:
+        layer = _with_any_norms(layer)
+    parts = Sublayers.of(layer)
+    norm = next(p for p in layer.parameters() if not p.is_meta and p.is_floating_point())
+    noise = torch.linspace(-1, 1, width, dtype=norm.dtype, device=norm.device)[None, None]
     try:
         with (
             torch.no_grad(),
@@ -78,6 +80,24 @@ def check_residual(layer: nn.Module, width: int) -> None:
             f"{kind} is not the identity where its attention and its MLP give zero, so leaving "
             "one out is not the same as skipping its residual update"
         )
+
+
+def _with_any_norms(layer: nn.Module) -> nn.Module:
+    """A copy without the weights of attention and MLP, its norms filled with ones.
+
+    What a norm makes of zero depends on its kind, not on its weight.
+    """
+    layer = copy.deepcopy(layer)
+    for module in layer.modules():
+        for name in ("forward", "_old_forward", "_hf_hook"):  # accelerate's, of offloaded weights
+            module.__dict__.pop(name, None)
+    parts = Sublayers.of(layer)
+    for child in layer.children():
+        if child not in (parts.attention, parts.mlp):
+            child.to_empty(device="cpu").float()
+            for parameter in child.parameters():
+                parameter.data.fill_(1)
+    return layer
 
 
 class NoAttention:

@@ -1,0 +1,105 @@
+"""Skipped models against decoders run by hand, row by row, with no code of the bridge's skip.
+
+One sequence at a time, without padding and cache: the rows that exist in a layer are taken
+out, the layer runs on them with their original positions and a triangle mask, and they are
+put back.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+import torch
+
+from tests.vlm_bridge.test_skip_contract import PLANS, forward, tiny
+from tests.vlm_bridge.tiny import BATCHES, batch
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.skip import skipping
+
+
+def run_rows(vlm, index, states, rows, *, attention=True, mlp=True):
+    """Layer `index` on `rows` of (t, width) states: new rows, eager attention weights."""
+    layer, decoder = vlm.layout.layers[index], vlm.layout.decoder
+    x = states[rows][None]
+    triangle = torch.full((len(rows), len(rows)), -1e9).triu(1)[None, None]
+    rotary = decoder.rotary_emb(x, rows[None])
+    update, weights = layer.self_attn(
+        layer.input_layernorm(x), position_embeddings=rotary, attention_mask=triangle
+    )
+    x = x + update * attention
+    x = x + layer.mlp(layer.post_attention_layernorm(x)) * mlp
+    return x[0], weights
+
+
+def by_hand(vlm, plan, states, vision):
+    """Final logits of one sequence of input states (t, width) under `plan`."""
+    parts = {part.mode: part for part in plan.parts or (plan,)}
+    everything, text = torch.arange(len(states)), (~vision).nonzero()[:, 0]
+    kept = None
+    for index in range(plan.n_layers):
+        rows = everything
+        for mode in ("early_exit", "band"):
+            if mode in parts and index >= parts[mode].exit:
+                rows = text
+        for mode in ("late_entry", "band"):
+            if mode in parts and index < parts[mode].entry:
+                rows = text
+        prune = parts.get("token_pruning")
+        if prune is not None and index >= prune.after and kept is not None:
+            rows = everything[~vision | torch.isin(everything, kept)]
+        if "block" in parts and index in parts["block"].layers:
+            continue
+        sub = parts.get("sublayer")
+        new, weights = run_rows(
+            vlm,
+            index,
+            states,
+            rows,
+            attention=sub is None or index not in sub.attention,
+            mlp=sub is None or index not in sub.mlp,
+        )
+        if prune is not None and index == prune.after - 1 and vision.any():
+            scores = weights[0, :, -1, vision].mean(0)
+            count = max(1, round(prune.keep * len(scores)))
+            kept = vision.nonzero()[:, 0][scores.topk(count).indices]
+        if "freeze" in parts and index in parts["freeze"].layers:
+            new = torch.where(vision[rows][:, None], states[rows], new)
+        states = states.index_copy(0, rows, new)
+    return vlm.model.lm_head(vlm.layout.decoder.norm(states))
+
+
+@lru_cache
+def first_states(name):
+    """Input of layer 0, image features merged in, from a pass of the full model."""
+    vlm, found = tiny("eager"), []
+    handle = vlm.layout.layers[0].register_forward_pre_hook(
+        lambda _, args: found.append(args[0]), with_kwargs=False
+    )
+    forward(vlm, batch(name))
+    handle.remove()
+    return found[0]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
+@pytest.mark.parametrize("name", BATCHES)
+def test_skipping_is_what_it_says(plan, name):
+    vlm, inputs = tiny("eager"), batch(name)
+    with skipping(vlm, plan):
+        skipped = forward(vlm, inputs, use_cache=True).logits
+    for i, states in enumerate(first_states(name)):
+        # Left padding shifts positions, which rotary attention does not see.
+        real = inputs["attention_mask"][i].bool()
+        vision = inputs["input_ids"][i][real] == 3
+        with torch.no_grad():
+            truth = by_hand(vlm, plan, states[real], vision)
+        torch.testing.assert_close(skipped[i][real], truth, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_skipped_is_the_full_model():
+    vlm, inputs = tiny("eager"), batch("single")
+    truth = forward(vlm, inputs).logits[0]
+    plan = SkipPlan("early_exit", 4, exit=4)
+    with torch.no_grad():
+        hand = by_hand(vlm, plan, first_states("single")[0], inputs["input_ids"][0] == 3)
+    torch.testing.assert_close(hand, truth, atol=1e-4, rtol=1e-4)
