@@ -28,8 +28,9 @@ class PartialLayer(DynamicLayer):
     that are not held, too, and keeps reporting what the layer it replaced would have.
 
     Attributes:
-        positions: (batch, held) place of every held key in the full sequence, ascending;
-            `UNUSED` first, on the slots that fill up a ragged batch. None before the first.
+        positions: (batch, held) place of every held key in the full sequence, ascending, but
+            `UNUSED` on slots that fill up a ragged batch; None before the first pass. The
+            slots of a pass begin with its unused ones.
         seen: length of the full sequence so far.
         full: no slot is `UNUSED`.
         window: keys a sliding layer attends to, the query's own included; None without.
@@ -173,8 +174,8 @@ class PartialLayer(DynamicLayer):
             self.positions = self.positions[indices]
 
     def _drop_what_left_the_window(self) -> None:
-        # Slots ascend by position and unused ones come first, so that the last `window - 1`
-        # slots hold every key of the last `window - 1` positions.
+        # A pass has at most one slot per position and begins with its unused ones, so that
+        # the last `window - 1` slots hold every key of the last `window - 1` positions.
         if self.window is not None and self.positions is not None:
             old = max(self.positions.shape[1] - self.window + 1, 0)
             if old:

@@ -1,0 +1,105 @@
+"""What token pruning keeps: the vision the last real token attends to most, ties early."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.vlm_bridge.test_skip_contract import assert_close, forward, tiny
+from tests.vlm_bridge.tiny import batch
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.skip import skipping
+from vlm_bridge.skip.passes import Pass, Rows
+from vlm_bridge.skip.pruning import chosen
+from vlm_bridge.skip.tensors import probabilities
+
+
+@st.composite
+def scored(draw):
+    batch, length = draw(st.integers(1, 4)), draw(st.integers(1, 9))
+    flags = [[draw(st.booleans()) for _ in range(length)] for _ in range(batch)]
+    scores = [[draw(st.sampled_from([0.0, 0.25, 0.5])) for _ in range(length)] for _ in flags]
+    return torch.tensor(flags), torch.tensor(scores), draw(st.sampled_from([0.1, 0.5, 0.75]))
+
+
+@given(scored())
+def test_chosen_by_sorting(case):
+    flags, scores, keep = case
+    kept = chosen(scores, Pass(flags, keep=keep))
+    for row, score, found in zip(flags.tolist(), scores.tolist(), kept.tolist(), strict=True):
+        places = sorted((i for i, v in enumerate(row) if v), key=lambda i: (-score[i], i))
+        count = max(1, round(keep * len(places))) if places else 0
+        assert sorted(places[:count]) == [i for i, v in enumerate(found) if v]
+
+
+@given(scored())
+def test_rows_are_right_aligned(case):
+    flags, _, _ = case
+    rows = Rows(flags, flags.sum(1).tolist())
+    for i, row in enumerate(flags.tolist()):
+        wanted = [p for p, v in enumerate(row) if v]
+        assert rows.index[i].tolist()[len(rows) - len(wanted) :] == wanted
+        assert rows.valid[i].sum() == len(wanted)
+        assert len(set(rows.index[i].tolist())) == len(rows)
+    into = torch.rand(*flags.shape, 2)
+    new = torch.rand(len(flags), len(rows), 2)
+    out = rows.scatter(into, new)
+    assert torch.equal(out[~flags], into[~flags])
+    assert torch.equal(out[flags], new[rows.valid])
+
+
+def kept_by(vlm, inputs, plan, fast):
+    with skipping(vlm, plan, fast=fast) as tracker:
+        forward(vlm, inputs)
+        return tracker.current.kept
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_score_is_the_attention_of_the_last_real_token(attention):
+    """Against the weights that eager attention gives out, on a right-padded batch too."""
+    eager, plan = tiny("eager"), SkipPlan("token_pruning", 4, after=2, keep=0.5)
+    left = batch("padded")
+    right = dict(left)
+    for name in ("input_ids", "attention_mask"):
+        rolled = [
+            row.roll(int(m.sum()))
+            for row, m in zip(left[name], left["attention_mask"], strict=True)
+        ]
+        right[name] = torch.stack(rolled)
+    for inputs in (left, right):
+        weights = forward(eager, inputs, output_attentions=True).attentions[1].mean(1)
+        for fast in (True, False):
+            kept = kept_by(tiny(attention), inputs, plan, fast)
+            assert kept.sum(1).tolist() == [2, 2, 2]
+            for i, mask in enumerate(inputs["attention_mask"]):
+                last = int(mask.nonzero().max())
+                image = (inputs["input_ids"][i] == 3).nonzero()[:, 0]
+                best = image[weights[i, last, image].topk(2).indices].sort().values
+                assert torch.equal(kept[i].nonzero()[:, 0], best)
+
+
+def test_right_padding_chooses_as_left_padding_does():
+    plan, inputs = SkipPlan("token_pruning", 4, after=1, keep=0.25), batch("single")
+    extra = {name: inputs[name].clone() for name in inputs}
+    extra["input_ids"] = torch.nn.functional.pad(inputs["input_ids"], (0, 3))
+    extra["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (0, 3))
+    with skipping(tiny(), plan):
+        short = forward(tiny(), inputs).logits
+        long = forward(tiny(), extra).logits[:, : short.shape[1]]
+    assert_close(long, short)
+
+
+def test_probabilities_are_those_of_attention():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
+    mask = torch.ones(5, 7, dtype=torch.bool).tril(2)
+    wide = [x.repeat_interleave(2, 1) for x in (k, v)]
+    sdpa = torch.nn.functional.scaled_dot_product_attention(q, *wide, attn_mask=mask)
+    additive = torch.zeros(5, 7).masked_fill(~mask, -1e30)
+    for given_mask in (None, mask[None, None], additive[None, None]):
+        torch.testing.assert_close(probabilities(q, k, given_mask) @ wide[1], sdpa)
+    capped = probabilities(q, k, mask[None, None], scaling=0.3, softcap=2.0)
+    scores = 2 * torch.tanh(q @ wide[0].mT * 0.3 / 2)
+    torch.testing.assert_close(capped, scores.masked_fill(~mask, -torch.inf).softmax(-1))
