@@ -1,7 +1,7 @@
 """Family x mode x attention: fast = plain, on padded, cached, chunked and ragged batches.
 
-A cell holds logits to 1e-4 in float32 and greedy tokens exactly, or is a refusal with its
-exact words. The models are tiny and random, their classes are the real ones.
+A cell holds logits to 1e-4 in float32 and greedy tokens exactly; none is refused. The models
+are tiny and random, their classes are the real ones.
 """
 
 from __future__ import annotations
@@ -12,14 +12,21 @@ from itertools import product
 import pytest
 import torch
 
-from tests.vlm_bridge.families import FAMILIES, FULL, PLANS, SITUATIONS, batch, chunks, tiny
+from tests.vlm_bridge.families import (
+    FAMILIES,
+    FULL,
+    PLANS,
+    SITUATIONS,
+    UNLISTED,
+    batch,
+    chunks,
+    tiny,
+)
 from tests.vlm_bridge.families.configs import IMAGE
-from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import MODES
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.support import supported_modes
 
-#: Cells that are refused: (family, mode) -> the exact message.
-REFUSED: dict[tuple[str, str], str] = {}
 CELLS = [
     # The four have every cell in the fast tier, the others eager attention in the slow one.
     pytest.param(*cell, marks=() if cell[2] == "sdpa" or cell[0] in FULL else pytest.mark.slow)
@@ -28,9 +35,9 @@ CELLS = [
 
 
 @lru_cache
-def inputs_of(name, situation):
+def inputs_of(family, situation):
     """Model inputs and where they may be cut: behind the last image token of the batch."""
-    inputs = batch(FAMILIES[name], SITUATIONS[situation])
+    inputs = batch(family, SITUATIONS[situation])
     images = (inputs["input_ids"] == IMAGE).nonzero()[:, 1]
     return inputs, int(images.max()) + 1
 
@@ -75,47 +82,47 @@ def check(vlm, family, plan, inputs, split):
         assert torch.equal(greedy(vlm, inputs), tokens)
 
 
-def check_cell(name, mode, attention, plans):
-    family = FAMILIES[name]
+def check_cell(family, attention, plans):
     vlm = tiny(family, attention)
-    for plan in plans:
-        if (name, mode) in REFUSED:
-            with pytest.raises(BridgeError) as error, skipping(vlm, plan):
-                pass
-            assert str(error.value) == REFUSED[name, mode]
-            continue
-        for situation in SITUATIONS:
-            check(vlm, family, plan, *inputs_of(name, situation))
+    for plan, situation in product(plans, SITUATIONS):
+        check(vlm, family, plan, *inputs_of(family, situation))
 
 
 @pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
 def test_fast_equals_plain(name, mode, attention):
-    check_cell(name, mode, attention, PLANS[mode][:1])
+    check_cell(FAMILIES[name], attention, PLANS[mode][:1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
 def test_fast_equals_plain_on_other_layers(name, mode, attention):
-    check_cell(name, mode, attention, PLANS[mode][1:])
+    check_cell(FAMILIES[name], attention, PLANS[mode][1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", PLANS)
+@pytest.mark.parametrize("name", UNLISTED)
+def test_families_nobody_listed(name, mode):
+    check_cell(UNLISTED[name], "sdpa", PLANS[mode])
 
 
 def test_every_mode_is_in_the_matrix():
     assert set(MODES) <= set(PLANS)
 
 
-def test_four_families_refuse_nothing():
-    assert not {name for name, _ in REFUSED} & set(FULL)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_cell_is_refused(name):
+    assert supported_modes(tiny(FAMILIES[name])) == dict.fromkeys(MODES, "")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_plans_matter(name):
     """A skip that changed nothing would pass every comparison of fast with plain."""
     vlm = tiny(FAMILIES[name])
-    inputs, _ = inputs_of(name, "padded")
+    inputs, _ = inputs_of(FAMILIES[name], "padded")
     real = inputs["attention_mask"].bool()
     full = forward(vlm, inputs).logits[real]
-    for mode, plans in PLANS.items():
-        for plan in plans if (name, mode) not in REFUSED else ():
-            with skipping(vlm, plan, fast=False):
-                skipped = forward(vlm, inputs).logits[real]
-            assert (full - skipped).abs().max() > 1e-2, plan.describe()
+    for plan in [plan for plans in PLANS.values() for plan in plans]:
+        with skipping(vlm, plan, fast=False):
+            skipped = forward(vlm, inputs).logits[real]
+        assert (full - skipped).abs().max() > 1e-2, plan.describe()

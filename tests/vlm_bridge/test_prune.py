@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
-from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
+from tests.vlm_bridge.families import FAMILIES, SITUATIONS, UNLISTED, batch, tiny
 from tests.vlm_bridge.families.configs import LAYERS
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
@@ -115,6 +115,18 @@ def test_processor_and_generation_settings_survive(tmp_path):
     model = AutoModelForMultimodalLM.from_pretrained(folder, local_files_only=True)
     assert model.generation_config.max_new_tokens == 7
     assert model.generation_config.eos_token_id == 1
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_families_nobody_listed(name, tmp_path):
+    vlm, inputs = tiny(UNLISTED[name]), batch(UNLISTED[name], SITUATIONS["ragged"])
+    plan = SkipPlan("block", LAYERS, layers=(2,) if vlm.layout.deepstack_layers else (0, 3))
+    with skipping(vlm, plan):
+        expected = forward(vlm.model, inputs)
+    folder = prune(vlm, plan, tmp_path / "out")
+    model = AutoModelForMultimodalLM.from_pretrained(folder, local_files_only=True).eval()
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(forward(model, inputs)[real], expected[real], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layers", [(0, 2), (1, 3)])

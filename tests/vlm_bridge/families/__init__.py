@@ -14,3 +14,4 @@ from tests.vlm_bridge.families.table import FULL as FULL
 from tests.vlm_bridge.families.table import Family as Family
 from tests.vlm_bridge.families.table import build as build
 from tests.vlm_bridge.families.table import tiny as tiny
+from tests.vlm_bridge.families.unlisted import UNLISTED as UNLISTED

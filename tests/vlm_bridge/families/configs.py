@@ -12,7 +12,7 @@ LAYERS = 4
 #: Pixels a side of every picture.
 SIDE = 16
 
-_TEXT: dict[str, Any] = {
+TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": LAYERS,
@@ -24,7 +24,7 @@ _TEXT: dict[str, Any] = {
     "bos_token_id": UNK,
     "eos_token_id": EOS,
 }
-_VISION: dict[str, Any] = {
+VISION: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 32,
     "num_hidden_layers": 2,
@@ -32,35 +32,35 @@ _VISION: dict[str, Any] = {
     "image_size": SIDE,
     "patch_size": 8,
 }
-_QWEN_VISION: dict[str, Any] = {
+QWEN_VISION: dict[str, Any] = {
     "depth": 2,
     "num_heads": 2,
     "patch_size": 4,
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-_MROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+MROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
 #: LLaVA-NeXT cuts an image into a thumbnail and tiles of 16 pixels.
 PINPOINTS = [[SIDE, SIDE], [SIDE, 2 * SIDE]]
 
 
-def _text(kind: str, **more: Any) -> dict[str, Any]:
-    return {"model_type": kind, **_TEXT, **more}
+def text(kind: str, **more: Any) -> dict[str, Any]:
+    return {"model_type": kind, **TEXT, **more}
 
 
-def _vision(kind: str, **more: Any) -> dict[str, Any]:
-    return {"model_type": kind, **_VISION, **more}
+def vision(kind: str, **more: Any) -> dict[str, Any]:
+    return {"model_type": kind, **VISION, **more}
 
 
-def _of(kind: str, text: Any, vision: Any, **more: Any) -> PreTrainedConfig:
-    return AutoConfig.for_model(kind, text_config=text, vision_config=vision, **more)
+def of(kind: str, decoder: Any, tower: Any, **more: Any) -> PreTrainedConfig:
+    return AutoConfig.for_model(kind, text_config=decoder, vision_config=tower, **more)
 
 
 def llava() -> PreTrainedConfig:
-    return _of(
+    return of(
         "llava",
-        _text("llama"),
-        _vision("clip_vision_model"),
+        text("llama"),
+        vision("clip_vision_model"),
         image_token_index=IMAGE,
         vision_feature_layer=-1,
         image_seq_length=4,
@@ -68,10 +68,10 @@ def llava() -> PreTrainedConfig:
 
 
 def llava_next() -> PreTrainedConfig:
-    return _of(
+    return of(
         "llava_next",
-        _text("mistral", sliding_window=None),
-        _vision("clip_vision_model"),
+        text("mistral", sliding_window=None),
+        vision("clip_vision_model"),
         image_token_index=IMAGE,
         vision_feature_layer=-1,
         image_grid_pinpoints=PINPOINTS,
@@ -80,10 +80,10 @@ def llava_next() -> PreTrainedConfig:
 
 
 def llava_onevision() -> PreTrainedConfig:
-    return _of(
+    return of(
         "llava_onevision",
-        _text("qwen2"),
-        _vision("siglip_vision_model"),
+        text("qwen2"),
+        vision("siglip_vision_model"),
         image_token_index=IMAGE,
         video_token_index=VIDEO,
         image_grid_pinpoints=PINPOINTS,
@@ -91,11 +91,11 @@ def llava_onevision() -> PreTrainedConfig:
 
 
 def deepseek_vl() -> PreTrainedConfig:
-    return _of("deepseek_vl", _text("llama"), _vision("siglip_vision_model"), image_token_id=IMAGE)
+    return of("deepseek_vl", text("llama"), vision("siglip_vision_model"), image_token_id=IMAGE)
 
 
 def janus() -> PreTrainedConfig:
-    vision = _vision("janus_vision_model", mlp_ratio=2.0, projection_dim=32, num_image_tokens=4)
+    tower = vision("janus_vision_model", mlp_ratio=2.0, projection_dim=32, num_image_tokens=4)
     codes = {
         "base_channels": 32,
         "channel_multiplier": [1, 1],
@@ -108,14 +108,14 @@ def janus() -> PreTrainedConfig:
         "projection_dim": 32,
         "num_hidden_layers": 1,
     }
-    return _of("janus", _text("llama"), vision, vq_config=codes, image_token_id=IMAGE)
+    return of("janus", text("llama"), tower, vq_config=codes, image_token_id=IMAGE)
 
 
 def qwen2_vl() -> PreTrainedConfig:
-    return _of(
+    return of(
         "qwen2_vl",
-        {**_TEXT, "rope_parameters": _MROPE},
-        {**_QWEN_VISION, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2},
+        {**TEXT, "rope_parameters": MROPE},
+        {**QWEN_VISION, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2},
         image_token_id=IMAGE,
         video_token_id=VIDEO,
         vision_start_token_id=6,
@@ -124,18 +124,18 @@ def qwen2_vl() -> PreTrainedConfig:
 
 
 def qwen2_5_vl() -> PreTrainedConfig:
-    vision = {
-        **_QWEN_VISION,
+    tower = {
+        **QWEN_VISION,
         "hidden_size": 16,
         "out_hidden_size": 32,
         "intermediate_size": 32,
         "window_size": 16,
         "fullatt_block_indexes": [1],
     }
-    return _of(
+    return of(
         "qwen2_5_vl",
-        {**_TEXT, "rope_parameters": _MROPE},
-        vision,
+        {**TEXT, "rope_parameters": MROPE},
+        tower,
         image_token_id=IMAGE,
         video_token_id=VIDEO,
         vision_start_token_id=6,
@@ -145,18 +145,18 @@ def qwen2_5_vl() -> PreTrainedConfig:
 
 def qwen3_vl() -> PreTrainedConfig:
     """Vision features are added behind the first two of its layers (DeepStack)."""
-    vision = {
-        **_QWEN_VISION,
+    tower = {
+        **QWEN_VISION,
         "hidden_size": 16,
         "out_hidden_size": 32,
         "intermediate_size": 32,
         "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0, 1],
     }
-    return _of(
+    return of(
         "qwen3_vl",
-        {**_TEXT, "rope_parameters": _MROPE},
-        vision,
+        {**TEXT, "rope_parameters": MROPE},
+        tower,
         image_token_id=IMAGE,
         video_token_id=VIDEO,
         vision_start_token_id=6,
@@ -165,10 +165,10 @@ def qwen3_vl() -> PreTrainedConfig:
 
 
 def smolvlm(kind: str = "smolvlm") -> PreTrainedConfig:
-    return _of(
+    return of(
         kind,
-        _text("llama"),
-        {**_VISION, "patch_size": 4},
+        text("llama"),
+        {**VISION, "patch_size": 4},
         image_token_id=IMAGE,
         scale_factor=2,
         pad_token_id=PAD,
@@ -180,10 +180,10 @@ def idefics3() -> PreTrainedConfig:
 
 
 def paligemma() -> PreTrainedConfig:
-    return _of(
+    return of(
         "paligemma",
-        _text("gemma"),
-        _vision("siglip_vision_model", projection_dim=32, vision_use_head=False),
+        text("gemma"),
+        vision("siglip_vision_model", projection_dim=32, vision_use_head=False),
         image_token_index=IMAGE,
         projection_dim=32,
     )
@@ -191,19 +191,19 @@ def paligemma() -> PreTrainedConfig:
 
 def gemma3() -> PreTrainedConfig:
     """Sliding and full layers in turn; a window of 6 bites in every prompt."""
-    text = _text(
+    decoder = text(
         "gemma3_text",
         layer_types=["sliding_attention", "full_attention"] * (LAYERS // 2),
         sliding_window=6,
         query_pre_attn_scalar=8,
     )
-    vision = _vision("siglip_vision_model", patch_size=4, vision_use_head=False)
-    return _of("gemma3", text, vision, image_token_index=IMAGE, mm_tokens_per_image=4)
+    tower = vision("siglip_vision_model", patch_size=4, vision_use_head=False)
+    return of("gemma3", decoder, tower, image_token_index=IMAGE, mm_tokens_per_image=4)
 
 
 def internvl() -> PreTrainedConfig:
-    vision = {**_VISION, "image_size": [SIDE, SIDE], "patch_size": [4, 4]}
-    return _of("internvl", _text("qwen2"), vision, image_token_id=IMAGE, image_seq_length=4)
+    tower = {**VISION, "image_size": [SIDE, SIDE], "patch_size": [4, 4]}
+    return of("internvl", text("qwen2"), tower, image_token_id=IMAGE, image_seq_length=4)
 
 
 def qwen2_audio() -> PreTrainedConfig:
@@ -217,5 +217,5 @@ def qwen2_audio() -> PreTrainedConfig:
         "max_source_positions": 8,
     }
     return AutoConfig.for_model(
-        "qwen2_audio", text_config=_text("qwen2"), audio_config=audio, audio_token_index=AUDIO
+        "qwen2_audio", text_config=text("qwen2"), audio_config=audio, audio_token_index=AUDIO
     )

@@ -19,21 +19,22 @@ from vlm_bridge.vlm import VLM
 Pixels = Callable[[Tensor, list[int]], dict[str, Tensor]]
 
 
-def _plain(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
+def plain(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
     return {"pixel_values": images}
 
 
-def _one_more_axis(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
-    return {"pixel_values": images[:, None]}
+def with_sizes(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
+    sizes = torch.tensor([[SIDE, SIDE]]).expand(len(images), 2)
+    return {"pixel_values": images, "image_sizes": sizes}
 
 
-def _tiles(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
+def tiles(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
     """A thumbnail and one tile of every image."""
     sizes = torch.tensor([[SIDE, SIDE]]).expand(len(images), 2)
     return {"pixel_values": torch.stack([images, images.flip(-1)], dim=1), "image_sizes": sizes}
 
 
-def _patches(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
+def patches(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
     """16 patches of 2 frames x 4 x 4 pixels an image, which merge into 4 tokens."""
     cut = images.unfold(2, 4, 4).unfold(3, 4, 4)  # (n, 3, 4, 4, 4, 4)
     cut = cut.reshape(len(images), 3, 2, 2, 2, 2, 4, 4).permute(0, 2, 4, 3, 5, 1, 6, 7)
@@ -42,7 +43,7 @@ def _patches(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
     return {"pixel_values": flat, "image_grid_thw": grid}
 
 
-def _by_sequence(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
+def by_sequence(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
     """(batch, most images, 3, side, side), empty places zero."""
     found = images.new_zeros(len(counts), max(counts), *images.shape[1:])
     start = 0
@@ -56,20 +57,20 @@ def _by_sequence(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
 Types = Callable[[Tensor], dict[str, Tensor]]
 
 
-def _no_types(ids: Tensor) -> dict[str, Tensor]:
+def no_types(ids: Tensor) -> dict[str, Tensor]:
     return {}
 
 
-def _image_types(ids: Tensor) -> dict[str, Tensor]:
+def image_types(ids: Tensor) -> dict[str, Tensor]:
     return {"token_type_ids": (ids == IMAGE).long()}
 
 
-def _prefix_types(ids: Tensor) -> dict[str, Tensor]:
+def prefix_types(ids: Tensor) -> dict[str, Tensor]:
     """All of the prompt is prefix, which PaliGemma attends to in both directions."""
     return {"token_type_ids": torch.zeros_like(ids)}
 
 
-def _modalities(ids: Tensor) -> dict[str, Tensor]:
+def modalities(ids: Tensor) -> dict[str, Tensor]:
     return {"mm_token_type_ids": (ids == IMAGE).int()}
 
 
@@ -88,25 +89,25 @@ class Family:
 
     config: Callable[[], PreTrainedConfig]
     tokens: int = 4
-    pixels: Pixels = _plain
-    types: Types = _no_types
+    pixels: Pixels = plain
+    types: Types = no_types
     causal: bool = True
     audio: tuple[int, int] | None = None
 
 
 FAMILIES = {
     "LLaVA": Family(configs.llava),
-    "LLaVA-NeXT": Family(configs.llava_next, tokens=10, pixels=_tiles),
-    "LLaVA-OneVision": Family(configs.llava_onevision, tokens=10, pixels=_tiles),
+    "LLaVA-NeXT": Family(configs.llava_next, tokens=10, pixels=tiles),
+    "LLaVA-OneVision": Family(configs.llava_onevision, tokens=10, pixels=tiles),
     "DeepSeek-VL": Family(configs.deepseek_vl),
     "Janus": Family(configs.janus),
-    "Qwen2-VL": Family(configs.qwen2_vl, pixels=_patches, types=_modalities),
-    "Qwen2.5-VL": Family(configs.qwen2_5_vl, pixels=_patches, types=_modalities),
-    "Qwen3-VL": Family(configs.qwen3_vl, pixels=_patches, types=_modalities),
-    "SmolVLM": Family(configs.smolvlm, pixels=_by_sequence),
-    "Idefics3": Family(configs.idefics3, pixels=_by_sequence),
-    "PaliGemma": Family(configs.paligemma, types=_prefix_types, causal=False),
-    "Gemma3": Family(configs.gemma3, types=_image_types),
+    "Qwen2-VL": Family(configs.qwen2_vl, pixels=patches, types=modalities),
+    "Qwen2.5-VL": Family(configs.qwen2_5_vl, pixels=patches, types=modalities),
+    "Qwen3-VL": Family(configs.qwen3_vl, pixels=patches, types=modalities),
+    "SmolVLM": Family(configs.smolvlm, pixels=by_sequence),
+    "Idefics3": Family(configs.idefics3, pixels=by_sequence),
+    "PaliGemma": Family(configs.paligemma, types=prefix_types, causal=False),
+    "Gemma3": Family(configs.gemma3, types=image_types),
     "InternVL": Family(configs.internvl),
 }
 #: They refuse no mode, and are tested most widely in the fast tier.
