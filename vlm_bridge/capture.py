@@ -25,7 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.skip.plain import first_of, states_of
+from vlm_bridge.skip.tensors import cut_queries, first_of, probabilities, states_of
 from vlm_bridge.vlm import VLM
 
 #: (layer, input states, output states), both (batch, length, width).
@@ -34,8 +34,8 @@ OnStates = Callable[[int, Tensor, Tensor], None]
 OnInserted = Callable[[int, Tensor, Tensor], None]
 #: (layer, attention probabilities (batch, heads, queries, keys), float32).
 OnAttention = Callable[[int, Tensor], None]
-#: Gives the queries to observe, (batch, k) positions, or None for all.
-Queries = Callable[[], Tensor | None]
+#: Gives the queries to observe on a device, (batch, k) positions, or None for all.
+Queries = Callable[[torch.device], Tensor | None]
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ _OBSERVED = {"eager": "skipit_observed_eager", "sdpa": "skipit_observed_sdpa"}
 
 @contextlib.contextmanager
 def capturing_attention(
-    vlm: VLM, on_attention: OnAttention, queries: Queries = lambda: None
+    vlm: VLM, on_attention: OnAttention, queries: Queries = lambda _: None
 ) -> Iterator[None]:
     """Call `on_attention` with every decoder layer's attention probabilities.
 
@@ -143,14 +143,13 @@ def _observed_attention(
     output: tuple[Tensor, Tensor | None] = run(module, query, key, value, attention_mask, **kwargs)
     layer = now.layers.get(id(module))
     if layer is not None:
-        rows = now.queries()
-        if rows is not None:
-            rows = rows.to(query.device)
+        rows = now.queries(query.device)
         if output[1] is not None:
-            now.watch(layer, _pick(output[1], rows).float())
+            weights = output[1] if rows is None else cut_queries(output[1], rows)
+            now.watch(layer, weights.float())
         else:
             causal = query.shape[2] > 1 and kwargs.get("is_causal", _is_causal(module))
-            scale = query.shape[-1] ** -0.5 if (s := kwargs.get("scaling")) is None else s
+            scale = kwargs.get("scaling")
             now.watch(layer, _probabilities(query, key, attention_mask, scale, rows, causal))
     return output
 
@@ -168,40 +167,23 @@ def _is_causal(module: Any) -> bool:
     return bool(getattr(module, "is_causal", True))
 
 
-def _pick(states: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows (batch, k) of (batch or 1, heads, queries, d)."""
-    if rows is None:
-        return states
-    batch, count = rows.shape
-    states = states.expand(batch, *states.shape[1:])
-    shape = (batch, states.shape[1], count, states.shape[3])
-    return states.gather(2, rows[:, None, :, None].expand(shape))
-
-
 def _probabilities(
     query: Tensor,
     key: Tensor,
     mask: Tensor | None,
-    scale: float,
+    scale: float | None,
     rows: Tensor | None,
     causal: bool,
 ) -> Tensor:
-    """softmax(scale * query key^T + mask) in float32, queries cut to `rows`."""
-    picked = _pick(query, rows).float()
-    batch, heads, count, width = picked.shape
-    kv_heads, n_keys = key.shape[1:3]
-    # Heads that share keys go through one product, without a copy of the keys.
-    grouped = picked.reshape(batch, kv_heads, -1, width)
-    scores = (grouped @ key.float().transpose(-1, -2)).view(batch, heads, count, n_keys) * scale
-    lowest = torch.finfo(scores.dtype).min
+    """What sdpa computes inside, for the queries in `rows` (batch, k) only."""
+    n_keys = key.shape[2]
     if mask is None:
-        if not causal:
-            return scores.softmax(-1)
+        # As sdpa does: with no mask, a query sees itself and all before it, or everything.
         places = torch.arange(query.shape[2], device=query.device)[None] if rows is None else rows
-        mask = torch.arange(n_keys, device=query.device) <= places[..., None]
-        scores = scores.masked_fill(~mask[:, None], lowest)
-    elif mask.dtype == torch.bool:
-        scores = scores.masked_fill(~_pick(mask, rows), lowest)
-    else:
-        scores = scores + _pick(mask, rows).float()
-    return scores.softmax(-1)
+        seen = torch.arange(n_keys, device=query.device) <= places[..., None]
+        mask = seen[:, None] if causal else torch.ones_like(seen)[:, None]
+    elif rows is not None:
+        mask = cut_queries(mask, rows)
+    if rows is not None:
+        query = cut_queries(query, rows)
+    return probabilities(query, key, mask, scale)

@@ -92,7 +92,7 @@ class Collector:
         now = _Pass(vlm.layout, inputs, self.reservoir, items)
         with (
             capturing_states(vlm, now.on_states, now.on_inserted),
-            capturing_attention(vlm, now.on_attention, lambda: now.queries),
+            capturing_attention(vlm, now.on_attention, now.queries.on),
         ):
             vlm.layout.base(**inputs, use_cache=False)  # no logits: they are not needed
         codes = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
@@ -207,7 +207,7 @@ class _Pass:
         #: Queries that can see vision and are none: those VAR is about.
         self.asking = (vision.cumsum(1) > 0) & ~vision & ~pad
         self.groups = [g for g in PROFILED if (self.codes == TOKEN_GROUPS.index(g)).any()]
-        self.queries = self._queries(inputs["input_ids"].device)
+        self.queries = _Copies(self._queries().to(inputs["input_ids"].device))
         self.chosen: list[_Chosen] = []
         self._vision = _Copies(torch.from_numpy(vision[:, None, :, None].astype(np.float32)))
         self._rows: _Copies | None = None
@@ -223,13 +223,13 @@ class _Pass:
         self._samples: dict[int, Tensor] = {}
         self._n_layers = layout.n_layers
 
-    def _queries(self, device: torch.device) -> Tensor:
+    def _queries(self) -> Tensor:
         """(batch, k) places of the asking queries; short rows are filled with place 0."""
         counts = self.asking.sum(1)
         self._filled = np.arange(max(1, counts.max())) < counts[:, None]
         index = np.zeros(self._filled.shape, dtype=np.int64)
         index[self._filled] = self.asking.nonzero()[1]
-        return torch.from_numpy(index).to(device)
+        return torch.from_numpy(index)
 
     def _choose(self, reservoir: Reservoir, items: Sequence[int]) -> NDArray[np.int64]:
         """Flat places of the tokens whose priority is low enough, group by group."""

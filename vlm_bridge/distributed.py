@@ -273,7 +273,7 @@ def sharing(kept: str = "nothing is kept") -> Iterator[Ranks]:
         atexit.register(_part)
     group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
     shared = dist.distributed_c10d._get_default_store()
-    store = dist.PrefixStore(f"skipit/{next(_runs)}", shared)
+    store = dist.distributed_c10d.PrefixStore(f"skipit/{next(_runs)}", shared)
     ranks = Ranks(dist.get_rank(), dist.get_world_size(), store, group, kept)
     with ranks._alive():
         yield ranks

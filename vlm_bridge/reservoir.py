@@ -7,6 +7,7 @@ replacement, does not depend on batch size or order, and samples of shards merge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,8 @@ class Reservoir:
         if self.width is None:
             return None
         draw = torch.Generator().manual_seed(self.seed)
-        return torch.randn(width, self.width, generator=draw) / self.width**0.5
+        matrix = torch.randn(width, self.width, generator=draw)
+        return matrix / math.sqrt(self.width)
 
     def priorities(self, item: int, n_tokens: int) -> NDArray[np.float64]:
         """The priorities of an item's tokens, padding not counted."""

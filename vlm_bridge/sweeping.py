@@ -23,7 +23,7 @@ from vlm_bridge.journal import run_batches
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.prompts import Batch
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.context import patched
+from vlm_bridge.skip.patching import patched
 from vlm_bridge.skip.support import check_support
 from vlm_bridge.vlm import VLM
 
@@ -188,7 +188,7 @@ class _Recall:
         self.states = states
 
     def __call__(self, hidden_states: Tensor, **_: object) -> Tensor:
-        return hidden_states if self.states is None else self.states
+        return hidden_states if self.states is None else self.states.to(hidden_states.device)
 
 
 def _first_token(vlm: VLM, batch: Batch) -> tuple[list[str], Tensor]:

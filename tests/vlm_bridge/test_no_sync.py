@@ -144,6 +144,6 @@ def test_what_hooks_find_stays_on_the_device_of_the_layer():
     for layer in range(4):
         now.on_states(layer, states, states)
         now.on_inserted(layer, states, states)
-        now.on_attention(layer, torch.empty(3, 4, now.queries.shape[1], length, device="meta"))
+        now.on_attention(layer, torch.empty(3, 4, now._filled.shape[1], length, device="meta"))
     for table in (now._geometry, now._inserted, now._mass, now._samples):
         assert {found.device.type for found in table.values()} == {"meta"}

@@ -1,0 +1,63 @@
+"""How a benchmark reports: JSON for a program, a table for people, and what it ran on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": shlex.join(sys.orig_argv),
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def report(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool, **facts: Any) -> None:
+    """Print rows with equal keys: all of them as JSON, or as a table.
+
+    Args:
+        title: what was measured.
+        rows: one measurement each.
+        as_json: JSON instead of a table.
+        facts: what holds for all rows.
+    """
+    if as_json:
+        body = {"title": title, "machine": machine(), **facts, "rows": list(rows)}
+        print(json.dumps(body, indent=1))
+        return
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console = Console(width=max(100, Console().width))
+    console.print(table)
+    for name, value in {**facts, **machine()}.items():
+        console.print(f"{name}: {value}", highlight=False)
+
+
+def paired(ratios: Sequence[float]) -> dict[str, float]:
+    """Median of paired ratios and the middle half of them."""
+    quarters = statistics.quantiles(ratios, n=4)
+    return {"ratio": statistics.median(ratios), "low": quarters[0], "high": quarters[2]}
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
