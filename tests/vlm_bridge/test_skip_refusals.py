@@ -264,3 +264,33 @@ def test_compiled_code_runs_eagerly_inside(plan):
     assert torch.equal(skipped, same)
     assert_close(again, full)
     assert (skipped - full).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("plan", [SkipPlan("block", L, layers=(1,)), EXIT, FREEZE, SUB, PRUNE])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_decoder_may_pass_arguments_by_position(plan, fast):
+    """As Gemma 4 does: the mask comes second, without its name."""
+    vlm, inputs = tiny_llava(), batch("padded")
+    with skipping(vlm, plan, fast=fast):
+        usual = forward(vlm, inputs, use_cache=True).logits
+    for layer in vlm.layout.layers:
+        call = type(layer).__call__
+        kind = type("Positional", (type(layer),), {})
+        kind.__call__ = lambda self, states, *, attention_mask, call=call, **kwargs: call(
+            self, states, attention_mask, **kwargs
+        )
+        layer.__class__ = kind
+    with skipping(vlm, plan, fast=fast):
+        assert torch.equal(forward(vlm, inputs, use_cache=True).logits, usual)
+
+
+def test_chunked_attention():
+    vlm = tiny()
+    types = ("chunked_attention",) * 3 + ("full_attention",)
+    chunked = replace(vlm, layout=replace(vlm.layout, attention_types=types))
+    with refused("freeze is refused: its chunked attention counts positions from the cache"):
+        check_support(chunked, FREEZE)
+    assert [mode for mode, why in supported_modes(chunked).items() if not why] == [
+        "block",
+        "sublayer",
+    ]

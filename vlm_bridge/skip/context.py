@@ -14,8 +14,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.skip.fast import fast_forwards
 from vlm_bridge.skip.passes import PassTracker
-from vlm_bridge.skip.patching import forward_of
-from vlm_bridge.skip.patching import patched as patched
+from vlm_bridge.skip.patching import by_name, forward_of, patched
 from vlm_bridge.skip.plain import install_plain
 from vlm_bridge.skip.pruning import Scored
 from vlm_bridge.skip.sublayers import Sublayers
@@ -83,7 +82,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             layer = layout.layers[index]
             attention = Sublayers.of(layer).attention
             scored = Scored(index, forward_of(layer), attention, tracker)
-            stack.enter_context(patched(layer, scored))
+            stack.enter_context(patched(layer, by_name(layer, scored)))
         yield tracker
 
 

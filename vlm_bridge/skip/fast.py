@@ -11,7 +11,7 @@ from vlm_bridge.operation import Operation
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.freeze import Freeze
 from vlm_bridge.skip.passes import PassTracker
-from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.rows import OnRows
 from vlm_bridge.skip.sublayers import NoAttention, Sublayers, no_mlp
 
@@ -21,7 +21,7 @@ def fast_forwards(
 ) -> Iterator[tuple[nn.Module, Forward]]:
     """(module, replacement of its forward) for what one layer does under `operation`."""
     if operation.bypass:
-        yield layer, _Bypass(index)
+        yield layer, by_name(layer, _Bypass(index))
         return
     if not operation.attention:
         attention = Sublayers.of(layer).attention
@@ -35,7 +35,7 @@ def fast_forwards(
         tokens, nested = operation.tokens, operation.freeze
         forward = OnRows(index, forward, tracker, tokens, nested=nested)
     if operation.freeze or operation.tokens != "all":
-        yield layer, forward
+        yield layer, by_name(layer, forward)
 
 
 class _Bypass:

@@ -1,8 +1,9 @@
-"""Replace a module's `forward` for a while."""
+"""Replace a module's `forward` for a while, whatever way it is called."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,3 +35,18 @@ def forward_of(module: nn.Module) -> Forward:
     """What `patched` replaces."""
     found: Forward = getattr(module, "_old_forward" if hasattr(module, "_hf_hook") else "forward")
     return found
+
+
+def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `module`, all by name."""
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def by_name(module: nn.Module, forward: Forward) -> Forward:
+    """`forward` as a replacement of `module.forward` that gets all arguments by name."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return forward(**named(module, args, kwargs))
+
+    return call

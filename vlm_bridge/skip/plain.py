@@ -15,10 +15,9 @@ from torch.nn.functional import pad
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.operation import Operation
 from vlm_bridge.skip.passes import Pass, PassTracker, passes_of
+from vlm_bridge.skip.patching import named
 from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.skip.tensors import causal, check_mask, hide, like
-from vlm_bridge.skip.tensors import first_of as first_of
-from vlm_bridge.skip.tensors import states_of as states_of
+from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, states_of
 
 
 def install_plain(
@@ -68,8 +67,9 @@ class _HideAbsent:
     def __init__(self, tracker: PassTracker, index: int, tokens: str) -> None:
         self._tracker, self._index, self._tokens = tracker, index, tokens
 
-    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        now, states = self._tracker.current, states_of(args, kwargs)
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = named(layer, args, kwargs)
+        now, states = self._tracker.current, kwargs["hidden_states"]
         log = [(0, now)]
         if (cache := kwargs.get("past_key_values")) is not None:
             # A cache the decoder made itself, after the hook ran, has seen this pass only.
@@ -91,7 +91,7 @@ class _HideAbsent:
         flags = pad(flags[:, offset:], (0, mask.shape[-1] - flags.shape[1] + offset))
         absent = now.absent(self._tokens)
         hidden = (flags[:, None, :] & ~absent[:, :, None])[:, None]
-        return args, {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
+        return (), {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
 
     def _absent_keys(self, log: list[tuple[int, Pass]], length: int) -> Tensor:
         """(batch, length) bool: keys that do not exist in this layer, by position."""

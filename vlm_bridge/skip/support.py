@@ -57,6 +57,11 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:
             f"attention '{attention}' takes no mask that can be cut by token; load the model "
             "with attn_implementation 'sdpa' or 'eager'"
         )
+    if mode in _VISION and "chunked_attention" in layout.attention_types:
+        return (
+            "its chunked attention counts positions from the cache, which a layer that runs on "
+            "some tokens only cannot keep right"
+        )
     check = {"sublayer": _check_sublayers, "token_pruning": _check_scores}.get(mode)
     if check is not None:
         for layer in layers:
