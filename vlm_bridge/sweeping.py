@@ -187,7 +187,7 @@ class _Recall:
     def __init__(self, states: Tensor | None) -> None:
         self.states = states
 
-    def __call__(self, hidden_states: Tensor, **_: object) -> Tensor:
+    def __call__(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
         return hidden_states if self.states is None else self.states.to(hidden_states.device)
 
 
