@@ -102,12 +102,12 @@ def run_demo(
         "plan_sentence": plan.describe(),
         "epsilon": epsilon,
         "epsilon_note": note,
-        "flops_ratio": cost.flops_ratio,
-        "latency_ratio": cost.latency_ratio.value,
+        "flops_ratio": cost.prefill.flops_ratio,
+        "latency_ratio": cost.prefill.latency_ratio.value,
         "cost": cost.to_json(),
         "comparison": Comparison.of(plan, certified, "generated answer").to_json(),
         "comparison_test": reported.to_json(),
-        "peers": _peers(vlm, found, cost.flops_ratio, full),
+        "peers": _peers(vlm, found, cost.prefill.flops_ratio, full),
         "profile": found.to_json(),
         "profile_null": null.to_json(),
         "scores": {name: rule.score(found).tolist() for name, rule in RULES.items()},
@@ -131,11 +131,11 @@ def _plan_that_saves(
     for epsilon in EPSILONS:
         plan = choose_plan(vlm, found, tuning, rule=RULE, epsilon=epsilon, full=full)
         cost = measure_cost(vlm, plan, timed, size=4, pairs=11)
-        if cost.flops_ratio <= MOST_FLOPS:
+        if cost.prefill.flops_ratio <= MOST_FLOPS:
             return plan, epsilon, note, cost
         note += (
             f"At epsilon = {epsilon} the plan ({plan.describe()}) keeps "
-            f"{cost.flops_ratio:.0%} of the prefill FLOPs. "
+            f"{cost.prefill.flops_ratio:.0%} of the prefill FLOPs. "
         )
     return plan, epsilon, note + f"No plan reached {MOST_FLOPS:.0%}.", cost
 
@@ -219,7 +219,7 @@ def _peers(
                 "plan": plan.to_json(),
                 "plan_sentence": plan.describe(),
                 "comparison": Comparison.of(plan, outcomes, "generated answer").to_json(),
-                "flops_ratio": cost.flops_ratio,
+                "flops_ratio": cost.prefill.flops_ratio,
             }
         )
     return peers
@@ -233,7 +233,8 @@ def _coarse_sweep(vlm: VLM, test: list[Item], size: DemoSize) -> list[dict[str, 
 
 def _summary(results: dict[str, Any], report: Path) -> list[str]:
     full, skipped = results["accuracy_full"], results["accuracy_skipped"]
-    cost, latency = results["cost"], results["cost"]["latency_ratio"]
+    cost = results["cost"]["prefill"]
+    latency = cost["latency_ratio"]
     certificate = Certificate.from_json(results["certificate"])
     return [
         f"plan: {results['plan_sentence']}",

@@ -17,7 +17,7 @@ from estimators import TAIL_GRID, Estimate, Profile
 from estimators.profile import QUANTILE_LEVELS
 from theory import certify_mean
 from vlm_bridge.comparison import Comparison
-from vlm_bridge.cost import Cost
+from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.report import write_report
@@ -120,15 +120,24 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
     plan = SkipPlan(
         "freeze", N_LAYERS, layers=(13, 15, 16, 17, 18, 19, 20), source={"rule": "skip-it"}
     )
-    cost = Cost(
+    prefill = PhaseCost(
         flops_full=123_400_000_000,
         flops_skipped=104_900_000_000,
         seconds_full=0.41,
         seconds_skipped=0.37,
         latency_ratio=Estimate(value=0.89, interval=(0.86, 0.93), n=15, method="median"),
+    )
+    cost = Cost(
+        prefill=prefill,
+        decode=None,
+        kv_bytes_full=8_000_000,
+        kv_bytes_skipped=8_000_000,
+        peak_bytes_full=50_000_000,
+        peak_bytes_skipped=40_000_000,
         batch=8,
         length=96,
         device="cpu (2 threads)",
+        dtype="float32",
     )
     trained = a_profile("toy", DISTANCE, VAR)
     null = a_profile(
@@ -162,8 +171,8 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
         "plan_sentence": plan.describe(),
         "epsilon": 0.02,
         "epsilon_note": "",
-        "flops_ratio": cost.flops_ratio,
-        "latency_ratio": cost.latency_ratio.value,
+        "flops_ratio": prefill.flops_ratio,
+        "latency_ratio": prefill.latency_ratio.value,
         "cost": cost.to_json(),
         "certificate": a_certificate(failures),
         "certificate_drop": a_certificate(failures, "accuracy_drop") if labels else None,
@@ -336,7 +345,7 @@ def test_weak_full_model_is_said(tmp_path: Path) -> None:
 def test_slower_is_called_slower(tmp_path: Path) -> None:
     results = quick_results()
     slow = Estimate(value=1.1, interval=(1.05, 1.2), n=15, method="median")
-    results["cost"]["latency_ratio"] = slow.to_json()
+    results["cost"]["prefill"]["latency_ratio"] = slow.to_json()
     assert "(measured: slower; 95 % interval 1.05 to 1.20)" in report(results, tmp_path).text
 
 

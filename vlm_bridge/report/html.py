@@ -118,7 +118,9 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
     certificates = [results["certificate"], results["certificate_drop"]]
     main = Comparison.from_json(dict(results["comparison"]))
     cost = dict(results["cost"])
-    cost["latency_ratio"] = Estimate.from_json(cost["latency_ratio"])
+    prefill = dict(cost["prefill"])
+    prefill["latency_ratio"] = Estimate.from_json(prefill["latency_ratio"])
+    cost["prefill"] = prefill
     read = dict(results) | {
         "plan": SkipPlan.from_json(dict(results["plan"])),
         "certificates": [Certificate.from_json(one) for one in certificates if one is not None],

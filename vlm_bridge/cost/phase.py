@@ -1,0 +1,103 @@
+"""One phase of answering (the prefill, or a generated token): FLOPs beside measured latency."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from scipy import stats
+
+from estimators import Estimate
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """FLOPs and latency of one phase, full and skipped. Ratios are skipped/full.
+
+    Attributes:
+        flops_full: floating-point operations of the full model.
+        flops_skipped: of the skipped model.
+        seconds_full: median latency of the full model.
+        seconds_skipped: of the skipped model.
+        latency_ratio: median of the paired ratios, with its interval.
+    """
+
+    flops_full: int
+    flops_skipped: int
+    seconds_full: float
+    seconds_skipped: float
+    latency_ratio: Estimate
+
+    @classmethod
+    def of(
+        cls, flops: tuple[int, int], full: Sequence[float], skipped: Sequence[float]
+    ) -> PhaseCost:
+        """From (full, skipped) FLOPs and paired seconds."""
+        return cls(
+            flops_full=flops[0],
+            flops_skipped=flops[1],
+            seconds_full=statistics.median(full),
+            seconds_skipped=statistics.median(skipped),
+            latency_ratio=median_estimate([s / f for s, f in zip(skipped, full, strict=True)]),
+        )
+
+    @property
+    def flops_ratio(self) -> float:
+        """FLOPs skipped over full."""
+        return self.flops_skipped / self.flops_full
+
+    @property
+    def efficiency(self) -> float:
+        """`flops_ratio / latency_ratio`: 1 where time falls as much as FLOPs do."""
+        return self.flops_ratio / self.latency_ratio.value
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {
+            **asdict(self),
+            "latency_ratio": self.latency_ratio.to_json(),
+            "flops_ratio": self.flops_ratio,
+            "efficiency": self.efficiency,
+        }
+
+
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds `run` takes; on a CUDA device between two events on its stream."""
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with torch.cuda.device(device):
+            begin.record()
+            run()
+            end.record()
+            end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def median_estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Median of independent values with the interval of their order statistics.
+
+    Example:
+        >>> median_estimate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).interval
+        (1.0, 7.0)
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    low = max(0, int(stats.binom.ppf((1 - level) / 2, n, 0.5)) - 1)
+    return Estimate(
+        value=statistics.median(ordered),
+        interval=(ordered[low], ordered[n - 1 - low]),
+        level=level,
+        n=n,
+        d=1,
+        unit="1",
+        method="median of paired ratios, interval by order statistics",
+        reliable=n >= 6,
+        reason="" if n >= 6 else f"{n} pairs cannot give a {level:.0%} interval",
+    )
