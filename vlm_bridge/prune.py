@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import shutil
 import tempfile
@@ -110,6 +111,8 @@ def _smaller(vlm: VLM, kept: tuple[int, ...]) -> Any:
         )
     config = copy.deepcopy(old.config)
     _edit(config, vlm.layout.n_layers, kept)
+    # As it will be read from disk: some families change what they read.
+    config = type(config).from_dict(json.loads(config.to_json_string()))
     with torch.device("meta"):
         new = type(old)(config)
     prefix = next(n for n, part in old.named_modules() if part is vlm.layout.layers) + "."

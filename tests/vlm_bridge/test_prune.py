@@ -120,7 +120,8 @@ def test_processor_and_generation_settings_survive(tmp_path):
 @pytest.mark.parametrize("name", UNLISTED)
 def test_families_nobody_listed(name, tmp_path):
     vlm, inputs = tiny(UNLISTED[name]), batch(UNLISTED[name], SITUATIONS["ragged"])
-    plan = SkipPlan("block", LAYERS, layers=(2,) if vlm.layout.deepstack_layers else (0, 3))
+    layers = {"Qwen3-VL-MoE": (2,), "Gemma4": (1, 2)}.get(name, (0, 3))
+    plan = SkipPlan("block", LAYERS, layers=layers)
     with skipping(vlm, plan):
         expected = forward(vlm.model, inputs)
     folder = prune(vlm, plan, tmp_path / "out")
@@ -224,6 +225,17 @@ def test_a_layer_the_configuration_cannot_place(tmp_path, monkeypatch):
         "LlavaForConditionalGeneration: the configuration cannot say that layer 1 comes at its "
         f"new place: self_attn.scaling is 0.5 there, but would be {8**-0.5}"
     )
+
+
+def test_a_family_that_changes_its_configuration_when_it_is_read(tmp_path):
+    """Gemma4 makes its last layer attend to everything, whatever the configuration says."""
+    with pytest.raises(BridgeError) as error:
+        prune(tiny(UNLISTED["Gemma4"]), SkipPlan("block", LAYERS, layers=(0, 3)), tmp_path / "out")
+    assert str(error.value) == (
+        "Gemma4ForConditionalGeneration: the configuration cannot say that layer 2 comes at its "
+        "new place: self_attn.is_sliding is True there, but would be False"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 # --- without this project -------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from tests.vlm_bridge.families.configs import (
+    AUDIO,
     IMAGE,
     MROPE,
     QWEN_VISION,
@@ -12,6 +15,7 @@ from tests.vlm_bridge.families.configs import (
     TEXT,
     VIDEO,
     VISION,
+    VOCABULARY,
     of,
     text,
     vision,
@@ -125,6 +129,68 @@ def qwen3_vl_moe() -> PreTrainedConfig:
     )
 
 
+def gemma4() -> PreTrainedConfig:
+    """The dense kind; the small ones share keys and values, which is refused."""
+    decoder = text(
+        "gemma4_text",
+        layer_types=_IN_TURN,
+        sliding_window=6,
+        hidden_size_per_layer_input=0,
+        num_kv_shared_layers=0,
+        global_head_dim=8,
+        vocab_size_per_layer_input=VOCABULARY,
+    )
+    tower = {
+        "model_type": "gemma4_vision",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "patch_size": 4,
+        "pooling_kernel_size": 2,
+        "default_output_length": 4,
+        "position_embedding_size": 16,
+    }
+    ids = {"image_token_id": IMAGE, "video_token_id": VIDEO, "audio_token_id": AUDIO}
+    return of("gemma4", decoder, tower, audio_config=None, **ids)
+
+
+def llama4() -> PreTrainedConfig:
+    """Experts in every other layer; three layers look at chunks of 8, the last has no RoPE."""
+    decoder = text(
+        "llama4_text",
+        attention_chunk_size=8,
+        num_local_experts=2,
+        interleave_moe_layer_step=2,
+        intermediate_size_mlp=48,
+        no_rope_layers=[1, 1, 1, 0],
+        layer_types=["chunked_attention"] * 3 + ["full_attention"],
+    )
+    tower = {
+        "model_type": "llama4_vision_model",
+        **VISION,
+        "patch_size": 4,
+        "intermediate_size": 64,
+        "vision_output_dim": 32,
+        "projector_input_dim": 32,
+        "projector_output_dim": 32,
+        "pixel_shuffle_ratio": 0.5,
+    }
+    return of("llama4", decoder, tower, image_token_index=IMAGE)
+
+
+def _flat_patches(images: Tensor, counts: list[int]) -> dict[str, Tensor]:
+    """16 patches of 3 x 4 x 4 pixels an image, each with its column and row."""
+    cut = images.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5)
+    places = torch.cartesian_prod(torch.arange(4), torch.arange(4)).flip(-1)
+    return {
+        "pixel_values": cut.reshape(len(images), 16, 48),
+        "image_position_ids": places.expand(len(images), 16, 2),
+    }
+
+
 UNLISTED = {
     "Mistral3": Family(mistral3, pixels=with_sizes),
     "VipLLaVA": Family(vipllava),
@@ -132,5 +198,7 @@ UNLISTED = {
     "Aria": Family(aria),
     "Idefics2": Family(idefics2, pixels=by_sequence),
     "GLM-4V": Family(glm4v, pixels=patches, types=modalities),
+    "Gemma4": Family(gemma4, pixels=_flat_patches, types=modalities),
+    "Llama4": Family(llama4),
     "Qwen3-VL-MoE": Family(qwen3_vl_moe, pixels=patches, types=modalities),
 }
