@@ -41,7 +41,8 @@ class SkipPlan:
             their keys and values (ShortV).
             `early_exit`: vision tokens are absent from layers >= `exit` (VTW).
             `late_entry`: vision tokens are absent from layers < `entry`, where they are
-            inserted with their embedding (DeepInsert).
+            inserted with their embedding (DeepInsert); with what a DeepStack decoder has
+            added to it up to there, which it does whether they are absent or not.
             `band`: both; vision tokens exist in layers `entry` to `exit - 1` only.
             `sublayer`: the residual update of the attention is left out in the layers in
             `attention`, that of the MLP in the layers in `mlp` (AdaSkip).

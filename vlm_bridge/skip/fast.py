@@ -25,7 +25,7 @@ def fast_forwards(
         return
     if not operation.attention:
         attention = Sublayers.of(layer).attention
-        yield attention, NoAttention(index, attention)
+        yield attention, by_name(attention, NoAttention(index))
     if not operation.mlp:
         yield Sublayers.of(layer).mlp, no_mlp
     forward = forward_of(layer)

@@ -37,16 +37,16 @@ def forward_of(module: nn.Module) -> Forward:
     return found
 
 
-def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call of `module`, all by name."""
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
-    return dict(zip(names, args, strict=False)) | kwargs
+def parameters_of(module: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters of `module.forward`, in order."""
+    return tuple(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def by_name(module: nn.Module, forward: Forward) -> Forward:
     """`forward` as a replacement of `module.forward` that gets all arguments by name."""
+    names = parameters_of(module)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return forward(**named(module, args, kwargs))
+        return forward(**dict(zip(names, args, strict=False)), **kwargs)
 
     return call

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.operation import Operation
 from vlm_bridge.skip.passes import Pass, PassTracker, passes_of
-from vlm_bridge.skip.patching import named
+from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, states_of
 
@@ -68,7 +68,7 @@ class _HideAbsent:
         self._tracker, self._index, self._tokens = tracker, index, tokens
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        kwargs = named(layer, args, kwargs)
+        kwargs = dict(zip(parameters_of(layer), args, strict=False)) | kwargs
         now, states = self._tracker.current, kwargs["hidden_states"]
         log = [(0, now)]
         if (cache := kwargs.get("past_key_values")) is not None:

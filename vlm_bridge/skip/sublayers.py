@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,17 +102,17 @@ def _with_any_norms(layer: nn.Module) -> nn.Module:
 class NoAttention:
     """Zero in place of attention; a zero placeholder keeps the cache's length true."""
 
-    def __init__(self, index: int, attention: nn.Module) -> None:
+    def __init__(self, index: int) -> None:
         self._index = index
-        self._signature = inspect.signature(attention.forward)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    def __call__(
+        self, hidden_states: Tensor, past_key_values: Any = None, **_: Any
+    ) -> tuple[Tensor, None]:
         """The output of the attention module: zero, and no weights."""
-        given = self._signature.bind(*args, **kwargs).arguments
-        states, cache = given["hidden_states"], given.get("past_key_values")
-        if cache is not None:
-            cache.update(*placeholder(cache, self._index, states), self._index)
-        return states.new_zeros(1).expand_as(states), None
+        if past_key_values is not None:
+            zeros = placeholder(past_key_values, self._index, hidden_states)
+            past_key_values.update(*zeros, self._index)
+        return hidden_states.new_zeros(1).expand_as(hidden_states), None
 
 
 def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
