@@ -42,6 +42,9 @@ PLANS = [
 ]
 plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
 attentions = pytest.mark.parametrize("attention", ["sdpa", "eager"])
+eager_slowly = pytest.mark.parametrize(
+    "attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)]
+)
 batches = pytest.mark.parametrize("name", BATCHES)
 
 
@@ -78,7 +81,7 @@ def test_one_pass(plan, attention, name):
 
 
 @plans
-@attentions
+@eager_slowly
 @batches
 def test_generate(plan, attention, name):
     vlm, inputs = tiny(attention), batch(name)
@@ -117,8 +120,8 @@ def check_chunks(vlm, inputs, plan, split):
 
 
 @plans
-@attentions
-@pytest.mark.parametrize("split", [3, 6, 9])
+@eager_slowly
+@pytest.mark.parametrize("split", [3, 9])
 @pytest.mark.parametrize("name", ["single", "image first"])
 def test_chunks_equal_one_pass(plan, attention, split, name):
     """Prompt in chunks with a cache, no position ids, as one pass without."""

@@ -31,8 +31,12 @@ def generate(vlm, plan, inputs, options, *, fast):
         return vlm.model.generate(**inputs, max_new_tokens=5, min_new_tokens=5, **options)
 
 
+def slowly(*names):
+    return [pytest.param(w, marks=pytest.mark.slow) if w in names else w for w in WAYS]
+
+
 @plans
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", slowly("static beams", "no cache"))
 def test_generation(plan, way):
     vlm, inputs = tiny(), batch("ragged")
     plain = generate(vlm, plan, inputs, WAYS[way], fast=False)
