@@ -50,9 +50,6 @@ RULES = {
 #: Modules that exist for one library and that no `__init__` imports may import it at the top.
 SIDE_MODULES = {"strategies.py": "hypothesis", "plots.py": "matplotlib"}
 
-#: The command line may load the bridge where it needs it, so that `--help` answers at once.
-LAZY_ENTRY_POINTS = {Path("vlm_bridge/cli.py")}
-
 TOP_LEVEL = {
     *PACKAGES,
     "notebooks",
@@ -339,7 +336,6 @@ def test_none_of_ours_is_imported_inside_a_function() -> None:
         [
             found.where
             for path in python_files(*PACKAGES)
-            if path not in LAZY_ENTRY_POINTS
             for found in imports_of(path)
             if found.nested and found.root in PACKAGES
         ],

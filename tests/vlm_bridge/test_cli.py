@@ -10,9 +10,14 @@ from estimators import Profile
 from tests.vlm_bridge.tiny import picture, processor, tiny_llava
 from theory import Certificate
 from vlm_bridge import cli
+from vlm_bridge.cli.words import read_plan
+from vlm_bridge.describe import ModelDescription
 from vlm_bridge.plan import SkipPlan
 
-COMMANDS = ("profile", "plan", "certify", "compare", "sweep", "rules", "report", "demo")
+COMMANDS = (
+    *("describe", "profile", "plan", "certify", "compare", "sweep", "cost", "prune"),
+    *("rules", "report", "demo"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_the_path(folder, jsonl, tmp_path, capsys):
     said = capsys.readouterr().out
     assert all(c.sentence() in said and c.plan_hash == plan.hash() for c in made)
     assert run("compare", folder, plan_file, *data, "--out", out / "comparison.json") == 0
-    assert "flops_ratio" in json.loads((out / "comparison.json").read_text())["cost"]
+    assert "flops_ratio" in json.loads((out / "comparison.json").read_text())["cost"]["prefill"]
     sweep = ("--step", 2, "--mode", "block", "--mode", "early_exit", "--out", out / "sweep")
     assert run("sweep", folder, *data, *sweep) == 0
     assert len(json.loads((out / "sweep" / "sweep.json").read_text())) == 3 + 3
@@ -75,6 +80,67 @@ def test_help_teaches_with_an_example(command, capsys):
     text = capsys.readouterr().out
     assert "Example:" in text
     assert f"skipit {command}" in text
+
+
+def test_describe_cost_and_prune(folder, tmp_path, capsys):
+    assert run("describe", folder, "--json") == 0
+    found = ModelDescription.from_json(json.loads(capsys.readouterr().out))
+    assert found.n_layers == 4
+    assert not any(found.modes.values())
+    assert run("describe", folder) == 0
+    assert "LlavaForConditionalGeneration" in capsys.readouterr().out
+    few = ("--batch", 2, "--pairs", 1, "--side", 16, "--tokens", 2)
+    out = tmp_path / "cost.json"
+    assert run("cost", folder, "early_exit exit=2", *few, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("prefill", "per token", "KV cache", "peak"))
+    body = json.loads(out.read_text())
+    assert body["cost"]["prefill"]["flops_ratio"] < 1
+    assert SkipPlan.from_json(body["plan"]) == SkipPlan("early_exit", 4, exit=2)
+    assert run("prune", folder, "block layers=1", "--out", tmp_path / "small") == 0
+    assert json.loads((tmp_path / "small" / "config.json").read_text())
+
+
+def test_states_are_kept_on_request(folder, jsonl, tmp_path):
+    out = tmp_path / "profile.json"
+    keep = ("--reservoir", 3, "--reservoir-width", 5, "--no-null")
+    assert run("profile", folder, "--data", jsonl, "--out", out, *keep) == 0
+    assert (tmp_path / "profile-states" / "states.safetensors").is_file()
+    assert not list(tmp_path.glob("*journal*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "plan"),
+    [
+        ("block layers=0,2-3", SkipPlan("block", 4, layers=(0, 2, 3))),
+        ("late_entry entry=1", SkipPlan("late_entry", 4, entry=1)),
+        ("sublayer attention=1 mlp=0-1", SkipPlan("sublayer", 4, attention=(1,), mlp=(0, 1))),
+        ("token_pruning after=2 keep=0.25", SkipPlan("token_pruning", 4, after=2, keep=0.25)),
+        (
+            "band entry=1 exit=3 + freeze layers=2",
+            SkipPlan.compose(
+                SkipPlan("band", 4, entry=1, exit=3), SkipPlan("freeze", 4, layers=(2,))
+            ),
+        ),
+    ],
+)
+def test_a_plan_in_words(words, plan):
+    assert read_plan(words)(4) == plan
+
+
+def test_words_that_spell_no_plan(folder, refused):
+    modes = "a part is a mode (block, freeze, early_exit, late_entry, band, sublayer"
+    refused(
+        "cost",
+        folder,
+        "skip=3",
+        says=f"'skip=3' is neither a plan file nor a plan in words; {modes}",
+    )
+    refused("cost", folder, "block +", says="'block +' is neither a plan file")
+    refused("cost", folder, "block layer=3", says="a plan has no 'layer'; it has layers, attention")
+    said = "'layers=x' in the plan 'block layers=x' is not a number or range"
+    refused("cost", folder, "block layers=x", says=said)
+    refused("cost", folder, "early_exit exit=9", says="exit 9 is out of range 0 to 4")
 
 
 def test_help_lists_every_command(capsys):

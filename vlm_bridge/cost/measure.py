@@ -204,7 +204,7 @@ class _Clock(StoppingCriteria):
         self.device = device
         self.ticks: list[float] = []
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.ticks.append(time.perf_counter())

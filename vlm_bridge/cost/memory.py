@@ -47,15 +47,15 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device) - before)
     with _LiveBytes() as live:
         run()
-    return live.peak
+    return int(live.peak)
 
 
 class _LiveBytes(TorchDispatchMode):
     """Follows every storage from the operation that makes it until it is freed."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.peak = 0, 0
         self._alive: dict[int, int] = {}
 
     def __torch_dispatch__(

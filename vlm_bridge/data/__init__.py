@@ -10,3 +10,4 @@ from vlm_bridge.data.items import image_hashes as image_hashes
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import read_jsonl as read_jsonl
+from vlm_bridge.data.noise import noise_items as noise_items

@@ -1,0 +1,127 @@
+"""Options that several commands share, each group once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vlm_bridge.data import Item, easy_vqa, limit_per_image, read_jsonl
+from vlm_bridge.vlm import VLM, load
+
+Epsilon = Annotated[float, typer.Option(help="Share of answers that may change.")]
+PlanWords = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLAN",
+        help="A plan file, or a plan in words: 'early_exit exit=20', 'block layers=3,5-7', "
+        "'band entry=4 exit=20 + freeze layers=6-8'.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and where it runs."""
+
+    model: Annotated[
+        str, typer.Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
+    ]
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
+    device: Annotated[
+        str | None, typer.Option(help="A torch device, or 'auto' (default: CPU).")
+    ] = None
+    attention: Annotated[
+        str | None, typer.Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
+    ] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Run code that comes with the model. Off unless you say so.")
+    ] = False
+
+    def load(self) -> VLM:
+        """The model."""
+        return load(
+            self.model,
+            dtype=self.dtype,
+            device=self.device,
+            attention=self.attention,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which questions, and how many at once."""
+
+    data: Annotated[
+        str,
+        typer.Option(help="A JSONL file of {image, question, answer?, group?}, or easy-vqa:SPLIT."),
+    ]
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images (default: beside the JSONL file).")
+    ] = None
+    per_image: Annotated[
+        int | None,
+        typer.Option(min=1, help="At most this many questions of an image (default: all)."),
+    ] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None
+    batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16
+
+    def items(self) -> list[Item]:
+        """The questions."""
+        name, _, split = self.data.partition(":")
+        if name == "easy-vqa":
+            items = easy_vqa(split)
+        else:
+            items = read_jsonl(self.data, images=self.images)
+        if self.per_image is not None:
+            items = limit_per_image(items, self.per_image)
+        if self.limit is not None:
+            kept = set(list(dict.fromkeys(item.group for item in items))[: self.limit])
+            items = [item for item in items if item.group in kept]
+        return items
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with each option group in its signature spelled out as single options.
+
+    Typer reads a command's options from its signature and knows no groups; this puts the
+    fields of a dataclass in place of the parameter that has it as type.
+    """
+    flat: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type[Any], list[str]]] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind: type[Any] = parameter.annotation
+        if not dataclasses.is_dataclass(kind):
+            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = inspect.get_annotations(kind, eval_str=True)
+        fields = dataclasses.fields(kind)
+        groups[parameter.name] = (kind, [field.name for field in fields])
+        for field in fields:
+            missing = field.default is dataclasses.MISSING
+            flat.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=inspect.Parameter.empty if missing else field.default,
+                    annotation=hints[field.name],
+                )
+            )
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> None:
+        for name, (kind, fields) in groups.items():
+            given[name] = kind(**{field: given.pop(field) for field in fields})
+        command(**given)
+
+    del spread.__wrapped__
+    spread.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    spread.__annotations__ = {one.name: one.annotation for one in flat}
+    return spread

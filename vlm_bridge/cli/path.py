@@ -1,0 +1,197 @@
+"""The path: profile, plan, certify; and what measures a plan: compare, sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from estimators import Profile
+from vlm_bridge.certification import certify_both
+from vlm_bridge.choose import choose_plan
+from vlm_bridge.cli.options import DataOptions, Epsilon, ModelOptions, PlanWords
+from vlm_bridge.cli.output import resumable, save, say
+from vlm_bridge.cli.words import read_plan
+from vlm_bridge.comparison import compare as run_compare
+from vlm_bridge.cost import measure_cost
+from vlm_bridge.distributed import is_main
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.files import check_writable, read_json
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.profiling import profile as run_profile
+from vlm_bridge.profiling import random_copy
+from vlm_bridge.report.plots import plot_depth, plot_layers, plot_profile
+from vlm_bridge.reservoir import Reservoir
+from vlm_bridge.rules import RULES
+from vlm_bridge.sweeping import MODES, SWEEPABLE, sweep_plans
+from vlm_bridge.sweeping import sweep as run_sweep
+
+
+def profile(
+    model: ModelOptions,
+    data: DataOptions,
+    out: Annotated[Path, typer.Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
+    null: Annotated[
+        bool, typer.Option(help="Also profile a randomly initialised copy, into OUT's -null.json.")
+    ] = True,
+    reservoir: Annotated[
+        int, typer.Option(min=0, help="Keep the states of so many tokens a group, in OUT's folder.")
+    ] = 0,
+    reservoir_width: Annotated[
+        int | None, typer.Option(min=1, help="Project kept states to this width (default: whole).")
+    ] = None,
+) -> None:
+    """How redundant is each layer, for which tokens? One forward pass, no labels. Resumable.
+
+    Draws the profile beside that of a copy with random weights: a distance the copy shows too
+    says nothing. Under `torchrun` the batches are dealt out to the processes.
+
+    Example: `skipit profile reference --data easy-vqa:profile --out out/profile.json`
+    """
+    items = data.items()
+    vlm = model.load()
+    sample = Reservoir(reservoir, width=reservoir_width) if reservoir else None
+    with resumable(out, ".safetensors") as journal:
+        found = run_profile(vlm, items, size=data.batch, journal=journal, reservoir=sample)
+    save(out, found.to_json())
+    if sample is not None and is_main():
+        sample.samples.save(out.with_name(f"{out.stem}-states"))
+    random = None
+    if null:
+        null_out = out.with_name(f"{out.stem}-null.json")
+        with resumable(null_out, ".safetensors") as journal:
+            random = run_profile(random_copy(vlm), items, size=data.batch, journal=journal)
+        save(null_out, random.to_json())
+    picture = out.with_suffix(".png")
+    if is_main():
+        plot_profile(picture, found, random, SkipPlan("freeze", found.n_layers))
+    say(f"profile of {found.n_layers} layers on {found.n_images} images: {out}, {picture}")
+
+
+def plan(
+    model: ModelOptions,
+    data: DataOptions,
+    profile: Annotated[Path, typer.Option(help="As `skipit profile` writes it.")] = Path(
+        "out/profile.json"
+    ),
+    rule: Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}.")] = "skip-it",
+    epsilon: Epsilon = 0.02,
+    out: Annotated[Path, typer.Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
+) -> None:
+    """The largest plan of a rule that changes at most epsilon/2 of the answers. No labels.
+
+    Use other images than those that will certify.
+
+    Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
+    """
+    check_writable(out)
+    items = data.items()
+    try:
+        found = Profile.from_json(read_json(profile, "profile"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BridgeError(f"{profile} is not a profile: {error}") from None
+    chosen = choose_plan(model.load(), found, items, rule=rule, epsilon=epsilon, size=data.batch)
+    save(out, chosen.to_json())
+    say(f"{chosen.describe()}: {out}")
+
+
+def certify(
+    model: ModelOptions,
+    plan: PlanWords,
+    data: DataOptions,
+    epsilon: Epsilon = 0.02,
+    delta: Annotated[float, typer.Option(help="Chance the bound may be wrong.")] = 0.05,
+    method: Annotated[
+        str, typer.Option(help="auto, betting, clopper-pearson or hoeffding.")
+    ] = "auto",
+    out: Annotated[Path, typer.Option(help="Certificates to write (JSON).")] = Path(
+        "out/certificates.json"
+    ),
+) -> None:
+    """Bound disagreement and accuracy drop of a plan, on images that chose nothing. Resumable.
+
+    The drop needs answers in the data. "Does not hold" is an answer too, and the exit code is 0
+    either way. Under `torchrun` the batches are dealt out to the processes.
+
+    Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
+    """
+    planned, items = read_plan(plan), data.items()
+    vlm = model.load()
+    read = planned(vlm.layout.n_layers)
+    with resumable(out) as journal:
+        made = certify_both(
+            vlm,
+            read,
+            items,
+            epsilon=epsilon,
+            delta=delta,
+            method=method,
+            size=data.batch,
+            journal=journal,
+        )
+    save(out, [certificate.to_json() for certificate in made])
+    for certificate in made:
+        say(certificate.sentence())
+    say(f"certificates: {out}")
+
+
+def compare(
+    model: ModelOptions,
+    plan: PlanWords,
+    data: DataOptions,
+    out: Annotated[Path, typer.Option(help="Comparison to write (JSON).")] = Path(
+        "out/comparison.json"
+    ),
+) -> None:
+    """Full against skipped: accuracy, drop, disagreement, KL, FLOPs and latency. Resumable.
+
+    Example: `skipit compare reference out/plan.json --data easy-vqa:test`
+    """
+    planned, items = read_plan(plan), data.items()
+    vlm = model.load()
+    read = planned(vlm.layout.n_layers)
+    with resumable(out) as journal:
+        found = run_compare(vlm, read, items, size=data.batch, journal=journal)
+    cost = measure_cost(vlm, read, items, size=data.batch)
+    save(out, {"comparison": found.to_json(), "cost": cost.to_json()})
+    low, high = found.disagreement.interval
+    say(
+        f"{read.describe()}: disagreement {found.disagreement.value:.2%} ({low:.2%} to {high:.2%}, "
+        f"{found.n_images} images), FLOPs x{cost.prefill.flops_ratio:.2f}, "
+        f"latency x{cost.prefill.latency_ratio.value:.2f}: {out}"
+    )
+
+
+def sweep(
+    model: ModelOptions,
+    data: DataOptions,
+    out: Annotated[
+        Path, typer.Option(help="Folder for sweep.json, its journal and the plots.")
+    ] = Path("out/sweep"),
+    step: Annotated[int, typer.Option(min=1, help="Every so many layers and depths.")] = 1,
+    epsilon: Epsilon = 0.02,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Only these, repeatable (of {', '.join(SWEEPABLE)}; default: {', '.join(MODES)})."
+        ),
+    ] = None,
+) -> None:
+    """Every single-layer skip and freeze, every exit and entry depth, with plots. Resumable.
+
+    Killed at any time, the same command continues after the last finished batch. Under
+    `torchrun` the batches are dealt out to the processes.
+
+    Example: `skipit sweep reference --data easy-vqa:test --limit 100 --out out/sweep`
+    """
+    check_writable(out / "sweep.json")
+    items = data.items()
+    vlm = model.load()
+    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or MODES)
+    found = run_sweep(vlm, items, plans, journal=out / "journal.jsonl", size=data.batch)
+    save(out / "sweep.json", [comparison.to_json() for comparison in found])
+    if is_main():
+        plot_depth(out / "depth.png", found, blind=None, no_vision=None)
+        plot_layers(out / "layers.png", found, SkipPlan("block", vlm.layout.n_layers), epsilon)
+    say(f"{len(found)} plans on {len({i.group for i in items})} images: {out}/sweep.json")

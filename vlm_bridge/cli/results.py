@@ -1,0 +1,56 @@
+"""Commands that need no model of the user's: the rules, the report, the demo."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vlm_bridge.demo import run_demo
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.files import check_writable, read_json
+from vlm_bridge.report import write_report
+from vlm_bridge.rules import RULES
+
+
+def rules() -> None:
+    """The rules `skipit plan --rule` knows: what each ranks, from where, by which condition.
+
+    Example: `skipit rules`
+    """
+    for rule in RULES.values():
+        typer.echo(f"{rule.name}\t{rule.mode}\t{rule.condition}\t{rule.source}")
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="results.json of a demo.")],
+    out: Annotated[Path, typer.Option(help="Folder for the plots and report.html.")] = Path(
+        "out/report"
+    ),
+) -> None:
+    """Draw plots and the self-contained HTML report from results again.
+
+    Example: `skipit report out/demo/results.json --out out/report`
+    """
+    check_writable(out / "report.html")
+    body: Any = read_json(results, "results file")
+    if not isinstance(body, dict) or body.get("type") != "DemoResults":
+        raise BridgeError(f"{results} does not hold results of a demo")
+    typer.echo(str(write_report(body, out)))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Picks one question per image.")] = 0,
+) -> None:
+    """The whole path on the reference VLM, about five minutes on two cores.
+
+    Profiles, plans, skips, compares, certifies; writes results.json, plots and report.html.
+
+    Example: `skipit demo --out out/demo`
+    """
+    command = shlex.join(["skipit", "demo", "--out", str(out), "--seed", str(seed)])
+    for line in run_demo(out, seed=seed, command=command).lines:
+        typer.echo(line)

@@ -1,0 +1,30 @@
+"""Questions about noise: for costs, where what is asked does not matter but its size does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vlm_bridge.data.items import Item
+
+QUESTION = "What is in the image?"
+
+
+def noise_items(folder: Path, count: int, *, side: int = 336, seed: int = 0) -> list[Item]:
+    """`count` questions about images of uniform noise, `side` pixels square, put in `folder`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [item.open().size for item in noise_items(Path(folder), 2, side=8)]
+        [(8, 8), (8, 8)]
+    """
+    draw = np.random.default_rng(seed)
+    items = []
+    for number in range(count):
+        path = folder / f"{number}.png"
+        Image.fromarray(draw.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+        items.append(Item(path, QUESTION))
+    return items
