@@ -3,16 +3,13 @@
     python -m benchmarks.capture --json
 
 Every variant runs in turn with a plain forward of the same inputs, so that a machine that
-drifts slows both; ratios are paired. Peak memory is that of a process of its own.
+drifts slows both; ratios are paired. The time is that of the process's own work on the CPU, so
+that what else runs there counts less. Peak memory is the most that tensors took at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -22,6 +19,7 @@ from benchmarks._llava import TEXT_TOKENS, VISION_TOKENS, prompt, random_llava
 from benchmarks._table import paired, report
 from vlm_bridge.capture import capturing_states
 from vlm_bridge.collecting import Collector
+from vlm_bridge.cost.memory import peak_bytes
 from vlm_bridge.reservoir import Reservoir
 from vlm_bridge.vlm import VLM
 
@@ -62,38 +60,29 @@ def ratios(vlm: VLM, name: str, batch: int, pairs: int) -> list[float]:
     runs, found = variants(vlm), []
     for number in range(pairs + 1):
         inputs = prompt(batch, seed=number)
-        order = ("plain", name) if number % 2 else (name, "plain")
-        times = {one: _seconds(runs[one], inputs, number) for one in order}
-        found.append(times[name] / times["plain"])
+        order = [runs["plain"], runs[name]]
+        times = [_seconds(run, inputs, number) for run in order[:: 1 if number % 2 else -1]]
+        plain, variant = times[:: 1 if number % 2 else -1]
+        found.append(variant / plain)
     return found[1:]  # the first pair warms up
 
 
 def _seconds(run: Run, inputs: dict[str, torch.Tensor], number: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     run(inputs, number)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 @torch.no_grad()
-def peak_mib(name: str, batch: int, batches: int) -> float:
-    """Peak resident memory of this process over that after the first plain forward."""
-    vlm = random_llava()
-    runs = variants(vlm)
-    runs["plain"](prompt(batch), 0)
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(batches):
-        kept = runs[name](prompt(batch, seed=number), number)
-        del kept
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024
+def peak_mib(vlm: VLM, name: str, batch: int, batches: int) -> float:
+    """The most that tensors took at once while so many batches went by, in MiB."""
+    run = variants(vlm)[name]
 
+    def through() -> None:
+        for number in range(batches):
+            run(prompt(batch, seed=number), number)
 
-def _peak_elsewhere(name: str, batch: int, batches: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.capture", "--peak", name]
-    command += ["--batch", str(batch), "--batches", str(batches)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(json.loads(out))
+    return peak_bytes(through, vlm.device) / 2**20
 
 
 def main() -> None:
@@ -104,25 +93,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 4], help="batch sizes")
     parser.add_argument("--batches", type=int, default=6, help="batches of the longer memory run")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.peak:
-        print(json.dumps(peak_mib(options.peak, options.batch[0], options.batches)))
-        return
     vlm, rows = random_llava(), []
     for batch in options.batch:
         for name in variants(vlm):
-            if name != "plain":
-                rows.append(
-                    {
-                        "batch": batch,
-                        "variant": name,
-                        **paired(ratios(vlm, name, batch, options.pairs)),
-                        "extra_peak_mib": _peak_elsewhere(name, batch, 2),
-                        "extra_peak_mib_longer": _peak_elsewhere(name, batch, options.batches),
-                    }
-                )
+            rows.append(
+                {
+                    "batch": batch,
+                    "variant": name,
+                    **paired(ratios(vlm, name, batch, options.pairs)),
+                    "peak_mib": peak_mib(vlm, name, batch, 2),
+                    "peak_mib_longer": peak_mib(vlm, name, batch, options.batches),
+                }
+            )
     report(
         "capture: time over a plain forward",
         rows,
@@ -130,6 +114,7 @@ def main() -> None:
         model=vlm.name,
         tokens=f"{VISION_TOKENS} vision + {TEXT_TOKENS} text",
         pairs=options.pairs,
+        time="CPU seconds of the process",
         batches=f"2 and {options.batches} (longer)",
     )
 

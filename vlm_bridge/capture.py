@@ -52,7 +52,6 @@ def capturing_states(
         for index, layer in enumerate(vlm.layout.layers):
             handle = layer.register_forward_hook(hook.after(index), with_kwargs=True)
             stack.callback(handle.remove)
-        stack.callback(hook.forget)
         yield
 
 
@@ -73,9 +72,6 @@ class _StateHook:
             self.on_states(index, before, after)
 
         return hook
-
-    def forget(self) -> None:
-        self.previous = None
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ class _Pass:
         self.groups = [g for g in PROFILED if (self.codes == TOKEN_GROUPS.index(g)).any()]
         self.queries = _Copies(self._queries().to(inputs["input_ids"].device))
         self.chosen: list[_Chosen] = []
-        self._vision = _Copies(torch.from_numpy(vision[:, None, :, None].astype(np.float32)))
+        self._vision = _Copies(torch.from_numpy(vision[..., None].astype(np.float32)))
         self._rows: _Copies | None = None
         self._project: _Copies | None = None
         if reservoir is not None:
@@ -273,8 +273,8 @@ class _Pass:
         self._inserted[layer] = norm(before.float() - was, dim=-1) / norm(was, dim=-1)
 
     def on_attention(self, layer: int, probabilities: Tensor) -> None:
-        on_vision = probabilities @ self._vision.on(probabilities.device)
-        self._mass[layer] = on_vision[..., 0].mean(1)
+        by_query = probabilities.mean(1)  # (batch, k, length)
+        self._mass[layer] = (by_query @ self._vision.on(by_query.device))[..., 0]
 
     def arrived(
         self,

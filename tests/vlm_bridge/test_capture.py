@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from estimators import PairRows, Profile, cosine_distance
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, build, tiny
-from tests.vlm_bridge.families.configs import VIDEO
+from tests.vlm_bridge.families.configs import EOS, VIDEO
 from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import batch as tiny_batch
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.capture import capturing_attention, capturing_states
+from vlm_bridge.capture import _probabilities, capturing_attention, capturing_states
 from vlm_bridge.collecting import INSERTED, VAR, Collector, _pair_rows
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import TOKEN_GROUPS
@@ -149,8 +149,38 @@ def test_audio_is_a_group_without_var():
 
 
 def test_special_tokens_are_told_from_text():
-    found = collected(tiny_llava(), tiny_batch("padded"))
-    assert set(found.groups) <= {"text", "image", "special"}
+    """VAR of each, row by row: text and special queries must not be mixed up."""
+    family = FAMILIES["LLaVA"]
+    inputs = batch(family, SITUATIONS["padded"])
+    words = [(inputs["input_ids"][row] > VIDEO).nonzero()[-2, 0] for row in range(3)]
+    for row, place in enumerate(words):
+        inputs["input_ids"][row, place] = EOS
+    eager = tiny(family, "eager")
+    with torch.no_grad():
+        weights = eager.layout.base(**inputs, use_cache=False, output_attentions=True).attentions
+    found = collected(tiny(family), inputs)
+    groups = eager.layout.token_groups(inputs["input_ids"], inputs["attention_mask"])
+    vision = groups == TOKEN_GROUPS.index("image")
+    assert set(found.groups) == {"text", "image", "special"}
+    for group in ("text", "special"):
+        asks = (groups == TOKEN_GROUPS.index(group)) & (vision.cumsum(1) > 0)
+        want = [float((w.mean(1) * vision[:, None]).sum(-1)[asks].mean()) for w in weights]
+        np.testing.assert_allclose(found.values(group, VAR), want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rows", [None, torch.tensor([[0, 4], [3, 2]])], ids=["all", "some"])
+def test_without_a_mask_attention_is_what_sdpa_computes(rows, causal):
+    draw = torch.Generator().manual_seed(0)
+    query, value = torch.randn(2, 4, 5, 8, generator=draw), torch.randn(2, 2, 5, 3, generator=draw)
+    key = torch.randn(2, 2, 5, 8, generator=draw)
+    want = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=causal, enable_gqa=True
+    )
+    got = _probabilities(query, key, None, None, rows, causal) @ value.repeat_interleave(2, 1)
+    if rows is not None:
+        want = torch.stack([want[i][:, rows[i]] for i in range(2)])
+    torch.testing.assert_close(got, want)
 
 
 def test_an_encoder_that_shares_the_configuration_is_not_observed():

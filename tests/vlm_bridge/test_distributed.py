@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,27 @@ import pytest
 import torch
 
 from tests.vlm_bridge.rank_worker import results
-from vlm_bridge.distributed import Ranks, is_main, local_device, rank, sharing
+from vlm_bridge import distributed
+from vlm_bridge.distributed import RankError, Ranks, is_main, local_device, rank, sharing
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.journal import beside, of_all_ranks
 
 ROOT = Path(__file__).parents[2]
 
 
-def launch(jsonl: Path, out: Path, *die: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    """`torchrun` of rank_worker, one thread a rank."""
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node"],
+    "accelerate": ["accelerate.commands.launch", "--cpu", "--num_machines=1", "--num_processes"],
+}
+
+
+def launch(
+    jsonl: Path, out: Path, *die: str, ranks: int = 2, launcher: str = "torchrun"
+) -> subprocess.CompletedProcess[str]:
+    """rank_worker in several processes, one thread each."""
     out.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-    command += ["--standalone", "-m", "tests.vlm_bridge.rank_worker", str(jsonl), str(out)]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], str(ranks)]
+    command += ["-m", "tests.vlm_bridge.rank_worker", str(jsonl), str(out)]
     return subprocess.run(
         [*command, *die],
         cwd=ROOT,
@@ -65,8 +76,9 @@ def one_process(jsonl, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(jsonl, tmp_path, one_process):
-    run = launch(jsonl, tmp_path / "two")
+@pytest.mark.parametrize("launcher", list(LAUNCHERS))
+def test_two_processes_equal_one(jsonl, tmp_path, one_process, launcher):
+    run = launch(jsonl, tmp_path / "two", launcher=launcher)
     assert run.returncode == 0, run.stderr
     close(json.loads((tmp_path / "two/results.json").read_text()), one_process)
     shares = [
@@ -134,6 +146,114 @@ def test_every_rank_takes_its_own_gpu(monkeypatch):
     assert local_device("cuda") == "cuda:1"
     assert local_device("auto") == "auto"
     assert local_device(None) is None
+
+
+class Store(dict):
+    """The store all ranks share, in this process; `gone` once its holder has died."""
+
+    gone = False
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value.encode()
+
+    def get(self, key: str) -> bytes:  # type: ignore[override]
+        return self[key]
+
+    def check(self, keys: list[str]) -> bool:
+        if self.gone:
+            raise RuntimeError("Connection reset by peer")
+        return all(key in self for key in keys)
+
+
+class Beating(Store):
+    """A store in which these ranks beat whenever somebody looks."""
+
+    def __init__(self, *ranks: int) -> None:
+        super().__init__()
+        self.ranks, self.count = ranks, 0
+
+    def check(self, keys: list[str]) -> bool:
+        self.count += 1
+        for one in self.ranks:
+            self.set(f"beat/{one}", str(self.count))
+        return super().check(keys)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    for name, seconds in {"BEAT_S": 0.0, "WATCH_S": 0.1, "SILENT_S": 0.05}.items():
+        monkeypatch.setattr(distributed, name, seconds)
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+
+
+def seen_from(rank: int, size: int, store: Store) -> Ranks:
+    return Ranks(rank, size, store, None, "batches are kept")
+
+
+def test_a_silent_rank_is_named(quick):
+    ranks = seen_from(0, 4, Beating(0, 1, 3))
+    with pytest.raises(RankError, match=r"^rank 2 of 4 died without a word .*; batches are kept$"):
+        ranks._on_signal(signal.SIGTERM, None)
+    with pytest.raises(RankError, match="rank 2 and rank 3 of 4 died"):
+        seen_from(0, 4, Beating(0, 1))._on_signal(signal.SIGTERM, None)
+
+
+def test_a_rank_that_is_leaving_because_of_another_is_not_blamed(quick):
+    store = Beating(0, 3)
+    store.set("leaving/1", "1")
+    with pytest.raises(RankError, match="rank 2 of 4 died"):
+        seen_from(0, 4, store)._on_signal(signal.SIGTERM, None)
+
+
+def test_a_rank_that_said_why_is_quoted(quick):
+    store = Beating(0, 1, 2)
+    store.set("failed/2", "cannot read the image 3.png")
+    ranks = seen_from(1, 3, store)
+    with pytest.raises(
+        RankError, match=r"^rank 2 of 3 failed: cannot read the image 3\.png; batches are kept$"
+    ):
+        ranks.check()
+
+
+def test_an_end_from_outside_blames_nobody(quick):
+    ranks = seen_from(0, 2, Beating(0, 1))
+    with pytest.raises(RankError, match=r"the run was ended from outside \(SIGTERM\); batches"):
+        ranks._on_signal(signal.SIGTERM, None)
+
+
+def test_a_rank_that_stops_beating_is_noticed_between_batches(quick):
+    alive = seen_from(0, 2, Beating(0, 1))
+    for _ in range(20):
+        time.sleep(0.01)
+        alive.check()  # longer than SILENT_S, yet everybody beats
+    dead = seen_from(0, 2, Beating(0))
+    time.sleep(0.1)
+    with pytest.raises(RankError, match="rank 1 of 2 died"):
+        dead.check()
+
+
+@pytest.mark.parametrize(("agent", "holder"), [("False", "rank 0 of 2"), ("True", "the launcher")])
+def test_the_holder_of_the_store_may_die_too(quick, monkeypatch, agent, holder):
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", agent)
+    store = Beating(0, 1)
+    ranks = seen_from(1, 2, store)
+    store.gone = True
+    with pytest.raises(RankError, match=f"^{holder} is gone; batches are kept$"):
+        ranks.check()
+    with pytest.raises(RankError, match=f"^{holder} is gone"):
+        ranks._meet("here")
+
+
+def test_a_rank_waits_for_the_others_and_says_why_it_leaves(quick):
+    store = Beating(0, 1)
+    ranks = seen_from(0, 2, store)
+    store.set("here/1", "1")
+    ranks._meet("here")
+    with pytest.raises(BridgeError, match="no such image"), ranks._alive():
+        raise BridgeError("no such image")
+    assert store["failed/0"] == b"no such image"
+    assert store["leaving/0"] == b"1"
+    assert signal.getsignal(signal.SIGTERM) != ranks._on_signal
 
 
 def test_work_is_dealt_out_whole():

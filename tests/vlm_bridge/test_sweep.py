@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.vlm_bridge.families import FAMILIES, SITUATIONS, tiny
+from tests.vlm_bridge.families import batch as family_batch
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge import sweeping
 from vlm_bridge.comparison import Comparison, Outcomes
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
+from vlm_bridge.prompts import Batch, batches
 from vlm_bridge.skip import skipping
 from vlm_bridge.sweeping import starts_right, sweep_plans
 from vlm_bridge.sweeping import sweep as sweep_function
@@ -57,6 +61,35 @@ def test_sweep_equals_every_plan_on_its_own(items, plans):
         for name in ("kl_full_skipped", "kl_skipped_full"):
             got, want = getattr(comparison, name).value, getattr(alone, name).value
             assert got == pytest.approx(want, abs=1e-4)
+
+
+class Numbers:
+    """A tokenizer whose words are the ids themselves."""
+
+    @staticmethod
+    def decode(ids):
+        return str(int(ids[0]))
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-VL", "Qwen3-VL", "Gemma3", "SmolVLM", "PaliGemma"])
+def test_prefixes_are_shared_rightly_in_every_family(name):
+    """Sliding layers, features inserted between layers, M-RoPE: recalled states are the same."""
+    family = FAMILIES[name]
+    vlm = replace(tiny(family), processor=SimpleNamespace(tokenizer=Numbers))
+    inputs = family_batch(family, SITUATIONS["padded"])
+    asked = tuple(Item(Path(f"{row}.png"), "?") for row in range(3))
+    plans = [
+        *sweep_plans(4, modes=sweeping.SWEEPABLE, keep=(0.5,)),
+        SkipPlan("band", 4, entry=1, exit=3),
+    ]
+    found = sweeping._run_batch(vlm, Batch(asked, (0, 1, 2), inputs), plans)
+    with torch.no_grad():
+        full = vlm.model(**inputs, use_cache=False).logits[:, -1].log_softmax(-1)
+    for plan, outcomes in zip(plans, found, strict=True):
+        with torch.no_grad(), skipping(vlm, plan, fast=False):
+            skipped = vlm.model(**inputs, use_cache=False).logits[:, -1].log_softmax(-1)
+        want = (full.exp() * (full - skipped)).sum(-1)
+        np.testing.assert_allclose(outcomes.kl_full_skipped, want, atol=1e-4, rtol=1e-3)
 
 
 def test_an_empty_plan_changes_nothing_and_the_last_entry_changes_most(items, plans):
