@@ -70,23 +70,36 @@ def by_hand(vlm, plan, states, vision):
 
 
 @lru_cache
+def inputs_of(name):
+    """A batch of `BATCHES`, or `even`: ragged vision counts, equal lengths, no padding."""
+    if name != "even":
+        return batch(name)
+    inputs = batch("image first")
+    inputs["input_ids"] = inputs["input_ids"].clone()
+    inputs["input_ids"][1, :4] = torch.tensor([7, 9, 8, 6])
+    inputs["pixel_values"] = inputs["pixel_values"][:1]
+    return inputs
+
+
+@lru_cache
 def first_states(name):
     """Input of layer 0, image features merged in, from a pass of the full model."""
     vlm, found = tiny("eager"), []
     handle = vlm.layout.layers[0].register_forward_pre_hook(
         lambda _, args: found.append(args[0]), with_kwargs=False
     )
-    forward(vlm, batch(name))
+    forward(vlm, inputs_of(name))
     handle.remove()
     return found[0]
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
-@pytest.mark.parametrize("name", BATCHES)
-def test_skipping_is_what_it_says(plan, name):
-    vlm, inputs = tiny("eager"), batch(name)
-    with skipping(vlm, plan):
-        skipped = forward(vlm, inputs, use_cache=True).logits
+@pytest.mark.parametrize("name", [*BATCHES, "even"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_skipping_is_what_it_says(plan, name, attention):
+    vlm, inputs = tiny("eager"), inputs_of(name)
+    with skipping(tiny(attention), plan):
+        skipped = forward(tiny(attention), inputs, use_cache=True).logits
     for i, states in enumerate(first_states(name)):
         # Left padding shifts positions, which rotary attention does not see.
         real = inputs["attention_mask"][i].bool()
