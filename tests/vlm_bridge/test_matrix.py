@@ -7,8 +7,8 @@ real ones.
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
-from itertools import product
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ from tests.vlm_bridge.families import (
     tiny,
 )
 from tests.vlm_bridge.families.configs import IMAGE
+from tests.vlm_bridge.families.inputs import BY_TOKEN
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import MODES
 from vlm_bridge.skip import skipping
@@ -32,8 +33,13 @@ from vlm_bridge.skip.support import supported_modes
 CELLS = [
     # The four have every cell in the fast tier, the others eager attention in the slow one.
     pytest.param(*cell, marks=() if cell[2] == "sdpa" or cell[0] in FULL else pytest.mark.slow)
-    for cell in product(FAMILIES, PLANS, ("sdpa", "eager"))
+    for cell in itertools.product(FAMILIES, PLANS, ("sdpa", "eager"))
 ]
+
+
+def the_four_fast():
+    """Every family, those beyond the four in the slow tier."""
+    return [pytest.param(n, marks=() if n in FULL else pytest.mark.slow) for n in FAMILIES]
 
 
 @lru_cache
@@ -86,7 +92,7 @@ def check(vlm, family, plan, inputs, split):
 
 def check_cell(family, attention, plans, situations=tuple(SITUATIONS)):
     vlm = tiny(family, attention)
-    for plan, situation in product(plans, situations):
+    for plan, situation in itertools.product(plans, situations):
         check(vlm, family, plan, *inputs_of(family, situation))
 
 
@@ -101,6 +107,33 @@ def test_fast_equals_plain(name, mode, attention):
 @pytest.mark.parametrize(("name", "mode", "attention"), CELLS)
 def test_fast_equals_plain_everywhere(name, mode, attention):
     check_cell(FAMILIES[name], attention, PLANS[mode][-1:])
+
+
+@pytest.mark.parametrize("name", the_four_fast())
+def test_an_image_behind_a_past(name):
+    """Text first, the image in a later chunk, neither mask nor positions given."""
+    family = FAMILIES[name]
+    vlm = tiny(family)
+    inputs = batch(family, ("ttIttt",))
+    parts = [
+        {key: value[:, :2] for key, value in inputs.items() if key in BY_TOKEN},
+        {
+            key: value[:, 2:] if key in BY_TOKEN else value
+            for key, value in inputs.items()
+            if key != "attention_mask"
+        },
+    ]
+    for plan in itertools.chain(*PLANS.values()):
+        found = []
+        for fast in (False, True):
+            cache = None
+            with skipping(vlm, plan, fast=fast):
+                for part in parts:
+                    output = forward(vlm, part, use_cache=True, past_key_values=cache)
+                    cache = output.past_key_values
+                    found.append(output.logits)
+        for plain, fast in zip(found[:2], found[2:], strict=True):
+            torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 
 CHUNKED = (

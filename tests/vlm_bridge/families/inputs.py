@@ -16,6 +16,8 @@ SITUATIONS = {
     "ragged": ("ttIttItt", "tttttttt", "It"),
     "image first": ("Itt", "Itt"),
 }
+#: Inputs with a column for every token of a chunk.
+BY_TOKEN = ("input_ids", "token_type_ids", "mm_token_type_ids")
 _FIRST_WORD = 8
 
 
@@ -74,7 +76,7 @@ def chunks(
         if name == "attention_mask":
             if padded:
                 first[name], second[name] = value[:, :split], value
-        elif name in ("input_ids", "token_type_ids", "mm_token_type_ids"):
+        elif name in BY_TOKEN:
             first[name], second[name] = value[:, :split], value[:, split:]
         else:
             first[name] = value
