@@ -41,6 +41,7 @@ def test_rows_are_the_states_they_say_they_are(items):
     for group, rows in samples.rows.items():
         states = samples.states(group)
         assert len(states) == 5
+        assert rows == sorted(rows, key=lambda row: (row["item"], row["token"]))
         for number, row in enumerate(rows):
             assert row["image"] == items[row["item"]].group
             for depth in range(5):
