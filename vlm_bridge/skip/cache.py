@@ -200,7 +200,7 @@ def check_cache(cache: Any) -> None:
     """
     if cache is None:
         return
-    if not isinstance(cache, Cache):
+    if not isinstance(cache, Cache) or not hasattr(cache, "layers"):
         raise BridgeError(
             f"skipping needs a transformers Cache as past_key_values, got {type(cache).__name__}"
         )

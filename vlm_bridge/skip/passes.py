@@ -44,9 +44,9 @@ class Rows:
         sequence = torch.arange(len(into), device=into.device)[:, None]
         if not self.full:
             rows = torch.where(self.valid[..., None], rows, into[sequence, self.index])
-        copy = into.clone()
-        copy[sequence, self.index] = rows
-        return copy
+        whole = into.clone()
+        whole[sequence, self.index] = rows
+        return whole
 
 
 def _moved(rows: Rows, device: torch.device) -> Rows:
