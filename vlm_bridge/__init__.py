@@ -10,6 +10,7 @@ from vlm_bridge.answers import answer as answer
 from vlm_bridge.certification import certify as certify
 from vlm_bridge.certification import certify_both as certify_both
 from vlm_bridge.choose import choose_plan as choose_plan
+from vlm_bridge.collecting import Collector as Collector
 from vlm_bridge.comparison import Comparison as Comparison
 from vlm_bridge.comparison import compare as compare
 from vlm_bridge.cost import measure_cost as measure_cost
@@ -17,6 +18,8 @@ from vlm_bridge.errors import BridgeError as BridgeError
 from vlm_bridge.plan import SkipPlan as SkipPlan
 from vlm_bridge.profiling import profile as profile
 from vlm_bridge.profiling import random_copy as random_copy
+from vlm_bridge.reservoir import Reservoir as Reservoir
+from vlm_bridge.reservoir import Samples as Samples
 from vlm_bridge.skip import skipping as skipping
 from vlm_bridge.sweeping import sweep as sweep
 from vlm_bridge.sweeping import sweep_plans as sweep_plans
