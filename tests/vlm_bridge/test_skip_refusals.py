@@ -284,6 +284,32 @@ def test_a_decoder_may_pass_arguments_by_position(plan, fast):
         assert torch.equal(forward(vlm, inputs, use_cache=True).logits, usual)
 
 
+@pytest.mark.parametrize("plan", [SkipPlan("block", L, layers=(1,)), EXIT, FREEZE, SUB, PRUNE])
+@pytest.mark.parametrize("fast", [True, False])
+def test_layers_of_older_models_return_tuples(plan, fast):
+    """Of a bare output, their decoders would take the first sequence for all."""
+    vlm, inputs = tiny_llava(), batch("image first")
+    parts = [dict(inputs, input_ids=inputs["input_ids"][:, :4])]  # a chunk of image only
+    parts.append({"input_ids": inputs["input_ids"][:, 4:]})
+    found = []
+    for _ in range(2):
+        with skipping(vlm, plan, fast=fast):
+            cache = DynamicCache(config=vlm.layout.text_config)
+            for part in parts:
+                part.pop("attention_mask", None)
+                found.append(forward(vlm, part, past_key_values=cache).logits)
+        for layer in vlm.layout.layers:
+            old, kind = type(layer), type("Older", (type(layer),), {})
+            kind.forward = lambda self, hidden_states, _f=old.forward, **kwargs: (
+                _f(self, hidden_states, **kwargs),
+                "weights",
+            )
+            kind.__call__ = lambda self, *args, _c=old.__call__, **kw: _c(self, *args, **kw)[0]
+            layer.__class__ = kind
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
 def test_chunked_attention():
     vlm = tiny()
     types = ("chunked_attention",) * 3 + ("full_attention",)

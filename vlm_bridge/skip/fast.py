@@ -13,15 +13,18 @@ from vlm_bridge.skip.freeze import Freeze
 from vlm_bridge.skip.passes import PassTracker
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.rows import OnRows
-from vlm_bridge.skip.sublayers import NoAttention, Sublayers, no_mlp
+from vlm_bridge.skip.sublayers import NoAttention, Sublayers, no_mlp, returns_tuple
 
 
 def fast_forwards(
     index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
 ) -> Iterator[tuple[nn.Module, Forward]]:
     """(module, replacement of its forward) for what one layer does under `operation`."""
+    if operation == Operation():
+        return
+    as_tuple = returns_tuple(layer, tracker.width)
     if operation.bypass:
-        yield layer, by_name(layer, _Bypass(index))
+        yield layer, by_name(layer, _Bypass(index), as_tuple=as_tuple)
         return
     if not operation.attention:
         attention = Sublayers.of(layer).attention
@@ -35,7 +38,7 @@ def fast_forwards(
         tokens, nested = operation.tokens, operation.freeze
         forward = OnRows(index, forward, tracker, tokens, nested=nested)
     if operation.freeze or operation.tokens != "all":
-        yield layer, by_name(layer, forward)
+        yield layer, by_name(layer, forward, as_tuple=as_tuple)
 
 
 class _Bypass:

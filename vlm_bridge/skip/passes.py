@@ -172,6 +172,11 @@ class PassTracker:
         self._current: Pass | None = None
 
     @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return int(self._layout.text_config.hidden_size)
+
+    @property
     def current(self) -> Pass:
         """The pass now running.
 

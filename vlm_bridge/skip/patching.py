@@ -42,11 +42,15 @@ def parameters_of(module: nn.Module) -> tuple[str, ...]:
     return tuple(inspect.signature(type(module).forward).parameters)[1:]
 
 
-def by_name(module: nn.Module, forward: Forward) -> Forward:
-    """`forward` as a replacement of `module.forward` that gets all arguments by name."""
+def by_name(module: nn.Module, forward: Forward, *, as_tuple: bool = False) -> Forward:
+    """`forward` as a replacement of `module.forward` that gets all arguments by name.
+
+    With `as_tuple`, bare hidden states are returned in a tuple.
+    """
     names = parameters_of(module)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return forward(**dict(zip(names, args, strict=False)), **kwargs)
+        output = forward(**dict(zip(names, args, strict=False)), **kwargs)
+        return (output,) if as_tuple and not isinstance(output, tuple) else output
 
     return call

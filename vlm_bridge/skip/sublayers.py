@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.patching import patched
+from vlm_bridge.skip.tensors import first_of
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,34 @@ def check_residual(layer: nn.Module, width: int) -> None:
     """Check that a layer whose attention and MLP give zero is the identity.
 
     Then leaving out a residual update is the same as a zero output of the module, whether
-    the layer is `h + f(norm(h))` or `h + norm(f(norm(h)))`. One row of noise is run through
-    the layer's norms; attention and MLP are not called.
+    the layer is `h + f(norm(h))` or `h + norm(f(norm(h)))`.
 
     Raises:
         BridgeError: it is not, or the layer cannot be called that way.
+    """
+    noise, output = _without_sublayers(layer, width)
+    if not torch.equal(first_of(output), noise):
+        raise BridgeError(
+            f"{type(layer).__name__} is not the identity where its attention and its MLP give "
+            "zero, so leaving one out is not the same as skipping its residual update"
+        )
+
+
+def returns_tuple(layer: nn.Module, width: int) -> bool:
+    """Whether a layer returns its hidden states in a tuple, as those of older models do.
+
+    A layer that cannot be called to find out is taken for one of today's.
+    """
+    try:
+        return isinstance(_without_sublayers(layer, width)[1], tuple)
+    except BridgeError:
+        return False
+
+
+def _without_sublayers(layer: nn.Module, width: int) -> tuple[Tensor, Any]:
+    """One row of noise, and what a layer makes of it if attention and MLP give zero.
+
+    Neither is called; norms are.
     """
     kind = type(layer).__name__
     if next(layer.parameters()).is_meta:
@@ -67,18 +91,12 @@ def check_residual(layer: nn.Module, width: int) -> None:
             patched(parts.attention, lambda *_, **__: (torch.zeros_like(noise), None)),
             patched(parts.mlp, lambda *_, **__: torch.zeros_like(noise)),
         ):
-            output = layer.forward(noise, position_embeddings=(noise, noise))
+            return noise, layer.forward(noise, position_embeddings=(noise, noise))
     except Exception as error:
         raise BridgeError(
             f"{kind} does not run with an attention and an MLP that give zero "
             f"({type(error).__name__}: {error})"
         ) from error
-    states = output[0] if isinstance(output, tuple) else output
-    if not torch.equal(states, noise):
-        raise BridgeError(
-            f"{kind} is not the identity where its attention and its MLP give zero, so leaving "
-            "one out is not the same as skipping its residual update"
-        )
 
 
 def _with_any_norms(layer: nn.Module) -> nn.Module:
