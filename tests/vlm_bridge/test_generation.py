@@ -1,6 +1,6 @@
 """Generation under a plan: sampling, beams, kept caches, static caches; fast = plain.
 
-Greedy decoding and chunks are in the test matrix.
+Greedy decoding, and chunks whose logits are compared, are in the test matrix.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def assert_fast_is_plain(name, plans, run):
 @each_family
 @pytest.mark.parametrize(
     "options",
-    [{"do_sample": True, "temperature": 1.5}, {"do_sample": False, "num_beams": 3}],
-    ids=["sampling", "beams"],
+    [
+        {"do_sample": True, "temperature": 1.5},
+        {"do_sample": False, "num_beams": 3},
+        {"do_sample": False, "prefill_chunk_size": 6},  # cuts through images
+    ],
+    ids=["sampling", "beams", "prefill in chunks"],
 )
 def test_a_padded_batch_with_different_numbers_of_images(name, options):
     inputs = batch(FAMILIES[name], SITUATIONS["ragged"])
