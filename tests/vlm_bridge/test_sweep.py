@@ -33,13 +33,13 @@ def first_tokens(vlm, batch):
 
 @pytest.fixture
 def plans():
-    late = SkipPlan("late_entry", 4, entry=1)
+    late = SkipPlan("late_entry", 4, entry=3)  # what comes with it touches its prefix
     pruned = SkipPlan("token_pruning", 4, after=2, keep=0.5)
     return [
         *sweep_plans(4, modes=sweeping.SWEEPABLE, keep=(0.5,)),
         SkipPlan("band", 4, entry=1, exit=3),
         SkipPlan("block", 4),
-        SkipPlan.compose(late, SkipPlan("sublayer", 4, mlp=(2,))),
+        SkipPlan.compose(late, SkipPlan("sublayer", 4, mlp=(1,))),
         SkipPlan.compose(pruned, SkipPlan("freeze", 4, layers=(3,))),
     ]
 
