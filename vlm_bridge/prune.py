@@ -24,7 +24,7 @@ from vlm_bridge.vlm import VLM
 RECORD = "skipit"
 PLAN_FILE = "skip_plan.json"
 #: Lists of layer numbers, not one entry a layer.
-_INDEX_LISTS = ("mlp_only_layers", "moe_layers", "full_attention_layers")
+_INDEX_LISTS = ("mlp_only_layers", "moe_layers")
 #: "The first so many layers are of another kind."
 _COUNTS = ("first_k_dense_replace", "max_window_layers")
 

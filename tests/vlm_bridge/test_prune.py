@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -11,15 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, UNLISTED, batch, tiny
 from tests.vlm_bridge.families.configs import LAYERS
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.layout import find_layout
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prune import PLAN_FILE, RECORD, prune
+from vlm_bridge.prune import PLAN_FILE, RECORD, _edit, prune
 from vlm_bridge.skip import skipping
+from vlm_bridge.vlm import VLM
 
 
 def plan_for(name):
@@ -225,6 +228,30 @@ def test_a_layer_the_configuration_cannot_place(tmp_path, monkeypatch):
         "LlavaForConditionalGeneration: the configuration cannot say that layer 1 comes at its "
         f"new place: self_attn.scaling is 0.5 there, but would be {8**-0.5}"
     )
+
+
+def test_weights_that_are_not_in_memory(tmp_path):
+    family = FAMILIES["LLaVA"]
+    with torch.device("meta"):
+        model = AutoModelForMultimodalLM.from_config(family.config())
+    vlm = VLM("big", model, None, find_layout(model))
+    with pytest.raises(BridgeError) as error:
+        prune(vlm, plan_for("LLaVA"), tmp_path / "out")
+    name = next(iter(model.state_dict()))
+    assert str(error.value) == (
+        f"the weights of big are not in memory ({name} is on the meta device); load the model "
+        "without offloading"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_first_layers_of_another_kind_are_counted_anew():
+    """Kimi's decoder begins with plain MLPs, and says how many."""
+    text = AutoConfig.for_model("deepseek_v3", num_hidden_layers=4, first_k_dense_replace=2)
+    for kept, dense in (((0, 1, 3), 2), ((1, 2, 3), 1), ((2, 3), 0)):
+        config = copy.deepcopy(text)
+        _edit(config, 4, kept)
+        assert (config.num_hidden_layers, config.first_k_dense_replace) == (len(kept), dense)
 
 
 def test_a_family_that_changes_its_configuration_when_it_is_read(tmp_path):

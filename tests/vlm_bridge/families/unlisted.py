@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -110,7 +112,7 @@ def glm4v() -> PreTrainedConfig:
 
 
 def qwen3_vl_moe() -> PreTrainedConfig:
-    """A mixture of experts with DeepStack."""
+    """A mixture of experts with DeepStack; its last layer has a plain MLP."""
     tower = {
         **QWEN_VISION,
         "hidden_size": 16,
@@ -119,7 +121,12 @@ def qwen3_vl_moe() -> PreTrainedConfig:
         "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0, 1],
     }
-    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    experts: dict[str, Any] = {
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 16,
+    }
+    experts["mlp_only_layers"] = [3]
     return of(
         "qwen3_vl_moe",
         {**TEXT, **experts, "rope_parameters": MROPE},
