@@ -1,0 +1,125 @@
+"""What each way to skip saves in the prefill: FLOPs counted beside latency measured.
+
+    python -m benchmarks.skip --json
+
+On the reference VLM and on a random LLaVA with 576 vision tokens (hidden 512, 12 layers); every
+plan keeps at most 0.7 of the FLOPs. Full and skipped run in turn. `efficiency` is
+`flops_ratio / latency_ratio`: 1 where time falls as much as FLOPs do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks._llava import prompt, random_llava
+from benchmarks._table import report
+from vlm_bridge.cost import Cost, cost_of_inputs
+from vlm_bridge.data import easy_vqa, limit_per_image
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.prompts import batches
+from vlm_bridge.vlm import VLM, load
+
+#: Least efficiency asked of a mode; the others are reported without.
+TARGETS = {
+    **dict.fromkeys(("block", "early_exit", "late_entry", "band"), 0.85),
+    **dict.fromkeys(("freeze", "sublayer"), 0.7),
+}
+
+
+def plans(n_layers: int) -> list[SkipPlan]:
+    """One plan of every mode and two compositions, each well under 0.7 of the FLOPs."""
+
+    def layers(first: float, last: float) -> tuple[int, ...]:
+        return tuple(range(round(n_layers * first), round(n_layers * last)))
+
+    def plan(mode: str, **fields: Any) -> SkipPlan:
+        return SkipPlan(mode, n_layers, **fields)
+
+    third, half, late = round(n_layers / 3), n_layers // 2, round(n_layers * 0.75)
+    single = [
+        plan("block", layers=layers(0.25, 0.75)),
+        plan("freeze", layers=layers(0.15, 1.0)),
+        plan("early_exit", exit=third),
+        plan("late_entry", entry=n_layers - third),
+        plan("band", entry=round(n_layers * 0.25), exit=half),
+        plan("sublayer", attention=layers(0.0, 0.6), mlp=layers(0.4, 0.95)),
+        plan("token_pruning", after=2, keep=0.25),
+    ]
+    return [
+        *single,
+        SkipPlan.compose(plan("early_exit", exit=half), plan("sublayer", mlp=layers(0.2, 0.5))),
+        SkipPlan.compose(
+            plan("band", entry=1, exit=late), plan("freeze", layers=layers(0.25, 0.7))
+        ),
+    ]
+
+
+def row(vlm: VLM, plan: SkipPlan, cost: Cost) -> dict[str, Any]:
+    """One measured plan."""
+    low, high = cost.prefill.latency_ratio.interval
+    decode = cost.decode
+    return {
+        "model": vlm.name,
+        "mode": plan.mode,
+        "plan": plan.describe(),
+        "flops_ratio": cost.prefill.flops_ratio,
+        "latency_ratio": cost.prefill.latency_ratio.value,
+        "low": low,
+        "high": high,
+        "efficiency": cost.prefill.efficiency,
+        "target": TARGETS.get(plan.mode),
+        "decode_latency_ratio": None if decode is None else decode.latency_ratio.value,
+        "kv_ratio": cost.kv_ratio,
+        "peak_ratio": cost.peak_ratio,
+    }
+
+
+def models(names: list[str], batch: int) -> list[tuple[VLM, Mapping[str, Tensor]]]:
+    """Each model with the inputs it is timed on."""
+    found: list[tuple[VLM, Mapping[str, Tensor]]] = []
+    if "random" in names:
+        found.append((random_llava(), prompt(batch)))
+    if "reference" in names:
+        vlm = load("reference")
+        items = limit_per_image(easy_vqa("test"), 1)[: 4 * batch]
+        found.append((vlm, next(batches(vlm, items, size=4 * batch)).inputs))
+    return found
+
+
+def main() -> None:
+    """Measure every plan on every model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--pairs", type=int, default=15, help="timed pairs of a plan")
+    parser.add_argument("--tokens", type=int, default=8, help="tokens decoded; 0 leaves it out")
+    parser.add_argument("--batch", type=int, default=2, help="sequences (reference: 4 times)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--mode", nargs="*", help="only these modes")
+    parser.add_argument("--model", nargs="*", default=["random", "reference"])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [
+        row(
+            vlm, plan, cost_of_inputs(vlm, plan, inputs, pairs=options.pairs, tokens=options.tokens)
+        )
+        for vlm, inputs in models(options.model, options.batch)
+        for plan in plans(vlm.layout.n_layers)
+        if not options.mode or plan.mode in options.mode
+    ]
+    report(
+        "skip: prefill, skipped over full",
+        rows,
+        as_json=options.json,
+        pairs=options.pairs,
+        batch=options.batch,
+        interval="95 % of the median of paired ratios",
+    )
+
+
+if __name__ == "__main__":
+    main()
