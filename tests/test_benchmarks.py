@@ -1,0 +1,47 @@
+"""Benchmarks run and say what they should; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import skip
+from benchmarks._llava import prompt, random_llava
+from vlm_bridge.cost import count_flops
+from vlm_bridge.plan import MODES
+from vlm_bridge.skip import skipping
+
+
+def test_every_mode_is_measured_at_every_depth():
+    for n_layers in (12, 30):
+        found = skip.plans(n_layers)
+        assert {plan.mode for plan in found} >= set(MODES)
+        assert all(plan.n_layers == n_layers for plan in found)
+    assert set(skip.TARGETS) == set(MODES) - {"token_pruning"}
+
+
+def test_plans_keep_at_most_seven_tenths_of_the_flops():
+    vlm, inputs = random_llava(width=64, layers=12), prompt(1)
+
+    def run():
+        vlm.model(**inputs, use_cache=True, logits_to_keep=1)
+
+    full = count_flops(run)
+    for plan in skip.plans(12):
+        with skipping(vlm, plan):
+            assert count_flops(run) <= 0.7 * full, plan.describe()
+
+
+@pytest.mark.slow
+def test_skip_prints_json(capsys, monkeypatch):
+    few = "--json --pairs 1 --tokens 2 --batch 1 --model random --mode early_exit sublayer"
+    monkeypatch.setattr(sys, "argv", ["skip", *few.split()])
+    skip.main()
+    body = json.loads(capsys.readouterr().out)
+    assert [row["mode"] for row in body["rows"]] == ["early_exit", "sublayer"]
+    for row in body["rows"]:
+        assert row["efficiency"] == pytest.approx(row["flops_ratio"] / row["latency_ratio"])
+        assert row["flops_ratio"] <= 0.7
+        assert row["decode_latency_ratio"] > 0
