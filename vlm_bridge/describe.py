@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+import torch
 from transformers import DynamicCache
 
 from estimators.serial import body, header
@@ -179,25 +180,41 @@ def _positions(layout: Layout) -> str:
 
 
 def _vision_tokens(model: Any, layout: Layout) -> tuple[int | None, str]:
-    """Tokens of one image as far as the configuration fixes them."""
+    """Tokens that the encoder makes of one image of the size it is built for."""
     config = model.config
     vision = getattr(config, "vision_config", None)
     if not layout.vision_ids:
         return None, "the model sees no images"
-    if getattr(config, "image_grid_pinpoints", None) or hasattr(vision, "spatial_merge_size"):
-        return None, "depends on the size of the image"
-    shrunk = getattr(config, "downsample_ratio", None) or 1 / getattr(config, "scale_factor", 1)
-    note = "an image" if shrunk == 1 else "a tile; large images are cut into several"
-    for place, name in ((config, "mm_tokens_per_image"), (vision, "num_image_tokens")):
+    varies = (config, "image_grid_pinpoints"), (config, "spatial_merge_size")
+    for place, name in (*varies, (vision, "spatial_merge_size")):
         if getattr(place, name, None):
-            return int(getattr(place, name)), note
+            return None, "depends on the size of the image"
     side, patch = (_side(getattr(vision, name, None)) for name in ("image_size", "patch_size"))
     if side is None or patch is None:
         return None, "not said by the configuration"
-    kept_class_token = getattr(config, "vision_feature_select_strategy", None) == "full" and any(
-        name.endswith("class_embedding") for name, _ in model.named_parameters()
-    )
-    return round((side // patch * shrunk) ** 2) + kept_class_token, note
+    shrunk = getattr(config, "scale_factor", None)  # Idefics3 and SmolVLM sort images out first
+    found = (side // patch) ** 2 // shrunk**2 if shrunk else _encoded(model, side)
+    if found is None:
+        return None, "not said by the configuration"
+    return found, f"an image or tile of {side} x {side} pixels"
+
+
+def _encoded(model: Any, side: int) -> int | None:
+    """Run the encoder of a copy without weights, where only shapes are worked out."""
+    with torch.device("meta"):
+        base = type(model)(model.config).base_model
+        pixels = torch.zeros(1, 3, side, side)
+    try:
+        with torch.no_grad():
+            found = base.get_image_features(pixels)
+    except Exception:  # whatever it needs beside pixels: this is no error of the model's
+        return None
+    features = getattr(found, "pooler_output", found)
+    if isinstance(features, list | tuple):
+        features = features[0]
+    if not isinstance(features, torch.Tensor):
+        return None
+    return int(features.numel()) // int(features.shape[-1])
 
 
 def _side(size: Any) -> int | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForMultimodalLM
 
-from tests.vlm_bridge.families import FAMILIES, tiny
+from tests.vlm_bridge.families import FAMILIES, UNLISTED, tiny
 from tests.vlm_bridge.families.configs import LAYERS
 from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.describe import ModelDescription, describe
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.layout import find_layout
 from vlm_bridge.plan import MODES
-from vlm_bridge.vlm import outline
+from vlm_bridge.vlm import VLM, outline
 
 #: One tile or image has as many tokens as the tiny model really takes; these vary by image.
 VARY = ("LLaVA-NeXT", "LLaVA-OneVision", "Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL")
@@ -34,13 +37,37 @@ def test_every_family(name):
     assert ModelDescription.from_json(found.to_json()) == found
 
 
+@pytest.mark.parametrize("name", UNLISTED)
+def test_families_nobody_listed(name):
+    """A number of vision tokens is right or not given."""
+    found = describe(tiny(UNLISTED[name]))
+    assert found.vision_tokens in (None, UNLISTED[name].tokens)
+    assert found.vision_tokens is not None or name not in ("VipLLaVA", "Cohere2Vision")
+    if found.vision_tokens is None:
+        assert found.vision_note in (
+            "depends on the size of the image",
+            "not said by the configuration",
+        )
+    slide = "sliding_attention" in found.attention_types
+    assert found.window == (6 if slide else None)
+
+
+def test_learned_positions():
+    with torch.device("meta"):
+        config = AutoConfig.for_model("blip-2", image_token_index=7)
+        model = AutoModelForMultimodalLM.from_config(config)
+    found = describe(VLM("blip", model, None, find_layout(model)))
+    assert found.positions == "learned"
+    assert found.modes["sublayer"].startswith("layer 0: OPTDecoderLayer has 1 attention modules")
+
+
 def test_the_text_form():
     text = str(describe(tiny(FAMILIES["Gemma3"])))
     lines = dict(line.split("  ", 1) for line in text.splitlines())
     lines = {head: rest.strip() for head, rest in lines.items()}
     assert lines["attention"] == "2 sliding, 2 full: sliding full sliding full (window 6)"
     assert lines["cache"] == "2 DynamicSlidingWindowLayer, 2 DynamicLayer"
-    assert lines["vision tokens"] == "4 (an image)"
+    assert lines["vision tokens"] == "4 (an image or tile of 16 x 16 pixels)"
     assert lines["image ids"] == "3"
     assert lines["video ids"] == "none"
     assert lines["block"] == "supported"
