@@ -66,7 +66,8 @@ class Pass:
         flags: (batch, t) bool, True where a position holds vision.
         counts: vision positions of every sequence.
         last: (batch, 1) the last token of every sequence that is not padding.
-        keep: share of vision positions that token pruning keeps, if it prunes.
+        kept_counts: vision positions of every sequence that token pruning keeps.
+        quota: (batch, 1) the same on the device.
         kept: (batch, t) bool, the vision positions it kept; None until it has chosen.
     """
 
@@ -84,7 +85,13 @@ class Pass:
         self.last = flags.new_full((len(flags), 1), self.length - 1, dtype=torch.long)
         if last is not None:
             self.last = last
-        self.keep = keep
+        self.kept_counts = [0] * len(flags)
+        self.quota = torch.zeros_like(self.last)
+        if keep is not None and self.has_vision:
+            least = [min(count, 1) for count in self.counts]
+            shares = [round(count * keep) for count in self.counts]
+            self.kept_counts = list(map(max, least, shares))
+            self.quota = torch.tensor(self.kept_counts, device=flags.device)[:, None]
         self.kept: Tensor | None = None
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
@@ -102,12 +109,6 @@ class Pass:
     def vision(self) -> Rows:
         """Positions that hold vision."""
         return Rows(self.flags, self.counts)
-
-    @property
-    def kept_counts(self) -> list[int]:
-        """Vision positions that token pruning keeps in every sequence that has any."""
-        share = self.keep or 0.0
-        return [max(1, round(count * share)) if count else 0 for count in self.counts]
 
     @cached_property
     def text_and_kept(self) -> Rows:

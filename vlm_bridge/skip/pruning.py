@@ -96,8 +96,7 @@ def chosen(scores: Tensor, now: Pass) -> Tensor:
     """
     scores = scores.masked_fill(~now.flags, -torch.inf)
     order = scores.argsort(dim=1, descending=True, stable=True)
-    counts = torch.tensor(now.kept_counts, device=scores.device)[:, None]
-    first = torch.arange(scores.shape[1], device=scores.device) < counts
+    first = torch.arange(scores.shape[1], device=scores.device) < now.quota
     return torch.zeros_like(now.flags).scatter(1, order, first)
 
 
