@@ -223,6 +223,9 @@ def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
                 again.values(group, measure), whole.values(group, measure), rtol=1e-10
             )
     assert again.quantiles == whole.quantiles
+    ran.clear()
+    assert profile(vlm, items, size=2, journal=journal, reservoir=Reservoir(rows=4)) == again
+    assert not ran  # what was resumed is journalled as a whole
 
 
 def key(vlm, items):

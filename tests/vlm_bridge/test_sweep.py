@@ -126,6 +126,9 @@ def test_a_killed_sweep_continues_where_it_was(items, plans, tmp_path, monkeypat
     assert again == whole
     assert len(seen) == len(lines) - 3
     assert len(journal.read_text().splitlines()) == len(lines)
+    seen.clear()
+    assert sweep_function(vlm, items, plans, size=2, journal=journal) == whole
+    assert not seen  # every line of the mended journal can be read
 
 
 def test_a_journal_of_another_sweep_is_refused(items, plans, tmp_path):
