@@ -64,7 +64,9 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         PosixPath('out/smaller')
     """
     kept = _kept_layers(vlm, plan)
-    record = {"source": vlm.name, "plan": plan.to_json(), "kept_layers": list(kept)}
+    # What tuned the plan may name thousands of images; that part is in the plan file only.
+    short = plan.to_json() | {"source": {}}
+    record = {"source": vlm.name, "plan": short, "kept_layers": list(kept)}
     with _new_folder(Path(folder)) as partial:
         model = _smaller(vlm, kept)
         setattr(model.config, RECORD, record)

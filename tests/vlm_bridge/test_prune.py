@@ -27,7 +27,8 @@ from vlm_bridge.vlm import VLM
 
 def plan_for(name):
     """Without layer 0, where a family allows it; Qwen3-VL adds features behind 0 and 1."""
-    return SkipPlan("block", LAYERS, layers=(2,) if name == "Qwen3-VL" else (0, 2))
+    layers = (2,) if name == "Qwen3-VL" else (0, 2)
+    return SkipPlan("block", LAYERS, layers=layers, source={"rule": "by hand"})
 
 
 def inputs_for(name):
@@ -79,6 +80,8 @@ def test_what_the_folder_says(name, pruned):
     assert record["source"] == "tiny"
     assert record["kept_layers"] == kept
     assert SkipPlan.from_json(record["plan"]) == SkipPlan.read(pruned[name] / PLAN_FILE) == plan
+    assert SkipPlan.read(pruned[name] / PLAN_FILE).source == plan.source
+    assert record["plan"]["source"] == {}
     names = {path.name for path in pruned[name].iterdir()}
     assert names == {
         "config.json",
