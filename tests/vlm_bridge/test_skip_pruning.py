@@ -6,14 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import DynamicCache, StaticCache
 
 from tests.vlm_bridge.test_skip_contract import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.passes import Pass, Rows
-from vlm_bridge.skip.pruning import chosen
-from vlm_bridge.skip.tensors import probabilities
+from vlm_bridge.skip.passes import Pass, PassTracker, Rows
+from vlm_bridge.skip.pruning import Scored, chosen
+from vlm_bridge.skip.tensors import causal, probabilities
 
 
 @st.composite
@@ -89,6 +90,40 @@ def test_right_padding_chooses_as_left_padding_does():
         short = forward(tiny(), inputs).logits
         long = forward(tiny(), extra).logits[:, : short.shape[1]]
     assert_close(long, short)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_chunks_of_image_are_scored_with_what_is_before_them(static):
+    """The decoder alone, without masks: text, one image token, then three of which one stays."""
+    vlm = tiny()
+    config, layer = vlm.layout.text_config, vlm.layout.layers[0]
+    cache = StaticCache(config=config, max_cache_len=9) if static else DynamicCache(config=config)
+    tracker = PassTracker(vlm.layout, keep=0.4)
+    scored = Scored(0, layer.forward, layer.self_attn, tracker)
+    states = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(0))
+    for start, stop in ((0, 3), (3, 4), (4, 7)):
+        now = states[:, start:stop]
+        tracker.begin(torch.full((1, stop - start), start > 0))
+        keys = 9 if static else stop
+        mask = causal(stop - start, start, keys, now.dtype, now.device)
+        rotary = vlm.layout.decoder.rotary_emb(now, torch.arange(start, stop)[None])
+        with torch.no_grad():
+            scored(
+                now,
+                attention_mask=None if stop - start == 1 and not static else mask,
+                past_key_values=cache,
+                position_embeddings=rotary,
+            )
+        if start == 3:
+            assert tracker.current.kept.tolist() == [[True]]
+    whole = tiny("eager").layout.layers[0]
+    rotary = vlm.layout.decoder.rotary_emb(states, torch.arange(7)[None])
+    triangle = causal(7, 0, 7, states.dtype, states.device)
+    weights = whole.self_attn(
+        whole.input_layernorm(states), position_embeddings=rotary, attention_mask=triangle
+    )[1]
+    best = int(weights[0, :, -1, 4:].mean(0).argmax())
+    assert tracker.current.kept[0].tolist() == [place == best for place in range(3)]
 
 
 def test_probabilities_are_those_of_attention():

@@ -52,7 +52,10 @@ class Scored:
             raise BridgeError(
                 f"layer {self.index} hands no keys to its cache, so token pruning has no score"
             )
-        scores = self._scores(hidden_states, watch.found, kwargs)
+        keys, values = watch.found
+        if kwargs.get("attention_mask") is None and (isinstance(start, Tensor) or start == 0):
+            keys = keys[:, :, :length]  # of a static layer's first pass, which no mask closes
+        scores = self._scores(hidden_states, (keys, values), kwargs)
         held = scores.shape[1]
         offset = 0 if isinstance(start, Tensor) else max(start + length - held, 0)
         own = torch.arange(length, device=scores.device) + (start - offset)
@@ -68,9 +71,6 @@ class Scored:
         last = now.last.to(states.device)
         cut = cut_keywords(kwargs, last, states.shape[1], now.share)
         cut["attention_mask"] = None if mask is None else cut_queries(mask, last)
-        if mask is None and found[0].shape[2] > states.shape[1]:
-            # A static layer's keys beyond the first pass, which no mask closes.
-            found = (found[0][:, :, : states.shape[1]], found[1])
         cut["past_key_values"] = _Replay(found)
         config = self.attention.config
         before = config._attn_implementation
