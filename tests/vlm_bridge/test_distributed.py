@@ -235,6 +235,19 @@ def test_the_holder_of_the_store_may_die_too(quick, monkeypatch, agent, holder):
         ranks._meet("here")
 
 
+def test_a_rank_beats_while_it_works(quick, monkeypatch):
+    monkeypatch.setattr(distributed, "BEAT_S", 0.01)
+    store = Store()
+    with seen_from(1, 2, store)._alive():
+        time.sleep(0.2)
+        early = int(store["beat/1"])
+        time.sleep(0.2)
+        assert int(store["beat/1"]) > early
+    last = store["beat/1"]
+    time.sleep(0.1)
+    assert store["beat/1"] == last
+
+
 def test_a_rank_waits_for_the_others_and_says_why_it_leaves(quick):
     store = Beating(0, 1)
     ranks = seen_from(0, 2, store)
