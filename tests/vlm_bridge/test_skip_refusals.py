@@ -320,3 +320,13 @@ def test_chunked_attention():
         "block",
         "sublayer",
     ]
+
+
+@pytest.mark.parametrize("plan", [EXIT, FREEZE, PRUNE])
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_image_id_without_pixels_is_text(plan, fast):
+    """As when the model itself generates one."""
+    vlm, inputs = tiny(), {"input_ids": torch.tensor([[5, 3, 3, 7]])}
+    full = forward(vlm, inputs).logits
+    with skipping(vlm, plan, fast=fast):
+        assert_close(forward(vlm, inputs).logits, full)
