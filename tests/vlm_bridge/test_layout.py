@@ -102,6 +102,8 @@ def test_every_token_group():
     mask = torch.tensor([[0, 1, 1, 1, 1]])
     found = [TOKEN_GROUPS[code] for code in layout.token_groups(ids, mask)[0].tolist()]
     assert found == ["pad", "text", "image", "video", "special"]
+    assert layout.vision_ids == (3, 4)
+    assert layout.vision_flags(ids)[0].tolist() == [False, False, True, True, False]
     heard = tiny(AUDIO_FAMILY).layout.token_groups(torch.tensor([[9, AUDIO]]), None)
     assert [TOKEN_GROUPS[code] for code in heard[0].tolist()] == ["text", "audio"]
 
