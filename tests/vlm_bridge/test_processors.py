@@ -102,6 +102,7 @@ def test_a_base_model_without_chat_template(items):
     vlm = VLM("base", family.model, processor, family.layout)
     (batch,) = batches(vlm, items[:2], size=4)
     assert (batch.inputs["input_ids"] == IMAGE).sum(1).tolist() == [4, 4]
+    assert "labels" not in batch.inputs  # its processor makes some
     assert not batch.inputs["token_type_ids"].any()  # all prompt, seen in both directions
     with pytest.raises(BridgeError, match="PaliGemmaProcessor cannot make a prompt without an"):
         list(batches(vlm, items, with_images=False))
