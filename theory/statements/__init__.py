@@ -33,6 +33,9 @@ from functools import cache
 from theory.statement import Statement, Verdict
 from theory.verifier import verify_statement
 
+#: Geometric, proximal, functional, informational: from the first to the last claim.
+CHAIN = ("G-P", "G-F", "P-F", "P-I", "I-F")
+
 
 @cache
 def _registry() -> dict[str, Statement]:
@@ -48,9 +51,9 @@ def _registry() -> dict[str, Statement]:
 
 
 def _order(name: str) -> tuple[int, str, int, str]:
-    """The four notions first, then S1 to S15, then the objections."""
+    """The four notions in the order of their chain, then S1 to S15, then the objections."""
     letters, number, rest = re.fullmatch(r"([A-Z]+(?:-[A-Z])?)(\d*)(\w*)", name).groups()  # type: ignore[union-attr]
-    rank = {"S": 1, "O": 2}.get(letters, 0)
+    rank = CHAIN.index(letters) if letters in CHAIN else len(CHAIN) + "SO".find(letters)
     return rank, letters, int(number or 0), rest
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, pairwise, product
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from theory.statement import (
     ProofCheck,
     Statement,
 )
+from theory.statements._enumerate import bayes_risk, compositions
 from theory.statements.s1_data_processing import generate as generate_pmf
 from theory.statements.s1_data_processing import markov
 
@@ -38,22 +38,10 @@ def generate(rng: np.random.Generator) -> Task:
     return Task(p, rng.standard_normal((int(rng.integers(2, 5)), p.shape[0])))
 
 
-def bayes_risk(p: Pmf, loss: NDArray[np.float64]) -> float:
-    """sum_h min_a sum_y p(y, h) loss(a, y) for a joint pmf of (Y, H)."""
-    return float((loss @ p).min(axis=0).sum())
-
-
 def slack(task: Task) -> float:
     """Risk after the layer minus risk before it."""
     after = bayes_risk(task.p.sum(axis=1), task.loss)
     return after - bayes_risk(task.p.sum(axis=2), task.loss)
-
-
-def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
-    """All ways to write `total` as a sum of `parts` whole numbers >= 0, in order."""
-    for bars in combinations(range(total + parts - 1), parts - 1):
-        ends = (-1, *bars, total + parts - 1)
-        yield tuple(b - a - 1 for a, b in pairwise(ends))
 
 
 def enumerate_all() -> ProofCheck:
