@@ -411,7 +411,7 @@ def usable_information_unsafety(family_entropy: float, *, nll_full: float) -> Bo
         ValueError: a negative number.
 
     Source:
-        Statement S14 (Xu et al. 2020).
+        Statement S14a (Xu et al. 2020).
 
     Example:
         >>> round(usable_information_unsafety(0.7, nll_full=0.1).value, 12)
@@ -424,7 +424,7 @@ def usable_information_unsafety(family_entropy: float, *, nll_full: float) -> Bo
         kind="at least",
         value=family_entropy - nll_full,
         unit="nats",
-        statement="S14",
+        statement="S14a",
         checked=("both log losses are nonnegative",),
         assumed=("the family holds the fixed tail", "its least log loss was reached"),
     )
