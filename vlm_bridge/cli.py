@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from estimators import Profile
+from theory.command import run_verify
 from vlm_bridge.certification import certify_both
 from vlm_bridge.choose import choose_plan
 from vlm_bridge.comparison import compare as run_compare
@@ -254,6 +255,28 @@ def rules() -> None:
     """
     for rule in RULES.values():
         typer.echo(f"{rule.name}\t{rule.mode}\t{rule.condition}\t{rule.source}")
+
+
+@app.command()
+def verify(
+    ids: Annotated[list[str] | None, typer.Argument(help="Statements (default: all).")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Instances of each statement.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Fixes the instances.")] = 0,
+    json: Annotated[
+        bool, typer.Option("--json", help="A list of objects instead of a table.")
+    ] = False,
+) -> None:
+    """Check the theory again: proofs, witnesses, counterexamples, random and searched instances.
+
+    The same as `python -m theory verify`. Exit code 1 on any violation.
+
+    Example: `skipit verify S1 S9 --trials 10000`
+    """
+    try:
+        code = run_verify(ids or (), trials=trials, seed=seed, as_json=json)
+    except ValueError as error:
+        raise BridgeError(str(error)) from None
+    raise typer.Exit(code)
 
 
 @app.command()
