@@ -20,8 +20,9 @@ def minimise(
 ) -> tuple[NDArray[np.float64], float]:
     """The vector with the smallest value met within a number of evaluations.
 
-    Random starts of several scales, each followed by Nelder-Mead. Values that are not numbers
-    count as broken at once (minus infinity), so that an objective that fails cannot hide.
+    Nelder-Mead from random starts of several scales, and after each once more from near the
+    best vector so far. Values that are not numbers count as broken at once (minus infinity),
+    so that an objective that fails cannot hide.
 
     Args:
         objective: from a vector of shape (dimension,) to the value to be made small.
@@ -49,10 +50,12 @@ def minimise(
             best, lowest = np.array(vector, dtype=np.float64), value
         return max(value, -1e300)  # Nelder-Mead does arithmetic on values
 
+    fresh = True
     while used < evaluations:
-        scale = float(rng.choice([0.3, 1.0, 3.0]))
+        scale = float(rng.choice([0.3, 1.0, 3.0]) if fresh else rng.choice([0.01, 0.1]))
         budget = min(evaluations - used, PER_COORDINATE * (dimension + 2))
-        start = scale * rng.standard_normal(dimension)
+        start = (0.0 if fresh else best) + scale * rng.standard_normal(dimension)
+        fresh = not fresh
         minimize(
             watched,
             start,
