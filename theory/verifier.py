@@ -131,8 +131,10 @@ def _attack(
         best = shrink(
             best, lambda vector: _slack(statement, search.decode(vector)) < -statement.tolerance
         )
+        shrunk = search.decode(best)
         failures.append(
-            f"violated by a searched instance, slack {worst:.3g}; shrunk: {search.decode(best)!r}"
+            f"violated by a searched instance, slack {worst:.3g}; "
+            f"shrunk, with slack {_slack(statement, shrunk):.3g}: {shrunk!r}"
         )
     return worst
 

@@ -70,7 +70,7 @@ def test_a_searched_violation_is_shrunk():
     narrow = {"slack": lambda x: abs(x - 5.25) - 0.3, "witness": lambda: 5.55}
     text = failures(**narrow, search=Search(1, lambda v: abs(float(v[0]))))
     assert "violated by a searched instance" in text
-    assert text.endswith("shrunk: 5.0")
+    assert text.endswith("shrunk, with slack -0.05: 5.0")
 
 
 def test_not_a_number_is_a_violation():
