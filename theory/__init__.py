@@ -8,7 +8,7 @@ Example:
     True
 """
 
-from theory import statements as statements
+import theory.statements as statements
 from theory.certificates import Certificate as Certificate
 from theory.certificates import Selection as Selection
 from theory.certificates import certification_power as certification_power
