@@ -111,6 +111,24 @@ def test_bernstein_adapts_to_the_variance_and_hoeffding_does_not():
     assert bernstein_p_value([0.3], 0.9) == 1.0
 
 
+def test_bernstein_formula():
+    x = np.array([0.0, 0.1, 0.0, 0.3])
+    log_risk = math.log(2 / 0.9)
+    variance = sum((x - 0.1) ** 2) / 3
+    expected = 0.1 + math.sqrt(2 * variance * log_risk / 4) + 7 * log_risk / 9
+    assert bernstein_upper_bound(x, 0.9) == pytest.approx(expected, rel=1e-12)
+    assert bernstein_p_value(x, expected) == pytest.approx(0.9, rel=1e-9)
+
+
+def test_bentkus_formula_rounds_the_count_up():
+    x = np.array([0.5, 0.3, 0.4])  # 1.2 failures count as 2
+    kl = 0.4 * math.log(0.4 / 0.9) + 0.6 * math.log(0.6 / 0.1)
+    tail = math.e * stats.binom.cdf(2, 3, 0.9)
+    assert bentkus_p_value(x, 0.9) == pytest.approx(min(math.exp(-3 * kl), tail))
+    ones = np.r_[np.ones(3), np.zeros(197)]  # here the binomial tail is the smaller one
+    assert bentkus_p_value(ones, 0.05) == pytest.approx(math.e * stats.binom.cdf(3, 200, 0.05))
+
+
 def test_reference_of_nine_among_500():
     x = np.r_[np.ones(9), np.zeros(491)]
     assert bentkus_upper_bound(x, 0.05) == pytest.approx(0.0350, abs=1e-4)
