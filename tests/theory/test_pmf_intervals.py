@@ -110,9 +110,7 @@ def test_divergence_is_infinite_off_the_support():
 
 @pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, math.nan], [math.inf, 1]])
 def test_weights_are_validated(weights):
-    with pytest.raises(
-        ValueError, match=r"^a pmf needs finite weights >= 0 that are not all zero$"
-    ):
+    with pytest.raises(ValueError, match=r"^a pmf needs finite weights >= 0 that are not all"):
         as_pmf(weights)
 
 
