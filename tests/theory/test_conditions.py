@@ -75,6 +75,48 @@ def test_every_bound_names_its_statement_and_survives_json(name):
     assert bound.statement in str(bound)
 
 
+#: Values by hand, at numbers where every part of a formula counts.
+BY_HAND = [
+    (c.tail_from_mean(0.3, threshold=0.1), 1.0),
+    (c.mean_from_tail(0.25, threshold=0.4), 0.75 * 0.4 + 0.5),
+    (c.functional_gap_from_cosine(0.02, lipschitz=2.0, n_tokens=9), 2.0 * 0.6),
+    (c.functional_gap_from_tail(0.25, threshold=0.02, lipschitz=2.0), 2.0 * (0.75 * 0.2 + 0.5)),
+    (c.margin_certificate([0.9, 1.1, 1.0], [2.0, 2.0, 2.0], lipschitz=1.0), 2 / 3),
+    (c.telescoping_bound([1.0, 2.0, 3.0], [9.0, 0.5, 7.0], {0, 2}), 1.5 + 3.0),
+    (c.exit_bound_from_var([[0.5], [0.2]], [[2.0], [1.0]], [[3.0], [1.0]], [9, 0.5]), 4.5 + 0.2),
+    (c.kl_from_logit_change([2.0, -2.0]), 2.0),
+    (c.tv_from_logit_change([2.0, -2.0]), math.tanh(1.0)),
+    (c.error_from_entropy(0.2), 0.1 / math.log(2)),
+    (c.error_from_entropy(3.0), 1 - math.exp(-3.0)),
+    (c.risk_gap_from_information(0.02, loss_range=3.0), 0.3),
+    (c.risk_gap_from_information(4.0), math.sqrt(1 - math.exp(-4.0))),
+    (
+        c.information_gap_from_support(0.1, size=9, largest_ball=3, smallest_ball=1),
+        -0.1 * math.log(0.1) - 0.9 * math.log(0.9) + 0.9 * math.log(3) + 0.1 * math.log(8),
+    ),
+    (
+        c.matrix_entropy_change(0.02, n=10),
+        (t := math.sqrt(0.02 * 1.98)) * math.log(9) - t * math.log(t) - (1 - t) * math.log(1 - t),
+    ),
+]
+
+
+@pytest.mark.parametrize(("bound", "value"), BY_HAND, ids=lambda x: getattr(x, "statement", ""))
+def test_values_by_hand(bound, value):
+    assert bound.value == pytest.approx(value, rel=1e-12)
+
+
+def test_the_slice_bound_needs_the_number_of_tokens():
+    # Every token turns by the same small angle and h reads all of them at once.
+    n, angle = 16, 0.01
+    x = np.tile([1.0, 0.0], (n, 1))
+    y = np.tile([math.cos(angle), math.sin(angle)], (n, 1))
+    d = float(cosine_distance(x, y).mean())
+    chord = float(np.linalg.norm(x - y))
+    assert chord > c.functional_gap_from_cosine(d).value
+    assert chord == pytest.approx(c.functional_gap_from_cosine(d, n_tokens=n).value)
+
+
 # --- geometric ------------------------------------------------------------------------------
 
 

@@ -150,7 +150,7 @@ def refit_cost(noise_variance: float, *, n: int, d_text: int, d_vision: int) -> 
         ValueError: a negative number, too few points.
 
     Source:
-        Statement S15.
+        Statement S15a.
 
     Example:
         >>> round(refit_cost(1.0, n=40, d_text=10, d_vision=10).value, 3)
@@ -166,7 +166,7 @@ def refit_cost(noise_variance: float, *, n: int, d_text: int, d_vision: int) -> 
         kind="exactly",
         value=noise_variance * d_vision * (n - 1) / (rest * (rest - d_vision)),
         unit="loss",
-        statement="S15",
+        statement="S15a",
         checked=("n > d_T + d_V + 1",),
         assumed=(_GAUSSIAN, "regressors are isotropic and vision is useless given text"),
     )
