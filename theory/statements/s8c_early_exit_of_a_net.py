@@ -49,9 +49,8 @@ class Net:
 
     def text_only(self, layer: int, text: Array) -> Array:
         """The update of a layer once vision has left."""
-        return np.asarray(
-            sum(a @ text @ w for a, w in zip(self.without(layer), self.values[layer]))
-        )
+        heads = zip(self.without(layer), self.values[layer], strict=True)
+        return np.asarray(sum(a @ text @ w for a, w in heads))
 
     def run(self) -> tuple[Array, Array, float]:
         """Logits with vision, logits after exit at layer 0, and the bound from the full pass."""
