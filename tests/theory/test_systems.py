@@ -143,7 +143,8 @@ def test_attention_heads_have_the_mass_and_change_they_claim(var, geometry, nv, 
     assert change == pytest.approx(head.change, abs=1e-9)
     assert change <= var * head.diameter + 1e-9
     if geometry == "split":
-        assert head.change == pytest.approx(var * head.diameter)
+        assert head.diameter == pytest.approx(1.0)
+        assert head.change == pytest.approx(var)
     if geometry == "equal":
         assert head.change == 0
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,15 +50,37 @@ def margins(found):
     return top[:, -1] - top[:, -2]
 
 
-def numpy_logits(items):
+def numpy_logits(items, toy=TOY, **plan):
     classes = [int(item.image.stem) % 4 for item in items]
-    return run_toy(TOY, classes, [int(item.question[1:]) for item in items]).logits
+    return run_toy(toy, classes, [int(item.question[1:]) for item in items], **plan).logits
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_llava_computes_what_numpy_computes(items, attention):
     found = logits(toy_llava(TOY, attention=attention), items)
     np.testing.assert_allclose(found, numpy_logits(items), atol=1e-4)
+
+
+@pytest.mark.parametrize("plan", [None, SkipPlan("late_entry", TOY.n_layers, entry=3)])
+def test_numpy_and_llava_agree_where_nothing_is_planted(items, plan):
+    # Noise in every weight and fast rotary positions: every part of the pass counts.
+    rng = np.random.default_rng(0)
+    noisy = replace(
+        TOY,
+        rope_theta=10.0,
+        weights={
+            name: array + 0.2 * rng.standard_normal(array.shape)
+            for name, array in TOY.weights.items()
+        },
+    )
+    vlm = toy_llava(noisy)
+    with contextlib.ExitStack() as stack:
+        if plan is not None:
+            stack.enter_context(vb.skipping(vlm, plan))
+        found = logits(vlm, items)
+    expected = numpy_logits(items, noisy, entry=plan.entry if plan else 0)
+    assert np.abs(expected - numpy_logits(items)).max() > 1
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_it_answers_every_question_in_one_word(vlm, items):
