@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.theory.false_variants_information import FALSE_VARIANTS
+from tests.theory import false_variants_geometry, false_variants_information
 from theory import prove, statements, verify_statement
 from theory.__main__ import main
 from theory.docs import render
@@ -19,6 +19,7 @@ from theory.statement import EVIDENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = statements.ids()
+FALSE_VARIANTS = false_variants_information.FALSE_VARIANTS | false_variants_geometry.FALSE_VARIANTS
 
 #: What the theory consists of; a row may be split into parts (P-Ia, P-Ib).
 ROWS = (
@@ -31,6 +32,11 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_is_stated(row):
     assert any(re.fullmatch(rf"{row}[a-z]?", name) for name in IDS)
+
+
+def test_enough_false_variants():
+    assert len(FALSE_VARIANTS) >= 30
+    assert {name.split(":")[0] for name in FALSE_VARIANTS} <= set(IDS)
 
 
 def test_enough_is_proved():
@@ -66,7 +72,7 @@ def test_unknown_statements_are_refused():
 @pytest.mark.parametrize("variant", FALSE_VARIANTS)
 def test_false_variant_is_rejected(variant):
     statement = FALSE_VARIANTS[variant]
-    verdict = verify_statement(statement, trials=400)
+    verdict = verify_statement(statement, trials=200)
     assert not verdict.holds
     assert verdict.worst_slack < -statement.tolerance
     assert any(failure.startswith("violated by") for failure in verdict.failures)

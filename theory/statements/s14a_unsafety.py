@@ -30,24 +30,28 @@ class Probes:
 
     def entropy(self) -> float:
         """H_F(Y|Z): the smallest NLL in the family."""
-        return min(self.nll(member) for member in self.family)
+        return float(-(self.p * np.log(self.family)).sum(axis=(1, 2)).max())
 
     def entropy_without_input(self) -> float:
         """H_F(Y): the same over predictions the family can make, whatever Z is."""
         rows = self.family.reshape(-1, self.p.shape[1])
-        return min(self.nll(np.broadcast_to(row, self.p.shape)) for row in rows)
+        return float((-np.log(rows) @ self.p.sum(axis=0)).min())
 
     @property
     def has_tail(self) -> bool:
         """Whether the tail is a member."""
-        return any(np.allclose(member, self.tail, atol=1e-12) for member in self.family)
+        return bool(np.abs(self.family - self.tail).max(axis=(1, 2)).min() <= 1e-12)
 
     @property
     def ignores_inputs(self) -> bool:
         """Whether every prediction of a member is made, for all inputs, by some member."""
-        constant = [m[0] for m in self.family if np.allclose(m, m[:1], atol=1e-12)]
+        spread = np.abs(self.family - self.family[:, :1]).max(axis=(1, 2))
+        constant = self.family[spread <= 1e-12, 0]
+        if not len(constant):
+            return False
         rows = self.family.reshape(-1, self.p.shape[1])
-        return all(any(np.allclose(row, c, atol=1e-12) for c in constant) for row in rows)
+        gaps = np.abs(rows[:, None, :] - constant[None, :, :]).max(axis=2)
+        return bool(gaps.min(axis=1).max() <= 1e-12)
 
 
 def generate(rng: np.random.Generator) -> Probes:

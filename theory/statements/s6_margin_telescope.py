@@ -188,5 +188,5 @@ STATEMENT = Statement(
         "Dot-product attention has no global Lipschitz constant (Kim et al. 2021, "
         "arXiv:2006.04710): a theorem on toy nets, an empirical local slope on real ones.",
     ),
-    search=Search(120, lambda vector: random_stack(np.tanh(vector), 3, 2, frozenset({0, 1}))),
+    search=Search(56, lambda vector: random_stack(np.tanh(vector), 3, 2, frozenset({0, 1}))),
 )
