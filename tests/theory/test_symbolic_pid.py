@@ -71,6 +71,21 @@ def test_binary_broja_is_consistent_and_symmetric(weights):
         np.testing.assert_allclose(numeric(other), np.array([r, u1, u2, s])[order], atol=1e-9)
 
 
+@given(st.integers(0, 10_000), st.sampled_from(["none", "first", "second", "both"]))
+@settings(max_examples=60)
+def test_sources_that_say_nothing_up_to_rounding(seed, informative):
+    rng = np.random.default_rng(seed)
+    y = rng.dirichlet([1, 1])
+    first, second = rng.dirichlet([1, 1], 2), rng.dirichlet([1, 1], 2)  # [y, x]
+    if informative not in ("first", "both"):
+        first[1] = first[0]
+    if informative not in ("second", "both"):
+        second[1] = second[0]
+    p = np.einsum("y,ya,yb->aby", y, first, second)
+    r, u1, u2, _ = numeric(p)
+    assert r + u1 + u2 == pytest.approx(union_information(p), abs=1e-9)
+
+
 def test_both_sources_can_hold_unique_information():
     found = [
         numeric(as_pmf(np.random.default_rng(i).dirichlet(np.ones(8)).reshape(2, 2, 2)))

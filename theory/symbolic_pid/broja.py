@@ -19,6 +19,10 @@ from theory.symbolic_pid.expressions import (
     parameters_of,
 )
 
+# What rounding may do to a conditional probability. Where it decides, the informations that are
+# decided about differ by no more.
+_ROUNDING = sp.Rational(1, 10**13)
+
 
 def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None) -> SymbolicPid:
     """BROJA where X2 is a garbling of X1: unique_2 = 0, redundant = I(Y; X2).
@@ -87,11 +91,19 @@ def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None
 def broja_binary(p: SymbolicPmf, *, parameters: Any = None) -> SymbolicPid:
     """BROJA where sources and target are binary: piecewise, in closed form.
 
-    Given y, Q has one free cell, so the feasible set is a rectangle. In its interior the
-    first-order conditions say that one source is a garbling of the other. Otherwise the optimum
-    lies on an edge: for one y some cell z is zero, and on the other y the cell t at the same
-    place is the smaller root of a quadratic, or its lower limit. That leaves the two ordered
-    cases, checked first, and eight edges, of which the smallest counts.
+        union = I(Y; X1)                 if X2 is a garbling of X1
+                I(Y; X2)                 if X1 is a garbling of X2
+                min_z I_{Q_z}(Y; X1, X2) otherwise
+
+    where Q_z has the pair marginals of p and never shows the pair z = (x1, x2): its cells are
+    P(x1, y) and P(x2, y) beside z and P(y) - P(x1, y) - P(x2, y) opposite. At most four pairs
+    allow that.
+
+    Why: with r_x = Q(y | x), the slope of I_Q along the one swap within y is
+    log(r_00 r_11 / (r_01 r_10)). Inside the feasible set both slopes vanish, so {r_00, r_11} =
+    {r_01, r_10}: Y is independent of one source given the other, which makes that source a
+    garbling. At a cell that is zero for one y only, the slope is infinite and points inside. So
+    an optimum on the boundary has a cell that is zero for both y.
 
     Args:
         p: from `symbolic_pmf`, of shape (2, 2, 2).
@@ -102,8 +114,9 @@ def broja_binary(p: SymbolicPmf, *, parameters: Any = None) -> SymbolicPid:
 
     Source:
         The optimisation problem is that of Bertschinger et al. 2014, arXiv 1311.2852; where
-        its optima lie in the binary case was settled by Rauh, Schunemann & Jost 2019, arXiv
-        1912.12505. The quadratic is derived here and tested against an interior-point solver.
+        its optima lie in the binary case was settled by Rauh, Schünemann & Jost 2021, arXiv
+        1912.12505. The form above was derived here and is tested against an interior-point
+        solver.
 
     Example:
         >>> from theory.symbolic_pid import symbolic_pmf
@@ -117,13 +130,11 @@ def broja_binary(p: SymbolicPmf, *, parameters: Any = None) -> SymbolicPid:
         raise ValueError(f"the binary closed form needs shape (2, 2, 2), got {p.shape}")
     i1, i2, both = informations(p)
     first, second = p.sum(axis=1), p.sum(axis=0)  # [x, y]
-    edges = [
-        _edge(first, second, y, row, column) for y in (0, 1) for row in (0, 1) for column in (0, 1)
-    ]
+    without = [_without_pair(first, second, pair) for pair in np.ndindex(2, 2)]
     union = sp.Piecewise(
         (i1, _is_garbling(second, first)),
         (i2, _is_garbling(first, second)),
-        (sp.Min(*edges, evaluate=False), True),
+        (sp.Min(*without, evaluate=False), True),
     )
     return SymbolicPid(
         redundant=i1 + i2 - union,
@@ -147,32 +158,20 @@ def _is_garbling(noisy: SymbolicPmf, clean: SymbolicPmf) -> Any:
     d = a0 * c1 - a1 * c0
     keep = b0 * (c1 - a1) - b1 * (c0 - a0)  # k(0 | 0) times D
     turn = b1 * a0 - b0 * a1  # k(0 | 1) times D
-    inside = [sp.Ge(n * d, 0) & sp.Ge(d * d - n * d, 0) for n in (keep, turn)]
-    says_something = sp.Ne(d, 0) | sp.Eq(b0 * c1 - b1 * c0, 0)
+    slack = (_ROUNDING * c0 * c1) ** 2
+    inside = [sp.Ge(n * d, -slack) & sp.Ge(d * d - n * d, -slack) for n in (keep, turn)]
+    says_something = sp.Ge(d * d, slack) | sp.Le((b0 * c1 - b1 * c0) ** 2, slack)
     return sp.And(*inside, says_something)
 
 
-def _edge(first: SymbolicPmf, second: SymbolicPmf, y: int, row: int, column: int) -> Any:
-    """I_Q at the best Q whose cell (row, column) is zero given y; infinite where there is none."""
-    v_row, v_column = first[row, y], second[column, y]
-    v_rest = (
-        first[:, y].sum() - v_row - v_column
-    )  # the opposite cell, the others are v_row, v_column
-    u_row, u_column = first[row, 1 - y], second[column, 1 - y]
-    u_rest = first[:, 1 - y].sum() - u_row - u_column  # opposite cell minus t
-    # Stationary in t: u_o (v_r v_c + v_r u_c + u_r v_c) = u_r u_c v_o, quadratic in t.
-    mixed = v_row * v_column + v_row * u_column + v_column * u_row
-    alpha = v_rest + v_row + v_column
-    beta = u_rest * (v_row + v_column) - (u_row + u_column) * v_rest - mixed
-    gamma = u_row * u_column * v_rest - u_rest * mixed
-    # alpha is p(y), and 0 only where this y never occurs: then any t will do.
-    scale = sp.Piecewise((2 * alpha, sp.Ne(alpha, 0)), (1, True))
-    root = (-beta - sp.sqrt(sp.Max(0, beta**2 - 4 * alpha * gamma, evaluate=False))) / scale
-    # The limits again: rounding must not leave the feasible set.
-    lowest = sp.Max(0, -u_rest, evaluate=False)
-    t = sp.Min(sp.Max(lowest, root, evaluate=False), u_row, u_column, evaluate=False)
-    u = [t, u_row - t, u_column - t, u_rest + t]
-    v = [sp.Integer(0), v_row, v_column, sp.Max(0, v_rest, evaluate=False)]
-    target = entropy([sum(first[:, 0]), sum(first[:, 1])])
-    value = entropy([a + b for a, b in zip(u, v, strict=True)]) + target - entropy([*u, *v])
-    return sp.Piecewise((value, sp.Ge(v_rest, 0)), (sp.oo, True))
+def _without_pair(first: SymbolicPmf, second: SymbolicPmf, pair: tuple[int, int]) -> Any:
+    """I_Q where Q never shows `pair`; infinite where the marginals do not allow that."""
+    row, column = pair
+    target = first.sum(axis=0)
+    rest = target - first[row] - second[column]  # the opposite cell, for each y
+    cells = [*first[row], *second[column], *rest]
+    pairs = [first[row].sum(), second[column].sum(), rest.sum()]
+    allowed = sp.And(
+        *(sp.Ge(cell, -_ROUNDING * all_) for cell, all_ in zip(rest, target, strict=True))
+    )
+    return sp.Piecewise((entropy(pairs) + entropy(target) - entropy(cells), allowed), (sp.oo, True))
