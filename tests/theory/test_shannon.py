@@ -20,6 +20,7 @@ from theory.shannon import (
     ExpressionError,
     Relation,
     Step,
+    Witness,
     elementals,
     parse_constraints,
     parse_relation,
@@ -224,6 +225,29 @@ def test_a_negative_multiplier_is_rejected():
     at_least = Relation("H(X) >= 0", {frozenset("X"): Fraction(1)}, equality=False)
     against = {frozenset("X"): Fraction(-1)}
     assert not Certificate(against, (), (Step(Fraction(-1), at_least),)).check()
+
+
+def point(x: int, y: int, both: int, value: int) -> Witness:
+    values = {"X": x, "Y": y, "XY": both}
+    entropies = {frozenset(names): Fraction(h) for names, h in values.items()}
+    return Witness(entropies, Fraction(value))
+
+
+@pytest.mark.parametrize(
+    ("claim", "known", "witness", "sound"),
+    [
+        ("H(X) <= H(Y)", (), point(1, 0, 1, -1), True),
+        ("H(X) <= H(Y)", (), point(1, 0, 1, -2), False),  # not the value there
+        ("H(X) <= H(Y)", (), point(0, 1, 1, 1), False),  # the claim holds there
+        ("H(X) <= H(X,Y)", (), point(2, 0, 1, -1), False),  # outside the cone
+        ("H(X) <= H(Y)", "H(X) = H(Y)", point(2, 1, 2, -1), False),  # breaks what is given
+        ("H(X) <= H(Y)", "H(X) <= H(Y)", point(2, 1, 2, -1), False),
+        ("H(X) = H(Y)", (), point(1, 2, 2, -1), True),
+        ("H(X) = H(Y)", (), point(1, 1, 2, 0), False),
+    ],
+)
+def test_witnesses_are_checked(claim, known, witness, sound):
+    assert witness.check(parse_relation(claim), parse_constraints(known)) is sound
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
