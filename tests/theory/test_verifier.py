@@ -74,7 +74,9 @@ def test_a_searched_violation_is_shrunk():
 
 
 def test_not_a_number_is_a_violation():
-    assert "violated" in failures(slack=lambda x: float("nan") if x > 1 else x)
+    undefined = {"slack": lambda x: float("nan") if x > 1 else x}
+    assert "violated by a drawn instance" in failures(**undefined, search=None)
+    assert "violated by a searched instance" in failures(**undefined)
 
 
 def test_a_witness_that_is_not_tight():
