@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from theory import prove, statements, verify_statement
 from theory.__main__ import main
 from theory.docs import render
 from theory.report import problems, record, table
-from theory.statement import EVIDENCE
+from theory.statement import EVIDENCE, Counterexample
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = statements.ids()
@@ -117,6 +119,33 @@ def test_violations_end_in_exit_code_1(capsys, monkeypatch):
     shown = capsys.readouterr()
     assert "0 of 1 statements hold" in shown.out
     assert "FAILED S1: violated by a drawn instance" in shown.err
+
+
+def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
+    assert main(["verify", "S3", "--trials", "5"]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["verify", "S3", "--trials", "5"]) == 0
+    assert "[1/1] S3 what late entry loses" in capsys.readouterr().err
+
+
+def test_a_missing_counterexample_ends_in_exit_code_1(capsys, monkeypatch):
+    late = statements.get("S3")
+    tame = replace(
+        late.hypotheses[0], counterexample=lambda: Counterexample(late.witness(), "nothing")
+    )
+    monkeypatch.setattr(statements, "get", lambda name: replace(late, hypotheses=(tame,)))
+    assert main(["verify", "S3", "--trials", "5"]) == 1
+    shown = capsys.readouterr()
+    assert "1 of 1 statements hold; 0 of 1 hypotheses shown to be needed" in shown.out
+    assert "dropping 'text-only layers' was not seen to break the claim" in shown.err
+
+
+def test_two_files_may_not_state_the_same(monkeypatch):
+    twice = list(pkgutil.iter_modules(statements.__path__)) * 2
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: twice)
+    with pytest.raises(ValueError, match=r"^two files state "):
+        statements._registry.__wrapped__()
 
 
 def test_bad_input_ends_in_exit_code_2(capsys):

@@ -120,6 +120,13 @@ def test_a_counterexample_may_break_only_its_own_hypothesis():
     assert [found.counterexample_found for found in verdict.hypotheses] == [False, False]
 
 
+def test_statements_draw_from_streams_of_their_own():
+    drawn = replace(CUBE, search=None)
+    other = replace(drawn, id="X2")
+    worst = [verify_statement(s, trials=9).worst_slack for s in (drawn, other)]
+    assert worst[0] != worst[1]
+
+
 def test_the_seed_fixes_the_instances():
     first, again, other = (verify_statement(CUBE, trials=9, seed=s).worst_slack for s in (1, 1, 2))
     assert first == again != other
