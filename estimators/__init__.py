@@ -7,6 +7,7 @@ Example:
 """
 
 from estimators.bounded_mean import betting_interval as betting_interval
+from estimators.bounded_mean import betting_p_value as betting_p_value
 from estimators.bounded_mean import betting_upper_bound as betting_upper_bound
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
@@ -33,6 +34,7 @@ __all__ = [
     "Profile",
     "angular_distance",
     "betting_interval",
+    "betting_p_value",
     "betting_upper_bound",
     "cluster_means",
     "clustered_mean",

@@ -102,6 +102,51 @@ def betting_interval(
     return low, high
 
 
+def betting_p_value(
+    values: ArrayLike, *, limit: float, delta: float, lower: float = 0.0, upper: float = 1.0
+) -> NDArray[np.float64]:
+    """p-value of "the mean is at least `limit`": 1 / max_t K_t(limit), at most 1.
+
+    K is the capital of `betting_upper_bound`, with bets tuned for `delta` (a tuning constant
+    here: the p-value is valid at every level). p < delta iff that bound lies below `limit`.
+
+    Args:
+        values: array of shape (..., n), n >= 1: the last axis is one sample, the others are
+            separate samples. The order within a sample must not depend on its values.
+        limit: the mean to be refuted, in (lower, upper).
+        delta: level the bets aim at, in (0, 1).
+        lower: smallest possible value, in the unit of `values`.
+        upper: largest possible value, in the unit of `values`.
+
+    Returns:
+        p-values, array of shape (...).
+
+    Raises:
+        ValueError: no values, a value that is not finite or outside [lower, upper], delta
+            outside (0, 1), a limit not inside the range.
+
+    Source:
+        Waudby-Smith & Ramdas 2024, arXiv 2010.09686; Ville's inequality.
+
+    Example:
+        >>> p = betting_p_value([[0.0] * 300, [1.0] * 300], limit=0.05, delta=0.05)
+        >>> bool(p[0] < 0.05), float(p[1])
+        (True, 1.0)
+    """
+    x = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    as_sample(x.ravel())
+    check_fraction(delta, "delta")
+    check_range(lower, upper)
+    check_within(x.ravel(), lower, upper)
+    if not lower < limit < upper:
+        raise ValueError(f"limit must lie inside ({lower:g}, {upper:g}), got {limit}")
+    unit = np.clip((x - lower) / (upper - lower), 0.0, 1.0)
+    capital = _max_log_capital(
+        unit, _predictable_bets(unit, delta), (limit - lower) / (upper - lower)
+    )
+    return np.asarray(np.exp(-np.maximum(capital, 0.0)))
+
+
 def _unit_bound(x: NDArray[np.float64], delta: float) -> float:
     """The bound for x in [0, 1], up to `_WIDTH` too high; searched above the sample mean."""
     bets = _predictable_bets(x, delta)
@@ -109,17 +154,26 @@ def _unit_bound(x: NDArray[np.float64], delta: float) -> float:
     low, high = float(x.mean()), 1.0
     while high - low > _WIDTH:
         mean = 0.5 * (low + high)
-        factors = np.minimum(bets, _STAKE / (1.0 - mean)) * (mean - x)
-        rejected = float(np.cumsum(np.log1p(factors)).max()) > threshold
+        rejected = float(_max_log_capital(x, bets, mean)) > threshold
         low, high = (low, mean) if rejected else (mean, high)
     return high
 
 
+def _max_log_capital(
+    x: NDArray[np.float64], bets: NDArray[np.float64], mean: float
+) -> NDArray[np.float64]:
+    """max_t log K_t(mean) along the last axis, for values in [0, 1]."""
+    factors = np.minimum(bets, _STAKE / (1.0 - mean)) * (mean - x)
+    return np.asarray(np.cumsum(np.log1p(factors), axis=-1).max(axis=-1))
+
+
 def _predictable_bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
     """sqrt(2 log(1/delta) / (n var_{i-1})), where var_{i-1} sees only the values before x_i."""
-    count = np.arange(1, x.size + 1)
-    mean = (0.5 + np.cumsum(x)) / (count + 1)
-    variance = (0.25 + np.cumsum((x - mean) ** 2)) / (count + 1)
-    before = np.concatenate(([0.25], variance[:-1]))
-    bets: NDArray[np.float64] = np.sqrt(-2.0 * math.log(delta) / (x.size * before))
+    n = x.shape[-1]
+    count = np.arange(1, n + 1)
+    mean = (0.5 + np.cumsum(x, axis=-1)) / (count + 1)
+    variance = (0.25 + np.cumsum((x - mean) ** 2, axis=-1)) / (count + 1)
+    start = np.full((*x.shape[:-1], 1), 0.25)
+    before = np.concatenate((start, variance[..., :-1]), axis=-1)
+    bets: NDArray[np.float64] = np.sqrt(-2.0 * math.log(delta) / (n * before))
     return bets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from theory import Certificate, certify_mean
+from theory import Certificate, certify_mean, label_free_drop
 from vlm_bridge.comparison import Outcomes, paired_outcomes
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
@@ -13,6 +13,8 @@ from vlm_bridge.plan import SkipPlan
 from vlm_bridge.vlm import VLM
 
 QUANTITIES = ("disagreement", "accuracy_drop")
+#: Methods that certify an accuracy drop and nothing else.
+DROP_ONLY = ("harm", "label-free")
 
 
 def certify(
@@ -30,8 +32,9 @@ def certify(
 ) -> Certificate:
     """Bound what `plan` does to the answers, with probability at least `1 - delta`.
 
-    `disagreement` needs no labels and bounds the accuracy drop too, since an accuracy can
-    only fall where an answer changes. The independent unit is the image.
+    `disagreement` needs no labels and bounds the accuracy drop too
+    (`theory.conditions.drop_bound_from_disagreement`); the method `label-free` turns it into
+    a certificate of the drop. The independent unit is the image.
 
     Args:
         vlm: the model.
@@ -40,8 +43,10 @@ def certify(
         epsilon: what is asked; `holds` says whether the bound is at most this.
         delta: probability with which the bound may be wrong.
         quantity: `disagreement` or `accuracy_drop`.
-        method: `auto`, `betting`, `clopper-pearson` (disagreement only) or `hoeffding`; see
-            `theory.certify_mean`.
+        method: `auto`, `betting`, `empirical-bernstein`, `hoeffding`, `hoeffding-bentkus`,
+            `clopper-pearson` (disagreement only), `harm` (drop only); see
+            `theory.certify_mean`. `label-free` (drop only) reads no labels and certifies the
+            disagreement in the `auto` way.
         size: batch size.
         max_new_tokens: longest answer.
         journal: a file every finished batch is added to, so that a second call continues.
@@ -70,15 +75,17 @@ def certify_both(
 ) -> list[Certificate]:
     """Certificates of disagreement and, where there are labels, of the accuracy drop.
 
-    One run of both models serves both. Each holds with probability `1 - delta`; for both
-    at once pass half of delta. Arguments and errors as in `certify`.
+    One run of both models serves both; with the method `label-free` the drop needs no labels.
+    Each holds with probability `1 - delta`; for both at once pass half of delta. Arguments
+    and errors as in `certify`.
     """
     outcomes = _outcomes_of_others(vlm, plan, items, size, max_new_tokens, journal)
-    first = certificate_of(plan, outcomes, epsilon=epsilon, delta=delta, method=method)
-    if outcomes.drop is None:
-        return [first]
-    # Clopper-Pearson counts failures; a drop is a difference.
+    # Clopper-Pearson counts failures, a drop is a difference; and some methods know drops only.
+    mine = "auto" if method in DROP_ONLY else method
     other = "auto" if method == "clopper-pearson" else method
+    first = certificate_of(plan, outcomes, epsilon=epsilon, delta=delta, method=mine)
+    if outcomes.drop is None and method != "label-free":
+        return [first]
     quantity = "accuracy_drop"
     return [
         first,
@@ -119,11 +126,15 @@ def certificate_of(
     method: str = "auto",
 ) -> Certificate:
     """The certificate from outcomes already at hand; see `certify`."""
+    if method == "label-free":
+        if quantity != "accuracy_drop":
+            raise BridgeError(f"label-free bounds an accuracy_drop, not a {quantity}; use auto")
+        return label_free_drop(certificate_of(plan, outcomes, epsilon=epsilon, delta=delta))
     if quantity not in QUANTITIES:
         raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
     values = outcomes.disagree if quantity == "disagreement" else outcomes.drop
     if values is None:
-        raise BridgeError("an accuracy drop needs answers in the data; certify disagreement")
+        raise BridgeError("an accuracy drop needs answers in the data; use the method label-free")
     try:
         return certify_mean(
             values,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import betaincinv
 from scipy.stats import binom
 
-from estimators import betting_interval, betting_upper_bound
+from estimators import betting_interval, betting_p_value, betting_upper_bound
 
 UNIT = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40)
 DELTA = st.sampled_from([0.01, 0.05, 0.2])
@@ -130,6 +130,38 @@ def test_interval_coverage(name):
     intervals = [betting_interval(draw(rng, 60), level=0.8) for _ in range(200)]
     misses = sum(not low <= mean <= high for low, high in intervals)
     assert misses <= binom.ppf(0.999, 200, 0.2)
+
+
+@given(UNIT, DELTA)
+@settings(max_examples=60)
+def test_the_p_value_crosses_delta_at_the_bound(values, delta):
+    bound = betting_upper_bound(values, delta=delta)
+    for limit in (bound - 1e-6, bound + 1e-6):
+        if np.mean(values) < limit < 1.0:
+            p = float(betting_p_value(values, limit=limit, delta=delta))
+            assert (p < delta * (1 + 1e-9)) == (limit > bound)
+
+
+def test_p_values_of_many_samples_in_another_unit():
+    batch = np.random.default_rng(0).random((2, 3, 30)) * 0.4
+    table = betting_p_value(batch, limit=0.35, delta=0.05)
+    assert table.shape == (2, 3)
+    assert table[1, 2] == betting_p_value(batch[1, 2], limit=0.35, delta=0.05)
+    moved = betting_p_value(4.0 * batch - 2.0, limit=-0.6, delta=0.05, lower=-2.0, upper=2.0)
+    np.testing.assert_allclose(moved, table, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 1.0}, r"limit must lie inside \(0, 1\), got 1.0"),
+        ({"limit": 0.5, "delta": 1.0}, "delta must lie strictly between 0 and 1, got 1.0"),
+        ({"limit": 0.5, "upper": 0.1}, r"values\[0\] is 0.2, outside \[0, 0.1\]"),
+    ],
+)
+def test_bad_p_value_requests_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        betting_p_value([0.2], **{"delta": 0.05, **options})
 
 
 def test_an_early_run_of_failures_cannot_pull_the_bound_below_the_mean():

@@ -11,7 +11,7 @@ from scipy import stats
 from estimators import betting_upper_bound
 from theory import Certificate, certify_mean, images_needed
 
-METHODS = ("betting", "clopper-pearson", "hoeffding")
+METHODS = ("betting", "clopper-pearson", "empirical-bernstein", "hoeffding", "hoeffding-bentkus")
 
 
 def certify(values, clusters=None, **options):
@@ -164,7 +164,7 @@ def test_it_records_what_was_checked_and_assumed():
         (
             [0.0],
             {"quantity": "accuracy_drop", "method": "clopper-pearson"},
-            "cannot bound a accuracy_drop; use betting or hoeffding",
+            r"cannot bound a accuracy_drop; use harm \(asked once per image\), betting",
         ),
         ([0.0], {"epsilon": 1.0}, "epsilon must lie strictly between 0 and 1, got 1.0"),
         ([0.0], {"delta": 0.0}, "delta must lie strictly between 0 and 1, got 0.0"),
@@ -185,7 +185,7 @@ def test_bad_input_is_named(values, options, message):
     [
         ({"holds": True}, "holds=True contradicts bound"),
         ({"n_images": 0}, "at least one image, got 0"),
-        ({"schema_version": 2}, "schema version 2; this code reads version 1"),
+        ({"schema_version": 1}, "schema version 1; this code reads version 2"),
         ({"type": "Estimate"}, "not of type Certificate"),
     ],
 )

@@ -12,7 +12,7 @@ from estimators import Estimate, Profile
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
-from vlm_bridge.certification import certificate_of, certify
+from vlm_bridge.certification import certificate_of, certify, certify_both
 from vlm_bridge.choose import choose_plan
 from vlm_bridge.comparison import Outcomes, compare, full_answers, paired_outcomes
 from vlm_bridge.data import Item
@@ -204,8 +204,37 @@ def test_certificates(items):
     unlabelled = paired_outcomes(vlm, bad, [replace(i, answer=None) for i in items])
     with pytest.raises(BridgeError, match="needs answers in the data"):
         certificate_of(bad, unlabelled, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
+    free = certificate_of(
+        bad,
+        unlabelled,
+        epsilon=0.5,
+        delta=0.05,
+        quantity="accuracy_drop",
+        method="label-free",
+    )
+    first = certificate_of(bad, unlabelled, epsilon=0.5, delta=0.05)
+    assert (free.quantity, free.label_free, free.bound) == ("accuracy_drop", True, first.bound)
+    with pytest.raises(BridgeError, match="label-free bounds an accuracy_drop, not a disagreement"):
+        certificate_of(bad, unlabelled, epsilon=0.5, delta=0.05, method="label-free")
     with pytest.raises(BridgeError, match="epsilon"):
         certificate_of(bad, outcomes, epsilon=7, delta=0.05)
+
+
+@pytest.mark.parametrize(
+    ("method", "methods"),
+    [
+        ("clopper-pearson", ("clopper-pearson", "betting")),
+        ("hoeffding", ("hoeffding", "hoeffding")),
+        ("harm", ("betting", "harm")),
+        ("label-free", ("betting", "betting")),
+    ],
+)
+def test_both_certificates_take_the_methods_they_can(items, method, methods):
+    made = certify_both(
+        redundant_llava([1]), SkipPlan("block", 4, layers=(1,)), items, method=method
+    )
+    assert tuple(one.method for one in made) == methods
+    assert [one.label_free for one in made] == [False, method == "label-free"]
 
 
 def test_images_that_chose_a_plan_cannot_certify_it(items):

@@ -16,7 +16,7 @@ from vlm_bridge.plan import SkipPlan
 
 COMMANDS = (
     *("describe", "profile", "plan", "certify", "compare", "sweep", "cost", "prune"),
-    *("rules", "report", "demo"),
+    *("rules", "verify", "report", "demo"),
 )
 
 
@@ -155,6 +155,13 @@ def test_rules_are_listed(capsys):
     assert [line.split("\t")[0] for line in lines] == ["skip-it", "shortgpt"]
 
 
+def test_verify_mirrors_the_theory(capsys):
+    assert run("verify", "S3", "S9", "--trials", 20, "--json") == 0
+    assert [found["id"] for found in json.loads(capsys.readouterr().out)] == ["S3", "S9"]
+    assert run("verify", "S3", "--trials", 20, "--seed", 1) == 0
+    assert "1 of 1 statements hold" in capsys.readouterr().out
+
+
 @pytest.fixture
 def refused(capsys, tmp_path):
     """Run a command that must be refused: exit code 2, one line, nothing written."""
@@ -189,6 +196,7 @@ def test_refusals(folder, jsonl, tmp_path, refused):
     refused("plan", folder, *data, *out, "--profile", "none.json", says="no profile at none.json")
     refused("plan", folder, *data, *out, "--profile", jsonl, says="is not JSON")
     refused("certify", folder, "none.json", *data, *out, says="no plan file at none.json")
+    refused("verify", "S99", says="no statement 'S99'; there are ")
     refused("report", "none.json", "--out", tmp_path / "r", says="no results file at none.json")
 
 

@@ -10,7 +10,7 @@ import typer
 from vlm_bridge.cli.model import cost, describe, prune
 from vlm_bridge.cli.options import grouped
 from vlm_bridge.cli.path import certify, compare, plan, profile, sweep
-from vlm_bridge.cli.results import demo, report, rules
+from vlm_bridge.cli.results import demo, report, rules, verify
 from vlm_bridge.errors import BridgeError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, describe, profile, plan, certify, compare),
-    *(sweep, cost, prune, rules, report),
+    *(sweep, cost, prune, rules, verify, report),
 ):
     app.command()(grouped(_command))
 

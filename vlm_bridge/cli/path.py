@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from estimators import Profile
+from theory.certificates import METHODS
 from vlm_bridge.certification import certify_both
 from vlm_bridge.choose import choose_plan
 from vlm_bridge.cli.options import DataOptions, Epsilon, ModelOptions, PlanWords
@@ -103,7 +104,7 @@ def certify(
     epsilon: Epsilon = 0.02,
     delta: Annotated[float, typer.Option(help="Chance the bound may be wrong.")] = 0.05,
     method: Annotated[
-        str, typer.Option(help="auto, betting, clopper-pearson or hoeffding.")
+        str, typer.Option(help=f"auto, label-free, {', '.join(METHODS)}; see theory.certify_mean.")
     ] = "auto",
     out: Annotated[Path, typer.Option(help="Certificates to write (JSON).")] = Path(
         "out/certificates.json"

@@ -1,4 +1,4 @@
-"""Commands that need no model of the user's: the rules, the report, the demo."""
+"""Commands that need no model of the user's: rules, verify, report, demo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from theory.command import run_verify
 from vlm_bridge.demo import run_demo
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import check_writable, read_json
@@ -22,6 +23,27 @@ def rules() -> None:
     """
     for rule in RULES.values():
         typer.echo(f"{rule.name}\t{rule.mode}\t{rule.condition}\t{rule.source}")
+
+
+def verify(
+    ids: Annotated[list[str] | None, typer.Argument(help="Statements (default: all).")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Instances of each statement.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Fixes the instances.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A list of objects instead of a table.")
+    ] = False,
+) -> None:
+    """Check the theory again: proofs, witnesses, counterexamples, random and searched instances.
+
+    The same as `python -m theory verify`. Exit code 1 on any violation.
+
+    Example: `skipit verify S1 S9 --trials 10000`
+    """
+    try:
+        code = run_verify(ids or (), trials=trials, seed=seed, as_json=as_json)
+    except ValueError as error:
+        raise BridgeError(str(error)) from None
+    raise typer.Exit(code)
 
 
 def report(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from estimators import Profile
+from theory.conditions import functional_gap_from_cosine, functional_gap_from_tail
 
 _TAIL = 0.1
 
@@ -17,9 +18,10 @@ class SkipIt:
 
     `score_l = (sqrt(2 G_l) + 2 P_l) * sum_{j > l} VAR_j`, where `G_l` is the mean cosine
     distance of layer l's vision states, `P_l` the share of them farther than 0.1, and
-    `VAR_j` the attention mass text puts on vision in layer j. The first factor bounds how
-    far the directions move when the layer's vision update is left out (chord
-    `sqrt(2 d)`; the tail cannot move more than 2). Frozen vision is felt only where text
+    `VAR_j` the attention mass text puts on vision in layer j. The first factor is how far the
+    directions move when the layer's vision update is left out: statement G-F (the mean chord
+    is at most `sqrt(2 G)`) plus statement P-F for the tail alone (nothing moves more than 2,
+    and what stays within 0.1 is already in the first term). Frozen vision is felt only where text
     reads it, which is in later layers, at most in proportion to the attention mass (a head
     changes by at most VAR times the diameter of its values). The same distance is
     therefore harmless after the last layer that reads vision and harmful before.
@@ -40,4 +42,8 @@ class SkipIt:
         tail = np.array([per_layer[at].value for per_layer in profile.tails["image"]])
         var = profile.values("text", "var")
         read_later = np.concatenate([np.cumsum(var[::-1])[::-1][1:], [0.0]])
-        return np.asarray((np.sqrt(2 * mean) + 2 * tail) * read_later)
+        moved = [
+            functional_gap_from_cosine(g).value + functional_gap_from_tail(p, threshold=0.0).value
+            for g, p in zip(mean, tail, strict=True)
+        ]
+        return np.asarray(moved * read_later)

@@ -1,0 +1,164 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # On a VLM whose truth is planted, the conditions are right and cosine alone is not
+#
+# **Claim.** Where a condition certifies a skip, the skip is safe; a small cosine distance
+# certifies nothing, and a large one condemns nothing. The VLM here is a real LLaVA class whose
+# weights were written by hand, so that for each layer and depth it is known whether it is needed.
+# It answers question j about an image of class c with (c + j) mod 4.
+#
+# Layers are 0-based, information is in nats.
+
+# %%
+import tempfile
+import warnings
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bars in here
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import vlm_bridge as vb
+from theory import conditions, label_free_drop
+from theory.pmf import entropy, information
+from theory.systems import run_toy, toy_vlm
+from vlm_bridge.rules import RULES, nested_plans
+from vlm_bridge.testing import toy_items, toy_llava
+
+toy = toy_vlm()
+vlm = toy_llava(toy)
+items = toy_items(toy, tempfile.mkdtemp(), images=8)
+print(", ".join(f"{layer} {kind}" for layer, kind in enumerate(toy.schedule)))
+
+# %% [markdown]
+# ## The truth, confirmed by skipping
+#
+# Every single layer left out for all tokens (block) or for vision tokens (freeze), every depth
+# at which vision tokens may leave (early exit) or enter (late entry).
+
+# %%
+plans = vb.sweep_plans(toy.n_layers)
+found = vb.sweep(vlm, items, plans)
+
+
+def is_safe(plan: vb.SkipPlan) -> bool:
+    """What was planted."""
+    truth = toy.truth
+    return {
+        "block": set(plan.layers) <= set(truth.safe_blocks),
+        "freeze": set(plan.layers) <= set(truth.safe_freezes),
+        "early_exit": plan.exit in truth.safe_exits,
+        "late_entry": plan.entry in truth.safe_entries,
+    }[plan.mode]
+
+
+wrong = [one.plan.describe() for one in found if (one.disagreement.value == 0) != is_safe(one.plan)]
+print(f"{len(plans)} plans, {sum(map(is_safe, plans))} planted as safe; contradicted: {wrong}")
+
+# %% [markdown]
+# ## Cosine points at the wrong layers, both ways
+#
+# Layer 4 only rescales text tokens: distance 0, and without it every answer changes. The kernel
+# layers 2, 7 and 10 turn every token by half a unit of distance, in a plane that nothing reads.
+
+# %%
+profile = vb.profile(vlm, items)
+text = profile.values("text", "cosine_distance")
+changed = np.array([one.disagreement.value for one in found if one.plan.mode == "block"])
+figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+axes.scatter(text, changed)
+for layer, kind in enumerate(toy.schedule):
+    if kind in ("scale_text", "kernel", "copy"):
+        axes.annotate(f"{layer} {kind}", (text[layer], changed[layer]), rotation=30, fontsize=8)
+axes.set(xlabel="cosine distance of text tokens", ylabel="answers changed without the layer")
+axes.set(ylim=(-0.1, 1.6))
+plt.show()
+
+scale_text = toy.schedule.index("scale_text")
+shortgpt = [plan for plan in nested_plans(RULES["shortgpt"], profile) if scale_text in plan.layers]
+print(
+    f"ShortGPT's ranking takes layer {scale_text} with its first {len(shortgpt[0].layers)} layers"
+)
+
+# %% [markdown]
+# What cosine leaves out is the norm. With it the length of the update is exact (statement S6b).
+
+# %%
+run = run_toy(toy, [0], [1])
+before, after = (float(np.linalg.norm(run.states[scale_text + i][0, -1])) for i in (0, 1))
+update = conditions.state_gap(before, after, float(text[scale_text]))
+print(update)
+
+# %% [markdown]
+# ## What the conditions certify
+#
+# Early exit: the attention mass of text on vision is 2/3 in every layer but "copy", where it is
+# 1. A low mass is therefore not necessary. What counts is the mass times the spread of what the
+# values write (S8), carried through the layers above (S8c). From layer 6 on every spread is zero,
+# so an exit there changes nothing, whatever the slopes of the layers above are.
+
+
+# %%
+def spread_of_values(layer: int) -> float:
+    """Largest distance between what two tokens' values write, in one full pass."""
+    h = run.states[layer][0]
+    unit = h / np.sqrt((h**2).mean(axis=1, keepdims=True) + toy.rms_norm_eps)
+    value, output = (toy.weights[f"layers.{layer}.self_attn.{k}_proj.weight"] for k in "vo")
+    written = unit @ value.T @ output.T
+    return float(np.linalg.norm(written[:, None] - written[None], axis=2).max())
+
+
+mass = run.var[:, :1]
+spread = np.array([[spread_of_values(layer)] for layer in range(toy.n_layers)])
+print("mass on vision:", mass.ravel().round(3), "\nspread of values:", spread.ravel().round(3))
+slopes = np.full(toy.n_layers - 6, 1e6)
+exit_at_6 = conditions.exit_bound_from_var(mass[6:], spread[6:], np.ones((5, 1)), slopes)
+print("exit at 6:", exit_at_6)
+
+# %% [markdown]
+# Before "copy" the best predictor itself needs the image: removing it costs I(Y; V|T), which is
+# unique information plus synergy (S2, S9).
+
+# %%
+p = toy.joint()  # class, question, answer
+cost = conditions.vision_removal_cost(entropy(p, [2], given=[1]), entropy(p, [2], given=[0, 1]))
+# The question alone says nothing, so nothing is redundant and all of I(Y; V) is unique.
+unique = information(p, [0], [2])
+loss = conditions.early_exit_loss_from_pid(unique, information(p, [0, 1], [2]) - unique)
+print(cost, loss, sep="\n")
+
+# %% [markdown]
+# ## And a certificate, without labels
+
+# %%
+plan = vb.SkipPlan("early_exit", toy.n_layers, exit=6)
+more = toy_items(toy, tempfile.mkdtemp(), images=160, questions_per_image=1)
+certificate = label_free_drop(vb.certify(vlm, plan, more, epsilon=0.02, delta=0.05))
+print(certificate.sentence())
+
+# %% [markdown]
+# The claim, as asserts on the result objects.
+
+# %%
+assert not wrong, wrong
+assert text[scale_text] < 1e-6, "cosine sees nothing"
+assert changed[scale_text] == 1.0, "and every answer depends on it"
+assert min(text[2], text[7]) > 0.4, "cosine sees much"
+assert changed[2] == changed[7] == 0.0, "and nothing depends on it"
+assert update.value > 2.0
+assert exit_at_6.value == 0.0
+assert spread[5] > 0.1, "the layer an exit at 5 would take away from"
+assert abs(cost.value - np.log(4)) < 1e-9
+assert abs(loss.value - cost.value) < 1e-9
+assert certificate.holds, certificate.sentence()

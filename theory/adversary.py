@@ -1,0 +1,104 @@
+"""An optimiser that tries to break a claim, and Hypothesis to make what it finds readable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+#: Evaluations of one descent per coordinate, before a new start is drawn.
+PER_COORDINATE = 25
+
+Objective = Callable[[NDArray[np.float64]], float]
+
+
+def minimise(
+    objective: Objective, dimension: int, evaluations: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float]:
+    """The vector with the smallest value met within a number of evaluations.
+
+    Nelder-Mead from random starts of several scales, and after each once more from near the
+    best vector so far. Values that are not numbers count as broken at once (minus infinity),
+    so that an objective that fails cannot hide.
+
+    Args:
+        objective: from a vector of shape (dimension,) to the value to be made small.
+        dimension: at least 1.
+        evaluations: at least 1; never exceeded by more than one descent's last step.
+        rng: draws the starts.
+
+    Returns:
+        The best vector, shape (dimension,), and its value.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> best, value = minimise(lambda v: float(v @ v), 2, 400, rng)
+        >>> value < 1e-6
+        True
+    """
+    best, lowest, used = np.zeros(dimension), math.inf, 0
+
+    def watched(vector: NDArray[np.float64]) -> float:
+        nonlocal best, lowest, used
+        used += 1
+        value = float(objective(vector))
+        value = -math.inf if math.isnan(value) else value
+        if value < lowest:
+            best, lowest = np.array(vector, dtype=np.float64), value
+        return max(value, -1e300)  # Nelder-Mead does arithmetic on values
+
+    fresh = True
+    while used < evaluations:
+        scale = float(rng.choice([0.3, 1.0, 3.0]) if fresh else rng.choice([0.01, 0.1]))
+        budget = min(evaluations - used, PER_COORDINATE * (dimension + 2))
+        start = (0.0 if fresh else best) + scale * rng.standard_normal(dimension)
+        fresh = not fresh
+        minimize(
+            watched,
+            start,
+            method="Nelder-Mead",
+            options={"maxfev": budget, "xatol": 1e-10, "fatol": 1e-14},
+        )
+    return best, lowest
+
+
+def shrink(
+    vector: NDArray[np.float64], breaks: Callable[[NDArray[np.float64]], bool]
+) -> NDArray[np.float64]:
+    """A rounder vector that still breaks the claim, found by Hypothesis.
+
+    Each coordinate is replaced by 0, or rounded to 0, 1 or 2 decimals, or kept; Hypothesis
+    looks for the simplest such choice on which `breaks` is still true.
+
+    Example:
+        >>> shrink(np.array([1.2345, -0.3]), lambda v: v[0] > 0.9)
+        array([1., 0.])
+    """
+    from hypothesis import HealthCheck, Phase, find, settings
+    from hypothesis import strategies as st
+    from hypothesis.errors import NoSuchExample
+
+    def rounded(levels: list[int]) -> NDArray[np.float64]:
+        by_level = [0.0 * vector, *(np.round(vector, digits) for digits in (0, 1, 2)), vector]
+        return np.array([by_level[min(level, 4)][i] for i, level in enumerate(levels)])
+
+    size = vector.size
+    try:
+        levels = find(
+            st.lists(st.integers(0, 9), min_size=size, max_size=size),
+            lambda levels: bool(breaks(rounded(levels))),
+            settings=settings(
+                max_examples=300,
+                database=None,
+                deadline=None,
+                derandomize=True,
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    except NoSuchExample:
+        return vector
+    return rounded(levels) + 0.0

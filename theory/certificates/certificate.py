@@ -1,0 +1,137 @@
+"""`Certificate`: an upper bound on what a plan costs, that holds with known probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from estimators import serial
+from theory._validate import check_fraction
+
+SCHEMA_VERSION = 2
+RANGES = {"disagreement": (0.0, 1.0), "accuracy_drop": (-1.0, 1.0)}
+METHODS = (
+    "betting",
+    "clopper-pearson",
+    "empirical-bernstein",
+    "harm",
+    "hoeffding",
+    "hoeffding-bentkus",
+)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """An upper confidence bound on a mean over images, held against a promised epsilon.
+
+    Attributes:
+        quantity: "disagreement" (share of answers that change, in [0, 1], label-free) or
+            "accuracy_drop" (accuracy of the full model minus that of the skipped one).
+        epsilon: what was promised, in (0, 1).
+        delta: probability that `bound` may lie below the true mean, in (0, 1).
+        n_images: number of independent images.
+        bound: the upper confidence bound, in the unit of the quantity (a pure number).
+        holds: whether bound <= epsilon.
+        estimate: mean over the images seen of what the bound is about.
+        method: the bound, one of `METHODS`.
+        checked: what was verified on the data.
+        assumed: what was not, and cannot be.
+        label_free: whether an accuracy drop was bounded without labels, by the disagreement;
+            `estimate` is then the disagreement seen.
+        data_hash: hash of the data, for the record.
+        plan_hash: hash of the plan, for the record.
+
+    Raises:
+        ValueError: unknown quantity or method, a method that cannot bound the quantity, epsilon
+            or delta outside (0, 1), no image, a `holds` that contradicts `bound`.
+
+    Example:
+        >>> from theory import certify_mean
+        >>> values = [0.0] * 298 + [1.0] + [0.0]
+        >>> cert = certify_mean(
+        ...     values, range(300), quantity="disagreement", epsilon=0.02, delta=0.05
+        ... )
+        >>> print(cert)
+        disagreement <= 0.0158 with probability 95 % (300 images, clopper-pearson):
+        holds at epsilon 0.02
+    """
+
+    quantity: str
+    epsilon: float
+    delta: float
+    n_images: int
+    bound: float
+    holds: bool
+    estimate: float
+    method: str
+    checked: tuple[str, ...]
+    assumed: tuple[str, ...]
+    label_free: bool = False
+    data_hash: str = ""
+    plan_hash: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label_free and self.quantity != "accuracy_drop":
+            raise ValueError(f"label_free speaks of an accuracy_drop, not of a {self.quantity}")
+        bounded = "disagreement" if self.label_free else self.quantity
+        check_request(bounded, self.epsilon, self.delta, self.method)
+        if self.n_images < 1:
+            raise ValueError(f"a certificate needs at least one image, got {self.n_images}")
+        if self.holds != (self.bound <= self.epsilon):
+            raise ValueError(
+                f"holds={self.holds} contradicts bound {self.bound} and epsilon {self.epsilon}"
+            )
+
+    def sentence(self) -> str:
+        """One plain line; the bound is rounded up."""
+        bound = math.ceil(self.bound * 1e4 - 1e-9) / 1e4
+        free = ", label-free" if self.label_free else ""
+        verdict = "holds" if self.holds else "does NOT hold"
+        return (
+            f"{self.quantity.replace('_', ' ')} <= {bound:.4f} with probability "
+            f"{100.0 * (1.0 - self.delta):g} % ({self.n_images} images, {self.method}{free}): "
+            f"{verdict} at epsilon {self.epsilon:g}"
+        )
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as strict JSON data, with its schema version."""
+        fields = asdict(self) | {"checked": list(self.checked), "assumed": list(self.assumed)}
+        return {**serial.header("Certificate", SCHEMA_VERSION), **fields}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The certificate back from `to_json`.
+
+        Raises:
+            ValueError: not a certificate, another schema version, fields missing or unknown,
+                or contents that contradict each other.
+        """
+        fields = serial.body(data, "Certificate", SCHEMA_VERSION, set(cls.__dataclass_fields__))
+        for name in ("checked", "assumed"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+def check_request(quantity: str, epsilon: float, delta: float, method: str) -> None:
+    """A known quantity, a method that can bound it, epsilon and delta in (0, 1).
+
+    Raises:
+        ValueError: anything else; the message says what to choose from.
+    """
+    for name, given, known in (("quantity", quantity, RANGES), ("method", method, METHODS)):
+        if given not in known:
+            raise ValueError(f"unknown {name} '{given}'; choose from {', '.join(known)}")
+    if method == "clopper-pearson" and quantity != "disagreement":
+        raise ValueError(
+            f"clopper-pearson counts failures and cannot bound a {quantity}; "
+            "use harm (asked once per image), betting or hoeffding"
+        )
+    if method == "harm" and quantity != "accuracy_drop":
+        raise ValueError(f"harm bounds an accuracy_drop, not a {quantity}; use clopper-pearson")
+    check_fraction(epsilon, "epsilon")
+    check_fraction(delta, "delta")

@@ -1,0 +1,51 @@
+"""Clopper-Pearson: exact for one yes-or-no value per image."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+
+def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
+    """The (1 - delta) quantile of Beta(k + 1, n - k); 1 where every trial failed.
+
+    Args:
+        failures: k, from 0 to n.
+        n: independent trials, at least 1.
+        delta: probability that the bound may fail, in (0, 1).
+
+    Returns:
+        Upper bound on the rate, in (0, 1].
+
+    Raises:
+        ValueError: k not in 0..n.
+
+    Source:
+        Clopper & Pearson 1934.
+
+    Example:
+        >>> round(clopper_pearson_upper_bound(9, 500, 0.05), 4)
+        0.0312
+    """
+    if not 0 <= failures <= n or n < 1:
+        raise ValueError(f"failures must lie in 0..n with n >= 1, got {failures} of {n}")
+    return 1.0 if failures == n else float(stats.beta.isf(delta, failures + 1, n - failures))
+
+
+def clopper_pearson_p_value(values: ArrayLike, limit: float) -> NDArray[np.float64]:
+    """p-value of "the rate is at least `limit`": P(Binomial(n, limit) <= k).
+
+    Args:
+        values: array of shape (..., n) of zeros and ones; the last axis is one sample.
+        limit: the rate to be refuted, in (0, 1).
+
+    Returns:
+        Array of shape (...).
+
+    Example:
+        >>> float(clopper_pearson_p_value([0.0] * 149, 0.02).round(4))
+        0.0493
+    """
+    x = np.asarray(values, dtype=np.float64)
+    return np.asarray(stats.binom.cdf(np.rint(x.sum(axis=-1)), x.shape[-1], limit))

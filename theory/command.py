@@ -1,0 +1,74 @@
+"""What `python -m theory verify` and `skipit verify` do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from theory import statements
+from theory.report import problems, record, table
+from theory.statement import Statement
+
+_TO_LINE_START = "\r\x1b[K"
+
+
+def run_verify(
+    names: Sequence[str] = (), *, trials: int = 1000, seed: int = 0, as_json: bool = False
+) -> int:
+    """Check statements and write a table or JSON; violations also go to standard error.
+
+    Progress is shown on standard error where that is a terminal.
+
+    Args:
+        names: ids of statements; none means all.
+        trials: instances for each, at least 1.
+        seed: fixes the instances.
+        as_json: write a list of records instead of the table.
+
+    Returns:
+        The exit code: 1 if a claim, a proof, a witness or a counterexample failed, else 0.
+
+    Raises:
+        ValueError: no such statement, trials below 1.
+
+    Example:
+        >>> run_verify(["S3"], trials=5)
+        id  evidence    trials  worst slack  holds  needed  claim in words
+        S3  shannon-lp  5       ...  yes    1/1     what late entry loses
+        <BLANKLINE>
+        1 of 1 statements hold; 1 of 1 hypotheses shown to be needed; ...
+        0
+    """
+    chosen = list(names) or list(statements.ids())
+    show = _Progress(len(chosen))
+    verdicts = statements.verify_all(chosen, trials=trials, seed=seed, before=show)
+    show.clear()
+    if as_json:
+        sys.stdout.write(json.dumps([record(v) for v in verdicts], indent=2, allow_nan=False))
+    else:
+        sys.stdout.write(table(verdicts))
+    sys.stdout.write("\n")
+    wrong = problems(verdicts)
+    for line in wrong:
+        sys.stderr.write(f"FAILED {line}\n")
+    return 1 if wrong else 0
+
+
+class _Progress:
+    """One line on standard error that says which statement is being checked."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.shown = sys.stderr.isatty()
+
+    def __call__(self, statement: Statement) -> None:
+        self.done += 1
+        if self.shown:
+            line = f"[{self.done}/{self.total}] {statement.id} {statement.title}"
+            sys.stderr.write(f"{_TO_LINE_START}{line[:79]}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self.shown:
+            sys.stderr.write(_TO_LINE_START)

@@ -1,0 +1,123 @@
+"""`Bound`: what an inequality says about measured numbers, and on what it rests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from estimators import serial
+
+SCHEMA_VERSION = 1
+UNITS = ("1", "nats", "logit", "state", "loss")
+KINDS = ("at most", "at least", "exactly")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The value of one side of a statement at measured numbers.
+
+    Attributes:
+        quantity: what is bounded, in words.
+        kind: "at most", "at least" or "exactly".
+        value: the bound.
+        unit: "1" (probabilities, distances, ratios), "nats", "logit", "state" (length in the
+            residual stream), "loss" (unit of the loss or of the function bounded).
+        statement: id of the statement it comes from; `theory.statements.get` explains it.
+        checked: hypotheses that were checked on the data given, and how.
+        assumed: hypotheses that were not.
+
+    Raises:
+        ValueError: unknown kind or unit, a value that is NaN.
+
+    Example:
+        >>> from theory.conditions import tail_from_mean
+        >>> bound = tail_from_mean(0.02, threshold=0.1)
+        >>> print(bound)
+        P(cosine distance > 0.1) at most 0.2 (G-P)
+        >>> Bound.from_json(bound.to_json()) == bound
+        True
+    """
+
+    quantity: str
+    kind: str = "at most"
+    value: float
+    unit: str
+    statement: str
+    checked: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("kind", self.kind, KINDS), ("unit", self.unit, UNITS)):
+            if given not in known:
+                raise ValueError(f"unknown {name} '{given}'; choose from {', '.join(known)}")
+        if np.isnan(self.value):
+            raise ValueError(f"the bound on {self.quantity} is not a number")
+        object.__setattr__(self, "value", float(self.value))
+
+    def __str__(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        return f"{self.quantity} {self.kind} {self.value:.4g}{unit} ({self.statement})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The bound as strict JSON data, with its schema version."""
+        fields = asdict(self) | {"checked": list(self.checked), "assumed": list(self.assumed)}
+        fields["value"] = serial.encode(self.value)
+        return {**serial.header("Bound", SCHEMA_VERSION), **fields}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The bound back from `to_json`.
+
+        Raises:
+            ValueError: not a bound, another schema version, fields missing or unknown.
+        """
+        fields = serial.body(data, "Bound", SCHEMA_VERSION, set(cls.__dataclass_fields__))
+        fields["value"] = serial.decode(fields["value"])
+        for name in ("checked", "assumed"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+def within(number: float, low: float, high: float, name: str) -> float:
+    """A number that lies in [low, high].
+
+    Raises:
+        ValueError: it does not, or is NaN; the message names it.
+    """
+    if not low <= number <= high:
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {number}")
+    return float(number)
+
+
+def count(number: int, least: int, name: str) -> int:
+    """A whole number that is at least `least`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if number != int(number) or number < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {number}")
+    return int(number)
+
+
+def numbers(
+    values: ArrayLike, name: str, *, low: float = -np.inf, high: float = np.inf, ndim: int = 1
+) -> NDArray[np.float64]:
+    """A non-empty float64 array of `ndim` axes whose entries lie in [low, high].
+
+    Raises:
+        ValueError: another rank, no entries, an entry that is not finite or out of range.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != ndim or not array.size:
+        raise ValueError(f"{name} must be a non-empty array of rank {ndim}, got {array.shape}")
+    bad = np.argwhere(~(np.isfinite(array) & (array >= low) & (array <= high)))
+    if bad.size:
+        where = ", ".join(map(str, bad[0]))
+        found = array[tuple(bad[0])]
+        raise ValueError(f"{name}[{where}] is {found:g}, not a number in [{low:g}, {high:g}]")
+    return array

@@ -1,0 +1,44 @@
+"""|I(X';Y) - I(X;Y)| <= max(H(X'|X), H(X|X')) and I(X;Y|X') <= H(X|X')."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from theory.pmf import Pmf, as_pmf, entropy, information, random_pmf, softmax_pmf
+from theory.statement import RECONSTRUCTION, Search, Statement
+from theory.statements._proofs import shannon
+
+
+def generate(rng: np.random.Generator) -> Pmf:
+    """A joint pmf of (X, X', Y)."""
+    return random_pmf(rng, [int(n) for n in rng.integers(2, 5, 3)])
+
+
+def slack(p: Pmf) -> float:
+    """The smaller of the two bounds minus what it bounds, in nats."""
+    change = abs(information(p, [1], [2]) - information(p, [0], [2]))
+    forward, backward = entropy(p, [1], given=[0]), entropy(p, [0], given=[1])
+    lost = information(p, [0], [2], given=[1])
+    return min(max(forward, backward) - change, backward - lost)
+
+
+STATEMENT = Statement(
+    id="P-Ib",
+    title="states that tell each other tell the same about the answer",
+    setting="finite alphabets",
+    claim="|I(X';Y) - I(X;Y)| <= max(H(X'|X), H(X|X'))  and  I(X;Y|X') <= H(X|X')",
+    source=RECONSTRUCTION,
+    evidence="shannon-lp",
+    domain="all joint distributions of (X, X', Y)",
+    generate=generate,
+    slack=slack,
+    # X' constant, Y = X a fair coin: all of H(X|X') = log 2 is lost.
+    witness=lambda: as_pmf(np.eye(2)[:, None, :]),
+    superfluous=("Y -> X -> X', a Markov chain: it is not used.",),
+    proof=lambda: shannon(
+        ("I(X';Y) - I(X;Y) <= H(X'|X)", ()),
+        ("I(X;Y) - I(X';Y) <= H(X|X')", ()),
+        ("I(X;Y|X') <= H(X|X')", ()),
+    ),
+    search=Search(12, lambda vector: softmax_pmf(vector, (2, 2, 3))),
+)

@@ -1,0 +1,66 @@
+"""I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G): what late entry loses, G = g(T) the text-only layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from theory.pmf import Pmf, as_pmf, information, random_pmf
+from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Statement
+from theory.statements._proofs import shannon
+
+#: Axes of the pmfs.
+Y, V, T, G = range(4)
+
+
+def generate(rng: np.random.Generator) -> Pmf:
+    """A joint pmf of (Y, V, T, G) with G a random function of T."""
+    y, v, t, g = (int(n) for n in rng.integers(2, 5, 4))
+    return through(random_pmf(rng, (y, v, t)), rng.integers(g, size=t).tolist())
+
+
+def through(p: Pmf, layers: list[int]) -> Pmf:
+    """The pmf of (Y, V, T, G) from that of (Y, V, T) and a table G = layers[T]."""
+    return p[:, :, :, None] * np.eye(max(layers) + 1)[layers][None, None, :, :]
+
+
+def slack(p: Pmf) -> float:
+    """The loss of information, if negative, else minus the error of the identity, in nats."""
+    lost = information(p, [Y], [V, T]) - information(p, [Y], [V, G])
+    return min(lost, -abs(lost - information(p, [Y], [T], given=[V, G])))
+
+
+def blind_to(p: Pmf) -> bool:
+    """Whether I(Y; G | V, T) = 0 up to rounding."""
+    return information(p, [Y], [G], given=[V, T]) <= 1e-10
+
+
+STATEMENT = Statement(
+    id="S3",
+    title="what late entry loses",
+    setting="finite alphabets; (V_0, T_0) on entry, G = g(T_0) after the text-only layers",
+    claim="I(Y;V_0,T_0) - I(Y;V_0,G) = I(Y;T_0|V_0,G) >= 0: nothing is lost iff that is 0",
+    source=RECONSTRUCTION,
+    evidence="shannon-lp",
+    domain="all joint distributions of (Y, V_0, T_0, G)",
+    generate=generate,
+    slack=slack,
+    # G constant, Y = T: all of log 2 is lost; the identity is exact as everywhere.
+    witness=lambda: through(as_pmf(np.eye(2)[:, None, :]), [0, 0]),
+    hypotheses=(
+        Hypothesis(
+            "text-only layers",
+            "Y -> (V_0, T_0) -> G: the layers before entry see nothing else of the answer",
+            holds=blind_to,
+            counterexample=lambda: Counterexample(
+                as_pmf(np.eye(2)[:, None, None, :]),
+                "if G = Y comes from elsewhere, late entry gains 1 bit and I(Y;T_0|V_0,G) is 0",
+            ),
+        ),
+    ),
+    superfluous=("That g is a function: noise of its own leaves the claim as it is.",),
+    notes=("Vision enters as V_0, unprocessed: nothing about it is lost, only about the text.",),
+    proof=lambda: shannon(
+        ("I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G)", "Y -> V,T -> G"),
+        ("I(Y;T|V,G) >= 0", ()),
+    ),
+)

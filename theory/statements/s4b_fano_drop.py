@@ -1,0 +1,91 @@
+"""Fano's inequality, and what two entropies say about the accuracy that a skip costs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import sympy as sp
+from scipy.optimize import brentq
+
+from theory.pmf import Pmf, as_pmf, entropy, random_pmf, softmax_pmf
+from theory.statement import ProofCheck, Search, Statement
+from theory.statements._proofs import both, collect, gibbs, rises_until
+
+
+def generate(rng: np.random.Generator) -> Pmf:
+    """A joint pmf of (Z_full, Z_skip, Y)."""
+    return random_pmf(rng, (*(int(n) for n in rng.integers(1, 5, 2)), int(rng.integers(2, 6))))
+
+
+def fano(error: float, k: int) -> float:
+    """h_b(e) + e log(k - 1) in nats: the largest H(Y|Z) that an error e allows."""
+    return entropy(np.array([error, 1.0 - error])) + error * math.log(k - 1)
+
+
+def smallest_error(left: float, k: int) -> float:
+    """The error e in [0, 1 - 1/k] at which Fano's bound equals H(Y|Z) = left nats."""
+    top = 1.0 - 1.0 / k
+    if left <= 0.0 or left >= fano(top, k):
+        return 0.0 if left <= 0.0 else top
+    return float(brentq(lambda error: fano(error, k) - left, 0.0, top, xtol=1e-15))
+
+
+def largest_error(left: float, k: int) -> float:
+    """The smaller bound of S4a, and 1 - 1/k."""
+    return min(left / (2.0 * math.log(2.0)), -math.expm1(-left), 1.0 - 1.0 / k)
+
+
+def slack(p: Pmf) -> float:
+    """The smallest of: Fano's bound on both states, the bound on the drop minus the drop."""
+    k = p.shape[2]
+    full, skip = p.sum(axis=1), p.sum(axis=0)
+    errors = [1.0 - float(q.max(axis=1).sum()) for q in (full, skip)]
+    left = [entropy(q, [1], given=[0]) for q in (full, skip)]
+    room = min(fano(max(e, 0.0), k) - h for e, h in zip(errors, left, strict=True))
+    bound = largest_error(left[1], k) - smallest_error(left[0], k)
+    return min(room, bound - (errors[1] - errors[0]))
+
+
+def proof() -> ProofCheck:
+    """For every k: grouping and Gibbs at one z, Jensen over z, then invert.
+
+    With m = max_y P(y|z), H(P(.|z)) = h_b(m) + (1-m) H(the rest), the rest on k - 1 values. The
+    sum is concave in the error, so it holds on average, and rises up to 1 - 1/k, which no Bayes
+    error exceeds: its inverse is a lower bound on the error.
+    """
+    e, k = sp.symbols("e k", positive=True)
+    bound = -e * sp.log(e) - (1 - e) * sp.log(1 - e) + e * sp.log(k - 1)
+    m, rest = sp.symbols("m r", positive=True)
+    split = -m * sp.log(m) - (1 - m) * rest * sp.log((1 - m) * rest)
+    grouped = -m * sp.log(m) - (1 - m) * rest * (sp.log(1 - m) + sp.log(rest))
+    return both(
+        gibbs(),
+        collect(
+            {
+                "log((1-m) r) splits, term by term": sp.simplify(
+                    sp.expand_log(split - grouped, force=True)
+                )
+                == 0,
+                "the bound rises up to 1 - 1/k": rises_until(bound, e, 1 - 1 / k),
+            },
+            "sympy",
+        ),
+    )
+
+
+STATEMENT = Statement(
+    id="S4b",
+    title="Fano, and the accuracy drop from two entropies",
+    setting="finite alphabets; k classes; P_e the Bayes error; fano(e) = h_b(e) + e log(k-1)",
+    claim="H(Y|Z) <= fano(P_e(Z)); hence P_e(skip) - P_e(full) <= min(H_skip/(2 ln 2), "
+    "1 - exp(-H_skip), 1 - 1/k) - fano^{-1}(H_full)",
+    source="Fano 1961; Cover & Thomas 2006, Theorem 2.10.1; S4a",
+    evidence="symbolic",
+    domain="all joint pmfs of (Z_full, Z_skip, Y), every finite k",
+    generate=generate,
+    slack=slack,
+    witness=lambda: as_pmf(np.ones((1, 1, 3))),  # a fair die of three: Fano is equal
+    proof=proof,
+    search=Search(12, lambda vector: softmax_pmf(vector, (2, 2, 3))),
+)

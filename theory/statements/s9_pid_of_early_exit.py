@@ -1,0 +1,136 @@
+"""I(Y;V,T) - I(Y;T) = U_V + S = I(Y;V|T), for every PID that obeys the consistency equations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sympy as sp
+
+from theory.pmf import Pmf, as_pmf, information, random_pmf
+from theory.statement import (
+    RECONSTRUCTION,
+    Counterexample,
+    Hypothesis,
+    ProofCheck,
+    Statement,
+)
+from theory.statements._proofs import both, collect, shannon
+
+Y, V, T = range(3)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A joint pmf of (Y, V, T) and the PID that a value of the redundancy defines, in nats."""
+
+    p: Pmf
+    redundant: float
+
+    @property
+    def unique_vision(self) -> float:
+        """U_V = I(Y;V) - R."""
+        return information(self.p, [Y], [V]) - self.redundant
+
+    @property
+    def unique_text(self) -> float:
+        """U_T = I(Y;T) - R."""
+        return information(self.p, [Y], [T]) - self.redundant
+
+    @property
+    def synergistic(self) -> float:
+        """S = I(Y;V,T) - U_V - U_T - R."""
+        total = information(self.p, [Y], [V, T])
+        return total - self.unique_vision - self.unique_text - self.redundant
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether all four atoms are >= 0 up to rounding."""
+        atoms = (self.redundant, self.unique_vision, self.unique_text, self.synergistic)
+        return min(atoms) >= -1e-10
+
+
+def generate(rng: np.random.Generator) -> Decomposition:
+    """A random pmf, in one of three with Y independent of V given T, and any nonnegative PID."""
+    y, v, t = (int(n) for n in rng.integers(2, 5, 3))
+    p = random_pmf(rng, (y, v, t))
+    if rng.random() < 1 / 3:
+        with_text = random_pmf(rng, (y, t))
+        p = with_text[:, None, :] * rng.dirichlet(np.ones(v), size=t).T[None, :, :]
+    vision, text = information(p, [Y], [V]), information(p, [Y], [T])
+    lowest = max(0.0, vision + text - information(p, [Y], [V, T]))
+    share = float(rng.choice([0.0, rng.random(), 1.0]))
+    return Decomposition(p, lowest + share * (min(vision, text) - lowest))
+
+
+def slack(case: Decomposition) -> float:
+    """Minus the error of the identity, or by how much an atom exceeds the sum, in nats."""
+    lost = information(case.p, [Y], [V], given=[T])
+    error = abs(case.unique_vision + case.synergistic - lost)
+    return min(-error, lost - max(case.unique_vision, case.synergistic))
+
+
+def atoms_sum() -> sp.Expr:
+    """U_V + S out of the three consistency equations, in I(Y;V), I(Y;T) and I(Y;V,T)."""
+    r, u_v, u_t, s = sp.symbols("R U_V U_T S", real=True)
+    vision, text, total = sp.symbols("I_V I_T I_VT", nonnegative=True)
+    equations = [r + u_v - vision, r + u_t - text, r + u_v + u_t + s - total]
+    solved = sp.solve(equations, [u_v, u_t, s], dict=True)[0]
+    return sp.expand(solved[u_v] + solved[s])
+
+
+def proof() -> ProofCheck:
+    """Algebra for the atoms, whatever R is; the chain rule for the information."""
+    total, text = sp.symbols("I_VT I_T", nonnegative=True)
+    return both(
+        collect({"U_V + S = I(Y;V,T) - I(Y;T) for every R": atoms_sum() == total - text}, "sympy"),
+        shannon(("I(Y;V,T) - I(Y;T) = I(Y;V|T)", ())),
+    )
+
+
+def cancelling() -> Decomposition:
+    """V a copy of T and Y = T, with R = 2 bits: U_V = -1 bit, S = 1 bit, and nothing is lost."""
+    p = np.zeros((2, 2, 2))
+    p[0, 0, 0] = p[1, 1, 1] = 0.5
+    return Decomposition(p, 2.0 * np.log(2.0))
+
+
+def xor() -> Decomposition:
+    """Y = V xor T of two fair bits: U_V = 0, S = 1 bit, everything is lost."""
+    p = np.zeros((2, 2, 2))
+    for v, t in np.ndindex(2, 2):
+        p[v ^ t, v, t] = 0.25
+    return Decomposition(as_pmf(p), 0.0)
+
+
+STATEMENT = Statement(
+    id="S9",
+    title="early exit loses unique vision information and synergy",
+    setting="finite alphabets; atoms with R + U_V = I(Y;V), R + U_T = I(Y;T) and "
+    "R + U_V + U_T + S = I(Y;V,T)",
+    claim="I(Y;V,T) - I(Y;T) = U_V + S = I(Y;V|T); it is 0, and early exit lossless for every "
+    "loss, iff U_V = S = 0",
+    source=f"{RECONSTRUCTION}; Williams & Beer 2010, arXiv:1004.2515, for the equations",
+    evidence="shannon-lp",
+    domain="all joint distributions, every PID that obeys the equations",
+    generate=generate,
+    slack=slack,
+    witness=xor,
+    hypotheses=(
+        Hypothesis(
+            "nonnegative atoms",
+            "R, U_V, U_T, S >= 0 (for the iff; the identity needs nothing)",
+            holds=lambda case: case.nonnegative,
+            counterexample=lambda: Counterexample(
+                cancelling(), "U_V = -1 bit and S = 1 bit cancel: nothing lost, atoms not 0"
+            ),
+        ),
+    ),
+    notes=(
+        "I(Y;V|T) = 0 says that V leaves the posterior of Y alone, hence the risk under any loss; "
+        "log loss shows the converse.",
+        "XOR has U_V = 0 and loses everything: no unique vision information is not enough (O4).",
+    ),
+    proof=proof,
+    symbolic=atoms_sum,
+)

@@ -1,0 +1,30 @@
+"""Synthetic systems that know their truth, as plain numpy arrays.
+
+Gates with exact atoms, Gaussian systems with closed forms, a toy VLM with planted layers,
+attention heads with chosen mass and geometry.
+
+Example:
+    >>> from theory import systems
+    >>> systems.toy_vlm().truth.unsafe_answer, len(systems.GATES)
+    ('unsure', 15)
+"""
+
+from theory.systems.attention import GEOMETRIES as GEOMETRIES
+from theory.systems.attention import AttentionHead as AttentionHead
+from theory.systems.attention import attention_head as attention_head
+from theory.systems.forward import ToyRun as ToyRun
+from theory.systems.forward import run_toy as run_toy
+from theory.systems.gates import GATES as GATES
+from theory.systems.gates import Gate as Gate
+from theory.systems.gates import degraded_triple as degraded_triple
+from theory.systems.gates import gate as gate
+from theory.systems.gates import random_triple as random_triple
+from theory.systems.gaussian import BIJECTIONS as BIJECTIONS
+from theory.systems.gaussian import GaussianSystem as GaussianSystem
+from theory.systems.gaussian import gaussian_system as gaussian_system
+from theory.systems.gaussian import scalar_gaussian as scalar_gaussian
+from theory.systems.toy_vlm import KINDS as KINDS
+from theory.systems.toy_vlm import SCHEDULE as SCHEDULE
+from theory.systems.toy_vlm import ToyTruth as ToyTruth
+from theory.systems.toy_vlm import ToyVLM as ToyVLM
+from theory.systems.toy_vlm import toy_vlm as toy_vlm

@@ -1,0 +1,149 @@
+"""Runs everything a statement says about itself again and collects what it finds."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+
+import numpy as np
+
+from theory.adversary import minimise, shrink
+from theory.statement import (
+    Counterexample,
+    Hypothesis,
+    HypothesisVerdict,
+    Instance,
+    Statement,
+    Verdict,
+)
+
+
+def verify_statement(statement: Statement, *, trials: int = 1000, seed: int = 0) -> Verdict:
+    """Check one statement: its proof, its witness, its hypotheses, and `trials` instances.
+
+    Half of the trials are drawn by `generate` and half spent by an optimiser where the
+    statement has a `search`; otherwise all are drawn. A violation found by the optimiser is
+    shrunk before it is reported.
+
+    Args:
+        statement: what to check; need not be registered.
+        trials: number of instances, at least 1.
+        seed: fixes the instances; each statement draws from a stream of its own.
+
+    Raises:
+        ValueError: trials below 1.
+
+    Example:
+        >>> claim = Statement(
+        ...     id="X1", title="squares", setting="x real", claim="x^2 >= x", source="wrong",
+        ...     evidence="searched", domain="x in [-1, 1]",
+        ...     generate=lambda rng: rng.uniform(-1, 1), slack=lambda x: x * x - x,
+        ...     witness=lambda: 1.0,
+        ... )
+        >>> verify_statement(claim, trials=50).holds
+        False
+    """
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, got {trials}")
+    start = time.perf_counter()
+    rng = np.random.default_rng([seed, zlib.crc32(statement.id.encode())])
+    failures: list[str] = []
+    proof = ""
+    if statement.proof is not None:
+        check = statement.proof()
+        proof = check.detail
+        if not check.proved:
+            failures.append(f"the proof does not go through: {check.detail}")
+    witness_slack = _check_witness(statement, failures)
+    searched = trials // 2 if statement.search is not None else 0
+    worst = _draw(statement, trials - searched, rng, failures)
+    if searched:
+        worst = min(worst, _attack(statement, searched, rng, failures))
+    return Verdict(
+        id=statement.id,
+        evidence=statement.evidence,
+        domain=statement.domain,
+        trials=trials,
+        worst_slack=worst,
+        holds=not failures,
+        hypotheses=tuple(_drop(statement, dropped) for dropped in statement.hypotheses),
+        witness_slack=witness_slack,
+        proof=proof,
+        failures=tuple(failures),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _slack(statement: Statement, instance: Instance) -> float:
+    """The slack; what is not a number counts as a violation."""
+    slack = float(statement.slack(instance))
+    return -math.inf if math.isnan(slack) else slack
+
+
+def _unmet(statement: Statement, instance: Instance, dropped: str = "") -> list[str]:
+    return [h.name for h in statement.hypotheses if h.name != dropped and not h.holds(instance)]
+
+
+def _check_witness(statement: Statement, failures: list[str]) -> float:
+    witness = statement.witness()
+    slack = _slack(statement, witness)
+    if unmet := _unmet(statement, witness):
+        failures.append(f"the witness does not meet: {', '.join(unmet)}")
+    if slack < -statement.tolerance:
+        failures.append(f"the claim fails on its witness, slack {slack:.3g}")
+    if slack > statement.witness_slack:
+        failures.append(f"the witness has slack {slack:.3g}, not <= {statement.witness_slack:.3g}")
+    return slack
+
+
+def _draw(statement: Statement, count: int, rng: np.random.Generator, failures: list[str]) -> float:
+    worst = math.inf
+    violation: Instance = None
+    strangers: set[str] = set()
+    for _ in range(count):
+        instance = statement.generate(rng)
+        strangers.update(_unmet(statement, instance))
+        slack = _slack(statement, instance)
+        if slack < worst:
+            worst, violation = slack, instance
+    if strangers:
+        failures.append(f"drawn instances do not meet: {', '.join(sorted(strangers))}")
+    if worst < -statement.tolerance:
+        failures.append(f"violated by a drawn instance, slack {worst:.3g}: {violation!r}")
+    return worst
+
+
+def _attack(
+    statement: Statement, evaluations: int, rng: np.random.Generator, failures: list[str]
+) -> float:
+    search = statement.search
+    assert search is not None
+    best, worst = minimise(
+        lambda vector: _slack(statement, search.decode(vector)),
+        search.dimension,
+        evaluations,
+        rng,
+    )
+    if unmet := _unmet(statement, search.decode(best)):
+        failures.append(f"searched instances do not meet: {', '.join(unmet)}")
+    if worst < -statement.tolerance:
+        best = shrink(
+            best, lambda vector: _slack(statement, search.decode(vector)) < -statement.tolerance
+        )
+        shrunk = search.decode(best)
+        failures.append(
+            f"violated by a searched instance, slack {worst:.3g}; "
+            f"shrunk, with slack {_slack(statement, shrunk):.3g}: {shrunk!r}"
+        )
+    return worst
+
+
+def _drop(statement: Statement, dropped: Hypothesis) -> HypothesisVerdict:
+    found: Counterexample = dropped.counterexample()
+    slack = _slack(statement, found.instance)
+    breaks = slack < -statement.tolerance
+    alone = not dropped.holds(found.instance) and not _unmet(
+        statement, found.instance, dropped.name
+    )
+    return HypothesisVerdict(dropped.name, breaks and alone, slack, found.sentence)
