@@ -195,6 +195,7 @@ FALSE_VARIANTS = {
         "S8c", "slopes that hold everywhere", generate=flat
     ),
     "S12: distance in [0, 1]": false("S12", slack=lambda c: root(c, 1.0)),
+    "S12: distance in [0, 1.9]": false("S12", slack=lambda c: root(c, 1.9)),
     "S12: T <= c": false("S12", slack=lambda c: c.mean_distance - c.trace_distance),
     "S12: rows of any norm": without("S12", "unit rows", generate=scaled_rows),
     "S12: without the binary entropy": false(

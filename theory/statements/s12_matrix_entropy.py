@@ -68,11 +68,16 @@ def build(x: Array, y: Array, share: float) -> Grams:
 
 
 def generate(rng: np.random.Generator) -> Grams:
-    """Random rows, near or far; now and then all rows of one side are equal."""
+    """Random rows, near or far; now and then all rows of one side are equal.
+
+    One in five has rows +-e on both sides: the Gram matrices are pure states, T = sqrt(c(2-c)).
+    """
     n, dim = int(rng.integers(2, 6)), int(rng.integers(2, 6))
     x = rng.standard_normal((n, dim))
     y = x + rng.choice([0.05, 0.5, 5.0]) * rng.standard_normal((n, dim))
     if rng.random() < 0.2:
+        x, y = (rng.choice([-1.0, 1.0], (n, 1)) * np.eye(dim)[:1] for _ in range(2))
+    elif rng.random() < 0.2:
         y = np.repeat(y[:1], n, axis=0)
     return build(x, y, float(rng.choice([0.0, rng.random(), 1.0])))
 
