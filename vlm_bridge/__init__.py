@@ -13,11 +13,14 @@ from vlm_bridge.choose import choose_plan as choose_plan
 from vlm_bridge.collecting import Collector as Collector
 from vlm_bridge.comparison import Comparison as Comparison
 from vlm_bridge.comparison import compare as compare
+from vlm_bridge.cost import Cost as Cost
 from vlm_bridge.cost import measure_cost as measure_cost
+from vlm_bridge.describe import describe as describe
 from vlm_bridge.errors import BridgeError as BridgeError
 from vlm_bridge.plan import SkipPlan as SkipPlan
 from vlm_bridge.profiling import profile as profile
 from vlm_bridge.profiling import random_copy as random_copy
+from vlm_bridge.prune import prune as prune
 from vlm_bridge.reservoir import Reservoir as Reservoir
 from vlm_bridge.reservoir import Samples as Samples
 from vlm_bridge.skip import skipping as skipping
@@ -25,3 +28,4 @@ from vlm_bridge.sweeping import sweep as sweep
 from vlm_bridge.sweeping import sweep_plans as sweep_plans
 from vlm_bridge.vlm import VLM as VLM
 from vlm_bridge.vlm import load as load
+from vlm_bridge.vlm import outline as outline
