@@ -41,17 +41,17 @@ def as_pmf(
         raise ValueError(f"{name} must have {shape}, got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} is empty, shape {array.shape}; every axis needs a symbol")
-    if array.dtype.kind in "iu" and array.sum() != 1:
-        raise ValueError(
-            f"{name} holds integers: counts go to {counts}; "
-            "probabilities are floats that sum to one"
-        )
     pmf = array.astype(np.float64)
     for bad, what in ((~np.isfinite(pmf), "is not finite"), (pmf < 0.0, "is negative")):
         if bad.any():
             where = ", ".join(map(str, np.argwhere(bad)[0]))
             raise ValueError(f"{name}[{where}] = {pmf[bad][0]:g} {what}")
     total = float(pmf.sum())
+    if total > 1.5 and bool((pmf == np.rint(pmf)).all()):
+        raise ValueError(
+            f"{name} holds integers: counts go to {counts}; "
+            "probabilities are floats that sum to one"
+        )
     if abs(total - 1.0) > SUM_TOLERANCE:
         raise ValueError(f"{name} must sum to one, its sum is {total:.10g}")
     return pmf / total
