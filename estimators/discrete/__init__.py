@@ -13,6 +13,9 @@ from estimators.discrete.exact import dual_total_correlation_pmf as dual_total_c
 from estimators.discrete.exact import entropy_pmf as entropy_pmf
 from estimators.discrete.exact import mutual_information_pmf as mutual_information_pmf
 from estimators.discrete.exact import total_correlation_pmf as total_correlation_pmf
+from estimators.discrete.invariants import ShannonInvariants as ShannonInvariants
+from estimators.discrete.invariants import shannon_invariants as shannon_invariants
+from estimators.discrete.invariants import shannon_invariants_pmf as shannon_invariants_pmf
 from estimators.discrete.samples import co_information as co_information
 from estimators.discrete.samples import (
     conditional_mutual_information as conditional_mutual_information,

@@ -28,7 +28,7 @@ def conditional_mutual_information_terms(x: Axes, y: Axes, z: Axes = ()) -> Term
 
 
 def co_information_terms(v: int) -> Terms:
-    """sum over non-empty A of (-1)^(|A| + 1) H(X_A)."""
+    """Signed sum over non-empty A of (-1)^(|A| + 1) H(X_A)."""
     return _collect(
         *(((-1.0) ** (k + 1), axes) for k in range(1, v + 1) for axes in combinations(range(v), k))
     )

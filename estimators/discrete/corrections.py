@@ -53,7 +53,11 @@ def as_counts(counts: ArrayLike, *, axes: str = "", name: str = "counts") -> Cou
 
 
 def entropy_counts(
-    counts: ArrayLike, *, method: str = "grassberger", alphabet: int | None = None, unit: str = "nats"
+    counts: ArrayLike,
+    *,
+    method: str = "grassberger",
+    alphabet: int | None = None,
+    unit: str = "nats",
 ) -> float:
     """Entropy estimated from how often each symbol was seen.
 
@@ -81,16 +85,16 @@ def entropy_counts(
             than the number of symbols seen.
 
     Source:
-        Miller 1955; Grassberger 2003, arXiv physics/0307138, equations 27 and 30; Chao & Shen
-        2003, equation 7, with C of Good 1953; Nemenman, Shafee & Bialek 2001, arXiv
-        physics/0108025, equations 8 to 11.
+        Miller 1955; Grassberger 2003, arXiv physics/0307138 (the estimator with G_n); Chao & Shen
+        2003, with the coverage of Good 1953; Nemenman, Shafee & Bialek 2001, arXiv
+        physics/0108025 (the mixture over beta), moments of Wolpert & Wolf 1995.
 
     Example:
         >>> counts = [4, 2, 1, 1]
         >>> round(entropy_counts(counts, method="plugin", unit="bits"), 3)
         1.75
         >>> round(entropy_counts(counts, method="nsb", unit="bits"), 2)
-        1.76
+        1.79
     """
     table = as_counts(counts)
     scale = check_unit(unit)
@@ -120,13 +124,13 @@ def miller_madow(seen: Counts, alphabet: int = 0) -> float:
 
 
 def grassberger(seen: Counts, alphabet: int = 0) -> float:
-    """Grassberger 2003, equation 27."""
+    """Entropy as log n - (1/n) sum m G(m), Grassberger 2003."""
     n = seen.sum()
     return float(np.log(n) - grassberger_terms(seen).sum() / n)
 
 
 def grassberger_terms(counts: Counts) -> NDArray[np.float64]:
-    """m G(m) for every count m, 0 for m = 0; any shape."""
+    """The terms m G(m) for every count m, 0 for m = 0; any shape."""
     m = np.maximum(counts, 1)
     sign = 1.0 - 2.0 * (m % 2)
     g = digamma(m) + 0.5 * sign * (digamma(0.5 * (m + 1)) - digamma(0.5 * m))
@@ -154,7 +158,7 @@ def nsb(seen: Counts, alphabet: int) -> float:
     how_many = np.append(how_many, alphabet - seen.size).astype(np.float64)
 
     def log_weight(u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log posterior density of u, up to a constant: NSB equation 10 times d xi / du."""
+        """Log posterior density of u up to a constant: evidence times d xi / du."""
         beta = np.exp(u)[:, None]
         total = alphabet * beta[:, 0]
         evidence = (

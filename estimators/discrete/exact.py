@@ -19,7 +19,9 @@ from estimators.discrete._terms import (
 )
 
 
-def entropy_pmf(p: ArrayLike, axes: int | Sequence[int] | None = None, *, unit: str = "nats") -> float:
+def entropy_pmf(
+    p: ArrayLike, axes: int | Sequence[int] | None = None, *, unit: str = "nats"
+) -> float:
     """Entropy H(X_A) = -sum p(x_A) log p(x_A) of the axes A.
 
     Args:
@@ -64,7 +66,7 @@ def mutual_information_pmf(
         ValueError: as `entropy_pmf`; an axis in both groups.
 
     Source:
-        Cover & Thomas 2006, equation 2.45.
+        Cover & Thomas 2006, Theorem 2.4.1.
 
     Example:
         >>> copy = [[[0.5, 0.0]], [[0.0, 0.5]]]
@@ -129,7 +131,7 @@ def co_information_pmf(p: ArrayLike, *, unit: str = "nats") -> float:
         ValueError: as `entropy_pmf`; fewer than two axes.
 
     Source:
-        Bell 2003, "The co-information lattice", equation 3.
+        Bell 2003, "The co-information lattice".
 
     Example:
         >>> xor = [[[0.25, 0.0], [0.0, 0.25]], [[0.0, 0.25], [0.25, 0.0]]]
@@ -154,7 +156,7 @@ def total_correlation_pmf(p: ArrayLike, *, unit: str = "nats") -> float:
         ValueError: as `co_information_pmf`.
 
     Source:
-        Watanabe 1960, equation 1.
+        Watanabe 1960.
 
     Example:
         >>> xor = [[[0.25, 0.0], [0.0, 0.25]], [[0.0, 0.25], [0.25, 0.0]]]
@@ -179,7 +181,7 @@ def dual_total_correlation_pmf(p: ArrayLike, *, unit: str = "nats") -> float:
         ValueError: as `co_information_pmf`.
 
     Source:
-        Han 1978, equation 1.7.
+        Han 1978.
 
     Example:
         >>> xor = [[[0.25, 0.0], [0.0, 0.25]], [[0.0, 0.25], [0.25, 0.0]]]

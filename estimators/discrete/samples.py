@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from estimators._pmf import check_unit
@@ -68,7 +68,7 @@ def entropy(
 
     Example:
         >>> print(entropy([0, 1] * 50, unit="bits", method="miller-madow"))
-        1.007 bits [0.9929, 1.021] (95 %, n=100, miller-madow)
+        1.007 bits [0.9871, 1.027] (95 %, n=100, miller-madow)
     """
     terms: Terms = ((1.0, (0,)),)
     alphabets = None if alphabet is None else [alphabet]
@@ -201,7 +201,7 @@ def co_information(
         ValueError: as `mutual_information`; fewer than two variables.
 
     Source:
-        Bell 2003, equation 3.
+        Bell 2003, "The co-information lattice".
 
     Example:
         >>> x, z = [0, 0, 1, 1] * 30, [0, 1, 0, 1] * 30
@@ -243,7 +243,7 @@ def total_correlation(
         ValueError: as `co_information`.
 
     Source:
-        Watanabe 1960, equation 1.
+        Watanabe 1960.
 
     Example:
         >>> x = [0, 1] * 40
@@ -285,7 +285,7 @@ def dual_total_correlation(
         ValueError: as `co_information`.
 
     Source:
-        Han 1978, equation 1.7.
+        Han 1978.
 
     Example:
         >>> x = [0, 1] * 40
@@ -314,9 +314,7 @@ def coverage_reason(coverage: float) -> str:
     )
 
 
-def standard_error(
-    influence: np.ndarray[tuple[int], np.dtype[np.float64]], freedom: int, correction: float
-) -> float:
+def standard_error(influence: NDArray[np.float64], freedom: float, correction: float) -> float:
     """Delta method, second-order term, and a share of the correction, added in squares."""
     n = influence.size
     variance = float(influence.var()) / n + freedom / (2.0 * n * n)
@@ -341,7 +339,8 @@ def _several(variables: tuple[ArrayLike, ...]) -> Codes:
     return as_codes(**{f"variable {i}": values for i, values in enumerate(variables)})
 
 
-def _sizes(codes: Codes, alphabets: Sequence[int] | None) -> tuple[int, ...]:
+def alphabet_sizes(codes: Codes, alphabets: Sequence[int] | None) -> tuple[int, ...]:
+    """Number of possible symbols of each variable: those given, else those seen."""
     seen = tuple(int(size) for size in codes.max(axis=0) + 1)
     if alphabets is None:
         return seen
@@ -367,7 +366,7 @@ def _measured(
     check_method(method)
     scale = check_unit(unit)
     check_fraction(level, "level")
-    sizes = _sizes(codes, alphabets)
+    sizes = alphabet_sizes(codes, alphabets)
     value, influence, freedom = measure_of(codes, terms, method, sizes)
     plugin = float(influence.mean())  # the mean of the influence is the plug-in
     error = standard_error(influence, freedom, value - plugin)
