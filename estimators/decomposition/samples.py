@@ -176,8 +176,7 @@ def pid_counts(
     plugin = _Solved.of(table[None] / n, measure)
     fields: dict[str, Any] = dict(plugin.certificate)
     diagnostics: dict[str, float | int | str] = {
-        f"plugin_{name}": value / scale
-        for name, value in zip(ATOMS, plugin.atoms[0], strict=True)
+        f"plugin_{name}": value / scale for name, value in zip(ATOMS, plugin.atoms[0], strict=True)
     }
     coverage = 1.0 - float((table == 1).sum()) / n
     diagnostics["coverage"] = coverage
