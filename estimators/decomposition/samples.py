@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
-from scipy.stats import random_table
 
 from estimators._pmf import check_unit
 from estimators._validate import check_fraction
@@ -17,9 +16,9 @@ from estimators.decomposition.pmf import pid_pmf_batch
 from estimators.decomposition.result import ATOMS, PID
 from estimators.decomposition.smooth import smooth_model
 from estimators.decomposition.ties import exchangeability_p_value
-from estimators.discrete.samples import coverage_reason
 from estimators.discrete._samples import as_codes
 from estimators.discrete.corrections import as_counts, grassberger_terms
+from estimators.discrete.samples import coverage_reason
 
 Floats = NDArray[np.float64]
 
@@ -335,6 +334,8 @@ def _null(
     rng: np.random.Generator,
 ) -> dict[str, float]:
     """p-values of plug-in atoms and total when the target is permuted against both sources."""
+    from scipy.stats import random_table  # half a second to import
+
     sources, target = table.sum(axis=2).ravel(), table.sum(axis=(0, 1))
     seen, answers = sources > 0, target > 0
     drawn = np.zeros((permutations, sources.size, target.size))

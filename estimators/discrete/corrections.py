@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,7 @@ Counts = NDArray[np.int64]
 
 # Log posterior below its peak at which the integral over the concentration is cut off.
 _NSB_CUT = 45.0
-_NSB_POINTS = 400
+_NSB_POINTS = 200
 
 
 def as_counts(counts: ArrayLike, *, axes: str = "", name: str = "counts") -> Counts:
@@ -177,7 +178,7 @@ def nsb(seen: Counts, alphabet: int) -> float:
     inside = np.flatnonzero(height > height.max() - _NSB_CUT)
     low = coarse[max(inside[0] - 1, 0)]
     high = coarse[min(inside[-1] + 1, _NSB_POINTS - 1)]
-    nodes, weights = np.polynomial.legendre.leggauss(_NSB_POINTS)
+    nodes, weights = _quadrature()
     u = 0.5 * (high - low) * nodes + 0.5 * (high + low)
     height = log_weight(u)
     posterior = weights * np.exp(height - height.max())
@@ -185,6 +186,13 @@ def nsb(seen: Counts, alphabet: int) -> float:
     total = alpha @ how_many
     mean = digamma(total + 1.0) - (alpha * digamma(alpha + 1.0)) @ how_many / total
     return float(posterior @ mean / posterior.sum())
+
+
+@cache
+def _quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gauss-Legendre nodes and weights on [-1, 1]: an eigenvalue problem, solved once."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NSB_POINTS)
+    return nodes, weights
 
 
 CORRECTIONS: dict[str, Callable[[Counts, int], float]] = {
