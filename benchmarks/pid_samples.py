@@ -124,9 +124,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"`{result['command']}`: BROJA, {result['seeds']} seeds a row, bits. Errors are the "
         f"largest over the four atoms, coverage of {100 * LEVEL:g} % intervals is that of the "
         "worst and the best atom. Atoms are not clipped. *gaussian* and *tie* are binned normal "
-        "variables, *categorical* has no order and no smoothness; at *tie* both unique atoms are zero and "
-        "the union information has a kink. *reliable* is the share of data sets that the method "
-        "itself calls so.",
+        "variables, *categorical* has no order and no smoothness; at *tie* both unique atoms are "
+        "zero and the union information has a kink. *reliable* is the share of data sets that the "
+        "method itself calls so.",
         "",
         "| system | bins | N | bias: plug-in | ours | MAE: plug-in | ours | RMSE: ours | coverage "
         "| reliable |",

@@ -43,7 +43,7 @@ def pid(
     method: str = "smooth-bootstrap",
     unit: str = "nats",
     level: float = 0.95,
-    resamples: int = 100,
+    resamples: int = 80,
     permutations: int = 0,
     seed: int = 0,
 ) -> PID:
@@ -106,7 +106,7 @@ def pid_counts(
     method: str = "smooth-bootstrap",
     unit: str = "nats",
     level: float = 0.95,
-    resamples: int = 100,
+    resamples: int = 80,
     permutations: int = 0,
     seed: int = 0,
 ) -> PID:
@@ -261,12 +261,8 @@ def _correct(
     drawn = rng.multinomial(n, p.ravel(), size=resamples).reshape(resamples, *table.shape)
     solved = _Solved.of(np.concatenate([p[None], drawn / n]), measure, _TOLERANCE / n).atoms
     truth, again = solved[0], solved[1:]
-    bias = again.mean(axis=0) - truth
-    atoms = plugin.atoms[0] - bias
-    # Only synergy contains the total: move it from the plug-in to Grassberger's estimate.
-    total_again = _grassberger_total(drawn)
-    total = _grassberger_total(table[None])[0] - (total_again.mean() - truth.sum())
-    atoms[3] = total - atoms[:3].sum()
+    again = _with_grassberger_total(again, drawn)
+    atoms = _with_grassberger_total(plugin.atoms[:1], table[None])[0] - (again.mean(axis=0) - truth)
     spread = again.std(axis=0, ddof=1)
     if plugin.influence is not None:
         weights = table.ravel() / n
@@ -286,8 +282,11 @@ def _correct(
     )
 
 
-def _grassberger_total(tables: NDArray[np.int64]) -> Floats:
-    """I(X1, X2; Y) in nats with each entropy by Grassberger, for a batch of tables."""
+def _with_grassberger_total(atoms: Floats, tables: NDArray[np.int64]) -> Floats:
+    """The same atoms, synergy moved to where the total is Grassberger's; nats, shape (b, 4).
+
+    Only synergy contains the total; each of its three entropies is corrected.
+    """
     size = tables[0].sum()
 
     def entropy(counts: NDArray[np.int64]) -> Floats:
@@ -295,7 +294,8 @@ def _grassberger_total(tables: NDArray[np.int64]) -> Floats:
         result: Floats = np.log(size) - terms.sum(axis=1) / size
         return result
 
-    return entropy(tables.sum(axis=3)) + entropy(tables.sum(axis=(1, 2))) - entropy(tables)
+    total = entropy(tables.sum(axis=3)) + entropy(tables.sum(axis=(1, 2))) - entropy(tables)
+    return np.column_stack([atoms[:, :3], total - atoms[:, :3].sum(axis=1)])
 
 
 def _influence(p: Floats, dual_1: Floats, dual_2: Floats) -> Floats:
