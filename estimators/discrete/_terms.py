@@ -63,3 +63,8 @@ def invariant_terms(v: int) -> tuple[Terms, Terms, Terms]:
 def exact_value(p: NDArray[np.float64], terms: Terms) -> float:
     """The measure of the pmf `p`, in nats."""
     return sum(c * entropy_of(marginal(p, axes)) for c, axes in terms)
+
+
+def mutual_information_of(p: NDArray[np.float64]) -> float:
+    """I(X; Y) of a trusted pmf p[x, y], in nats."""
+    return exact_value(p, conditional_mutual_information_terms((0,), (1,)))
