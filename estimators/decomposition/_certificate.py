@@ -24,7 +24,7 @@ def feasible_dual(ops: Backend, dual_1: Array, g: Array) -> Array:
 
 
 def dual_value(ops: Backend, c1: Array, c2: Array, dual_1: Array, dual_2: Array) -> Array:
-    """sum p(x, s) L_sx + sum p(y, s) M_sy less its rounding, for a feasible dual; shape (b,)."""
+    """Sum p(x, s) L_sx + sum p(y, s) M_sy less its rounding, for a feasible dual; shape (b,)."""
     terms_1, terms_2 = c1 * dual_1, c2 * dual_2
     size = abs(terms_1).sum((1, 2)) + abs(terms_2).sum((1, 2))
     return terms_1.sum((1, 2)) + terms_2.sum((1, 2)) - ROUNDING * size

@@ -14,6 +14,7 @@ T = A K^+ A' + diag(z / w), built by matrix products in |S| (|X||Y|)^2 operation
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ class NewtonSystem:
         self._q = w[..., None] * a
         self._safe_w = ops.xp.where(pair, w, 1.0)
         self._blocks = self._pseudo_inverse(first, second)
-        self._factor()
+        self._solve_pairs = self._factor()
 
     def gradient(self, du: tuple[Array, Array]) -> Array:
         """A du."""
@@ -114,7 +115,8 @@ class NewtonSystem:
         inverse = xp.linalg.inv(blocks) - outer / (1.0 + BLOCK_SHIFT)
         return inverse * scale[..., None] * scale[..., None, :]
 
-    def _factor(self) -> None:
+    def _factor(self) -> Callable[[Array], Array]:
+        """T, factored, as a function from right-hand sides to solutions, both (b, x, y)."""
         ops, xp, a = self._ops, self._ops.xp, self._a
         b, n_x, n_y, _ = a.shape
         by_pair = ops.permute(self._blocks, (0, 2, 3, 1))  # b, x + y, x + y, s
@@ -134,9 +136,12 @@ class NewtonSystem:
         t[:, diagonal, diagonal] += ratio.reshape(b, size)
         scale = t[:, diagonal, diagonal] ** -0.5
         solve = ops.cholesky(t * scale[:, :, None] * scale[:, None])
-        self._solve_pairs = lambda rhs: (
-            (scale * solve(scale * rhs.reshape(b, size))).reshape(b, n_x, n_y) * self._pair
-        )
+
+        def solve_pairs(rhs: Array) -> Array:
+            solved = scale * solve(scale * rhs.reshape(b, size))
+            return solved.reshape(b, n_x, n_y) * self._pair
+
+        return solve_pairs
 
     def _solve_blocks(self, first: Array, second: Array) -> tuple[Array, Array]:
         xp, n_x = self._ops.xp, first.shape[1]
@@ -151,4 +156,3 @@ class NewtonSystem:
         first, second = self._solve_blocks(rhs.first - t1, rhs.second - t2)
         dz = (rhs.pair_2 - self._z * dw) / self._safe_w * self._pair
         return Direction(first, second, dw, dz)
-

@@ -212,7 +212,7 @@ def _support(c1: Array, c2: Array) -> tuple[Array, Array]:
 
 
 def _exponentials(ops: Backend, c1: Array, c2: Array, state: _State) -> tuple[Array, Array]:
-    """a = exp(L + M) on the support and g = sum_s a."""
+    """A = exp(L + M) on the support and g = sum_s a."""
     cells, _ = _support(c1, c2)
     a = ops.xp.where(cells, ops.xp.exp(state.dual_1[:, :, None] + state.dual_2[:, None]), 0.0)
     return a, a.sum(3)

@@ -157,13 +157,10 @@ class PID:
             ValueError: another unit.
         """
         factor = check_unit(self.unit) / check_unit(unit)
-        scaled = {name: getattr(self, name) for name in _SCALED}
-        return replace(
-            self,
-            unit=unit,
-            intervals={k: (a * factor, b * factor) for k, (a, b) in self.intervals.items()},
-            **{k: None if v is None else v * factor for k, v in scaled.items()},
-        )
+        changes: dict[str, Any] = {name: getattr(self, name) for name in _SCALED}
+        changes = {k: None if v is None else v * factor for k, v in changes.items()}
+        changes["intervals"] = {k: (a * factor, b * factor) for k, (a, b) in self.intervals.items()}
+        return replace(self, unit=unit, **changes)
 
     def projected(self) -> Self:
         """The nearest decomposition with no negative atom, and the same total if that is positive.
