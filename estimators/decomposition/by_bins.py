@@ -62,16 +62,12 @@ def pid_by_bins(
         raise ValueError("bins is empty; give at least one number of bins")
     results = {}
     for count in bins:
-        sources = [
-            quantize(x, count, quantization=quantization, name=name)
-            for x, name in ((x1, "x1"), (x2, "x2"))
-        ]
-        answers = (
-            np.asarray(y)
-            if target == "categories"
-            else quantize(y, count, quantization=quantization, name="y")
-        )
-        result = pid(*sources, answers, **options)
-        said = {"bins": count, "quantization": quantization}
+        first = quantize(x1, count, quantization=quantization, name="x1")
+        second = quantize(x2, count, quantization=quantization, name="x2")
+        answer = np.asarray(y)
+        if target == "continuous":
+            answer = quantize(answer, count, quantization=quantization, name="y")
+        result = pid(first, second, answer, **options)
+        said: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
         results[count] = replace(result, diagnostics={**result.diagnostics, **said})
     return results

@@ -180,6 +180,8 @@ def pid_counts(
     coverage = 1.0 - float((table == 1).sum()) / n
     diagnostics["coverage"] = coverage
     reason = coverage_reason(coverage)
+    if not fields.get("converged", True):
+        reason = f"the solver left a gap of {fields['gap']:.1e} nats at the plug-in"
     if method == "plugin":
         atoms = plugin.atoms[0]
         reason = reason or _plugin_reason(table)
@@ -198,8 +200,8 @@ def pid_counts(
     for name in ("lower", "upper", "gap"):
         if name in fields:
             fields[name] /= scale
+    fields |= {name: float(value) / scale for name, value in zip(ATOMS, atoms, strict=True)}
     return PID(
-        **{name: float(value) / scale for name, value in zip(ATOMS, atoms, strict=True)},
         unit=unit,
         measure=measure,
         method=method,
