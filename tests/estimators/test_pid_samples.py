@@ -113,6 +113,22 @@ def test_large_samples_of_gates_give_the_truth():
     assert atoms(found) == pytest.approx([0.311278, 0.0, 0.0, 0.5], abs=5e-3)
 
 
+def test_bias_of_the_unique_atoms_is_removed_at_a_tie():
+    """There the plug-in is worst: both are zero and every table says more."""
+    y = np.arange(4)
+    channel = np.where(y[:, None] == y, 0.7, 0.1)
+    p = np.einsum("ki,kj->ijk", channel, channel) / 4.0
+    rng = np.random.default_rng(14)
+    tables = rng.multinomial(300, p.ravel(), size=8).reshape(8, 4, 4, 4)
+    uniques, plugin = [], []
+    for table in tables:
+        found = pid_counts(table)
+        uniques += [found.unique_1, found.unique_2]
+        plugin += [found.diagnostics["plugin_unique_1"], found.diagnostics["plugin_unique_2"]]
+    assert np.mean(plugin) > 0.03
+    assert abs(np.mean(uniques)) < 0.3 * np.mean(plugin)
+
+
 @pytest.mark.parametrize("measure", ["mmi", "imin"])
 def test_other_measures_are_corrected_too(measure):
     rng = np.random.default_rng(3)
