@@ -40,12 +40,12 @@ class PID_BROJA_EXACT(BaseUniquePID):  # type: ignore[misc]
     @staticmethod
     def _measure(d: Any, sources: Any, target: Any) -> dict[Any, float]:
         """Unique information of each source in bits, by dit's key of the source."""
-        joint = d.coalesce((*sources, target))
+        joint = d.coalesce((*sources, target)).copy(base="linear")
         outcomes = [tuple(outcome) for outcome in joint.outcomes]
         symbols = [sorted(set(column), key=repr) for column in zip(*outcomes, strict=True)]
         p = np.zeros([len(column) for column in symbols])
-        for outcome, probability in zip(outcomes, joint[joint.outcomes], strict=True):
+        for outcome in outcomes:
             index = tuple(s.index(o) for s, o in zip(symbols, outcome, strict=True))
-            p[index] = float(probability)
+            p[index] = float(joint[outcome])
         uniques = unique_informations(p / p.sum(), unit="bits")
         return dict(zip(sources, uniques, strict=True))

@@ -1,0 +1,1 @@
+"""Benchmarks: every figure in the README comes from one of them."""
