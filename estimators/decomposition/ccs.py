@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 Floats = NDArray[np.float64]
 
@@ -105,6 +104,8 @@ def _possible(cells: NDArray[np.bool_], targets: list[Floats]) -> NDArray[np.boo
     With scale t: maximise sum u over u <= r, 0 <= u <= 1, r >= 0 with the marginals of t times
     the targets; u is one wherever some joint is positive.
     """
+    from scipy.optimize import linprog  # costs as much to import as all of this package
+
     index = np.flatnonzero(cells)
     n = index.size
     labels = np.arange(cells.size).reshape(cells.shape)

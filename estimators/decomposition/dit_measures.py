@@ -59,8 +59,10 @@ def dit_distribution(p: Floats) -> Any:
     """A dit distribution over the symbols (x1, ..., y) of p that have positive probability."""
     import dit
 
-    outcomes = [tuple(int(i) for i in index) for index in np.argwhere(p > 0.0)]
-    return dit.Distribution(outcomes, [float(p[outcome]) for outcome in outcomes])
+    # One character for each symbol: some measures of dit stumble over any other outcome.
+    cells = [tuple(int(i) for i in index) for index in np.argwhere(p > 0.0)]
+    outcomes = ["".join(chr(ord("0") + i) for i in cell) for cell in cells]
+    return dit.Distribution(outcomes, [float(p[cell]) for cell in cells])
 
 
 def _classes() -> dict[str, Any]:
