@@ -34,11 +34,15 @@ def dit_decomposition(p: Floats, measure: str) -> PID:
         measure: one of `dit_measure_names()`.
 
     Raises:
-        ValueError: a measure that dit does not decompose two sources with completely.
+        ValueError: a measure that leaves atoms undetermined, or needs a package of its own
+            that is not installed.
     """
     import dit
 
-    pid = _classes()[measure](dit_distribution(p))
+    try:
+        pid = _classes()[measure](dit_distribution(p))
+    except ImportError as error:
+        raise ValueError(f"dit's measure '{measure}' needs a package: {error}") from error
     keys = (((0,), (1,)), ((0,),), ((1,),), ((0, 1),))
     bits = [float(pid.get_pi(key)) for key in keys]
     if not np.isfinite(bits).all():

@@ -204,6 +204,15 @@ def test_a_measure_of_dit_by_its_name():
     assert found.unique_1 == pytest.approx(0.0, abs=1e-4)
 
 
+def test_a_measure_of_dit_that_lacks_its_package(monkeypatch):
+    def lacking(_):
+        raise ImportError("No module named 'polyhedra'")
+
+    monkeypatch.setattr("dit.pid.PID_PREC", lacking)
+    with pytest.raises(ValueError, match="'prec' needs a package: No module named 'polyhedra'"):
+        pid_pmf(GATES["and"]["p"], "prec")
+
+
 # --- what is refused ------------------------------------------------------------------------
 
 GOOD = np.full((2, 2, 2), 0.125)
