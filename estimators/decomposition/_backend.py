@@ -13,7 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 Array = Any  # numpy.ndarray or torch.Tensor, float64
 
 #: First diagonal shift of a scaled matrix before its Cholesky factorisation, and its growth
-#: where rounding made the matrix indefinite.
+#: where rounding made the matrix indefinite. Past the last shift the solution is NaN.
 FIRST_SHIFT = 1e-13
 SHIFT_GROWTH = 100.0
 LAST_SHIFT = 1.0
@@ -74,7 +74,7 @@ def _numpy_cholesky(matrices: Array) -> Callable[[Array], Array]:
             except np.linalg.LinAlgError:
                 shift *= SHIFT_GROWTH
                 if shift > LAST_SHIFT:
-                    raise
+                    return np.full_like(matrix, np.nan), False
 
     factors = [factor(matrix) for matrix in matrices]
     return lambda rhs: np.stack(
@@ -90,11 +90,10 @@ def _torch_cholesky(matrices: Array) -> Callable[[Array], Array]:
     while True:
         factors, info = torch.linalg.cholesky_ex(matrices + shift[:, None, None] * identity)
         failed = info != 0
-        if not bool(failed.any()):
-            break
         shift = torch.where(failed, shift * SHIFT_GROWTH, shift)
-        if float(shift.max()) > LAST_SHIFT:
-            raise np.linalg.LinAlgError("a matrix of the batch is not positive definite")
+        if not bool((failed & (shift <= LAST_SHIFT)).any()):
+            break
+    factors = torch.where(failed[:, None, None], torch.nan, factors)
 
     def solve(rhs: Array) -> Array:
         return torch.cholesky_solve(rhs[..., None], factors)[..., 0]

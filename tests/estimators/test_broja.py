@@ -175,6 +175,18 @@ def test_no_step_allowed_is_said():
     assert solution.iterations[0] == 0
 
 
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_failed_factorisation_keeps_the_proofs(device, monkeypatch):
+    monkeypatch.setattr("estimators.decomposition._backend.FIRST_SHIFT", -10.0)
+    p = random_pmfs(4, 1)
+    solution = solve_broja(p, device=device)
+    monkeypatch.undo()
+    exact = solve_broja(p)
+    assert not solution.converged[0]
+    assert solution.lower[0] <= exact.lower[0]
+    assert exact.upper[0] <= solution.upper[0] < np.inf
+
+
 def newton_case(ops, b: int = 3):
     rng = np.random.default_rng(5)
     first, second = rng.random((b, 3, 4)) < 0.8, rng.random((b, 2, 4)) < 0.8
