@@ -73,7 +73,7 @@ def _numpy_cholesky(matrices: Array) -> Callable[[Array], Array]:
                 return cho_factor(shifted, overwrite_a=True, check_finite=False)
             except np.linalg.LinAlgError:
                 shift *= SHIFT_GROWTH
-                if shift > LAST_SHIFT:
+                if not shift <= LAST_SHIFT:
                     return np.full_like(matrix, np.nan), False
 
     factors = [factor(matrix) for matrix in matrices]

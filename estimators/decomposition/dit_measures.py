@@ -17,7 +17,7 @@ _REPLACED = ("broja",)
 
 
 def dit_measure_names() -> tuple[str, ...]:
-    """Names of dit's measures in lower case: "dep" for `dit.pid.PID_DEP`. Imports dit.
+    """Names of dit's measures in lower case: "dep" for `dit.pid.PID_dep`. Imports dit.
 
     Example:
         >>> {"dep", "proj", "pm"} <= set(dit_measure_names())

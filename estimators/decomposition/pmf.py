@@ -45,7 +45,7 @@ def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
     Args:
         p: array p[x1, x2, y] of probabilities that sum to one. The target is the last axis.
         measure: one of the above, or the name of a measure of dit ("proj", "dep", ...: dit's
-            class PID_PROJ, PID_DEP, ...), which is then imported and used.
+            class PID_Proj, PID_dep, ...), which is then imported and used.
         unit: "nats" or "bits".
 
     Raises:

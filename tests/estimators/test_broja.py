@@ -177,7 +177,7 @@ def test_no_step_allowed_is_said():
 
 @pytest.mark.parametrize("device", [None, "cpu"])
 def test_a_failed_factorisation_keeps_the_proofs(device, monkeypatch):
-    monkeypatch.setattr("estimators.decomposition._backend.FIRST_SHIFT", -10.0)
+    monkeypatch.setattr("estimators.decomposition._backend.FIRST_SHIFT", np.nan)
     p = random_pmfs(4, 1)
     solution = solve_broja(p, device=device)
     monkeypatch.undo()

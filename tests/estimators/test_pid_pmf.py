@@ -208,7 +208,7 @@ def test_a_measure_of_dit_that_lacks_its_package(monkeypatch):
     def lacking(_):
         raise ImportError("No module named 'polyhedra'")
 
-    monkeypatch.setattr("dit.pid.PID_PREC", lacking)
+    monkeypatch.setattr("dit.pid.PID_Prec", lacking)
     with pytest.raises(ValueError, match="'prec' needs a package: No module named 'polyhedra'"):
         pid_pmf(GATES["and"]["p"], "prec")
 
