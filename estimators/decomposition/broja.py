@@ -26,7 +26,7 @@ TOLERANCE = 1e-11
 _START_SLACK = 0.1
 _TO_BOUNDARY = 0.995  # share of the way to the nearest zero of w or z that a step may go
 _LARGEST_STEP = 1.0  # largest change of L + M in one step: beyond it exp is not near linear
-_CHUNK_BYTES = 2**28  # size of the largest arrays of one batch that is solved together
+_CHUNK_BYTES = 2**26  # size of the largest arrays of one batch that is solved together
 
 
 @dataclass(frozen=True)
