@@ -6,11 +6,21 @@ Example:
     0.75
 """
 
+import estimators.discrete as discrete
 from estimators.bounded_mean import betting_interval as betting_interval
 from estimators.bounded_mean import betting_p_value as betting_p_value
 from estimators.bounded_mean import betting_upper_bound as betting_upper_bound
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
+from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
+from estimators.decomposition.multivariate import PIDLattice as PIDLattice
+from estimators.decomposition.multivariate import pid_lattice as pid_lattice
+from estimators.decomposition.multivariate import unique_informations as unique_informations
+from estimators.decomposition.pmf import pid_pmf as pid_pmf
+from estimators.decomposition.pmf import pid_pmf_batch as pid_pmf_batch
+from estimators.decomposition.result import PID as PID
+from estimators.decomposition.samples import pid as pid
+from estimators.decomposition.samples import pid_counts as pid_counts
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
 from estimators.geometry import angular_distance as angular_distance
@@ -18,6 +28,7 @@ from estimators.geometry import cosine_distance as cosine_distance
 from estimators.geometry import norm_ratio as norm_ratio
 from estimators.geometry import relative_update_norm as relative_update_norm
 from estimators.profile import Profile as Profile
+from estimators.quantize import quantize as quantize
 from estimators.states import profile_states as profile_states
 from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
@@ -26,9 +37,11 @@ from estimators.streaming import PairAccumulator as PairAccumulator
 
 __all__ = [
     "MEASURES",
+    "PID",
     "TAIL_GRID",
     "Estimate",
     "MeanAccumulator",
+    "PIDLattice",
     "PairAccumulator",
     "PairRows",
     "Profile",
@@ -39,7 +52,16 @@ __all__ = [
     "cluster_means",
     "clustered_mean",
     "cosine_distance",
+    "discrete",
     "norm_ratio",
+    "pid",
+    "pid_by_bins",
+    "pid_counts",
+    "pid_lattice",
+    "pid_pmf",
+    "pid_pmf_batch",
     "profile_states",
+    "quantize",
     "relative_update_norm",
+    "unique_informations",
 ]

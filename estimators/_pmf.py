@@ -1,0 +1,94 @@
+"""Joint probability mass functions as arrays, one axis per variable: checks and entropies."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+
+# How far from one the probabilities may sum; what is within is divided by the sum.
+SUM_TOLERANCE = 1e-9
+NATS_PER = {"nats": 1.0, "bits": float(np.log(2.0))}
+
+
+def as_pmf(
+    p: ArrayLike, *, axes: str = "", name: str = "p", counts: str = "the function for counts"
+) -> NDArray[np.float64]:
+    """`p` as a float64 array of probabilities that sum to one.
+
+    Args:
+        p: real array, one axis per variable.
+        axes: names of the axes, for example "x1, x2, y"; any number of axes where empty.
+        name: what to call `p` in messages.
+        counts: where a table of integer counts belongs.
+
+    Raises:
+        ValueError: not real numbers, integer counts, empty, another number of axes, a
+            probability that is not finite or negative (with its position), a sum off one.
+
+    Example:
+        >>> as_pmf([[2, 1], [0, 1]])
+        Traceback (most recent call last):
+        ValueError: p holds integers: counts go to the function for counts; probabilities are
+        floats that sum to one
+    """
+    array = np.asarray(p)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}")
+    wanted = len(axes.split(",")) if axes else None
+    if (wanted is not None and array.ndim != wanted) or array.ndim == 0:
+        shape = f"{wanted} axes {name}[{axes}]" if axes else "at least one axis"
+        raise ValueError(f"{name} must have {shape}, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty, shape {array.shape}; every axis needs a symbol")
+    pmf = array.astype(np.float64)
+    for bad, what in ((~np.isfinite(pmf), "is not finite"), (pmf < 0.0, "is negative")):
+        if bad.any():
+            where = ", ".join(map(str, np.argwhere(bad)[0]))
+            raise ValueError(f"{name}[{where}] = {pmf[bad][0]:g} {what}")
+    total = float(pmf.sum())
+    if total > 1.5 and bool((pmf == np.rint(pmf)).all()):
+        raise ValueError(
+            f"{name} holds integers: counts go to {counts}; "
+            "probabilities are floats that sum to one"
+        )
+    if abs(total - 1.0) > SUM_TOLERANCE:
+        raise ValueError(f"{name} must sum to one, its sum is {total:.10g}")
+    return pmf / total
+
+
+def check_unit(unit: str) -> float:
+    """Nats per unit.
+
+    Raises:
+        ValueError: neither "nats" nor "bits".
+
+    Example:
+        >>> round(check_unit("bits"), 4)
+        0.6931
+    """
+    if unit not in NATS_PER:
+        raise ValueError(f"unknown unit '{unit}'; choose from nats, bits")
+    return NATS_PER[unit]
+
+
+def marginal(p: NDArray[np.float64], keep: tuple[int, ...]) -> NDArray[np.float64]:
+    """The marginal over the axes in `keep`; the others are summed out.
+
+    Example:
+        >>> marginal(np.array([[0.5, 0.25], [0.0, 0.25]]), (0,)).tolist()
+        [0.75, 0.25]
+    """
+    drop = tuple(axis for axis in range(p.ndim) if axis not in keep)
+    summed: NDArray[np.float64] = p.sum(axis=drop)
+    return summed
+
+
+def entropy_of(p: NDArray[np.float64]) -> float:
+    """-sum p log p in nats, with 0 log 0 = 0; `p` is trusted.
+
+    Example:
+        >>> round(entropy_of(np.array([0.5, 0.5])), 4)
+        0.6931
+    """
+    return float(entr(p).sum())

@@ -1,0 +1,1 @@
+"""Partial information decomposition: what two sources say about a target, alone and together."""

@@ -1,0 +1,51 @@
+"""Our BROJA as a class of dit: `PID_BROJA_EXACT(distribution)` in the place of `dit.pid.PID_BROJA`.
+
+dit's default solver (`method="auto"`, dit 2.3) is off by more than 1e-3 bit on about half of all
+random distributions. This class has the same interface and prints the same table. It is the only
+module here that imports dit at the top: `from estimators.decomposition.dit_broja import ...`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from dit.pid.pid import BaseUniquePID
+
+from estimators.decomposition.multivariate import unique_informations
+
+
+class PID_BROJA_EXACT(BaseUniquePID):  # type: ignore[misc]
+    """The BROJA decomposition, solved to a certified gap; for two sources or more.
+
+    With more than two sources only the unique informations are BROJA's to say: each source
+    against all others together, as in dit.
+
+    Args:
+        dist: a dit distribution; the remaining arguments are those of every PID of dit
+            (`sources`, `target`, `reds`, `pis`, `compute`).
+
+    Source:
+        Bertschinger et al. 2014, arXiv 1311.2852.
+
+    Example:
+        >>> import dit
+        >>> pid = PID_BROJA_EXACT(dit.pid.distributions.bivariates["and"])
+        >>> round(pid.get_pi(((0, 1),)), 6)
+        0.5
+    """
+
+    _name = "I_broja"
+
+    @staticmethod
+    def _measure(d: Any, sources: Any, target: Any) -> dict[Any, float]:
+        """Unique information of each source in bits, by dit's key of the source."""
+        joint = d.coalesce((*sources, target)).copy(base="linear")
+        outcomes = [tuple(outcome) for outcome in joint.outcomes]
+        symbols = [sorted(set(column), key=repr) for column in zip(*outcomes, strict=True)]
+        p = np.zeros([len(column) for column in symbols])
+        for outcome in outcomes:
+            index = tuple(s.index(o) for s, o in zip(symbols, outcome, strict=True))
+            p[index] = float(joint[outcome])
+        uniques = unique_informations(p / p.sum(), unit="bits")
+        return dict(zip(sources, uniques, strict=True))

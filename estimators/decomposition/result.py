@@ -1,0 +1,238 @@
+"""`PID`: redundant, unique and synergistic information of two sources about one target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from estimators import serial
+from estimators._pmf import check_unit
+from estimators._validate import check_fraction
+
+SCHEMA_VERSION = 1
+
+#: The four atoms, in the order in which they are always given.
+ATOMS = ("redundant", "unique_1", "unique_2", "synergistic")
+
+_SCALED = (*ATOMS, "lower", "upper", "gap")  # what carries the unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class PID:
+    """A partial information decomposition of I(X1, X2; Y), under the measure it names.
+
+        redundant + unique_1               = I(X1; Y)      information_1
+        redundant + unique_2               = I(X2; Y)      information_2
+        unique_1 + unique_2 + redundant    = I_union       union
+        the sum of all four                = I(X1, X2; Y)  total
+        redundant - synergistic            = co-information
+
+    Attributes:
+        redundant: what either source says alone.
+        unique_1: what only the first source says.
+        unique_2: what only the second source says.
+        synergistic: what only both together say.
+        unit: "nats" or "bits", of the atoms, the intervals, `lower`, `upper` and `gap`.
+        measure: the definition of redundancy that was used, for example "broja".
+        method: how the numbers were obtained: "exact" from a distribution, else the estimator.
+        n: number of samples; None where the distribution was given.
+        intervals: confidence interval of each atom by name; empty where there is none.
+        level: confidence of `intervals`; None where there is none.
+        p_values: by name, the probability under the null of a value as large; empty if not asked.
+        lower: BROJA only: proved lower bound on the union information (a dual feasible point).
+        upper: BROJA only: proved upper bound on the union information (a primal feasible point).
+        gap: BROJA only: upper - lower; no atom is off by more than this.
+        iterations: BROJA only: Newton steps taken.
+        converged: BROJA only: whether the gap reached the tolerance.
+        reliable: False where the method's own conditions are not met.
+        reason: why not, in one line; empty if and only if `reliable`.
+        diagnostics: further numbers or words for the record.
+
+    Raises:
+        ValueError: an unknown unit, n below 1, intervals without a level or for an unknown atom,
+            interval ends in the wrong order, a `reason` that contradicts `reliable`, a gap
+            that is not upper - lower.
+
+    Source:
+        Williams & Beer 2010, arXiv 1004.2515 (the lattice of two sources).
+
+    Example:
+        >>> xor = PID(
+        ...     redundant=0, unique_1=0, unique_2=0, synergistic=1, unit="bits", measure="broja"
+        ... )
+        >>> xor.total, xor.co_information, round(xor.to_unit("nats").synergistic, 4)
+        (1.0, -1.0, 0.6931)
+        >>> PID.from_json(xor.to_json()) == xor
+        True
+    """
+
+    redundant: float
+    unique_1: float
+    unique_2: float
+    synergistic: float
+    unit: str
+    measure: str
+    method: str = "exact"
+    n: int | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    level: float | None = None
+    p_values: Mapping[str, float] = field(default_factory=dict, hash=False)
+    lower: float | None = None
+    upper: float | None = None
+    gap: float | None = None
+    iterations: int | None = None
+    converged: bool | None = None
+    reliable: bool = True
+    reason: str = ""
+    diagnostics: Mapping[str, float | int | str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_unit(self.unit)
+        if self.n is not None and self.n < 1:
+            raise ValueError(f"n counts samples from 1, got {self.n}")
+        if self.level is not None:
+            check_fraction(self.level, "level")
+        elif self.intervals:
+            raise ValueError("intervals need their level")
+        for name, (low, high) in self.intervals.items():
+            if name not in ATOMS:
+                raise ValueError(f"interval of unknown atom '{name}'; atoms: {', '.join(ATOMS)}")
+            if low > high:
+                raise ValueError(f"interval of {name} has its ends in the wrong order: {low, high}")
+        if self.reliable == bool(self.reason):
+            raise ValueError("an unreliable PID needs a reason, a reliable one has none")
+        bounds = (self.lower, self.upper, self.gap)
+        if any(bound is not None for bound in bounds) and None in bounds:
+            raise ValueError("lower, upper and gap belong together; give all three or none")
+        self._set(**{name: float(getattr(self, name)) for name in ATOMS})
+        self._set(
+            intervals={k: (float(a), float(b)) for k, (a, b) in self.intervals.items()},
+            p_values={k: float(v) for k, v in self.p_values.items()},
+            diagnostics={
+                k: v.item() if isinstance(v, np.generic) else v for k, v in self.diagnostics.items()
+            },
+        )
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def atoms(self) -> dict[str, float]:
+        """The four atoms by name, in the order of `ATOMS`."""
+        return {name: getattr(self, name) for name in ATOMS}
+
+    @property
+    def information_1(self) -> float:
+        """I(X1; Y) = redundant + unique_1."""
+        return self.redundant + self.unique_1
+
+    @property
+    def information_2(self) -> float:
+        """I(X2; Y) = redundant + unique_2."""
+        return self.redundant + self.unique_2
+
+    @property
+    def union(self) -> float:
+        """I_union = redundant + unique_1 + unique_2."""
+        return self.redundant + self.unique_1 + self.unique_2
+
+    @property
+    def total(self) -> float:
+        """I(X1, X2; Y), the sum of the four atoms."""
+        return self.union + self.synergistic
+
+    @property
+    def co_information(self) -> float:
+        """I(X1; Y) + I(X2; Y) - I(X1, X2; Y) = redundant - synergistic."""
+        return self.redundant - self.synergistic
+
+    def to_unit(self, unit: str) -> Self:
+        """The same decomposition in "nats" or "bits".
+
+        Raises:
+            ValueError: another unit.
+        """
+        factor = check_unit(self.unit) / check_unit(unit)
+        changes: dict[str, Any] = {name: getattr(self, name) for name in _SCALED}
+        changes = {k: None if v is None else v * factor for k, v in changes.items()}
+        changes["intervals"] = {k: (a * factor, b * factor) for k, (a, b) in self.intervals.items()}
+        return replace(self, unit=unit, **changes)
+
+    def projected(self) -> Self:
+        """The nearest decomposition with no negative atom, and the same total if that is positive.
+
+        Estimates from samples are not clipped, so that errors average out; this is the
+        Euclidean projection of the atoms onto {atoms >= 0, sum = max(total, 0)}. Intervals are
+        cut off at zero. For measures whose atoms may be negative (CCS) it has no meaning.
+
+        Source:
+            Held, Wolfe & Crowder 1974 (projection onto a simplex).
+
+        Example:
+            >>> noisy = PID(
+            ...     redundant=0.5, unique_1=-0.1, unique_2=0.1, synergistic=0.1, unit="bits",
+            ...     measure="broja", method="smooth-bootstrap", n=100,
+            ... )
+            >>> [round(atom, 3) for atom in noisy.projected().atoms.values()]
+            [0.467, 0.0, 0.067, 0.067]
+        """
+        atoms = np.array(list(self.atoms.values()))
+        total = max(self.total, 0.0)
+        ordered = np.sort(atoms)[::-1]
+        # The common reduction that leaves the k largest atoms with the wanted sum, for each k.
+        reduction = (np.cumsum(ordered) - total) / np.arange(1, atoms.size + 1)
+        kept = int(np.flatnonzero(ordered - reduction >= 0.0)[-1])
+        nearest = np.maximum(atoms - reduction[kept], 0.0)
+        intervals = {k: (max(a, 0.0), max(b, 0.0)) for k, (a, b) in self.intervals.items()}
+        values = dict(zip(ATOMS, nearest.tolist(), strict=True))
+        return replace(self, intervals=intervals, **values)
+
+    def __str__(self) -> str:
+        def shown(name: str) -> str:
+            text = f"{name} {getattr(self, name):.4f}"
+            if name in self.intervals:
+                low, high = self.intervals[name]
+                text += f" [{low:.4f}, {high:.4f}]"
+            return text
+
+        notes = [self.measure, self.method]
+        notes += [] if self.n is None else [f"n={self.n}"]
+        notes += [] if self.level is None else [f"{100 * self.level:g} %"]
+        notes += [] if self.gap is None else [f"gap {self.gap:.1e}"]
+        notes += [] if self.reliable else [f"unreliable: {self.reason}"]
+        return f"{', '.join(map(shown, ATOMS))} {self.unit} ({', '.join(notes)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The decomposition as strict JSON data; NaN and infinities as in `Estimate`."""
+
+        def plain(value: object) -> Any:
+            if isinstance(value, Mapping):
+                return {key: plain(item) for key, item in value.items()}
+            if isinstance(value, tuple):
+                return [plain(item) for item in value]
+            return serial.encode(value) if isinstance(value, float) else value
+
+        fields = {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {**serial.header("PID", SCHEMA_VERSION), **fields}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The decomposition back from `to_json`.
+
+        Raises:
+            ValueError: not a PID, another schema version, fields missing or unknown, or
+                contents that contradict each other.
+        """
+        fields = serial.body(data, "PID", SCHEMA_VERSION, set(cls.__dataclass_fields__))
+        for name in ATOMS:
+            fields[name] = serial.decode(fields[name])
+        fields["intervals"] = {
+            key: (serial.decode(low), serial.decode(high))
+            for key, (low, high) in fields["intervals"].items()
+        }
+        fields["p_values"] = {k: serial.decode(v) for k, v in fields["p_values"].items()}
+        return cls(**fields)

@@ -1,0 +1,151 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # An exact decomposition, and how far one can get from samples
+#
+# **Claim.** The unique, redundant and synergistic information of two sources can be computed
+# to a *proved* 1e-11 nat; the usual library default cannot be trusted at 1e-3 bit.
+#
+# The BROJA measure asks for the least information $I_Q(X_1, X_2; Y)$ over all joints $Q$ that
+# leave the pairs $(X_1, Y)$ and $(X_2, Y)$ as they are. Every result carries two proofs: a joint
+# that reaches `upper`, and a dual point that shows that nothing is below `lower`.
+
+# %%
+import warnings
+
+warnings.filterwarnings("ignore")  # dit's solver warns; its values are what is shown
+
+import dit
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import norm
+
+from estimators import PID, pid_pmf, pid_pmf_batch
+from estimators.decomposition.dit_measures import dit_distribution
+
+
+def row(name: str, atoms: list[float]) -> None:
+    """One line of a table in bits."""
+    print(f"{name:<22}" + "".join(f"{round(value, 4) + 0.0:>10.4f}" for value in atoms))
+
+
+print(f"{'bits':<22}" + "".join(f"{name:>10}" for name in ("red", "uni_1", "uni_2", "syn")))
+
+# %% [markdown]
+# ## Gates
+#
+# XOR is pure synergy, a copied bit is pure redundancy, and the target that holds both sources
+# ("copy") is where measures part: I_min calls a bit of it redundant, although the sources are
+# independent.
+
+
+# %%
+def gate(function, symbols: int) -> np.ndarray:
+    """p[x1, x2, y] of y = function(x1, x2) for two fair bits."""
+    p = np.zeros((2, 2, symbols))
+    for x1, x2 in np.ndindex(2, 2):
+        p[x1, x2, function(x1, x2)] = 0.25
+    return p
+
+
+gates = {
+    "xor": gate(lambda a, b: a ^ b, 2),
+    "and": gate(lambda a, b: a & b, 2),
+    "copy": gate(lambda a, b: 2 * a + b, 4),
+}
+for name, p in gates.items():
+    for measure in ("broja", "imin", "mmi", "ccs"):
+        row(f"{name}, {measure}", list(pid_pmf(p, measure, "bits").atoms.values()))
+print(pid_pmf(gates["and"], unit="bits"))
+
+# %% [markdown]
+# ## dit's default beside ours
+#
+# `dit` is the reference library of the field; its default solver stops early on ordinary
+# distributions. Below, the union information that it found against our certified interval. A
+# value outside the interval is proved wrong, whoever computed it.
+
+# %%
+rng = np.random.default_rng(0)
+random = rng.dirichlet(np.ones(27), 12).reshape(-1, 3, 3, 3)
+certified = pid_pmf_batch(random, unit="bits")
+errors = []
+for p, ours in zip(random, certified, strict=True):
+    found = dit.pid.PID_BROJA(dit_distribution(p), rng=np.random.default_rng(0))
+    keys = (((0,), (1,)), ((0,),), ((1,),), ((0, 1),))
+    theirs = np.array([float(found.get_pi(key)) for key in keys])
+    errors.append(np.abs(theirs - list(ours.atoms.values())).max())
+print(f"largest certified gap: {max(ours.gap for ours in certified):.0e} bit")
+print(
+    f"dit's default off by more than 1e-3 bit: {np.sum(np.array(errors) > 1e-3)} of {len(errors)}"
+)
+print(f"its largest error: {max(errors):.2g} bit")
+
+# %% [markdown]
+# Users of dit can have ours without changing anything else.
+
+# %%
+from estimators.decomposition.dit_broja import PID_BROJA_EXACT
+
+print(PID_BROJA_EXACT(dit_distribution(gates["and"])))
+
+# %% [markdown]
+# ## Gaussians
+#
+# For a scalar Gaussian target, BROJA has a closed form: all of the weaker source's information is
+# redundant (Barrett 2015). Binned Gaussians must come close to it, and closer with more bins.
+
+
+# %%
+def binned_gaussian(r1: float, r2: float, bins: int) -> np.ndarray:
+    """p[x1, x2, y]: X_i correlates with Y by r_i, independent given Y; equally probable bins."""
+    edges = norm.ppf(np.linspace(0.0, 1.0, bins + 1))
+    fine = norm.ppf((np.arange(bins * 200) + 0.5) / (bins * 200))  # points of equal probability
+
+    def channel(r: float) -> np.ndarray:
+        return np.diff(norm.cdf((edges[None] - r * fine[:, None]) / np.sqrt(1.0 - r**2)), axis=1)
+
+    pairs = np.einsum("ia,ib->iab", channel(r1), channel(r2))
+    return np.moveaxis(pairs.reshape(bins, 200, bins, bins).mean(1) / bins, 0, 2)
+
+
+R1, R2 = 0.9, 0.6
+information = [-0.5 * np.log2(1.0 - r**2) for r in (R1, R2)]
+both = np.array([[1.0, R1 * R2], [R1 * R2, 1.0]])
+total = -0.5 * np.log2(1.0 - np.array([R1, R2]) @ np.linalg.solve(both, [R1, R2]))
+redundant = min(information)
+closed = [redundant, information[0] - redundant, 0.0, total - information[0]]
+bins = [2, 4, 8, 16]
+results: list[PID] = [pid_pmf(binned_gaussian(R1, R2, b), unit="bits") for b in bins]
+for b, found in zip(bins, results, strict=True):
+    row(f"{b} bins", list(found.atoms.values()))
+row("closed form", closed)
+
+figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+for name, value, colour in zip(results[0].atoms, closed, ("C0", "C1", "C2", "C3"), strict=True):
+    axes.plot(bins, [found.atoms[name] for found in results], "o-", color=colour, label=name)
+    axes.axhline(value, color=colour, ls=":", lw=1)
+axes.set(xscale="log", xlabel="bins", ylabel="bits", title="binned (dots), closed form (dotted)")
+axes.set_xticks(bins, bins)
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# The claim, as asserts on the result objects.
+
+# %%
+assert all(found.converged and found.gap < 2e-11 for found in [*certified, *results])
+assert max(errors) > 1e-3, "dit's default has been mended"
+assert abs(pid_pmf(gates["xor"], unit="bits").synergistic - 1.0) < 1e-12
+distance = [abs(np.array(list(f.atoms.values())) - closed).max() for f in results]
+assert distance == sorted(distance, reverse=True), "more bins come closer to the closed form"
