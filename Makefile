@@ -63,8 +63,8 @@ notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
 
 bench: setup ## list the benchmarks and the commands that run them
 	@for f in benchmarks/[a-z]*.py; do \
-	  [ -e "$$f" ] || { echo "no benchmarks yet"; break; }; \
-	  printf '%s\n    %s\n' "$(BIN)/python $$f" "$$(sed -n '1s/"""//gp' "$$f")"; \
+	  name=$$(basename $$f .py); \
+	  printf '%s\n    %s\n' "$(BIN)/python -m benchmarks.$$name" "$$(sed -n '1s/"""//gp' "$$f")"; \
 	done
 
 clean: ## delete caches and the output of the demo, keep .venv

@@ -14,7 +14,8 @@
 # # An exact decomposition, and how far one can get from samples
 #
 # **Claim.** The unique, redundant and synergistic information of two sources can be computed
-# to a *proved* 1e-11 nat; the usual library default cannot be trusted at 1e-3 bit.
+# to a *proved* 1e-11 nat; the usual library default cannot be trusted at 1e-3 bit. From
+# samples, the plug-in is off by more than .03 bit where a corrected estimate is not.
 #
 # The BROJA measure asks for the least information $I_Q(X_1, X_2; Y)$ over all joints $Q$ that
 # leave the pairs $(X_1, Y)$ and $(X_2, Y)$ as they are. Every result carries two proofs: a joint
@@ -30,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
 
-from estimators import PID, pid_pmf, pid_pmf_batch
+from estimators import PID, pid_counts, pid_pmf, pid_pmf_batch
 from estimators.decomposition.dit_measures import dit_distribution
 
 
@@ -141,6 +142,39 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
+# ## From samples
+#
+# The plug-in takes the table of counts for the distribution, and reads synergy into its noise.
+# Ours subtracts the bias of a smooth model of the table, and gives intervals. Eight bins, 2,000
+# samples, ten data sets whose truth is the exact decomposition of the binned distribution;
+# `benchmarks/pid_samples.py` does this for many systems and 200 seeds.
+
+# %%
+BINS, N, SEEDS = 8, 2_000, 10
+population = binned_gaussian(0.7, 0.5, BINS)
+truth = pid_pmf(population, unit="bits")
+found = {"plugin": [], "smooth-bootstrap": []}
+for seed in range(SEEDS):
+    counts = np.random.default_rng(seed).multinomial(N, population.ravel())
+    for method, results_of in found.items():
+        table = counts.reshape(population.shape)
+        results_of.append(pid_counts(table, method=method, unit="bits", seed=seed))
+row("truth", list(truth.atoms.values()))
+bias = {}
+for method, results_of in found.items():
+    mean = np.mean([list(one.atoms.values()) for one in results_of], axis=0)
+    bias[method] = mean - list(truth.atoms.values())
+    row(f"mean, {method}", list(mean))
+covered = np.mean(
+    [
+        low <= truth.atoms[name] <= high
+        for one in found["smooth-bootstrap"]
+        for name, (low, high) in one.intervals.items()
+    ]
+)
+print(f"95 % intervals that cover, over {SEEDS} data sets and four atoms: {covered:.0%}")
+
+# %% [markdown]
 # The claim, as asserts on the result objects.
 
 # %%
@@ -149,3 +183,4 @@ assert max(errors) > 1e-3, "dit's default has been mended"
 assert abs(pid_pmf(gates["xor"], unit="bits").synergistic - 1.0) < 1e-12
 distance = [abs(np.array(list(f.atoms.values())) - closed).max() for f in results]
 assert distance == sorted(distance, reverse=True), "more bins come closer to the closed form"
+assert abs(bias["smooth-bootstrap"]).max() < 0.03 < abs(bias["plugin"]).max()
