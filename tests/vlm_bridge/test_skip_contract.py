@@ -41,8 +41,7 @@ PLANS = [
     SkipPlan.compose(SkipPlan("block", L, layers=(0,)), FREEZE),
 ]
 plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
-attentions = pytest.mark.parametrize("attention", ["sdpa", "eager"])
-eager_slowly = pytest.mark.parametrize(
+attentions = pytest.mark.parametrize(
     "attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)]
 )
 batches = pytest.mark.parametrize("name", BATCHES)
@@ -81,7 +80,7 @@ def test_one_pass(plan, attention, name):
 
 
 @plans
-@eager_slowly
+@attentions
 @batches
 def test_generate(plan, attention, name):
     vlm, inputs = tiny(attention), batch(name)
@@ -120,7 +119,7 @@ def check_chunks(vlm, inputs, plan, split):
 
 
 @plans
-@eager_slowly
+@attentions
 @pytest.mark.parametrize("split", [3, 9])
 @pytest.mark.parametrize("name", ["single", "image first"])
 def test_chunks_equal_one_pass(plan, attention, split, name):

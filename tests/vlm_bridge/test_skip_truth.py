@@ -95,7 +95,7 @@ def first_states(name):
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
 @pytest.mark.parametrize("name", [*BATCHES, "even"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def test_skipping_is_what_it_says(plan, name, attention):
     vlm, inputs = tiny("eager"), inputs_of(name)
     with skipping(tiny(attention), plan):
