@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
 
-from estimators import PID, pid_counts, pid_pmf, pid_pmf_batch
+from estimators import PID, pid, pid_by_bins, pid_counts, pid_pmf, pid_pmf_batch
 from estimators.decomposition.dit_measures import dit_distribution
 
 
@@ -144,35 +144,51 @@ plt.show()
 # %% [markdown]
 # ## From samples
 #
-# The plug-in takes the table of counts for the distribution, and reads synergy into its noise.
-# Ours subtracts the bias of a smooth model of the table, and gives intervals. Eight bins, 2,000
-# samples, ten data sets whose truth is the exact decomposition of the binned distribution;
-# `benchmarks/pid_samples.py` does this for many systems and 200 seeds.
+# Nobody has the distribution; one has samples. The plug-in, the decomposition of the observed
+# frequencies, reads synergy that is not there: about a tenth of a bit in 2,000 samples of eight
+# symbols each. `pid` (and `pid_counts`, for a table) takes that bias off with resamples from a
+# smooth model chosen by cross-validation, and says how sure it is. Averages over 8 data sets:
 
 # %%
-BINS, N, SEEDS = 8, 2_000, 10
-population = binned_gaussian(0.7, 0.5, BINS)
-truth = pid_pmf(population, unit="bits")
-found = {"plugin": [], "smooth-bootstrap": []}
-for seed in range(SEEDS):
-    counts = np.random.default_rng(seed).multinomial(N, population.ravel())
-    for method, results_of in found.items():
-        table = counts.reshape(population.shape)
-        results_of.append(pid_counts(table, method=method, unit="bits", seed=seed))
-row("truth", list(truth.atoms.values()))
-bias = {}
-for method, results_of in found.items():
-    mean = np.mean([list(one.atoms.values()) for one in results_of], axis=0)
-    bias[method] = mean - list(truth.atoms.values())
-    row(f"mean, {method}", list(mean))
-covered = np.mean(
-    [
-        low <= truth.atoms[name] <= high
-        for one in found["smooth-bootstrap"]
-        for name, (low, high) in one.intervals.items()
-    ]
-)
-print(f"95 % intervals that cover, over {SEEDS} data sets and four atoms: {covered:.0%}")
+truth = binned_gaussian(R1, R2, 8)
+exact = list(pid_pmf(truth, unit="bits").atoms.values())
+rng = np.random.default_rng(0)
+tables = rng.multinomial(2000, truth.ravel(), size=8).reshape(8, 8, 8, 8)
+sampled = [pid_counts(table, unit="bits", level=0.9) for table in tables]
+ours = np.mean([list(found.atoms.values()) for found in sampled], axis=0)
+names = list(sampled[0].atoms)
+plugin = np.mean([[f.diagnostics[f"plugin_{name}"] for name in names] for f in sampled], axis=0)
+row("truth", exact)
+row("plug-in, mean", plugin)
+row("corrected, mean", ours)
+inside = [
+    [f.intervals[name][0] <= value <= f.intervals[name][1] for f in sampled]
+    for name, value in zip(names, exact, strict=True)
+]
+row("90 % intervals cover", np.mean(inside, axis=1))
+print(sampled[0])
+
+# %% [markdown]
+# A null permutes the target against both sources. The p-values are those of the plug-in atoms;
+# where the target is shuffled beforehand, none is small.
+
+# %%
+columns = np.repeat(np.argwhere(tables[0]), tables[0][tables[0] > 0], axis=0).T
+real = pid(*columns, permutations=39)
+shuffled = pid(*columns[:2], rng.permutation(columns[2]), permutations=39)
+row("p-values", [real.p_values[name] for name in names])
+row("p-values, shuffled", [shuffled.p_values[name] for name in names])
+
+# %% [markdown]
+# Continuous variables are binned in the open, and the number of bins moves the atoms more than
+# the sampling error does. From one set of 4,000 samples of the Gaussians above:
+
+# %%
+y = rng.normal(size=4000)
+x1, x2 = (r * y + np.sqrt(1.0 - r**2) * rng.normal(size=4000) for r in (R1, R2))
+for b, found in pid_by_bins(x1, x2, y, bins=(2, 4, 8), unit="bits").items():
+    row(f"{b} bins", list(found.atoms.values()))
+row("closed form", closed)
 
 # %% [markdown]
 # The claim, as asserts on the result objects.
@@ -183,4 +199,5 @@ assert max(errors) > 1e-3, "dit's default has been mended"
 assert abs(pid_pmf(gates["xor"], unit="bits").synergistic - 1.0) < 1e-12
 distance = [abs(np.array(list(f.atoms.values())) - closed).max() for f in results]
 assert distance == sorted(distance, reverse=True), "more bins come closer to the closed form"
-assert abs(bias["smooth-bootstrap"]).max() < 0.03 < abs(bias["plugin"]).max()
+assert abs(ours - exact).max() < 0.03 < abs(plugin - exact).max(), "samples: the bias is gone"
+assert real.p_values["total"] == 1 / 40 < shuffled.p_values["total"]

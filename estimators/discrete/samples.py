@@ -45,7 +45,8 @@ def entropy(
         value -+ z sqrt( var(log p(x_i)) / n + (k - 1) / (2 n^2) + (share * correction)^2 ),
 
     the delta method, its second-order term (all there is at the uniform distribution), and a
-    share (0.15) of what the correction changed.
+    share (0.15) of what the correction changed. For "grassberger" the noise of its (-1)^m term,
+    k / (4 n^2), is added.
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols. Rows are

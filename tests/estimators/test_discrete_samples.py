@@ -217,6 +217,13 @@ def test_invariances(method, rows):
     assert bits.value * math.log(2.0) == pytest.approx(one.value, abs=1e-12)
 
 
+def test_second_order_term_is_all_there_is_at_the_uniform_distribution():
+    """2 n (log k - H) is chi-squared with k - 1 degrees of freedom: sd sqrt((k - 1) / 2) / n."""
+    found = discrete.entropy([0, 1, 2] * 30, method="plugin", level=0.9)
+    half = 1.6448536 * math.sqrt(2.0 / 2.0) / 90
+    assert found.interval == pytest.approx((math.log(3.0) - half, math.log(3.0) + half), rel=1e-6)
+
+
 def test_small_samples_are_called_unreliable():
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 20, size=(2, 100))
@@ -272,6 +279,18 @@ def test_vectorised_null_has_the_law_of_the_plain_one(terms, shuffled, strata):
     )
     plain = plain_null(rows, terms, shuffled, strata, 400, rng)
     assert kstest(fast, plain).pvalue > 0.01
+
+
+def test_strata_keep_what_is_given():
+    """Permuting x among rows of equal z leaves the joint of x and z as it was."""
+    rows = np.random.default_rng(4).integers(0, (3, 2, 4), size=(80, 3))
+    rows[:, 0] = (rows[:, 0] + rows[:, 2]) % 3
+    seen = discrete.entropy(rows[:, [0, 2]], method="plugin").value
+    draws = {"permutations": 20, "rng": np.random.default_rng(0)}
+    inside = _null.permuted_values(rows, ((1.0, (0, 2)),), shuffled=(0,), strata=(2,), **draws)
+    across = _null.permuted_values(rows, ((1.0, (0, 2)),), shuffled=(0,), **draws)
+    assert inside == pytest.approx(np.full(20, seen))
+    assert across.std() > 0.0
 
 
 def test_entropy_rows_is_entropy_of_each_row():

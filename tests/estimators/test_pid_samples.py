@@ -12,6 +12,7 @@ from scipy.stats import chi2, kstest
 from estimators import PID, pid, pid_by_bins, pid_counts, pid_pmf, quantize
 from estimators.decomposition import samples, smooth, ties
 from estimators.decomposition.result import ATOMS
+from estimators.discrete import entropy_counts
 
 few = settings(max_examples=8)
 TABLES = st.integers(0, 10_000).map(
@@ -224,6 +225,24 @@ def test_smooth_models_are_pmfs_that_exclude_nothing(name, counts):
     assert (fitted[~possible] == 0.0).all()
 
 
+@few
+@given(TABLES)
+def test_pairwise_model_has_the_pairwise_marginals(counts):
+    n = counts[None].astype(float)
+    fitted = smooth.MODELS["pairwise"](n)
+    for pair in ((0, 1), (0, 2), (1, 2)):
+        wanted = smooth._pair(n, *pair)
+        assert smooth._over(fitted, *pair) == pytest.approx(wanted, abs=1e-3)
+
+
+@few
+@given(TABLES)
+def test_total_of_the_corrected_atoms_is_grassbergers(counts):
+    moved = samples._with_grassberger_total(np.zeros((1, 4)), counts[None])[0]
+    both, answers = (entropy_counts(counts.sum(axis=a)) for a in (2, (0, 1)))
+    assert moved == pytest.approx([0.0, 0.0, 0.0, both + answers - entropy_counts(counts)])
+
+
 def test_each_model_is_chosen_where_it_is_true():
     rng = np.random.default_rng(5)
     px, py, pz = (rng.dirichlet(np.full(5, 3.0)) for _ in range(3))
@@ -294,11 +313,17 @@ def test_influence_is_the_derivative_of_the_atoms():
 def test_equal_frequency_bins_are_equally_full(seed, bins):
     x = np.random.default_rng(seed).normal(size=240)
     codes = quantize(x, bins)
+    assert codes.max() == bins - 1
     assert np.ptp(np.bincount(codes, minlength=bins)) <= 1
     assert (np.diff(codes[np.argsort(x)]) >= 0).all()
     assert (
         quantize(np.exp(x), bins) == codes
     ).mean() > 0.98  # monotone maps change (next to) nothing
+
+
+@pytest.mark.parametrize("quantization", ["equal-frequency", "equal-width"])
+def test_a_value_on_an_edge_goes_to_the_upper_bin(quantization):
+    assert quantize([0, 1, 2, 3, 4], 2, quantization=quantization).tolist() == [0, 0, 1, 1, 1]
 
 
 @given(st.integers(0, 1000), st.integers(2, 12))
@@ -389,7 +414,7 @@ def test_p_values_are_uniform_under_the_null():
         rng = np.random.default_rng([12, seed])
         x1, y = rng.integers(0, 3, size=(2, 120))
         x2 = (x1 + rng.integers(0, 2, size=120)) % 3
-        found = pid(x1, x2, y, method="plugin", permutations=79, seed=seed)
+        found = pid(x1, x2, y, method="plugin", permutations=39, seed=seed)
         for name, values in p_values.items():
             values.append(found.p_values[name])
     assert kstest(p_values["total"], "uniform").pvalue > 0.01
