@@ -2,13 +2,10 @@ import subprocess
 import sys
 
 CODE = """
-import sys, time
-start = time.perf_counter()
+import sys
 import estimators
-seconds = time.perf_counter() - start
 heavy = {"torch", "transformers", "dit", "sympy", "matplotlib", "hypothesis"} & set(sys.modules)
 assert not heavy, heavy
-assert seconds < 1.0, seconds
 """
 
 
