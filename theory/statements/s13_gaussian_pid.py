@@ -61,6 +61,8 @@ def _coupled_information(system: GaussianSystem) -> float:
     with_y = c[strong, 0]
     weights = np.linalg.solve(c[np.ix_(strong, strong)], with_y)
     a2 = float(weights @ with_y)
+    if a2 < 1e-100:
+        return 0.0  # neither source knows anything
     cross = np.outer(with_y, c[weak, 0]) / a2
     noise = c[np.ix_(weak, weak)] - np.outer(c[weak, 0], c[weak, 0]) / a2
     if float(np.linalg.eigvalsh(noise).min()) < -1e-9:
