@@ -15,6 +15,7 @@ from tests.theory.false_variants_information import BIT, false, without
 from theory.pmf import kl_divergence, softmax_pmf
 from theory.statements import g_f_geometric_functional as g_f
 from theory.statements import g_p_geometric_proximal as g_p
+from theory.statements import o1_geometric_not_necessary as o1
 from theory.statements import s2_cost_of_removing_vision as s2
 from theory.statements import s6_margin_telescope as s6
 from theory.statements import s8_vision_keys as s8
@@ -155,9 +156,43 @@ def trace_bound(case: s12g.Cross) -> float:
     return float(np.log1p(-((np.trace(case.c) / len(case.c)) ** 2))) * len(case.c) / 2
 
 
+def tokens_of_inputs(rng: np.random.Generator) -> g_p.Distances:
+    return replace(g_p.generate(rng), one_unit=False)
+
+
+def tame_head(rng: np.random.Generator) -> s6.Stack:
+    stack = s6.generate(rng)
+    return replace(stack, to_linf=stack.to_linf / 4, to_l2=stack.to_l2 / 4)
+
+
+def half_measured(rng: np.random.Generator) -> s6.Stack:
+    stack = s6.generate(rng)
+    return replace(stack, measured=np.arange(stack.start.size) < stack.start.size // 2)
+
+
+def counted_anew(rng: np.random.Generator) -> s8.Head:
+    return replace(s8.generate(rng), shift=float(rng.uniform(0.5, 2.0)))
+
+
+def half_carried(net: s8c.Net) -> float:
+    return s8c.slack(replace(net, slopes=tuple(s / 2 - 0.5 for s in net.slopes)))
+
+
+def one_feature(rng: np.random.Generator) -> s15a.Regression:
+    return replace(s15a.generate(rng), text=0, vision=1)
+
+
+def longer(rng: np.random.Generator) -> o1.Unseen:
+    case = o1.generate(rng)
+    return replace(case, after=case.after + 2.0 * (case.after - case.before))
+
+
 FALSE_VARIANTS = {
     "G-P: distance in [0, 1]": false("G-P", slack=lambda c: mean_bound(c, 1.0)),
     "G-P: Markov with half the constant": false("G-P", slack=lambda c: markov(c, 0.5)),
+    "G-P: tokens averaged, inputs counted": without(
+        "G-P", "one unit", generate=tokens_of_inputs, search=None
+    ),
     "G-F: constant halved": false(
         "G-F", generate=still, slack=lambda c: c.alpha * chord(c, c.x.shape[1]) / 2 - c.change
     ),
@@ -183,6 +218,10 @@ FALSE_VARIANTS = {
     ),
     "S6: only the first skipped layer": false("S6", slack=lambda c: first_update(c) - state_gap(c)),
     "S6: four times the margin": false("S6", slack=twice_the_margin),
+    "S6: any head": without("S6", "constants of the head", generate=tame_head, search=None),
+    "S6: part of the state measured": without(
+        "S6", "norms over all tokens", generate=half_measured, search=None
+    ),
     "S6b: cosine alone": false("S6b", slack=cosine_only),
     "S7: KL with half the constant": false("S7", slack=lambda c: kl_room(c, 16.0)),
     "S7: KL in bits": false("S7", slack=lambda c: kl_room(c, 8.0, BIT)),
@@ -191,6 +230,8 @@ FALSE_VARIANTS = {
     "S8: VAR squared": false("S8", slack=lambda h: h.a**2 * h.diameter - head_change(h)),
     "S8: VAR (1 - VAR)": false("S8", slack=lambda h: h.a * (1 - h.a) * h.diameter - head_change(h)),
     "S8: no renormalisation": without("S8", "softmax", generate=unnormalised),
+    "S8: positions counted anew": without("S8", "scores stay", generate=counted_anew),
+    "S8c: half the amplification": false("S8c", slack=half_carried),
     "S8c: later layers do not amplify": without(
         "S8c", "slopes that hold everywhere", generate=flat
     ),
@@ -215,6 +256,15 @@ FALSE_VARIANTS = {
     "S15a: vision that is useful": without(
         "S15a", "useless vision", generate=lambda rng: replace(s15a.generate(rng), useful=1.0)
     ),
+    "S15a: features of signs": without(
+        "S15a",
+        "Gaussian features",
+        generate=lambda rng: replace(one_feature(rng), features="signs"),
+    ),
+    "S15a: noise as large as the feature": without(
+        "S15a", "even noise", generate=lambda rng: replace(one_feature(rng), even=False)
+    ),
     "S15b: a skip never helps": false("S15b", slack=lambda c: -gained(c)),
+    "O1: a longer update in the kernel": without("O1", "norm kept", generate=longer),
     "O2: high VAR moves the head": false("O2", slack=lambda h: head_change(h) - 1e-3),
 }

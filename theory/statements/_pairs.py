@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,10 @@ EXACT = 1e-9
 
 @dataclass(frozen=True)
 class Pairs:
-    """A finite distribution over pairs of states and a head h = link(a . u + b . z + c |x|).
+    """A finite distribution over pairs of states and a head that reads them.
+
+    h = a . u + b . z + c |x|, or for a curved head h = |a||u - v| + |b||z - b| + c |x| with v the
+    stack of directions along a: a distance, the steepest of all Lipschitz functions.
 
     Attributes:
         p: probabilities of the m pairs.
@@ -35,6 +38,7 @@ class Pairs:
         beta: claimed Lipschitz constant in z.
         epsilon: threshold of the proximal notion.
         delta: claimed probability beyond it.
+        curved: whether the head is the curved one.
     """
 
     p: Array
@@ -49,6 +53,7 @@ class Pairs:
     beta: float
     epsilon: float = 0.0
     delta: float = 0.0
+    curved: bool = False
 
     @cached_property
     def distance(self) -> Array:
@@ -73,7 +78,14 @@ class Pairs:
     def head(self, x: Array, z: Array) -> Array:
         """The head's output for each pair."""
         norm = np.sqrt((x**2).sum(axis=(1, 2)))
-        return np.asarray(unit(x).reshape(len(x), -1) @ self.a + z @ self.b + self.c * norm)
+        u = unit(x).reshape(len(x), -1)
+        if not self.curved:
+            return np.asarray(u @ self.a + z @ self.b + self.c * norm)
+        slope = np.linalg.norm(self.a)
+        anchor = np.sqrt(x.shape[1]) * self.a / slope
+        near = np.linalg.norm(u - anchor, axis=1)
+        other = np.linalg.norm(z - self.b, axis=1)
+        return np.asarray(slope * near + np.linalg.norm(self.b) * other + self.c * norm)
 
     @property
     def normalises(self) -> bool:
@@ -93,7 +105,7 @@ def unit(x: Array) -> Array:
 
 
 def random_pairs(rng: np.random.Generator, *, tokens: int, other: bool) -> Pairs:
-    """Random pairs at random distance; one in two with the head along the mean chord."""
+    """Random pairs at random distance; the head along the mean chord, curved, or any."""
     m, dim, e = (int(n) for n in rng.integers(1, 5, 3))
     dim += 1
     x = rng.standard_normal((m, tokens, dim)) * rng.uniform(0.2, 3.0)
@@ -106,9 +118,30 @@ def random_pairs(rng: np.random.Generator, *, tokens: int, other: bool) -> Pairs
     b = rng.standard_normal(e) if rng.random() < 0.5 else p @ (z - w) + 1e-6
     alpha, beta = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     epsilon = float(rng.uniform(0.0, 2.0))
-    pairs = Pairs(p, x, y, z, w, a, b, 0.0, alpha, beta, epsilon)
+    curved = bool(rng.random() < 0.3)
+    pairs = Pairs(p, x, y, z, w, a, b, 0.0, alpha, beta, epsilon, curved=curved)
     delta = pairs.far + float(rng.choice([0.0, rng.random()])) * (1 - pairs.far)
-    return Pairs(p, x, y, z, w, a, b, 0.0, alpha, beta, epsilon, delta)
+    return replace(pairs, delta=delta)
+
+
+def planar(vector: Array, tokens: int) -> Pairs:
+    """Two inputs in the plane from 6 tokens + 3 numbers, for the optimiser.
+
+    Angles before and after (2 tokens each), the head's coefficients (2 tokens), the weight of
+    the first input, epsilon, and whether the head is curved. delta is what it has to be.
+    """
+    before, after = np.pi * np.clip(vector[: 4 * tokens].reshape(2, 2, tokens), -9, 9)
+    p = 0.5 + 0.5 * np.tanh(vector[6 * tokens])
+    a = vector[4 * tokens : 6 * tokens] + 1e-9
+    x, y = (np.stack([np.cos(t), np.sin(t)], axis=2) for t in (before, after))
+    nothing = np.zeros((2, 1))
+    alpha = float(np.linalg.norm(a))
+    pairs = Pairs(
+        np.array([p, 1 - p]), x, y, nothing, nothing, a / alpha, np.zeros(1), 0.0, 1.0, 0.0
+    )
+    epsilon = float(1.0 + np.tanh(vector[6 * tokens + 1]))
+    pairs = replace(pairs, epsilon=epsilon, curved=bool(vector[6 * tokens + 2] > 0))
+    return replace(pairs, delta=pairs.far)
 
 
 def in_plane(before: list[float], after: list[float], p: list[float]) -> Pairs:

@@ -7,8 +7,15 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
-from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._pairs import Pairs, chord_checks, in_plane, random_pairs
+from theory.statement import (
+    RECONSTRUCTION,
+    Counterexample,
+    Hypothesis,
+    ProofCheck,
+    Search,
+    Statement,
+)
+from theory.statements._pairs import Pairs, chord_checks, in_plane, planar, random_pairs
 from theory.statements._proofs import both, collect
 
 
@@ -60,7 +67,7 @@ STATEMENT = Statement(
     source=RECONSTRUCTION,
     evidence="symbolic",
     domain="all distributions over pairs, all heads Lipschitz in the directions (the checker "
-    "draws affine heads)",
+    "draws affine heads and distances)",
     generate=generate,
     slack=slack,
     witness=symmetric,
@@ -89,4 +96,5 @@ STATEMENT = Statement(
         "sqrt(2 eps) without n is false.",
     ),
     proof=proof,
+    search=Search(15, lambda vector: planar(vector, 2)),
 )

@@ -7,8 +7,15 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
-from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._pairs import EXACT, Pairs, chord_checks, in_plane, random_pairs
+from theory.statement import (
+    RECONSTRUCTION,
+    Counterexample,
+    Hypothesis,
+    ProofCheck,
+    Search,
+    Statement,
+)
+from theory.statements._pairs import EXACT, Pairs, chord_checks, in_plane, planar, random_pairs
 from theory.statements._proofs import both, collect
 
 
@@ -62,7 +69,7 @@ STATEMENT = Statement(
     source=RECONSTRUCTION,
     evidence="symbolic",
     domain="all distributions over pairs, all heads Lipschitz in the direction (the checker "
-    "draws affine heads)",
+    "draws affine heads and distances)",
     generate=generate,
     slack=slack,
     witness=near_and_opposite,
@@ -93,4 +100,5 @@ STATEMENT = Statement(
         ),
     ),
     proof=proof,
+    search=Search(9, lambda vector: planar(vector, 1)),
 )

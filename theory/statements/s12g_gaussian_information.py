@@ -112,7 +112,11 @@ STATEMENT = Statement(
             ),
         ),
     ),
-    superfluous=("Zero means: information does not see them (c is 1 - rho, not a mean cosine).",),
+    superfluous=(
+        "Zero means: information does not see them (c is 1 - rho, not a mean cosine).",
+        "For the bound by the trace, that X' is Gaussian: with X Gaussian, h(X|X') is at most that "
+        "of a Gaussian with the error covariance of the best linear prediction, I - C C'.",
+    ),
     notes=(
         "A model, not a fact about networks: a deterministic invertible layer on continuous "
         "states has infinite information.",

@@ -14,7 +14,7 @@ from theory.statements._proofs import collect
 
 @dataclass(frozen=True)
 class Regression:
-    """OLS on n draws of d_T text and d_V vision features, all standard normal.
+    """OLS on n draws of d_T text and d_V vision features of variance 1.
 
     Attributes:
         n: draws, at least d_T + d_V + 4.
@@ -23,6 +23,9 @@ class Regression:
         sigma: standard deviation of the noise.
         useful: norm of the true coefficients of vision.
         intercept: whether an intercept is fitted too.
+        features: "normal", or "signs" +-1 (one feature in all: beyond that X'X may be singular).
+        even: whether the noise is equally large everywhere; if not, it is sigma |x| times a
+            standard normal variable (one feature in all).
     """
 
     n: int
@@ -31,19 +34,34 @@ class Regression:
     sigma: float
     useful: float = 0.0
     intercept: bool = False
+    features: str = "normal"
+    even: bool = True
+
+    def spread(self, regressors: int, n: int) -> float:
+        """Expected squared error of the coefficients, in units of the noise variance.
+
+        E tr (X'X)^{-1}: the trace of an inverse Wishart matrix is p E[1/chi^2_{n-p+1}], a ratio
+        of gamma functions. For one feature of signs X'X = n. For one normal feature with noise
+        |x| it is n E[(x_1^2 / sum x_i^2)^2], the second moment of a beta variable (1/2, (n-1)/2).
+        """
+        if regressors == 0:
+            return 0.0
+        if not self.even:
+            return n * (1 / 2) * (3 / 2) / ((n / 2) * (n / 2 + 1))
+        if self.features == "signs":
+            return 1.0 / n
+        half = (n - regressors + 1) / 2
+        return regressors * float(np.exp(gammaln(half - 1) - gammaln(half))) / 2
 
     def risk(self, regressors: int, left_out: float) -> float:
         """Expected squared error on a new draw.
 
-        Noise variance times 1 + E tr (X'X)^{-1}, where the trace of an inverse Wishart matrix
-        is p E[1/chi^2_{n-p+1}], a ratio of gamma functions; with an intercept one degree of
-        freedom goes, and 1 + 1/n comes.
+        Noise variance times one plus `spread`; with an intercept one degree of freedom goes, and
+        1 + 1/n comes.
         """
         n = self.n - 1 if self.intercept else self.n
-        half = (n - regressors + 1) / 2
-        inverse = float(np.exp(gammaln(half - 1) - gammaln(half))) / 2
         base = 1.0 + 1.0 / self.n if self.intercept else 1.0
-        return (self.sigma**2 + left_out**2) * base * (1.0 + regressors * inverse)
+        return (self.sigma**2 + left_out**2) * base * (1.0 + self.spread(regressors, n))
 
     @property
     def extra(self) -> float:
@@ -53,7 +71,7 @@ class Regression:
 
 def generate(rng: np.random.Generator) -> Regression:
     """Up to 10 + 10 features, from a few to many draws, useless vision."""
-    text, vision = (int(k) for k in rng.integers(1, 11, 2))
+    text, vision = int(rng.integers(0, 11)), int(rng.integers(1, 11))
     n = text + vision + int(rng.integers(4, 100))
     return Regression(n, text, vision, float(rng.uniform(0.1, 2.0)))
 
@@ -81,13 +99,18 @@ def difference() -> sp.Expr:
 
 
 def proof() -> ProofCheck:
-    """E[1/chi^2_k] = 1/(k-2) by integration, then algebra for all dimensions."""
+    """E[1/chi^2_k] = 1/(k-2) by integration, then algebra for all dimensions.
+
+    An entry on the diagonal of (X'X)^{-1} is one over the Schur complement of the rest of X'X:
+    the squared length of one column after projection on the others, chi^2 with n - p + 1 degrees.
+    """
     x, k = sp.symbols("x k", positive=True)
     density = x ** (k / 2 - 1) * sp.exp(-x / 2) / (2 ** (k / 2) * sp.gamma(k / 2))
     even = density.subs(k, 2 * k + 2)  # 2k + 2 degrees: the integral converges for all k > 0
     mean = sp.integrate(even / x, (x, 0, sp.oo), conds="none")
     return collect(
         {
+            "(W^-1)_11 is one over the Schur complement (p = 2, 3)": all(map(schur, (2, 3))),
             "E[1/chi^2_{2k+2}] = 1/(2k)": sp.simplify(sp.gammasimp(mean) - 1 / (2 * k)) == 0,
             "the difference of the two excess risks is as claimed": difference() == 0,
         },
@@ -95,15 +118,23 @@ def proof() -> ProofCheck:
     )
 
 
+def schur(p: int) -> bool:
+    """Whether (W^{-1})_11 = 1/(W_11 - W_12 W_22^{-1} W_21) for a symmetric p x p matrix."""
+    w = sp.Matrix(p, p, lambda i, j: sp.Symbol(f"w{min(i, j)}{max(i, j)}"))
+    complement = w[0, 0] - (w[:1, 1:] * w[1:, 1:].inv() * w[1:, :1])[0, 0]
+    return bool(sp.simplify(w.inv()[0, 0] * complement - 1) == 0)
+
+
 STATEMENT = Statement(
     id="S15a",
     title="after a refit, leaving useless vision out helps by a known amount",
-    setting="standard normal features, independent Gaussian noise, OLS refitted with and without "
-    "vision; squared error on a new draw; n > d_T + d_V + 1",
+    setting="a linear model, OLS refitted with and without vision; squared error on a new draw; "
+    "n > d_T + d_V + 1",
     claim="risk(T,V) - risk(T) = sigma^2 d_V (n-1) / ((n-d_T-1)(n-d_T-d_V-1)) > 0",
     source="mean of the inverse Wishart distribution; the difference is worked out here",
     evidence="symbolic",
-    domain="all n, d_T, d_V (E tr (X'X)^{-1} = p E[1/chi^2_{n-p+1}] is taken as known)",
+    domain="all n, d_T, d_V (that a column's length after projection on p - 1 others is "
+    "chi^2_{n-p+1} is taken as known)",
     generate=generate,
     slack=slack,
     witness=lambda: Regression(40, 10, 10, 1.0),  # .708
@@ -117,6 +148,24 @@ STATEMENT = Statement(
             ),
         ),
         Hypothesis(
+            "Gaussian features",
+            "(T, V) is Gaussian with mean zero",
+            holds=lambda case: case.features == "normal",
+            counterexample=lambda: Counterexample(
+                Regression(10, 0, 1, 1.0, features="signs"),
+                "one feature +-1: X'X = n, so 1/n is paid, not 1/(n-2)",
+            ),
+        ),
+        Hypothesis(
+            "even noise",
+            "the noise has the same variance at all features",
+            holds=lambda case: case.even,
+            counterexample=lambda: Counterexample(
+                Regression(10, 0, 1, 1.0, even=False),
+                "noise as large as the feature: 3/(n+2) is paid, not 1/(n-2)",
+            ),
+        ),
+        Hypothesis(
             "no intercept",
             "no intercept is fitted",
             holds=lambda case: not case.intercept,
@@ -126,7 +175,11 @@ STATEMENT = Statement(
             ),
         ),
     ),
+    superfluous=(
+        "Gaussian noise: only its variance enters.",
+        "Independent features: X = Z C with Z standard normal gives tr(C'C (X'X)^{-1}) = "
+        "tr (Z'Z)^{-1} for every invertible C.",
+    ),
     proof=proof,
     symbolic=difference,
-    tolerance=1e-9,
 )

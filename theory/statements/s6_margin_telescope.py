@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
+import sympy as sp
 from numpy.typing import NDArray
 
-from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Search, Statement
+from theory.statement import (
+    RECONSTRUCTION,
+    Counterexample,
+    Hypothesis,
+    ProofCheck,
+    Search,
+    Statement,
+)
+from theory.statements._proofs import both, collect
 
 Array = NDArray[np.float64]
 
@@ -23,6 +34,8 @@ class Stack:
         skipped: the set S.
         slopes: claimed Lipschitz constants lambda_j of F_j.
         measured: which coordinates enter |F_s(h_s)|, shape (dim,).
+        to_linf: claimed K, the head's constant from l2 to linf.
+        to_l2: claimed K_2, from l2 to l2.
     """
 
     layers: tuple[tuple[Array, Array, Array, Array], ...]
@@ -31,6 +44,8 @@ class Stack:
     skipped: frozenset[int]
     slopes: tuple[float, ...]
     measured: NDArray[np.bool_]
+    to_linf: float
+    to_l2: float
 
     def update(self, j: int, h: Array) -> Array:
         """F_j(h)."""
@@ -65,6 +80,12 @@ class Stack:
         return total
 
     @property
+    def head_bounded(self) -> bool:
+        """Whether K and K_2 are at least the head's largest row norm and singular value."""
+        rows = largest_row(self.head) <= self.to_linf + 1e-9
+        return rows and spectral(self.head) <= self.to_l2 + 1e-9
+
+    @property
     def global_slopes(self) -> bool:
         """Whether every lambda_j is at least |out_j| |in_j|: then it holds everywhere."""
         return all(
@@ -78,19 +99,24 @@ def spectral(matrix: Array) -> float:
     return float(np.linalg.norm(matrix, 2))
 
 
+def largest_row(matrix: Array) -> float:
+    """The largest norm of a row."""
+    return float(np.linalg.norm(matrix, axis=1).max())
+
+
 def slack(case: Stack) -> float:
-    """The bound minus |h_L - g_L|; where a margin certifies, also what is left of the margin."""
-    full, skip = case.full[-1], case.skip
-    gap, bound = float(np.linalg.norm(full - skip)), case.bound
-    logits = np.sort(case.head @ full)
-    margin = float(logits[-1] - logits[-2])
-    rows = float(np.linalg.norm(case.head, axis=1).max())  # K, from l2 to linf
-    certified = rows * bound < margin / 2 or np.sqrt(2) * spectral(case.head) * bound < margin
-    if not certified:
-        return bound - gap
-    best = int(np.argmax(case.head @ full))
-    after = case.head @ skip
-    return min(bound - gap, float(after[best] - np.delete(after, best).max()))
+    """The bound minus |h_L - g_L|, and what is left of the margin minus what must be left.
+
+    At least m - 2 K B and m - sqrt(2) K_2 B of the margin m is left: more than 0, so that the
+    argmax stays, wherever the claim says so.
+    """
+    full, skip, bound = case.full[-1], case.skip, case.bound
+    logits, after = case.head @ full, case.head @ skip
+    best = int(np.argmax(logits))
+    margin = float(logits[best] - np.delete(logits, best).max())
+    left = float(after[best] - np.delete(after, best).max())
+    lost = min(2 * case.to_linf, math.sqrt(2) * case.to_l2) * bound
+    return min(bound - float(np.linalg.norm(full - skip)), left - (margin - lost))
 
 
 def random_stack(values: Array, depth: int, dim: int, skipped: frozenset[int]) -> Stack:
@@ -103,7 +129,9 @@ def random_stack(values: Array, depth: int, dim: int, skipped: frozenset[int]) -
         layers.append((inner, shift, outer, np.resize(next(numbers), dim)))
     head, start = np.resize(next(numbers), (3, dim)), np.resize(next(numbers), dim)
     slopes = tuple(spectral(outer) * spectral(inner) for inner, _, outer, _ in layers)
-    return Stack(tuple(layers), head, start, skipped, slopes, np.ones(dim, dtype=bool))
+    everything = np.ones(dim, dtype=bool)
+    norms = largest_row(head), spectral(head)
+    return Stack(tuple(layers), head, start, skipped, slopes, everything, *norms)
 
 
 def generate(rng: np.random.Generator) -> Stack:
@@ -124,8 +152,9 @@ def on_the_line(*layers: tuple[float, float, float, float]) -> Stack:
     )
     slopes = tuple(abs(i * o) for i, _, o, _ in layers)
     head = np.array([[1.0], [-1.0]])
-    skipped = frozenset({0, 1})
-    return Stack(built, head, np.zeros(1), skipped, slopes, np.ones(1, dtype=bool))
+    everything = np.ones(1, dtype=bool)
+    norms = largest_row(head), spectral(head)
+    return Stack(built, head, np.zeros(1), frozenset({0, 1}), slopes, everything, *norms)
 
 
 def segment_slopes() -> Stack:
@@ -146,7 +175,55 @@ def one_token_measured() -> Stack:
         frozenset({0}),
         (0.0, 1.0),
         np.array([False, True]),
+        1.0,
+        1.0,
     )
+
+
+def tame_head() -> Stack:
+    """From -1 to 1 by two skipped layers; the head's constants are claimed to be .4."""
+    stack = on_the_line((0, 0, 0, 1), (0, 0, 0, 1))
+    return replace(stack, start=-np.ones(1), to_linf=0.4, to_l2=0.4)
+
+
+def small_stack(vector: Array) -> Stack:
+    """Three layers of one coordinate each from 16 numbers; the first two are skipped."""
+    values = 2.0 * np.tanh(vector)
+    layers = np.repeat(values[:12, None], 3, axis=1)  # random_stack reads three numbers for each
+    numbers = np.vstack([layers, values[12:15], np.full(3, values[15])])
+    return random_stack(numbers.ravel(), 3, 1, frozenset({0, 1}))
+
+
+def telescope(depth: int = 5) -> ProofCheck:
+    """The recursion unrolls to the claimed sum, for every set of skipped layers.
+
+    e_{j+1} <= e_j + |F_j(h_j)| where j is skipped, since only the full pass moves, and
+    e_{j+1} <= (1 + lambda_j) e_j elsewhere, by the triangle inequality and the slope.
+    """
+    sizes, slopes = sp.symbols(f"f:{depth}", positive=True), sp.symbols(f"l:{depth}", positive=True)
+    unrolls = True
+    for count in range(depth + 1):
+        for skipped in combinations(range(depth), count):
+            carried, claimed = sp.S.Zero, sp.S.Zero
+            for j in range(depth):
+                carried = carried + sizes[j] if j in skipped else (1 + slopes[j]) * carried
+            for s in skipped:
+                later = [1 + slopes[j] for j in range(s + 1, depth) if j not in skipped]
+                claimed += sizes[s] * sp.prod(later)
+            unrolls = unrolls and sp.expand(carried - claimed) == 0
+    return collect({f"the recursion unrolls to the sum for all sets of {depth}": unrolls}, "sympy")
+
+
+def proof() -> ProofCheck:
+    """The gap by `telescope`; the margin of any two logits falls by at most |dz_a| + |dz_b|.
+
+    That is at most 2 K B, and at most sqrt(2) |dz|_2 <= sqrt(2) K_2 B.
+    """
+    a, b = sp.symbols("a b", real=True)
+    square = sp.expand(2 * (a**2 + b**2) - (a - b) ** 2 - (a + b) ** 2)
+    gap = telescope()
+    pair = collect({"(a-b)^2 = 2 (a^2+b^2) - (a+b)^2": square == 0}, "sympy")
+    return both(gap, pair)
 
 
 STATEMENT = Statement(
@@ -157,8 +234,9 @@ STATEMENT = Statement(
     claim="|h_L - g_L| <= B = sum_{s in S} |F_s(h_s)| prod_{j>s, j not in S} (1 + lambda_j); "
     "the argmax stays if K B < m/2 or sqrt(2) K_2 B < m",
     source=RECONSTRUCTION,
-    evidence="searched",
-    domain="random ReLU stacks of 2 to 5 layers in up to 4 dimensions, any set skipped",
+    evidence="symbolic",
+    domain="all residual stacks: each step of the recursion in any norm and depth, its unrolled "
+    "form for every set of 5 layers",
     generate=generate,
     slack=slack,
     witness=lambda: on_the_line((0, 0, 0, 1), (0, 0, 0, 1), (1, 0, 1, 0)),  # 2 (1 + 1) = 4
@@ -181,12 +259,21 @@ STATEMENT = Statement(
                 "the last token's own update is 0, but a later layer copies the other's into it",
             ),
         ),
+        Hypothesis(
+            "constants of the head",
+            "|z - z'|_inf <= K |h - h'| and |z - z'|_2 <= K_2 |h - h'|",
+            holds=lambda case: case.head_bounded,
+            counterexample=lambda: Counterexample(
+                tame_head(), "K = .4 where it is 1: 'certified' at a margin of 2, and -2 is left"
+            ),
+        ),
     ),
+    proof=proof,
     notes=(
         "In words: the gap obeys |h_{j+1} - g_{j+1}| <= (1 + lambda_j) |h_j - g_j| for j not in "
         "S, and grows by |F_s(h_s)| for s in S.",
         "Dot-product attention has no global Lipschitz constant (Kim et al. 2021, "
         "arXiv:2006.04710): a theorem on toy nets, an empirical local slope on real ones.",
     ),
-    search=Search(56, lambda vector: random_stack(np.tanh(vector), 3, 2, frozenset({0, 1}))),
+    search=Search(16, small_stack),
 )

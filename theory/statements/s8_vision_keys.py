@@ -18,17 +18,21 @@ Array = NDArray[np.float64]
 class Head:
     """One query of one head: scores (keys,), values (keys, dim), how many keys are vision.
 
-    `softmax` False means weights exp(score) / keys that nothing renormalises.
+    `softmax` False means weights exp(score) / keys that nothing renormalises. `shift` is added
+    to the score of the last key once vision is gone: positions counted anew.
     """
 
     scores: Array
     values: Array
     vision: int
     softmax: bool = True
+    shift: float = 0.0
 
     def output(self, first: int = 0) -> Array:
         """Attention over the keys from `first` on."""
         weights = np.exp(self.scores)
+        if first:
+            weights[-1] *= np.exp(self.shift)
         total = weights[first:].sum() if self.softmax else float(len(weights))
         return np.asarray((weights[first:] / total) @ self.values[first:])
 
@@ -88,8 +92,23 @@ def identity() -> sp.Expr:
 
 
 def proof() -> ProofCheck:
-    """Coordinate by coordinate; o_V and o_T lie in the hull of the values, hence the diameter."""
-    return collect({"change = a (o_V - o_T)": identity() == 0}, "sympy")
+    """Coordinate by coordinate; o_V - o_T is a mean of differences of values."""
+    p, q, u, v, w = sp.symbols("p q u v w")  # two vision values u, v and two text values w, 0
+    mean = p * q * (u - w) + p * (1 - q) * u + (1 - p) * q * (v - w) + (1 - p) * (1 - q) * v
+    return collect(
+        {
+            "change = a (o_V - o_T)": identity() == 0,
+            "o_V - o_T = sum_ij p_i q_j (v_i - v_j)": sp.expand(p * u + (1 - p) * v - q * w - mean)
+            == 0,
+        },
+        "sympy",
+    )
+
+
+def counted_anew() -> Head:
+    """Little VAR, two text keys with values +-1, the second one's score raised by the exit."""
+    values = np.array([[0.0], [1.0], [-1.0]])
+    return Head(np.array([-5.0, 0.0, 0.0]), values, 1, shift=1.0)
 
 
 STATEMENT = Statement(
@@ -112,6 +131,14 @@ STATEMENT = Statement(
             counterexample=lambda: Counterexample(
                 replace(one_key_each(), values=np.ones((2, 1)), softmax=False),
                 "equal values have diameter 0, but unnormalised weights halve the output",
+            ),
+        ),
+        Hypothesis(
+            "scores stay",
+            "the scores and values of the remaining keys are the same (positions are kept)",
+            holds=lambda head: head.shift == 0.0,
+            counterexample=lambda: Counterexample(
+                counted_anew(), "VAR .003 times diameter 2, but new positions move the head by .46"
             ),
         ),
     ),
