@@ -264,6 +264,14 @@ def test_bad_input_is_named(call, message):
         call()
 
 
+def test_an_error_is_not_taken_for_a_missing_order():
+    """Wrong parameters are named, not hidden behind the next closed form that is tried."""
+    e = sp.Symbol("e", positive=True)
+    p = symbolic_pmf({(0, 0, 0): 1 - e, (1, 1, 2): e})
+    with pytest.raises(ValueError, match="parameters"):
+        symbolic_pid(p, parameters=[sp.Symbol("other")])
+
+
 def test_broja_without_a_closed_form_is_refused():
     a = sp.Symbol("a", positive=True)
     third = sp.Rational(1, 3)

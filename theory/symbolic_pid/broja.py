@@ -24,6 +24,10 @@ from theory.symbolic_pid.expressions import (
 _ROUNDING = sp.Rational(1, 10**13)
 
 
+class NotOrderedError(ValueError):
+    """Nothing that was tried turns the first source into the second."""
+
+
 def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None) -> SymbolicPid:
     """BROJA where X2 is a garbling of X1: unique_2 = 0, redundant = I(Y; X2).
 
@@ -38,8 +42,8 @@ def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None
         see it.
 
     Raises:
-        ValueError: a channel of another shape, with a negative number, or one that does not map
-            the first source to the second.
+        ValueError: a channel of another shape or with a negative number.
+        NotOrderedError: the channel does not map the first source to the second.
 
     Source:
         Bertschinger et al. 2014, arXiv 1311.2852, Lemma 6 (Blackwell's order).
@@ -71,7 +75,7 @@ def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None
     gaps = [sp.simplify(gap) for gap in (mapped - second.T).ravel()]
     if any(rows) or any(gaps):
         which = "p(x2 | x1)" if channel is None else "the channel given"
-        raise ValueError(
+        raise NotOrderedError(
             f"{which} does not turn the first source into the second; exchange the sources, or "
             "pass channel=k with p(x2, y) = sum_x1 p(x1, y) k[x1][x2]"
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
-from theory.symbolic_pid.broja import broja_binary, broja_ordered
+from theory.symbolic_pid.broja import NotOrderedError, broja_binary, broja_ordered
 from theory.symbolic_pid.expressions import MEASURES, SymbolicPid, SymbolicPmf
 from theory.symbolic_pid.lattice import lattice_pid
 
@@ -51,15 +52,11 @@ def symbolic_pid(
         return lattice_pid(p, measure=measure, parameters=parameters)
     if channel is not None:
         return broja_ordered(p, channel=channel, parameters=parameters)
-    try:
+    with contextlib.suppress(NotOrderedError):
         return broja_ordered(p, parameters=parameters)
-    except ValueError:
-        pass
-    try:
+    with contextlib.suppress(NotOrderedError):
         found = broja_ordered(p.transpose(1, 0, 2), parameters=parameters)
         return replace(found, unique_1=found.unique_2, unique_2=found.unique_1)
-    except ValueError:
-        pass
     if p.shape == (2, 2, 2):
         return broja_binary(p, parameters=parameters)
     raise ValueError(
