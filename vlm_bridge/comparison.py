@@ -16,7 +16,7 @@ from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.journal import run_batches
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.skip import skipping
+from vlm_bridge.skip import check_support, skipping
 from vlm_bridge.vlm import VLM
 
 
@@ -226,10 +226,10 @@ def paired_outcomes(
             same model, plan and items continues after the last one.
 
     Raises:
-        BridgeError: the plan does not fit the model, there are no items, the journal is of
+        BridgeError: the model cannot do the plan, there are no items, the journal is of
             another run, or another rank died.
     """
-    plan.fit(vlm.layout.n_layers)
+    check_support(vlm, plan)
     if (items is None) == (full is None):
         raise BridgeError("paired_outcomes takes either items or the full model's answers")
 

@@ -138,3 +138,11 @@ def test_few_pairs_are_called_unreliable():
 def test_bad_arguments(options, message):
     with pytest.raises(BridgeError, match=message):
         cost_of_inputs(tiny_llava(), EXIT, batch("single"), **options)
+
+
+def test_a_refused_plan_is_refused_before_anything_runs(monkeypatch):
+    vlm = tiny_llava()
+    vlm.layout.text_config._attn_implementation = "flex_attention"
+    monkeypatch.setattr(vlm.model, "forward", None)
+    with pytest.raises(BridgeError, match="early_exit is refused: attention 'flex_attention'"):
+        cost_of_inputs(vlm, EXIT, batch("single"))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vlm_bridge.cli.options import ModelOptions, PlanWords
+from vlm_bridge.cli.options import Model, ModelOptions, PlanWords, Remote
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cli.words import read_plan
 from vlm_bridge.cost import Cost, measure_cost
@@ -21,13 +21,9 @@ from vlm_bridge.vlm import outline
 
 
 def describe(
-    model: Annotated[
-        str, typer.Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
-    ],
+    model: Model,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option(help="Run code that comes with the model. Off unless you say so.")
-    ] = False,
+    trust_remote_code: Remote = False,
 ) -> None:
     """Layout, token groups, attention types and supported ways to skip. Reads no weights.
 
@@ -65,8 +61,7 @@ def cost(
     vlm = model.load()
     read = planned(vlm.layout.n_layers)
     with tempfile.TemporaryDirectory() as folder:
-        noise = noise_items(Path(folder), batch, side=side)
-        items = noise if data is None else read_jsonl(data)
+        items = read_jsonl(data) if data else noise_items(Path(folder), batch, side=side)
         found = measure_cost(vlm, read, items, size=batch, pairs=pairs, tokens=tokens)
     save(out, {"plan": read.to_json(), "model": vlm.name, "cost": found.to_json()})
     say(read.describe())

@@ -16,6 +16,12 @@ from vlm_bridge.data import Item, easy_vqa, limit_per_image, read_jsonl
 from vlm_bridge.vlm import VLM, load
 
 Epsilon = Annotated[float, typer.Option(help="Share of answers that may change.")]
+Model = Annotated[
+    str, typer.Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
+]
+Remote = Annotated[
+    bool, typer.Option(help="Run code that comes with the model. Off unless you say so.")
+]
 PlanWords = Annotated[
     str,
     typer.Argument(
@@ -30,9 +36,7 @@ PlanWords = Annotated[
 class ModelOptions:
     """Which model, and where it runs."""
 
-    model: Annotated[
-        str, typer.Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
-    ]
+    model: Model
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
     device: Annotated[
         str | None, typer.Option(help="A torch device, or 'auto' (default: CPU).")
@@ -40,9 +44,7 @@ class ModelOptions:
     attention: Annotated[
         str | None, typer.Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
     ] = None
-    trust_remote_code: Annotated[
-        bool, typer.Option(help="Run code that comes with the model. Off unless you say so.")
-    ] = False
+    trust_remote_code: Remote = False
 
     def load(self) -> VLM:
         """The model."""

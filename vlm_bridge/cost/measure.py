@@ -19,7 +19,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.progress import track
 from vlm_bridge.prompts import batches
-from vlm_bridge.skip import skipping
+from vlm_bridge.skip import check_support, skipping
 from vlm_bridge.vlm import VLM
 
 WARM_UP = 2
@@ -116,9 +116,9 @@ def cost_of_inputs(
         tokens: generate so many tokens to measure `decode`; 0 leaves it out, 2 is the least.
 
     Raises:
-        BridgeError: the plan does not fit the model, `pairs` below 1 or `tokens` of 1.
+        BridgeError: the model cannot do the plan, `pairs` below 1 or `tokens` of 1.
     """
-    plan.fit(vlm.layout.n_layers)
+    check_support(vlm, plan)
     if pairs < 1:
         raise BridgeError(f"a cost needs at least one timed pair, got pairs={pairs}")
     if tokens == 1 or tokens < 0:
