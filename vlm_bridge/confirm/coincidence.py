@@ -1,0 +1,105 @@
+"""Do two rules skip the same layers? Overlap at equal size, against chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import hypergeom
+
+from vlm_bridge.errors import BridgeError
+
+
+@dataclass(frozen=True)
+class Coincidence:
+    """How far two sets of equally many layers agree, and how often chance agrees as far.
+
+    Attributes:
+        ours: name of the first rule.
+        theirs: name of the second.
+        n_layers: number L of layers (units) both chose from.
+        size: number k of layers in each set.
+        jaccard: `|A & B| / |A | B|`.
+        expected: its mean where the second set is drawn at random.
+        p_permutation: probability of an overlap at least as large under all `L choose k` sets.
+            Exact: the overlap is hypergeometric, no permutation is drawn.
+        p_rotation: the same where only the L rotations of the second set are equally likely.
+            Neighbouring layers behave alike, so sets come in runs; this null keeps the runs. It
+            cannot fall below 1/L.
+    """
+
+    ours: str
+    theirs: str
+    n_layers: int
+    size: int
+    jaccard: float
+    expected: float
+    p_permutation: float
+    p_rotation: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {"type": "Coincidence", **asdict(self)}
+
+
+def coincidence(
+    ours: NDArray[np.float64] | Sequence[float],
+    theirs: NDArray[np.float64] | Sequence[float],
+    size: int,
+    *,
+    names: tuple[str, str] = ("ours", "theirs"),
+) -> Coincidence:
+    """Overlap of the `size` layers that each of two scores calls safest.
+
+    `J = m / (2k - m)` for `m` layers in common; under the permutation null
+    `m ~ Hypergeometric(L, k, k)`.
+
+    Args:
+        ours: (n_layers,) the lower, the safer; equal scores go to the earlier layer.
+        theirs: (n_layers,) the other score.
+        size: how many layers each set holds.
+        names: of the two.
+
+    Raises:
+        BridgeError: scores of different length, a score that is not a number, or a size
+            outside 1 ... n_layers - 1 (a set of all layers agrees with everything).
+
+    Example:
+        >>> found = coincidence([0, 1, 2, 3], [1, 0, 3, 2], 2)
+        >>> found.jaccard, round(found.p_permutation, 4)
+        (1.0, 0.1667)
+    """
+    a, b = (np.asarray(score, dtype=np.float64) for score in (ours, theirs))
+    if a.shape != b.shape or a.ndim != 1:
+        raise BridgeError(
+            f"two scores of one length are needed, got shapes {a.shape} and {b.shape}"
+        )
+    if np.isnan(a).any() or np.isnan(b).any():
+        raise BridgeError(f"a score of {names} is NaN, so its safest layers are not defined")
+    if not 1 <= size < len(a):
+        raise BridgeError(f"size must lie between 1 and {len(a) - 1}, got {size}")
+    chosen, other = (_safest(score, size) for score in (a, b))
+    n, common = len(a), int((chosen & other).sum())
+    overlaps = np.arange(size + 1)
+    chance = hypergeom(n, size, size)
+    rotated = np.array([(chosen & np.roll(other, turn)).sum() for turn in range(n)])
+    return Coincidence(
+        ours=names[0],
+        theirs=names[1],
+        n_layers=n,
+        size=size,
+        jaccard=common / (2 * size - common),
+        expected=float(np.sum(chance.pmf(overlaps) * overlaps / (2 * size - overlaps))),
+        p_permutation=min(1.0, float(chance.sf(common - 1))),
+        p_rotation=float((rotated >= common).mean()),
+    )
+
+
+def _safest(score: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
+    """(n_layers,) whether a layer is among the `size` lowest."""
+    chosen = np.zeros(len(score), dtype=bool)
+    chosen[np.argsort(score, kind="stable")[:size]] = True
+    return chosen
