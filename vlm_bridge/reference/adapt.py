@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     CLIPVisionModel,
+    LlamaModel,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
@@ -138,9 +139,9 @@ def train_adapter(
         with torch.autocast("cpu", torch.bfloat16):
             vision = projector(patches).float()
             embeds = torch.cat([start.expand(len(ids), -1, -1), vision, table(ids)], dim=1)
-            states = decoder(
-                inputs_embeds=embeds, position_ids=positions, attention_mask=mask, use_cache=False
-            ).last_hidden_state[:, packer.prefix :]
+            seen = slice(len(packer.head), packer.prefix)
+            states = _entering_at(recipe.entry, decoder, embeds, positions, mask, seen)
+            states = states[:, packer.prefix :]
             wanted = labels != _IGNORE
             logits = nn.functional.linear(states[wanted].to(torch.bfloat16), head).float()
         total = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
@@ -154,6 +155,29 @@ def train_adapter(
     parts |= {"projector.linear_1.weight": first[0], "projector.linear_1.bias": first[1]}
     parts |= {f"tower.{name}": p for name, p in tower.state_dict().items()}
     return {name: p.detach().to(torch.bfloat16).contiguous() for name, p in parts.items()}
+
+
+def _entering_at(
+    entry: int, decoder: LlamaModel, embeds: Tensor, positions: Tensor, mask: Tensor, seen: slice
+) -> Tensor:
+    """The decoder's states where the vision tokens `seen` join at layer `entry`.
+
+    Layers below it run on the other tokens alone, at the positions they have; vision keeps
+    its embedding until then. With `entry` 0 this is the decoder itself.
+    """
+    cos, sin = decoder.rotary_emb(embeds, positions)
+    text = torch.ones(embeds.shape[1], dtype=torch.bool)
+    text[seen] = False
+    states, early = embeds[:, text], mask[:, :, text][..., text]
+    for layer in decoder.layers[:entry]:
+        states = layer(
+            states, attention_mask=early, position_embeddings=(cos[:, text], sin[:, text])
+        )
+    states = torch.cat([states[:, : seen.start], embeds[:, seen], states[:, seen.start :]], dim=1)
+    for layer in decoder.layers[entry:]:
+        states = layer(states, attention_mask=mask, position_embeddings=(cos, sin))
+    last: Tensor = decoder.norm(states)
+    return last
 
 
 @torch.no_grad()

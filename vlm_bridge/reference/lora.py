@@ -29,7 +29,7 @@ class LowRank(nn.Module):
 def add_lora(
     layers: nn.ModuleList, targets: Iterable[str], rank: int, alpha: int
 ) -> dict[str, nn.Parameter]:
-    """Wrap the named attention projections of every layer; returns the new parameters.
+    """Wrap the named projections of attention or MLP in every layer; returns the new parameters.
 
     Names are `{layer}.{projection}.a` and `.b`, the form `merge_lora` reads.
     """
@@ -37,8 +37,9 @@ def add_lora(
     targets = tuple(targets)
     for index, layer in enumerate(layers):
         for target in targets:
-            wrapped = LowRank(getattr(layer.self_attn, target), rank, alpha)
-            setattr(layer.self_attn, target, wrapped)
+            holder = _holder(layer, target)
+            wrapped = LowRank(getattr(holder, target), rank, alpha)
+            setattr(holder, target, wrapped)
             parameters[f"{index}.{target}.a"] = wrapped.a
             parameters[f"{index}.{target}.b"] = wrapped.b
     return parameters
@@ -49,6 +50,12 @@ def merge_lora(layers: nn.ModuleList, tensors: dict[str, Tensor], rank: int, alp
     """Add `(alpha / r) B A` to the plain linear layers, in float32, in place."""
     for name in sorted(key[: -len(".a")] for key in tensors if key.endswith(".a")):
         index, target = name.split(".")
-        linear = getattr(layers[int(index)].self_attn, target)
+        linear = getattr(_holder(layers[int(index)], target), target)
         update = tensors[f"{name}.b"].float() @ tensors[f"{name}.a"].float()
         linear.weight += (alpha / rank) * update
+
+
+def _holder(layer: nn.Module, target: str) -> nn.Module:
+    """The attention or the MLP that has a projection of that name."""
+    parts = (layer.get_submodule("self_attn"), layer.get_submodule("mlp"))
+    return next(part for part in parts if hasattr(part, target))

@@ -25,10 +25,12 @@ class Recipe:
 
     Stage one trains the vision tower on shape and colour labels read from the training
     questions. Stage two freezes it and trains projector and LoRA through the language
-    model on the answer tokens, several questions packed behind one image.
+    model on the answer tokens, several questions packed behind one image. Where `entry` is
+    not 0, vision tokens are absent from layers below it in stage two (DeepInsert).
     """
 
     seed: int = 0
+    entry: int = 0
     image_size: int = 64
     patch_size: int = 8
     vision_width: int = 128
