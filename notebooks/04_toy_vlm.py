@@ -33,7 +33,7 @@ import vlm_bridge as vb
 from theory import conditions, label_free_drop
 from theory.pmf import entropy, information
 from theory.systems import run_toy, toy_vlm
-from vlm_bridge.rules import RULES, nested_plans
+from vlm_bridge.rules import Evidence, find_rule, nested_plans
 from vlm_bridge.testing import toy_items, toy_llava
 
 toy = toy_vlm()
@@ -86,7 +86,8 @@ axes.set(ylim=(-0.1, 1.6))
 plt.show()
 
 scale_text = toy.schedule.index("scale_text")
-shortgpt = [plan for plan in nested_plans(RULES["shortgpt"], profile) if scale_text in plan.layers]
+plans = nested_plans(find_rule("shortgpt"), Evidence(profile=profile))
+shortgpt = [plan for plan in plans if scale_text in plan.layers]
 print(
     f"ShortGPT's ranking takes layer {scale_text} with its first {len(shortgpt[0].layers)} layers"
 )

@@ -13,7 +13,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.progress import track
 from vlm_bridge.prompts import batches
-from vlm_bridge.rules import find_rule, nested_plans
+from vlm_bridge.rules import Evidence, empty_plan, find_rule, nested_plans
 from vlm_bridge.skip import skipping
 from vlm_bridge.vlm import VLM
 
@@ -64,7 +64,7 @@ def choose_plan(
             f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
         )
     chosen = find_rule(rule)
-    candidates = nested_plans(chosen, profile)
+    candidates = nested_plans(chosen, Evidence(vlm, items, profile, size=size))
     if full is None:
         title = "full model on tuning images"
         full = answer(vlm, items, size=size, max_new_tokens=max_new_tokens, title=title)
@@ -72,7 +72,7 @@ def choose_plan(
         raise BridgeError(f"{len(full)} full answers were given for {len(items)} items")
     tried: list[dict[str, object]] = []
     changes: Counter[str] = Counter()
-    found = SkipPlan(chosen.mode, profile.n_layers)
+    found = empty_plan(chosen.modes[0], profile.n_layers)
     with track(f"plans of {rule}, largest first", len(candidates)) as advance:
         for candidate in reversed(candidates):
             rate, whole = _disagreement(

@@ -22,11 +22,12 @@ from vlm_bridge.files import check_writable, write_json
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile, random_copy
 from vlm_bridge.report import write_report
-from vlm_bridge.rules import RULES, nested_plans
+from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
 from vlm_bridge.sweeping import sweep, sweep_plans
 from vlm_bridge.vlm import VLM, load
 
 RULE = "skip-it"
+PEERS = ("shortgpt",)
 EPSILONS = (0.02, 0.05)
 MOST_FLOPS = 0.8
 
@@ -110,7 +111,10 @@ def run_demo(
         "peers": _peers(vlm, found, cost.prefill.flops_ratio, full),
         "profile": found.to_json(),
         "profile_null": null.to_json(),
-        "scores": {name: rule.score(found).tolist() for name, rule in RULES.items()},
+        "scores": {
+            name: score_units(find_rule(name), Evidence(profile=found)).tolist()
+            for name in (RULE, *PEERS)
+        },
         "sweep": _coarse_sweep(vlm, test, size),
     }
     results["summary"] = _summary(results, out / "report.html")
@@ -206,10 +210,9 @@ def _peers(
     """Every other rule on the test images, leaving out as many layers as our FLOPs buy."""
     as_many = max(1, round((1 - flops_ratio) * found.n_layers))
     peers = []
-    for name, rule in RULES.items():
-        if name == RULE:
-            continue
-        plan = nested_plans(rule, found)[as_many - 1]
+    for name in PEERS:
+        rule = find_rule(name)
+        plan = nested_plans(rule, Evidence(profile=found))[as_many - 1]
         outcomes = paired_outcomes(vlm, plan, full=full)
         cost = measure_cost(vlm, plan, outcomes.items, size=4, pairs=1)
         peers.append(

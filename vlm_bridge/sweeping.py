@@ -131,24 +131,34 @@ def sweep(
 
 
 @torch.no_grad()
-def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcomes]:
+def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Tensor, list[Tensor]]:
+    """Log-probabilities of the first answer token, of the full model and under every plan.
+
+    Returns:
+        (n, vocabulary), and as many for each plan, in nats.
+    """
     states: dict[int, Tensor] = {}
     with capturing_states(vlm, lambda layer, _, output: states.__setitem__(layer, output)):
         full = _first_token(vlm, batch)
-    found: dict[int, Outcomes] = {}
+    found: dict[int, Tensor] = {}
     chain = _EntryChain()
-    judge = starts_right(vlm)
     order = sorted(range(len(plans)), key=lambda i: plans[i].entry or 0)
     for i in order:
         plan = plans[i]
         with skipping(vlm, plan):
             if plan.mode == "late_entry":
-                skipped = chain.run(vlm, batch, plan)
+                found[i] = chain.run(vlm, batch, plan)
             else:
                 with _starting_at(vlm, plan.first_layer, states):
-                    skipped = _first_token(vlm, batch)
-        found[i] = Outcomes.of(batch.items, full, skipped, judge=judge)
-    return [found[i] for i in range(len(plans))]
+                    found[i] = _first_token(vlm, batch)
+    return full, [found[i] for i in range(len(plans))]
+
+
+def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcomes]:
+    full, skipped = first_tokens(vlm, batch, plans)
+    judge = starts_right(vlm)
+    said = (_words(vlm, full), full)
+    return [Outcomes.of(batch.items, said, (_words(vlm, one), one), judge=judge) for one in skipped]
 
 
 class _EntryChain:
@@ -158,7 +168,7 @@ class _EntryChain:
         self.depth = 0
         self.states: dict[int, Tensor] = {}
 
-    def run(self, vlm: VLM, batch: Batch, plan: SkipPlan) -> tuple[list[str], Tensor]:
+    def run(self, vlm: VLM, batch: Batch, plan: SkipPlan) -> Tensor:
         entry = plan.entry or 0
         grown: dict[int, Tensor] = {}
 
@@ -191,11 +201,13 @@ class _Recall:
         return hidden_states if self.states is None else self.states.to(hidden_states.device)
 
 
-def _first_token(vlm: VLM, batch: Batch) -> tuple[list[str], Tensor]:
+def _first_token(vlm: VLM, batch: Batch) -> Tensor:
     logits = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    ids = log_probs.argmax(-1).tolist()
-    return [vlm.processor.tokenizer.decode([i]) for i in ids], log_probs
+    return torch.log_softmax(logits.float(), dim=-1)
+
+
+def _words(vlm: VLM, log_probs: Tensor) -> list[str]:
+    return [vlm.processor.tokenizer.decode([i]) for i in log_probs.argmax(-1).tolist()]
 
 
 def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:

@@ -17,12 +17,16 @@ from vlm_bridge.rules import RULES
 
 
 def rules() -> None:
-    """The rules `skipit plan --rule` knows: what each ranks, from where, by which condition.
+    """The rules `skipit plan --rule` knows: modes, what each reads, its condition and source.
+
+    Columns, separated by tabs: name, modes (the first is the default), reads (nothing; forward
+    pass; candidate runs; labels), the redundancy condition it amounts to, source.
 
     Example: `skipit rules`
     """
     for rule in RULES.values():
-        typer.echo(f"{rule.name}\t{rule.mode}\t{rule.condition}\t{rule.source}")
+        modes = ", ".join(rule.modes)
+        typer.echo(f"{rule.name}\t{modes}\t{rule.reads}\t{rule.condition}\t{rule.source}")
 
 
 def verify(

@@ -166,7 +166,7 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
         if (one := _accuracy(read[f"accuracy_{name}"]))
     }
     modes = {p["rule"]: p["plan"]["mode"] for p in read["peers"]}
-    modes |= {rule: RULES[rule].mode for rule in read["scores"] if rule in RULES}
+    modes |= {rule: RULES[rule].modes[0] for rule in read["scores"] if rule in RULES}
     unmatched = [
         rule for rule in read["scores"] if modes.get(rule) not in have & {"block", "freeze"}
     ]

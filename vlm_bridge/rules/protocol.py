@@ -1,17 +1,26 @@
-"""What a rule is: a name, the mode it speaks about, and a score per layer."""
+"""What a rule is: a name, the modes it speaks about, and a score of every unit of a mode."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from estimators import Profile
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
+from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.units import KEEP, union, units
 
 
 class Rule(Protocol):
-    """Ranks what to skip from a profile of one forward pass; reads no labels."""
+    """Ranks what to skip, from what it says it reads.
+
+    Two more things a rule may have: `keep`, the share of vision tokens its `token_pruning`
+    keeps (default `KEEP`); and `plans(evidence, mode)`, its own nested plans, where they are
+    not unions of its best units.
+    """
 
     @property
     def name(self) -> str:
@@ -19,8 +28,8 @@ class Rule(Protocol):
         ...
 
     @property
-    def mode(self) -> str:
-        """`block` or `freeze`."""
+    def modes(self) -> tuple[str, ...]:
+        """Some of `units.RULE_MODES`; the first is the default."""
         ...
 
     @property
@@ -33,17 +42,94 @@ class Rule(Protocol):
         """The redundancy condition it amounts to."""
         ...
 
-    def score(self, profile: Profile) -> np.ndarray:
-        """(n_layers,) the lower, the safer to skip that layer."""
+    @property
+    def reads(self) -> str:
+        """One of `evidence.READS`."""
+        ...
+
+    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
+        """(n_units,) the lower, the safer to skip that unit; the units are `units(mode, L)`."""
         ...
 
 
-def nested_plans(rule: Rule, profile: Profile) -> list[SkipPlan]:
-    """The rule's plans from the smallest to the largest: layers join in order of score."""
-    n = profile.n_layers
-    source = {"rule": rule.name, "profile_hash": profile.data_hash, "model": profile.model}
-    order = np.argsort(rule.score(profile), kind="stable").tolist()
-    return [
-        SkipPlan(rule.mode, n, layers=tuple(sorted(order[:k])), source=source)
-        for k in range(1, n + 1)
-    ]
+@runtime_checkable
+class HasPlans(Protocol):
+    """A rule whose plans are not unions of its best units."""
+
+    def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan]:
+        """Its plans in one mode, from the smallest to the largest."""
+        ...
+
+
+def check_mode(rule: Rule, mode: str | None) -> str:
+    """`mode`, or the rule's default; refuses what the rule does not speak about.
+
+    Raises:
+        BridgeError: the rule has no such mode.
+    """
+    if mode is None:
+        return rule.modes[0]
+    if mode not in rule.modes:
+        raise BridgeError(
+            f"rule '{rule.name}' has no mode '{mode}'; it has {', '.join(rule.modes)}"
+        )
+    return mode
+
+
+def units_of(rule: Rule, mode: str, n_layers: int) -> list[SkipPlan]:
+    """`units` with the share of vision tokens that the rule keeps."""
+    return units(mode, n_layers, keep=getattr(rule, "keep", KEEP))
+
+
+def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> NDArray[np.float64]:
+    """The rule's scores, with the evidence open as far as the rule says it reads, and checked.
+
+    Args:
+        rule: the rule.
+        evidence: what it may look at; what it touched is in `evidence.spent[rule.name]`.
+        mode: one of the rule's modes (default: its first).
+
+    Returns:
+        (n_units,) scores, in the order of `units_of`.
+
+    Raises:
+        BridgeError: a mode the rule has not, evidence it does not say it reads, or scores
+            that are not one finite number for every unit.
+    """
+    mode = check_mode(rule, mode)
+    n = len(units_of(rule, mode, evidence.n_layers))
+    with evidence.open_to(rule.name, rule.reads):
+        found = np.asarray(rule.score(evidence, mode), dtype=np.float64)
+    if found.shape != (n,) or not np.isfinite(found).all():
+        raise BridgeError(
+            f"rule '{rule.name}' must give {n} finite scores in mode {mode}, got {found}"
+        )
+    return found
+
+
+def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> list[SkipPlan]:
+    """The rule's plans from the smallest to the largest.
+
+    Layers and sublayers join in order of score. Depths come in order of how much they skip:
+    late exits, early entries and late prunings first. A rule with `plans` gives its own.
+
+    Args:
+        rule: the rule.
+        evidence: what it may look at.
+        mode: one of the rule's modes (default: its first).
+
+    Raises:
+        BridgeError: as `score_units`.
+    """
+    mode = check_mode(rule, mode)
+    singles = units_of(rule, mode, evidence.n_layers)
+    if isinstance(rule, HasPlans):
+        with evidence.open_to(rule.name, rule.reads):
+            found = rule.plans(evidence, mode)
+    elif mode in ("block", "freeze", "sublayer"):
+        order = np.argsort(score_units(rule, evidence, mode), kind="stable").tolist()
+        found = [union([singles[i] for i in order[:k]]) for k in range(1, len(order) + 1)]
+    else:
+        found = singles if mode == "late_entry" else singles[::-1]
+    source = {"rule": rule.name, "model": evidence.model, **evidence.hashes}
+    return [replace(plan, source=source) for plan in found]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from estimators import Profile
+from vlm_bridge.rules.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,14 @@ class ShortGPT:
     """Block influence `BI_l = 1 - E[cos(h_l, h_{l+1})]` over all tokens (its eq. 1)."""
 
     name: str = "shortgpt"
-    mode: str = "block"
+    modes: tuple[str, ...] = ("block",)
     source: str = "Men et al. 2024, arXiv:2403.03853, eq. 1"
     condition: str = "geometric"
+    reads: str = "forward pass"
 
-    def score(self, profile: Profile) -> np.ndarray:
+    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) mean cosine distance over the tokens of every group."""
+        profile = evidence.profile
         groups = [g for g in profile.groups if profile.n_rows[g]]
         weights = [float(profile.n_rows[g]) for g in groups]
         values = [profile.values(g, "cosine_distance") for g in groups]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from estimators import Profile
 from theory.conditions import functional_gap_from_cosine, functional_gap_from_tail
+from vlm_bridge.rules.evidence import Evidence
 
 _TAIL = 0.1
 
@@ -31,12 +32,14 @@ class SkipIt:
     """
 
     name: str = "skip-it"
-    mode: str = "freeze"
+    modes: tuple[str, ...] = ("freeze",)
     source: str = "reconstruction of arXiv:2509.25584 (geometric, proximal, cross-modal)"
     condition: str = "geometric + proximal + cross-modal"
+    reads: str = "forward pass"
 
-    def score(self, profile: Profile) -> np.ndarray:
+    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) predicted effect of freezing each layer; see the class."""
+        profile = evidence.profile
         mean = profile.values("image", "cosine_distance")
         at = profile.tail_grid.index(_TAIL)
         tail = np.array([per_layer[at].value for per_layer in profile.tails["image"]])
