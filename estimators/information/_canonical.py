@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows
-from estimators.clustered import Labels, cluster_codes
 
 #: A squared correlation nearer to 1 than this is 1: the variables determine each other.
 _ONE = 1.0 - 1e-12
@@ -55,17 +54,17 @@ class Canonical:
         return (p, q) if p <= q else (q, p)
 
 
-def canonical(x: Rows, y: Rows, groups: Labels | None = None) -> Canonical:
+def canonical(x: Rows, y: Rows, codes: NDArray[np.int64] | None = None) -> Canonical:
     """White coordinates and squared canonical correlations `svd(Qx' Qy)^2`.
 
     Args:
         x: (n, p) checked rows.
         y: (n, q) checked rows.
-        groups: (n,) labels of the independent units, or None.
+        codes: (n,) numbers of the independent units, or None.
 
     Raises:
-        ValueError: too few rows (`n - 1 < p + q`), columns that are linear combinations of others,
-            labels of the wrong length.
+        ValueError: too few rows (`n - 1 < p + q`), or columns that are linear combinations of
+            others.
 
     Source:
         Björck and Golub 1973, Numerical methods for computing angles between linear subspaces.
@@ -77,11 +76,6 @@ def canonical(x: Rows, y: Rows, groups: Labels | None = None) -> Canonical:
             "of x and y correlate perfectly in any sample, so the information is not identified; "
             "reduce the dimension (method='auto' does, and says so) or bring more rows"
         )
-    codes = None
-    if groups is not None:
-        codes = cluster_codes(groups)
-        if len(codes) != n:
-            raise ValueError(f"{n} rows but {len(codes)} labels in groups")
     qx, qy = whiten(x, "x"), whiten(y, "y")
     singular = np.linalg.svd(qx.T @ qy, compute_uv=False)
     effect = 1.0 if codes is None else _design_effect(qx, qy, codes)

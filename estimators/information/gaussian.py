@@ -2,92 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, polygamma, psi
+from scipy.special import polygamma, psi
 
-from estimators._arrays import as_rows, paired, same_device
-from estimators._reliability import verdict
-from estimators._validate import check_fraction
-from estimators.clustered import Labels
+from estimators._arrays import Rows
 from estimators.estimate import Estimate
 from estimators.information._canonical import Canonical, canonical
 from estimators.information._checks import gaussian_checks
 from estimators.information._null import permutation_p_value
+from estimators.information._request import Request
 
 
-def gaussian_mutual_information(
-    x: Any,
-    y: Any,
-    *,
-    level: float = 0.95,
-    groups: Labels | None = None,
-    null: int = 0,
-    seed: int = 0,
-) -> Estimate:
+def gaussian(x: Rows, y: Rows, ask: Request) -> Estimate:
     """Mutual information of jointly Gaussian x and y, without bias.
 
     `I = -1/2 sum_i ln(1 - r_i^2) - 1/2 sum_{i<=p} [psi((v-i+1)/2) - psi((v-q-i+1)/2)]` with the
     sample's canonical correlations r_i, v = n - 1 and p <= q the dimensions. The second sum is
     the mean of the first for independent variables and is the bias for any. The estimate is a
-    function of the complete sufficient statistic, so no unbiased one has a smaller variance.
+    function of the complete sufficient statistic, so no unbiased one has a smaller variance. It
+    may be negative, since the truth may be 0.
 
-    Args:
-        x: (n, d_x) array or tensor.
-        y: (n, d_y) array or tensor.
-        level: of the interval.
-        groups: (n,) labels of the independent units (images). Rows of a group may depend on each
-            other; n then counts groups, and bias and variance use as many rows as the groups
-            are worth (see `design_effect` in the diagnostics).
-        null: permutations of y for a p-value of independence, in the diagnostics; 0 for none.
-        seed: of the permutations.
-
-    Returns:
-        Estimate in nats. The value may be negative: it is unbiased, and the truth may be 0. The
-        interval is normal, with variance
-        `1/4 sum_i [psi1((v-q-i+1)/2) - psi1((v-i+1)/2)] + sum_i rho_i^2 / (v (1 - (p+q)/v))`.
+    The interval is normal, with variance
+    `1/4 sum_i [psi1((v-q-i+1)/2) - psi1((v-i+1)/2)] + sum_i rho_i^2 / (v (1 - (p+q)/v))`. Where
+    rows of one unit depend on each other, v is what the rows are worth (`design_effect`).
 
     Raises:
-        ValueError: bad arrays, or n - 1 < d_x + d_y.
+        ValueError: n - 1 < d_x + d_y.
 
     Source:
         The mean of the log of Wilks' statistic: Muirhead 1982, Aspects of Multivariate
         Statistical Theory, section 11.2.
-
-    Example:
-        >>> import numpy as np
-        >>> x, e = np.random.default_rng(0).normal(size=(2, 1000, 5))
-        >>> found = gaussian_mutual_information(x, x + e)  # truth 5/2 ln 2
-        >>> bool(abs(found.value - 2.5 * np.log(2)) < 0.1)
-        True
     """
-    check_fraction(level, "level")
-    same_device(x=x, y=y)
-    a, b = as_rows(x, "x"), as_rows(y, "y")
-    paired(x=a, y=b)
-    pair = canonical(a, b, groups)
+    pair = canonical(x, y, ask.codes)
     value, variance = unbiased(pair)
-    half = float(ndtri(0.5 + 0.5 * level)) * float(np.sqrt(variance))
-    interval = (value - half, value + half)
-    reliable, reason = verdict(value, interval, gaussian_checks(pair))
-    return Estimate(
-        value=value,
-        interval=interval,
-        level=level,
-        n=pair.units,
-        d=a.shape[1] + b.shape[1],
-        unit="nats",
+    return ask.estimate(
+        value,
+        variance,
+        n=len(x),
+        d=x.shape[1] + y.shape[1],
         method="gaussian (unbiased)",
-        reliable=reliable,
-        reason=reason,
-        diagnostics={
-            "d_x": a.shape[1],
-            "d_y": b.shape[1],
-            "design_effect": pair.design_effect,
-            **permutation_p_value(pair, null, seed),
-        },
+        doubts=list(gaussian_checks(pair)),
+        diagnostics={"design_effect": pair.design_effect, **permutation_p_value(pair, ask)},
     )
 
 

@@ -5,28 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
-from estimators._arrays import as_rows, paired, same_device
-from estimators._reliability import verdict
-from estimators._validate import check_fraction
-from estimators.clustered import Labels
+from estimators._arrays import Rows
 from estimators.estimate import Estimate
 from estimators.information._canonical import Canonical, canonical
 from estimators.information._checks import gaussian_checks
 from estimators.information._null import permutation_p_value
+from estimators.information._request import Request
 from estimators.information.gaussian import spiked_correlations, unbiased
 
 
-def spiked_mutual_information(
-    x: Any,
-    y: Any,
-    *,
-    level: float = 0.95,
-    groups: Labels | None = None,
-    null: int = 0,
-    seed: int = 0,
-) -> Estimate:
+def spiked(x: Rows, y: Rows, ask: Request) -> Estimate:
     """Gaussian mutual information carried by few canonical pairs, each debiased.
 
     `I = -1/2 sum_i ln(1 - rho_i^2)` over the pairs whose sample correlation stands out of the
@@ -35,69 +24,77 @@ def spiked_mutual_information(
     smaller than the unbiased estimator's. It is blind to information spread over many weak
     pairs; so it is reliable only if the unbiased estimate does not contradict it.
 
-    Args:
-        x: (n, d_x) array or tensor.
-        y: (n, d_y) array or tensor.
-        level: of the interval.
-        groups: (n,) labels of the independent units, as in `gaussian_mutual_information`.
-        null: permutations of y for a p-value of independence; 0 for none.
-        seed: of the permutations.
-
-    Returns:
-        Estimate in nats; `pairs` in the diagnostics says how many were kept.
-
     Raises:
-        ValueError: bad arrays, or n - 1 < d_x + d_y.
+        ValueError: n - 1 < d_x + d_y.
 
     Source:
         Bao, Hu, Pan and Zhou 2019, Canonical correlation coefficients of high-dimensional
         Gaussian vectors: finite rank case, Ann. Statist. 47; threshold of Johnstone 2008,
         Multivariate analysis and Jacobi ensembles, Ann. Statist. 36.
-
-    Example:
-        >>> import numpy as np
-        >>> x, e = np.random.default_rng(0).normal(size=(2, 1000, 100))
-        >>> found = spiked_mutual_information(x, np.c_[x[:, :1] + e[:, :1], e[:, 1:]])
-        >>> bool(abs(found.value - 0.5 * np.log(2)) < 0.1), found.diagnostics["pairs"]
-        (True, 1)
     """
-    check_fraction(level, "level")
-    same_device(x=x, y=y)
-    a, b = as_rows(x, "x"), as_rows(y, "y")
-    paired(x=a, y=b)
-    pair = canonical(a, b, groups)
-    value, variance, kept = spiked(pair)
-    z = float(ndtri(0.5 + 0.5 * level))
-    interval = (value - z * variance**0.5, value + z * variance**0.5)
+    pair = canonical(x, y, ask.codes)
+    value, variance, kept = of_spikes(pair)
     whole, spread = unbiased(pair)
     doubts = list(gaussian_checks(pair))
     if whole - value > 2.0 * spread**0.5:
         doubts.append(
             f"the unbiased estimate is {whole:.3g} nats: information lies beside the {kept} pairs"
         )
-    reliable, reason = verdict(value, interval, doubts)
-    return Estimate(
-        value=value,
-        interval=interval,
-        level=level,
-        n=pair.units,
-        d=a.shape[1] + b.shape[1],
-        unit="nats",
+    return ask.estimate(
+        value,
+        variance,
+        n=len(x),
+        d=x.shape[1] + y.shape[1],
         method="gaussian (spiked)",
-        reliable=reliable,
-        reason=reason,
+        doubts=doubts,
         diagnostics={
-            "d_x": a.shape[1],
-            "d_y": b.shape[1],
             "pairs": kept,
             "unbiased": whole,
             "design_effect": pair.design_effect,
-            **permutation_p_value(pair, null, seed),
+            **permutation_p_value(pair, ask),
         },
     )
 
 
-def spiked(pair: Canonical) -> tuple[float, float, int]:
+def gaussian_pair(x: Rows, y: Rows, ask: Request) -> Estimate:
+    """The unbiased estimate, with an interval that also uses what the spikes prove.
+
+    `[max(spiked_low, unbiased_low), unbiased_high]`: strong pairs carry at least what they
+    carry, and nothing but the unbiased estimate bounds what may lie beside them. The value is
+    the unbiased one, moved into the interval where it falls below.
+
+    Raises:
+        ValueError: n - 1 < d_x + d_y.
+    """
+    pair = canonical(x, y, ask.codes)
+    return of_pair(pair, ask, method="gaussian (unbiased and spiked)", front={})
+
+
+def of_pair(pair: Canonical, ask: Request, *, method: str, front: dict[str, Any]) -> Estimate:
+    """`gaussian_pair` of canonical correlations; `front` goes into the diagnostics."""
+    whole, spread = unbiased(pair)
+    strong, variance, kept = of_spikes(pair)
+    low = max(strong - ask.z * variance**0.5 if kept else -np.inf, whole - ask.z * spread**0.5)
+    high = whole + ask.z * spread**0.5
+    return ask.estimate(
+        max(whole, low),
+        (low, max(low, high)),
+        n=pair.rows,
+        d=sum(pair.dims),
+        method=method,
+        doubts=list(gaussian_checks(pair)),
+        diagnostics={
+            **front,
+            "unbiased": whole,
+            "spiked": strong,
+            "pairs": kept,
+            "design_effect": pair.design_effect,
+            **permutation_p_value(pair, ask),
+        },
+    )
+
+
+def of_spikes(pair: Canonical) -> tuple[float, float, int]:
     """The information of the kept pairs in nats, its variance, and their number.
 
     The delta method through the inverse map: `var l = 4 l (1-l)^2 / v` for a sample value l,
