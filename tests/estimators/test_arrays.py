@@ -95,7 +95,7 @@ def test_refusals_say_what_was_passed(values, message):
 
 
 def test_ragged_lists_are_refused():
-    with pytest.raises(ValueError, match="h is no array: .*inhomogeneous"):
+    with pytest.raises(ValueError, match=r"h is no array: .*inhomogeneous"):
         as_rows([[1.0, 2.0], [3.0]], "h")
 
 
