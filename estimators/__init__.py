@@ -27,6 +27,11 @@ from estimators.geometry import angular_distance as angular_distance
 from estimators.geometry import cosine_distance as cosine_distance
 from estimators.geometry import norm_ratio as norm_ratio
 from estimators.geometry import relative_update_norm as relative_update_norm
+from estimators.information.verbs import (
+    conditional_mutual_information as conditional_mutual_information,
+)
+from estimators.information.verbs import entropy as entropy
+from estimators.information.verbs import mutual_information as mutual_information
 from estimators.profile import Profile as Profile
 from estimators.quantize import quantize as quantize
 from estimators.states import profile_states as profile_states
@@ -51,8 +56,11 @@ __all__ = [
     "betting_upper_bound",
     "cluster_means",
     "clustered_mean",
+    "conditional_mutual_information",
     "cosine_distance",
     "discrete",
+    "entropy",
+    "mutual_information",
     "norm_ratio",
     "pid",
     "pid_by_bins",

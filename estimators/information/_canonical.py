@@ -24,6 +24,7 @@ class Canonical:
         codes: (n,) number of the independent unit of every row, or None: each row is one.
         design_effect: variance of the cross-products of the rows over what it would be if the
             rows were independent, at least 1.
+        lost: dimensions that were projected out before, for what they cost in freedom.
     """
 
     x: Rows
@@ -31,6 +32,7 @@ class Canonical:
     squared: NDArray[np.float64]
     codes: NDArray[np.int64] | None
     design_effect: float
+    lost: int = 0
 
     @property
     def rows(self) -> int:
@@ -38,14 +40,9 @@ class Canonical:
         return len(self.x)
 
     @property
-    def units(self) -> int:
-        """Number of independent units."""
-        return self.rows if self.codes is None else int(self.codes.max()) + 1
-
-    @property
     def freedom(self) -> float:
         """Degrees of freedom v of the covariances: independent rows' worth, less the mean."""
-        return self.rows / self.design_effect - 1.0
+        return self.rows / self.design_effect - 1.0 - self.lost
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -54,13 +51,16 @@ class Canonical:
         return (p, q) if p <= q else (q, p)
 
 
-def canonical(x: Rows, y: Rows, codes: NDArray[np.int64] | None = None) -> Canonical:
+def canonical(
+    x: Rows, y: Rows, codes: NDArray[np.int64] | None = None, *, lost: int = 0
+) -> Canonical:
     """White coordinates and squared canonical correlations `svd(Qx' Qy)^2`.
 
     Args:
         x: (n, p) checked rows.
         y: (n, q) checked rows.
         codes: (n,) numbers of the independent units, or None.
+        lost: dimensions projected out of x and y before.
 
     Raises:
         ValueError: too few rows (`n - 1 < p + q`), or columns that are linear combinations of
@@ -70,7 +70,7 @@ def canonical(x: Rows, y: Rows, codes: NDArray[np.int64] | None = None) -> Canon
         Björck and Golub 1973, Numerical methods for computing angles between linear subspaces.
     """
     n, p, q = len(x), x.shape[1], y.shape[1]
-    if n - 1 < p + q:
+    if n - 1 - lost < p + q:
         raise ValueError(
             f"{n} rows are too few for {p} + {q} columns: with n - 1 < d_x + d_y some directions "
             "of x and y correlate perfectly in any sample, so the information is not identified; "
@@ -79,13 +79,13 @@ def canonical(x: Rows, y: Rows, codes: NDArray[np.int64] | None = None) -> Canon
     qx, qy = whiten(x, "x"), whiten(y, "y")
     singular = np.linalg.svd(qx.T @ qy, compute_uv=False)
     effect = 1.0 if codes is None else _design_effect(qx, qy, codes)
-    if n / effect - 1.0 < p + q:
+    if n / effect - 1.0 - lost < p + q:
         raise ValueError(
             f"{n} rows in {int(codes.max()) + 1 if codes is not None else n} groups are worth "
             f"{n / effect:.0f} independent rows, too few for {p} + {q} columns; reduce the "
             "dimension or bring more groups"
         )
-    return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect)
+    return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect, lost)
 
 
 def whiten(rows: Rows, name: str) -> Rows:

@@ -15,6 +15,8 @@ from estimators.information._canonical import Canonical
 TOLERANCE = 0.1
 #: How many of the strongest canonical pairs are looked at one by one.
 PAIRS = 5
+#: Standard errors at which the cross-covariance is said to change with the norm.
+Z_INTERACTION = 6.0
 
 
 def gaussian_checks(pair: Canonical) -> Iterator[str]:
@@ -25,6 +27,8 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
        `sum_i rho_i^2 / sqrt(p q)`. A scale that both sides of a row share (the norm of a token) is
        information that the Gaussian formula misreads by nats.
     3. Strongest pairs: the correlation of the squares of two canonical variates is `r^2`.
+    4. Interaction: the cross-covariance of rows does not change with their norm,
+       `E[x y' (|x|^2 - p)] = 2 E[x y']`, over all columns and between the strongest pairs.
     """
     n = pair.rows
     squares = [n * (side**2).sum(axis=1) for side in (pair.x, pair.y)]
@@ -49,7 +53,31 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
                 f"canonical pair {number} is not Gaussian: its squares correlate by {found:.2f}, "
                 f"r^2 is {r2:.2f}"
             )
-            return
+            break
+    yield from _interaction(pair)
+
+
+def _interaction(pair: Canonical) -> Iterator[str]:
+    """Does the cross-covariance change with the norm of x, or of y?"""
+    n = pair.rows
+    x, y = pair.x * n**0.5, pair.y * n**0.5
+    pairs = _strongest(pair)
+    strong = [np.stack(side, axis=1) * n**0.5 for side in zip(*pairs, strict=True)]
+    for name, side in (("x", x), ("y", y)):
+        d = side.shape[1]
+        weight = ((side**2).sum(axis=1) - d) / (2.0 * d) ** 0.5
+        for a, b in ((x, y), *([(strong[0], strong[1])] if strong else [])):
+            found = (a * weight[:, None]).T @ b / n
+            change = found - 2.0 * (a.T @ b / n) / (2.0 * d) ** 0.5
+            squares = (a**2 * weight[:, None] ** 2).T @ b**2 / n - found**2
+            noise = float(squares.sum()) * pair.design_effect / n
+            excess = float((change**2).sum()) - noise
+            if excess > Z_INTERACTION * noise * (2.0 / found.size) ** 0.5:
+                yield (
+                    f"what x and y share changes with the norm of {name} "
+                    f"({excess / noise:.1f} times the noise): the dependence is not Gaussian"
+                )
+                return
 
 
 def _error(pair: Canonical, variance: float) -> float:

@@ -70,6 +70,15 @@ class Request:
             return float("inf")
         return float((sums**2).sum()) / n**2 * len(sums) / (len(sums) - 1)
 
+    def effect(self, rows: NDArray[np.float64]) -> float:
+        """Design effect of the second moments of centred rows: rows per independent row, >= 1."""
+        if self.codes is None:
+            return 1.0
+        squares = rows**2 - (rows**2).mean(axis=0)
+        apart = (squares**2).sum(axis=0)
+        sums = np.stack([self.sums(column) for column in squares.T], axis=1)
+        return max(1.0, float(((sums**2).sum(axis=0) / apart).mean()))
+
     def estimate(
         self,
         value: float,

@@ -25,6 +25,11 @@ MOST_COLUMNS = 4
 #: A value that moves by more than this share between few and many neighbours is biased.
 _DRIFT = 0.1
 K = (3, 5, 9)
+#: Neighbours' terms depend on each other, and curvature within a neighbourhood biases the value
+#: by up to this many nats: what the spread of the terms is widened by (measured: 90 %
+#: intervals cover .90 to .99 for correlated Gaussians of .3 to 2 nats, n = 1,000 to 5,000).
+_DEPENDENT = 1.4
+_CURVATURE = 0.02
 
 
 def ksg1(x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estimate:
@@ -74,8 +79,8 @@ def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -
     """Mutual information of continuous x and a discrete y, from neighbours within a class.
 
     `I = psi(n) + psi(k) - mean[psi(n_y) + psi(m)]`: n_y rows share the row's label, and m rows of
-    any label (the row counted) lie nearer than its k-th neighbour of that label. A class of k or fewer
-    rows uses all of its others; a label that occurs once says nothing and is left out.
+    any label (the row counted) lie nearer than its k-th neighbour of that label. A class of k or
+    fewer rows uses all of its others; a label that occurs once says nothing and is left out.
 
     Args:
         x: (n, p) rows.
@@ -93,17 +98,17 @@ def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -
         raise ValueError(f"k counts neighbours from 1, got {k}")
     scaled = standardised(x)
     terms = _mixed_terms(scaled, labels, k)
-    doubts = [*_too_wide(x.shape[1]), duplicates_reason(x, "x")]
+    doubts = [*too_wide(x.shape[1]), duplicates_reason(x, "x")]
     value = float(terms.mean())
     wide = float(_mixed_terms(scaled, labels, 3 * k).mean())
-    doubts += _drift(value, wide, f"k = {k} and {3 * k}")
+    doubts += drift_reason(value, wide, f"k = {k} and {3 * k}")
 
     def shuffled(order: NDArray[np.int64]) -> float:
         return float(_mixed_terms(scaled, labels[order], k).mean())
 
     return ask.estimate(
         value,
-        ask.variance_of_mean(terms),
+        widened(ask.variance_of_mean(terms)),
         n=len(x),
         d=x.shape[1] + 1,
         method="mixed-ksg",
@@ -123,12 +128,12 @@ def _ksg(x: Rows, y: Rows, ask: Request, k: int | tuple[int, ...], *, first: boo
     each = local(a, b, ks)
     terms = each.mean(axis=1)
     value = float(terms.mean())
-    drift = each.mean(axis=0)
+    by_k = each.mean(axis=0)
     doubts = [
-        *_too_wide(x.shape[1] + y.shape[1]),
+        *too_wide(x.shape[1] + y.shape[1]),
         duplicates_reason(x, "x"),
         duplicates_reason(y, "y"),
-        *_drift(float(drift[0]), float(drift[-1]), f"k = {ks[0]} and {ks[-1]}"),
+        *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
     ]
 
     def shuffled(order: NDArray[np.int64]) -> float:
@@ -137,13 +142,18 @@ def _ksg(x: Rows, y: Rows, ask: Request, k: int | tuple[int, ...], *, first: boo
     diagnostics: dict[str, Any] = {"k": ", ".join(map(str, ks))}
     return ask.estimate(
         value,
-        ask.variance_of_mean(terms),
+        widened(ask.variance_of_mean(terms)),
         n=len(x),
         d=x.shape[1] + y.shape[1],
         method="ksg1" if first else "ksg2",
         doubts=doubts,
         diagnostics={**diagnostics, **p_value(value, shuffled, ask, len(x))},
     )
+
+
+def widened(variance: float) -> float:
+    """Variance of a neighbour estimate, from that of the mean of its local terms."""
+    return _DEPENDENT * variance + _CURVATURE**2
 
 
 def neighbours(k: int | tuple[int, ...], n: int) -> tuple[int, ...]:
@@ -217,7 +227,8 @@ def _mixed_terms(x: Rows, labels: NDArray[np.int64], k: int) -> NDArray[np.float
     return np.asarray(psi(len(used)) + psi(taken[used]) - psi(sizes[labels[used]]) - psi(from_all))
 
 
-def _too_wide(columns: int) -> list[str]:
+def too_wide(columns: int) -> list[str]:
+    """Why so many columns spoil a neighbour estimate, in a list that may be empty."""
     if columns <= MOST_COLUMNS:
         return []
     return [
@@ -226,7 +237,8 @@ def _too_wide(columns: int) -> list[str]:
     ]
 
 
-def _drift(one: float, other: float, between: str) -> list[str]:
+def drift_reason(one: float, other: float, between: str) -> list[str]:
+    """Why a value that moves with the number of neighbours is biased; may be empty."""
     if abs(one - other) <= max(0.05, _DRIFT * abs(one)):
         return []
     return [f"the value moves from {one:.3g} to {other:.3g} nats between {between}"]

@@ -47,12 +47,12 @@ def asinh(x: Floats) -> Floats:
 
 
 def wiggly_x(x: Floats) -> Floats:
-    """x + .4 sin x + .2 sin(1.7 x + 1) + .03 sin(3.3 x - 2.5), increasing."""
+    """X + .4 sin x + .2 sin(1.7 x + 1) + .03 sin(3.3 x - 2.5), increasing."""
     return x + 0.4 * np.sin(x) + 0.2 * np.sin(1.7 * x + 1) + 0.03 * np.sin(3.3 * x - 2.5)
 
 
 def wiggly_y(y: Floats) -> Floats:
-    """y - .4 sin(.4 y) + .17 sin(1.3 y + 3.5) + .02 sin(4.3 y - 2.5), increasing."""
+    """Y - .4 sin(.4 y) + .17 sin(1.3 y + 3.5) + .02 sin(4.3 y - 2.5), increasing."""
     waves = 0.17 * np.sin(1.3 * y + 3.5) + 0.02 * np.sin(4.3 * y - 2.5)
     return y - 0.4 * np.sin(0.4 * y) + waves
 
