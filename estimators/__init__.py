@@ -7,9 +7,12 @@ Example:
 """
 
 import estimators.discrete as discrete
+import estimators.tasks as tasks
 from estimators.bounded_mean import betting_interval as betting_interval
 from estimators.bounded_mean import betting_p_value as betting_p_value
 from estimators.bounded_mean import betting_upper_bound as betting_upper_bound
+from estimators.cka import CKAAccumulator as CKAAccumulator
+from estimators.cka import linear_cka as linear_cka
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
 from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
@@ -32,6 +35,8 @@ from estimators.information.verbs import (
 )
 from estimators.information.verbs import entropy as entropy
 from estimators.information.verbs import mutual_information as mutual_information
+from estimators.moments import CrossMoments as CrossMoments
+from estimators.moments import moments_cka as moments_cka
 from estimators.profile import Profile as Profile
 from estimators.quantize import quantize as quantize
 from estimators.states import profile_states as profile_states
@@ -44,6 +49,8 @@ __all__ = [
     "MEASURES",
     "PID",
     "TAIL_GRID",
+    "CKAAccumulator",
+    "CrossMoments",
     "Estimate",
     "MeanAccumulator",
     "PIDLattice",
@@ -60,6 +67,8 @@ __all__ = [
     "cosine_distance",
     "discrete",
     "entropy",
+    "linear_cka",
+    "moments_cka",
     "mutual_information",
     "norm_ratio",
     "pid",
@@ -71,5 +80,6 @@ __all__ = [
     "profile_states",
     "quantize",
     "relative_update_norm",
+    "tasks",
     "unique_informations",
 ]

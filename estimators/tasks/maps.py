@@ -37,7 +37,7 @@ def half_cube(x: Floats) -> Floats:
 
 
 def asinh(x: Floats) -> Floats:
-    """asinh(x): pulls in the tails.
+    """Inverse hyperbolic sine: pulls in the tails.
 
     Example:
         >>> asinh(np.sinh([[2.0]])).tolist()

@@ -177,5 +177,5 @@ def test_refusals():
         one.sample(0, seed=0)
     with pytest.raises(ValueError, match="non-negative"):
         one.sample(1, seed=-1)
-    with pytest.raises(ValueError, match="no task 'nope'; there are 1v1-normal-0.75, "):
+    with pytest.raises(ValueError, match=r"no task 'nope'; there are 1v1-normal-0\.75, "):
         tasks.task("nope")
