@@ -27,7 +27,10 @@ from estimators.decomposition.samples import pid_counts as pid_counts
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
 from estimators.geometry import angular_distance as angular_distance
+from estimators.geometry import block_influence as block_influence
 from estimators.geometry import cosine_distance as cosine_distance
+from estimators.geometry import cosine_quantiles as cosine_quantiles
+from estimators.geometry import cosine_tail as cosine_tail
 from estimators.geometry import norm_ratio as norm_ratio
 from estimators.geometry import relative_update_norm as relative_update_norm
 from estimators.information.verbs import (
@@ -44,6 +47,8 @@ from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
 from estimators.streaming import MeanAccumulator as MeanAccumulator
 from estimators.streaming import PairAccumulator as PairAccumulator
+from estimators.usable import usable_information as usable_information
+from estimators.token_rows import last_rows as last_rows
 
 __all__ = [
     "MEASURES",
@@ -61,12 +66,16 @@ __all__ = [
     "betting_interval",
     "betting_p_value",
     "betting_upper_bound",
+    "block_influence",
     "cluster_means",
     "clustered_mean",
     "conditional_mutual_information",
     "cosine_distance",
+    "cosine_quantiles",
+    "cosine_tail",
     "discrete",
     "entropy",
+    "last_rows",
     "linear_cka",
     "moments_cka",
     "mutual_information",
@@ -82,4 +91,5 @@ __all__ = [
     "relative_update_norm",
     "tasks",
     "unique_informations",
+    "usable_information",
 ]

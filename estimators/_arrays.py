@@ -59,6 +59,25 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
     return rows
 
 
+def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:
+    """(n,) codes 0, 1, ... of labels, or None where the values are rows of numbers.
+
+    Labels are one-dimensional and whole numbers, booleans or strings.
+
+    Raises:
+        ValueError: one-dimensional fractions, which are neither labels nor rows.
+    """
+    array = to_numpy(values, name)
+    if array.ndim != 1 or array.dtype.kind not in "biuUS":
+        return None
+    if array.size == 0:
+        raise ValueError(f"{name} is empty; give at least one label")
+    codes = np.unique(array, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    if not codes.max():
+        raise ValueError(f"{name} has one label, {array[0]}: it carries no information")
+    return codes
+
+
 def check_finite(rows: NDArray[np.float64], name: str) -> None:
     """Every number finite, or the place of the first one that is not."""
     bad = ~np.isfinite(rows)
@@ -106,8 +125,8 @@ def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
         tensor = values.detach()
         if tensor.is_complex():
             raise ValueError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
-        if tensor.is_floating_point():
-            tensor = tensor.double()  # numpy has no bfloat16
+        if "float" in str(tensor.dtype) and tensor.itemsize <= 2:
+            tensor = tensor.float()  # numpy has no bfloat16
         values = tensor.cpu().numpy()
     try:
         array = np.asarray(values)

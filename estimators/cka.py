@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import qr
 
 from estimators._arrays import Rows, as_rows, paired, same_device
 from estimators._cluster_sums import as_cluster_ids
@@ -228,7 +229,5 @@ def _narrow(rows: Rows) -> Rows:
     n, d = rows.shape
     if d <= n:
         return rows
-    centred = rows - rows.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    narrow: Rows = vectors * np.sqrt(np.maximum(values, 0.0))
-    return narrow
+    triangle: Rows = qr((rows - rows.mean(axis=0)).T, mode="r")[0][:n]
+    return triangle.T
