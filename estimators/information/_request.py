@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from estimators._reliability import verdict
 from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
+
+#: Unit -> size of a nat in it.
+UNITS = {"nats": 1.0, "bits": 1.0 / float(np.log(2.0))}
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ class Request:
     def units(self, n: int) -> int:
         """Independent units among n rows."""
         return n if self.codes is None else int(self.codes.max()) + 1
+
+    def halves(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row numbers of two random halves; the rows of a unit stay together."""
+        codes = np.arange(n) if self.codes is None else self.codes
+        units = int(codes.max()) + 1
+        first = np.random.default_rng(self.seed).permutation(units) < units // 2
+        return np.flatnonzero(first[codes]), np.flatnonzero(~first[codes])
 
     def sums(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
         """(units,) sums of per-row terms over the rows of each unit."""
@@ -109,3 +119,18 @@ class Request:
             reason=reason,
             diagnostics=diagnostics,
         )
+
+
+def check_unit(unit: str) -> None:
+    """A unit of information, or a message with those there are."""
+    if unit not in UNITS:
+        raise ValueError(f"unknown unit '{unit}'; choose from {', '.join(UNITS)}")
+
+
+def in_unit(found: Estimate, unit: str) -> Estimate:
+    """An estimate in nats, in another unit."""
+    factor = UNITS[unit]
+    low, high = found.interval
+    return replace(
+        found, value=found.value * factor, interval=(low * factor, high * factor), unit=unit
+    )

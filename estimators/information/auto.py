@@ -14,6 +14,7 @@ from estimators.information.conditional import copula_conditional, knn_condition
 from estimators.information.copula import copula, normal_scores
 from estimators.information.entropies import gaussian_entropy, knn_entropy
 from estimators.information.ksg import MOST_COLUMNS, ksg1, mixed_ksg
+from estimators.information.probe import probe
 
 #: Rows per principal component kept on each side, where there are too few rows for all.
 ROWS_PER_COMPONENT = 20
@@ -35,7 +36,10 @@ def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
     if p + q > MOST_COLUMNS:
         found = copula(x, y, ask)
         return _because(found, f"{p} + {q} columns are too many for nearest neighbours")
-    smooth, local = copula(x, y, ask), ksg1(normal_scores(x), normal_scores(y), ask)
+    smooth, local = (
+        copula(x, y, ask),
+        ksg1(normal_scores(x), normal_scores(y), ask, extrapolate=True),
+    )
     apart = abs(smooth.value - local.value)
     allowed = (local.interval[1] - local.interval[0]) / 2.0
     if smooth.reliable and apart <= allowed:

@@ -30,31 +30,43 @@ K = (3, 5, 9)
 #: intervals cover .90 to .99 for correlated Gaussians of .3 to 2 nats, n = 1,000 to 5,000).
 _DEPENDENT = 1.4
 _CURVATURE = 0.02
+#: How far beyond n the bias is extrapolated, in steps of halving it. Measured on the public tasks
+#: of up to 4 columns at n = 2,000 and 10,000, the bias is 0.7 to 3.8 such steps.
+_BEYOND = 1.5
 
 
-def ksg1(x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estimate:
+def ksg1(
+    x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K, extrapolate: bool = False
+) -> Estimate:
     """Mutual information from k nearest neighbours, first algorithm; mean over several k.
 
     `I = psi(k) + psi(n) - mean[psi(n_x + 1) + psi(n_y + 1)]`, with n_x and n_y the rows nearer
     than the k-th neighbour on each side, Chebyshev distances, columns standardised. Reliable in
     at most 4 columns, where the value hardly moves with k.
 
+    The value reads low where neighbourhoods are wide, by an amount that shrinks with n. Two
+    halves of the rows show how fast: the interval is centred at `I + 1.5 (I - I_half)`, and
+    `I - I_half` is one of its standard errors.
+
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
         ask: level, units, null.
         k: neighbours, or several numbers of them.
+        extrapolate: give the centre of the interval for the value, not I.
 
     Raises:
-        ValueError: k below 1 or not below n.
+        ValueError: k below 1 or not below n / 2.
 
     Source:
         Kraskov, Stögbauer and Grassberger 2004, Phys. Rev. E 69, 066138, eq. (8).
     """
-    return _ksg(x, y, ask, k, first=True)
+    return _ksg(x, y, ask, k, extrapolate, first=True)
 
 
-def ksg2(x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estimate:
+def ksg2(
+    x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K, extrapolate: bool = False
+) -> Estimate:
     """The second algorithm: a rectangle with its own width on each side.
 
     `I = psi(k) - 1/k + psi(n) - mean[psi(n_x) + psi(n_y)]`, n_x and n_y the rows within the
@@ -65,14 +77,15 @@ def ksg2(x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Est
         y: (n, q) rows.
         ask: level, units, null.
         k: neighbours, or several numbers of them.
+        extrapolate: as in `ksg1`.
 
     Raises:
-        ValueError: k below 1 or not below n, or more than 20,000 rows.
+        ValueError: k below 1 or not below n / 2, or more than 20,000 rows.
 
     Source:
         Kraskov, Stögbauer and Grassberger 2004, Phys. Rev. E 69, 066138, eq. (9).
     """
-    return _ksg(x, y, ask, k, first=False)
+    return _ksg(x, y, ask, k, extrapolate, first=False)
 
 
 def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -> Estimate:
@@ -121,14 +134,27 @@ def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -
     )
 
 
-def _ksg(x: Rows, y: Rows, ask: Request, k: int | tuple[int, ...], *, first: bool) -> Estimate:
-    ks = neighbours(k, len(x))
+def _ksg(
+    x: Rows,
+    y: Rows,
+    ask: Request,
+    k: int | tuple[int, ...],
+    extrapolate: bool,
+    *,
+    first: bool,
+) -> Estimate:
+    ks = neighbours(k, len(x) // 2)
     a, b = standardised(x), standardised(y)
     local = _first if first else _second
     each = local(a, b, ks)
     terms = each.mean(axis=1)
     value = float(terms.mean())
     by_k = each.mean(axis=0)
+    slope = value - float(
+        np.mean([local(a[half], b[half], ks).mean() for half in ask.halves(len(x))])
+    )
+    centre = value + _BEYOND * slope
+    reach = ask.z * (widened(ask.variance_of_mean(terms)) + slope**2) ** 0.5
     doubts = [
         *too_wide(x.shape[1] + y.shape[1]),
         duplicates_reason(x, "x"),
@@ -139,10 +165,14 @@ def _ksg(x: Rows, y: Rows, ask: Request, k: int | tuple[int, ...], *, first: boo
     def shuffled(order: NDArray[np.int64]) -> float:
         return float(local(a, b[order], ks).mean())
 
-    diagnostics: dict[str, Any] = {"k": ", ".join(map(str, ks))}
+    diagnostics: dict[str, Any] = {
+        "k": ", ".join(map(str, ks)),
+        "raw": value,
+        "extrapolated": centre,
+    }
     return ask.estimate(
-        value,
-        widened(ask.variance_of_mean(terms)),
+        centre if extrapolate else value,
+        (min(centre - reach, value), max(centre + reach, value)),
         n=len(x),
         d=x.shape[1] + y.shape[1],
         method="ksg1" if first else "ksg2",

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from estimators._arrays import as_rows, paired, same_device, to_numpy
+from estimators._arrays import as_labels, as_rows, paired, same_device
 from estimators.clustered import Labels
 from estimators.estimate import Estimate
-from estimators.information._request import Request
+from estimators.information._request import Request, check_unit, in_unit
 from estimators.information.auto import auto, auto_conditional, auto_entropy, auto_labels
 from estimators.information.conditional import (
     copula_conditional,
@@ -24,6 +20,7 @@ from estimators.information.copula import copula
 from estimators.information.entropies import gaussian_entropy, knn_entropy
 from estimators.information.gaussian import gaussian
 from estimators.information.ksg import ksg1, ksg2, mixed_ksg
+from estimators.information.probe import probe
 from estimators.information.spiked import gaussian_pair, spiked
 
 Method = Callable[..., Estimate]
@@ -39,7 +36,11 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "ksg2": ksg2,
 }
 #: The same for labels y.
-LABEL_INFORMATION: Mapping[str, Method] = {"auto": auto_labels, "mixed-ksg": mixed_ksg}
+LABEL_INFORMATION: Mapping[str, Method] = {
+    "auto": auto_labels,
+    "mixed-ksg": mixed_ksg,
+    "probe": probe,
+}
 ENTROPY: Mapping[str, Method] = {
     "auto": auto_entropy,
     "gaussian": gaussian_entropy,
@@ -51,7 +52,6 @@ CONDITIONAL: Mapping[str, Method] = {
     "copula": copula_conditional,
     "knn": knn_conditional,
 }
-_UNITS = {"nats": 1.0, "bits": 1.0 / np.log(2.0)}
 
 
 def mutual_information(
@@ -201,25 +201,6 @@ def conditional_mutual_information(
     return _run(CONDITIONAL, method, rows, ask, unit, options)
 
 
-def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:
-    """(n,) codes 0, 1, ... of labels, or None where the values are rows of numbers.
-
-    Labels are one-dimensional and whole numbers, booleans or strings.
-
-    Raises:
-        ValueError: one-dimensional fractions, which are neither labels nor rows.
-    """
-    array = to_numpy(values, name)
-    if array.ndim != 1 or array.dtype.kind not in "biuUS":
-        return None
-    if array.size == 0:
-        raise ValueError(f"{name} is empty; give at least one label")
-    codes = np.unique(array, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    if not codes.max():
-        raise ValueError(f"{name} has one label, {array[0]}: it carries no information")
-    return codes
-
-
 def _run(
     known: Mapping[str, Method],
     method: str,
@@ -230,8 +211,7 @@ def _run(
 ) -> Estimate:
     if method not in known:
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(known)}")
-    if unit not in _UNITS:
-        raise ValueError(f"unknown unit '{unit}'; choose from {', '.join(_UNITS)}")
+    check_unit(unit)
     parameters = inspect.signature(known[method]).parameters.values()
     allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     strange = [name for name in options if name not in allowed]
@@ -240,9 +220,4 @@ def _run(
             f"method '{method}' has no option {', '.join(strange)}; "
             f"it has {', '.join(allowed) or 'none'}"
         )
-    found = known[method](*rows, ask, **options)
-    factor = _UNITS[unit]
-    low, high = found.interval
-    return replace(
-        found, value=found.value * factor, interval=(low * factor, high * factor), unit=unit
-    )
+    return in_unit(known[method](*rows, ask, **options), unit)
