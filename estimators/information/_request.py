@@ -106,6 +106,7 @@ class Request:
         else:
             half = self.z * variance**0.5
             interval = (value - half, value + half)
+        doubts = [line for line in doubts if line]
         reliable, reason = verdict(value, interval, doubts)
         return Estimate(
             value=value,
@@ -117,7 +118,7 @@ class Request:
             method=method,
             reliable=reliable,
             reason=reason,
-            diagnostics=diagnostics,
+            diagnostics={**diagnostics, "failed_checks": len(doubts)},
         )
 
 

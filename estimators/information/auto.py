@@ -36,20 +36,23 @@ def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
     if p + q > MOST_COLUMNS:
         found = copula(x, y, ask)
         return _because(found, f"{p} + {q} columns are too many for nearest neighbours")
-    smooth, local = (
-        copula(x, y, ask),
-        ksg1(normal_scores(x), normal_scores(y), ask, extrapolate=True),
-    )
+    smooth = copula(x, y, ask)
+    local = ksg1(normal_scores(x), normal_scores(y), ask, extrapolate=True)
+    return _smooth_or_local(smooth, local, "the copula")
+
+
+def _smooth_or_local(smooth: Estimate, local: Estimate, model: str) -> Estimate:
+    """The Gaussian estimate if its checks pass and neighbours do not contradict it."""
+    if smooth.diagnostics["failed_checks"]:
+        return _because(local, f"{model} does not look Gaussian")
     apart = abs(smooth.value - local.value)
-    allowed = (local.interval[1] - local.interval[0]) / 2.0
-    if smooth.reliable and apart <= allowed:
-        return _because(smooth, "the copula looks Gaussian, and nearest neighbours agree")
-    why = (
-        "the copula is not Gaussian"
-        if not smooth.reliable
-        else (f"nearest neighbours differ from the Gaussian copula by {apart:.2g} nats")
-    )
-    return _because(local, why)
+    if apart > _half(smooth) + _half(local):
+        return _because(local, f"nearest neighbours and {model} differ by {apart:.2g} nats")
+    return _because(smooth, f"{model} looks Gaussian, and nearest neighbours agree")
+
+
+def _half(found: Estimate) -> float:
+    return (found.interval[1] - found.interval[0]) / 2.0
 
 
 def _reduced(x: Rows, y: Rows, ask: Request) -> Estimate:
@@ -102,11 +105,7 @@ def auto_entropy(x: Rows, ask: Request) -> Estimate:
     if x.shape[1] > MOST_COLUMNS:
         why = f"{x.shape[1]} columns are too many for nearest neighbours"
         return _because(smooth, why)
-    local = knn_entropy(x, ask)
-    apart = abs(smooth.value - local.value)
-    if smooth.reliable and apart <= (local.interval[1] - local.interval[0]) / 2.0:
-        return _because(smooth, "x looks Gaussian, and nearest neighbours agree")
-    return _because(local, "x is not Gaussian")
+    return _smooth_or_local(smooth, knn_entropy(x, ask), "x")
 
 
 def auto_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
@@ -116,7 +115,4 @@ def auto_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     if columns > MOST_COLUMNS:
         return _because(smooth, f"{columns} columns are too many for nearest neighbours")
     local = knn_conditional(normal_scores(x), normal_scores(y), normal_scores(z), ask)
-    apart = abs(smooth.value - local.value)
-    if smooth.reliable and apart <= (local.interval[1] - local.interval[0]) / 2.0:
-        return _because(smooth, "the copula looks Gaussian, and nearest neighbours agree")
-    return _because(local, "the copula is not Gaussian")
+    return _smooth_or_local(smooth, local, "the copula")
