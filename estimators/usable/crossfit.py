@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from estimators._arrays import Rows
 from estimators.usable._folds import folds_of
 from estimators.usable.linear import LinearProbe, inner_rows, residual_covariance
+from estimators.usable.mlp import MLPProbe
 
 #: From so many rows on, `auto` tries a neural probe too.
 ROWS_FOR_MLP = 1000
@@ -25,8 +26,6 @@ def probes_of(method: str, n: int) -> list[Any]:
         raise ValueError(f"unknown method '{method}'; choose from auto, linear, mlp")
     if method == "linear" or (method == "auto" and n < ROWS_FOR_MLP):
         return [LinearProbe()]
-    from estimators.usable.mlp import MLPProbe  # torch, where it is used
-
     return [MLPProbe()] if method == "mlp" else [LinearProbe(), MLPProbe()]
 
 

@@ -1,25 +1,30 @@
-"""A small neural probe, trained with early stopping; needs torch."""
+"""A small neural probe, trained with early stopping; needs torch where it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from estimators._arrays import Rows
 from estimators.usable.linear import residual_covariance
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NO_BETTER = 1e-4
+
 
 @dataclass(frozen=True)
 class MLPProbe:
-    """One hidden layer of GELU units beside a linear path, Adam, early stopping.
+    """One hidden layer of GELU units beside a linear path, AdamW, early stopping.
 
-    The inner rows stop the training: the parameters of the epoch with the least loss on them are
-    kept, so the probe is never worse there than the constant it starts from.
+    `b + V x + U gelu(W x + c)`, U and V zero at the start, so that it starts as the best
+    constant. The inner rows stop the training: the parameters of the epoch with the least loss
+    on them are kept, so the probe is never worse there than that constant.
     """
 
     width: int = 64
@@ -40,25 +45,26 @@ class MLPProbe:
         seed: int,
     ) -> tuple[Rows, float]:
         """(m, classes) log-probabilities, and the loss on inner rows; see `LinearProbe`."""
+        import torch
+
         counts = np.bincount(labels[~inner], minlength=classes) + 0.5
-        start = torch.tensor(np.log(counts / counts.sum()), dtype=torch.float32)
-        target = torch.from_numpy(labels)
-
-        def loss(scores: Tensor, wanted: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(scores, wanted)
-
-        scores, least = self._fit(train, target, held, inner, start, loss, seed)
+        start = np.log(counts / counts.sum())
+        loss = torch.nn.functional.cross_entropy
+        scores, least = self._fit(train, torch.tensor(labels), held, inner, start, loss, seed)
         return torch.log_softmax(scores.double(), dim=1).numpy(), least
 
     def gaussian(
         self, train: Rows, target: Rows, held: Rows, inner: NDArray[np.bool_], seed: int
     ) -> tuple[Rows, Rows, float]:
         """Held-out means, residual covariance, the inner rows' log det of it; see `LinearProbe`."""
+        import torch
+
         mean, spread = target.mean(axis=0), target.std(axis=0)
         wanted = torch.tensor((target - mean) / spread, dtype=torch.float32)
-        start = torch.zeros(target.shape[1])
+        start = np.zeros(target.shape[1])
         both = np.concatenate([held, train[inner]])
-        found, _ = self._fit(train, wanted, both, inner, start, nn.functional.mse_loss, seed)
+        loss = torch.nn.functional.mse_loss
+        found, _ = self._fit(train, wanted, both, inner, start, loss, seed)
         means = found.double().numpy() * spread + mean
         covariance = residual_covariance(target[inner] - means[len(held) :])
         return means[: len(held)], covariance, float(np.linalg.slogdet(covariance).logabsdet)
@@ -69,56 +75,50 @@ class MLPProbe:
         target: Tensor,
         b: Rows,
         inner: NDArray[np.bool_],
-        start: Tensor,
+        start: NDArray[np.float64],
         loss: Callable[[Tensor, Tensor], Tensor],
         seed: int,
     ) -> tuple[Tensor, float]:
         """Outputs for the rows b of the network that the inner rows liked best, and their loss."""
+        import torch
+
         generator = torch.Generator().manual_seed(seed)
-        features, outer = torch.tensor(a, dtype=torch.float32), torch.tensor(~inner)
-        network = _Network(a.shape[1], self.width, start, generator)
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=self.rate, weight_decay=self.weight_decay
-        )
-        rows = torch.flatten(outer.nonzero())
+        features = torch.tensor(a, dtype=torch.float32)
+        inputs, outputs = a.shape[1], len(start)
+        parameters = [
+            torch.randn(inputs, self.width, generator=generator) / inputs**0.5,
+            torch.zeros(self.width),
+            torch.zeros(self.width, outputs),
+            torch.tensor(start, dtype=torch.float32),
+            torch.zeros(inputs, outputs),
+        ]
+        for parameter in parameters:
+            parameter.requires_grad_()
+
+        def network(x: Tensor) -> Tensor:
+            into, shift, out, constant, straight = parameters
+            hidden = torch.nn.functional.gelu(x @ into + shift)
+            found: Tensor = hidden @ out + x @ straight + constant
+            return found
+
+        optimiser = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.weight_decay)
+        judges, rows = torch.tensor(np.flatnonzero(inner)), torch.tensor(np.flatnonzero(~inner))
         best, waited = float("inf"), 0
-        kept = {k: v.clone() for k, v in network.state_dict().items()}
+        kept = [parameter.detach().clone() for parameter in parameters]
         for _ in range(self.epochs + 1):
             with torch.no_grad():
-                seen = float(loss(network(features[~outer]), target[~outer]))
-            if seen < best - 1e-4:
+                seen = float(loss(network(features[judges]), target[judges]))
+            if seen < best - _NO_BETTER:
                 best, waited = seen, 0
-                kept = {k: v.clone() for k, v in network.state_dict().items()}
-            else:
-                waited += 1
-                if waited > self.patience:
-                    break
+                kept = [parameter.detach().clone() for parameter in parameters]
+            elif (waited := waited + 1) > self.patience:
+                break
             shuffled = rows[torch.randperm(len(rows), generator=generator)]
             for part in shuffled.split(self.batch):
                 optimiser.zero_grad(set_to_none=True)
                 loss(network(features[part]), target[part]).backward()
                 optimiser.step()
-        network.load_state_dict(kept)
         with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
             return network(torch.tensor(b, dtype=torch.float32)), best
-
-
-class _Network(nn.Module):
-    """`start + V x + U gelu(W x + c)`; V and U start at zero, so it starts as the constant."""
-
-    def __init__(self, inputs: int, width: int, start: Tensor, generator: torch.Generator) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(inputs, width)
-        self.out = nn.Linear(width, len(start))
-        self.straight = nn.Linear(inputs, len(start), bias=False)
-        with torch.no_grad():
-            self.hidden.weight.copy_(torch.randn(width, inputs, generator=generator) / inputs**0.5)
-            self.hidden.bias.zero_()
-            self.out.weight.zero_()
-            self.out.bias.copy_(start)
-            self.straight.weight.zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, outputs) of (n, inputs)."""
-        found: Tensor = self.out(nn.functional.gelu(self.hidden(x))) + self.straight(x)
-        return found
