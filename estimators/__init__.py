@@ -7,9 +7,12 @@ Example:
 """
 
 import estimators.discrete as discrete
+import estimators.tasks as tasks
 from estimators.bounded_mean import betting_interval as betting_interval
 from estimators.bounded_mean import betting_p_value as betting_p_value
 from estimators.bounded_mean import betting_upper_bound as betting_upper_bound
+from estimators.cka import CKAAccumulator as CKAAccumulator
+from estimators.cka import linear_cka as linear_cka
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
 from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
@@ -24,9 +27,19 @@ from estimators.decomposition.samples import pid_counts as pid_counts
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
 from estimators.geometry import angular_distance as angular_distance
+from estimators.geometry import block_influence as block_influence
 from estimators.geometry import cosine_distance as cosine_distance
+from estimators.geometry import cosine_quantiles as cosine_quantiles
+from estimators.geometry import cosine_tail as cosine_tail
 from estimators.geometry import norm_ratio as norm_ratio
 from estimators.geometry import relative_update_norm as relative_update_norm
+from estimators.information.verbs import (
+    conditional_mutual_information as conditional_mutual_information,
+)
+from estimators.information.verbs import entropy as entropy
+from estimators.information.verbs import mutual_information as mutual_information
+from estimators.moments import CrossMoments as CrossMoments
+from estimators.moments import moments_cka as moments_cka
 from estimators.profile import Profile as Profile
 from estimators.quantize import quantize as quantize
 from estimators.states import profile_states as profile_states
@@ -34,11 +47,15 @@ from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
 from estimators.streaming import MeanAccumulator as MeanAccumulator
 from estimators.streaming import PairAccumulator as PairAccumulator
+from estimators.usable import usable_information as usable_information
+from estimators.token_rows import last_rows as last_rows
 
 __all__ = [
     "MEASURES",
     "PID",
     "TAIL_GRID",
+    "CKAAccumulator",
+    "CrossMoments",
     "Estimate",
     "MeanAccumulator",
     "PIDLattice",
@@ -49,10 +66,19 @@ __all__ = [
     "betting_interval",
     "betting_p_value",
     "betting_upper_bound",
+    "block_influence",
     "cluster_means",
     "clustered_mean",
+    "conditional_mutual_information",
     "cosine_distance",
+    "cosine_quantiles",
+    "cosine_tail",
     "discrete",
+    "entropy",
+    "last_rows",
+    "linear_cka",
+    "moments_cka",
+    "mutual_information",
     "norm_ratio",
     "pid",
     "pid_by_bins",
@@ -63,5 +89,7 @@ __all__ = [
     "profile_states",
     "quantize",
     "relative_update_norm",
+    "tasks",
     "unique_informations",
+    "usable_information",
 ]

@@ -7,14 +7,15 @@ rest follows, so that a hook on another device can reduce its rows there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from estimators._validate import as_vector
+from estimators._arrays import same_device, to_numpy
+from estimators._validate import as_vector, check_fraction
 
 Floats = NDArray[np.float64]
 # Entries per block of rows: small enough to stay in the cache.
@@ -29,8 +30,8 @@ def cosine_distance(x: ArrayLike, y: ArrayLike) -> Floats:
     The chord keeps full relative accuracy for nearly equal directions and is 0 for equal rows.
 
     Args:
-        x: array of shape (n, d).
-        y: array of shape (n, d).
+        x: array or tensor of shape (n, d).
+        y: array or tensor of shape (n, d).
 
     Returns:
         Array of shape (n,), a pure number.
@@ -49,8 +50,8 @@ def angular_distance(x: ArrayLike, y: ArrayLike) -> Floats:
     """arccos(<x, y> / (|x| |y|)) / pi: the angle in half-turns, in [0, 1].
 
     Args:
-        x: array of shape (n, d).
-        y: array of shape (n, d).
+        x: array or tensor of shape (n, d).
+        y: array or tensor of shape (n, d).
 
     Returns:
         Array of shape (n,), in half-turns.
@@ -65,12 +66,88 @@ def angular_distance(x: ArrayLike, y: ArrayLike) -> Floats:
     return _angle(cosine_distance(x, y))
 
 
+def block_influence(x: ArrayLike, y: ArrayLike) -> float:
+    """Block influence of the layer x -> y: the mean cosine distance over rows, in [0, 2].
+
+        BI = 1 - (1/n) sum_i <x_i, y_i> / (|x_i| |y_i|)
+
+    `PairAccumulator.mean("cosine_distance")` is the same number in one pass, with an interval.
+
+    Args:
+        x: array or tensor of shape (n, d), n >= 1, the layer's input.
+        y: array or tensor of shape (n, d), its output.
+
+    Raises:
+        ValueError: as `cosine_distance`; no rows.
+
+    Source:
+        Men et al. 2024 (ShortGPT), arXiv 2403.03853, equation 1.
+
+    Example:
+        >>> block_influence([[1.0, 0.0], [1.0, 0.0]], [[2.0, 0.0], [0.0, 1.0]])
+        0.5
+    """
+    return float(_some(cosine_distance(x, y)).mean())
+
+
+def cosine_tail(x: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Floats:
+    """The share of rows whose cosine distance is over eps: P(1 - cos > eps).
+
+    `PairAccumulator.tails` gives it in one pass for `TAIL_GRID`, with intervals.
+
+    Args:
+        x: array or tensor of shape (n, d), n >= 1.
+        y: array or tensor of shape (n, d).
+        eps: thresholds, array of shape (k,).
+
+    Returns:
+        Array of shape (k,), in [0, 1].
+
+    Raises:
+        ValueError: as `cosine_distance`; no rows; eps not one-dimensional.
+
+    Example:
+        >>> cosine_tail([[1.0, 0.0]] * 2, [[2.0, 0.0], [0.0, 1.0]], [0.1, 1.5]).tolist()
+        [0.5, 0.0]
+    """
+    distance = np.sort(_some(cosine_distance(x, y)))
+    within = np.searchsorted(distance, as_vector(eps, "eps"), side="right")
+    return 1.0 - within / distance.size
+
+
+def cosine_quantiles(x: ArrayLike, y: ArrayLike, levels: Sequence[float]) -> Floats:
+    """Quantiles of the cosine distance over rows: inverse of the empirical distribution function.
+
+    `PairAccumulator.quantiles` gives them in one pass, to 1/4096.
+
+    Args:
+        x: array or tensor of shape (n, d), n >= 1.
+        y: array or tensor of shape (n, d).
+        levels: k numbers strictly between 0 and 1.
+
+    Returns:
+        Array of shape (k,), in [0, 2].
+
+    Raises:
+        ValueError: as `cosine_distance`; no rows; a level outside (0, 1).
+
+    Example:
+        >>> x = [[1.0, 0.0]] * 4
+        >>> cosine_quantiles(x, [[1.0, 0.0]] * 3 + [[0.0, 1.0]], [0.5, 0.9]).tolist()
+        [0.0, 1.0]
+    """
+    for level in levels:
+        check_fraction(level, "quantile level")
+    distance = _some(cosine_distance(x, y))
+    return np.asarray(np.quantile(distance, levels, method="inverted_cdf"))
+
+
 def norm_ratio(x: ArrayLike, y: ArrayLike) -> Floats:
     """|y| / |x|.
 
     Args:
-        x: array of shape (n, d), no zero rows.
-        y: array of shape (n, d).
+        x: array or tensor of shape (n, d), no zero rows.
+        y: array or tensor of shape (n, d).
 
     Returns:
         Array of shape (n,), a pure number.
@@ -90,8 +167,8 @@ def relative_update_norm(x: ArrayLike, y: ArrayLike) -> Floats:
     """|y - x| / |x|: the size of the update next to the state it is added to.
 
     Args:
-        x: array of shape (n, d), no zero rows.
-        y: array of shape (n, d).
+        x: array or tensor of shape (n, d), no zero rows.
+        y: array or tensor of shape (n, d).
 
     Returns:
         Array of shape (n,), a pure number.
@@ -191,8 +268,15 @@ def _by_row(x: ArrayLike, y: ArrayLike, measure: Callable[[_Block], Floats]) -> 
     return out
 
 
+def _some(distance: Floats) -> Floats:
+    if not distance.size:
+        raise ValueError("there are no rows; give at least one")
+    return distance
+
+
 def _as_pair(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    a, b = np.asarray(x), np.asarray(y)
+    same_device(x=x, y=y)
+    a, b = to_numpy(x, "x"), to_numpy(y, "y")
     for name, array in (("x", a), ("y", b)):
         if array.ndim != 2 or array.shape[1] == 0:
             raise ValueError(f"{name} must have shape (n, d) with d >= 1, got {array.shape}")

@@ -110,6 +110,7 @@ class Profile:
         accumulators: Mapping[str, Sequence[PairAccumulator]],
         extra: Mapping[str, Mapping[str, Sequence[MeanAccumulator]]] | None = None,
         *,
+        estimates: Mapping[str, Mapping[str, Sequence[Estimate]]] | None = None,
         n_images: int,
         data_hash: str,
         quantile_levels: Sequence[float] = QUANTILE_LEVELS,
@@ -122,6 +123,7 @@ class Profile:
             accumulators: group -> one accumulator per layer.
             extra: group -> name of a further measure -> one accumulator per layer. Measures
                 without rows are left out.
+            estimates: group -> name of a further measure -> one finished estimate per layer.
             n_images: number of independent units.
             data_hash: hash of the data.
             quantile_levels: levels of the cosine distance to keep.
@@ -129,7 +131,8 @@ class Profile:
 
         Raises:
             ValueError: groups of different depth, layers of a group with different numbers of
-                rows, an extra measure with the name of a standard one, no rows at all.
+                rows, a further measure with the name of another one, estimates of a group without
+                rows, no rows at all.
         """
         extra = extra or {}
         n_layers = _common_depth(accumulators, extra)
@@ -150,8 +153,13 @@ class Profile:
                 rows = _rows_per_layer(means, f"{group} {name}")
                 if rows:
                     n_rows.setdefault(group, rows)
-                    estimates = tuple(one.mean(level=level) for one in means)
-                    measures.setdefault(group, {})[name] = estimates
+                    by_layer = tuple(one.mean(level=level) for one in means)
+                    measures.setdefault(group, {})[name] = by_layer
+        for group, ready in (estimates or {}).items():
+            for name, finished in ready.items():
+                if group not in measures or name in measures[group]:
+                    raise ValueError(f"group '{group}' has no rows, or has '{name}' already")
+                measures[group][name] = tuple(finished)
         if not measures:
             raise ValueError("no group has any rows; there is nothing to profile")
         return cls(

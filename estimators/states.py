@@ -3,101 +3,167 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from estimators.clustered import Labels, cluster_codes
+from estimators._arrays import to_numpy
+from estimators.cka import linear_cka
+from estimators.clustered import Labels
+from estimators.estimate import Estimate
 from estimators.geometry import PairRows
+from estimators.hooks import ordered_states
+from estimators.information.verbs import mutual_information
 from estimators.profile import Profile
 from estimators.streaming import PairAccumulator
+from estimators.token_rows import TokenRows, spread
+
+#: What is measured about the target, where there is one.
+TARGET_MEASURES = {"mutual_information": mutual_information}
 
 
 def profile_states(
-    states: Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    states: Sequence[Any] | Mapping[str, Any],
+    target: Any = None,
+    groups: Mapping[str, ArrayLike] | None = None,
     *,
     clusters: Labels | None = None,
-    groups: Mapping[str, ArrayLike] | None = None,
+    last_token: bool = False,
+    cka_rows: int = 1000,
     model: str = "states",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
     """Profile the hidden states of any network: L + 1 states give L layers.
 
+    Beside the measures of the geometry of adjacent states every layer gets `cka`, the debiased
+    linear CKA of its input with its output; with a target also `mutual_information` of the
+    layer's output with the target and `usable_information` about it (what a cross-fitted probe
+    can use), and both of the layer's input under the same names and `_before`.
+
     Args:
-        states: L + 1 arrays of shape (n, d), in order; the values of a mapping are taken in its
-            order. Tensors with `detach` and `cpu` are brought to the CPU.
-        clusters: n hashable labels of the independent units (images). Default: each row is its
-            own, which makes intervals too narrow where rows are tokens of the same image.
-        groups: group name -> boolean mask of shape (n,). Default: one group "all".
+        states: L + 1 arrays or tensors of shape (n, d), or (b, s, d) for b sequences of s
+            tokens (n = b s); a list in order, or the cache of a hook library
+            (see `estimators.hooks.ordered_states`).
+        target: what the states should tell, one per row or one per sequence: labels (whole
+            numbers, strings), or numbers of shape (n, k).
+        groups: name of a token group -> boolean mask of shape (n,) or (b, s). Default: one group
+            "all". Rows in no group are not looked at, so padding may hold anything.
+        clusters: labels of the independent units (images), one per row or one per sequence.
+            Default: every sequence, or every row, is its own; that makes intervals too narrow
+            where rows are tokens of the same image.
+        last_token: also profile the group "last": of every sequence (every cluster where states
+            are (n, d)) the last row that is in a group.
+        cka_rows: CKA is measured on whole clusters, drawn at random, of about so many rows.
         model: name for the record.
+        seed: of everything random.
+        progress: called with (layers done, layers) after every layer.
 
     Returns:
-        Profile. Its data hash covers the first state and the clusters.
+        Profile. Its data hash covers the first state and the clusters. `cka` is left out of
+        groups of fewer than four rows.
 
     Raises:
         ValueError: fewer than two states, shapes that differ, a zero or non-finite row (named
-            with its layer), labels or masks of the wrong length, masks that are not boolean.
+            with its layer), labels, targets or masks of the wrong length, masks that are not
+            boolean; as `ordered_states`, and with a target as `mutual_information`.
 
     Source:
         Mean cosine distance of adjacent states as redundancy: Men et al. 2024 (ShortGPT),
-        arXiv 2403.03853, as block influence.
+        arXiv 2403.03853, as block influence. CKA of layers: Kornblith et al. 2019,
+        arXiv 1905.00414.
 
     Example:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
-        >>> states = [rng.normal(size=(60, 4)) for _ in range(4)]
-        >>> profile = profile_states(states, clusters=[i // 3 for i in range(60)])
-        >>> profile.n_layers, profile.n_images, profile.n_rows["all"]
-        (3, 20, 60)
+        >>> states = [rng.normal(size=(20, 3, 4)) for _ in range(4)]  # 20 sequences
+        >>> profile = profile_states(states, last_token=True)
+        >>> profile.n_layers, profile.n_images, profile.n_rows
+        (3, 20, {'all': 60, 'last': 20})
     """
-    given = list(states.values()) if isinstance(states, Mapping) else list(states)
+    given = ordered_states(states)
     if len(given) < 2:
         raise ValueError(f"at least two states are needed, got {len(given)}")
-    first = _as_array(given[0])
-    if first.ndim != 2 or not len(first):
-        raise ValueError(f"states must have shape (n, d) with n >= 1, state 0 has {first.shape}")
-    n = len(first)
-    codes = np.arange(n) if clusters is None else cluster_codes(clusters)
-    if codes.size != n:
-        raise ValueError(f"{n} rows but {codes.size} cluster labels")
-    masks = {"all": np.ones(n, dtype=bool)} if groups is None else _masks(groups, n)
-    layers: dict[str, list[PairAccumulator]] = {group: [] for group in masks}
-    before = first
-    for layer, state in enumerate(given[1:]):
-        after = _as_array(state)
-        try:
-            rows = PairRows.of(before, after)
-        except ValueError as error:
-            raise ValueError(f"layer {layer} (x is its input, y its output): {error}") from None
-        for group, mask in masks.items():
+    rows = TokenRows.of(given[0], groups, clusters, last_token)
+    truth = None if target is None else spread(to_numpy(target, "target"), rows.shape, "targets")
+    flat = [_flat(state, number, given[0]) for number, state in enumerate(given)]
+    pairs: dict[str, list[PairAccumulator]] = {group: [] for group in rows.masks}
+    extra: dict[str, dict[str, list[Estimate]]] = {group: {} for group in rows.masks}
+    told: dict[str, dict[str, list[Estimate]]] = {group: {} for group in rows.masks}
+    for layer, (before, after) in enumerate(pairwise(flat)):
+        for group, mask in rows.masks.items():
+            where = np.flatnonzero(mask)
+            codes = rows.codes[where]
             pair = PairAccumulator()
-            pair.update(rows.select(mask), codes[mask])
-            layers[group].append(pair)
-        before = after
+            try:
+                pair.update(PairRows.of(before[where], after[where]), codes)
+            except ValueError as error:
+                place = f"layer {layer}, group '{group}' (x is its input, y its output)"
+                raise ValueError(f"{place}: {error}") from None
+            pairs[group].append(pair)
+            if where.size >= 4:
+                some = _whole_clusters(codes, cka_rows, seed)
+                inside = where[some]
+                found = _cka(before[inside], after[inside], codes[some])
+                extra[group].setdefault("cka", []).append(found)
+            if truth is not None and where.size:
+                for state in (before, after) if layer == 0 else (after,):
+                    for name, measure in TARGET_MEASURES.items():
+                        about = measure(
+                            _moving(state[where]), truth[where], groups=codes, seed=seed
+                        )
+                        told[group].setdefault(name, []).append(about)
+        if progress is not None:
+            progress(layer + 1, len(flat) - 1)
+    for group, table in told.items():
+        for name, estimates in table.items():
+            extra[group] |= {f"{name}_before": estimates[:-1], name: estimates[1:]}
     return Profile.build(
-        model, layers, n_images=int(codes.max()) + 1, data_hash=_hash(first, codes)
+        model,
+        pairs,
+        estimates=extra,
+        n_images=int(np.unique(rows.codes[rows.used]).size),
+        data_hash=_hash(flat[0], rows.codes),
     )
 
 
-def _as_array(state: Any) -> NDArray[np.generic]:
-    """An array of anything array-like; tensors are recognised by what they can do."""
-    if hasattr(state, "detach") and hasattr(state, "cpu"):
-        state = state.detach().cpu()
-        if "bfloat16" in str(state.dtype):  # numpy has no such type
-            state = state.float()
-    return np.asarray(state)
+def _flat(state: NDArray[Any], number: int, first: NDArray[Any]) -> NDArray[Any]:
+    if state.shape != first.shape:
+        raise ValueError(f"state {number} has shape {state.shape} but state 0 has {first.shape}")
+    return state.reshape(-1, state.shape[-1])
 
 
-def _masks(groups: Mapping[str, ArrayLike], n: int) -> dict[str, NDArray[np.bool_]]:
-    masks = {name: np.asarray(mask) for name, mask in groups.items()}
-    for name, mask in masks.items():
-        if mask.shape != (n,) or mask.dtype.kind != "b":
-            raise ValueError(
-                f"group '{name}' needs a boolean mask of shape ({n},), "
-                f"got {mask.dtype} of shape {mask.shape}"
-            )
-    return masks
+def _whole_clusters(codes: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
+    """Rows of clusters drawn at random until there are `most` rows, ascending."""
+    if codes.size <= most:
+        return np.arange(codes.size)
+    present, sizes = np.unique(codes, return_counts=True)
+    drawn = np.random.default_rng(seed).permutation(present.size)
+    enough = int(np.searchsorted(np.cumsum(sizes[drawn]), most)) + 1
+    return np.flatnonzero(np.isin(codes, present[drawn[:enough]]))
+
+
+def _cka(before: NDArray[Any], after: NDArray[Any], codes: NDArray[np.intp]) -> Estimate:
+    """`linear_cka`, or an estimate that says why there is none."""
+    if min(np.ptp(state, axis=0).max() for state in (before, after)) > 0.0:
+        return linear_cka(before, after, clusters=codes)
+    return Estimate(
+        value=np.nan,
+        interval=(-np.inf, np.inf),
+        n=np.unique(codes).size,
+        d=before.shape[1],
+        method="debiased-linear-cka",
+        reliable=False,
+        reason="all rows of a state are equal, so it is aligned with nothing",
+    )
+
+
+def _moving(state: NDArray[Any]) -> NDArray[Any]:
+    """Without the columns that never change: they carry nothing."""
+    return state[:, np.ptp(state, axis=0) > 0.0]
 
 
 def _hash(state: NDArray[np.generic], codes: NDArray[np.intp]) -> str:

@@ -48,7 +48,12 @@ RULES = {
 }
 
 #: Modules that exist for one library and that no `__init__` imports may import it at the top.
-SIDE_MODULES = {"strategies.py": "hypothesis", "plots.py": "matplotlib", "dit_broja.py": "dit"}
+SIDE_MODULES = {
+    "strategies.py": "hypothesis",
+    "plots.py": "matplotlib",
+    "dit_broja.py": "dit",
+    "mlp.py": "torch",
+}
 
 TOP_LEVEL = {
     *PACKAGES,

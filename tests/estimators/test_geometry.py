@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -9,7 +10,10 @@ from hypothesis.extra import numpy as hnp
 from estimators import (
     PairRows,
     angular_distance,
+    block_influence,
     cosine_distance,
+    cosine_quantiles,
+    cosine_tail,
     norm_ratio,
     relative_update_norm,
 )
@@ -172,3 +176,43 @@ def test_select_picks_rows_by_mask_and_by_index():
     rows = PairRows.of(np.eye(3), np.diag([1.0, 2.0, 3.0]))
     assert rows.select(np.array([False, True, True])).norm_ratio.tolist() == [2.0, 3.0]
     assert len(rows.select(np.array([0]))) == 1
+
+
+@given(pairs(), st.lists(st.floats(0.0, 2.0), min_size=1, max_size=4))
+def test_what_is_said_of_all_rows_equals_a_loop(pair, eps):
+    distances = sorted(float(d) for d in cosine_distance(*pair))
+    n = len(distances)
+    assert block_influence(*pair) == pytest.approx(sum(distances) / n, abs=1e-12)
+    shares = [sum(d > e for d in distances) / n for e in eps]
+    np.testing.assert_allclose(cosine_tail(*pair, eps), shares, atol=1e-12)
+    levels = (0.01, 0.5, 0.99)
+    wanted = [distances[math.ceil(level * n) - 1] for level in levels]
+    assert cosine_quantiles(*pair, levels).tolist() == wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_torch_is_numpy(measure, dtype):
+    x, y = (torch.randn(40, 7, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    x, y = x.to(dtype), y.to(dtype)
+    np.testing.assert_array_equal(measure(x, y), measure(x.double().numpy(), y.double().numpy()))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        block_influence,
+        lambda x, y: cosine_tail(x, y, [0.1]),
+        lambda x, y: cosine_quantiles(x, y, [0.5]),
+    ],
+)
+def test_nothing_can_be_said_of_no_rows(measure):
+    with pytest.raises(ValueError, match="there are no rows"):
+        measure(np.empty((0, 3)), np.empty((0, 3)))
+
+
+def test_levels_and_thresholds_are_checked():
+    with pytest.raises(ValueError, match="quantile level must lie strictly between 0 and 1"):
+        cosine_quantiles([[1.0]], [[1.0]], [1.0])
+    with pytest.raises(ValueError, match="eps must be one-dimensional"):
+        cosine_tail([[1.0]], [[1.0]], [[0.1]])

@@ -219,7 +219,17 @@ def build(accs, extra=None):
         ),
         (
             lambda: profile_states([*walk(1), np.ones((59, 8))]),
-            r"layer 1 \(x is its input, y its output\): x has shape \(60, 8\)",
+            r"state 2 has shape \(59, 8\) but state 0 has \(60, 8\)",
+        ),
+        (
+            lambda: Profile.build(
+                "toy",
+                {"a": accumulators()},
+                estimates={"a": {"norm_ratio": []}},
+                n_images=1,
+                data_hash="",
+            ),
+            "group 'a' has no rows, or has 'norm_ratio' already",
         ),
     ],
 )

@@ -1,0 +1,156 @@
+"""Rows of numbers from numpy or torch, checked once at the surface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float64]
+
+#: More equal rows than this share are not samples of a continuous variable.
+MAX_DUPLICATES = 0.05
+
+
+def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
+    """`values` as float64 rows of shape (n, d), finite, with no constant column.
+
+    Args:
+        values: array or tensor of shape (n, d), of real numbers; a tensor may lie on any device
+            and have any floating dtype. A vector is refused, since (n, 1) and (1, d) are
+            different data.
+        name: what the caller calls it, for the messages.
+        constant: "refuse" a column that never changes, or "keep" it.
+
+    Raises:
+        ValueError: another shape or dtype, no rows, NaN or infinity (with its place), a constant
+            column (with its number).
+
+    Example:
+        >>> as_rows([[1, 2], [3, 4]]).dtype
+        dtype('float64')
+        >>> as_rows([1.0, 2.0])
+        Traceback (most recent call last):
+        ValueError: x must have shape (n, d), got (2,): one variable is x[:, None], one row x[None]
+    """
+    array = to_numpy(values, name)
+    if array.ndim == 1:
+        raise ValueError(
+            f"{name} must have shape (n, d), got {array.shape}: "
+            f"one variable is {name}[:, None], one row {name}[None]"
+        )
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, d), got {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty, shape {array.shape}; give at least one row and column")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    rows = np.ascontiguousarray(array, dtype=np.float64)
+    check_finite(rows, name)
+    if constant == "refuse" and len(rows) > 1:
+        still = np.flatnonzero((rows == rows[0]).all(axis=0))
+        if still.size:
+            more = f" and {still.size - 1} more" if still.size > 1 else ""
+            raise ValueError(
+                f"column {still[0]} of {name}{more} is constant ({rows[0, still[0]]:g}): it "
+                "carries no information and has no scale; drop it"
+            )
+    return rows
+
+
+def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:
+    """(n,) codes 0, 1, ... of labels, or None where the values are rows of numbers.
+
+    Labels are one-dimensional and whole numbers, booleans or strings.
+
+    Raises:
+        ValueError: one-dimensional fractions, which are neither labels nor rows.
+    """
+    array = to_numpy(values, name)
+    if array.ndim != 1 or array.dtype.kind not in "biuUS":
+        return None
+    if array.size == 0:
+        raise ValueError(f"{name} is empty; give at least one label")
+    codes = np.unique(array, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    if not codes.max():
+        raise ValueError(f"{name} has one label, {array[0]}: it carries no information")
+    return codes
+
+
+def check_finite(rows: NDArray[np.float64], name: str) -> None:
+    """Every number finite, or the place of the first one that is not."""
+    bad = ~np.isfinite(rows)
+    if bad.any():
+        where = np.argwhere(bad)[0]
+        place = ", ".join(map(str, where))
+        raise ValueError(f"{name}[{place}] is {rows[tuple(where)]}; all of {name} must be finite")
+
+
+def paired(**arrays: Rows) -> int:
+    """The number of rows that all arrays have.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(f"the arrays must have equal numbers of rows: {said}")
+    return next(iter(lengths.values()))
+
+
+def same_device(**arrays: Any) -> None:
+    """Tensors on one device, or a message that names each one's.
+
+    Arrays of numpy go with tensors on the CPU.
+    """
+    devices = {
+        name: str(array.device) if hasattr(array, "detach") else "cpu"
+        for name, array in arrays.items()
+        if array is not None
+    }
+    if len({device.split(":")[0] for device in devices.values()}) > 1:
+        said = ", ".join(f"{name} is on {device}" for name, device in devices.items())
+        raise ValueError(f"arrays lie on different devices ({said}); bring them to one")
+
+
+def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
+    """An array from an array, a nested list or a tensor of any device and dtype.
+
+    Raises:
+        ValueError: a ragged list or objects, with the dtype.
+    """
+    if hasattr(values, "detach"):
+        tensor = values.detach()
+        if tensor.is_complex():
+            raise ValueError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
+        if "float" in str(tensor.dtype) and tensor.itemsize <= 2:
+            tensor = tensor.float()  # numpy has no bfloat16
+        values = tensor.cpu().numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}") from None
+    if array.dtype == object:
+        raise ValueError(
+            f"{name} has dtype object (rows of different length, or mixed types); "
+            "give one rectangular array of numbers"
+        )
+    return array
+
+
+def duplicated_rows(rows: Rows) -> float:
+    """The share of rows that equal an earlier one."""
+    return 1.0 - len(np.unique(rows, axis=0)) / len(rows)
+
+
+def duplicates_reason(rows: Rows, name: str) -> str:
+    """Why rows that repeat spoil an estimate for continuous variables, or an empty string."""
+    share = duplicated_rows(rows)
+    if share <= MAX_DUPLICATES:
+        return ""
+    return (
+        f"{share:.0%} of the rows of {name} repeat an earlier one, so it is not continuous or its "
+        "rows are not independent (pass groups)"
+    )

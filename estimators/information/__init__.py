@@ -1,0 +1,1 @@
+"""Information of continuous variables from samples: rows in, `Estimate` in nats out."""

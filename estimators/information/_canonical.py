@@ -1,0 +1,124 @@
+"""Canonical correlations of two sets of rows, and what clusters of rows do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators._arrays import Rows
+
+#: A squared correlation nearer to 1 than this is 1: the variables determine each other.
+_ONE = 1.0 - 1e-12
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """Two sets of rows in coordinates where each is white and they correlate in pairs.
+
+    Attributes:
+        x: (n, p) orthonormal columns that span the centred rows of x.
+        y: (n, q) the same of y.
+        squared: (min(p, q),) squared canonical correlations, descending.
+        codes: (n,) number of the independent unit of every row, or None: each row is one.
+        design_effect: variance of the cross-products of the rows over what it would be if the
+            rows were independent, at least 1.
+        lost: dimensions that were projected out before, for what they cost in freedom.
+    """
+
+    x: Rows
+    y: Rows
+    squared: NDArray[np.float64]
+    codes: NDArray[np.int64] | None
+    design_effect: float
+    lost: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number n of rows."""
+        return len(self.x)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom v of the covariances: independent rows' worth, less the mean."""
+        return self.rows / self.design_effect - 1.0 - self.lost
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Dimensions (p, q), the smaller one first: canonical correlations are symmetric."""
+        p, q = self.x.shape[1], self.y.shape[1]
+        return (p, q) if p <= q else (q, p)
+
+
+def canonical(
+    x: Rows, y: Rows, codes: NDArray[np.int64] | None = None, *, lost: int = 0
+) -> Canonical:
+    """White coordinates and squared canonical correlations `svd(Qx' Qy)^2`.
+
+    Args:
+        x: (n, p) checked rows.
+        y: (n, q) checked rows.
+        codes: (n,) numbers of the independent units, or None.
+        lost: dimensions projected out of x and y before.
+
+    Raises:
+        ValueError: too few rows (`n - 1 < p + q`), or columns that are linear combinations of
+            others.
+
+    Source:
+        Björck and Golub 1973, Numerical methods for computing angles between linear subspaces.
+    """
+    n, p, q = len(x), x.shape[1], y.shape[1]
+    if n - 1 - lost < p + q:
+        raise ValueError(
+            f"{n} rows are too few for {p} + {q} columns: with n - 1 < d_x + d_y some directions "
+            "of x and y correlate perfectly in any sample, so the information is not identified; "
+            "reduce the dimension (method='auto' does, and says so) or bring more rows"
+        )
+    qx, qy = whiten(x, "x"), whiten(y, "y")
+    singular = np.linalg.svd(qx.T @ qy, compute_uv=False)
+    effect = 1.0 if codes is None else _design_effect(qx, qy, codes)
+    if n / effect - 1.0 - lost < p + q:
+        raise ValueError(
+            f"{n} rows in {int(codes.max()) + 1 if codes is not None else n} groups are worth "
+            f"{n / effect:.0f} independent rows, too few for {p} + {q} columns; reduce the "
+            "dimension or bring more groups"
+        )
+    return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect, lost)
+
+
+def whiten(rows: Rows, name: str) -> Rows:
+    """(n, d) orthonormal columns that span the centred columns.
+
+    Raises:
+        ValueError: a column is a linear combination of the others.
+    """
+    centred = rows - rows.mean(axis=0)
+    centred /= np.sqrt((centred**2).mean(axis=0))
+    q, r = np.linalg.qr(centred)
+    pivots = np.abs(np.diagonal(r)) / np.sqrt(len(rows))
+    if pivots.min() < 1e-7:
+        raise ValueError(
+            f"column {int(pivots.argmin())} of {name} is a linear combination of the columns "
+            "before it; drop it, or reduce the dimension"
+        )
+    return q
+
+
+def _design_effect(qx: Rows, qy: Rows, codes: NDArray[np.int64]) -> float:
+    """`sum_g |X_g' Y_g|^2 / sum_i |x_i|^2 |y_i|^2` over groups g and rows i, at least 1.
+
+    The numerator is the expected squared norm of `X'Y` where x and y are independent but the
+    rows of a group are not; the denominator is the same with all rows independent.
+    """
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    sorted_x, sorted_y = qx[order], qy[order]
+    ends = [*starts[1:].tolist(), len(codes)]
+    together = sum(
+        float(((sorted_x[a:b].T @ sorted_y[a:b]) ** 2).sum())
+        for a, b in zip(starts.tolist(), ends, strict=True)
+    )
+    apart = float(((qx**2).sum(axis=1) * (qy**2).sum(axis=1)).sum())
+    return max(1.0, together / apart)

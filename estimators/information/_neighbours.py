@@ -1,0 +1,133 @@
+"""Nearest neighbours in the largest of the sides' distances, and counts within them.
+
+Distances are Chebyshev on each side. In few dimensions a k-d tree finds the neighbours;
+otherwise rows go against all rows in chunks, one column at a time, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from estimators._arrays import Rows
+
+#: Up to this many columns a k-d tree finds neighbours faster than all pairs do.
+TREE_COLUMNS = 6
+#: The same for counting them.
+COUNT_COLUMNS = 2
+_CHUNK = 16
+#: Sums of coordinates round: a distance within this share of the radius equals it.
+_SAME = 1e-12
+
+Counts = NDArray[np.int64]
+Radii = NDArray[np.float64]
+Table = NDArray[np.float32]
+
+
+def standardised(rows: Rows) -> Rows:
+    """(n, d) columns of mean 0 and standard deviation 1."""
+    centred = rows - rows.mean(axis=0)
+    return np.asarray(centred / np.sqrt((centred**2).mean(axis=0)))
+
+
+def radii_and_counts(
+    sides: list[Rows], ks: tuple[int, ...], *, strict: bool = True
+) -> tuple[Radii, list[Counts]]:
+    """Distances to the k-th nearest other row, and how many rows lie within them on each side.
+
+    Args:
+        sides: (n, d_s) rows of every side.
+        ks: numbers of neighbours, ascending.
+        strict: count rows nearer than the radius; else also those as near.
+
+    Returns:
+        (n, len(ks)) radii, the largest distance over the sides, and for each side (n, len(ks))
+        counts of other rows.
+    """
+    joint = np.concatenate(sides, axis=1)
+    if max(side.shape[1] for side in sides) <= COUNT_COLUMNS and joint.shape[1] <= TREE_COLUMNS:
+        radii = nearest(joint, ks)
+        return radii, [counts_within(side, radii, strict=strict) for side in sides]
+    radii = np.empty((len(joint), len(ks)))
+    counts = [np.empty(radii.shape, dtype=np.int64) for _ in sides]
+    for tables in zip(*(_tables(side) for side in sides), strict=True):
+        rows = tables[0][0]
+        far = tables[0][1].copy()
+        for _, table in tables[1:]:
+            np.maximum(far, table, out=far)
+        # A row is its own nearest neighbour, at distance 0.
+        kth = np.partition(far, list(ks), axis=1)[:, list(ks)]
+        radii[rows] = kth
+        for count, (_, table) in zip(counts, tables, strict=True):
+            count[rows] = _inside(table, kth, strict=strict)
+    return radii, counts
+
+
+def nearest(rows: Rows, ks: tuple[int, ...]) -> Radii:
+    """(n, len(ks)) distance to the k-th nearest other row."""
+    if rows.shape[1] <= TREE_COLUMNS:
+        found = cKDTree(rows).query(rows, k=[k + 1 for k in ks], p=np.inf)[0]
+        return np.asarray(found, dtype=np.float64)
+    out = np.empty((len(rows), len(ks)))
+    for taken, table in _tables(rows):
+        out[taken] = np.partition(table, list(ks), axis=1)[:, list(ks)]
+    return out
+
+
+def counts_within(side: Rows, radii: Radii, *, strict: bool) -> Counts:
+    """(n, r) other rows nearer than each radius (n, r); as near too, if not `strict`."""
+    if side.shape[1] == 1:
+        return _counts_sorted(side[:, 0], radii, strict=strict)
+    if side.shape[1] <= COUNT_COLUMNS:
+        tree = cKDTree(side)
+        reach = _reach(radii, strict=strict)
+        found = [tree.query_ball_point(side, r, p=np.inf, return_length=True) for r in reach.T]
+        return np.asarray(np.stack(found, axis=1) - (reach >= 0), dtype=np.int64)
+    out = np.empty(radii.shape, dtype=np.int64)
+    for taken, table in _tables(side):
+        out[taken] = _inside(table, radii[taken].astype(np.float32), strict=strict)
+    return out
+
+
+def _inside(table: Table, radii: NDArray[np.float32], *, strict: bool) -> Counts:
+    """(c, r) entries of each row of `table` within each radius, less the row itself."""
+    within = [
+        np.count_nonzero(table < r[:, None] if strict else table <= r[:, None], axis=1)
+        for r in radii.T
+    ]
+    itself = radii > 0 if strict else np.ones(radii.shape, dtype=bool)
+    return np.asarray(np.stack(within, axis=1) - itself, dtype=np.int64)
+
+
+def _counts_sorted(values: NDArray[np.float64], radii: Radii, *, strict: bool) -> Counts:
+    ordered, reach = np.sort(values), _reach(radii, strict=strict)
+    above = np.searchsorted(ordered, values[:, None] + reach, "right")
+    below = np.searchsorted(ordered, values[:, None] - reach, "left")
+    return np.asarray(np.maximum(above - below - (reach >= 0), 0), dtype=np.int64)
+
+
+def _reach(radii: Radii, *, strict: bool) -> Radii:
+    """What "at most" must be asked for, so that rounding does not move a row across the radius."""
+    if strict:
+        return np.where(radii > 0, radii * (1 - _SAME), -1.0)
+    return radii * (1 + _SAME)
+
+
+def _tables(rows: Rows) -> Iterator[tuple[slice, Table]]:
+    """Slices of rows with their distances (c, n) to all rows; each table is overwritten."""
+    columns = np.ascontiguousarray(rows.T, dtype=np.float32)
+    n = columns.shape[1]
+    table, gap = np.empty((_CHUNK, n), np.float32), np.empty((_CHUNK, n), np.float32)
+    for start in range(0, n, _CHUNK):
+        taken = slice(start, min(start + _CHUNK, n))
+        size = taken.stop - taken.start
+        for number, column in enumerate(columns):
+            into = gap if number else table
+            np.subtract(column[taken, None], column[None, :], out=into[:size])
+            np.abs(into[:size], out=into[:size])
+            if number:
+                np.maximum(table[:size], gap[:size], out=table[:size])
+        yield taken, table[:size]

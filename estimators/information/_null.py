@@ -1,0 +1,82 @@
+"""Permutation test of independence for canonical correlations, in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators.information._canonical import Canonical
+from estimators.information._request import Request
+
+_CHUNK_NUMBERS = 4_000_000
+
+
+def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]:
+    """`(1 + #{T_perm >= T}) / (1 + null)` for Wilks' `T = -ln det(I - R R')`, or {} for 0.
+
+    Whole groups are permuted, among groups with equally many rows, so what rows of a group have
+    in common stays. The result goes into `diagnostics`.
+
+    Raises:
+        ValueError: no two groups are equally large.
+
+    Source:
+        Phipson and Smyth 2010, Permutation p-values should never be zero.
+    """
+    count = ask.null
+    if not count:
+        return {}
+    order = permutations(ask, pair.rows)
+    chunk = max(1, _CHUNK_NUMBERS // pair.y.size)
+    seen = float(-np.log1p(-pair.squared).sum())
+    above = 0
+    for start in range(0, count, chunk):
+        shuffled = pair.y[order[start : start + chunk]]
+        above += int((_wilks(np.matmul(pair.x.T, shuffled)) >= seen * (1 - 1e-9)).sum())
+    return {"p_value": (1 + above) / (1 + count), "permutations": count}
+
+
+def p_value(
+    seen: float, statistic: Callable[[NDArray[np.int64]], float], ask: Request, n: int
+) -> dict[str, float | int]:
+    """`(1 + #{T(perm) >= T}) / (1 + null)` for any statistic of an order of n rows; {} for 0.
+
+    Raises:
+        ValueError: no two groups are equally large.
+    """
+    if not ask.null:
+        return {}
+    above = sum(statistic(order) >= seen - 1e-12 for order in permutations(ask, n))
+    return {"p_value": (1 + above) / (1 + ask.null), "permutations": ask.null}
+
+
+def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(b,) `-ln det(I - R R')` of each R in (b, p, q)."""
+    if cross.shape[1] > cross.shape[2]:
+        cross = cross.transpose(0, 2, 1)
+    inner = np.eye(cross.shape[1]) - cross @ cross.transpose(0, 2, 1)
+    return np.asarray(-np.linalg.slogdet(inner).logabsdet)
+
+
+def permutations(ask: Request, n: int) -> NDArray[np.int64]:
+    """(null, n) row numbers; whole groups move among groups of their size.
+
+    Raises:
+        ValueError: no two groups have equally many rows.
+    """
+    codes, count, rng = ask.codes, ask.null, np.random.default_rng(ask.seed)
+    if codes is None:
+        return rng.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
+    sizes = np.bincount(codes)
+    members = np.argsort(codes, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    order = np.tile(np.arange(n), (count, 1))
+    if np.unique(sizes).size == sizes.size:
+        raise ValueError("no two groups have equally many rows, so no group can be permuted")
+    for size in np.unique(sizes):
+        rows = members[starts[sizes == size][:, None] + np.arange(size)]
+        moved = rng.permuted(np.tile(np.arange(len(rows)), (count, 1)), axis=1)
+        order[:, rows.reshape(-1)] = rows[moved].reshape(count, -1)
+    return order

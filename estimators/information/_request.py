@@ -1,0 +1,137 @@
+"""What every method of an information verb is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from estimators._reliability import verdict
+from estimators._validate import check_fraction
+from estimators.clustered import Labels, cluster_codes
+from estimators.estimate import Estimate
+
+#: Unit -> size of a nat in it.
+UNITS = {"nats": 1.0, "bits": 1.0 / float(np.log(2.0))}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Level, independent units, permutations and seed of one estimate.
+
+    Attributes:
+        level: confidence of the interval.
+        codes: (n,) number of the independent unit of every row, or None: each row is one.
+        null: permutations for a p-value of independence; 0 for none.
+        seed: of everything random.
+    """
+
+    level: float = 0.95
+    codes: NDArray[np.int64] | None = None
+    null: int = 0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, n: int, *, level: float, groups: Labels | None, null: int, seed: int) -> Request:
+        """A checked request about n rows.
+
+        Raises:
+            ValueError: a level outside (0, 1), labels of the wrong length, or a negative null.
+        """
+        check_fraction(level, "level")
+        if null < 0:
+            raise ValueError(f"null is a number of permutations, got {null}")
+        codes = None
+        if groups is not None:
+            codes = cluster_codes(groups)
+            if len(codes) != n:
+                raise ValueError(f"{n} rows but {len(codes)} labels in groups")
+        return cls(level, codes, null, seed)
+
+    @property
+    def z(self) -> float:
+        """Normal quantile of a two-sided interval."""
+        return float(ndtri(0.5 + 0.5 * self.level))
+
+    def units(self, n: int) -> int:
+        """Independent units among n rows."""
+        return n if self.codes is None else int(self.codes.max()) + 1
+
+    def halves(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row numbers of two random halves; the rows of a unit stay together."""
+        codes = np.arange(n) if self.codes is None else self.codes
+        units = int(codes.max()) + 1
+        first = np.random.default_rng(self.seed).permutation(units) < units // 2
+        return np.flatnonzero(first[codes]), np.flatnonzero(~first[codes])
+
+    def sums(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(units,) sums of per-row terms over the rows of each unit."""
+        if self.codes is None:
+            return terms
+        return np.asarray(np.bincount(self.codes, weights=terms), dtype=np.float64)
+
+    def variance_of_mean(self, terms: NDArray[np.float64]) -> float:
+        """Variance of the mean of per-row terms, rows of a unit together."""
+        n, sums = len(terms), self.sums(terms - terms.mean())
+        if len(sums) < 2:
+            return float("inf")
+        return float((sums**2).sum()) / n**2 * len(sums) / (len(sums) - 1)
+
+    def effect(self, rows: NDArray[np.float64]) -> float:
+        """Design effect of the second moments of centred rows: rows per independent row, >= 1."""
+        if self.codes is None:
+            return 1.0
+        squares = rows**2 - (rows**2).mean(axis=0)
+        apart = (squares**2).sum(axis=0)
+        sums = np.stack([self.sums(column) for column in squares.T], axis=1)
+        return max(1.0, float(((sums**2).sum(axis=0) / apart).mean()))
+
+    def estimate(
+        self,
+        value: float,
+        variance: float | tuple[float, float],
+        *,
+        n: int,
+        d: int,
+        method: str,
+        doubts: list[str],
+        diagnostics: dict[str, Any],
+    ) -> Estimate:
+        """An `Estimate` in nats with a normal interval, or the interval given, and its verdict."""
+        if isinstance(variance, tuple):
+            interval = variance
+        else:
+            half = self.z * variance**0.5
+            interval = (value - half, value + half)
+        doubts = [line for line in doubts if line]
+        reliable, reason = verdict(value, interval, doubts)
+        return Estimate(
+            value=value,
+            interval=interval,
+            level=self.level,
+            n=self.units(n),
+            d=d,
+            unit="nats",
+            method=method,
+            reliable=reliable,
+            reason=reason,
+            diagnostics={**diagnostics, "failed_checks": len(doubts)},
+        )
+
+
+def check_unit(unit: str) -> None:
+    """A unit of information, or a message with those there are."""
+    if unit not in UNITS:
+        raise ValueError(f"unknown unit '{unit}'; choose from {', '.join(UNITS)}")
+
+
+def in_unit(found: Estimate, unit: str) -> Estimate:
+    """An estimate in nats, in another unit."""
+    factor = UNITS[unit]
+    low, high = found.interval
+    return replace(
+        found, value=found.value * factor, interval=(low * factor, high * factor), unit=unit
+    )

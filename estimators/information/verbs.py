@@ -1,0 +1,223 @@
+"""The verbs: `mutual_information`, `entropy`, `conditional_mutual_information`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from estimators._arrays import as_labels, as_rows, paired, same_device
+from estimators.clustered import Labels
+from estimators.estimate import Estimate
+from estimators.information._request import Request, check_unit, in_unit
+from estimators.information.auto import auto, auto_conditional, auto_entropy, auto_labels
+from estimators.information.conditional import (
+    copula_conditional,
+    gaussian_conditional,
+    knn_conditional,
+)
+from estimators.information.copula import copula
+from estimators.information.entropies import gaussian_entropy, knn_entropy
+from estimators.information.gaussian import gaussian
+from estimators.information.ksg import ksg1, ksg2, mixed_ksg
+from estimators.information.probe import probe
+from estimators.information.spiked import gaussian_pair, spiked
+
+Method = Callable[..., Estimate]
+
+#: `method=` of `mutual_information` for a continuous y.
+MUTUAL_INFORMATION: Mapping[str, Method] = {
+    "auto": auto,
+    "gaussian": gaussian,
+    "spiked": spiked,
+    "gaussian-pair": gaussian_pair,
+    "copula": copula,
+    "ksg1": ksg1,
+    "ksg2": ksg2,
+}
+#: The same for labels y.
+LABEL_INFORMATION: Mapping[str, Method] = {
+    "auto": auto_labels,
+    "mixed-ksg": mixed_ksg,
+    "probe": probe,
+}
+ENTROPY: Mapping[str, Method] = {
+    "auto": auto_entropy,
+    "gaussian": gaussian_entropy,
+    "knn": knn_entropy,
+}
+CONDITIONAL: Mapping[str, Method] = {
+    "auto": auto_conditional,
+    "gaussian": gaussian_conditional,
+    "copula": copula_conditional,
+    "knn": knn_conditional,
+}
+
+
+def mutual_information(
+    x: Any,
+    y: Any,
+    *,
+    method: str = "auto",
+    level: float = 0.95,
+    groups: Labels | None = None,
+    null: int = 0,
+    seed: int = 0,
+    unit: str = "nats",
+    **options: Any,
+) -> Estimate:
+    """Mutual information of rows x and y, with an interval and a verdict on itself.
+
+    `I(X;Y) = E ln p(x, y) / (p(x) p(y))`.
+
+    Args:
+        x: (n, d_x) array or tensor, on any device.
+        y: (n, d_y) array or tensor of real numbers; or (n,) labels (whole numbers, booleans or
+            strings), a discrete variable.
+        method: a name in `MUTUAL_INFORMATION`, or in `LABEL_INFORMATION` for labels. "auto"
+            chooses, and says in `diagnostics["chosen"]` why.
+        level: of the interval.
+        groups: (n,) labels of the independent units (images). Rows of a unit may depend on each
+            other: n then counts units.
+        null: permutations of y for a p-value of independence, `diagnostics["p_value"]`; whole
+            units are permuted, among units of equally many rows. Not every method has one.
+        seed: of everything random.
+        unit: "nats" or "bits".
+        options: of the method: `k` for the neighbour methods, and so on.
+
+    Returns:
+        Estimate. `reliable` is True only if the half width of the interval is at most 0.1 nat or
+        10 % of the value, whichever is more, and the method's own checks pass.
+
+    Raises:
+        ValueError: bad arrays (each kind has its message), an unknown method, option or unit; with
+            an explicit Gaussian method, n - 1 < d_x + d_y.
+
+    Source:
+        Each method names its own; see `estimators.information`.
+
+    Example:
+        >>> import numpy as np
+        >>> x, e = np.random.default_rng(0).normal(size=(2, 2000, 10))
+        >>> found = mutual_information(x, x + e)  # truth 5 ln 2 = 3.466
+        >>> found.interval[0] < 3.466 < found.interval[1], found.reliable
+        (True, True)
+    """
+    same_device(x=x, y=y)
+    rows = as_rows(x, "x")
+    labels = as_labels(y, "y")
+    other: Any = as_rows(y, "y") if labels is None else labels
+    n = paired(x=rows, y=other)
+    ask = Request.of(n, level=level, groups=groups, null=null, seed=seed)
+    known = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
+    return _run(known, method, (rows, other), ask, unit, options)
+
+
+def entropy(
+    x: Any,
+    *,
+    method: str = "auto",
+    level: float = 0.95,
+    groups: Labels | None = None,
+    seed: int = 0,
+    unit: str = "nats",
+    **options: Any,
+) -> Estimate:
+    """Differential entropy of rows x; it changes with the scale of x.
+
+    `H(X) = -E ln p(x)`.
+
+    Args:
+        x: (n, d) array or tensor.
+        method: a name in `ENTROPY`.
+        level: of the interval.
+        groups: (n,) labels of the independent units.
+        seed: of everything random.
+        unit: "nats" or "bits".
+        options: of the method.
+
+    Raises:
+        ValueError: bad arrays, an unknown method, option or unit, too few rows.
+
+    Source:
+        Each method names its own; see `estimators.information.entropies`.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(2000, 3))
+        >>> found = entropy(x)  # truth 3/2 ln(2 pi e) = 4.257
+        >>> found.interval[0] < 4.257 < found.interval[1]
+        True
+    """
+    rows = as_rows(x, "x")
+    ask = Request.of(len(rows), level=level, groups=groups, null=0, seed=seed)
+    return _run(ENTROPY, method, (rows,), ask, unit, options)
+
+
+def conditional_mutual_information(
+    x: Any,
+    y: Any,
+    z: Any,
+    *,
+    method: str = "auto",
+    level: float = 0.95,
+    groups: Labels | None = None,
+    seed: int = 0,
+    unit: str = "nats",
+    **options: Any,
+) -> Estimate:
+    """Mutual information of x and y where z is known.
+
+    `I(X;Y|Z) = E ln p(x, y | z) / (p(x | z) p(y | z))`.
+
+    Args:
+        x: (n, d_x) array or tensor.
+        y: (n, d_y) array or tensor.
+        z: (n, d_z) array or tensor.
+        method: a name in `CONDITIONAL`.
+        level: of the interval.
+        groups: (n,) labels of the independent units.
+        seed: of everything random.
+        unit: "nats" or "bits".
+        options: of the method.
+
+    Raises:
+        ValueError: bad arrays, an unknown method, option or unit, too few rows.
+
+    Source:
+        Each method names its own; see `estimators.information.conditional`.
+
+    Example:
+        >>> import numpy as np
+        >>> x, e, z = np.random.default_rng(0).normal(size=(3, 2000, 4))
+        >>> found = conditional_mutual_information(x + z, x + e, z)  # truth 2 ln 2 = 1.386
+        >>> found.interval[0] < 1.386 < found.interval[1]
+        True
+    """
+    same_device(x=x, y=y, z=z)
+    rows = tuple(as_rows(side, name) for side, name in ((x, "x"), (y, "y"), (z, "z")))
+    n = paired(x=rows[0], y=rows[1], z=rows[2])
+    ask = Request.of(n, level=level, groups=groups, null=0, seed=seed)
+    return _run(CONDITIONAL, method, rows, ask, unit, options)
+
+
+def _run(
+    known: Mapping[str, Method],
+    method: str,
+    rows: tuple[Any, ...],
+    ask: Request,
+    unit: str,
+    options: dict[str, Any],
+) -> Estimate:
+    if method not in known:
+        raise ValueError(f"unknown method '{method}'; choose from {', '.join(known)}")
+    check_unit(unit)
+    parameters = inspect.signature(known[method]).parameters.values()
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    strange = [name for name in options if name not in allowed]
+    if strange:
+        raise ValueError(
+            f"method '{method}' has no option {', '.join(strange)}; "
+            f"it has {', '.join(allowed) or 'none'}"
+        )
+    return in_unit(known[method](*rows, ask, **options), unit)

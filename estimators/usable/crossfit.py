@@ -1,0 +1,133 @@
+"""Held-out losses of every row, from probes that never saw its unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators._arrays import Rows
+from estimators.usable._folds import folds_of
+from estimators.usable.linear import LinearProbe, inner_rows, residual_covariance
+from estimators.usable.mlp import MLPProbe
+
+#: From so many rows on, `auto` tries a neural probe too.
+ROWS_FOR_MLP = 1000
+
+
+def probes_of(method: str, n: int) -> list[Any]:
+    """The probes of a method; `auto` takes both where rows are many.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    if method not in ("auto", "linear", "mlp"):
+        raise ValueError(f"unknown method '{method}'; choose from auto, linear, mlp")
+    if method == "linear" or (method == "auto" and n < ROWS_FOR_MLP):
+        return [LinearProbe()]
+    return [MLPProbe()] if method == "mlp" else [LinearProbe(), MLPProbe()]
+
+
+def held_out_losses(
+    x: Rows | None,
+    target: NDArray[Any],
+    codes: NDArray[np.int64],
+    probes: list[Any],
+    folds: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """(n,) `-log q(y | x)` of every row, in nats; of the best constant where x is None.
+
+    Args:
+        x: (n, d) checked rows, or None.
+        target: (n,) codes of labels, or (n, q) numbers.
+        codes: (n,) number of every row's unit.
+        probes: from `probes_of`; in each fold the one with the least loss on the inner rows.
+        folds: of the cross-fitting.
+        seed: of folds and training.
+    """
+    if target.ndim == 2:
+        return _gaussian_losses(x, target, codes, probes, folds, seed)
+    if x is None:
+        return _constant_losses(target, codes, folds, seed)
+    found = held_out_log_probabilities(x, target, codes, probes, folds, seed)
+    return np.asarray(-found[np.arange(len(target)), target])
+
+
+def held_out_log_probabilities(
+    x: Rows,
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    probes: list[Any],
+    folds: int,
+    seed: int,
+) -> Rows:
+    """(n, classes) cross-fitted log-probabilities of every label; see `held_out_losses`."""
+    classes = int(labels.max()) + 1
+    features = _features(x)
+    out = np.empty((len(x), classes))
+    for train, held in folds_of(codes, folds, seed):
+        inner = inner_rows(codes[train], seed)
+        fits = [
+            probe.log_probabilities(
+                features[train], labels[train], features[held], inner, classes, seed
+            )
+            for probe in probes
+        ]
+        out[held] = min(fits, key=lambda fit: float(fit[1]))[0]
+    return out
+
+
+def _constant_losses(
+    labels: NDArray[np.int64], codes: NDArray[np.int64], folds: int, seed: int
+) -> NDArray[np.float64]:
+    classes = int(labels.max()) + 1
+    out = np.empty(len(labels))
+    for train, held in folds_of(codes, folds, seed):
+        counts = np.bincount(labels[train], minlength=classes) + 0.5
+        out[held] = -np.log(counts / counts.sum())[labels[held]]
+    return out
+
+
+def _gaussian_losses(
+    x: Rows | None,
+    target: Rows,
+    codes: NDArray[np.int64],
+    probes: list[Any],
+    folds: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    out = np.empty(len(target))
+    features = None if x is None else _features(x)
+    for train, held in folds_of(codes, folds, seed):
+        inner = inner_rows(codes[train], seed)
+        if features is None:
+            mean = np.broadcast_to(target[train].mean(axis=0), target[held].shape)
+            covariance = residual_covariance(target[train] - target[train].mean(axis=0))
+        else:
+            fits = [
+                probe.gaussian(features[train], target[train], features[held], inner, seed)
+                for probe in probes
+            ]
+            mean, covariance, _ = min(fits, key=lambda fit: float(fit[2]))
+        gap = target[held] - mean
+        quadratic = (gap * np.linalg.solve(covariance, gap.T).T).sum(axis=1)
+        log_det = float(np.linalg.slogdet(2 * np.pi * covariance).logabsdet)
+        out[held] = 0.5 * (quadratic + log_det)
+    return out
+
+
+def _features(x: Rows) -> Rows:
+    """Standardised columns; in as many coordinates as there are rows, where columns are more.
+
+    Neither step looks at the target, so both see all rows. The rotation loses nothing: a
+    penalised linear probe on it is the one on all columns.
+    """
+    n, d = x.shape
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    if d <= n:
+        return np.asarray(z)
+    values, vectors = np.linalg.eigh(z @ z.T)
+    kept = values > 1e-10 * values[-1]
+    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))

@@ -1,0 +1,123 @@
+"""Linear probes with a ridge chosen inside the training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from estimators._arrays import Rows
+
+#: Penalties tried, on standardised features, per training row.
+PENALTIES = (1.0, 0.1, 0.01, 0.001)
+_INNER_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Multinomial logistic regression for labels, ridge regression for numbers.
+
+    `log p(y | x) = x' w_y + b_y - logsumexp`, or `y ~ N(W x + b, S)` with S the residual
+    covariance; the penalty `lambda n |W|^2 / 2` is the best of `PENALTIES` on a fifth of the
+    training units, then fitted on all.
+
+    Attributes:
+        penalties: to choose from.
+    """
+
+    penalties: tuple[float, ...] = PENALTIES
+    name: str = "linear"
+
+    def log_probabilities(
+        self,
+        train: Rows,
+        labels: NDArray[np.int64],
+        held: Rows,
+        inner: NDArray[np.bool_],
+        classes: int,
+        seed: int,
+    ) -> tuple[Rows, float]:
+        """(m, classes) log-probabilities of the held-out rows, and the loss on the inner ones.
+
+        Args:
+            train: (n, d) features.
+            labels: (n,) codes of the training rows.
+            held: (m, d) features.
+            inner: (n,) training rows that choose the penalty.
+            classes: number of labels.
+            seed: not used: the fit is convex.
+        """
+        losses = []
+        for penalty in self.penalties:
+            scores = _logits(train[~inner], labels[~inner], classes, penalty, train[inner])
+            picked = _log_softmax(scores)[np.arange(len(scores)), labels[inner]]
+            losses.append(-float(picked.mean()))
+        best = int(np.argmin(losses))
+        scores = _logits(train, labels, classes, self.penalties[best], held)
+        return _log_softmax(scores), losses[best]
+
+    def gaussian(
+        self, train: Rows, target: Rows, held: Rows, inner: NDArray[np.bool_], seed: int
+    ) -> tuple[Rows, Rows, float]:
+        """Held-out means (m, q), the residual covariance (q, q), the inner rows' log det of it."""
+        fits = [_ridge(train[~inner], target[~inner], p, train[inner]) for p in self.penalties]
+        covariances = [residual_covariance(target[inner] - fit) for fit in fits]
+        losses = [float(np.linalg.slogdet(one).logabsdet) for one in covariances]
+        best = int(np.argmin(losses))
+        means = _ridge(train, target, self.penalties[best], held)
+        return means, covariances[best], losses[best]
+
+
+def residual_covariance(rest: Rows) -> Rows:
+    """(q, q) second moments of residuals (n, q)."""
+    return np.asarray(rest.T @ rest / len(rest))
+
+
+def inner_rows(codes: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+    """(n,) whether a training row belongs to the fifth of the units that choose settings."""
+    units = np.unique(codes)
+    chosen = np.random.default_rng(seed).permutation(units)[
+        : max(1, int(len(units) * _INNER_SHARE))
+    ]
+    return np.isin(codes, chosen)
+
+
+def _logits(a: Rows, labels: NDArray[np.int64], classes: int, penalty: float, b: Rows) -> Rows:
+    """Scores of the rows b by a logistic regression on (a, labels)."""
+    n, d = a.shape
+    wanted = np.eye(classes)[labels]
+    # A class that is absent here would be pushed to probability zero: it gets half a row.
+    prior = np.log((wanted.sum(axis=0) + 0.5) / (n + 0.5 * classes))
+
+    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(d + 1, classes)
+        scores = a @ weights[:-1] + weights[-1] + prior
+        log_p = _log_softmax(scores)
+        loss = -float((wanted * log_p).sum()) / n
+        loss += 0.5 * penalty * float((weights[:-1] ** 2).sum())
+        error = (np.exp(log_p) - wanted) / n
+        slope = np.concatenate([a.T @ error + penalty * weights[:-1], error.sum(axis=0)[None]])
+        return loss, slope.ravel()
+
+    start = np.zeros((d + 1) * classes)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    weights = found.x.reshape(d + 1, classes)
+    return np.asarray(b @ weights[:-1] + weights[-1] + prior)
+
+
+def _ridge(a: Rows, target: Rows, penalty: float, b: Rows) -> Rows:
+    """Predictions for the rows b; in the dual where rows are fewer than columns."""
+    n, d = a.shape
+    mean = target.mean(axis=0)
+    if d <= n:
+        weights = np.linalg.solve(a.T @ a + penalty * n * np.eye(d), a.T @ (target - mean))
+        return np.asarray(b @ weights + mean)
+    dual = np.linalg.solve(a @ a.T + penalty * n * np.eye(n), target - mean)
+    return np.asarray((b @ a.T) @ dual + mean)
+
+
+def _log_softmax(scores: Rows) -> Rows:
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
