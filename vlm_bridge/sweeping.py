@@ -107,6 +107,23 @@ def sweep(
         BridgeError: the model cannot do a plan, there are no items, the journal is of another
             run, or another rank died.
     """
+    found = sweep_outcomes(vlm, items, plans, journal=journal, size=size)
+    return [Comparison.of(p, o, DECISION) for p, o in zip(plans, found, strict=True)]
+
+
+def sweep_outcomes(
+    vlm: VLM,
+    items: Iterable[Item],
+    plans: Sequence[SkipPlan],
+    *,
+    journal: Path | None = None,
+    size: int = 16,
+) -> list[Outcomes]:
+    """As `sweep`, question by question: what scores of rules are held against.
+
+    Raises:
+        BridgeError: as `sweep`.
+    """
     items = list(items)
     for plan in plans:
         check_support(vlm, plan)
@@ -126,8 +143,7 @@ def sweep(
         },
     )
     parts = [[Outcomes.of_columns(chosen, c) for c in columns] for chosen, columns in found]
-    joined = [Outcomes.join(per_plan) for per_plan in zip(*parts, strict=True)]
-    return [Comparison.of(p, o, DECISION) for p, o in zip(plans, joined, strict=True)]
+    return [Outcomes.join(per_plan) for per_plan in zip(*parts, strict=True)]
 
 
 @torch.no_grad()

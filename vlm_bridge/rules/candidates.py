@@ -67,7 +67,7 @@ def run_candidates(
     per_plan = [np.concatenate(rows[i :: len(plans)]) for i in range(len(plans))]
     n = vlm.layout.n_layers
     return [
-        CandidateRun(plan, *map(float, image_mean(found, groups)), passes=_passes(plan, n))
+        CandidateRun(plan, *map(float, [*image_mean(found, groups), _passes(plan, n)]))
         for plan, found in zip(plans, per_plan, strict=True)
     ]
 
