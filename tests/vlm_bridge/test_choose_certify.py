@@ -71,7 +71,9 @@ def test_skip_it_formula():
 
 def test_shortgpt_formula_weighs_tokens():
     made = made_profile(2, image=[0.4, 0.0], text=[0.0, 0.4])
-    np.testing.assert_allclose(score_units(find_rule("shortgpt"), Evidence(profile=made)), [0.3, 0.1], rtol=1e-12)
+    np.testing.assert_allclose(
+        score_units(find_rule("shortgpt"), Evidence(profile=made)), [0.3, 0.1], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["skip-it", "shortgpt"])

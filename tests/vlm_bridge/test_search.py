@@ -1,0 +1,258 @@
+"""Search for a certified plan: the path, testing in sequence, the promise kept, end to end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
+from theory.systems import toy_vlm
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.rules import Evidence, find_rule, nested_plans
+from vlm_bridge.rules.units import RULE_MODES, units
+from vlm_bridge.search import (
+    Step,
+    bands,
+    certify_path,
+    greedy_plans,
+    pareto_path,
+    saving,
+    search,
+)
+from vlm_bridge.testing import toy_items, toy_llava
+
+L = 6
+
+
+def plan(*layers: int) -> SkipPlan:
+    return SkipPlan("block", L, layers=layers)
+
+
+EMPTY = plan()
+
+# --- the yardstick --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", RULE_MODES)
+def test_saving_is_a_share_and_grows_with_the_unit(mode: str) -> None:
+    found = [saving(unit, vision=0.8) for unit in units(mode, L)]
+    assert all(0 < one < 1 for one in found)
+    if mode in ("early_exit", "token_pruning"):
+        assert found == sorted(found, reverse=True)
+    if mode == "late_entry":
+        assert found == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("skipped", "expected"),
+    [
+        (plan(1, 2), 2 / 6),
+        (SkipPlan("early_exit", L, exit=3), 0.5 * 0.8),
+        (SkipPlan("band", L, entry=1, exit=4), 0.5 * 0.8),
+        (SkipPlan("freeze", L, layers=(0, 1, 2)), 0.5 * 0.8 * 11 / 12),
+        (SkipPlan("sublayer", L, attention=(0,), mlp=(1, 2)), (1 / 3 + 2 / 3 * 2) / 6),
+        (SkipPlan("token_pruning", L, after=3, keep=0.25), 0.5 * 0.8 * 0.75),
+        (EMPTY, 0.0),
+    ],
+)
+def test_saving_by_hand(skipped: SkipPlan, expected: float) -> None:
+    assert saving(skipped, vision=0.8) == pytest.approx(expected)
+
+
+def test_saving_refuses_no_share() -> None:
+    with pytest.raises(BridgeError, match=r"a share of the prompt in \[0, 1\], got 2"):
+        saving(EMPTY, vision=2)
+
+
+# --- candidates -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_bands_are_all_contiguous_ones(n: int) -> None:
+    found = {(one.entry or 0, n if one.exit is None else one.exit) for one in bands(n)}
+    assert found == {(a, b) for a in range(n) for b in range(a + 1, n + 1)} - {(0, n)}
+    assert len(bands(n)) == len(found)
+
+
+def test_bands_with_a_step_keep_the_ends() -> None:
+    found = {(one.entry or 0, 7 if one.exit is None else one.exit) for one in bands(7, step=3)}
+    assert found == {(0, 3), (0, 6), (3, 6), (3, 7), (6, 7)}
+    with pytest.raises(BridgeError, match="at least 1, got 0"):
+        bands(4, step=0)
+
+
+# --- the path -------------------------------------------------------------------------------
+
+candidates = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.002, 0.01, 0.019, 0.02, 0.3]), st.floats(0, 1)), max_size=12
+)
+
+
+@given(candidates)
+def test_the_path_saves_more_and_more_within_its_rungs(drawn: list[tuple[float, float]]) -> None:
+    rates, savings = [r for r, _ in drawn], [s for _, s in drawn]
+    path = pareto_path([EMPTY] * len(drawn), rates, savings, epsilon=0.02)
+    assert all(a.saving < b.saving for a, b in pairwise(path))
+    assert all(step.rate <= 0.02 and step.saving > 0 for step in path)
+    allowed = [s for r, s in drawn if r <= 0.02 and s > 0]
+    assert (path[-1].saving if path else 0.0) == max(allowed, default=0.0)
+    safest = [s for r, s in drawn if r == 0 and s > 0]
+    if safest:
+        assert path[0].saving == max(safest)
+
+
+def test_a_path_of_unlike_lists_is_refused() -> None:
+    with pytest.raises(BridgeError, match="1 plans, 0 rates and 0 savings"):
+        pareto_path([EMPTY], [], [], epsilon=0.1)
+    with pytest.raises(BridgeError, match="rungs must ascend"):
+        pareto_path([], [], [], epsilon=0.1, rungs=(1.0, 0.5))
+
+
+# --- testing in sequence --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Said:
+    """As much of a certificate as `certify_path` looks at."""
+
+    holds: bool
+
+
+@given(st.lists(st.booleans(), max_size=6))
+def test_the_sequence_stops_at_the_first_that_fails(holds: list[bool]) -> None:
+    path = [Step(plan(*range(i + 1)), 0.0, (i + 1) / L) for i in range(len(holds))]
+    asked: list[SkipPlan] = []
+
+    def certify_one(one: SkipPlan) -> Said:
+        asked.append(one)
+        return Said(holds[len(asked) - 1])
+
+    found = certify_path(path, certify_one, empty=EMPTY)  # type: ignore[arg-type]
+    passed = holds.index(False) if False in holds else len(holds)
+    assert found.plan == (path[passed - 1].plan if passed else EMPTY)
+    assert len(asked) == min(passed + 1, len(holds))
+    assert (found.certificate is None) == (passed == 0)
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.05])
+def test_promises_are_broken_at_most_delta_of_the_time(epsilon: float) -> None:
+    """A fixed pool of images whose mean is the truth; certification images drawn from it.
+
+    Of six nested candidates the last ones are worse than epsilon by a little, the hardest
+    case. 4,000 runs: the Monte-Carlo error at .05 is .0034, allowed for three times.
+    """
+    rng = np.random.default_rng(0)
+    rates = epsilon * np.array([0.1, 0.3, 0.6, 1.02, 1.1, 2.0])
+    pool = (rng.random((5000, 1)) < rates).astype(int)  # nested: what one changes the next does
+    truth = pool.mean(axis=0)
+    n, delta, runs, broken, found = 700, 0.05, 4000, 0, 0
+    for _ in range(runs):
+        counts = pool[rng.integers(len(pool), size=n)].sum(axis=0)
+        bounds = [clopper_pearson_upper_bound(int(x), n, delta) for x in counts]
+        path = [Step(plan(*range(i + 1)), 0.0, (i + 1) / 7) for i in range(len(rates) - 1)]
+        held = iter(bounds)
+        chosen = certify_path(
+            path,
+            lambda _, held=held: Said(next(held) <= epsilon),
+            empty=EMPTY,  # type: ignore[arg-type, return-value]
+        )
+        size = len(chosen.plan.layers)
+        found += size > 0
+        broken += size > 0 and truth[size - 1] > epsilon
+    assert broken / runs <= delta + 3 * math.sqrt(delta * (1 - delta) / runs)
+    assert found / runs > 0.9
+
+
+# --- end to end, on a model whose safe layers are planted -----------------------------------
+
+TOY = toy_vlm()
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return toy_llava(TOY)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    """Two folders of images that differ in their corner pixel."""
+    both = toy_items(TOY, tmp_path_factory.mktemp("toy"), images=240, questions_per_image=1)
+    return both[:60], both[60:]
+
+
+def test_exact_search_over_bands_finds_the_planted_one(vlm, splits) -> None:
+    tuning, certification = splits
+    found = search(vlm, bands(TOY.n_layers), tuning, certification, epsilon=0.02)
+    truth = TOY.truth
+    entry, exit = found.plan.entry or 0, found.plan.exit
+    assert entry == max(truth.safe_entries)
+    assert exit == min(truth.safe_exits)
+    assert found.certificate is not None
+    assert found.certificate.holds
+    assert found.plan.source["candidates"] == len(bands(TOY.n_layers))
+
+
+def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path) -> None:
+    tuning, certification = splits
+    plans = bands(TOY.n_layers, step=5)
+    first = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert "tuning.jsonl" in kept
+    assert len(kept) == 1 + len(first.certificates)
+    again = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
+    assert again.to_json() == first.to_json()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def test_nothing_is_promised_where_nothing_is_safe(vlm, splits) -> None:
+    tuning, certification = splits
+    harmful = [
+        SkipPlan("block", TOY.n_layers, layers=(layer,))
+        for layer in range(TOY.n_layers)
+        if layer not in TOY.truth.safe_blocks
+    ]
+    found = search(vlm, harmful, tuning, certification, epsilon=0.02)
+    assert found.plan.is_empty
+    assert found.certificate is None
+    assert not found.path
+
+
+def test_greedy_growth_takes_every_safe_layer_first(vlm, splits) -> None:
+    evidence = Evidence(vlm, splits[0][:16])
+    grown = greedy_plans(find_rule("shortgpt"), evidence, "block", width=TOY.n_layers)
+    safe = set(TOY.truth.safe_blocks)
+    assert set(grown[len(safe) - 1].layers) == safe
+    assert all(set(a.layers) < set(b.layers) for a, b in pairwise(grown))
+
+
+def test_greedy_growth_of_width_one_is_the_rules_own_order(vlm, splits) -> None:
+    evidence = Evidence(vlm, splits[0][:4])
+    rule = find_rule("shortgpt")
+    grown = greedy_plans(rule, evidence, "block", width=1, most=3)
+    assert [one.layers for one in grown] == [
+        one.layers for one in nested_plans(rule, evidence, "block")[:3]
+    ]
+    assert "full model for candidates" not in evidence.cost
+
+
+def test_what_search_refuses(vlm, splits) -> None:
+    tuning, certification = splits
+    plans = bands(TOY.n_layers, step=6)
+    with pytest.raises(BridgeError, match="60 images are in both splits"):
+        search(vlm, plans, tuning, tuning)
+    with pytest.raises(BridgeError, match=r"must lie in \(0, 1\), got 0 and 0\.05"):
+        search(vlm, plans, tuning, certification, epsilon=0)
+    with pytest.raises(BridgeError, match="none of 0 candidates"):
+        search(vlm, [], tuning, certification)
+    evidence = Evidence(vlm, tuning)
+    with pytest.raises(BridgeError, match="mode 'early_exit' has depths: use bands"):
+        greedy_plans(find_rule("shortgpt"), evidence, "early_exit")
+    with pytest.raises(BridgeError, match="width counts candidates from 1, got 0"):
+        greedy_plans(find_rule("shortgpt"), evidence, "block", width=0)

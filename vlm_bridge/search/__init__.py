@@ -1,0 +1,12 @@
+"""From many candidates to the largest plan that is certified, the search paid for."""
+
+from __future__ import annotations
+
+from vlm_bridge.search.candidates import bands as bands
+from vlm_bridge.search.candidates import greedy_plans as greedy_plans
+from vlm_bridge.search.certified import CertifiedPlan as CertifiedPlan
+from vlm_bridge.search.certified import certify_path as certify_path
+from vlm_bridge.search.certified import search as search
+from vlm_bridge.search.path import Step as Step
+from vlm_bridge.search.path import pareto_path as pareto_path
+from vlm_bridge.search.savings import saving as saving
