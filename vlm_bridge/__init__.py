@@ -23,6 +23,7 @@ from vlm_bridge.profiling import random_copy as random_copy
 from vlm_bridge.prune import prune as prune
 from vlm_bridge.reservoir import Reservoir as Reservoir
 from vlm_bridge.reservoir import Samples as Samples
+from vlm_bridge.search import search as search
 from vlm_bridge.skip import skipping as skipping
 from vlm_bridge.sweeping import sweep as sweep
 from vlm_bridge.sweeping import sweep_plans as sweep_plans

@@ -13,7 +13,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.progress import track
 from vlm_bridge.prompts import batches
-from vlm_bridge.rules import Evidence, empty_plan, find_rule, nested_plans
+from vlm_bridge.rules import Evidence, check_mode, empty_plan, find_rule, nested_plans
 from vlm_bridge.skip import skipping
 from vlm_bridge.vlm import VLM
 
@@ -24,6 +24,7 @@ def choose_plan(
     items: Iterable[Item],
     *,
     rule: str = "skip-it",
+    mode: str | None = None,
     epsilon: float = 0.02,
     size: int = 16,
     max_new_tokens: int = 8,
@@ -43,6 +44,7 @@ def choose_plan(
         profile: of the same model.
         items: tuning questions, disjoint by image from those that certify.
         rule: a name in `RULES`.
+        mode: one of the rule's modes; None is its first.
         epsilon: the disagreement the certificate will be asked for.
         size: batch size.
         max_new_tokens: longest answer.
@@ -64,7 +66,9 @@ def choose_plan(
             f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
         )
     chosen = find_rule(rule)
-    candidates = nested_plans(chosen, Evidence(vlm, items, profile, size=size))
+    mode = check_mode(chosen, mode)
+    evidence = Evidence(vlm, items, profile, size=size)
+    candidates = nested_plans(chosen, evidence, mode)
     if full is None:
         title = "full model on tuning images"
         full = answer(vlm, items, size=size, max_new_tokens=max_new_tokens, title=title)
@@ -72,7 +76,7 @@ def choose_plan(
         raise BridgeError(f"{len(full)} full answers were given for {len(items)} items")
     tried: list[dict[str, object]] = []
     changes: Counter[str] = Counter()
-    found = empty_plan(chosen.modes[0], profile.n_layers)
+    found = empty_plan(mode, profile.n_layers)
     with track(f"plans of {rule}, largest first", len(candidates)) as advance:
         for candidate in reversed(candidates):
             rate, whole = _disagreement(
@@ -84,7 +88,7 @@ def choose_plan(
                 size=size,
                 max_new_tokens=max_new_tokens,
             )
-            tried.append({"layers": len(candidate.layers), "rate": rate, "whole": whole})
+            tried.append({"layers": len(candidate.touched_layers), "rate": rate, "whole": whole})
             advance(1)
             if whole:
                 found = candidate
@@ -96,6 +100,7 @@ def choose_plan(
         "epsilon": epsilon,
         "threshold": epsilon / 2,
         "tried": tried,
+        "passes": sum(evidence.spent.get(chosen.name, {}).values()),
     }
     return replace(found, source=source)
 

@@ -13,9 +13,10 @@ from vlm_bridge import cli
 from vlm_bridge.cli.words import read_plan
 from vlm_bridge.describe import ModelDescription
 from vlm_bridge.plan import SkipPlan
+from vlm_bridge.rules import RULES
 
 COMMANDS = (
-    *("describe", "profile", "plan", "certify", "compare", "sweep", "cost", "prune"),
+    *("describe", "profile", "plan", "certify", "search", "compare", "sweep", "cost", "prune"),
     *("rules", "verify", "report", "demo"),
 )
 
@@ -109,6 +110,60 @@ def test_states_are_kept_on_request(folder, jsonl, tmp_path):
     assert not list(tmp_path.glob("*journal*"))
 
 
+@pytest.fixture(scope="module")
+def profiled(folder, tmp_path_factory):
+    """The profile of the tiny model, once for every rule."""
+    out = tmp_path_factory.mktemp("profiled")
+    picture(5).save(out / "5.png")
+    row = {"image": "5.png", "question": "is there a circle ?", "answer": "no"}
+    (out / "items.jsonl").write_text(json.dumps(row))
+    data = ("--data", out / "items.jsonl", "--no-null")
+    assert run("profile", folder, *data, "--out", out / "profile.json") == 0
+    return out
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
+    data = ("--data", profiled / "items.jsonl", "--profile", profiled / "profile.json")
+    out = tmp_path / "plan.json"
+    arguments = ("--rule", name, "--mode", RULES[name].modes[-1], "--epsilon", "0.9")
+    assert run("plan", folder, *data, *arguments, "--out", out) == 0
+    plan = SkipPlan.read(out)
+    assert plan.source["rule"] == name
+    assert "forward passes beside the profile" in capsys.readouterr().out
+    looks_ahead = RULES[name].reads in ("candidate runs", "labels")
+    if RULES[name].modes[-1] in ("block", "freeze", "sublayer"):  # depths have their own order
+        assert (plan.source["passes"] > 1.0) == looks_ahead
+
+
+def test_a_mode_the_rule_has_not(folder, profiled, refused):
+    data = ("--data", profiled / "items.jsonl", "--profile", profiled / "profile.json")
+    refused(
+        "plan", folder, *data, "--rule", "shortv", "--mode", "block",
+        says="rule 'shortv' has no mode 'block'; it has freeze",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["nested", "greedy", "bands"])
+def test_search(folder, profiled, tmp_path, capsys, how):
+    others = other_images(tmp_path)
+    out = tmp_path / "search"
+    arguments = ("--data", profiled / "items.jsonl", "--certification", others, "--how", how)
+    assert run("search", folder, *arguments, "--epsilon", "0.96", "--out", out) == 0
+    body = json.loads((out / "search.json").read_text())
+    assert body["type"] == "CertifiedPlan"
+    assert SkipPlan.read(out / "plan.json").to_json() == body["plan"]
+    said = capsys.readouterr().out
+    assert all(Certificate.from_json(c).sentence() in said for c in body["certificates"])
+    assert ("certified: " in said) == (body["certificate"] is not None)
+
+
+def test_search_refuses_another_way(folder, profiled, refused):
+    data = ("--data", profiled / "items.jsonl", "--certification", profiled / "items.jsonl")
+    refused("search", folder, *data, "--how", "luck", says="choose from nested, greedy, bands")
+    refused("search", folder, *data, says="1 images are in both splits")
+
+
 @pytest.mark.parametrize(
     ("words", "plan"),
     [
@@ -152,7 +207,8 @@ def test_help_lists_every_command(capsys):
 def test_rules_are_listed(capsys):
     assert run("rules") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["skip-it", "shortgpt"]
+    assert [line.split("\t")[0] for line in lines] == list(RULES)
+    assert lines[-1].split("\t")[2] == "nothing"
 
 
 def test_verify_mirrors_the_theory(capsys):

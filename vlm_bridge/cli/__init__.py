@@ -11,6 +11,7 @@ from vlm_bridge.cli.model import cost, describe, prune
 from vlm_bridge.cli.options import grouped
 from vlm_bridge.cli.path import certify, compare, plan, profile, sweep
 from vlm_bridge.cli.results import demo, report, rules, verify
+from vlm_bridge.cli.searching import search
 from vlm_bridge.errors import BridgeError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     "Layers are 0-based, ratios are skipped/full, intervals and certificates are by image.",
 )
 for _command in (
-    *(demo, describe, profile, plan, certify, compare),
+    *(demo, describe, profile, plan, certify, search, compare),
     *(sweep, cost, prune, rules, verify, report),
 ):
     app.command()(grouped(_command))

@@ -13,6 +13,7 @@ from vlm_bridge.certification import certify_both
 from vlm_bridge.choose import choose_plan
 from vlm_bridge.cli.options import DataOptions, Epsilon, ModelOptions, PlanWords
 from vlm_bridge.cli.output import resumable, save, say
+from vlm_bridge.cli.rule_options import RuleMode, RuleName
 from vlm_bridge.cli.words import read_plan
 from vlm_bridge.comparison import compare as run_compare
 from vlm_bridge.cost import measure_cost
@@ -24,7 +25,6 @@ from vlm_bridge.profiling import profile as run_profile
 from vlm_bridge.profiling import random_copy
 from vlm_bridge.report.plots import plot_depth, plot_layers, plot_profile
 from vlm_bridge.reservoir import Reservoir
-from vlm_bridge.rules import RULES
 from vlm_bridge.sweeping import MODES, SWEEPABLE, sweep_plans
 from vlm_bridge.sweeping import sweep as run_sweep
 
@@ -76,13 +76,15 @@ def plan(
     profile: Annotated[Path, typer.Option(help="As `skipit profile` writes it.")] = Path(
         "out/profile.json"
     ),
-    rule: Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}.")] = "skip-it",
+    rule: RuleName = "skip-it",
+    mode: RuleMode = None,
     epsilon: Epsilon = 0.02,
     out: Annotated[Path, typer.Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> None:
-    """The largest plan of a rule that changes at most epsilon/2 of the answers. No labels.
+    """The largest plan of a rule that changes at most epsilon/2 of the answers.
 
-    Use other images than those that will certify.
+    `skipit rules` says what each rule reads; none but gm-skip sees a label. Prints what the rule
+    cost in forward passes over the images. Use other images than those that will certify.
 
     Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
     """
@@ -92,9 +94,12 @@ def plan(
         found = Profile.from_json(read_json(profile, "profile"))
     except (ValueError, KeyError, TypeError) as error:
         raise BridgeError(f"{profile} is not a profile: {error}") from None
-    chosen = choose_plan(model.load(), found, items, rule=rule, epsilon=epsilon, size=data.batch)
+    chosen = choose_plan(
+        model.load(), found, items, rule=rule, mode=mode, epsilon=epsilon, size=data.batch
+    )
     save(out, chosen.to_json())
-    say(f"{chosen.describe()}: {out}")
+    passes = chosen.source["passes"]
+    say(f"{chosen.describe()}; the rule cost {passes:.1f} forward passes beside the profile: {out}")
 
 
 def certify(

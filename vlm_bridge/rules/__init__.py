@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.rules.deepinsert import DeepInsert as DeepInsert
 from vlm_bridge.rules.evidence import Evidence as Evidence
+from vlm_bridge.rules.fastv import FastV as FastV
+from vlm_bridge.rules.nulls import DeepestFirst as DeepestFirst
+from vlm_bridge.rules.nulls import Random as Random
+from vlm_bridge.rules.nulls import Unified as Unified
 from vlm_bridge.rules.protocol import Rule as Rule
+from vlm_bridge.rules.protocol import check_mode as check_mode
 from vlm_bridge.rules.protocol import nested_plans as nested_plans
 from vlm_bridge.rules.protocol import score_units as score_units
+from vlm_bridge.rules.shortgpt import ShortGPT as ShortGPT
+from vlm_bridge.rules.shortv import ShortV as ShortV
+from vlm_bridge.rules.skip_it import SkipIt as SkipIt
 from vlm_bridge.rules.units import empty_plan as empty_plan
 from vlm_bridge.rules.units import units as units
-from vlm_bridge.rules.shortgpt import ShortGPT as ShortGPT
-from vlm_bridge.rules.skip_it import SkipIt as SkipIt
+from vlm_bridge.rules.var import VAR as VAR
+from vlm_bridge.rules.vtw import VTW as VTW
 
-#: Every rule `--rule` knows.
-RULES: dict[str, Rule] = {rule.name: rule for rule in (SkipIt(), ShortGPT())}
+_ALL: tuple[Rule, ...] = (
+    *(SkipIt(), ShortGPT(), VAR()),
+    *(ShortV(), VTW(), DeepInsert(), FastV()),
+    *(Unified(), Random(), DeepestFirst()),
+)
+#: Every rule `--rule` knows: one forward pass first, then candidate runs, then the nulls.
+RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}
 
 
 def find_rule(name: str) -> Rule:

@@ -97,12 +97,18 @@ class Evidence:
     @property
     def model(self) -> str:
         """Name of the model."""
-        return self._vlm.name if self._vlm is not None else self.profile.model
+        if self._vlm is not None:
+            return self._vlm.name
+        assert self._profile is not None
+        return self._profile.model
 
     @property
     def n_layers(self) -> int:
         """Depth of the decoder."""
-        return self._vlm.layout.n_layers if self._vlm is not None else self.profile.n_layers
+        if self._vlm is not None:
+            return self._vlm.layout.n_layers
+        assert self._profile is not None
+        return self._profile.n_layers
 
     @property
     def groups(self) -> list[str]:

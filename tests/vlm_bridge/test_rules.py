@@ -1,0 +1,184 @@
+"""Formulas of the rules on fixed numbers, and choices reproduced from their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vlm_bridge.test_choose_certify import made_profile
+from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.prompts import batches
+from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
+from vlm_bridge.rules.candidates import CandidateRun
+from vlm_bridge.rules.evidence import READS
+from vlm_bridge.rules.nulls import evenly
+from vlm_bridge.rules.units import RULE_MODES, empty_plan, union, units
+from vlm_bridge.skip import skipping
+
+L = 5
+
+
+class Made(Evidence):
+    """Evidence whose candidate runs are numbers of the test's choosing."""
+
+    def __init__(self, numbers: list[float]) -> None:
+        super().__init__(profile=made_profile(L, image=[0.1] * L))
+        self.numbers = numbers
+
+    def candidates(self, plans):
+        self._ask("candidate runs", "candidates")
+        return [
+            CandidateRun(plan, number, 9.0, 2 * number, 0.0, 1.0)
+            for plan, number in zip(plans, self.numbers, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_says_what_it_is(name):
+    rule = RULES[name]
+    assert rule.name == name
+    assert rule.reads in READS
+    assert set(rule.modes) <= set(RULE_MODES)
+    assert rule.source
+    assert rule.condition
+
+
+@pytest.mark.parametrize("mode", RULE_MODES)
+def test_units_of_a_mode(mode):
+    found = units(mode, L)
+    n = {"block": L, "freeze": L, "sublayer": 2 * L}.get(mode, L - 1)
+    assert len(found) == len({plan.hash() for plan in found}) == n
+    assert not any(plan.is_empty for plan in found)
+    assert empty_plan(mode, L).is_empty
+
+
+def test_a_union_of_units():
+    assert union(units("sublayer", 3)[1:4]) == SkipPlan("sublayer", 3, attention=(1,), mlp=(0, 1))
+
+
+def test_units_refuse():
+    with pytest.raises(BridgeError, match="rules have no mode 'band'"):
+        units("band", 4)
+    with pytest.raises(BridgeError, match="got n_layers=1"):
+        units("block", 1)
+
+
+def test_shortv_is_the_divergence_of_each_layer():
+    got = score_units(find_rule("shortv"), Made([0.3, 0.1, 0.2, 0.5, 0.4]))
+    assert got.tolist() == [0.3, 0.1, 0.2, 0.5, 0.4]
+    order = [plan.layers for plan in nested_plans(find_rule("shortv"), Made(got.tolist()))]
+    assert order == [(1,), (1, 2), (0, 1, 2), (0, 1, 2, 4), (0, 1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("divergence", "first", "expected"),
+    [([0.0, 0.5, 0.002, 0.0], 1, 1), ([0.0, 0.5, 0.002, 0.0], 2, 3), ([1.0] * 4, 1, None)],
+)
+def test_vtw_takes_the_first_depth_below_its_threshold(divergence, first, expected):
+    rule = VTW(eta=0.003, first=first)
+    found = rule.choice(Made(divergence))
+    assert (None if found is None else found.exit) == expected
+
+
+def test_deepinsert_is_the_loss_of_each_entry():
+    got = score_units(find_rule("deepinsert"), Made([0.1, 0.2, 0.3, 0.4]))
+    assert got.tolist() == [0.2, 0.4, 0.6, 0.8]
+    plans = nested_plans(find_rule("deepinsert"), Made([0.4, 0.3, 0.2, 0.1]))
+    assert [plan.entry for plan in plans] == [1, 2, 3, 4]
+
+
+def test_fastv_prunes_half_after_each_layer():
+    rule = find_rule("fastv")
+    got = score_units(rule, Made([0.4, 0.3, 0.2, 0.1]))
+    assert got.tolist() == [0.4, 0.3, 0.2, 0.1]
+    plans = nested_plans(rule, Made([0.4, 0.3, 0.2, 0.1]))
+    assert [(plan.after, plan.keep) for plan in plans] == [(4, 0.5), (3, 0.5), (2, 0.5), (1, 0.5)]
+
+
+def test_var_sums_the_attention_where_a_unit_is_felt():
+    made = Evidence(profile=made_profile(4, image=[0.1] * 4, text_var=[0.4, 0.3, 0.2, 0.1]))
+    rule = find_rule("var")
+    assert score_units(rule, made, "early_exit") == pytest.approx([0.6, 0.3, 0.1])
+    assert score_units(rule, made, "freeze") == pytest.approx([0.6, 0.3, 0.1, 0.0])
+    assert score_units(rule, made, "late_entry") == pytest.approx([0.4, 0.7, 0.9])
+
+
+@pytest.mark.parametrize("n", [4, 9, 32])
+def test_unified_spaces_middle_layers_evenly(n):
+    made = Evidence(profile=made_profile(n, image=[0.1] * n))
+    plans = nested_plans(find_rule("unified"), made)
+    assert [len(plan.layers) for plan in plans] == list(range(1, n - 1))
+    for plan in plans:
+        assert 0 not in plan.layers
+        assert n - 1 not in plan.layers
+        gaps = np.diff(plan.layers)
+        assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+    assert evenly(n, n - 2) == tuple(range(1, n - 1))
+    assert score_units(find_rule("unified"), made)[[0, n - 1]].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("mode", RULE_MODES)
+def test_nulls_look_at_nothing(mode):
+    made = Evidence(profile=made_profile(L, image=[0.1] * L))
+    n = len(units(mode, L))
+    drawn = score_units(find_rule("random"), made, mode)
+    assert sorted(drawn) == list(range(n))
+    assert (drawn == score_units(Random(), made, mode)).all()
+    assert any((score_units(Random(seed=s), made, mode) != drawn).any() for s in range(1, 5))
+    depth = score_units(find_rule("deepest-first"), made, mode)
+    rising = mode == "late_entry"
+    assert (np.diff(depth) > 0).all() == rising
+    assert (np.diff(depth) < 0).all() == (not rising)
+    assert made.spent == {"random": {}, "deepest-first": {}}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_rule_reads_more_than_it_says(items, name):
+    """Every rule in every mode, on evidence that refuses what is not announced."""
+    evidence = Evidence(tiny_llava(), items)
+    rule = RULES[name]
+    for mode in rule.modes:
+        assert np.isfinite(score_units(rule, evidence, mode)).all()
+    kinds = evidence.spent[name]
+    if rule.reads == "nothing":
+        assert not kinds
+    if rule.reads == "forward pass":
+        assert not any(kind.startswith("candidate") for kind in kinds)
+
+
+@torch.no_grad()
+def by_hand(vlm, items, plan: SkipPlan) -> float:
+    """Mean over images of `KL(p_skip || p_full)` at the last position, in the plain form."""
+    per_image: dict[str, list[float]] = {}
+    for item in items:
+        (batch,) = batches(vlm, [item], size=1)
+        full = vlm.model(**batch.inputs).logits[0, -1].double().softmax(-1)
+        with skipping(vlm, plan, fast=False):
+            other = vlm.model(**batch.inputs).logits[0, -1].double().softmax(-1)
+        value = float((other * (other.log() - full.log())).sum())
+        per_image.setdefault(item.group, []).append(value)
+    return float(np.mean([np.mean(values) for values in per_image.values()]))
+
+
+def test_shortv_is_reproduced_from_its_definition(items):
+    vlm = tiny_llava()
+    got = score_units(find_rule("shortv"), Evidence(vlm, items))
+    n = vlm.layout.n_layers
+    plain = [by_hand(vlm, items, SkipPlan("freeze", n, layers=(layer,))) for layer in range(n)]
+    assert got == pytest.approx(plain, rel=1e-3, abs=1e-7)
+    assert np.argsort(got).tolist() == np.argsort(plain).tolist()
+
+
+def test_vtw_is_reproduced_from_its_definition(items):
+    vlm = tiny_llava()
+    n = vlm.layout.n_layers
+    plain = [by_hand(vlm, items, SkipPlan("early_exit", n, exit=k)) for k in range(1, n)]
+    evidence = Evidence(vlm, items)
+    assert score_units(find_rule("vtw"), evidence) == pytest.approx(plain, rel=1e-3, abs=1e-7)
+    for eta in (min(plain) / 2, 1.1 * float(np.median(plain)), max(plain) * 2):
+        below = [k for k, value in enumerate(plain, start=1) if k >= 2 and value <= eta]
+        found = VTW(eta=eta, first=2).choice(evidence)
+        assert (None if found is None else found.exit) == (below[0] if below else None)
