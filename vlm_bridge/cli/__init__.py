@@ -12,6 +12,7 @@ from vlm_bridge.cli.options import grouped
 from vlm_bridge.cli.path import certify, compare, plan, profile, sweep
 from vlm_bridge.cli.results import demo, report, rules, verify
 from vlm_bridge.cli.searching import search
+from vlm_bridge.cli.slopes import slopes
 from vlm_bridge.errors import BridgeError
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, describe, profile, plan, certify, search, compare),
-    *(sweep, cost, prune, rules, verify, report),
+    *(sweep, slopes, cost, prune, rules, verify, report),
 ):
     app.command()(grouped(_command))
 
