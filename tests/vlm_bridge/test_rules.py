@@ -14,6 +14,7 @@ from vlm_bridge.prompts import batches
 from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
 from vlm_bridge.rules.candidates import CandidateRun
 from vlm_bridge.rules.evidence import READS
+from vlm_bridge.rules.last_token import last_token_states
 from vlm_bridge.rules.nulls import evenly
 from vlm_bridge.rules.units import RULE_MODES, empty_plan, union, units
 from vlm_bridge.skip import skipping
@@ -104,6 +105,56 @@ def test_var_sums_the_attention_where_a_unit_is_felt():
     assert score_units(rule, made, "early_exit") == pytest.approx([0.6, 0.3, 0.1])
     assert score_units(rule, made, "freeze") == pytest.approx([0.6, 0.3, 0.1, 0.0])
     assert score_units(rule, made, "late_entry") == pytest.approx([0.4, 0.7, 0.9])
+
+
+class Seen(Evidence):
+    """Evidence whose last-token states are numbers of the test's choosing, one image each."""
+
+    def __init__(self, states: np.ndarray) -> None:
+        n = len(states) - 1
+        super().__init__(profile=made_profile(n, image=[0.1] * n))
+        self._made["last-token states"] = states
+        self.cost["last-token states"] = 1.0
+
+    @property
+    def groups(self):
+        return ["a", "b"]
+
+
+def turned(*degrees: float) -> np.ndarray:
+    """(states, 2, 2) unit vectors at these angles, alike for both images."""
+    angles = np.radians(degrees)
+    one = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.stack([one, one], axis=1)
+
+
+def test_angular_takes_the_block_that_turns_least():
+    made = Seen(turned(0, 90, 100, 110, 200))
+    rule = find_rule("angular")
+    assert score_units(rule, made) * 180 == pytest.approx([90, 10, 10, 90])
+    plans = nested_plans(rule, made)
+    assert [plan.layers for plan in plans] == [(1,), (1, 2), (0, 1, 2)]
+    assert rule.distances(made, 3) * 180 == pytest.approx([110, 110])
+
+
+def test_delask_is_the_cosine_of_consecutive_updates():
+    states = np.zeros((4, 2, 2))
+    states[1:, :, 0] = np.array([1.0, 3.0, 2.0])[:, None]  # updates +1, +2, -1 along one axis
+    assert score_units(find_rule("delask"), Seen(states)).tolist() == [1.0, 1.0, -1.0]
+
+
+def test_last_token_states_are_the_inputs_of_the_layers(items):
+    vlm = tiny_llava()
+    evidence = Evidence(vlm, items, size=2)
+    found = last_token_states(evidence)
+    for place, item in enumerate(items):
+        (batch,) = batches(vlm, [item], size=1)
+        with torch.no_grad():
+            plain = vlm.model(**batch.inputs, output_hidden_states=True).hidden_states
+        for layer in range(vlm.layout.n_layers):
+            expected = plain[layer][0, -1].double().numpy()
+            assert found[layer, place] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert evidence.cost == {"last-token states": 1.0}
 
 
 @pytest.mark.parametrize("n", [4, 9, 32])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.rules.angular import Angular as Angular
 from vlm_bridge.rules.deepinsert import DeepInsert as DeepInsert
+from vlm_bridge.rules.delask import DeLask as DeLask
 from vlm_bridge.rules.evidence import Evidence as Evidence
 from vlm_bridge.rules.fastv import FastV as FastV
 from vlm_bridge.rules.nulls import DeepestFirst as DeepestFirst
@@ -22,7 +24,7 @@ from vlm_bridge.rules.var import VAR as VAR
 from vlm_bridge.rules.vtw import VTW as VTW
 
 _ALL: tuple[Rule, ...] = (
-    *(SkipIt(), ShortGPT(), VAR()),
+    *(SkipIt(), ShortGPT(), Angular(), DeLask(), VAR()),
     *(ShortV(), VTW(), DeepInsert(), FastV()),
     *(Unified(), Random(), DeepestFirst()),
 )
