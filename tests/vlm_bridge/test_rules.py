@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from vlm_bridge.rules.last_token import last_token_states
 from vlm_bridge.rules.nulls import evenly
 from vlm_bridge.rules.units import RULE_MODES, empty_plan, union, units
 from vlm_bridge.skip import skipping
+from vlm_bridge.sweeping import starts_right
 
 L = 5
 
@@ -233,3 +236,58 @@ def test_vtw_is_reproduced_from_its_definition(items):
         below = [k for k, value in enumerate(plain, start=1) if k >= 2 and value <= eta]
         found = VTW(eta=eta, first=2).choice(evidence)
         assert (None if found is None else found.exit) == (below[0] if below else None)
+
+
+@torch.no_grad()
+def accuracy_by_hand(vlm, items, plan: SkipPlan) -> float:
+    judge = starts_right(vlm)
+    per_image: dict[str, list[float]] = {}
+    for item in items:
+        (batch,) = batches(vlm, [item], size=1)
+        with skipping(vlm, plan, fast=False):
+            token = int(vlm.model(**batch.inputs).logits[0, -1].argmax())
+        right = judge(vlm.processor.tokenizer.decode([token]), item)
+        per_image.setdefault(item.group, []).append(float(bool(right)))
+    return float(np.mean([np.mean(values) for values in per_image.values()]))
+
+
+def test_gm_skip_is_greedy_on_accuracy(items):
+    vlm = tiny_llava()
+    n = vlm.layout.n_layers
+    out: list[int] = []
+    while len(out) < n:
+        tried = {
+            layer: accuracy_by_hand(
+                vlm, items, SkipPlan("block", n, layers=tuple(sorted([*out, layer])))
+            )
+            for layer in range(n)
+            if layer not in out
+        }
+        out.append(max(tried, key=lambda layer: (tried[layer], layer)))
+    evidence = Evidence(vlm, items)
+    assert np.argsort(score_units(find_rule("gm-skip"), evidence)).tolist() == out
+    assert sum(evidence.spent["gm-skip"].values()) == n * (n + 1) / 2
+
+
+def test_labels_are_for_gm_skip_alone(items):
+    evidence = Evidence(tiny_llava(), items)
+    with pytest.raises(BridgeError, match="outside a rule one reads candidate runs only"):
+        evidence.labels()
+    for name, rule in RULES.items():
+        with evidence.open_to(name, rule.reads):
+            if rule.reads == "labels":
+                assert evidence.labels() == [item.answer for item in items]
+            else:
+                with pytest.raises(BridgeError, match=f"rule '{name}' reads {rule.reads} only"):
+                    evidence.labels()
+    assert all(item.answer is None for item in evidence.items)
+    assert [name for name, rule in RULES.items() if rule.reads == "labels"] == ["gm-skip"]
+
+
+def test_gm_skip_refuses_deep_models_and_missing_labels(items):
+    deep = Evidence(profile=made_profile(17, image=[0.1] * 17))
+    with pytest.raises(BridgeError, match="153 candidates on 17 layers"):
+        score_units(find_rule("gm-skip"), deep)
+    unlabelled = [replace(item, answer=None) for item in items]
+    with pytest.raises(BridgeError, match="have no answer"):
+        score_units(find_rule("gm-skip"), Evidence(tiny_llava(), unlabelled))

@@ -8,6 +8,7 @@ from vlm_bridge.rules.deepinsert import DeepInsert as DeepInsert
 from vlm_bridge.rules.delask import DeLask as DeLask
 from vlm_bridge.rules.evidence import Evidence as Evidence
 from vlm_bridge.rules.fastv import FastV as FastV
+from vlm_bridge.rules.gm_skip import GMSkip as GMSkip
 from vlm_bridge.rules.nulls import DeepestFirst as DeepestFirst
 from vlm_bridge.rules.nulls import Random as Random
 from vlm_bridge.rules.nulls import Unified as Unified
@@ -25,7 +26,7 @@ from vlm_bridge.rules.vtw import VTW as VTW
 
 _ALL: tuple[Rule, ...] = (
     *(SkipIt(), ShortGPT(), Angular(), DeLask(), VAR()),
-    *(ShortV(), VTW(), DeepInsert(), FastV()),
+    *(ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )
 #: Every rule `--rule` knows: one forward pass first, then candidate runs, then the nulls.
