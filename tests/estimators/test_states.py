@@ -17,6 +17,7 @@ from estimators import (
     linear_cka,
     mutual_information,
     profile_states,
+    usable_information,
 )
 from estimators.hooks import order, ordered_states
 from estimators.token_rows import spread
@@ -221,8 +222,24 @@ def test_what_layers_tell_about_a_target():
     before = found.values("all", "mutual_information_before")
     assert before[1] == after[0]
     assert before[0] < after[0] < after[1]
-    for state, one in zip(states[1:], found.estimates("all", "mutual_information"), strict=True):
+    for layer, state in enumerate(states[1:]):
+        one = found.estimates("all", "mutual_information")[layer]
         assert one == mutual_information(state, target, groups=np.arange(600))
+        other = found.estimates("all", "usable_information")[layer]
+        assert other == usable_information(state, target, method="linear", groups=np.arange(600))
+    column = profile_states(states, target[:, 0])
+    assert column.measures == found.measures
+
+
+def test_a_target_of_labels():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, size=400)
+    states = [rng.normal(size=(400, 2)), label[:, None] + 0.2 * rng.normal(size=(400, 2))]
+    states.insert(1, np.where(np.arange(2) > 0, states[0], states[1]))
+    found = profile_states(states, np.array(["cat", "dog"])[label])
+    for name in ("usable_information", "mutual_information"):
+        assert found.values("all", f"{name}_before")[0] == pytest.approx(0.0, abs=0.05)
+        assert found.values("all", name)[1] == pytest.approx(np.log(2), abs=0.05)
 
 
 def test_a_target_per_sequence_goes_to_every_token():
