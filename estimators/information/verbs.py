@@ -21,6 +21,7 @@ from estimators.information.entropies import gaussian_entropy, knn_entropy
 from estimators.information.gaussian import gaussian
 from estimators.information.ksg import ksg1, ksg2, mixed_ksg
 from estimators.information.probe import probe
+from estimators.information.shrinkage import shrinkage
 from estimators.information.spiked import gaussian_pair, spiked
 
 Method = Callable[..., Estimate]
@@ -31,6 +32,7 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "gaussian": gaussian,
     "spiked": spiked,
     "gaussian-pair": gaussian_pair,
+    "shrinkage": shrinkage,
     "copula": copula,
     "ksg1": ksg1,
     "ksg2": ksg2,
