@@ -127,9 +127,10 @@ class CKAAccumulator:
         for fold, (of_x, cross, of_y) in enumerate(self._folds):
             mine = ids % FOLDS == fold
             if mine.any():
-                of_x.update(a[mine])
-                cross.update(a[mine], b[mine])
-                of_y.update(b[mine])
+                rows, others = a[mine], b[mine]
+                of_x.update(rows)
+                cross.update(rows, others)
+                of_y.update(others)
 
     def merge(self, other: CKAAccumulator) -> CKAAccumulator:
         """Both together, as if seen in one pass; neither is changed.
