@@ -144,7 +144,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--problems", nargs="+", choices=list(problems()), metavar="PROBLEM")
     parser.add_argument("--seeds", type=int, default=20, help="data sets per cell (default 20)")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds per cell (default 10)")
-    parser.add_argument("--cap", type=float, default=60.0, help="seconds per estimate (default 60)")
+    parser.add_argument("--cap", type=float, default=30.0, help="seconds per estimate (default 30)")
     parser.add_argument("--quick", action="store_true", help="N = 1,000, 3 seeds, 2 s per cell")
     parser.add_argument("--journal", type=Path, default=Path("out/mi.jsonl"))
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")

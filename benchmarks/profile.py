@@ -17,9 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from benchmarks._table import report
+from benchmarks._table import machine, report
 from estimators import CKAAccumulator, CrossMoments, PairAccumulator, PairRows
 
+TITLE = "streaming profile"
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
@@ -95,11 +96,35 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args(given)
     rows = measure(arguments.rows, arguments.width, arguments.block)
-    facts = {"peak_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}
+    facts = {
+        "target": "60 s together",
+        "peak_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+    }
     folder = arguments.out or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "profile.json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    report("streaming profile", rows, as_json=arguments.json, target="60 s together", **facts)
+    body = {"title": TITLE, "machine": machine(), **facts, "rows": rows}
+    (folder / "profile.json").write_text(json.dumps(body, indent=1) + "\n")
+    (folder / "profile.md").write_text(markdown(body))
+    report(TITLE, rows, as_json=arguments.json, **facts)
+
+
+def markdown(body: dict[str, Any]) -> str:
+    """The table for `docs/`."""
+    first = body["rows"][0]
+    lines = [
+        "# One pass over the states of a layer",
+        "",
+        f"`python -m benchmarks.profile --json`: {first['rows']:,} rows of {first['d']} columns "
+        f"before and after a layer, float32, {body['machine']['threads']} thread(s) of "
+        f"{body['machine']['cores']} cores; making the rows is not in the seconds. Target "
+        f"{body['target']}; peak memory of the process {body['peak_MB']} MB.",
+        "",
+        "| what | seconds | rows / s | memory held, MB | found |",
+        "|---|---|---|---|---|",
+    ]
+    keys = ("what", "seconds", "rows_per_second", "held_MB", "found")
+    lines += [f"| {' | '.join(str(row[key]) for key in keys)} |" for row in body["rows"]]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
