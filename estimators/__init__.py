@@ -16,6 +16,8 @@ from estimators.cka import linear_cka as linear_cka
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
 from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
+from estimators.decomposition.gaussian import gaussian_pid as gaussian_pid
+from estimators.decomposition.gaussian import pid_gaussian as pid_gaussian
 from estimators.decomposition.multivariate import PIDLattice as PIDLattice
 from estimators.decomposition.multivariate import pid_lattice as pid_lattice
 from estimators.decomposition.multivariate import unique_informations as unique_informations
@@ -78,11 +80,13 @@ __all__ = [
     "last_rows",
     "linear_cka",
     "moments_cka",
+    "gaussian_pid",
     "mutual_information",
     "norm_ratio",
     "pid",
     "pid_by_bins",
     "pid_counts",
+    "pid_gaussian",
     "pid_lattice",
     "pid_pmf",
     "pid_pmf_batch",
