@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from estimators._arrays import as_labels, as_rows, paired, same_device
@@ -17,7 +18,9 @@ from estimators.information.conditional import (
     knn_conditional,
 )
 from estimators.information.copula import copula
+from estimators.information.critics import KINDS, neural_bound
 from estimators.information.entropies import gaussian_entropy, knn_entropy
+from estimators.information.flow import flow
 from estimators.information.gaussian import gaussian
 from estimators.information.ksg import ksg1, ksg2, mixed_ksg
 from estimators.information.probe import probe
@@ -36,6 +39,8 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "copula": copula,
     "ksg1": ksg1,
     "ksg2": ksg2,
+    "flow": flow,
+    **{kind: partial(neural_bound, kind) for kind in KINDS},
 }
 #: The same for labels y.
 LABEL_INFORMATION: Mapping[str, Method] = {
