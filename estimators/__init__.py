@@ -26,6 +26,7 @@ from estimators.decomposition.pmf import pid_pmf_batch as pid_pmf_batch
 from estimators.decomposition.result import PID as PID
 from estimators.decomposition.samples import pid as pid
 from estimators.decomposition.samples import pid_counts as pid_counts
+from estimators.dimension import intrinsic_dimension as intrinsic_dimension
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
 from estimators.geometry import angular_distance as angular_distance
@@ -44,13 +45,17 @@ from estimators.moments import CrossMoments as CrossMoments
 from estimators.moments import moments_cka as moments_cka
 from estimators.profile import Profile as Profile
 from estimators.quantize import quantize as quantize
+from estimators.spectrum import SpectrumAccumulator as SpectrumAccumulator
+from estimators.spectrum import effective_rank as effective_rank
+from estimators.spectrum import matrix_entropy as matrix_entropy
+from estimators.spectrum import spectral_entropy as spectral_entropy
 from estimators.states import profile_states as profile_states
 from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
 from estimators.streaming import MeanAccumulator as MeanAccumulator
 from estimators.streaming import PairAccumulator as PairAccumulator
-from estimators.usable import usable_information as usable_information
 from estimators.token_rows import last_rows as last_rows
+from estimators.usable import usable_information as usable_information
 
 __all__ = [
     "MEASURES",
@@ -64,6 +69,7 @@ __all__ = [
     "PairAccumulator",
     "PairRows",
     "Profile",
+    "SpectrumAccumulator",
     "angular_distance",
     "betting_interval",
     "betting_p_value",
@@ -76,11 +82,14 @@ __all__ = [
     "cosine_quantiles",
     "cosine_tail",
     "discrete",
+    "effective_rank",
     "entropy",
+    "gaussian_pid",
+    "intrinsic_dimension",
     "last_rows",
     "linear_cka",
+    "matrix_entropy",
     "moments_cka",
-    "gaussian_pid",
     "mutual_information",
     "norm_ratio",
     "pid",
@@ -93,6 +102,7 @@ __all__ = [
     "profile_states",
     "quantize",
     "relative_update_norm",
+    "spectral_entropy",
     "tasks",
     "unique_informations",
     "usable_information",

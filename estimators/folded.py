@@ -126,6 +126,8 @@ class FoldedMoments:
             Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
         """
         check_fraction(level, "level")
+        if self.n_rows < 4:
+            raise ValueError(f"at least 4 rows are needed, {self.n_rows} were accumulated")
         folds = [fold for fold in self._folds if fold[self.names[0]].n_rows]
         nothing = {name: CrossMoments() for name in self.names}
         before = list(accumulate(folds, _joined, initial=nothing))  # [i]: folds before i
