@@ -27,7 +27,7 @@ def spectral_entropy(eigenvalues: ArrayLike, alpha: float = 1.0) -> float:
         alpha: order, > 0; 1 is the von Neumann entropy, 2 the log of the participation ratio.
 
     Returns:
-        Nats in [0, ln d]; NaN where all eigenvalues are zero.
+        Nats in [0, ln d]; NaN where all eigenvalues are zero, or subnormal.
 
     Raises:
         ValueError: alpha not positive.
@@ -43,7 +43,7 @@ def spectral_entropy(eigenvalues: ArrayLike, alpha: float = 1.0) -> float:
         raise ValueError(f"alpha must be positive, got {alpha}")
     kept = np.maximum(np.asarray(eigenvalues, dtype=np.float64), 0.0)
     largest = float(kept.max(initial=0.0))
-    if not largest > np.finfo(float).tiny:
+    if not largest >= np.finfo(float).tiny:
         return math.nan
     kept = kept[kept > 0.0] / largest
     p = kept / kept.sum()
