@@ -179,6 +179,12 @@ def test_last_tokens_are_the_last_that_count():
     assert json(again) == json(found)
 
 
+def test_every_sequence_has_a_last_token_though_two_share_an_image():
+    found = profile_states(walk(), clusters=np.arange(20) // 2, last_token=True)
+    assert found.n_rows["last"] == 20
+    assert found.estimates("last", "cosine_distance")[0].n == 10
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_last_rows_by_loop(labels):
     wanted = sorted({label: row for row, label in enumerate(labels)}.values())
@@ -197,6 +203,17 @@ def test_cka_is_the_plain_one_and_a_sample_of_clusters_where_rows_abound():
     few = profile_states(states, cka_rows=100).estimates("all", "cka")[1]
     assert (few.n, few.diagnostics["n_rows"]) == (25, 100)
     assert few.interval[0] < plain.value < few.interval[1]
+
+
+def test_cka_takes_no_more_clusters_than_it_needs():
+    states = [state.reshape(320, 6) for state in walk(b=80)]
+    sizes = np.r_[np.ones(40, dtype=int), np.full(40, 7)]  # one row, or seven
+    codes = np.repeat(np.arange(80), sizes)
+    for seed in range(5):
+        one = profile_states(states, clusters=codes, cka_rows=50, seed=seed).estimates(
+            "all", "cka"
+        )[0]
+        assert 50 <= one.diagnostics["n_rows"] < 57
 
 
 def test_a_state_without_spread_is_aligned_with_nothing():
