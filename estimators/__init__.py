@@ -18,14 +18,16 @@ from estimators.clustered import clustered_mean as clustered_mean
 from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
 from estimators.decomposition.gaussian import gaussian_pid as gaussian_pid
 from estimators.decomposition.gaussian import pid_gaussian as pid_gaussian
+from estimators.decomposition.learned import learned_pid as learned_pid
 from estimators.decomposition.multivariate import PIDLattice as PIDLattice
 from estimators.decomposition.multivariate import pid_lattice as pid_lattice
 from estimators.decomposition.multivariate import unique_informations as unique_informations
 from estimators.decomposition.pmf import pid_pmf as pid_pmf
 from estimators.decomposition.pmf import pid_pmf_batch as pid_pmf_batch
 from estimators.decomposition.result import PID as PID
-from estimators.decomposition.samples import pid as pid
+from estimators.decomposition.samples import pid_categories as pid_categories
 from estimators.decomposition.samples import pid_counts as pid_counts
+from estimators.decomposition.verb import pid as pid
 from estimators.dimension import intrinsic_dimension as intrinsic_dimension
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
@@ -87,6 +89,7 @@ __all__ = [
     "gaussian_pid",
     "intrinsic_dimension",
     "last_rows",
+    "learned_pid",
     "linear_cka",
     "matrix_entropy",
     "moments_cka",
@@ -94,6 +97,7 @@ __all__ = [
     "norm_ratio",
     "pid",
     "pid_by_bins",
+    "pid_categories",
     "pid_counts",
     "pid_gaussian",
     "pid_lattice",

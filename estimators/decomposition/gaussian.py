@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 _WORST_BIAS = 0.5
 #: Certified gap, in nats, that counts as converged; the value is far nearer than the gap.
 _CONVERGED = 1e-3
+#: A squared canonical correlation above this is one.
+_DETERMINED = 1.0 - 1e-10
 
 
 def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nats") -> PID:
@@ -117,7 +119,7 @@ def gaussian_pid(
         the rows look Gaussian, and the bias was small.
 
     Raises:
-        ValueError: bad arrays, or n - 1 < d_1 + d_2 + d_y.
+        ValueError: bad arrays, n - 1 < d_1 + d_2 + d_y, or a target that the sources determine.
 
     Source:
         As `pid_gaussian`; the bias of its plug-in: Venkatesh et al. 2023, section 4.
@@ -137,6 +139,10 @@ def gaussian_pid(
     n = paired(x1=a, x2=b, y=c)
     ask = Request.of(n, level=level, groups=groups, null=0, seed=seed)
     pair = canonical(np.concatenate([a, b], axis=1), c, ask.codes)
+    if pair.squared[0] > _DETERMINED:
+        raise ValueError(
+            "a combination of y is a linear function of x1 and x2: the information is infinite"
+        )
     dims = (a.shape[1], b.shape[1], c.shape[1])
     cov = _scaled_covariance(a, b, c)
     v = pair.freedom

@@ -65,7 +65,7 @@ def held_out_log_probabilities(
 ) -> Rows:
     """(n, classes) cross-fitted log-probabilities of every label; see `held_out_losses`."""
     classes = int(labels.max()) + 1
-    features = _features(x)
+    features = uncorrelated(x)
     out = np.empty((len(x), classes))
     for train, held in folds_of(codes, folds, seed):
         inner = inner_rows(codes[train], seed)
@@ -102,7 +102,7 @@ def _gaussian_losses(
     seed: int,
 ) -> NDArray[np.float64]:
     out = np.empty(len(target))
-    features = None if x is None else _features(x)
+    features = None if x is None else uncorrelated(x)
     for train, held in folds_of(codes, folds, seed):
         inner = inner_rows(codes[train], seed)
         if features is None:
@@ -121,7 +121,7 @@ def _gaussian_losses(
     return out
 
 
-def _features(x: Rows) -> Rows:
+def uncorrelated(x: Rows) -> Rows:
     """Standardised columns, rotated to uncorrelated coordinates: at most as many as rows.
 
     Neither step looks at the target, so both see all rows. The rotation loses nothing: a

@@ -94,7 +94,7 @@ def _logistic(
 ) -> Rows:
     """(d + 1, classes) weights and biases of a logistic regression, from `start`.
 
-    Features are uncorrelated (`crossfit._features`), so weights in units of the curvature
+    Features are uncorrelated (`crossfit.uncorrelated`), so weights in units of the curvature
     `mean a_j^2 / 4 + penalty` are nearly independent, and few steps do.
     """
     n, d = a.shape

@@ -243,3 +243,6 @@ def test_bad_rows() -> None:
         gaussian_pid(x1, x2[:9], y)
     with pytest.raises(ValueError, match="are too few for 4 \\+ 3 columns"):
         gaussian_pid(x1[:7], x2[:7], y[:7])
+    x1, x2, y = rows(200, 0)
+    with pytest.raises(ValueError, match="the information is infinite"):
+        gaussian_pid(x1, x2, x1 + x2)
