@@ -56,6 +56,12 @@ def test_entropy_falls_with_its_order_and_knows_its_ends(eigenvalues):
     assert again == pytest.approx(orders[1], abs=1e-9)
 
 
+def test_rows_on_a_line_have_rank_one_in_spite_of_rounding():
+    line = np.outer(np.random.default_rng(0).normal(size=200), np.arange(1.0, 65.0))
+    assert effective_rank(line).value == pytest.approx(1.0, abs=1e-9)
+    assert matrix_entropy(line).value == pytest.approx(0.0, abs=1e-9)
+
+
 def test_gram_and_covariance_have_one_entropy():
     x = np.random.default_rng(0).normal(size=(30, 50))
     centred = x - x.mean(axis=0)
@@ -128,6 +134,22 @@ def test_two_nn_is_the_plain_formula_across_blocks():
     found = intrinsic_dimension(x, discard=0.0)
     assert found.value == pytest.approx(plain_two_nn(x), rel=1e-9)
     assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_the_interval_holds_the_extrapolated_value_with_its_error():
+    x = curved(3, 600, 0)
+    found = intrinsic_dimension(x)
+    order = np.random.default_rng(0).permutation(600)
+    half = np.mean([intrinsic_dimension(x[order[part::2]]).value for part in (0, 1)])
+    factor = 1 / (2 ** (1 / found.value) - 1)
+    extrapolated = found.value + factor * (found.value - half)
+    assert found.diagnostics["extrapolated"] == pytest.approx(extrapolated, rel=1e-9)
+    distances = np.linalg.norm(x[:, None] - x[None], axis=2) + np.diag(np.full(600, np.inf))
+    nearest = distances.argmin(axis=1)
+    mutual = np.mean(nearest[nearest] == np.arange(600))
+    reach = 1.959964 * factor * found.value / math.sqrt(540 / (1 + mutual))
+    assert found.interval[0] == pytest.approx(max(0.0, extrapolated - reach), rel=1e-6)
+    assert found.interval[1] == pytest.approx(extrapolated + reach, rel=1e-6)
 
 
 @pytest.mark.parametrize(("d", "n"), [(1, 300), (2, 500), (5, 800)])
