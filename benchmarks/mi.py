@@ -212,8 +212,8 @@ def markdown(result: dict[str, Any]) -> str:
         "# Mutual information against the truth",
         "",
         f"`python -m benchmarks.mi --json`, one thread, nats: up to {result['seeds']} data sets a "
-        f"cell, at least as many as fit in {result['budget_seconds']:g} s; an estimate of more than "
-        f"{result['cap_seconds']:g} s is stopped. *Tasks* are the 40 of the public benchmark "
+        f"cell, at least as many as fit in {result['budget_seconds']:g} s; an estimate of more "
+        f"than {result['cap_seconds']:g} s is stopped. *Tasks* are the 40 of the public benchmark "
         "(Czyz et al. 2023), *Gaussians* have 1 nat, spread over all d canonical pairs or in 3 of "
         f"them, d = 1 to 1,000. Coverage is of {100 * result['level']:g} % intervals, over data "
         "sets; *reliable* counts problems whose estimates mostly call themselves so, *covered if "
