@@ -24,6 +24,7 @@ from estimators.information.flow import flow
 from estimators.information.gaussian import gaussian
 from estimators.information.ksg import ksg1, ksg2, mixed_ksg
 from estimators.information.probe import probe
+from estimators.information.renyi import renyi, renyi_entropy
 from estimators.information.shrinkage import shrinkage
 from estimators.information.spiked import gaussian_pair, spiked
 
@@ -40,6 +41,7 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "ksg1": ksg1,
     "ksg2": ksg2,
     "flow": flow,
+    "renyi": renyi,
     **{kind: partial(neural_bound, kind) for kind in KINDS},
 }
 #: The same for labels y.
@@ -52,6 +54,7 @@ ENTROPY: Mapping[str, Method] = {
     "auto": auto_entropy,
     "gaussian": gaussian_entropy,
     "knn": knn_entropy,
+    "renyi": renyi_entropy,
 }
 CONDITIONAL: Mapping[str, Method] = {
     "auto": auto_conditional,
