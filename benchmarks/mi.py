@@ -110,6 +110,11 @@ def overview(table: list[Row]) -> list[Row]:
         some = [entry for entry in mine if "bias" in entry]
         row: Row = {"problems": kind, "n": n, "method": method, "asked": len(mine)}
         row["answered"] = len(some)
+        silent = [entry for entry in mine if "bias" not in entry]
+        row["over_cap"] = sum("over_cap" in entry for entry in silent)
+        row["refused"] = sum("error" in entry for entry in silent)
+        row["not_run"] = len(silent) - row["over_cap"] - row["refused"]
+        row["runs"] = [min(e["seeds"] for e in some), max(e["seeds"] for e in some)] if some else []
         if some:
             row["median_abs_bias"] = round(float(np.median([abs(e["bias"]) for e in some])), 4)
             row["worst_bias"] = max((e["bias"] for e in some), key=abs)
@@ -149,6 +154,9 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--journal", type=Path, default=Path("out/mi.jsonl"))
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--report", action="store_true", help="measure nothing, tell what the journal holds"
+    )
     arguments = parser.parse_args(given)
     if arguments.quick:
         arguments.n, arguments.seeds, arguments.budget = [1000], 3, 2.0
@@ -173,6 +181,29 @@ def collect(arguments: argparse.Namespace) -> dict[str, Any]:
         for line in arguments.journal.read_text().splitlines():
             row = json.loads(line)
             rows[row["problem"], row["n"], row["method"]].append(row)
+    if not arguments.report:
+        measure_missing(wanted, rows, arguments)
+    truths = {name: one.mutual_information for name, one in problems().items()}
+    asked = {cell: [row for row in rows[cell] if row["seed"] < arguments.seeds] for cell in wanted}
+    table = [summary(cell, asked[cell], truths[cell[0]]) for cell in wanted]
+    return {
+        "title": "mutual information",
+        "machine": machine(),
+        "unit": "nats",
+        "level": LEVEL,
+        "seeds": arguments.seeds,
+        "budget_seconds": None if arguments.report else arguments.budget,
+        "cap_seconds": arguments.cap,
+        "peers_missing": [name for name in PEERS if name not in installed()],
+        "overview": overview(table),
+        "rows": table,
+    }
+
+
+def measure_missing(
+    wanted: list[Cell], rows: dict[Cell, list[Row]], arguments: argparse.Namespace
+) -> None:
+    """Fill the cells, and append to the journal."""
     measure = Capped(run, arguments.cap)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -189,21 +220,6 @@ def collect(arguments: argparse.Namespace) -> dict[str, Any]:
                 journal.flush()
             progress.advance(task)
     measure.close()
-    truths = {name: one.mutual_information for name, one in problems().items()}
-    asked = {cell: [row for row in rows[cell] if row["seed"] < arguments.seeds] for cell in wanted}
-    table = [summary(cell, asked[cell], truths[cell[0]]) for cell in wanted]
-    return {
-        "title": "mutual information",
-        "machine": machine(),
-        "unit": "nats",
-        "level": LEVEL,
-        "seeds": arguments.seeds,
-        "budget_seconds": arguments.budget,
-        "cap_seconds": arguments.cap,
-        "peers_missing": [name for name in PEERS if name not in installed()],
-        "overview": overview(table),
-        "rows": table,
-    }
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -211,29 +227,32 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# Mutual information against the truth",
         "",
-        f"`python -m benchmarks.mi --json`, one thread, nats: up to {result['seeds']} data sets a "
-        f"cell, at least as many as fit in {result['budget_seconds']:g} s; an estimate of more "
-        f"than {result['cap_seconds']:g} s is stopped. *Tasks* are the 40 of the public benchmark "
+        f"`python -m benchmarks.mi`, one thread, nats, at most {result['seeds']} data sets a cell"
+        f"{_budget(result['budget_seconds'])}; an estimate of more than "
+        f"{result['cap_seconds']:g} s is stopped. *Tasks* are the 40 of the public benchmark "
         "(Czyz et al. 2023), *Gaussians* have 1 nat, spread over all d canonical pairs or in 3 of "
         f"them, d = 1 to 1,000. Coverage is of {100 * result['level']:g} % intervals, over data "
         "sets; *reliable* counts problems whose estimates mostly call themselves so, *covered if "
         "reliable* is the coverage of those. *Answered* are problems with at least one value in "
-        "time.",
+        "time, *runs* the fewest and most data sets of those; *no answer* counts problems over the "
+        "time, refused by the method, and not run.",
         "",
     ]
     if result["peers_missing"]:
         lines += [f"Not installed, so not measured: {', '.join(result['peers_missing'])}.", ""]
     head = (
-        "| method | answered | median of abs. bias | worst bias | coverage | reliable "
-        "| covered if reliable | median s | slowest s |"
+        "| method | answered | runs | no answer | median of abs. bias | worst bias | coverage "
+        "| reliable | covered if reliable | median s | slowest s |"
     )
     pairs = sorted({(row["problems"], row["n"]) for row in result["overview"]}, reverse=True)
     for kind, n in sorted(pairs, key=lambda pair: (pair[0] != "tasks", pair[1])):
-        lines += [f"## {kind.capitalize()}, N = {n:,}", "", head, "|---" * 9 + "|"]
+        lines += [f"## {kind.capitalize()}, N = {n:,}", "", head, "|---" * 11 + "|"]
         for row in result["overview"]:
             if (row["problems"], row["n"]) == (kind, n):
                 cells_ = [
                     f"{row['answered']}/{row['asked']}",
+                    " to ".join(map(str, sorted(set(row["runs"])))) or "-",
+                    _unanswered(row),
                     _shown(row.get("median_abs_bias"), ".3f"),
                     _shown(row.get("worst_bias"), "+.3f"),
                     _shown(row.get("coverage"), ".2f"),
@@ -270,6 +289,16 @@ def _by_problem(rows: list[Row], n: int) -> list[str]:
             shown.append(_shown(value, ".2f") + star)
         lines.append(f"| {problem} | {entries[0]['truth']:.2f} | {' | '.join(shown)} |")
     return [*lines, ""]
+
+
+def _budget(seconds: float | None) -> str:
+    return f", at least as many as fit in {seconds:g} s" if seconds is not None else ""
+
+
+def _unanswered(row: Row) -> str:
+    """Why problems have no value: "3 over time, 2 refused"."""
+    why = {"over_cap": "over time", "refused": "refused", "not_run": "not run"}
+    return ", ".join(f"{row[key]} {word}" for key, word in why.items() if row[key]) or "-"
 
 
 def _shown(value: float | None, style: str) -> str:

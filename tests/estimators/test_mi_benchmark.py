@@ -85,6 +85,24 @@ def test_a_stopped_run_goes_on(tmp_path, capsys):
     assert ours["coverage"] == pytest.approx(np.mean(inside), abs=1e-3)
     assert "coverage" not in plug_in
     assert body["overview"][0]["answered"] == 1
+    assert body["overview"][0]["runs"] == [3, 3]
+    assert body["budget_seconds"] == 10.0
+
+
+def test_a_report_measures_nothing_and_says_what_was_not_run(tmp_path, capsys):
+    mi.main(options(tmp_path, "--seeds", "1", "--methods", "plug-in"))
+    before = (tmp_path / "journal.jsonl").read_text()
+    mi.main(options(tmp_path, "--report"))
+    assert (tmp_path / "journal.jsonl").read_text() == before
+    body = json.loads((tmp_path / "mi.json").read_text())
+    counts = {row["method"]: (row["answered"], row["not_run"]) for row in body["overview"]}
+    assert counts == {"gaussian": (0, 1), "plug-in": (1, 0)}
+    assert "| gaussian | 0/1 | - | 1 not run |" in capsys.readouterr().out
+    silent = [{"over_cap": 1.0}, {"error": "no"}, {"over_cap": 1.0, "bias": 0.0, "seeds": 1}]
+    told = mi.overview(
+        [{"problem": "a", "n": 1, "method": "m", "seconds": 1.0, **one} for one in silent]
+    )
+    assert (told[0]["over_cap"], told[0]["refused"], told[0]["not_run"]) == (1, 1, 0)
 
 
 def test_a_budget_and_a_failure_end_a_cell():
