@@ -16,14 +16,19 @@ from estimators.cka import linear_cka as linear_cka
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
 from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
+from estimators.decomposition.gaussian import gaussian_pid as gaussian_pid
+from estimators.decomposition.gaussian import pid_gaussian as pid_gaussian
+from estimators.decomposition.learned import learned_pid as learned_pid
 from estimators.decomposition.multivariate import PIDLattice as PIDLattice
 from estimators.decomposition.multivariate import pid_lattice as pid_lattice
 from estimators.decomposition.multivariate import unique_informations as unique_informations
 from estimators.decomposition.pmf import pid_pmf as pid_pmf
 from estimators.decomposition.pmf import pid_pmf_batch as pid_pmf_batch
 from estimators.decomposition.result import PID as PID
-from estimators.decomposition.samples import pid as pid
+from estimators.decomposition.samples import pid_categories as pid_categories
 from estimators.decomposition.samples import pid_counts as pid_counts
+from estimators.decomposition.verb import pid as pid
+from estimators.dimension import intrinsic_dimension as intrinsic_dimension
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
 from estimators.geometry import angular_distance as angular_distance
@@ -42,13 +47,17 @@ from estimators.moments import CrossMoments as CrossMoments
 from estimators.moments import moments_cka as moments_cka
 from estimators.profile import Profile as Profile
 from estimators.quantize import quantize as quantize
+from estimators.spectrum import SpectrumAccumulator as SpectrumAccumulator
+from estimators.spectrum import effective_rank as effective_rank
+from estimators.spectrum import matrix_entropy as matrix_entropy
+from estimators.spectrum import spectral_entropy as spectral_entropy
 from estimators.states import profile_states as profile_states
 from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
 from estimators.streaming import MeanAccumulator as MeanAccumulator
 from estimators.streaming import PairAccumulator as PairAccumulator
-from estimators.usable import usable_information as usable_information
 from estimators.token_rows import last_rows as last_rows
+from estimators.usable import usable_information as usable_information
 
 __all__ = [
     "MEASURES",
@@ -62,6 +71,7 @@ __all__ = [
     "PairAccumulator",
     "PairRows",
     "Profile",
+    "SpectrumAccumulator",
     "angular_distance",
     "betting_interval",
     "betting_p_value",
@@ -74,21 +84,29 @@ __all__ = [
     "cosine_quantiles",
     "cosine_tail",
     "discrete",
+    "effective_rank",
     "entropy",
+    "gaussian_pid",
+    "intrinsic_dimension",
     "last_rows",
+    "learned_pid",
     "linear_cka",
+    "matrix_entropy",
     "moments_cka",
     "mutual_information",
     "norm_ratio",
     "pid",
     "pid_by_bins",
+    "pid_categories",
     "pid_counts",
+    "pid_gaussian",
     "pid_lattice",
     "pid_pmf",
     "pid_pmf_batch",
     "profile_states",
     "quantize",
     "relative_update_norm",
+    "spectral_entropy",
     "tasks",
     "unique_informations",
     "usable_information",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,15 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr
 
 from estimators._arrays import Rows, as_rows, paired, same_device
-from estimators._cluster_sums import as_cluster_ids
-from estimators._student import small_sample_reason, t_interval
 from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
-from estimators.moments import CrossMoments, moments_cka
-
-#: Parts that clusters are dealt into, for the jackknife.
-FOLDS = 10
+from estimators.folded import FoldedMoments
+from estimators.moments import moments_cka
 
 
 def linear_cka(
@@ -99,14 +93,17 @@ class CKAAccumulator:
 
     def __init__(self, *, debiased: bool = True) -> None:
         self.debiased = debiased
-        self.n_clusters = 0
-        # fold -> moments of (x, x), (x, y), (y, y)
-        self._folds = [[CrossMoments() for _ in range(3)] for _ in range(FOLDS)]
+        self._folds = FoldedMoments(*_SIDES)
 
     @property
     def n_rows(self) -> int:
         """Rows seen so far."""
-        return sum(x.n_rows for x, _, _ in self._folds)
+        return self._folds.n_rows
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters seen so far."""
+        return self._folds.n_clusters
 
     def update(self, x: Any, y: Any, clusters: ArrayLike) -> None:
         """Add rows; all rows of a cluster in one call.
@@ -122,14 +119,8 @@ class CKAAccumulator:
         if not len(x) and not len(y):
             return
         a, b = as_rows(x, "x", constant="keep"), as_rows(y, "y", constant="keep")
-        ids = as_cluster_ids(clusters, paired(x=a, y=b))
-        self.n_clusters += np.unique(ids).size
-        for fold, (of_x, cross, of_y) in enumerate(self._folds):
-            mine = ids % FOLDS == fold
-            if mine.any():
-                of_x.update(a[mine])
-                cross.update(a[mine], b[mine])
-                of_y.update(b[mine])
+        paired(x=a, y=b)
+        self._folds.update({"x": (a, None), "cross": (a, b), "y": (b, None)}, clusters)
 
     def merge(self, other: CKAAccumulator) -> CKAAccumulator:
         """Both together, as if seen in one pass; neither is changed.
@@ -140,19 +131,12 @@ class CKAAccumulator:
         if self.debiased is not other.debiased:
             raise ValueError("cannot merge a debiased CKA with a biased one")
         out = CKAAccumulator(debiased=self.debiased)
-        out.n_clusters = self.n_clusters + other.n_clusters
-        out._folds = [_joined(*pair) for pair in zip(self._folds, other._folds, strict=True)]
+        out._folds = self._folds.merge(other._folds)
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """What was accumulated, as arrays to store or send; `debiased` is not among them."""
-        out: dict[str, NDArray[np.generic]] = {"n_clusters": np.array([self.n_clusters])}
-        for fold, parts in enumerate(self._folds):
-            for side, moments in zip(_SIDES, parts, strict=True):
-                if moments.n_rows:
-                    arrays = moments.to_arrays().items()
-                    out |= {f"{fold}.{side}.{name}": array for name, array in arrays}
-        return out
+        return self._folds.to_arrays()
 
     @classmethod
     def from_arrays(
@@ -164,19 +148,7 @@ class CKAAccumulator:
             ValueError: an array is missing or has another shape.
         """
         out = cls(debiased=debiased)
-        if "n_clusters" not in arrays:
-            raise ValueError("a stored accumulator lacks 'n_clusters'")
-        out.n_clusters = int(arrays["n_clusters"][0])
-        for fold, parts in enumerate(out._folds):
-            for place, side in enumerate(_SIDES):
-                start = f"{fold}.{side}."
-                mine = {
-                    key.removeprefix(start): array
-                    for key, array in arrays.items()
-                    if key.startswith(start)
-                }
-                if mine:
-                    parts[place] = CrossMoments.from_arrays(mine)
+        out._folds = FoldedMoments.from_arrays(arrays, *_SIDES)
         return out
 
     def estimate(self, *, level: float = 0.95) -> Estimate:
@@ -185,43 +157,15 @@ class CKAAccumulator:
         Raises:
             ValueError: fewer than four rows, a side without spread, level outside (0, 1).
         """
-        check_fraction(level, "level")
-        folds = [parts for parts in self._folds if parts[0].n_rows]
-        nothing = [CrossMoments() for _ in _SIDES]
-        before = list(accumulate(folds, _joined, initial=nothing))  # [i]: folds before i
-        after = list(accumulate(folds[::-1], _joined, initial=nothing))[::-1]  # [i]: from i on
-        value = moments_cka(*before[-1], debiased=self.debiased)
-        if math.isnan(value):
-            raise ValueError("a side has no spread, so it is aligned with nothing")
-        without = map(_joined, before[:-1], after[1:])
-        left = np.array(
-            [
-                moments_cka(*parts, debiased=self.debiased)
-                for parts in without
-                if parts[0].n_rows >= 4
-            ]
-        )
-        g = left.size
-        error = math.sqrt((g - 1) / g * float(((left - left.mean()) ** 2).sum())) if g > 1 else 0.0
-        reason = small_sample_reason(self.n_clusters)
-        return Estimate(
-            value=value,
-            interval=t_interval(value, error, g, level),
+        return self._folds.estimate(
+            lambda moments: moments_cka(**moments, debiased=self.debiased),
             level=level,
-            n=self.n_clusters,
-            d=max(folds[0][1].dims),
+            unit="1",
             method="debiased-linear-cka" if self.debiased else "linear-cka",
-            reliable=not reason,
-            reason=reason,
-            diagnostics={"n_rows": self.n_rows, "folds": g},
         )
 
 
 _SIDES = ("x", "cross", "y")
-
-
-def _joined(one: list[CrossMoments], other: list[CrossMoments]) -> list[CrossMoments]:
-    return [a.merge(b) for a, b in zip(one, other, strict=True)]
 
 
 def _narrow(rows: Rows) -> Rows:

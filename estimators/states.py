@@ -20,9 +20,7 @@ from estimators.information.verbs import mutual_information
 from estimators.profile import Profile
 from estimators.streaming import PairAccumulator
 from estimators.token_rows import TokenRows, spread
-
-#: What is measured about the target, where there is one.
-TARGET_MEASURES = {"mutual_information": mutual_information}
+from estimators.usable.verb import usable_information
 
 
 def profile_states(
@@ -32,6 +30,7 @@ def profile_states(
     *,
     clusters: Labels | None = None,
     last_token: bool = False,
+    probe: str = "linear",
     cka_rows: int = 1000,
     model: str = "states",
     seed: int = 0,
@@ -49,7 +48,7 @@ def profile_states(
             tokens (n = b s); a list in order, or the cache of a hook library
             (see `estimators.hooks.ordered_states`).
         target: what the states should tell, one per row or one per sequence: labels (whole
-            numbers, strings), or numbers of shape (n, k).
+            numbers, strings), or numbers, one or k of them.
         groups: name of a token group -> boolean mask of shape (n,) or (b, s). Default: one group
             "all". Rows in no group are not looked at, so padding may hold anything.
         clusters: labels of the independent units (images), one per row or one per sequence.
@@ -57,6 +56,7 @@ def profile_states(
             where rows are tokens of the same image.
         last_token: also profile the group "last": of every sequence (every cluster where states
             are (n, d)) the last row that is in a group.
+        probe: method of `usable_information`: "linear", or the slower "mlp" and "auto".
         cka_rows: CKA is measured on whole clusters, drawn at random, of about so many rows.
         model: name for the record.
         seed: of everything random.
@@ -69,7 +69,8 @@ def profile_states(
     Raises:
         ValueError: fewer than two states, shapes that differ, a zero or non-finite row (named
             with its layer), labels, targets or masks of the wrong length, masks that are not
-            boolean; as `ordered_states`, and with a target as `mutual_information`.
+            boolean; as `ordered_states`, and with a target as `mutual_information` and
+            `usable_information`.
 
     Source:
         Mean cosine distance of adjacent states as redundancy: Men et al. 2024 (ShortGPT),
@@ -88,7 +89,7 @@ def profile_states(
     if len(given) < 2:
         raise ValueError(f"at least two states are needed, got {len(given)}")
     rows = TokenRows.of(given[0], groups, clusters, last_token)
-    truth = None if target is None else spread(to_numpy(target, "target"), rows.shape, "targets")
+    truth = None if target is None else _target(target, rows.shape)
     flat = [_flat(state, number, given[0]) for number, state in enumerate(given)]
     pairs: dict[str, list[PairAccumulator]] = {group: [] for group in rows.masks}
     extra: dict[str, dict[str, list[Estimate]]] = {group: {} for group in rows.masks}
@@ -111,11 +112,9 @@ def profile_states(
                 extra[group].setdefault("cka", []).append(found)
             if truth is not None and where.size:
                 for state in (before, after) if layer == 0 else (after,):
-                    for name, measure in TARGET_MEASURES.items():
-                        about = measure(
-                            _moving(state[where]), truth[where], groups=codes, seed=seed
-                        )
-                        told[group].setdefault(name, []).append(about)
+                    about = _about(state[where], truth[where], codes, probe, seed)
+                    for name, one in about.items():
+                        told[group].setdefault(name, []).append(one)
         if progress is not None:
             progress(layer + 1, len(flat) - 1)
     for group, table in told.items():
@@ -134,6 +133,22 @@ def _flat(state: NDArray[Any], number: int, first: NDArray[Any]) -> NDArray[Any]
     if state.shape != first.shape:
         raise ValueError(f"state {number} has shape {state.shape} but state 0 has {first.shape}")
     return state.reshape(-1, state.shape[-1])
+
+
+def _target(target: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Labels (n,) or numbers (n, k): one number per row is a column."""
+    values = spread(to_numpy(target, "target"), shape, "targets")
+    return values[:, None] if values.ndim == 1 and values.dtype.kind == "f" else values
+
+
+def _about(
+    state: NDArray[Any], truth: NDArray[Any], codes: NDArray[np.intp], probe: str, seed: int
+) -> dict[str, Estimate]:
+    """What a state tells about the target; columns that never change tell nothing."""
+    moving = state[:, np.ptp(state, axis=0) > 0.0]
+    total = mutual_information(moving, truth, groups=codes, seed=seed)
+    usable = usable_information(moving, truth, method=probe, groups=codes, seed=seed)
+    return {"mutual_information": total, "usable_information": usable}
 
 
 def _whole_clusters(codes: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
@@ -159,11 +174,6 @@ def _cka(before: NDArray[Any], after: NDArray[Any], codes: NDArray[np.intp]) -> 
         reliable=False,
         reason="all rows of a state are equal, so it is aligned with nothing",
     )
-
-
-def _moving(state: NDArray[Any]) -> NDArray[Any]:
-    """Without the columns that never change: they carry nothing."""
-    return state[:, np.ptp(state, axis=0) > 0.0]
 
 
 def _hash(state: NDArray[np.generic], codes: NDArray[np.intp]) -> str:

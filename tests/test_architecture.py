@@ -48,12 +48,7 @@ RULES = {
 }
 
 #: Modules that exist for one library and that no `__init__` imports may import it at the top.
-SIDE_MODULES = {
-    "strategies.py": "hypothesis",
-    "plots.py": "matplotlib",
-    "dit_broja.py": "dit",
-    "mlp.py": "torch",
-}
+SIDE_MODULES = {"strategies.py": "hypothesis", "plots.py": "matplotlib", "dit_broja.py": "dit"}
 
 TOP_LEVEL = {
     *PACKAGES,

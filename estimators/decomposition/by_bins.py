@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import pid
+from estimators.decomposition.samples import pid_categories
 from estimators.quantize import quantize
 
 
@@ -67,7 +67,7 @@ def pid_by_bins(
         answer = np.asarray(y)
         if target == "continuous":
             answer = quantize(answer, count, quantization=quantization, name="y")
-        result = pid(first, second, answer, **options)
+        result = pid_categories(first, second, answer, **options)
         said: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
         results[count] = replace(result, diagnostics={**result.diagnostics, **said})
     return results

@@ -1,4 +1,4 @@
-"""`pid`, `pid_counts`: a PID from samples, corrected for bias, with intervals and a null."""
+"""`pid_categories`, `pid_counts`: PID of discrete samples, corrected, with intervals and null."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BIAS_SHARE = 0.15
 _PLUGIN_BIAS = 0.02
 
 
-def pid(
+def pid_categories(
     x1: ArrayLike,
     x2: ArrayLike,
     y: ArrayLike,
@@ -79,7 +79,7 @@ def pid(
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x1, x2 = rng.integers(0, 2, size=(2, 400))
-        >>> result = pid(x1, x2, x1 ^ x2, unit="bits")
+        >>> result = pid_categories(x1, x2, x1 ^ x2, unit="bits")
         >>> bool(0.98 < result.synergistic < 1.02), result.n
         (True, 400)
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import polygamma, psi
 
 from estimators._arrays import Rows
 
@@ -86,6 +87,41 @@ def canonical(
             "dimension or bring more groups"
         )
     return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect, lost)
+
+
+def wilks_moments(p: int, q: int, v: float) -> tuple[float, float]:
+    """Mean and variance of `-1/2 sum_i ln(1 - r_i^2)` for independent Gaussian x and y.
+
+    `sum_{i<=p} [psi((v-i+1)/2) - psi((v-q-i+1)/2)] / 2` and
+    `sum_{i<=p} [psi1((v-q-i+1)/2) - psi1((v-i+1)/2)] / 4`, with p <= q; it is a sum of the logs
+    of independent beta variables. It is enough that one side is Gaussian.
+
+    Args:
+        p: columns of one side.
+        q: columns of the other.
+        v: degrees of freedom, at least p + q.
+
+    Source:
+        Muirhead 1982, Aspects of Multivariate Statistical Theory, theorem 10.5.3.
+    """
+    few, many = min(p, q), max(p, q)
+    i = np.arange(few)
+    high, low = (v - i) / 2, (v - many - i) / 2
+    mean = 0.5 * float(np.sum(psi(high) - psi(low)))
+    return mean, 0.25 * float(np.sum(polygamma(1, low) - polygamma(1, high)))
+
+
+def largest_at_null(p: int, q: int, v: float) -> float:
+    """99 % point of the largest squared canonical correlation of independent variables.
+
+    Tracy-Widom for its logit, with the centring and scale of Johnstone 2008, eq. (5) to (6).
+    """
+    size = v - 1.0
+    low, high = min(p, q) - 0.5, max(p, q) - 0.5
+    gamma, phi = (2.0 * np.arcsin(np.sqrt(d / size)) for d in (low, high))
+    centre = 2.0 * np.log(np.tan((phi + gamma) / 2.0))
+    cube = 16.0 / (size**2 * np.sin(phi + gamma) ** 2 * np.sin(phi) * np.sin(gamma))
+    return float(1.0 / (1.0 + np.exp(-(centre + 2.0234 * cube ** (1.0 / 3.0)))))
 
 
 def whiten(rows: Rows, name: str) -> Rows:

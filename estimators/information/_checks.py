@@ -7,16 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from scipy.special import gammaincc
 
 from estimators._arrays import Rows
-from estimators.information._canonical import Canonical
+from estimators.information._canonical import Canonical, largest_at_null, wilks_moments
 
 #: What a statistic may differ by beyond four standard errors.
 TOLERANCE = 0.1
 #: How many of the strongest canonical pairs are looked at one by one.
 PAIRS = 5
-#: Standard errors at which the cross-covariance is said to change with the norm.
-Z_INTERACTION = 6.0
+#: Chance of a false alarm, for each of the six tests of linearity.
+ALARM = 3e-4
+#: Beyond this many columns on a side only its strongest canonical variates are tested.
+MOST_FEATURES = 200
 
 
 def gaussian_checks(pair: Canonical) -> Iterator[str]:
@@ -27,8 +30,9 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
        `sum_i rho_i^2 / sqrt(p q)`. A scale that both sides of a row share (the norm of a token) is
        information that the Gaussian formula misreads by nats.
     3. Strongest pairs: the correlation of the squares of two canonical variates is `r^2`.
-    4. Interaction: the cross-covariance of rows does not change with their norm,
-       `E[x y' (|x|^2 - p)] = 2 E[x y']`, over all columns and between the strongest pairs.
+    4. Linearity: what is left of y after its regression on x does not depend on x, neither on the
+       squares of x nor on x times its squared norm; and the other way round. Wilks' test, exact
+       where y is Gaussian given x; once for the canonical pairs that stand out, once for all.
     """
     n = pair.rows
     squares = [n * (side**2).sum(axis=1) for side in (pair.x, pair.y)]
@@ -54,30 +58,49 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
                 f"r^2 is {r2:.2f}"
             )
             break
-    yield from _interaction(pair)
+    yield from _linearity(pair)
 
 
-def _interaction(pair: Canonical) -> Iterator[str]:
-    """Does the cross-covariance change with the norm of x, or of y?"""
-    n = pair.rows
-    x, y = pair.x * n**0.5, pair.y * n**0.5
-    pairs = _strongest(pair)
-    strong = [np.stack(side, axis=1) * n**0.5 for side in zip(*pairs, strict=True)]
-    for name, side in (("x", x), ("y", y)):
-        d = side.shape[1]
-        weight = ((side**2).sum(axis=1) - d) / (2.0 * d) ** 0.5
-        for a, b in ((x, y), *([(strong[0], strong[1])] if strong else [])):
-            found = (a * weight[:, None]).T @ b / n
-            change = found - 2.0 * (a.T @ b / n) / (2.0 * d) ** 0.5
-            squares = (a**2 * weight[:, None] ** 2).T @ b**2 / n - found**2
-            noise = float(squares.sum()) * pair.design_effect / n
-            excess = float((change**2).sum()) - noise
-            if excess > Z_INTERACTION * noise * (2.0 / found.size) ** 0.5:
-                yield (
-                    f"what x and y share changes with the norm of {name} "
-                    f"({excess / noise:.1f} times the noise): the dependence is not Gaussian"
-                )
-                return
+def _linearity(pair: Canonical) -> Iterator[str]:
+    """Do the residuals of one side depend on the other?"""
+    kept = int((pair.squared > largest_at_null(*pair.dims, pair.freedom)).sum())
+    strong = _strongest(pair)[:kept]
+    for name, other, x, y, side in (("y", "x", pair.x, pair.y, 0), ("x", "y", pair.y, pair.x, 1)):
+        tests: list[tuple[Rows, Rows]] = []
+        if strong:
+            columns = [np.stack([one[i] for one in strong], axis=1) for i in (side, 1 - side)]
+            tests += [(columns[0], columns[1])]
+        if max(pair.dims) <= MOST_FEATURES:
+            tests += [(x, y)]
+        norm = pair.rows * (x**2).sum(axis=1)
+        norm -= norm.mean()
+        for a, b in tests:
+            for what, features in (
+                (f"{other} times its squared norm", a * norm[:, None]),
+                (f"the squares of {other}", a**2),
+            ):
+                if _dependent(pair, x, features, b) < ALARM:
+                    yield (
+                        f"the dependence is not Gaussian: beyond its regression on {other}, "
+                        f"{name} depends on {what}"
+                    )
+                    return
+
+
+def _dependent(pair: Canonical, x: Rows, features: Rows, y: Rows) -> float:
+    """p-value of the independence of y and features of x, both less their regression on x."""
+    p, q, v = features.shape[1], y.shape[1], pair.freedom - x.shape[1]
+    if v < p + q:
+        return 1.0
+    sides = []
+    for rows in (features - features.mean(axis=0), y):
+        rest = rows - x @ (x.T @ rows)
+        sides.append(np.linalg.qr(rest / np.linalg.norm(rest, axis=0))[0])
+    singular = np.linalg.svd(sides[0].T @ sides[1], compute_uv=False)
+    found = -0.5 * float(np.log1p(-np.minimum(singular**2, 1.0 - 1e-12)).sum())
+    mean, variance = wilks_moments(p, q, v)
+    # A gamma variable with these moments: Wilks' statistic is nearly one.
+    return float(gammaincc(mean**2 / variance, found * mean / variance))
 
 
 def _error(pair: Canonical, variance: float) -> float:
@@ -97,5 +120,6 @@ def _strongest(pair: Canonical) -> list[tuple[NDArray[np.float64], NDArray[np.fl
         other = cross.T @ column
         length = float(np.linalg.norm(other))
         if length > 1e-8:
-            variates.append((a @ column, b @ (other / length)))
+            found = (a @ column, b @ (other / length))
+            variates.append(found[::-1] if flip else found)
     return variates

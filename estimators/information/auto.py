@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows
+from estimators._reliability import verdict
 from estimators.estimate import Estimate
 from estimators.information._request import Request
 from estimators.information.conditional import copula_conditional, knn_conditional
@@ -91,12 +92,24 @@ def _because(found: Estimate, why: str) -> Estimate:
 
 
 def auto_labels(x: Rows, labels: NDArray[np.int64], ask: Request) -> Estimate:
-    """For labels y: neighbours within a class in few columns, else a cross-fitted probe."""
+    """For labels y: neighbours within a class in few columns, else a cross-fitted linear probe.
+
+    A probe bounds the information from below and the entropy of y from above, so the interval
+    goes from the one to the other: reliable only where the probe leaves next to nothing.
+    """
     if x.shape[1] < MOST_COLUMNS:
         found = mixed_ksg(x, labels, ask)
         return _because(found, f"{x.shape[1]} columns are few enough for nearest neighbours")
-    found = probe(x, labels, ask)
-    return _because(found, f"{x.shape[1]} columns are too many for nearest neighbours")
+    found = probe(x, labels, ask, probes="linear")
+    shares = np.bincount(labels) / len(labels)
+    surprise = -np.log(shares[labels])
+    top = float(surprise.mean()) + ask.z * ask.variance_of_mean(surprise) ** 0.5
+    interval = (found.interval[0], max(found.interval[1], top))
+    reliable, reason = verdict(found.value, interval)
+    if not reliable:
+        reason = f"a probe only bounds the information from below: {reason}"
+    bounded = replace(found, interval=interval, reliable=reliable, reason=reason)
+    return _because(bounded, f"{x.shape[1]} columns are too many for nearest neighbours")
 
 
 def auto_entropy(x: Rows, ask: Request) -> Estimate:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import polygamma, psi
 
 from estimators._arrays import Rows
 from estimators.estimate import Estimate
-from estimators.information._canonical import Canonical, canonical
+from estimators.information._canonical import Canonical, canonical, largest_at_null, wilks_moments
 from estimators.information._checks import gaussian_checks
 from estimators.information._null import permutation_p_value
 from estimators.information._request import Request
@@ -50,10 +49,8 @@ def gaussian(x: Rows, y: Rows, ask: Request) -> Estimate:
 def unbiased(pair: Canonical) -> tuple[float, float]:
     """The unbiased information in nats and its variance."""
     v, (p, q) = pair.freedom, pair.dims
-    i = np.arange(p)
-    bias = 0.5 * float(np.sum(psi((v - i) / 2) - psi((v - q - i) / 2)))
+    bias, at_null = wilks_moments(p, q, v)
     value = -0.5 * float(np.log1p(-pair.squared).sum()) - bias
-    at_null = 0.25 * float(np.sum(polygamma(1, (v - q - i) / 2) - polygamma(1, (v - i) / 2)))
     spread = signal(pair, value) / (v * max(1.0 - (p + q) / v, 1.0 / v))
     return value, at_null + spread
 
@@ -78,16 +75,3 @@ def spiked_correlations(pair: Canonical) -> NDArray[np.float64]:
     a, b = (1 - c1) * (1 - c2), (1 - c1) * c2 + (1 - c2) * c1
     root = np.sqrt(np.maximum((kept - b) ** 2 - 4 * a * c1 * c2, 0.0))
     return np.clip((kept - b + root) / (2 * a), 0.0, 1.0 - 1e-12)
-
-
-def largest_at_null(p: int, q: int, v: float) -> float:
-    """99 % point of the largest squared canonical correlation of independent variables.
-
-    Tracy-Widom for its logit, with the centring and scale of Johnstone 2008, eq. (5) to (6).
-    """
-    size = v - 1.0
-    low, high = min(p, q) - 0.5, max(p, q) - 0.5
-    gamma, phi = (2.0 * np.arcsin(np.sqrt(d / size)) for d in (low, high))
-    centre = 2.0 * np.log(np.tan((phi + gamma) / 2.0))
-    cube = 16.0 / (size**2 * np.sin(phi + gamma) ** 2 * np.sin(phi) * np.sin(gamma))
-    return float(1.0 / (1.0 + np.exp(-(centre + 2.0234 * cube ** (1.0 / 3.0)))))

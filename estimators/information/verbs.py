@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from estimators._arrays import as_labels, as_rows, paired, same_device
@@ -17,10 +18,14 @@ from estimators.information.conditional import (
     knn_conditional,
 )
 from estimators.information.copula import copula
+from estimators.information.critics import KINDS, neural_bound
 from estimators.information.entropies import gaussian_entropy, knn_entropy
+from estimators.information.flow import flow
 from estimators.information.gaussian import gaussian
 from estimators.information.ksg import ksg1, ksg2, mixed_ksg
 from estimators.information.probe import probe
+from estimators.information.renyi import renyi, renyi_entropy
+from estimators.information.shrinkage import shrinkage
 from estimators.information.spiked import gaussian_pair, spiked
 
 Method = Callable[..., Estimate]
@@ -31,9 +36,13 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "gaussian": gaussian,
     "spiked": spiked,
     "gaussian-pair": gaussian_pair,
+    "shrinkage": shrinkage,
     "copula": copula,
     "ksg1": ksg1,
     "ksg2": ksg2,
+    "flow": flow,
+    "renyi": renyi,
+    **{kind: partial(neural_bound, kind) for kind in KINDS},
 }
 #: The same for labels y.
 LABEL_INFORMATION: Mapping[str, Method] = {
@@ -45,6 +54,7 @@ ENTROPY: Mapping[str, Method] = {
     "auto": auto_entropy,
     "gaussian": gaussian_entropy,
     "knn": knn_entropy,
+    "renyi": renyi_entropy,
 }
 CONDITIONAL: Mapping[str, Method] = {
     "auto": auto_conditional,

@@ -34,8 +34,8 @@ class Task:
         Czyz, Grabowski, Vogt, Beerenwinkel & Marx 2023, "Beyond Normal", arXiv 2306.11078.
 
     Example:
-        >>> from estimators.tasks import task
-        >>> swiss = task("swissroll_x-normal_cdf-1v1-normal-0.75")
+        >>> from estimators import tasks
+        >>> swiss = tasks.task("swissroll_x-normal_cdf-1v1-normal-0.75")
         >>> x, y = swiss.sample(100, seed=0)
         >>> x.shape, y.shape, round(swiss.mutual_information, 4)
         ((100, 2), (100, 1), 0.4133)

@@ -65,7 +65,7 @@ def held_out_log_probabilities(
 ) -> Rows:
     """(n, classes) cross-fitted log-probabilities of every label; see `held_out_losses`."""
     classes = int(labels.max()) + 1
-    features = _features(x)
+    features = uncorrelated(x)
     out = np.empty((len(x), classes))
     for train, held in folds_of(codes, folds, seed):
         inner = inner_rows(codes[train], seed)
@@ -75,7 +75,10 @@ def held_out_log_probabilities(
             )
             for probe in probes
         ]
-        out[held] = min(fits, key=lambda fit: float(fit[1]))[0]
+        # One row's worth of the uniform, so that a label the training rows lack costs no infinity.
+        share = 1.0 / (len(train) + 1)
+        chosen = min(fits, key=lambda fit: float(fit[1]))[0]
+        out[held] = np.logaddexp(np.log1p(-share) + chosen, np.log(share / classes))
     return out
 
 
@@ -99,7 +102,7 @@ def _gaussian_losses(
     seed: int,
 ) -> NDArray[np.float64]:
     out = np.empty(len(target))
-    features = None if x is None else _features(x)
+    features = None if x is None else uncorrelated(x)
     for train, held in folds_of(codes, folds, seed):
         inner = inner_rows(codes[train], seed)
         if features is None:
@@ -118,8 +121,8 @@ def _gaussian_losses(
     return out
 
 
-def _features(x: Rows) -> Rows:
-    """Standardised columns; in as many coordinates as there are rows, where columns are more.
+def uncorrelated(x: Rows) -> Rows:
+    """Standardised columns, rotated to uncorrelated coordinates: at most as many as rows.
 
     Neither step looks at the target, so both see all rows. The rotation loses nothing: a
     penalised linear probe on it is the one on all columns.
@@ -127,7 +130,7 @@ def _features(x: Rows) -> Rows:
     n, d = x.shape
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     if d <= n:
-        return np.asarray(z)
+        return np.asarray(z @ np.linalg.eigh(z.T @ z).eigenvectors)
     values, vectors = np.linalg.eigh(z @ z.T)
     kept = values > 1e-10 * values[-1]
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))

@@ -17,6 +17,7 @@ from estimators import (
     linear_cka,
     mutual_information,
     profile_states,
+    usable_information,
 )
 from estimators.hooks import order, ordered_states
 from estimators.token_rows import spread
@@ -178,6 +179,12 @@ def test_last_tokens_are_the_last_that_count():
     assert json(again) == json(found)
 
 
+def test_every_sequence_has_a_last_token_though_two_share_an_image():
+    found = profile_states(walk(), clusters=np.arange(20) // 2, last_token=True)
+    assert found.n_rows["last"] == 20
+    assert found.estimates("last", "cosine_distance")[0].n == 10
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_last_rows_by_loop(labels):
     wanted = sorted({label: row for row, label in enumerate(labels)}.values())
@@ -196,6 +203,17 @@ def test_cka_is_the_plain_one_and_a_sample_of_clusters_where_rows_abound():
     few = profile_states(states, cka_rows=100).estimates("all", "cka")[1]
     assert (few.n, few.diagnostics["n_rows"]) == (25, 100)
     assert few.interval[0] < plain.value < few.interval[1]
+
+
+def test_cka_takes_no_more_clusters_than_it_needs():
+    states = [state.reshape(320, 6) for state in walk(b=80)]
+    sizes = np.r_[np.ones(40, dtype=int), np.full(40, 7)]  # one row, or seven
+    codes = np.repeat(np.arange(80), sizes)
+    for seed in range(5):
+        one = profile_states(states, clusters=codes, cka_rows=50, seed=seed).estimates(
+            "all", "cka"
+        )[0]
+        assert 50 <= one.diagnostics["n_rows"] < 57
 
 
 def test_a_state_without_spread_is_aligned_with_nothing():
@@ -221,8 +239,24 @@ def test_what_layers_tell_about_a_target():
     before = found.values("all", "mutual_information_before")
     assert before[1] == after[0]
     assert before[0] < after[0] < after[1]
-    for state, one in zip(states[1:], found.estimates("all", "mutual_information"), strict=True):
+    for layer, state in enumerate(states[1:]):
+        one = found.estimates("all", "mutual_information")[layer]
         assert one == mutual_information(state, target, groups=np.arange(600))
+        other = found.estimates("all", "usable_information")[layer]
+        assert other == usable_information(state, target, method="linear", groups=np.arange(600))
+    column = profile_states(states, target[:, 0])
+    assert column.measures == found.measures
+
+
+def test_a_target_of_labels():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, size=400)
+    states = [rng.normal(size=(400, 2)), label[:, None] + 0.2 * rng.normal(size=(400, 2))]
+    states.insert(1, np.where(np.arange(2) > 0, states[0], states[1]))
+    found = profile_states(states, np.array(["cat", "dog"])[label])
+    for name in ("usable_information", "mutual_information"):
+        assert found.values("all", f"{name}_before")[0] == pytest.approx(0.0, abs=0.05)
+        assert found.values("all", name)[1] == pytest.approx(np.log(2), abs=0.05)
 
 
 def test_a_target_per_sequence_goes_to_every_token():

@@ -113,6 +113,23 @@ def test_samples_are_seeded_and_shaped(one):
     assert (y != other[1]).any()
 
 
+BENT = [
+    one
+    for one in tasks.TASKS
+    if one.id.startswith(("normal_cdf-", "half_cube-", "asinh-", "wiggly-", "spiral-"))
+]
+
+
+@pytest.mark.parametrize("one", BENT, ids=lambda t: t.id)
+def test_a_bent_task_is_its_base_with_the_map_of_its_name(one):
+    how, _, base = one.id.partition("-")
+    x, y = tasks.task(base).sample(40, seed=5)
+    both = None if how in ("spiral", "wiggly") else getattr(maps, how)
+    bent_x, bent_y = one.sample(40, seed=5)
+    assert (bent_x == (both or getattr(maps, f"{how}_x"))(x)).all()
+    assert (bent_y == (both or getattr(maps, f"{how}_y"))(y)).all()
+
+
 def rows(d, scale=1.5):
     return scale * np.random.default_rng(d).standard_normal((2_000, d))
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -103,7 +103,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         if not dataclasses.is_dataclass(kind):
             flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
-        hints = inspect.get_annotations(kind, eval_str=True)
+        hints = get_type_hints(kind, include_extras=True)
         fields = dataclasses.fields(kind)
         groups[parameter.name] = (kind, [field.name for field in fields])
         for field in fields:

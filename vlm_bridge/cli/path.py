@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from estimators import Profile
+from estimators import Profile, profile_states
 from theory.certificates import METHODS
 from vlm_bridge.certification import certify_both
 from vlm_bridge.choose import choose_plan
@@ -23,15 +24,62 @@ from vlm_bridge.files import check_writable, read_json
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile as run_profile
 from vlm_bridge.profiling import random_copy
+from vlm_bridge.progress import track
 from vlm_bridge.report.plots import plot_depth, plot_layers, plot_profile
+from vlm_bridge.report.states import plot_states
 from vlm_bridge.reservoir import Reservoir
+from vlm_bridge.states_file import StatesFile, is_states_file
 from vlm_bridge.sweeping import MODES, SWEEPABLE, sweep_plans
 from vlm_bridge.sweeping import sweep as run_sweep
 
 
+@dataclass(frozen=True)
+class Profiled(ModelOptions):
+    """A model, or the states of any network."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="'reference', a model folder, a Hugging Face id (owner/name), or a file of hidden "
+            "states of any network (.safetensors, .npz)."
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class ProfiledData(DataOptions):
+    """Questions, which a file of states does without."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A JSONL file of {image, question, answer?, group?}, or easy-vqa:SPLIT; not "
+            "with a file of states."
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class StatesOptions:
+    """What in a file of states is no state."""
+
+    target: Annotated[
+        str | None,
+        typer.Option(help="States: array of what they should tell (default: 'target', if there)."),
+    ] = None
+    clusters: Annotated[
+        str | None,
+        typer.Option(help="States: array of image labels (default: 'clusters', if there)."),
+    ] = None
+    last_token: Annotated[
+        bool, typer.Option(help="States: also profile the last token of every sequence.")
+    ] = False
+
+
 def profile(
-    model: ModelOptions,
-    data: DataOptions,
+    model: Profiled,
+    data: ProfiledData,
+    states: StatesOptions,
     out: Annotated[Path, typer.Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
     null: Annotated[
         bool, typer.Option(help="Also profile a randomly initialised copy, into OUT's -null.json.")
@@ -48,8 +96,24 @@ def profile(
     Draws the profile beside that of a copy with random weights: a distance the copy shows too
     says nothing. Under `torchrun` the batches are dealt out to the processes.
 
+    A file of hidden states of any network is profiled alike, without a copy: one array of shape
+    (rows, width) or (sequences, tokens, width) per layer, named as hook libraries name them, or
+    one array of all layers. Arrays `target`, `clusters` and `groups.NAME` (boolean masks) beside
+    them are what their names say.
+
     Example: `skipit profile reference --data easy-vqa:profile --out out/profile.json`
+
+    Example: `skipit profile states.safetensors --target answer --out out/profile.json`
     """
+    if is_states_file(model.model):
+        if data.data:
+            raise BridgeError("--data goes with a model; a file of states holds all there is")
+        _profile_file(Path(model.model), states, out)
+        return
+    if not data.data:
+        raise BridgeError("a model is profiled on questions: give --data, JSONL or easy-vqa:SPLIT")
+    if states != StatesOptions():
+        raise BridgeError("--target, --clusters and --last-token go with a file of states")
     items = data.items()
     vlm = model.load()
     sample = Reservoir(reservoir, width=reservoir_width) if reservoir else None
@@ -68,6 +132,28 @@ def profile(
     if is_main():
         plot_profile(picture, found, random, SkipPlan("freeze", found.n_layers))
     say(f"profile of {found.n_layers} layers on {found.n_images} images: {out}, {picture}")
+
+
+def _profile_file(path: Path, states: StatesOptions, out: Path) -> None:
+    """Profile the states in a file, with a figure."""
+    check_writable(out)
+    given = StatesFile.read(path, target=states.target, clusters=states.clusters)
+    with track("profile of layers", len(given.states) - 1) as advance:
+        try:
+            found = profile_states(
+                given.states,
+                given.target,
+                given.groups,
+                clusters=given.clusters,
+                last_token=states.last_token,
+                model=path.name,
+                progress=lambda done, total: advance(1),
+            )
+        except ValueError as error:
+            raise BridgeError(f"{path}: {error}") from None
+    save(out, found.to_json())
+    picture = plot_states(out.with_suffix(".png"), found)
+    say(f"profile of {found.n_layers} layers on {found.n_images} clusters: {out}, {picture}")
 
 
 def plan(

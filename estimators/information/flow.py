@@ -1,0 +1,138 @@
+"""Marginal normalising flows in front of the Gaussian estimate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from estimators._arrays import Rows
+from estimators.estimate import Estimate
+from estimators.information._canonical import canonical
+from estimators.information._neighbours import standardised
+from estimators.information._request import Request
+from estimators.information.copula import normal_scores
+from estimators.information.spiked import of_pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PATIENCE = 10
+_STOP = 0.2
+
+
+def flow(
+    x: Rows,
+    y: Rows,
+    ask: Request,
+    *,
+    layers: int = 4,
+    width: int = 32,
+    epochs: int = 100,
+    rate: float = 2e-3,
+) -> Estimate:
+    """Each side goes through an invertible flow towards a Gaussian, then `gaussian_pair`.
+
+    Invertible maps of either side leave mutual information as it is, and a flow that makes a side
+    Gaussian undoes what bent it, so that the Gaussian estimate sees what was hidden. It cannot
+    undo what leaves a side Gaussian (a spiral of a Gaussian is one), nor a scale that both sides
+    share; the checks, made on the mapped rows, are there to find those. Affine coupling layers,
+    trained by maximum likelihood on each side alone, so that the fit cannot invent dependence;
+    stopped on a fifth of the units. One column alone is mapped by its ranks.
+
+    Args:
+        x: (n, p) rows.
+        y: (n, q) rows.
+        ask: level, units, null and seed.
+        layers: coupling layers.
+        width: of the networks inside.
+        epochs: at most so many passes.
+        rate: of Adam.
+
+    Raises:
+        ValueError: n - 1 < d_x + d_y, or sizes below 1.
+
+    Source:
+        Coupling layers: Dinh et al. 2017, arXiv 1605.08803, eq. (4) to (8). In front of a Gaussian
+        estimate: PID Flow, arXiv 2602.15580.
+    """
+    if min(layers, width, epochs) < 1:
+        raise ValueError(f"layers, width and epochs count from 1, got {layers}, {width}, {epochs}")
+    mapped, gains = [], {}
+    for name, side in (("x", x), ("y", y)):
+        rows, gain = _gaussianised(side, ask, layers, width, epochs, rate)
+        mapped.append(rows)
+        gains[f"likelihood_gain_{name}"] = gain
+    pair = canonical(mapped[0], mapped[1], ask.codes)
+    return of_pair(pair, ask, method="flow, then gaussian", front=gains)
+
+
+def _gaussianised(
+    side: Rows, ask: Request, layers: int, width: int, epochs: int, rate: float
+) -> tuple[Rows, float]:
+    """Normal scores, then the flow; the gain in held-out log likelihood, nats a row."""
+    import torch
+
+    from_ranks = normal_scores(side)
+    n, d = side.shape
+    if d == 1:
+        return from_ranks, 0.0
+    rng = np.random.default_rng(ask.seed)
+    codes = np.arange(n) if ask.codes is None else ask.codes
+    judge = (rng.permutation(ask.units(n))[codes] / ask.units(n)) < _STOP
+    white = standardised(from_ranks)
+    rows = torch.tensor(white, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(ask.seed)
+    weights = [_coupling(d, width, generator) for _ in range(layers)]
+    masks = [((torch.arange(d) + k) % 2).float() for k in range(layers)]
+    parameters = [w for layer in weights for w in layer]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    optimiser = torch.optim.Adam(parameters, lr=rate)
+
+    def loss(part: Tensor) -> Tensor:
+        z, log_det = _forward(part, weights, masks)
+        return (0.5 * (z**2).sum(dim=1) - log_det).mean()
+
+    outer, inner = rows[torch.tensor(~judge)], rows[torch.tensor(judge)]
+    with torch.no_grad():
+        start = best = float(loss(inner))
+    kept, waited = [p.detach().clone() for p in parameters], 0
+    for _ in range(epochs):
+        for part in outer[torch.randperm(len(outer), generator=generator)].split(512):
+            optimiser.zero_grad(set_to_none=True)
+            loss(part).backward()
+            optimiser.step()
+        with torch.no_grad():
+            now = float(loss(inner))
+        if now < best - 1e-4:
+            best, waited, kept = now, 0, [p.detach().clone() for p in parameters]
+        elif (waited := waited + 1) > _PATIENCE:
+            break
+    with torch.no_grad():
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
+        z, _ = _forward(rows, weights, masks)
+    return z.double().numpy(), start - best
+
+
+def _coupling(d: int, width: int, generator: Any) -> list[Any]:
+    """Weights of a network from the kept coordinates to log scales and shifts; starts as zero."""
+    import torch
+
+    into = torch.randn(d, width, generator=generator) / d**0.5
+    return [into, torch.zeros(width), torch.zeros(width, 2 * d), torch.zeros(2 * d)]
+
+
+def _forward(rows: Tensor, weights: list[list[Any]], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mapped rows and the log determinant of each."""
+    import torch
+
+    z, log_det = rows, torch.zeros(len(rows))
+    for (into, shift, out, constant), mask in zip(weights, masks, strict=True):
+        hidden = torch.nn.functional.gelu((z * mask) @ into + shift) @ out + constant
+        log_scale, move = hidden.chunk(2, dim=1)
+        log_scale = 2.0 * torch.tanh(log_scale / 2.0) * (1 - mask)
+        z = z * torch.exp(log_scale) + move * (1 - mask)
+        log_det = log_det + log_scale.sum(dim=1)
+    return z, log_det
