@@ -69,7 +69,9 @@ def test_a_whole_step_unseen_in_the_last_layer_is_exit_before_it(kept):
     assert (skipped - kept.logits).abs().max() > 0.01
 
 
-def test_directions_touch_their_tokens_only(kept):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_directions_touch_their_tokens_only(attention, items):
+    kept = kept_pass(attention, items)
     vision, pad = kept.vision, ~kept.real
     assert pad.any()  # the batch is padded, or the test says nothing
     for layer in range(4):
@@ -78,6 +80,20 @@ def test_directions_touch_their_tokens_only(kept):
         assert not found["freeze"][~vision].any()
         assert not found["unseen"][vision].any()
         torch.testing.assert_close(found["block"][vision], found["freeze"][vision])
+
+
+def test_the_middle_of_the_step_predicts_the_whole_better(kept):
+    """The midpoint rule is of second order: on average over layers it comes closer."""
+    errors = []
+    for at in (0.0, 0.5):
+        off = 0.0
+        for layer in range(3):
+            along, end = kept.direction(layer, "block"), kept.outputs[layer]
+            slope = jvp(kept.tail(layer), end + at * along, along)
+            with torch.no_grad():
+                off += float((kept.tail(layer)(end + along) - kept.logits - slope).norm())
+        errors.append(off)
+    assert errors[1] < errors[0]
 
 
 def test_slopes_do_not_depend_on_the_batch(items):
@@ -159,6 +175,7 @@ def test_json_is_strict_and_says_what_it_cost(items):
     [
         ({"kinds": ("sideways",)}, "slopes are along block, freeze, unseen, not sideways"),
         ({"kinds": ()}, "not none"),
+        ({"at": 1.5}, "between 0 and 1 of the step, got at=1.5"),
         ({"tokens": 1}, "at least two answers to compare, got tokens=1"),
     ],
 )

@@ -19,6 +19,7 @@ from vlm_bridge.rules.protocol import score_units as score_units
 from vlm_bridge.rules.shortgpt import ShortGPT as ShortGPT
 from vlm_bridge.rules.shortv import ShortV as ShortV
 from vlm_bridge.rules.skip_it import SkipIt as SkipIt
+from vlm_bridge.rules.skip_it import SkipItRuns as SkipItRuns
 from vlm_bridge.rules.units import empty_plan as empty_plan
 from vlm_bridge.rules.units import units as units
 from vlm_bridge.rules.var import VAR as VAR
@@ -26,7 +27,7 @@ from vlm_bridge.rules.vtw import VTW as VTW
 
 _ALL: tuple[Rule, ...] = (
     *(SkipIt(), ShortGPT(), Angular(), DeLask(), VAR()),
-    *(ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
+    *(SkipItRuns(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )
 #: Every rule `--rule` knows: one forward pass first, then candidate runs, then the nulls.

@@ -1,11 +1,11 @@
 """Slopes of the network behind each layer along what a skip would take away there.
 
-    dz_l = J_l(h_{l+1}) d_l
+    dz_l = J_l(h_{l+1} + at d_l) d_l
 
-with `J_l` the Jacobian of the tail behind layer l at the state of the full pass and `d_l` one
-of `tail.KINDS`: minus the update of the layer (block), of its vision tokens (freeze), or what
-text loses where it does not attend to vision there (unseen). `z + dz` is what the first answer
-token's logits would be if the tail were linear. No skipped model is run.
+with `J_l` the Jacobian of the tail behind layer l, at the state of the full pass where `at` is 0,
+and `d_l` one of `tail.KINDS`: minus the update of the layer (block), of its vision tokens
+(freeze), or what text loses where it does not attend to vision there (unseen). `z + dz` is what
+the first answer token's logits would be if the tail were linear. No skipped model is run.
 """
 
 from __future__ import annotations
@@ -201,6 +201,7 @@ def measure_slopes(
     kinds: Sequence[str] = KINDS,
     differences: bool = False,
     bound: bool = False,
+    at: float = 0.0,
     tokens: int = TOKENS,
     size: int = 16,
     journal: Path | None = None,
@@ -213,14 +214,17 @@ def measure_slopes(
         kinds: some of `tail.KINDS`.
         differences: also measure every slope by finite differences; runs the tail twice more.
         bound: also measure the gain of every layer and of the head, for the S6 bound.
+        at: where along the step the slope is taken: 0 at the state of the full pass, 0.5 in the
+            middle of what the skip takes away, where a linear prediction is right to second
+            order.
         tokens: how many of the likeliest answers of a question are followed, at least 2; a
             change to any other answer is not seen.
         size: batch size.
         journal: a file every finished batch is added to; the same call continues from it.
 
     Raises:
-        BridgeError: no items, unknown kinds, a model without forward-mode derivatives, fewer
-            than two tokens.
+        BridgeError: no items, unknown kinds, a model without forward-mode derivatives, `at`
+            outside [0, 1], fewer than two tokens.
 
     Source:
         Statement S6 (reconstruction of arXiv:2509.25584); forward mode: torch.func.jvp.
@@ -236,6 +240,8 @@ def measure_slopes(
         raise BridgeError(
             f"slopes are along {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}"
         )
+    if not 0.0 <= at <= 1.0:
+        raise BridgeError(f"slopes are taken between 0 and 1 of the step, got at={at}")
     if tokens < 2:
         raise BridgeError(f"slopes need at least two answers to compare, got tokens={tokens}")
     check_differentiable(vlm)
@@ -243,7 +249,7 @@ def measure_slopes(
     found = run_batches(
         vlm,
         items,
-        lambda batch: _of_batch(vlm, batch, kinds, differences, bound, tokens),
+        lambda batch: _of_batch(vlm, batch, kinds, differences, bound, at, tokens),
         size=size,
         title=f"slopes of {vlm.name}",
         journal=journal,
@@ -251,7 +257,7 @@ def measure_slopes(
             "run": "slopes",
             "model": vlm.name,
             "data": items_hash(items),
-            "settings": [list(kinds), differences, bound, tokens, size],
+            "settings": [list(kinds), differences, bound, at, tokens, size],
         },
     )
 
@@ -296,7 +302,13 @@ def slope_passes(
 
 
 def _of_batch(
-    vlm: VLM, batch: Batch, kinds: Sequence[str], differences: bool, bound: bool, tokens: int
+    vlm: VLM,
+    batch: Batch,
+    kinds: Sequence[str],
+    differences: bool,
+    bound: bool,
+    at: float,
+    tokens: int,
 ) -> dict[str, Any]:
     kept = KeptPass(vlm, batch)
     top = kept.logits.topk(min(tokens, kept.logits.shape[-1]), dim=-1)
@@ -309,11 +321,12 @@ def _of_batch(
     layers = range(vlm.layout.n_layers)
     for kind in kinds:
         along = [kept.direction(layer, kind) for layer in layers]
-        slopes = [jvp(kept.tail(i), kept.outputs[i], along[i]) for i in layers]
+        places = [kept.outputs[i] + at * along[i] for i in layers]
+        slopes = [jvp(kept.tail(i), places[i], along[i]) for i in layers]
         found[f"change {kind}"] = followed(slopes)
         found[f"length {kind}"] = torch.stack([d.flatten(1).norm(dim=1) for d in along], 1).tolist()
         if differences:
-            numeric = [finite_difference(kept.tail(i), kept.outputs[i], along[i]) for i in layers]
+            numeric = [finite_difference(kept.tail(i), places[i], along[i]) for i in layers]
             found[f"numeric {kind}"] = followed(numeric)
     if bound:
         gains = [gain(kept.update(i), kept.inputs[i], steps=STEPS) for i in layers]

@@ -1,0 +1,189 @@
+"""Our rule on the toy VLM: the planted truth exactly, and how simpler rules fail there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from estimators import pid_pmf
+from tests.vlm_bridge.tiny import tiny_llava
+from theory.systems import toy_vlm
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.prompts import batches
+from vlm_bridge.rules import Evidence, find_rule, score_units
+from vlm_bridge.rules.skip_it import SkipIt, SkipItRuns
+from vlm_bridge.rules.tail import KeptPass
+from vlm_bridge.rules.units import units
+from vlm_bridge.testing import toy_items, toy_llava
+
+
+def schedule(seed: int) -> tuple[str, ...]:
+    """A random order of layers that the toy allows: free layers strewn among the needed ones."""
+    rng = np.random.default_rng(seed)
+    made = ["encode", "copy", "answer"]
+    made.insert(int(rng.integers(0, 2)), "scale_text")
+    for _ in range(5):
+        made.insert(int(rng.integers(0, len(made) + 1)), str(rng.choice(["identity", "kernel"])))
+    copy = made.index("copy")
+    made.insert(int(rng.integers(copy + 1, len(made) + 1)), "scale_vision")
+    return tuple(made)
+
+
+def evidence_of(seed: int, folder) -> tuple[Evidence, object]:
+    rng = np.random.default_rng(100 + seed)
+    m, k = int(rng.integers(2, 4)), int(rng.integers(3, 6))
+    table = (np.arange(k)[None, :] + rng.permutation(k)[:m][:, None]) % k
+    toy = toy_vlm(table, schedule=schedule(seed))
+    return Evidence(toy_llava(toy), toy_items(toy, folder, images=k)), toy
+
+
+def planted(toy, mode: str) -> tuple[int, ...]:
+    """Positions in `units(mode, L)` that are safe by construction."""
+    truth = toy.truth
+    if mode in ("block", "freeze"):
+        return truth.safe_blocks if mode == "block" else truth.safe_freezes
+    depths = truth.safe_exits if mode == "early_exit" else truth.safe_entries
+    return tuple(depth - 1 for depth in depths if 1 <= depth < toy.n_layers)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_planted_layers_and_depths_are_recovered_exactly(seed, tmp_path):
+    evidence, toy = evidence_of(seed, tmp_path)
+    rule = SkipIt()
+    for mode in rule.modes:
+        safe = planted(toy, mode)
+        assert rule.safe(evidence, mode) == safe, (mode, toy.schedule)
+        score = score_units(rule, evidence, mode)
+        harmful = sorted(set(range(len(score))) - set(safe))
+        if safe and harmful:
+            assert score[list(safe)].max() < score[harmful].min(), (mode, toy.schedule)
+    assert not any(name.startswith("candidate") for name in evidence.cost)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return toy_vlm()
+
+
+@pytest.fixture(scope="module")
+def evidence(toy, tmp_path_factory):
+    return Evidence(toy_llava(toy), toy_items(toy, tmp_path_factory.mktemp("toy"), images=8))
+
+
+def changed(evidence, plan) -> float:
+    """Share of first answer tokens that really change under a plan."""
+    (run,) = evidence.candidates([plan])
+    return run.disagreement
+
+
+def test_cosine_alone_takes_what_harms_and_leaves_what_does_not(toy, evidence):
+    """S6b: no distance where only the norm changes, a large one in a plane nothing reads."""
+    distance = score_units(find_rule("shortgpt"), evidence)
+    scaled, kernel = toy.schedule.index("scale_text"), toy.schedule.index("kernel")
+    plans = units("block", toy.n_layers)
+    assert distance[scaled] == pytest.approx(distance.min(), abs=1e-6)
+    assert changed(evidence, plans[scaled]) == 1.0
+    assert distance[kernel] == pytest.approx(distance.max(), abs=0.2)
+    assert distance[kernel] > 10 * distance[toy.schedule.index("copy")]
+    assert changed(evidence, plans[kernel]) == 0.0
+    ours = score_units(SkipIt(), evidence, "block")
+    assert ours[scaled] > 100 * ours[kernel]
+
+
+def codes(states: torch.Tensor) -> np.ndarray:
+    """Every different state by a number, float noise aside."""
+    flat = states.flatten(1).double().numpy()
+    return np.unique(np.round(flat, 2), axis=0, return_inverse=True)[1].ravel()
+
+
+def atoms(kept: KeptPass, states: torch.Tensor):
+    """PID of the full model's own answer in vision and last text state of the given states."""
+    vision = codes(torch.stack([row[v][0] for row, v in zip(states, kept.vision, strict=True)]))
+    text, answer = codes(states[:, -1]), np.unique(kept.logits.argmax(-1), return_inverse=True)[1]
+    p = np.zeros((vision.max() + 1, text.max() + 1, answer.max() + 1))
+    np.add.at(p, (vision, text, answer), 1.0 / len(answer))
+    return pid_pmf(p, measure="broja", unit="bits")
+
+
+@pytest.fixture(scope="module")
+def kept(evidence):
+    return KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, size=16))))
+
+
+def test_unique_information_alone_calls_every_exit_safe(tmp_path):
+    """S9: what leaves with vision is unique information *and* synergy."""
+    # As many questions as classes: image and question alone say nothing about the answer.
+    toy = toy_vlm((np.arange(4)[None, :] + np.arange(4)[:, None]) % 4)
+    evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path, images=4))
+    kept = KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, size=16))))
+    plans, copy = units("early_exit", toy.n_layers), toy.schedule.index("copy")
+    for depth in range(1, copy + 1):
+        found = atoms(kept, kept.inputs[depth])
+        assert found.unique_1 == pytest.approx(0.0, abs=1e-6)  # "safe", and all answers change:
+        assert found.synergistic == pytest.approx(2.0, abs=1e-6)
+        assert changed(evidence, plans[depth - 1]) == 1.0
+    after = atoms(kept, kept.inputs[copy + 1])
+    assert after.unique_1 + after.synergistic == pytest.approx(0.0, abs=1e-6)
+    assert changed(evidence, plans[copy]) == 0.0
+    assert SkipIt().safe(evidence, "early_exit") == planted(toy, "early_exit")
+
+
+@torch.no_grad()
+def test_bayes_information_alone_calls_every_block_safe(toy, evidence, kept):
+    """S1: a skipped layer loses no information about the answer; the fixed tail loses it all."""
+    encode = toy.schedule.index("encode")
+    with_layer, without = (x[encode] for x in (kept.outputs, kept.inputs))
+    known = [atoms(kept, states).total for states in (with_layer, without)]
+    assert known == pytest.approx([2.0, 2.0], abs=1e-3)  # 4 answers, told without error
+    assert changed(evidence, units("block", toy.n_layers)[encode]) == 1.0
+    assert encode not in SkipIt().safe(evidence, "block")
+
+
+def test_conditions_can_be_inspected(toy, evidence):
+    found = SkipIt().explain(evidence, "block", epsilon=0.1)
+    assert len(found) == 4 * toy.n_layers
+    by = {(r.unit, r.bound.statement): r for r in found}
+    scaled, identity = toy.schedule.index("scale_text"), 0
+    assert by[identity, "S6"].safe
+    assert by[identity, "S6"].margin == pytest.approx(0.1)
+    assert by[scaled, "G-F"].safe  # the geometric condition is wrong here, S6 is right
+    assert not by[scaled, "S6"].safe
+    assert "linear" in by[scaled, "S6"].bound.assumed[0]
+    assert "not safe by -0.9" in str(by[scaled, "S6"])
+    assert {r.bound.statement for r in SkipIt().explain(evidence, "early_exit")} == {"S6", "S7"}
+
+
+def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
+    toy = toy_vlm()
+    evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path))
+    rule = SkipItRuns(passes=4.0)
+    score = score_units(rule, evidence, "early_exit")
+    spent = {k: v for k, v in evidence.spent[rule.name].items() if not k.startswith("slopes")}
+    assert 1.0 < sum(spent.values()) <= 4.0
+    ran = [
+        i
+        for i, plan in enumerate(units("early_exit", 11))
+        if any(plan.hash()[:12] in k for k in spent)
+    ]
+    assert 0 < len(ran) < 10
+    full = evidence.candidate_kl("early_exit")
+    assert score[ran] == pytest.approx(full[ran])
+    rest = [i for i in range(10) if i not in ran]
+    assert score[rest].min() >= score[ran].max()
+
+
+def test_classes_are_kept_apart(items):
+    assert (SkipIt().reads, SkipItRuns().reads) == ("forward pass", "candidate runs")
+    evidence = Evidence(tiny_llava(), items)
+    score_units(SkipIt(images=2), evidence, "late_entry")
+    names = evidence.spent["skip-it"]
+    assert list(names) == ["slopes freeze, 2 images", "slopes unseen, 2 images"]
+    # 2 of 5 images, 3 of 9 questions; 4 layers: full pass 1 + jvp 3, unseen 1 more.
+    assert list(names.values()) == pytest.approx([4.0 * 3 / 9, 5.0 * 3 / 9])
+
+
+def test_bad_requests_are_named(evidence):
+    for ask in (SkipIt().explain, SkipIt().safe):
+        with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 0"):
+            ask(evidence, "block", epsilon=0)
