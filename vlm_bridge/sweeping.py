@@ -165,7 +165,7 @@ def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Ten
             if plan.mode == "late_entry":
                 found[i] = chain.run(vlm, batch, plan)
             else:
-                with _starting_at(vlm, plan.first_layer, states):
+                with starting_at(vlm, plan.first_layer, states):
                     found[i] = _first_token(vlm, batch)
     return full, [found[i] for i in range(len(plans))]
 
@@ -192,7 +192,7 @@ class _EntryChain:
             if layer == entry - 1:
                 grown[layer] = output
 
-        with _starting_at(vlm, self.depth, self.states), capturing_states(vlm, keep):
+        with starting_at(vlm, self.depth, self.states), capturing_states(vlm, keep):
             found = _first_token(vlm, batch)
         if grown:
             self.depth, self.states = entry, grown
@@ -200,7 +200,7 @@ class _EntryChain:
 
 
 @contextlib.contextmanager
-def _starting_at(vlm: VLM, start: int, states: dict[int, Tensor]) -> Iterator[None]:
+def starting_at(vlm: VLM, start: int, states: dict[int, Tensor]) -> Iterator[None]:
     """Layers before `start` compute nothing; the last of them returns what it once returned."""
     with contextlib.ExitStack() as stack:
         for index in range(start):

@@ -63,6 +63,12 @@ def made_profile(n=4, *, image, text_var=None, text=None, tail=None) -> Profile:
     )
 
 
+def test_skip_it_formula():
+    made = made_profile(3, image=[0.5, 0.02, 0.08], tail=[1.0, 0, 0.25], text_var=[0.1, 0.2, 0.4])
+    got = score_units(find_rule("skip-it"), Evidence(profile=made))
+    np.testing.assert_allclose(got, [(1 + 2) * 0.6, 0.2 * 0.4, 0.0], rtol=1e-12)
+
+
 def test_shortgpt_formula_weighs_tokens():
     made = made_profile(2, image=[0.4, 0.0], text=[0.0, 0.4])
     np.testing.assert_allclose(
@@ -70,7 +76,7 @@ def test_shortgpt_formula_weighs_tokens():
     )
 
 
-@pytest.mark.parametrize("name", ["shortgpt"])
+@pytest.mark.parametrize("name", ["skip-it", "shortgpt"])
 def test_nested_plans_grow_by_score(name):
     made = made_profile(image=[0.4, 0.1, 0.3, 0.2], text=[0.4, 0.1, 0.3, 0.2])
     rule = find_rule(name)
@@ -83,7 +89,9 @@ def test_nested_plans_grow_by_score(name):
 
 
 def test_unknown_rule_is_named():
-    with pytest.raises(BridgeError, match="unknown rule 'best'; choose from skip-it, shortgpt"):
+    with pytest.raises(
+        BridgeError, match="unknown rule 'best'; choose from skip-it, skip-it-slopes, shortgpt"
+    ):
         find_rule("best")
 
 

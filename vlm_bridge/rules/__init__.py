@@ -19,14 +19,15 @@ from vlm_bridge.rules.protocol import score_units as score_units
 from vlm_bridge.rules.shortgpt import ShortGPT as ShortGPT
 from vlm_bridge.rules.shortv import ShortV as ShortV
 from vlm_bridge.rules.skip_it import SkipIt as SkipIt
-from vlm_bridge.rules.skip_it import SkipItRuns as SkipItRuns
+from vlm_bridge.rules.skip_it_slopes import SkipItRuns as SkipItRuns
+from vlm_bridge.rules.skip_it_slopes import SkipItSlopes as SkipItSlopes
 from vlm_bridge.rules.units import empty_plan as empty_plan
 from vlm_bridge.rules.units import units as units
 from vlm_bridge.rules.var import VAR as VAR
 from vlm_bridge.rules.vtw import VTW as VTW
 
 _ALL: tuple[Rule, ...] = (
-    *(SkipIt(), ShortGPT(), Angular(), DeLask(), VAR()),
+    *(SkipIt(), SkipItSlopes(), ShortGPT(), Angular(), DeLask(), VAR()),
     *(SkipItRuns(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )

@@ -67,7 +67,7 @@ def run_candidates(
     per_plan = [np.concatenate(rows[i :: len(plans)]) for i in range(len(plans))]
     n = vlm.layout.n_layers
     return [
-        CandidateRun(plan, *map(float, [*image_mean(found, groups), _passes(plan, n)]))
+        CandidateRun(plan, *map(float, [*image_mean(found, groups), candidate_passes(plan, n)]))
         for plan, found in zip(plans, per_plan, strict=True)
     ]
 
@@ -85,7 +85,8 @@ def image_mean(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     return np.asarray((sums / counts).mean(axis=0))
 
 
-def _passes(plan: SkipPlan, n_layers: int) -> float:
+def candidate_passes(plan: SkipPlan, n_layers: int) -> float:
+    """What running a plan costs in full passes: the layers from the first it touches on."""
     if plan.mode == "late_entry":
         return 1.0  # layers before the entry run too, on text alone
     return (n_layers - plan.first_layer) / n_layers

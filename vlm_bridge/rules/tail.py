@@ -20,7 +20,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import Batch
 from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide
-from vlm_bridge.sweeping import _starting_at as starting_at
+from vlm_bridge.sweeping import starting_at as starting_at
 from vlm_bridge.vlm import VLM
 
 States = Callable[[Tensor], Tensor]

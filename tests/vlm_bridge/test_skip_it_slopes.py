@@ -12,7 +12,7 @@ from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import batches
 from vlm_bridge.rules import Evidence, find_rule, score_units
-from vlm_bridge.rules.skip_it import SkipIt, SkipItRuns
+from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
 from vlm_bridge.rules.tail import KeptPass
 from vlm_bridge.rules.units import units
 from vlm_bridge.testing import toy_items, toy_llava
@@ -50,7 +50,7 @@ def planted(toy, mode: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("seed", range(10))
 def test_planted_layers_and_depths_are_recovered_exactly(seed, tmp_path):
     evidence, toy = evidence_of(seed, tmp_path)
-    rule = SkipIt()
+    rule = SkipItSlopes()
     for mode in rule.modes:
         safe = planted(toy, mode)
         assert rule.safe(evidence, mode) == safe, (mode, toy.schedule)
@@ -87,7 +87,7 @@ def test_cosine_alone_takes_what_harms_and_leaves_what_does_not(toy, evidence):
     assert distance[kernel] == pytest.approx(distance.max(), abs=0.2)
     assert distance[kernel] > 10 * distance[toy.schedule.index("copy")]
     assert changed(evidence, plans[kernel]) == 0.0
-    ours = score_units(SkipIt(), evidence, "block")
+    ours = score_units(SkipItSlopes(), evidence, "block")
     assert ours[scaled] > 100 * ours[kernel]
 
 
@@ -126,7 +126,7 @@ def test_unique_information_alone_calls_every_exit_safe(tmp_path):
     after = atoms(kept, kept.inputs[copy + 1])
     assert after.unique_1 + after.synergistic == pytest.approx(0.0, abs=1e-6)
     assert changed(evidence, plans[copy]) == 0.0
-    assert SkipIt().safe(evidence, "early_exit") == planted(toy, "early_exit")
+    assert SkipItSlopes().safe(evidence, "early_exit") == planted(toy, "early_exit")
 
 
 @torch.no_grad()
@@ -137,11 +137,11 @@ def test_bayes_information_alone_calls_every_block_safe(toy, evidence, kept):
     known = [atoms(kept, states).total for states in (with_layer, without)]
     assert known == pytest.approx([2.0, 2.0], abs=1e-3)  # 4 answers, told without error
     assert changed(evidence, units("block", toy.n_layers)[encode]) == 1.0
-    assert encode not in SkipIt().safe(evidence, "block")
+    assert encode not in SkipItSlopes().safe(evidence, "block")
 
 
 def test_conditions_can_be_inspected(toy, evidence):
-    found = SkipIt().explain(evidence, "block", epsilon=0.1)
+    found = SkipItSlopes().explain(evidence, "block", epsilon=0.1)
     assert len(found) == 4 * toy.n_layers
     by = {(r.unit, r.bound.statement): r for r in found}
     scaled, identity = toy.schedule.index("scale_text"), 0
@@ -151,7 +151,10 @@ def test_conditions_can_be_inspected(toy, evidence):
     assert not by[scaled, "S6"].safe
     assert "linear" in by[scaled, "S6"].bound.assumed[0]
     assert "not safe by -0.9" in str(by[scaled, "S6"])
-    assert {r.bound.statement for r in SkipIt().explain(evidence, "early_exit")} == {"S6", "S7"}
+    assert {r.bound.statement for r in SkipItSlopes().explain(evidence, "early_exit")} == {
+        "S6",
+        "S7",
+    }
 
 
 def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
@@ -174,16 +177,16 @@ def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
 
 
 def test_classes_are_kept_apart(items):
-    assert (SkipIt().reads, SkipItRuns().reads) == ("forward pass", "candidate runs")
+    assert (SkipItSlopes().reads, SkipItRuns().reads) == ("forward pass", "candidate runs")
     evidence = Evidence(tiny_llava(), items)
-    score_units(SkipIt(images=2), evidence, "late_entry")
-    names = evidence.spent["skip-it"]
+    score_units(SkipItSlopes(images=2), evidence, "late_entry")
+    names = evidence.spent["skip-it-slopes"]
     assert list(names) == ["slopes freeze, 2 images", "slopes unseen, 2 images"]
     # 2 of 5 images, 3 of 9 questions; 4 layers: full pass 1 + jvp 3, unseen 1 more.
     assert list(names.values()) == pytest.approx([4.0 * 3 / 9, 5.0 * 3 / 9])
 
 
 def test_bad_requests_are_named(evidence):
-    for ask in (SkipIt().explain, SkipIt().safe):
+    for ask in (SkipItSlopes().explain, SkipItSlopes().safe):
         with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 0"):
             ask(evidence, "block", epsilon=0)
