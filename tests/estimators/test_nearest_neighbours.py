@@ -55,6 +55,14 @@ def test_neighbours_and_counts_are_those_of_all_pairs(
     assert nearest(a, (k,))[:, 0] == pytest.approx(np.sort(far_a, axis=1)[:, k - 1])
 
 
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_nothing_lies_strictly_within_no_distance(p: int) -> None:
+    rows = np.repeat(np.random.default_rng(0).normal(size=(6, p)), 3, axis=0)
+    none = np.zeros((18, 1))
+    assert counts_within(rows, none, strict=True).ravel().tolist() == [0] * 18
+    assert counts_within(rows, none, strict=False).ravel().tolist() == [2] * 18
+
+
 @pytest.mark.parametrize("p", [1, 3])
 def test_ksg1_is_its_formula(p: int) -> None:
     rng = np.random.default_rng(0)
@@ -179,6 +187,17 @@ def test_a_markov_chain_shares_nothing_given_its_middle(method: str) -> None:
     z = x + e
     found = conditional_mutual_information(x, z + f, z, method=method)
     assert found.interval[0] <= 0.0 <= found.interval[1]
+
+
+def test_what_is_projected_out_costs_degrees_of_freedom() -> None:
+    """With 40 columns of z and 80 rows the residuals correlate by chance twice as much."""
+    found = []
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        x, y, z = rng.normal(size=(80, 3)), rng.normal(size=(80, 3)), rng.normal(size=(80, 40))
+        one = conditional_mutual_information(x + z[:, :3], y + z[:, :3], z, method="gaussian")
+        found.append(one.diagnostics["unbiased"])
+    assert abs(np.mean(found)) < 4 * np.std(found) / len(found) ** 0.5
 
 
 def test_a_column_that_z_determines() -> None:

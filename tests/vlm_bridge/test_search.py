@@ -91,7 +91,8 @@ def test_bands_with_a_step_keep_the_ends() -> None:
 # --- the path -------------------------------------------------------------------------------
 
 candidates = st.lists(
-    st.tuples(st.sampled_from([0.0, 0.002, 0.01, 0.019, 0.02, 0.3]), st.floats(0, 1)), max_size=12
+    st.tuples(st.sampled_from([0.0, 0.002, 0.004, 0.01, 0.019, 0.02, 0.03, 0.3]), st.floats(0, 1)),
+    max_size=12,
 )
 
 
