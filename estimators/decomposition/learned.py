@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from estimators._arrays import Rows, as_labels, as_rows, paired, same_device
 from estimators._pmf import check_unit
+from estimators._training import descend
 from estimators.clustered import Labels
 from estimators.decomposition.result import PID
 from estimators.decomposition.samples import pid_counts
@@ -194,9 +195,6 @@ def _train(
     table = torch.randn(codes, codes, classes, generator=generator) * 0.5
     alone = [torch.randn(codes, classes, generator=generator) * 0.5 for _ in encoders]
     parameters = [weight for encoder in encoders for weight in encoder] + [table, *alone]
-    for parameter in parameters:
-        parameter.requires_grad_()
-    optimiser = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=1e-2)
     target = torch.tensor(labels)
 
     def loss(rows: Tensor) -> Tensor:
@@ -213,22 +211,19 @@ def _train(
         return torch.stack(each).mean()
 
     rows, judges = torch.tensor(np.flatnonzero(~inner)), torch.tensor(np.flatnonzero(inner))
-    best, waited = float("inf"), 0
-    kept = [parameter.detach().clone() for parameter in parameters]
-    for _ in range(_EPOCHS):
-        for part in rows[torch.randperm(len(rows), generator=generator)].split(128):
-            optimiser.zero_grad(set_to_none=True)
-            loss(part).backward()
-            optimiser.step()
-        with torch.no_grad():
-            now = float(loss(judges))
-        if now < best - 1e-4:
-            best, waited, kept = now, 0, [p.detach().clone() for p in parameters]
-        elif (waited := waited + 1) > _PATIENCE:
-            break
+    best, _ = descend(
+        parameters,
+        loss,
+        lambda: float(loss(judges)),
+        rows,
+        generator=generator,
+        epochs=_EPOCHS,
+        batch=128,
+        rate=1e-2,
+        patience=_PATIENCE,
+        weight_decay=1e-2,
+    )
     with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.copy_(value)
         one, two = (
             _logits(torch.tensor(held, dtype=torch.float32), encoder).argmax(dim=1).numpy()
             for (_, held), encoder in zip(features, encoders, strict=True)

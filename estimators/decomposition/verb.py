@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from estimators._arrays import to_numpy
 from estimators.decomposition.gaussian import gaussian_pid
 from estimators.decomposition.learned import learned_pid
@@ -27,7 +29,7 @@ def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PI
         x2: likewise, the second source.
         y: the target, likewise; labels are (n,) whole numbers, booleans or strings.
         method: "auto", "smooth-bootstrap", "plugin", "gaussian" or "learned".
-        options: of that function: `measure`, `unit`, `level`, `seed` and its own.
+        options: of that function; all have `unit`, `level` and `seed`.
 
     Returns:
         PID; its `method` says what was done.
@@ -67,4 +69,4 @@ def _chosen(x1: Any, x2: Any, y: Any) -> str:
 
 def _is_rows(values: Any, name: str) -> bool:
     array = to_numpy(values, name)
-    return array.ndim == 2 and array.dtype.kind == "f"
+    return array.ndim == 2 and array.dtype.kind == "f" and bool((array != np.rint(array)).any())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows
+from estimators._training import descend
 from estimators.estimate import Estimate
 from estimators.information._neighbours import standardised
 from estimators.information._request import Request
@@ -84,35 +85,27 @@ def neural_bound(
     f, g = (_tower(side.shape[1], width, generator, device) for side in (a, b))
     for weight in (g[2], g[3]):  # all scores start at 0, where every bound is 0
         weight.zero_()
-    parameters = [*f, *g]
-    for parameter in parameters:
-        parameter.requires_grad_()
-    optimiser = torch.optim.Adam(parameters, lr=rate)
 
     def scores(rows: Tensor) -> Tensor:
         found: Tensor = _embed(a[rows], f) @ _embed(b[rows], g).T / width**0.5
         return found
 
     rows, stop = (torch.tensor(parts[name]) for name in ("train", "stop"))
-    kept, best, waited = [p.detach().clone() for p in parameters], -np.inf, 0
-    for epoch in range(epochs):
-        for chosen in rows[torch.randperm(len(rows), generator=generator)].split(batch):
-            if len(chosen) < 2:
-                continue
-            optimiser.zero_grad(set_to_none=True)
-            (-_objective(kind, scores(chosen))).backward()
-            optimiser.step()
-        with torch.no_grad():
-            now = float(np.mean(_terms(kind, scores, stop)))
-        if progress is not None:
-            progress(epoch + 1, epochs)
-        if now > best + 1e-3:
-            best, waited, kept = now, 0, [p.detach().clone() for p in parameters]
-        elif (waited := waited + 1) > _PATIENCE:
-            break
+    _, run = descend(
+        [*f, *g],
+        lambda part: -_objective(kind, scores(part)),
+        lambda: -float(np.mean(_terms(kind, scores, stop))),
+        rows,
+        generator=generator,
+        epochs=epochs,
+        batch=batch,
+        rate=rate,
+        patience=_PATIENCE,
+        better=1e-3,
+        smallest=2,
+        progress=progress,
+    )
     with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.copy_(value)
         terms = _terms(kind, scores, torch.tensor(parts["held"]))
         seen = float(np.mean(_terms(kind, scores, rows)))
     value, spread = float(np.mean(terms)), float(np.var(terms, ddof=1) / len(terms))
@@ -132,7 +125,7 @@ def neural_bound(
         diagnostics={
             "training_value": seen,
             "held_out_rows": len(parts["held"]),
-            "epochs": epoch + 1,
+            "epochs": run,
         },
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estimators._arrays import Rows
+from estimators._training import descend
 from estimators.estimate import Estimate
 from estimators.information._canonical import canonical
 from estimators.information._neighbours import standardised
@@ -86,32 +87,26 @@ def _gaussianised(
     weights = [_coupling(d, width, generator) for _ in range(layers)]
     masks = [((torch.arange(d) + k) % 2).float() for k in range(layers)]
     parameters = [w for layer in weights for w in layer]
-    for parameter in parameters:
-        parameter.requires_grad_()
-    optimiser = torch.optim.Adam(parameters, lr=rate)
 
     def loss(part: Tensor) -> Tensor:
         z, log_det = _forward(part, weights, masks)
         return (0.5 * (z**2).sum(dim=1) - log_det).mean()
 
-    outer, inner = rows[torch.tensor(~judge)], rows[torch.tensor(judge)]
+    inner = rows[torch.tensor(judge)]
     with torch.no_grad():
-        start = best = float(loss(inner))
-    kept, waited = [p.detach().clone() for p in parameters], 0
-    for _ in range(epochs):
-        for part in outer[torch.randperm(len(outer), generator=generator)].split(512):
-            optimiser.zero_grad(set_to_none=True)
-            loss(part).backward()
-            optimiser.step()
-        with torch.no_grad():
-            now = float(loss(inner))
-        if now < best - 1e-4:
-            best, waited, kept = now, 0, [p.detach().clone() for p in parameters]
-        elif (waited := waited + 1) > _PATIENCE:
-            break
+        start = float(loss(inner))
+    best, _ = descend(
+        parameters,
+        lambda part: loss(rows[part]),
+        lambda: float(loss(inner)),
+        torch.tensor(np.flatnonzero(~judge)),
+        generator=generator,
+        epochs=epochs,
+        batch=512,
+        rate=rate,
+        patience=_PATIENCE,
+    )
     with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.copy_(value)
         z, _ = _forward(rows, weights, masks)
     return z.double().numpy(), start - best
 

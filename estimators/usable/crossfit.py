@@ -103,8 +103,14 @@ def _gaussian_losses(
 ) -> NDArray[np.float64]:
     out = np.empty(len(target))
     features = None if x is None else uncorrelated(x)
+    q = target.shape[1]
     for train, held in folds_of(codes, folds, seed):
         inner = inner_rows(codes[train], seed)
+        if inner.sum() <= q + 1:
+            raise ValueError(
+                f"{int(inner.sum())} rows set aside in a fold are too few for the residual "
+                f"covariance of {q} targets; bring more rows, or fewer targets"
+            )
         if features is None:
             mean = np.broadcast_to(target[train].mean(axis=0), target[held].shape)
             covariance = residual_covariance(target[train] - target[train].mean(axis=0))

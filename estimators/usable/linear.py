@@ -12,7 +12,8 @@ from estimators._arrays import Rows
 
 #: Penalties tried, on standardised features, per training row.
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
-_INNER_SHARE = 0.2
+#: Share of the training units that chooses settings.
+INNER_SHARE = 0.2
 _STEPS = 100
 
 
@@ -83,9 +84,7 @@ def residual_covariance(rest: Rows) -> Rows:
 def inner_rows(codes: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     """(n,) whether a training row belongs to the fifth of the units that choose settings."""
     units = np.unique(codes)
-    chosen = np.random.default_rng(seed).permutation(units)[
-        : max(1, int(len(units) * _INNER_SHARE))
-    ]
+    chosen = np.random.default_rng(seed).permutation(units)[: max(1, int(len(units) * INNER_SHARE))]
     return np.isin(codes, chosen)
 
 

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows
+from estimators._training import descend
 from estimators.usable.linear import residual_covariance
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_NO_BETTER = 1e-4
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,6 @@ class MLPProbe:
             torch.tensor(start, dtype=torch.float32),
             torch.zeros(inputs, outputs),
         ]
-        for parameter in parameters:
-            parameter.requires_grad_()
 
         def network(x: Tensor) -> Tensor:
             into, shift, out, constant, straight = parameters
@@ -101,24 +98,18 @@ class MLPProbe:
             found: Tensor = hidden @ out + x @ straight + constant
             return found
 
-        optimiser = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.weight_decay)
         judges, rows = torch.tensor(np.flatnonzero(inner)), torch.tensor(np.flatnonzero(~inner))
-        best, waited = float("inf"), 0
-        kept = [parameter.detach().clone() for parameter in parameters]
-        for _ in range(self.epochs + 1):
-            with torch.no_grad():
-                seen = float(loss(network(features[judges]), target[judges]))
-            if seen < best - _NO_BETTER:
-                best, waited = seen, 0
-                kept = [parameter.detach().clone() for parameter in parameters]
-            elif (waited := waited + 1) > self.patience:
-                break
-            shuffled = rows[torch.randperm(len(rows), generator=generator)]
-            for part in shuffled.split(self.batch):
-                optimiser.zero_grad(set_to_none=True)
-                loss(network(features[part]), target[part]).backward()
-                optimiser.step()
+        best, _ = descend(
+            parameters,
+            lambda part: loss(network(features[part]), target[part]),
+            lambda: float(loss(network(features[judges]), target[judges])),
+            rows,
+            generator=generator,
+            epochs=self.epochs,
+            batch=self.batch,
+            rate=self.rate,
+            patience=self.patience,
+            weight_decay=self.weight_decay,
+        )
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
             return network(torch.tensor(b, dtype=torch.float32)), best

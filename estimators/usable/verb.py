@@ -13,9 +13,12 @@ from estimators.estimate import Estimate
 from estimators.information._null import p_value
 from estimators.information._request import Request, check_unit, in_unit
 from estimators.usable.crossfit import held_out_losses, probes_of
+from estimators.usable.linear import INNER_SHARE
 
 #: Folds may differ by chance; two of them are too few to say how much.
 _FEWEST_UNITS = 50
+#: Fewer rows for each continuous target bias the residual covariance, and with it the loss.
+_ROWS_PER_TARGET = 20
 
 
 def usable_information(
@@ -91,6 +94,12 @@ def usable_information(
     doubts = []
     if ask.units(n) < _FEWEST_UNITS:
         doubts.append(f"{ask.units(n)} units are too few for a normal interval of held-out losses")
+    aside = n * (folds - 1) / folds * INNER_SHARE
+    if labels is None and aside < _ROWS_PER_TARGET * target.shape[1]:
+        doubts.append(
+            f"the residual covariance of {target.shape[1]} targets comes from {aside:.0f} rows of "
+            "a fold, which biases the value down"
+        )
     found = ask.estimate(
         value,
         ask.variance_of_mean(terms),

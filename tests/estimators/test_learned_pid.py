@@ -96,6 +96,12 @@ def test_the_verb_chooses_by_the_kind_of_data() -> None:
     )
 
 
+def test_whole_numbers_in_rows_are_categories() -> None:
+    bits = np.random.default_rng(0).integers(0, 2, size=(300, 2)).astype(float)
+    found = pid(bits[:, :1], bits[:, 1:], bits.sum(axis=1).astype(int))
+    assert found.method.startswith("smooth-bootstrap")
+
+
 def test_bad_input() -> None:
     x1, x2, y = planted("copy", 40, 3, 0)
     with pytest.raises(ValueError, match="at least 2 codes, got 1"):

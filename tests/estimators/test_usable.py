@@ -184,6 +184,14 @@ def test_what_is_refused() -> None:
         usable_information(x, y, folds=1)
     with pytest.raises(ValueError, match="40 independent units cannot fill 50 folds"):
         usable_information(x, y, folds=50)
+    wide = np.random.default_rng(0).normal(size=(40, 6))
+    with pytest.raises(ValueError, match="too few for the residual covariance of 6 targets"):
+        usable_information(x, wide)
+    many = usable_information(
+        np.tile(x, (5, 1)) + 0.1 * np.random.default_rng(1).normal(size=(200, 2)),
+        np.random.default_rng(0).normal(size=(200, 6)),
+    )
+    assert "which biases the value down" in many.reason
     with pytest.raises(ValueError, match="y has 39"):
         usable_information(x, y[:39])
     with pytest.raises(ValueError, match="y has one label"):
