@@ -60,14 +60,15 @@ def load(
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> VLM:
-    """Load a VLM: `"reference"`, a folder, or a Hugging Face id.
+    """Load a VLM: `"reference"` or another of ours, a folder, or a Hugging Face id.
 
     The structure is looked at before the weights are read, so a family that cannot be
     skipped is refused at once. Where torchvision is not installed, a processor that also
     takes videos is loaded for images alone.
 
     Args:
-        name: `"reference"` builds the shipped reference VLM on first use (no network); a
+        name: `"reference"`, `"reference-smolvlm"`, ... build a shipped reference model on
+            first use (no network; `vlm_bridge.reference.shipped_models()` lists them); a
             folder is read from disk; anything else is a hub id and uses the network.
         dtype: `float32`, `bfloat16` or `float16`.
         device: a torch device, `"auto"` to spread over devices, or None for the CPU. Under
@@ -180,9 +181,9 @@ def _reading(name: str | Path) -> Iterator[None]:
 
 
 def _locate(name: str | Path) -> str:
-    if str(name) == "reference":
+    if str(name).split("-")[0] == "reference" and not Path(name).is_dir():
         with _quiet_transformers():
-            return str(reference_folder())
+            return str(reference_folder(str(name)))
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -194,7 +195,7 @@ def _locate(name: str | Path) -> str:
         raise BridgeError(f"no model folder at {path}")
     if len(parts) == 1:
         raise BridgeError(
-            f"unknown model '{name}': give 'reference', a folder, or a Hugging Face id (owner/name)"
+            f"unknown model '{name}': give a reference model, a folder, or a Hugging Face id (owner/name)"
         )
     return text
 

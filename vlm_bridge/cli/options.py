@@ -63,7 +63,10 @@ class DataOptions:
 
     data: Annotated[
         str,
-        typer.Option(help="A JSONL file of {image, question, answer?, group?}, or easy-vqa:SPLIT."),
+        typer.Option(
+            help="A JSONL file of {image, question, answer?, group?}, easy-vqa:SPLIT or "
+            "scenes:SPLIT."
+        ),
     ]
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images (default: beside the JSONL file).")
@@ -80,6 +83,8 @@ class DataOptions:
         name, _, split = self.data.partition(":")
         if name == "easy-vqa":
             items = easy_vqa(split)
+        elif name == "scenes":
+            items = scenes(split)
         else:
             items = read_jsonl(self.data, images=self.images)
         if self.per_image is not None:

@@ -11,3 +11,7 @@ from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
+from vlm_bridge.data.scenes import HELD_OUT as HELD_OUT
+from vlm_bridge.data.scenes import SCENES_SPLITS as SCENES_SPLITS
+from vlm_bridge.data.scenes import scenes as scenes
+from vlm_bridge.data.scenes import shows_held_out as shows_held_out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,11 @@ from transformers import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vlm_bridge.data import Item
-from vlm_bridge.reference.assemble import IMAGE_TOKEN, fold_standardisation
+from vlm_bridge.reference.assemble import (
+    IMAGE_TOKEN,
+    fold_standardisation,
+    unfold_standardisation,
+)
 from vlm_bridge.reference.fit import fit
 from vlm_bridge.reference.lora import add_lora
 from vlm_bridge.reference.recipe import Recipe
@@ -106,13 +110,15 @@ def train_adapter(
     tower: CLIPVisionModel,
     recipe: Recipe,
     checkpoint: Path,
+    begun: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Train projector and LoRA (resumable); returns the parts `install_parts` reads, bf16.
+    """Train projector and LoRA (resumable); returns the parts `install_parts` reads.
 
     The tower's output is standardised per channel by statistics of the training images;
     at the end that is folded into the projector's first layer, so the result is LLaVA's
     own projector. Frozen linear weights are held in bfloat16, everything trained in float32.
-    `model` is consumed: its linear layers are wrapped and rounded.
+    `model` is consumed: its linear layers are wrapped and rounded. `begun` holds the parts
+    of a trained model with the same tower, whose projector and LoRA are where training starts.
     """
     torch.manual_seed(recipe.seed)
     packer = _Packer(items, processor, recipe)
@@ -130,6 +136,13 @@ def train_adapter(
     projector.requires_grad_(True)
     parameters = {f"lora.{name}": p for name, p in lora.items()}
     parameters |= {f"projector.{name}": p for name, p in projector.named_parameters()}
+    if begun is not None:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(begun[name])
+            first = unfold_standardisation(projector.linear_1, mean, std)
+            projector.linear_1.weight.copy_(first[0])
+            projector.linear_1.bias.copy_(first[1])
     table = decoder.embed_tokens
     start = table(torch.tensor(packer.head))
 
@@ -140,7 +153,7 @@ def train_adapter(
             vision = projector(patches).float()
             embeds = torch.cat([start.expand(len(ids), -1, -1), vision, table(ids)], dim=1)
             seen = slice(len(packer.head), packer.prefix)
-            states = _entering_at(recipe.entry, decoder, embeds, positions, mask, seen)
+            states = _entering_at(recipe.entry_at(step), decoder, embeds, positions, mask, seen)
             states = states[:, packer.prefix :]
             wanted = labels != _IGNORE
             logits = nn.functional.linear(states[wanted].to(torch.bfloat16), head).float()
@@ -154,7 +167,7 @@ def train_adapter(
     parts |= {f"projector.{name}": p.detach() for name, p in projector.named_parameters()}
     parts |= {"projector.linear_1.weight": first[0], "projector.linear_1.bias": first[1]}
     parts |= {f"tower.{name}": p for name, p in tower.state_dict().items()}
-    return {name: p.detach().to(torch.bfloat16).contiguous() for name, p in parts.items()}
+    return {name: p.detach() for name, p in parts.items()}
 
 
 def _entering_at(

@@ -87,17 +87,17 @@ def install_parts(
 ) -> None:
     """Put the trained tower and projector in place and merge LoRA, in float32.
 
-    Keys of `parts`: `tower.*`, `projector.*` (standardisation already folded), `lora.*`.
+    Keys of `parts`, float32: `tower.*`, `projector.*` (standardisation already folded), `lora.*`.
     """
-
-    def section(name: str) -> dict[str, Tensor]:
-        cut = len(name) + 1
-        return {k[cut:]: v.float() for k, v in parts.items() if k.startswith(f"{name}.")}
-
-    model.model.vision_tower.load_state_dict(section("tower"))
-    model.model.multi_modal_projector.load_state_dict(section("projector"))
+    model.model.vision_tower.load_state_dict(section(parts, "tower"))
+    model.model.multi_modal_projector.load_state_dict(section(parts, "projector"))
     layers = model.model.language_model.layers
-    merge_lora(layers, section("lora"), recipe.lora_rank, recipe.lora_alpha)
+    merge_lora(layers, section(parts, "lora"), recipe.lora_rank, recipe.lora_alpha)
+
+
+def section(parts: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors below `name.`, that prefix taken off."""
+    return {k.removeprefix(f"{name}."): v for k, v in parts.items() if k.startswith(f"{name}.")}
 
 
 @torch.no_grad()
@@ -113,3 +113,11 @@ def fold_standardisation(
     """
     weight = linear.weight / std
     return weight, linear.bias - weight @ mean
+
+
+@torch.no_grad()
+def unfold_standardisation(
+    linear: torch.nn.Linear, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the map that `fold_standardisation` would turn into `linear`."""
+    return linear.weight * std, linear.bias + linear.weight @ mean

@@ -21,16 +21,26 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The reference VLM: its shape and its two training stages.
+    """A LLaVA around SmolLM2: its shape and its two training stages.
 
     Stage one trains the vision tower on shape and colour labels read from the training
     questions. Stage two freezes it and trains projector and LoRA through the language
-    model on the answer tokens, several questions packed behind one image. Where `entry` is
-    not 0, vision tokens are absent from layers below it in stage two (DeepInsert).
+    model on the answer tokens, several questions packed behind one image.
+
+    Attributes:
+        entry: vision tokens are absent from layers below it in stage two (DeepInsert).
+        full_every: every so many steps all layers see vision after all, so that the model
+            answers with late entry and without; 0 is never.
+        start: a reference model whose tower is taken over and whose projector and LoRA are
+            trained on, instead of new ones.
+        stored: how the parts are shipped, `bfloat16` or `int8` (a scale for every row).
     """
 
     seed: int = 0
     entry: int = 0
+    full_every: int = 0
+    start: str = ""
+    stored: str = "bfloat16"
     image_size: int = 64
     patch_size: int = 8
     vision_width: int = 128
@@ -54,9 +64,89 @@ class Recipe:
         """Patches of one image, each a token of the language model."""
         return (self.image_size // self.patch_size) ** 2
 
+    def entry_at(self, step: int) -> int:
+        """The layer at which vision enters in a step of stage two."""
+        full = self.full_every and step % self.full_every == self.full_every - 1
+        return 0 if full else self.entry
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain data, for the model card and the weights' metadata."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ScratchRecipe:
+    """A small model of another family, trained from scratch on both task sets together.
+
+    Stage one trains vision tower and projector: linear heads, thrown away afterwards, read
+    from the vision tokens what lies where. Stage two trains all of the model on the answer
+    tokens, several questions packed behind one image.
+
+    Attributes:
+        family: model type of the transformers class.
+        width: of the decoder.
+        layers: of the decoder.
+        heads: of attention, in decoder and tower; half as many for keys and values.
+        vision_width: of the tower.
+        vision_layers: of the tower.
+        see: stage one; `batch` images of each task set a step.
+        learn: stage two, likewise.
+    """
+
+    family: str
+    seed: int
+    width: int = 128
+    layers: int = 8
+    heads: int = 4
+    vision_width: int = 96
+    vision_layers: int = 4
+    questions_per_image: int = 8
+    see: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=600, batch=24, rate=1e-3, warmup=50, checkpoint_every=100
+        )
+    )
+    learn: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=1500, batch=8, rate=1e-3, warmup=100, checkpoint_every=100
+        )
+    )
+    stored: str = "int8"
+
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, for the model card and the weights' metadata."""
         return asdict(self)
 
 
 RECIPE = Recipe()
+#: name -> recipe of every reference model; `load` builds those whose parts are shipped.
+RECIPES: dict[str, Recipe | ScratchRecipe] = {
+    "reference": RECIPE,
+    "reference-all-linear": Recipe(
+        seed=1,
+        patch_size=16,
+        lora_targets=(
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "gate_proj",
+            "up_proj",
+            "down_proj",
+        ),
+        adapt=Schedule(steps=900, batch=6, rate=5e-4, warmup=100),
+        stored="int8",
+    ),
+    "reference-late-entry": Recipe(
+        seed=2,
+        entry=10,
+        full_every=4,
+        start="reference",
+        questions_per_image=6,
+        adapt=Schedule(steps=300, batch=4, rate=5e-4, warmup=30),
+        stored="int8",
+    ),
+    "reference-qwen2.5-vl": ScratchRecipe("qwen2_5_vl", seed=3),
+    "reference-smolvlm": ScratchRecipe("smolvlm", seed=4),
+    "reference-gemma3": ScratchRecipe("gemma3", seed=5),
+}

@@ -1,0 +1,159 @@
+"""Generated scenes of several objects, and questions that need more than one glance.
+
+Two to six objects of four shapes and six colours lie on a plain ground; some carry a dot of
+another colour. Questions count, compare places, ask for the colour of an object or of its dot,
+and for a shape by colour. In training four of the 24 pairs of colour and shape never occur
+(`HELD_OUT`), in no image and in no question; all other splits draw from all 24. Everything
+follows from the split's name and the scene's number; nothing is downloaded or shipped.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from vlm_bridge.data.items import Item
+from vlm_bridge.data.questions import ask
+from vlm_bridge.data.store import cache_root
+from vlm_bridge.errors import BridgeError
+
+#: split -> number of scenes. No scene of one occurs in another.
+SCENES_SPLITS: dict[str, int] = {
+    "train": 8000,
+    "profile": 200,
+    "tuning": 400,
+    "certification": 700,
+    "test": 300,
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 88, 200),
+    "yellow": (240, 200, 20),
+    "purple": (140, 60, 170),
+    "black": (20, 20, 20),
+}
+#: Pairs of colour and shape that no training scene holds.
+HELD_OUT = frozenset(
+    {("red", "cross"), ("green", "triangle"), ("blue", "square"), ("yellow", "circle")}
+)
+#: Pixels a side; objects lie in the cells of a 4 x 4 grid, jittered.
+SIDE, CELLS = 64, 4
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: what it is, where its middle is (pixels), and its dot's colour, if any."""
+
+    shape: str
+    colour: str
+    x: int
+    y: int
+    radius: int
+    dot: str | None = None
+
+
+def scene(split: str, number: int) -> tuple[Thing, ...]:
+    """The objects of a scene, in the order they are drawn.
+
+    Example:
+        >>> scene("test", 0) == scene("test", 0), scene("test", 0) == scene("test", 1)
+        (True, False)
+    """
+    draw = random.Random(f"scenes/{_VERSION}/{split}/{number}")
+    pairs = [(c, s) for c in COLOURS for s in SHAPES if split != "train" or (c, s) not in HELD_OUT]
+    cell = SIDE // CELLS
+    things = []
+    for place in draw.sample(range(CELLS * CELLS), draw.randint(2, 6)):
+        colour, shape = draw.choice(pairs)
+        dot = draw.choice([c for c in COLOURS if c != colour]) if draw.random() < 0.4 else None
+        middle = [cell * at + cell // 2 + draw.randint(-1, 1) for at in divmod(place, CELLS)]
+        things.append(Thing(shape, colour, middle[1], middle[0], draw.randint(5, 6), dot))
+    return tuple(things)
+
+
+def paint(things: tuple[Thing, ...], ground: int) -> Image.Image:
+    """The picture of a scene on a grey ground of that brightness."""
+    image = Image.new("RGB", (SIDE, SIDE), (ground, ground, ground))
+    pen = ImageDraw.Draw(image)
+    for thing in things:
+        x, y, r, colour = thing.x, thing.y, thing.radius, COLOURS[thing.colour]
+        if thing.shape == "circle":
+            pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        elif thing.shape == "square":
+            pen.rectangle((x - r + 1, y - r + 1, x + r - 1, y + r - 1), fill=colour)
+        elif thing.shape == "triangle":
+            pen.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=colour)
+        else:
+            pen.rectangle((x - r, y - 2, x + r, y + 2), fill=colour)
+            pen.rectangle((x - 2, y - r, x + 2, y + r), fill=colour)
+        if thing.dot is not None:
+            pen.rectangle((x - 1, y - 1, x + 1, y + 1), fill=COLOURS[thing.dot])
+    return image
+
+
+def scenes(split: str) -> list[Item]:
+    """The questions of one split, eight or fewer a scene, ordered by scene.
+
+    The pictures are drawn on first use (train: about half a minute) into the cache folder
+    (`$SKIPIT_CACHE`); the folder appears in one step.
+
+    Args:
+        split: one of `SCENES_SPLITS`.
+
+    Raises:
+        BridgeError: unknown split, or the cache cannot be written.
+
+    Example:
+        >>> len({item.group for item in scenes("test")})
+        300
+    """
+    if split not in SCENES_SPLITS:
+        raise BridgeError(f"scenes has no split '{split}'; it has {', '.join(SCENES_SPLITS)}")
+    folder = cache_root() / f"scenes-{_VERSION}" / split
+    if not folder.is_dir():
+        _draw_all(split, folder)
+    items = []
+    for number in range(SCENES_SPLITS[split]):
+        draw = random.Random(f"questions/{_VERSION}/{split}/{number}")
+        for question, answer in ask(scene(split, number), draw):
+            items.append(Item(folder / f"{number}.png", question, answer, f"{split}/{number}"))
+    return items
+
+
+def shows_held_out(item: Item) -> bool:
+    """Whether an item's scene holds a pair of colour and shape that training never showed."""
+    split, _, number = item.group.partition("/")
+    return any((thing.colour, thing.shape) in HELD_OUT for thing in scene(split, int(number)))
+
+
+def _draw_all(split: str, folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{split}-", dir=folder.parent))
+    except OSError as error:
+        raise BridgeError(
+            f"cannot write the cache at {folder.parent}: {error.strerror}; "
+            "set SKIPIT_CACHE to a folder you can write"
+        ) from None
+    try:
+        for number in range(SCENES_SPLITS[split]):
+            ground = random.Random(f"ground/{_VERSION}/{split}/{number}").randint(170, 235)
+            paint(scene(split, number), ground).save(partial / f"{number}.png")
+        about = {"split": split, "version": _VERSION, "scenes": SCENES_SPLITS[split]}
+        (partial / "about.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was first, with the same pictures
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

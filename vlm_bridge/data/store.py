@@ -1,0 +1,14 @@
+"""Where what is made once and used again lies: drawn pictures, built model folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+def cache_root() -> Path:
+    """`$SKIPIT_CACHE`, else the user's cache folder."""
+    override = os.environ.get("SKIPIT_CACHE")
+    return Path(override) if override else user_cache_path("skipit")

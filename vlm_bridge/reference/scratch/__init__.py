@@ -1,0 +1,1 @@
+"""Small models of other families, trained from scratch: real classes, their own tokenizer."""
