@@ -21,18 +21,31 @@ def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
         BridgeError: no training item has an answer.
     """
     per_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    overall: Counter[str] = Counter()
+    overall = _counts(training)
     for item in training:
         if item.answer is not None:
             per_question[item.question][item.answer] += 1
-            overall[item.answer] += 1
-    if not overall:
-        raise BridgeError("the blind baseline needs training items with answers")
+    return [_most(per_question.get(item.question) or overall) for item in items]
 
-    def most(counts: Counter[str]) -> str:
-        return min(counts, key=lambda answer: (-counts[answer], answer))
 
-    return [most(per_question.get(item.question) or overall) for item in items]
+def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
+    """The most frequent training answer of all, to every question.
+
+    Raises:
+        BridgeError: no training item has an answer.
+    """
+    return [_most(_counts(training))] * len(items)
+
+
+def _counts(training: Sequence[Item]) -> Counter[str]:
+    counts = Counter(item.answer for item in training if item.answer is not None)
+    if not counts:
+        raise BridgeError("a baseline without the image needs training items with answers")
+    return counts
+
+
+def _most(counts: Counter[str]) -> str:
+    return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
 def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:

@@ -25,6 +25,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import Layout, find_layout
 from vlm_bridge.processors import load_processor
 from vlm_bridge.reference.cache import reference_folder
+from vlm_bridge.reference.recipe import RECIPES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -195,7 +196,8 @@ def _locate(name: str | Path) -> str:
         raise BridgeError(f"no model folder at {path}")
     if len(parts) == 1:
         raise BridgeError(
-            f"unknown model '{name}': give a reference model, a folder, or a Hugging Face id (owner/name)"
+            f"unknown model '{name}': give one of {', '.join(RECIPES)}, a folder, "
+            "or a Hugging Face id (owner/name)"
         )
     return text
 

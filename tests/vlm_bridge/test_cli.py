@@ -237,7 +237,7 @@ def refused(capsys, tmp_path):
 def test_refusals(folder, jsonl, tmp_path, refused):
     out = ("--out", tmp_path / "o" / "x.json")
     data = ("--data", jsonl)
-    refused("profile", "nothing", *data, *out, says="unknown model 'nothing': give 'reference'")
+    refused("profile", "nothing", *data, *out, says="unknown model 'nothing': give one of")
     refused("profile", tmp_path / "no", *data, *out, says=f"no model folder at {tmp_path / 'no'}")
     refused("profile", tmp_path, *data, *out, says="is not a model folder: it has no config.json")
     refused("profile", folder, "--data", "x.jsonl", *out, says="no data file at x.jsonl")

@@ -13,6 +13,7 @@ from tests.vlm_bridge.families import FAMILIES, PLANS, SITUATIONS, batch, tiny
 from tests.vlm_bridge.families.configs import qwen2_audio
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import find_layout
+from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.skip import skipping
 from vlm_bridge.vlm import VLM, load, outline
 
@@ -53,7 +54,8 @@ def test_what_is_no_model(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert refusal(lambda: load(tmp_path)).startswith(f"cannot load '{tmp_path}': ")
     assert refusal(lambda: load("nobody")) == (
-        "unknown model 'nobody': give 'reference', a folder, or a Hugging Face id (owner/name)"
+        f"unknown model 'nobody': give one of {', '.join(RECIPES)}, a folder, "
+        "or a Hugging Face id (owner/name)"
     )
     assert refusal(lambda: load("reference", dtype="int4")) == (
         "unknown dtype 'int4'; choose from float32, bfloat16, float16"

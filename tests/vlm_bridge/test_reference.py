@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.resources import files
 
 import pytest
 import torch
@@ -26,16 +25,25 @@ from vlm_bridge.reference.assemble import fold_standardisation
 from vlm_bridge.reference.evaluate import (
     answer_as_trained,
     fixed_places,
-    reference_questions,
+    task_sets,
     trained_answers,
+)
+from vlm_bridge.reference.evaluate import (
+    test_questions as questions_of,
 )
 from vlm_bridge.reference.fit import fit
 from vlm_bridge.reference.language_model import gguf_file
 from vlm_bridge.reference.lora import LowRank, add_lora, merge_lora
 from vlm_bridge.reference.recipe import RECIPE, Schedule
+from vlm_bridge.reference.shipped import (
+    CARD,
+    PARTS,
+    check_name,
+    shipped,
+    shipped_models,
+    weights_folder,
+)
 from vlm_bridge.reference.tower import COLOURS, SHAPES, _deduce, move_shape, read_labels
-
-WEIGHTS = files("vlm_bridge.reference") / "weights"
 
 
 def asked(question: str, answer: str) -> Item:
@@ -226,11 +234,11 @@ def test_a_foreign_language_model_is_refused(tmp_path, monkeypatch):
 def test_broken_or_missing_parts_leave_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SKIPIT_CACHE", str(tmp_path / "cache"))
     with pytest.raises(BridgeError, match="trained parts are missing at"):
-        cache.reference_folder(tmp_path / "none.safetensors")
+        cache.reference_folder(parts=tmp_path / "none.safetensors")
     broken = tmp_path / "parts.safetensors"
     broken.write_bytes(b"\xff" * 100)
     with pytest.raises(BridgeError, match="is broken"):
-        cache.reference_folder(broken)
+        cache.reference_folder(parts=broken)
     assert not (tmp_path / "cache").exists()
 
 
@@ -242,40 +250,62 @@ def test_an_unwritable_cache_is_said(tmp_path, monkeypatch):
         cache.reference_folder()
 
 
-def test_what_ships_is_small_and_carded():
-    parts = (WEIGHTS / "parts.safetensors").read_bytes()
-    assert len(parts) < 10_000_000
-    card = (WEIGHTS / "MODEL_CARD.md").read_text()
+@pytest.mark.parametrize("name", shipped_models())
+def test_what_ships_is_carded(name):
+    with shipped(name, PARTS) as path:
+        parts = path.read_bytes()
+    with shipped(name, CARD) as path:
+        card = path.read_text()
     assert hashlib.sha256(parts).hexdigest() in card
-    trained = trained_answers()
-    assert len(trained["answers"]) == 9_673
-    assert trained["accuracy_of_questions"] >= 0.98
-    assert f"{trained['accuracy_of_questions']:.4f}" in card
-    right = sum(
-        a == item.answer for a, item in zip(trained["answers"], reference_questions(), strict=True)
-    )
-    assert right == trained["right"]
+    assert f"{len(parts):,} bytes" in card
+    trained = trained_answers(name)
+    assert tuple(trained) == task_sets(name)
+    for task, found in trained.items():
+        items = questions_of(task)
+        right = sum(a == i.answer for a, i in zip(found["answers"], items, strict=True))
+        assert right == found["right"]
+        assert right / len(items) == found["accuracy_of_questions"]
+        assert f"{found['accuracy_of_questions']:.4f} of the questions" in card
+        assert found["data_hash"] in card
+        assert found["accuracy"]["value"] > found["accuracy_blind"]["interval"][1]
+
+
+def test_what_ships_is_small():
+    assert "reference" in shipped_models()
+    assert sum(path.stat().st_size for path in weights_folder().glob("*.safetensors")) < 25_000_000
+
+
+def test_a_name_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(BridgeError, match="no reference model 'reference-8b'; there are"):
+        check_name("reference-8b")
 
 
 FRESH = """
 import json, sys
 from vlm_bridge import load
-from vlm_bridge.reference.evaluate import answer_as_trained, fixed_places, reference_questions
-items = reference_questions()
-json.dump(answer_as_trained(load("reference"), [items[i] for i in fixed_places()]), sys.stdout)
+from vlm_bridge.reference.evaluate import answer_as_trained, fixed_places, test_questions
+name, task = sys.argv[1:]
+items = test_questions(task)
+json.dump(answer_as_trained(load(name), [items[i] for i in fixed_places(task)]), sys.stdout)
 """
 
 
 @pytest.mark.slow
-def test_a_fresh_process_reproduces_the_training_process():
+@pytest.mark.parametrize(
+    ("name", "task"), [(name, task) for name in shipped_models() for task in task_sets(name)]
+)
+def test_a_fresh_process_reproduces_the_training_process(name, task):
     made = subprocess.run(
-        [sys.executable, "-c", FRESH], capture_output=True, text=True, check=True, timeout=1200
+        [sys.executable, "-c", FRESH, name, task],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=1200,
     )
-    trained = trained_answers()["answers"]
-    differ = sum(
-        a != trained[i] for a, i in zip(json.loads(made.stdout), fixed_places(), strict=True)
-    )
-    assert differ <= 2
+    trained, places = trained_answers(name)[task]["answers"], fixed_places(task)
+    assert len(places) == 500
+    differ = sum(a != trained[i] for a, i in zip(json.loads(made.stdout), places, strict=True))
+    assert differ <= 1
 
 
 @pytest.fixture(scope="module")

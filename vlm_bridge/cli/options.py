@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from vlm_bridge.data import Item, easy_vqa, limit_per_image, read_jsonl
+from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
 from vlm_bridge.vlm import VLM, load
 
 Epsilon = Annotated[float, typer.Option(help="Share of answers that may change.")]
@@ -81,10 +81,8 @@ class DataOptions:
     def items(self) -> list[Item]:
         """The questions."""
         name, _, split = self.data.partition(":")
-        if name == "easy-vqa":
-            items = easy_vqa(split)
-        elif name == "scenes":
-            items = scenes(split)
+        if name in TASKS:
+            items = TASKS[name](split)
         else:
             items = read_jsonl(self.data, images=self.images)
         if self.per_image is not None:

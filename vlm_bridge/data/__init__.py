@@ -15,3 +15,4 @@ from vlm_bridge.data.scenes import HELD_OUT as HELD_OUT
 from vlm_bridge.data.scenes import SCENES_SPLITS as SCENES_SPLITS
 from vlm_bridge.data.scenes import scenes as scenes
 from vlm_bridge.data.scenes import shows_held_out as shows_held_out
+from vlm_bridge.data.tasks import TASKS as TASKS

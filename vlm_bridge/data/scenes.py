@@ -46,7 +46,7 @@ HELD_OUT = frozenset(
 )
 #: Pixels a side; objects lie in the cells of a 4 x 4 grid, jittered.
 SIDE, CELLS = 64, 4
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m vlm_bridge.reference train | evaluate`."""
+"""`python -m vlm_bridge.reference train | evaluate | list`."""
 
 from __future__ import annotations
 
@@ -6,38 +6,56 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import find_layout
 from vlm_bridge.reference.card import write_card
 from vlm_bridge.reference.evaluate import evaluate as run_evaluation
-from vlm_bridge.reference.evaluate import trained_answers, write_answers
-from vlm_bridge.reference.recipe import RECIPE
-from vlm_bridge.reference.train import PARTS
+from vlm_bridge.reference.evaluate import task_sets, trained_answers, write_answers
+from vlm_bridge.reference.recipe import RECIPES
+from vlm_bridge.reference.shipped import (
+    ANSWERS,
+    CARD,
+    PARTS,
+    check_name,
+    file_name,
+    shipped_models,
+    weights_folder,
+)
 from vlm_bridge.reference.train import train as run_training
-from vlm_bridge.vlm import VLM, load
+from vlm_bridge.vlm import load
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
+@app.command("list")
+def list_models() -> None:
+    """Name the reference models, those whose trained parts are installed marked with `*`."""
+    here = shipped_models()
+    for name in RECIPES:
+        typer.echo(f"{'*' if name in here else ' '} {name}")
+
+
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Checkpoints, log and the result.")] = Path(
-        "out/reference"
-    ),
+    name: Annotated[str, typer.Argument(help="Which model; `list` names them.")] = "reference",
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoints, log and the result (default: out/NAME).")
+    ] = None,
     install: Annotated[
         bool, typer.Option(help="Put the result where the package ships it from.")
     ] = False,
 ) -> None:
-    """Train the reference VLM (about an hour on two cores), then answer the test questions.
+    """Train a reference model (at most about an hour on two cores), then ask its test questions.
 
     Seeded; killed at any time, the same command continues from the last checkpoint.
 
-    Example: python -m vlm_bridge.reference train --out out/reference
+    Example: python -m vlm_bridge.reference train reference-smolvlm
     """
+    check_name(name)
+    out = Path("out") / name if out is None else out
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO,
@@ -45,34 +63,41 @@ def train(
         handlers=[logging.FileHandler(out / "train.log"), logging.StreamHandler()],
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    model, processor = run_training(out, RECIPE)
-    special = tuple(processor.tokenizer.all_special_ids)
-    vlm = VLM("reference", model, processor, find_layout(model, special))
-    evaluation = run_evaluation(vlm)
-    logging.getLogger(__name__).info("%s", json.dumps(evaluation.summary()))
-    write_answers(out, evaluation)
-    write_card(out, RECIPE, evaluation)
+    vlm = run_training(name, out)
+    evaluations = [run_evaluation(vlm, name, task) for task in task_sets(name)]
+    for found in evaluations:
+        logging.getLogger(__name__).info("%s %s", found.task, json.dumps(found.summary()))
+    write_answers(out, evaluations)
+    write_card(out, name, evaluations)
     if install:
-        weights = Path(__file__).parent / "weights"
-        weights.mkdir(exist_ok=True)
-        for name in (PARTS, "answers.json", "MODEL_CARD.md"):
-            shutil.copyfile(out / name, weights / name)
+        weights_folder().mkdir(exist_ok=True)
+        for file in (PARTS, ANSWERS, CARD):
+            shutil.copyfile(out / file, weights_folder() / file_name(name, file))
 
 
 @app.command()
-def evaluate() -> None:
-    """Answer all 9,673 test questions with the shipped reference VLM, in this fresh process.
+def evaluate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which models (default: all that are shipped).")
+    ] = None,
+) -> None:
+    """Ask shipped models all their test questions, in this fresh process.
 
-    Prints accuracy beside the blind baseline and the VLM without vision, and how many
-    answers differ from those of the training process.
+    Prints accuracy beside the baselines without vision, and how many answers differ from
+    those of the training process.
 
-    Example: python -m vlm_bridge.reference evaluate
+    Example: python -m vlm_bridge.reference evaluate reference reference-smolvlm
     """
-    trained = trained_answers()
-    evaluation = run_evaluation(load("reference"))
-    differ = sum(a != b for a, b in zip(trained["answers"], evaluation.answers, strict=True))
-    summary = {**evaluation.summary(), "answers_that_differ_from_training": differ}
-    typer.echo(json.dumps(summary, indent=1))
+    found: dict[str, dict[str, Any]] = {}
+    for name in names or shipped_models():
+        trained, vlm = trained_answers(name), load(check_name(name))
+        found[name] = {}
+        for task in task_sets(name):
+            again = run_evaluation(vlm, name, task)
+            before = trained[task]["answers"]
+            differ = sum(a != b for a, b in zip(before, again.answers, strict=True))
+            found[name][task] = {**again.summary(), "answers_that_differ_from_training": differ}
+    typer.echo(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -76,25 +76,27 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ScratchRecipe:
-    """A small model of another family, trained from scratch on both task sets together.
+    """A small model of another family, trained from scratch on the named task sets together.
 
     Stage one trains vision tower and projector: linear heads, thrown away afterwards, read
     from the vision tokens what lies where. Stage two trains all of the model on the answer
     tokens, several questions packed behind one image.
 
     Attributes:
+        tasks: the task sets, images of each in equal number.
         family: model type of the transformers class.
         width: of the decoder.
         layers: of the decoder.
         heads: of attention, in decoder and tower; half as many for keys and values.
         vision_width: of the tower.
         vision_layers: of the tower.
-        see: stage one; `batch` images of each task set a step.
+        see: stage one; `batch` images a step.
         learn: stage two, likewise.
     """
 
     family: str
     seed: int
+    tasks: tuple[str, ...] = ("easy-vqa",)
     width: int = 128
     layers: int = 8
     heads: int = 4
@@ -103,12 +105,12 @@ class ScratchRecipe:
     questions_per_image: int = 8
     see: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=600, batch=24, rate=1e-3, warmup=50, checkpoint_every=100
+            steps=500, batch=32, rate=1e-3, warmup=50, checkpoint_every=100
         )
     )
     learn: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=1500, batch=8, rate=1e-3, warmup=100, checkpoint_every=100
+            steps=1500, batch=10, rate=1e-3, warmup=100, checkpoint_every=100
         )
     )
     stored: str = "int8"

@@ -11,11 +11,12 @@ from torch import Tensor
 SCALE = ".scale"
 
 
-def to_stored(parts: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+def to_stored(parts: Mapping[str, Tensor], kind: str, keep: str = "-") -> dict[str, Tensor]:
     """The tensors to ship; what a model is made of is `from_stored` of them.
 
     `int8` holds every matrix `W` as `round(W / s)` with `s = max |W| / 127` over each of its
-    first-axis rows: an error of at most `s / 2`. Vectors stay in float16.
+    first-axis rows: an error of at most `s / 2`. Vectors stay in float16, and what is named
+    `keep...` in bfloat16: what a later stage is trained against must not change after it.
 
     Example:
         >>> stored = to_stored({"w": torch.tensor([[1.0, -0.5], [0.0, 0.0]])}, "int8")
@@ -27,6 +28,9 @@ def to_stored(parts: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
         return {name: part.to(torch.bfloat16).contiguous() for name, part in parts.items()}
     stored: dict[str, Tensor] = {}
     for name, part in parts.items():
+        if name.startswith(keep):
+            stored[name] = part.to(torch.bfloat16).contiguous()
+            continue
         if part.dim() < 2:
             stored[name] = part.to(torch.float16).contiguous()
             continue

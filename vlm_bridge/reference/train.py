@@ -19,6 +19,8 @@ from vlm_bridge.reference.stored import from_stored, to_stored
 from vlm_bridge.reference.tower import train_tower, vision_config
 from vlm_bridge.vlm import VLM
 
+TOWER = "tower."  # its parts, which stage two is trained against
+
 
 def train(name: str, folder: Path) -> VLM:
     """Train a reference model, or continue, in `folder`; writes `parts.safetensors` there.
@@ -36,7 +38,7 @@ def train(name: str, folder: Path) -> VLM:
         parts = train_scratch(recipe, folder)
     else:
         parts = _train_llava(recipe, folder)
-    stored = to_stored(parts, recipe.stored)
+    stored = to_stored(parts, recipe.stored, keep=TOWER)
     save_parts(folder / PARTS, stored, recipe)
     model, processor = build(recipe, from_stored(stored))
     special = tuple(processor.tokenizer.all_special_ids)
@@ -47,8 +49,8 @@ def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
     """Tower, then projector and LoRA, or these two alone on the tower of another model.
 
     All go into one file: a projector is only right for the tower it was trained with. The
-    tower is rounded to what is shipped before stage two sees it, so that what is shipped
-    is what was trained against.
+    tower is rounded to bfloat16 before stage two sees it, so that what is shipped is what
+    was trained against.
     """
     items = easy_vqa("train")
     begun = None
@@ -59,7 +61,7 @@ def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
         tower.load_state_dict(section(begun, "tower"))
     else:
         tower = train_tower(items, recipe, folder / "tower.checkpoint.safetensors")
-    tower.load_state_dict(from_stored(to_stored(tower.state_dict(), recipe.stored)))
+    tower.load_state_dict(from_stored(to_stored(tower.state_dict(), "bfloat16")))
     model, processor = blank(recipe)
     checkpoint = folder / "adapt.checkpoint.safetensors"
     return train_adapter(items, model, processor, tower, recipe, checkpoint, begun)

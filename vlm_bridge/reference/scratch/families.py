@@ -27,6 +27,12 @@ from vlm_bridge.reference.scratch.words import word_tokenizer
 #: Pixels a side of an image, of a patch; vision tokens an image (2 x 2 patches each).
 SIDE, PATCH, TOKENS = 64, 8, 16
 _PAD, _EOS, _UNKNOWN, _IMAGE = 0, 1, 2, 3
+#: model type of a family -> its transformers class
+CLASSES = {
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "smolvlm": "SmolVLMForConditionalGeneration",
+    "gemma3": "Gemma3ForConditionalGeneration",
+}
 
 
 def _chat(image: str) -> str:

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vlm_bridge.data import Item, easy_vqa, scenes
+from vlm_bridge.data import TASKS, Item
 from vlm_bridge.data.scenes import CELLS, COLOURS, SHAPES, SIDE, scene
 from vlm_bridge.layout import find_layout
 from vlm_bridge.reference import tower
 from vlm_bridge.reference.fit import fit
-from vlm_bridge.reference.recipe import ScratchRecipe
+from vlm_bridge.reference.recipe import Schedule, ScratchRecipe
 from vlm_bridge.reference.scratch.families import TOKENS, blank_scratch
 from vlm_bridge.reference.scratch.packing import (
     IGNORED,
@@ -27,6 +27,7 @@ from vlm_bridge.reference.scratch.packing import (
     masks,
     positions,
 )
+from vlm_bridge.reference.scratch.start import SCALE, look_for_alike
 from vlm_bridge.vlm import VLM
 
 
@@ -40,7 +41,8 @@ def blank_vlm(recipe: ScratchRecipe) -> VLM:
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
     """Train, or continue, in `folder`; returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
-    groups = [_by_image(easy_vqa("train")), _by_image(scenes("train"))]
+    look_for_alike(vlm.layout, recipe.heads, recipe.seed)
+    groups = {task: _by_image(TASKS[task]("train")) for task in recipe.tasks}
     _see(vlm, recipe, groups, folder / "see.checkpoint.safetensors")
     _learn(vlm, recipe, groups, folder / "learn.checkpoint.safetensors")
     return {name: p.detach() for name, p in vlm.model.named_parameters()}
@@ -51,6 +53,16 @@ def _by_image(items: Sequence[Item]) -> list[list[Item]]:
     for item in items:
         groups.setdefault(item.group, []).append(item)
     return list(groups.values())
+
+
+#: The words that stage one reads: of the one shape of easy-VQA, and of a cell of a scene.
+_SAID = {
+    "shape": tower.SHAPES,
+    "colour": tower.COLOURS,
+    "cell shape": SHAPES,
+    "cell colour": tuple(COLOURS),
+}
+_DOT, _SHARP = 2, 4.0
 
 
 @lru_cache(maxsize=20_000)
@@ -68,27 +80,52 @@ def _pictures(rows: Sequence[Sequence[Item]], moved: int | None) -> list[Image.I
     return [Image.fromarray(pixels) for pixels in stacked]
 
 
+Groups = dict[str, list[list[Item]]]
+
+
 def _batch(
-    groups: Sequence[Sequence[Sequence[Item]]], count: int, questions: int, seed: int, step: int
+    groups: Groups, schedule: Schedule, questions: int, seed: int, step: int
 ) -> tuple[list[list[Item]], list[Image.Image]]:
-    """Images of both sets in equal number; those of easy-VQA moved."""
-    simple = draw_rows(groups[0], count, questions, f"{seed}/easy-vqa", step)
-    several = draw_rows(groups[1], count, questions, f"{seed}/scenes", step)
-    pictures = _pictures(simple, seed * 7_919 + step) + _pictures(several, None)
-    return simple + several, pictures
+    """Images of every task set in equal number; those of easy-VQA moved."""
+    rows, pictures = [], []
+    for task, those in groups.items():
+        drawn = draw_rows(those, schedule.batch // len(groups), questions, f"{seed}/{task}", step)
+        rows += drawn
+        pictures += _pictures(drawn, seed * 7_919 + step if task == "easy-vqa" else None)
+    return rows, pictures
 
 
 class _Readers(nn.Module):
-    """Linear heads of stage one: cell by cell for scenes, over the mean for easy-VQA."""
+    """What stage one reads from vision tokens: words, through the table the decoder speaks with.
+
+    A token's score for a word is its product with the word's embedding, so that vision lies
+    where the words for it lie before the decoder sees either. An empty cell is a word of its
+    own. The colour of a dot, which competes with that of its object, is read through a map.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.cell = nn.ModuleList(
-            nn.Linear(width, n + 1) for n in (len(SHAPES), len(COLOURS), len(COLOURS))
-        )
-        self.whole = nn.ModuleList(
-            nn.Linear(width, n) for n in (len(tower.SHAPES), len(tower.COLOURS))
-        )
+        self.empty = nn.Parameter(torch.zeros(3, width))
+        self.dot = nn.Linear(width, width)
+
+    def cell(self, features: Tensor, words: Tensor, kind: int) -> Tensor:
+        """(images, words + 1, cells) scores; the first is for an empty cell."""
+        seen = self.dot(features) if kind == _DOT else features
+        scores = seen @ torch.cat([self.empty[kind, None], words]).T
+        return _SHARP * scores.transpose(1, 2)
+
+
+class _Whole:
+    """Shape and colour of the one object of an easy-VQA image, from the questions asked."""
+
+    def __init__(self, groups: Sequence[Sequence[Item]]) -> None:
+        self.place = {row[0].group: i for i, row in enumerate(groups)}
+        self.labels = tower.read_labels([item for row in groups for item in row])
+
+    def truth(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """Labels of those of `items` that are such images; -1 where the questions leave it open."""
+        places = torch.tensor([self.place[i.group] for i in items if i.group in self.place])
+        return {"shape": self.labels.shape[places], "colour": self.labels.colour[places]}
 
 
 def _cells(item: Item) -> Tensor:
@@ -104,56 +141,63 @@ def _cells(item: Item) -> Tensor:
     return found
 
 
-def _see(
-    vlm: VLM, recipe: ScratchRecipe, groups: list[list[list[Item]]], checkpoint: Path
-) -> None:
+def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
     readers = _Readers(recipe.width)
-    labels = tower.read_labels([item for row in groups[0] for item in row])
-    place = {row[0].group: i for i, row in enumerate(groups[0])}
+    table = vlm.model.get_input_embeddings()
+    ids = {
+        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in words])
+        for name, words in _SAID.items()
+    }
+    whole = _Whole(groups.get("easy-vqa", []))
     inner = {f"{name}.": part for name, part in vlm.layout.base.named_children()}
     decoder = next(name for name, part in inner.items() if part is vlm.layout.decoder)
     parameters = {
-        name: p for name, p in vlm.layout.base.named_parameters() if not name.startswith(decoder)
+        name: p
+        for name, p in vlm.layout.base.named_parameters()
+        if not name.startswith(decoder) and not _unused(name)
     }
-    parameters = {k: p for k, p in parameters.items() if not _unused(k)}
-    parameters |= {f"readers.{name}": p for name, p in readers.named_parameters()}
+    parameters["words"] = table.weight
+    if set(groups) != {"easy-vqa"}:
+        parameters |= {f"readers.{name}": p for name, p in readers.named_parameters()}
 
     def loss_at(step: int) -> Tensor:
-        rows, pictures = _batch(groups, recipe.see.batch, 1, recipe.seed, step)
+        rows, pictures = _batch(groups, recipe.see, 1, recipe.seed, step)
         features = image_features(vlm, pictures)
-        count = recipe.see.batch
-        places = torch.tensor([place[row[0].group] for row in rows[:count]])
-        pooled = features[:count].mean(1)
-        total = features.new_zeros(())
-        for reader, truth in zip(readers.whole, (labels.shape, labels.colour), strict=True):
-            total = total + nn.functional.cross_entropy(
-                reader(pooled), truth[places], ignore_index=-1
+        total = (features.std() / SCALE).log().square()
+        one = torch.tensor([row[0].group in whole.place for row in rows])
+        if one.any():
+            pooled = features[one].mean(1)
+            for name, truth in whole.truth([row[0] for row in rows]).items():
+                scores = _SHARP * pooled @ table(ids[name]).T
+                total = total + nn.functional.cross_entropy(scores, truth, ignore_index=-1)
+        if not one.all():
+            wanted = torch.stack(
+                [_cells(row[0]) for row, alone in zip(rows, one, strict=True) if not alone]
             )
-        wanted = torch.stack([_cells(row[0]) for row in rows[count:]])
-        for kind, reader in enumerate(readers.cell):
-            scores = reader(features[count:]).transpose(1, 2)
-            total = total + nn.functional.cross_entropy(scores, wanted[:, kind])
+            for kind, name in enumerate(("cell shape", "cell colour", "cell colour")):
+                scores = readers.cell(features[~one], table(ids[name]), kind)
+                total = total + nn.functional.cross_entropy(scores, wanted[:, kind])
         return total
 
     fit(parameters, loss_at, recipe.see, checkpoint, title="what lies where", log_every=50)
 
 
-def _learn(
-    vlm: VLM, recipe: ScratchRecipe, groups: list[list[list[Item]]], checkpoint: Path
-) -> None:
+def _learn(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
     packer = Packer(vlm)
-    start = packer.start(groups[0][0][0])
+    start = packer.start(next(iter(groups.values()))[0][0])
     ids = start["input_ids"][0]
     vision = vlm.layout.vision_flags(ids)
     table, head = vlm.model.get_input_embeddings(), vlm.model.get_output_embeddings()
-    parameters = {k: p for k, p in vlm.model.named_parameters() if not _unused(k)}
+    parameters = dict(vlm.layout.decoder.named_parameters())
+    vlm.model.requires_grad_(False)
+    vlm.layout.decoder.requires_grad_(True)
 
     def loss_at(step: int) -> Tensor:
-        rows, pictures = _batch(
-            groups, recipe.learn.batch, recipe.questions_per_image, recipe.seed, step
-        )
+        rows, pictures = _batch(groups, recipe.learn, recipe.questions_per_image, recipe.seed, step)
         packed = packer.pack(rows, len(ids))
-        states = packed_states(vlm, start, vision, packed, image_features(vlm, pictures), table)
+        with torch.no_grad():
+            features = image_features(vlm, pictures)
+        states = packed_states(vlm, start, vision, packed, features, table)
         wanted = packed.labels != IGNORED
         logits = head(states[:, len(ids) :][wanted])
         return nn.functional.cross_entropy(logits, packed.labels[wanted])
@@ -171,9 +215,7 @@ def packed_states(
 ) -> Tensor:
     """(images, length, width): the decoder's states over prefix and packed questions."""
     ids = start["input_ids"][0]
-    embeds = torch.cat(
-        [table(ids).expand(len(features), -1, -1), table(packed.ids)], dim=1
-    )
+    embeds = torch.cat([table(ids).expand(len(features), -1, -1), table(packed.ids)], dim=1)
     whole = torch.cat([vision, vision.new_zeros(packed.ids.shape[1])])
     embeds = embeds.masked_scatter(whole[None, :, None].expand_as(embeds), features)
     states: Tensor = vlm.layout.decoder(

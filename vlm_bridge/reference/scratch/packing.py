@@ -137,7 +137,7 @@ def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:
     if not hasattr(vlm.layout.base, "get_rope_index"):
         return places
     known = {k: v for k, v in start.items() if k != "pixel_values"}
-    first, _ = vlm.layout.base.get_rope_index(**known)  # (3, 1, prefix)
+    first, _ = vlm.layout.base.get_rope_index(**known)  # type: ignore[operator]  # (3, 1, prefix)
     prefix = first.shape[-1]
     behind = places[None, :, prefix:] - prefix + first.max() + 1
     return torch.cat(

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 #: Every word of a question or an answer, of both sets, and the chat's own.
 WORDS = (
-    "user assistant : ? a above an are black blue brown circle circles color contain crosses cross "
+    "user assistant : ? a above are black blue brown circle circles color contain crosses cross "
     "does dot five four gray green how image in is left many no not object objects of one present "
     "purple rectangle red shape six square squares teal the there three triangle triangles two "
     "what yellow yes zero"

@@ -1,0 +1,115 @@
+"""Small models trained from scratch: their words, their packed questions, their start."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from vlm_bridge.data import easy_vqa, scenes
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.prompts import collate
+from vlm_bridge.reference.recipe import RECIPES, ScratchRecipe
+from vlm_bridge.reference.scratch.families import CLASSES, TOKENS, blank_scratch, install_all
+from vlm_bridge.reference.scratch.learn import blank_vlm, packed_states
+from vlm_bridge.reference.scratch.packing import IGNORED, Packer, draw_rows, image_features
+from vlm_bridge.reference.scratch.start import look_for_alike
+from vlm_bridge.reference.scratch.words import UNKNOWN, WORDS, word_tokenizer
+
+SCRATCH = {name: r for name, r in RECIPES.items() if isinstance(r, ScratchRecipe)}
+
+
+def by_image(items):
+    groups = {}
+    for item in items:
+        groups.setdefault(item.group, []).append(item)
+    return list(groups.values())
+
+
+def test_the_tokenizer_knows_every_word_and_no_other():
+    items = [i for split in ("profile", "test") for i in easy_vqa(split) + scenes(split)]
+    said = {
+        word for i in items for word in re.findall(r"\w+|\?", f"{i.question} {i.answer}".lower())
+    }
+    assert said <= set(WORDS)
+    assert set(WORDS) - said <= {"user", "assistant", ":"}
+    tokenizer = word_tokenizer("<image>")
+    for item in items[::50]:
+        ids = tokenizer(item.question, add_special_tokens=False)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids).replace(" ", "") == item.question.replace(" ", "")
+    assert tokenizer.decode(tokenizer("zebra", add_special_tokens=False)["input_ids"]) == UNKNOWN
+
+
+@pytest.mark.parametrize("name", SCRATCH)
+def test_packed_questions_are_the_questions_one_by_one(name):
+    """The block mask, the places and (M-RoPE, sliding windows) what a family makes of them."""
+    vlm = blank_vlm(SCRATCH[name])
+    assert type(vlm.model).__name__ == CLASSES[SCRATCH[name].family]
+    with torch.no_grad():
+        for parameter in vlm.model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3)  # so that what is attended to matters
+    rows = [row[:5] for row in by_image(scenes("profile")[:40])[:3]]
+    packer = Packer(vlm)
+    start = packer.start(rows[0][0])
+    ids = start["input_ids"][0]
+    vision = vlm.layout.vision_flags(ids)
+    assert int(vision.sum()) == TOKENS
+    packed = packer.pack(rows, len(ids))
+    assert (packed.labels != IGNORED).sum() == 2 * sum(map(len, rows))  # the answer and its end
+    table = vlm.model.get_input_embeddings()
+    with torch.no_grad():
+        features = image_features(vlm, [row[0].open() for row in rows])
+        states = packed_states(vlm, start, vision, packed, features, table)
+        for r, row in enumerate(rows):
+            for number, item in enumerate(row, start=1):
+                inputs = collate(vlm, [item], [0]).inputs
+                alone = vlm.layout.base(**inputs).last_hidden_state[0]
+                own = (packed.blocks[r] == number).nonzero().flatten()
+                found = torch.cat([states[r, : len(ids)], states[r, own]])[: len(alone)]
+                torch.testing.assert_close(found, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCRATCH)
+def test_attention_starts_by_looking_for_what_is_alike(name):
+    recipe = SCRATCH[name]
+    vlm = blank_vlm(recipe)
+    look_for_alike(vlm.layout, recipe.heads, recipe.seed)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(64, recipe.width, generator=generator)
+    vlm.model.requires_grad_(False)
+    for layer in vlm.layout.layers:
+        size = layer.self_attn.q_proj.out_features // recipe.heads
+        shared = layer.self_attn.q_proj.out_features // layer.self_attn.k_proj.out_features
+        queries = (states @ layer.self_attn.q_proj.weight.T).unflatten(-1, (recipe.heads, size))
+        keys = (states @ layer.self_attn.k_proj.weight.T).unflatten(-1, (-1, size))
+        for head in range(recipe.heads):
+            scores = queries[:, head] @ keys[:, head // shared].T
+            assert (scores.argmax(1) == torch.arange(64)).all()
+    table = vlm.model.get_input_embeddings()
+    assert table(torch.arange(len(table.weight))).std() == pytest.approx(0.25, rel=1e-4)
+
+
+def test_the_images_of_a_step_depend_on_its_number_alone():
+    groups = [list(range(i, i + 9)) for i in range(0, 300, 10)]
+    assert draw_rows(groups, 4, 3, "0", 5) == draw_rows(groups, 4, 3, "0", 5)
+
+    def images(steps):
+        return [row[0] // 10 for step in steps for row in draw_rows(groups, 4, 1, "0", step)]
+
+    assert len(set(images(range(7)))) == 28  # no image twice in an epoch
+    assert images(range(7)) != images(range(7, 14))
+
+
+def test_parts_of_another_model_are_refused():
+    model, _ = blank_scratch(SCRATCH["reference-smolvlm"])
+    other, _ = blank_scratch(SCRATCH["reference-gemma3"])
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    with pytest.raises(BridgeError, match="the parts are not those of this model: "):
+        install_all(model, dict(other.named_parameters()))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    parts = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    install_all(model, parts)
+    assert all((p == 0).all() for p in model.parameters())
