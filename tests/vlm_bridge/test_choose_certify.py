@@ -14,7 +14,7 @@ from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of, certify, certify_both
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import Outcomes, compare, full_answers, paired_outcomes
+from vlm_bridge.comparison import Outcomes, compare, paired_outcomes
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
@@ -165,9 +165,6 @@ def test_compare_pairs_both_models(items):
         assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
     assert 0 < sum(outcomes.disagree)
     assert all(k > 0 for k in outcomes.kl_full_skipped)
-    assert paired_outcomes(vlm, plan, full=list(full_answers(vlm, items, size=4))) == outcomes
-    with pytest.raises(BridgeError, match="either items or the full model's answers"):
-        paired_outcomes(vlm, plan)
     found = compare(vlm, plan, items, size=4)
     assert found.n_images == 5
     assert found.n_questions == 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from vlm_bridge.plan import SkipPlan
 from vlm_bridge.report import plots, prediction
 from vlm_bridge.report.axes import by_position
 from vlm_bridge.rules import RULES
+from vlm_bridge.search import CertifiedPlan
 
 NAME = "report.html"
 _ACCURACIES = {
@@ -31,7 +33,15 @@ _ACCURACIES = {
 _REQUIRED = (
     *("model", "n_layers", "command", "seed", "created", "versions", "data", *_ACCURACIES),
     *("plan", "plan_sentence", "epsilon", "epsilon_note", "cost", "certificate"),
-    *("certificate_drop", "comparison", "comparison_test", "peers", "profile", "profile_null"),
+    *(
+        "certificate_drop",
+        "search",
+        "comparison",
+        "comparison_test",
+        "peers",
+        "profile",
+        "profile_null",
+    ),
     *("scores", "sweep", "summary"),
 )
 _MODES = {
@@ -57,8 +67,8 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
 
     Args:
         results: what `skipit demo` writes as results.json. Accuracies, `certificate_drop`,
-            `comparison_test` and `profile_null` may be None; `sweep` and `peers` may be empty;
-            the page says what is missing.
+            `search`, `comparison_test` and `profile_null` may be None; `sweep` and `peers` may
+            be empty; the page says what is missing.
         folder: made if it does not exist. The page replaces an older one as a whole.
 
     Returns:
@@ -126,6 +136,7 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
         "certificates": [Certificate.from_json(one) for one in certificates if one is not None],
         "comparison": main,
         "comparison_test": comparison(results["comparison_test"]),
+        "search": _steps(results["search"]),
         "peers": [dict(p, comparison=comparison(p["comparison"])) for p in results["peers"]],
         "profile": Profile.from_json(results["profile"]),
         "profile_null": profile(results["profile_null"]),
@@ -137,6 +148,14 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
     full, blind = _accuracy(results["accuracy_full"]), _accuracy(results["accuracy_blind"])
     read["beats_blind"] = full is None or blind is None or full["low"] > blind["high"]
     return read
+
+
+def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The steps of a search, each with its certificate or, where it was not tested, None."""
+    if data is None:
+        return None
+    found = CertifiedPlan.from_json(data)
+    return {"steps": list(itertools.zip_longest(found.path, found.certificates))}
 
 
 def _accuracy(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
