@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,10 @@ from vlm_bridge.files import write_bytes
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.report import plots, prediction
 from vlm_bridge.report.axes import by_position
+from vlm_bridge.report.rules import png_uri, rule_sections, unit_names
 from vlm_bridge.rules import RULES
 from vlm_bridge.search import CertifiedPlan
+from vlm_bridge.study import Study
 
 NAME = "report.html"
 _ACCURACIES = {
@@ -62,7 +63,7 @@ class _Figure:
     notes: tuple[str, ...]
 
 
-def write_report(results: Mapping[str, Any], folder: Path) -> Path:
+def write_report(results: Mapping[str, Any], folder: Path, *, study: Study | None = None) -> Path:
     """Write the figures and `report.html` of a run; the page holds everything it shows.
 
     Args:
@@ -70,6 +71,7 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
             `search`, `comparison_test` and `profile_null` may be None; `sweep` and `peers` may
             be empty; the page says what is missing.
         folder: made if it does not exist. The page replaces an older one as a whole.
+        study: of rules, for a section of its own; None leaves it out.
 
     Returns:
         Path of the page.
@@ -93,7 +95,9 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     template = _environment().get_template(f"{NAME}.j2")
-    page = template.render(read, figures=_figures(read, folder))
+    for old in folder.glob("scores-*.png"):  # of another study
+        old.unlink()
+    page = template.render(read, figures=_figures(read, folder), **_rules(study, folder))
     return write_bytes(folder / NAME, page.encode("utf-8"))
 
 
@@ -112,6 +116,8 @@ def _environment() -> Environment:
         quantity=_quantity,
         ratio=_ratio,
         rounded_up=_rounded_up,
+        raw=_raw,
+        units=unit_names,
     )
     return environment
 
@@ -148,6 +154,20 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
     full, blind = _accuracy(results["accuracy_full"]), _accuracy(results["accuracy_blind"])
     read["beats_blind"] = full is None or blind is None or full["low"] > blind["high"]
     return read
+
+
+def _rules(study: Study | None, folder: Path) -> dict[str, Any]:
+    """What the page asks of a study of rules."""
+    if study is None:
+        return {"study": None}
+    made = [one.chosen.promises for model in study.models for one in model.rules]
+    promises = next((one for one in made if one is not None), None)
+    return {
+        "study": study,
+        "sections": rule_sections(study, folder),
+        "error": promises and promises.error,
+        "delta": promises and promises.delta,
+    }
 
 
 def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -239,13 +259,10 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
     for name, _, _, path, _ in drawn:
         if path is None:  # one of an earlier run would be taken for one of this run
             (folder / f"{name}.png").unlink(missing_ok=True)
-    return [_Figure(title, caption, _uri(path), why) for _, title, caption, path, why in drawn]
-
-
-def _uri(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return [
+        _Figure(title, caption, png_uri(path) if path else None, why)
+        for _, title, caption, path, why in drawn
+    ]
 
 
 def _share(value: float) -> str:
@@ -291,6 +308,15 @@ def _quantity(estimate: Estimate, form: str = "share") -> str:
     unit = "\N{NO-BREAK SPACE}%" if form == "share" else ""
     doubt = "" if estimate.reliable else f" (not reliable: {estimate.reason})"
     return f"{write(estimate.value)}{unit} [{low},\N{NO-BREAK SPACE}{high}]{doubt}"
+
+
+def _raw(value: float) -> str:
+    """A float to its last digit, as attributes hold it for programs; empty where not defined.
+
+    >>> _raw(0.1), _raw(float("nan"))
+    ('0.1', '')
+    """
+    return "" if math.isnan(value) else repr(float(value))
 
 
 def _ratio(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Store:
                 self.vlm, items, list(missing.values()), size=self.size, journal=journal
             )
             for name, one in zip(missing, found, strict=True):
-                self._known[split, name] = one
+                self._known[split, name] = replace(one, kl_full_skipped=None, kl_skipped_full=None)
                 path = self._file(split, f"{name}.json")
                 if path is not None:
                     columns = one.columns()
