@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,11 +15,13 @@ from estimators import Estimate
 from tests.vlm_bridge.test_report import Page, quick_results
 from theory.systems import toy_vlm
 from vlm_bridge.cli import main
+from vlm_bridge.plan import SkipPlan
 from vlm_bridge.report import write_report
 from vlm_bridge.report.html import _quantity
 from vlm_bridge.report.rules import unit_names
 from vlm_bridge.report.scores import plot_scores, unit_place
 from vlm_bridge.rules.units import units
+from vlm_bridge.search import CertifiedPlan
 from vlm_bridge.study import ModeTruth, RuleResult, Study
 
 
@@ -226,7 +229,7 @@ def test_the_benchmark_goes_on_and_prints_json(folder, study, tmp_path, capsys, 
 def test_leaving_one_model_out_is_by_mode(study) -> None:
     (model,) = study.models
     assert study.across == ()
-    twin = [model, model.__class__(**{**vars(model), "model": "twin"})]
+    twin = [model, replace(model, model="twin")]
     found = benchmark.across(twin, ["freeze", "block"])
     assert [(one.mode, one.figure) for one in found] == [("freeze", "AUC"), ("freeze", "saving")]
     best = max(one.score.auc.value for one in model.rules if one.score.mode == "freeze")
@@ -270,10 +273,10 @@ def test_undetermined_units_are_named_and_drawn(study, tmp_path) -> None:
     verdicts = ("safe", "undetermined", "harmful") + ("safe",) * 8
     other = [t for t in model.truths if t.mode != "freeze"]
     (truth,) = (t for t in model.truths if t.mode == "freeze")
-    some = ModeTruth(**{**vars(truth), "verdicts": verdicts})
+    some = replace(truth, verdicts=verdicts)
     assert unit_names(some, "undetermined") == "1"
     assert unit_names(some, "harmful") == "2"
-    changed = model.__class__(**{**vars(model), "truths": (*other, some)})
+    changed = replace(model, truths=(*other, some))
     before = plot_scores(tmp_path / "a.png", model, "freeze").read_bytes()
     assert plot_scores(tmp_path / "b.png", changed, "freeze").read_bytes() != before
     assert plot_scores(tmp_path / "c.png", model, "freeze").read_bytes() == before
@@ -286,7 +289,13 @@ def test_undetermined_units_are_named_and_drawn(study, tmp_path) -> None:
 
 def test_a_plan_that_skips_nothing_is_said(study, tmp_path) -> None:
     (model,) = study.models
-    none = [one for one in model.rules if one.chosen.plan.is_empty]
-    text = write_report(quick_results(), tmp_path, study=study).read_text(encoding="utf-8")
-    assert none
-    assert text.count("none could be certified") == len(none)
+    first, *others = (one for one in model.rules if one.score.mode == "freeze")
+    nothing = CertifiedPlan(SkipPlan("block", model.n_layers), None, (), ())
+    chosen = replace(first.chosen, search=nothing, speed=None, promises=None)
+    rules = (replace(first, chosen=chosen), *others)
+    changed = replace(study, models=(replace(model, rules=rules, truths=model.truths[:1]),))
+    text = write_report(quick_results(), tmp_path, study=changed).read_text(encoding="utf-8")
+    assert text.count("none could be certified") == 1
+    assert Study.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+    assert f"| {first.score.reads} | {first.score.passes:.1f} |" in benchmark.markdown(changed)
+    assert "| none |" in benchmark.markdown(changed)
