@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from theory import Certificate
 from vlm_bridge.certification import certificate_of
 from vlm_bridge.comparison import Comparison
 from vlm_bridge.cost import measure_cost
-from vlm_bridge.data import Item, image_hashes, items_hash
+from vlm_bridge.data import items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import read_json, write_json
 from vlm_bridge.plan import SkipPlan
@@ -23,85 +24,25 @@ from vlm_bridge.rules import RULES, Evidence, Rule, nested_plans, score_units
 from vlm_bridge.rules.protocol import units_of
 from vlm_bridge.rules.units import RULE_MODES
 from vlm_bridge.scoring import Truth, score_rule
-from vlm_bridge.search import Step, certify_path, pareto_path, saving, vision_share
+from vlm_bridge.search import (
+    CertifiedPlan,
+    Step,
+    certify_path,
+    pareto_path,
+    saving,
+    vision_share,
+)
 from vlm_bridge.search.path import RUNGS
 from vlm_bridge.skip import supported_modes
 from vlm_bridge.study.promises import resampled
 from vlm_bridge.study.results import Chosen, ModelStudy, ModeTruth, Refusal, RuleResult, Speed
+from vlm_bridge.study.settings import Settings, Splits
 from vlm_bridge.study.store import Store
 from vlm_bridge.sweeping import DECISION
 from vlm_bridge.vlm import VLM
 
 #: Modes whose units join to nested plans; the others have depths, the same for every rule.
 _LAYERWISE = ("block", "freeze", "sublayer")
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Four sets of questions; no image is in two of them.
-
-    Attributes:
-        seen: what rules may look at.
-        tuning: choose the path of every rule.
-        certification: certify it; the pool of the resamplings.
-        test: say what is true of units, and of certified plans.
-
-    Raises:
-        BridgeError: an image in two of them, or one is empty.
-    """
-
-    seen: tuple[Item, ...]
-    tuning: tuple[Item, ...]
-    certification: tuple[Item, ...]
-    test: tuple[Item, ...]
-
-    def __post_init__(self) -> None:
-        names = ("seen", "tuning", "certification", "test")
-        owner: dict[str, str] = {}
-        for name in names:
-            items = getattr(self, name)
-            if not items:
-                raise BridgeError(f"the split '{name}' has no questions")
-            for image in image_hashes(items):
-                if owner.setdefault(image, name) != name:
-                    raise BridgeError(f"splits '{owner[image]}' and '{name}' share an image")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a study is done.
-
-    Attributes:
-        epsilon: the line between safe and harmful, and what is promised.
-        delta: probability with which a promise may be wrong.
-        candidates: nested plans a layer-wise rule puts forward, evenly from small to large; of
-            depths every one is a candidate.
-        resamples: of the certification images.
-        pairs: timed pairs of full and skipped.
-        size: batch size.
-        seed: of resampling.
-
-    Raises:
-        BridgeError: fewer than two candidates, no resample or pair, epsilon or delta outside
-            (0, 1).
-    """
-
-    epsilon: float = 0.05
-    delta: float = 0.05
-    candidates: int = 10
-    resamples: int = 200
-    pairs: int = 11
-    size: int = 16
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.epsilon < 1 or not 0 < self.delta < 1:
-            raise BridgeError(
-                f"epsilon and delta must lie in (0, 1), got {self.epsilon} and {self.delta}"
-            )
-        for name, least in {"candidates": 2, "resamples": 1, "pairs": 1, "size": 1}.items():
-            if getattr(self, name) < least:
-                raise BridgeError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 def study_rules(
@@ -143,6 +84,17 @@ def study_rules(
     return _Run(vlm, splits, settings or Settings(), folder).run(chosen, modes)
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """A rule in one mode, before anything it proposes is run."""
+
+    rule: Rule
+    scores: list[float]
+    spent: dict[str, float]
+    units: list[SkipPlan]
+    candidates: list[SkipPlan]
+
+
 class _Run:
     def __init__(self, vlm: VLM, splits: Splits, settings: Settings, folder: Path | None) -> None:
         self.vlm, self.splits, self.settings = vlm, splits, settings
@@ -170,23 +122,26 @@ class _Run:
 
     def run(self, rules: Sequence[Rule], modes: Sequence[str]) -> ModelStudy:
         unable = supported_modes(self.vlm)
-        pairs = [(rule, mode) for mode in modes for rule in rules if mode in rule.modes]
         truths: dict[tuple[str, float | None], ModeTruth] = {}
         found: list[RuleResult] = []
         refused: list[Refusal] = []
-        with track(f"rules on {self.vlm.name}", len(pairs)) as advance:
-            for rule, mode in pairs:
-                try:
-                    if unable[mode]:
-                        raise BridgeError(unable[mode])
-                    result, truth = self._rule(rule, mode)
-                    truths.setdefault(
-                        (mode, result.keep), ModeTruth.of(truth, epsilon=self.epsilon)
-                    )
-                    found.append(result)
-                except BridgeError as error:
-                    refused.append(Refusal(rule.name, mode, str(error)))
-                advance(1)
+        for mode in modes:
+            scored: list[_Scored] = []
+            asked = [rule for rule in rules if mode in rule.modes]
+            with track(f"{self.vlm.name}: scores, {mode}", len(asked)) as advance:
+                for rule in asked:
+                    try:
+                        if unable[mode]:
+                            raise BridgeError(unable[mode])
+                        scored.append(self._scored(rule, mode))
+                    except BridgeError as error:
+                        refused.append(Refusal(rule.name, mode, str(error)))
+                    advance(1)
+            chosen = self._chosen(scored)
+            for one, plan in zip(scored, chosen, strict=True):
+                truth = Truth.of(one.units, self.store.outcomes("test", one.units))
+                truths[mode, one.units[0].keep] = ModeTruth.of(truth, epsilon=self.epsilon)
+                found.append(self._result(one, truth, plan))
         named = {name: getattr(self.splits, name) for name in Splits.__dataclass_fields__}
         return ModelStudy(
             model=self.vlm.name,
@@ -200,68 +155,94 @@ class _Run:
             refused=tuple(refused),
         )
 
-    def _rule(self, rule: Rule, mode: str) -> tuple[RuleResult, Truth]:
-        scores, spent, plans = self._scores(rule, mode)
-        units = units_of(rule, mode, self.n_layers)
-        truth = Truth.of(units, self.store.outcomes("test", units))
+    def _result(self, one: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
         score = score_rule(
-            np.array(scores),
+            np.array(one.scores),
             truth,
-            rule=rule.name,
-            reads=rule.reads,
+            rule=one.rule.name,
+            reads=one.rule.reads,
             model=self.vlm.name,
             epsilon=self.epsilon,
-            passes=sum(spent.values()),
+            passes=sum(one.spent.values()),
             seed=self.settings.seed,
         )
-        result = RuleResult(
-            condition=rule.condition,
-            source=rule.source,
-            keep=units[0].keep,
-            scores=tuple(scores),
-            spent=spent,
+        return RuleResult(
+            condition=one.rule.condition,
+            source=one.rule.source,
+            keep=one.units[0].keep,
+            scores=tuple(one.scores),
+            spent=one.spent,
             score=score,
-            chosen=self._chosen(plans),
+            chosen=chosen,
         )
-        return result, truth
 
-    def _scores(
-        self, rule: Rule, mode: str
-    ) -> tuple[list[float], dict[str, float], list[SkipPlan]]:
+    def _scored(self, rule: Rule, mode: str) -> _Scored:
         """A rule's scores and candidates, and what they cost; read where they are kept."""
-        path = self.store.kept(f"{rule.name}-{mode}", [repr(rule), self.store.hashes["seen"]])
+        code = inspect.getsource(inspect.getmodule(type(rule)) or type(rule))
+        key = [repr(rule), code, self.store.hashes["seen"]]
+        path = self.store.kept(f"{rule.name}-{mode}", key)
         if path is not None and path.is_file():
             body = read_json(path, "scores of a rule")
-            return body["scores"], body["spent"], [SkipPlan.from_json(one) for one in body["plans"]]
-        self.evidence.spent.pop(rule.name, None)  # its account in this mode alone
-        scores = score_units(rule, self.evidence, mode).tolist()
-        plans = nested_plans(rule, self.evidence, mode)
-        spent = dict(self.evidence.spent.get(rule.name, {}))
-        if path is not None:
-            made = [plan.to_json() for plan in plans]
-            write_json(path, {"scores": scores, "spent": spent, "plans": made})
-        return scores, spent, plans
+            scores, spent = body["scores"], body["spent"]
+            plans = [SkipPlan.from_json(one) for one in body["plans"]]
+        else:
+            self.evidence.spent.pop(rule.name, None)  # its account in this mode alone
+            scores = score_units(rule, self.evidence, mode).tolist()
+            plans = nested_plans(rule, self.evidence, mode)
+            spent = dict(self.evidence.spent.get(rule.name, {}))
+            if path is not None:
+                made = [plan.to_json() for plan in plans]
+                write_json(path, {"scores": scores, "spent": spent, "plans": made})
+        candidates = list(dict.fromkeys(plans))
+        if mode in _LAYERWISE:
+            at = np.linspace(0, len(candidates) - 1, self.settings.candidates).round().astype(int)
+            candidates = [candidates[i] for i in sorted(set(at.tolist()))]
+        return _Scored(rule, scores, spent, units_of(rule, mode, self.n_layers), candidates)
 
-    def _chosen(self, nested: Sequence[SkipPlan]) -> Chosen:
-        plans = list(dict.fromkeys(nested))
-        if plans[0].mode in _LAYERWISE:
-            at = np.linspace(0, len(plans) - 1, self.settings.candidates).round().astype(int)
-            plans = [plans[i] for i in sorted(set(at.tolist()))]
-        path = self._path(plans)
-        steps = [step.plan for step in path]
-        outcomes = self.store.outcomes("certification", steps)
-        of_step = dict(zip(steps, outcomes, strict=True))
+    def _chosen(self, scored: Sequence[_Scored]) -> list[Chosen]:
+        """The certified plan of every rule of a mode; a plan that several share is run once."""
+        rates = self._rates([plan for one in scored for plan in one.candidates])
+        paths = [self._path(one, rates) for one in scored]
+        self.store.outcomes("certification", [step.plan for path in paths for step in path])
+        searched = [self._certified(path) for path in paths]
+        units = [unit for one in scored for unit in one.units]
+        self.store.outcomes("test", [*units, *(one.plan for one in searched)])
+        return [self._tested(one) for one in searched]
 
+    def _rates(self, plans: Sequence[SkipPlan]) -> dict[SkipPlan, float]:
+        """Disagreement on tuning images; of those turned down by the first batch, a lower bound."""
+        n_images = len({item.group for item in self.splits.tuning})
+        rates = dict.fromkeys(plans, 0.0)
+        for split in ("screen", "tuning"):
+            left = [p for p, rate in rates.items() if rate <= max(RUNGS) * self.epsilon]
+            if split in self.store.splits and left:
+                truth = Truth.of(left, self.store.outcomes(split, left))
+                for plan, column in zip(left, truth.disagreement.T, strict=True):
+                    rates[plan] += float(column.sum()) / n_images
+        return rates
+
+    def _path(self, one: _Scored, rates: dict[SkipPlan, float]) -> list[Step]:
+        source = {"rule": one.rule.name, "model": self.vlm.name}
+        return pareto_path(
+            [replace(plan, source=source) for plan in one.candidates],
+            [rates[plan] for plan in one.candidates],
+            [saving(plan, vision=self.vision) for plan in one.candidates],
+            epsilon=self.epsilon,
+        )
+
+    def _certified(self, path: Sequence[Step]) -> CertifiedPlan:
         def certify_one(plan: SkipPlan) -> Certificate:
-            return certificate_of(plan, of_step[plan], epsilon=self.epsilon, delta=self.delta)
+            (found,) = self.store.outcomes("certification", [plan])
+            return certificate_of(plan, found, epsilon=self.epsilon, delta=self.delta)
 
-        empty = SkipPlan("block", self.n_layers)
-        searched = certify_path(path, certify_one, empty=empty)
+        return certify_path(path, certify_one, empty=SkipPlan("block", self.n_layers))
+
+    def _tested(self, searched: CertifiedPlan) -> Chosen:
         promises, saved = None, _nothing(len({item.group for item in self.splits.certification}))
-        if path:
+        if searched.path:
             promises, saved = resampled(
-                path,
-                outcomes,
+                searched.path,
+                self.store.outcomes("certification", [step.plan for step in searched.path]),
                 epsilon=self.epsilon,
                 delta=self.delta,
                 resamples=self.settings.resamples,
@@ -276,26 +257,6 @@ class _Run:
             drop=compared.drop,
             speed=None if searched.plan.is_empty else self._speed(searched.plan),
             promises=promises,
-        )
-
-    def _path(self, plans: Sequence[SkipPlan]) -> list[Step]:
-        """The path from tuning images: a first batch turns plans down, the rest rank the others."""
-        n_images = len({item.group for item in self.splits.tuning})
-        totals = dict.fromkeys(plans, 0.0)
-        left = list(plans)
-        for split in ("screen", "tuning"):
-            if split not in self.store.splits or not left:
-                continue
-            truth = Truth.of(left, self.store.outcomes(split, left))
-            for plan, column in zip(left, truth.disagreement.T, strict=True):
-                totals[plan] += float(column.sum())
-            left = [p for p in left if totals[p] / n_images <= max(RUNGS) * self.epsilon]
-        kept = [replace(plan, source={"rule": plan.source.get("rule", "")}) for plan in plans]
-        return pareto_path(
-            kept,
-            [totals[plan] / n_images for plan in plans],
-            [saving(plan, vision=self.vision) for plan in plans],
-            epsilon=self.epsilon,
         )
 
     def _speed(self, plan: SkipPlan) -> Speed:
