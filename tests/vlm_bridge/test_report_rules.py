@@ -231,7 +231,9 @@ def test_leaving_one_model_out_is_by_mode(study) -> None:
     assert study.across == ()
     twin = [model, replace(model, model="twin")]
     found = benchmark.across(twin, ["freeze", "block"])
-    assert [(one.mode, one.figure) for one in found] == [("freeze", "AUC"), ("freeze", "saving")]
+    figures = ["AUC", "AUC, one pass at most", "saving"]
+    assert [(one.mode, one.figure) for one in found] == [("freeze", name) for name in figures]
+    assert {left.chosen for left in found[1].left_out} == {"skip-it-slopes"}
     best = max(one.score.auc.value for one in model.rules if one.score.mode == "freeze")
     assert [left.here for left in found[0].left_out] == [best, best]
     body = json.loads(json.dumps([one.to_json() for one in found], allow_nan=False))

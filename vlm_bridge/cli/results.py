@@ -92,7 +92,8 @@ def demo(
 ) -> None:
     """The whole path on the reference VLM, about five minutes on two cores.
 
-    Profiles, plans, skips, compares, certifies; writes results.json, plots and report.html.
+    Profiles, searches for the largest plan that can be certified, skips, compares; writes
+    results.json, plots and report.html.
 
     Example: `skipit demo --out out/demo`
     """

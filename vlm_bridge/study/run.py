@@ -41,6 +41,8 @@ from vlm_bridge.study.store import Store
 from vlm_bridge.sweeping import DECISION
 from vlm_bridge.vlm import VLM
 
+#: Rules stand in this order everywhere: what one pass foresees, what runs find out, nulls last.
+_CLASSES = ("forward pass", "candidate runs", "labels", "nothing")
 #: Modes whose units join to nested plans; the others have depths, the same for every rule.
 _LAYERWISE = ("block", "freeze", "sublayer")
 
@@ -62,7 +64,7 @@ def study_rules(
     Args:
         vlm: the model.
         splits: disjoint by image.
-        rules: those to study; None is every one in `RULES`.
+        rules: those to study, in the order of what they read; None is every one in `RULES`.
         modes: some of `RULE_MODES`; those the model cannot do are reported as refused.
         settings: how it is done.
         folder: where finished work is kept; the same call goes on from there.
@@ -80,7 +82,8 @@ def study_rules(
         raise BridgeError(
             f"rules have no mode {', '.join(sorted(unknown))}; they have {', '.join(RULE_MODES)}"
         )
-    chosen = list(RULES.values() if rules is None else rules)
+    given = RULES.values() if rules is None else rules
+    chosen = sorted(given, key=lambda rule: _CLASSES.index(rule.reads))
     return _Run(vlm, splits, settings or Settings(), folder).run(chosen, modes)
 
 
