@@ -58,7 +58,7 @@ class DemoSize:
     profile: int = 48
     null: int = 16
     tuning: int = 200
-    certification: int = 700
+    certification: int = 500
     test: int = 100
     sweep: int = 16
     step: int = 6

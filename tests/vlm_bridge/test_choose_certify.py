@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from estimators import Estimate, Profile
 from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of, certify, certify_both
@@ -19,6 +21,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile
+from vlm_bridge.prompts import batch_places
 from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
 from vlm_bridge.skip import skipping
 
@@ -236,6 +239,30 @@ def test_both_certificates_take_the_methods_they_can(items, method, methods):
     )
     assert tuple(one.method for one in made) == methods
     assert [one.label_free for one in made] == [False, method == "label-free"]
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_limit_counts_images_not_questions(items, size):
+    """Questions stop being asked at the first batch after which the mean must exceed the limit."""
+    vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
+    full = FullAnswers.ask(vlm, items, size=size)
+    whole = full.outcomes(vlm, plan, size=size)
+    asked = Counter(item.group for item in whole.items)
+    sizes = [len(places) for places in batch_places(whole.items, size)]
+    seen = set()
+    for limit in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8):
+        total, done = 0.0, 0
+        for count in sizes:
+            for item, changed in list(zip(whole.items, whole.disagree, strict=True))[done:][:count]:
+                total += changed / asked[item.group]
+            done += count
+            if total / len(asked) > limit:
+                break
+        found = full.outcomes(vlm, plan, size=size, limit=limit)
+        assert found.items == whole.items[:done]
+        assert found.disagree == whole.disagree[:done]
+        seen.add(done)
+    assert len(seen) > 1
 
 
 def test_images_that_chose_a_plan_cannot_certify_it(items):

@@ -289,7 +289,7 @@ def test_a_harmful_plan_is_given_up_after_a_batch(vlm, splits, monkeypatch) -> N
     tuning = splits[0]
     harmful = [SkipPlan("early_exit", TOY.n_layers, exit=1)]
     asked = count_batches(monkeypatch)
-    assert tuned_path(vlm, harmful, tuning, epsilon=0.05, size=10) == []
+    assert tuned_path(vlm, harmful, tuning, epsilon=0.1, size=10) == []  # 6 of 60 may change
     assert asked == [10] * 6 + [10]
 
 
@@ -297,7 +297,9 @@ def test_steps_are_held_against_the_same_answers(vlm, splits, tmp_path) -> None:
     items = splits[1][:40]
     full = FullAnswers.ask(vlm, items, size=8, journal=tmp_path / "full.jsonl")
     assert FullAnswers.ask(vlm, items, size=8, journal=tmp_path / "full.jsonl") == full
-    for exit in (1, 3, TOY.n_layers):
+    nothing = full.outcomes(vlm, SkipPlan("early_exit", TOY.n_layers, exit=TOY.n_layers))
+    assert sum(nothing.disagree) == 0
+    for exit in (1, 3, 7):
         one = SkipPlan("early_exit", TOY.n_layers, exit=exit)
         alone = certify(vlm, one, items, epsilon=0.3)
         shared = certify(vlm, one, full, epsilon=0.3)

@@ -138,6 +138,20 @@ def test_certified_plans_follow_the_search(study, vlm, splits) -> None:
     assert found.speed.flops_ratio == cost.prefill.flops_ratio < 1
 
 
+def test_a_first_batch_turns_down_only_what_cannot_be_on_the_path(vlm, splits) -> None:
+    """Of 40 tuning images two may change; a third change in the first batch ends a plan."""
+    run = study_run._Run(vlm, splits, FEW, None)
+    fair, poor = units("freeze", TOY.n_layers)[:2]
+    changes = {("screen", fair): 1, ("tuning", fair): 1, ("screen", poor): 3}
+
+    def outcomes_of(split: str, plans: list[SkipPlan]) -> list[Outcomes]:
+        names = [item.group for item in run.store.splits[split]]
+        return [outcomes(names, np.arange(len(names)) < changes[split, plan]) for plan in plans]
+
+    run.store.outcomes = outcomes_of  # type: ignore[method-assign]
+    assert run._rates([fair, poor]) == pytest.approx({fair: 2 / 40, poor: 3 / 40})
+
+
 def test_json_is_whole(study) -> None:
     body = json.loads(json.dumps(study.to_json(), allow_nan=False))
     assert ModelStudy.from_json(body) == study
