@@ -23,6 +23,7 @@ from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile
 from vlm_bridge.prompts import batch_places
 from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
+from vlm_bridge.search import pareto_path, saving, tuned_path, vision_share
 from vlm_bridge.skip import skipping
 
 
@@ -263,6 +264,19 @@ def test_a_limit_counts_images_not_questions(items, size):
         assert found.disagree == whole.disagree[:done]
         seen.add(done)
     assert len(seen) > 1
+
+
+def test_a_tuned_path_is_the_path_of_measured_rates(items):
+    """Plans that change some answers, but few enough, are on it; a plain reading of all rates."""
+    vlm, epsilon = tiny_llava(), 0.9
+    plans = [SkipPlan("early_exit", 4, exit=depth) for depth in (0, 1, 2, 3)]
+    rates = [compare(vlm, plan, items).disagreement.value for plan in plans]
+    savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
+    wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
+    found = tuned_path(vlm, plans, items, epsilon=epsilon)
+    assert [(s.plan, s.saving) for s in found] == [(s.plan, s.saving) for s in wanted]
+    assert [s.rate for s in found] == pytest.approx([s.rate for s in wanted])
+    assert any(0 < step.rate for step in found)
 
 
 def test_images_that_chose_a_plan_cannot_certify_it(items):

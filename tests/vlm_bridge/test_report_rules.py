@@ -282,6 +282,12 @@ def test_undetermined_units_are_named_and_drawn(study, tmp_path) -> None:
     before = plot_scores(tmp_path / "a.png", model, "freeze").read_bytes()
     assert plot_scores(tmp_path / "b.png", changed, "freeze").read_bytes() != before
     assert plot_scores(tmp_path / "c.png", model, "freeze").read_bytes() == before
+    known = replace(some, verdicts=("safe", "safe", *verdicts[2:]))
+    forced = replace(model, truths=(*other, known))
+    drawn = [
+        plot_scores(tmp_path / "d.png", one, "freeze").read_bytes() for one in (changed, forced)
+    ]
+    assert drawn[0] != drawn[1]
     made = ModeTruth(
         tuple(units("sublayer", 1 + 1)), 9, (0.0,) * 4, (0.0,) * 4, (0.1,) * 4,
         ("undetermined", "safe", "safe", "undetermined"),

@@ -63,7 +63,6 @@ def tuned_path(
         max_new_tokens=max_new_tokens,
         journal=journal and journal / "tuning-full.jsonl",
     )
-    n_images = len({item.group for item in tuning})
 
     def rate(plan: SkipPlan) -> float:
         outcomes = full.outcomes(
@@ -73,8 +72,8 @@ def tuned_path(
             limit=max(rungs) * epsilon,
             journal=journal and journal / f"tuning-{plan.hash()[:12]}.jsonl",
         )
-        seen = len(set(outcomes.clusters))
-        return float(image_mean(np.array(outcomes.disagree), outcomes.clusters)) * seen / n_images
+        # Of a plan that was given up this is the mean over images seen, above the limit too.
+        return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
 
     steps = lazy_path(
         plans, [saving(plan, vision=share) for plan in plans], rate, epsilon=epsilon, rungs=rungs
