@@ -17,7 +17,7 @@ from estimators import Estimate
 from theory.systems import toy_vlm
 from vlm_bridge.data import Item, easy_vqa, limit_per_image, scenes
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import write_bytes, write_json
+from vlm_bridge.files import write_bytes
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES, find_rule
 from vlm_bridge.rules.evidence import READS
@@ -81,7 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     folder = options.out or FOLDER
     body = study.to_json()
-    write_json(folder / "rules.json", body)
+    # Without indentation: it is for programs, and large.
+    write_bytes(folder / "rules.json", (json.dumps(body, allow_nan=False) + "\n").encode())
     write_bytes(folder / "rules.md", markdown(study).encode())
     print(json.dumps(body, indent=1, allow_nan=False) if options.json else markdown(study))
 
