@@ -62,7 +62,7 @@ class DemoSize:
     test: int = 100
     sweep: int = 16
     step: int = 6
-    stride: int = 2
+    stride: int = 3
     batch: int = 32
 
 
