@@ -178,8 +178,7 @@ def markdown(study: Study) -> str:
         lines += [
             f"*Broken* counts promises over {promises.resamples} resamplings of the certification "
             "images, whole images with replacement, whose mean is then the truth; † where no "
-            f"plan of the path was bad enough to break one. At most {first.delta:.0%} may be "
-            f"broken; the Monte-Carlo standard error of that share is {promises.error:.1%}.",
+            f"plan of the path was bad enough to break one. {study.promises()}",
             "",
         ]
     for model in study.models:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -22,7 +23,7 @@ from vlm_bridge.report.rules import unit_names
 from vlm_bridge.report.scores import plot_scores, unit_place
 from vlm_bridge.rules.units import units
 from vlm_bridge.search import CertifiedPlan
-from vlm_bridge.study import ModeTruth, RuleResult, Study
+from vlm_bridge.study import ModeTruth, Promises, RuleResult, Study
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,9 @@ def test_the_page_tells_what_was_found(study, page) -> None:
     assert "candidate runs" in text
     assert "forced into neither class" in text
     assert "Plans of this mode are depths, the same ones for every rule" in text
-    assert "the Monte-Carlo error of that share is" in text
+    assert study.promises() in text
+    searched = sum(one.chosen.promises is not None for one in study.models[0].rules)
+    assert re.search(rf"(No path of|Promises could be broken in \d+ of) {searched} searches", text)
 
 
 def test_without_a_study_there_is_no_section(tmp_path) -> None:
@@ -305,5 +308,14 @@ def test_a_plan_that_skips_nothing_is_said(study, tmp_path) -> None:
     text = write_report(quick_results(), tmp_path, study=changed).read_text(encoding="utf-8")
     assert text.count("none could be certified") == 1
     assert Study.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+    bad = Promises(resamples=200, broken=30, certified=180, delta=0.05, worst=0.3)
+    broken = replace(first, chosen=replace(first.chosen, promises=bad))
+    told = replace(changed, models=(replace(model, rules=(broken,)),)).promises()
+    assert told == (
+        "Promises could be broken in 1 of 1 searches; the most broken are 30 of 200 (15.0%) where "
+        "5.0% may be, with a Monte-Carlo standard error of 1.5%; 1 are above that by more than "
+        "three errors."
+    )
+    assert replace(changed, models=(replace(model, rules=rules[:1]),)).promises() == ""
     assert f"| {first.score.reads} | {first.score.passes:.1f} |" in benchmark.markdown(changed)
     assert "| none |" in benchmark.markdown(changed)

@@ -160,14 +160,7 @@ def _rules(study: Study | None, folder: Path) -> dict[str, Any]:
     """What the page asks of a study of rules."""
     if study is None:
         return {"study": None}
-    made = [one.chosen.promises for model in study.models for one in model.rules]
-    promises = next((one for one in made if one is not None), None)
-    return {
-        "study": study,
-        "sections": rule_sections(study, folder),
-        "error": promises and promises.error,
-        "delta": promises and promises.delta,
-    }
+    return {"study": study, "sections": rule_sections(study, folder)}
 
 
 def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:

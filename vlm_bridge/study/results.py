@@ -304,6 +304,30 @@ class Study:
     decision: str
     machine: Mapping[str, Any]
 
+    def promises(self) -> str:
+        """In one line, how promises fared over all searches; empty where none was resampled."""
+        made = [
+            (one.chosen.promises, model.epsilon)
+            for model in self.models
+            for one in model.rules
+            if one.chosen.promises is not None
+        ]
+        hard = [promises for promises, epsilon in made if promises.worst > epsilon]
+        if not made:
+            return ""
+        if not hard:
+            return (
+                f"None of {len(made)} searches had a plan on its path that could break a promise."
+            )
+        most = max(hard, key=lambda one: one.rate)
+        over = sum(one.rate > one.delta + 3 * one.error for one in hard)
+        return (
+            f"Promises could be broken in {len(hard)} of {len(made)} searches; the most broken are "
+            f"{most.broken} of {most.resamples} ({most.rate:.1%}) where {most.delta:.1%} may be, "
+            f"with a Monte-Carlo standard error of {most.error:.1%}; {over} are above that by more "
+            "than three errors."
+        )
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready data."""
         return {
