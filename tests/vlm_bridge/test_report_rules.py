@@ -148,7 +148,7 @@ def test_the_page_tells_what_was_found(study, page) -> None:
     assert "Plans of this mode are depths, the same ones for every rule" in text
     assert study.promises() in text
     searched = sum(one.chosen.promises is not None for one in study.models[0].rules)
-    assert re.search(rf"(No path of|Promises could be broken in \d+ of) {searched} searches", text)
+    assert re.search(rf"(None of|Promises could be broken in \d+ of) {searched} searches", text)
 
 
 def test_without_a_study_there_is_no_section(tmp_path) -> None:
