@@ -13,7 +13,6 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import batches
 from vlm_bridge.rules import Evidence, find_rule, score_units
 from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
-from vlm_bridge.rules.slopes import measure_slopes
 from vlm_bridge.rules.tail import KeptPass
 from vlm_bridge.rules.units import units
 from vlm_bridge.testing import toy_items, toy_llava
@@ -191,68 +190,3 @@ def test_bad_requests_are_named(evidence):
     for ask in (SkipItSlopes().explain, SkipItSlopes().safe):
         with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 0"):
             ask(evidence, "block", epsilon=0)
-
-
-@pytest.mark.parametrize("mode", SkipItSlopes().modes)
-def test_conditions_by_hand(items, mode):
-    """S6, S7, G-F and P-F of every unit in plain loops, with questions that share images."""
-    vlm, epsilon, n = tiny_llava(), 0.1, 4
-    evidence, rule = Evidence(vlm, items), SkipItSlopes(images=4)
-    asked = [item for item in evidence.items if item.group != "4.png"]
-    found = {kind: measure_slopes(vlm, asked, kinds=(kind,), at=0.5) for kind in tail_kinds(mode)}
-    first = next(iter(found.values()))
-    dz = {kind: one.changes[kind] for kind, one in found.items()}
-    change = {
-        "block": lambda unit: dz["block"][:, unit],
-        "freeze": lambda unit: dz["freeze"][:, unit],
-        "early_exit": lambda unit: sum(dz["unseen"][:, j] for j in range(unit + 1, n)),
-        "late_entry": lambda unit: sum(
-            dz["freeze"][:, j] + dz["unseen"][:, j] for j in range(unit + 1)
-        ),
-    }[mode]
-    margin = np.sort(first.logits, axis=1)[:, -1] - np.sort(first.logits, axis=1)[:, -2]
-    wanted = []
-    for unit in range(len(units(mode, n))):
-        moved = change(unit)
-        flips = np.mean(np.abs(moved).max(1) >= margin / 2)
-        kl = (moved.max(1) - moved.min(1)) ** 2 / 8
-        by_image = [kl[[g == name for g in first.groups]].mean() for name in set(first.groups)]
-        wanted += [(unit, "S6", flips, 0.1), (unit, "S7", np.mean(by_image), 0.005)]
-        if mode in ("block", "freeze"):
-            group = "text" if mode == "block" else "image"
-            mean = evidence.profile.values(group, "cosine_distance")[unit]
-            share = evidence.profile.tails[group][unit][evidence.profile.tail_grid.index(0.1)].value
-            wanted.append((unit, "G-F", np.sqrt(2 * mean), 0.1))
-            wanted.append((unit, "P-F", (1 - share) * np.sqrt(0.2) + 2 * share, 0.1))
-    got = rule.explain(evidence, mode, epsilon=epsilon)
-    assert [(r.unit, r.bound.statement) for r in got] == [(u, s) for u, s, _, _ in wanted]
-    for reason, (_, _, value, limit) in zip(got, wanted, strict=True):
-        assert reason.bound.value == pytest.approx(value, rel=1e-4, abs=1e-9)
-        assert reason.limit == pytest.approx(limit)
-        assert reason.safe == (reason.bound.value <= reason.limit)
-        assert reason.margin == pytest.approx(limit - value, rel=1e-4, abs=1e-6)
-
-
-def tail_kinds(mode: str) -> tuple[str, ...]:
-    """What the class docstring says a mode is made of."""
-    return {"early_exit": ("unseen",), "late_entry": ("freeze", "unseen")}.get(mode, (mode,))
-
-
-def test_runs_measure_what_the_skipped_model_believes(items):
-    """KL(p_skip || p_full), not the other way round; on the toy both rank alike."""
-    evidence = Evidence(tiny_llava(), items)
-    score = score_units(SkipItRuns(passes=50.0), evidence, "block")
-    runs = evidence.candidates(units("block", 4))
-    assert score == pytest.approx([run.kl_skipped_full for run in runs])
-    assert score != pytest.approx([run.kl_full_skipped for run in runs])
-
-
-def test_safe_units_change_few_answers_not_few_nats(items):
-    """`safe` is about the share of predicted changes: a unit can move nats and flip nothing."""
-    evidence, rule = Evidence(tiny_llava(), items), SkipItSlopes()
-    found = measure_slopes(evidence.vlm, evidence.items, kinds=("block",), at=0.5)
-    kl, flips = found.predicted(found.changes["block"])
-    for epsilon in (0.05, 0.2, 0.5, 0.9):
-        wanted = tuple(np.flatnonzero(flips <= epsilon).tolist())
-        assert rule.safe(evidence, "block", epsilon=epsilon) == wanted
-    assert any((flips <= e).tolist() != (kl <= e).tolist() for e in (0.05, 0.2, 0.5, 0.9))

@@ -159,10 +159,13 @@ def test_json_is_whole(study) -> None:
         ModelStudy.from_json({k: v for k, v in body.items() if k != "epsilon"})
 
 
-def test_an_account_is_of_one_mode(study) -> None:
-    both = [result(study, "skip-it-slopes", mode) for mode in ("freeze", "early_exit")]
-    assert all(not any("unseen" in name for name in one.spent) for one in both[:1])
-    assert not any("freeze" in name for name in both[1].spent)
+def test_an_account_is_of_one_mode(vlm, splits) -> None:
+    run = study_run._Run(vlm, splits, FEW, None)
+    for mode in ("freeze", "early_exit"):
+        spent = run._scored(find_rule("skip-it-runs"), mode).spent
+        runs = [name for name in spent if name.startswith("candidate ")]
+        assert runs
+        assert all(name.startswith(f"candidate {mode} ") for name in runs)
 
 
 # --- nothing is run twice ---------------------------------------------------------------------
