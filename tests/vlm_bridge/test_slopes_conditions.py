@@ -1,4 +1,4 @@
-"""What `SkipItSlopes.explain` says, by hand: every value, every limit, on a model of random weights."""
+"""What `SkipItSlopes.explain` says, by hand: values and limits on a model of random weights."""
 
 from __future__ import annotations
 
