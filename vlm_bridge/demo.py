@@ -58,9 +58,9 @@ class DemoSize:
     profile: int = 48
     null: int = 16
     tuning: int = 200
-    certification: int = 500
+    certification: int = 400
     test: int = 100
-    sweep: int = 16
+    sweep: int = 12
     step: int = 6
     stride: int = 3
     batch: int = 32
