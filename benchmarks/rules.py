@@ -1,168 +1,256 @@
-"""Rules against what skipping does: per model, mode and rule, on images no rule has seen."""
+"""Rules against what skipping does, and the plans they certify: per model, mode and rule."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from benchmarks._table import report
+from benchmarks._table import machine
+from estimators import Estimate
 from theory.systems import toy_vlm
-from vlm_bridge.data import Item, easy_vqa, limit_per_image
+from vlm_bridge.data import Item, easy_vqa, limit_per_image, scenes
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.rules import RULES, Evidence, score_units
-from vlm_bridge.rules.protocol import units_of
-from vlm_bridge.scoring import RuleScore, Truth, leave_one_model_out, score_rule
-from vlm_bridge.sweeping import sweep_outcomes
+from vlm_bridge.files import write_bytes
+from vlm_bridge.reference.shipped import shipped_models
+from vlm_bridge.rules import RULES, find_rule
+from vlm_bridge.rules.evidence import READS
+from vlm_bridge.rules.units import RULE_MODES
+from vlm_bridge.scoring import leave_one_model_out
+from vlm_bridge.study import (
+    AcrossModels,
+    ModelStudy,
+    RuleResult,
+    Settings,
+    Splits,
+    Study,
+    study_rules,
+)
+from vlm_bridge.sweeping import DECISION
 from vlm_bridge.testing import toy_items, toy_llava
 from vlm_bridge.vlm import VLM, load
 
-
-@dataclass(frozen=True)
-class Study:
-    """A model with images a rule may look at, and others that say what is true."""
-
-    vlm: VLM
-    seen: list[Item]
-    untouched: list[Item]
-
-
-def toy(images: int, seen: int) -> Study:
-    """The toy VLM, whose safe layers are planted."""
-    planted = toy_vlm()
-    folder = tempfile.mkdtemp(prefix="toy-")
-    items = toy_items(planted, folder, images=seen + images, questions_per_image=1)
-    return Study(toy_llava(planted), items[:seen], items[seen:])
-
-
-def trained(name: str, images: int, seen: int) -> Study:
-    """A reference VLM: rules see the profile split, the test split says what is true."""
-
-    def split(part: str, count: int) -> list[Item]:
-        return limit_per_image(easy_vqa(part), 1)[:count]
-
-    return Study(load(name), split("profile", seen), split("test", images))
-
-
-def scores_of(study: Study, modes: list[str], epsilon: float, journal: Path | None) -> list[Any]:
-    """A `RuleScore`, or the reason why there is none, for every rule and mode."""
-    found: list[Any] = []
-    evidence = Evidence(study.vlm, study.seen)
-    for mode in modes:
-        truths: dict[float, Truth] = {}
-        for name, rule in RULES.items():
-            if mode not in rule.modes:
-                continue
-            plans = units_of(rule, mode, study.vlm.layout.n_layers)
-            keep = float(getattr(rule, "keep", 0.0)) if mode == "token_pruning" else 0.0
-            if keep not in truths:
-                kept = journal and journal / f"{study.vlm.name}-{mode}-{keep}.jsonl"
-                truths[keep] = Truth.of(
-                    plans, sweep_outcomes(study.vlm, study.untouched, plans, journal=kept)
-                )
-            try:
-                score = score_units(rule, evidence, mode)
-            except BridgeError as error:
-                found.append((name, mode, str(error)))
-                continue
-            found.append(
-                score_rule(
-                    score,
-                    truths[keep],
-                    rule=name,
-                    reads=rule.reads,
-                    model=study.vlm.name,
-                    epsilon=epsilon,
-                    passes=sum(evidence.spent[name].values()),
-                )
-            )
-    return found
-
-
-def row(found: RuleScore) -> dict[str, Any]:
-    """One line of the table; NaN where a figure is not defined."""
-
-    def interval(name: str) -> str:
-        estimate = getattr(found, name)
-        if math.isnan(estimate.value):
-            return "-"
-        low, high = estimate.interval
-        return f"{estimate.value:.2f} ({low:.2f} to {high:.2f})"
-
-    return {
-        "model": found.model,
-        "mode": found.mode,
-        "rule": found.rule,
-        "reads": found.reads,
-        "safe": found.safe,
-        "harmful": found.harmful,
-        "undetermined": found.undetermined,
-        "AUC": interval("auc"),
-        "Spearman": interval("spearman"),
-        "false-safe": interval("false_safe"),
-        "passes": found.passes,
-    }
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
+DATA: dict[str, Callable[[str], list[Item]]] = {"easy-vqa": easy_vqa, "scenes": scenes}
+#: What is compared across models, higher is better, and which rules take part.
+FIGURES: dict[str, tuple[Callable[[RuleResult], float], Sequence[str]]] = {
+    "AUC": (lambda one: one.score.auc.value, READS),
+    "AUC, one pass at most": (lambda one: one.score.auc.value, READS[:2]),
+    "saving": (lambda one: one.chosen.saving.value, READS),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--models", nargs="+", default=["toy"], help="toy, or names for load()")
+    """Parse the command line, measure what the journal lacks, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rules",
+        description=__doc__,
+        epilog="Killed? The same command goes on from the journal.",
+    )
+    known = shipped_models()
     parser.add_argument(
-        "--modes",
-        nargs="+",
-        default=["block", "freeze", "early_exit", "late_entry", "token_pruning"],
+        "--models", nargs="+", default=known, help=f"toy, or some of {', '.join(known)} (default)"
     )
-    parser.add_argument("--images", type=int, default=200, help="untouched images")
-    parser.add_argument("--seen", type=int, default=40, help="images a rule may look at")
-    parser.add_argument("--epsilon", type=float, default=0.05)
-    parser.add_argument("--journal", type=Path, help="folder to go on from")
+    parser.add_argument("--data", choices=list(DATA), default="easy-vqa", help="one question each")
+    parser.add_argument("--rules", nargs="+", default=list(RULES), metavar="RULE")
+    parser.add_argument("--modes", nargs="+", default=list(RULE_MODES), choices=RULE_MODES)
+    parser.add_argument(
+        "--images", type=int, default=200, help="to certify, and as many untouched ones (200)"
+    )
+    parser.add_argument("--tuning", type=int, default=100, help="images that choose paths (100)")
+    parser.add_argument("--seen", type=int, default=40, help="images a rule may look at (40)")
+    parser.add_argument("--epsilon", type=float, default=Settings.epsilon)
+    parser.add_argument("--delta", type=float, default=Settings.delta)
+    parser.add_argument("--candidates", type=int, default=Settings.candidates)
+    parser.add_argument("--resamples", type=int, default=Settings.resamples)
+    parser.add_argument("--pairs", type=int, default=Settings.pairs, help="timed pairs of a plan")
+    parser.add_argument("--batch", type=int, default=Settings.size)
+    parser.add_argument("--journal", type=Path, default=Path("out/rules"), help="a folder")
+    parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
-    found: list[RuleScore] = []
-    refused: list[tuple[str, str, str, str]] = []
-    for name in options.models:
-        make: Callable[[], Study] = (
-            (lambda: toy(options.images, options.seen))
-            if name == "toy"
-            else (lambda name=name: trained(name, options.images, options.seen))
-        )
-        for one in scores_of(make(), options.modes, options.epsilon, options.journal):
-            if isinstance(one, RuleScore):
-                found.append(one)
-            else:
-                refused.append((name, *one))
-    report(
-        "rules against what skipping does (disagreement of the first answer token)",
-        [row(one) for one in found],
-        as_json=options.json,
+    try:
+        study = measure(options)
+    except BridgeError as error:
+        parser.error(str(error))
+    folder = options.out or FOLDER
+    body = study.to_json()
+    # Without indentation: it is for programs, and large.
+    write_bytes(folder / "rules.json", (json.dumps(body, allow_nan=False) + "\n").encode())
+    write_bytes(folder / "rules.md", markdown(study).encode())
+    print(json.dumps(body, indent=1, allow_nan=False) if options.json else markdown(study))
+
+
+def measure(options: argparse.Namespace) -> Study:
+    """Every model in turn; what is in the journal is not measured again."""
+    settings = Settings(
         epsilon=options.epsilon,
-        images=options.images,
-        seen=options.seen,
-        refused=refused,
-        scores=[one.to_json() for one in found] if options.json else len(found),
-        left_out=_left_out(found, options.modes),
+        delta=options.delta,
+        candidates=options.candidates,
+        resamples=options.resamples,
+        pairs=options.pairs,
+        size=options.batch,
     )
+    rules = [find_rule(name) for name in options.rules]
+    found = []
+    for name in options.models:
+        vlm, splits = subject(name, options)
+        found.append(
+            study_rules(
+                vlm,
+                splits,
+                rules=rules,
+                modes=options.modes,
+                settings=settings,
+                folder=options.journal,
+            )
+        )
+        sys.stderr.write(f"{name}: {len(found[-1].rules)} rules and modes\n")
+    return Study(tuple(found), tuple(across(found, options.modes)), DECISION, machine())
 
 
-def _left_out(found: list[RuleScore], modes: list[str]) -> dict[str, Any]:
-    """For every mode, the rule that the other models would have chosen for each."""
-    chosen: dict[str, Any] = {}
+def subject(name: str, options: argparse.Namespace) -> tuple[VLM, Splits]:
+    """A model and its images; the toy's safe layers are planted."""
+    wanted = {
+        "profile": options.seen,
+        "tuning": options.tuning,
+        "certification": options.images,
+        "test": options.images,
+    }
+    if name != "toy":
+        parts = [limit_per_image(DATA[options.data](k), 1)[:n] for k, n in wanted.items()]
+        return load(name), Splits(*map(tuple, parts))
+    planted = toy_vlm()
+    folder = tempfile.mkdtemp(prefix="toy-")
+    items = toy_items(planted, folder, images=sum(wanted.values()), questions_per_image=1)
+    ends = list(accumulate(wanted.values()))
+    parts = [items[end - n : end] for end, n in zip(ends, wanted.values(), strict=True)]
+    return toy_llava(planted), Splits(*map(tuple, parts))
+
+
+def across(models: Sequence[ModelStudy], modes: Sequence[str]) -> list[AcrossModels]:
+    """Leave one model out, in every mode that several models have."""
+    found = []
     for mode in modes:
-        figures: dict[str, dict[str, float]] = {}
-        for one in found:
-            if one.mode == mode:
-                figures.setdefault(one.model, {})[one.rule] = one.auc.value
-        if len(figures) > 1:
+        for figure, (of, reads) in FIGURES.items():
+            table = {
+                model.model: {
+                    one.score.rule: of(one)
+                    for one in model.rules
+                    if one.score.mode == mode and one.score.reads in reads
+                }
+                for model in models
+                if mode in model.modes
+            }
+            if len(table) < 2:
+                continue
             try:
-                chosen[mode] = [one.to_json() for one in leave_one_model_out(figures)]
+                found.append(AcrossModels(mode, figure, tuple(leave_one_model_out(table))))
             except BridgeError as error:
-                chosen[mode] = str(error)
-    return chosen
+                found.append(AcrossModels(mode, figure, (), str(error)))
+    return found
+
+
+def markdown(study: Study) -> str:
+    """The tables for `docs/`."""
+    first = study.models[0]
+    made = [one.chosen.promises for model in study.models for one in model.rules]
+    promises = next((one for one in made if one is not None), None)
+    lines = [
+        "# Rules against what skipping does",
+        "",
+        f"`{study.machine['command']}`. What is compared is the {study.decision}. A unit is "
+        f"*safe* where the interval of its disagreement lies below epsilon = {first.epsilon:g}, "
+        "*harmful* where it lies above, and *undetermined* across; undetermined units count in no "
+        "figure but Spearman. *Saved* is the share of the prefill's work that the plan certified "
+        f"at epsilon with probability {1 - first.delta:.0%} leaves out, *changed* its disagreement "
+        "on untouched images, FLOPs and latency are skipped/full. Brackets are 95 % intervals "
+        "over resampled images (latency: over pairs).",
+        "",
+    ]
+    if promises is not None:
+        lines += [
+            f"*Broken* counts promises over {promises.resamples} resamplings of the certification "
+            "images, whole images with replacement, whose mean is then the truth; † where no "
+            f"plan of the path was bad enough to break one. {study.promises()}",
+            "",
+        ]
+    for model in study.models:
+        lines += _of_model(model)
+    if study.across:
+        lines += ["## Leave one model out", "", _row(_LEFT_OUT), "|---" * 6 + "|"]
+        for one in study.across:
+            for left in one.left_out:
+                cells = [left.model, left.chosen, f"{left.there:.2f}", f"{left.here:.2f}"]
+                best = f"{left.best} ({left.best_here:.2f})"
+                lines.append(_row([f"{one.mode}, {one.figure}", *cells, best]))
+            if one.reason:
+                lines.append(_row([f"{one.mode}, {one.figure}", one.reason, *["-"] * 4]))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_LEFT_OUT = ("mode, figure", "left out", "the others choose", "there", "here", "best here")
+_HEAD = (
+    *("rule", "reads", "passes", "AUC", "Spearman", "false-safe", "certified plan"),
+    *("saved", "FLOPs", "latency", "changed", "broken"),
+)
+
+
+def _of_model(model: ModelStudy) -> list[str]:
+    sizes = ", ".join(f"{n} {split}" for split, n in model.n_images.items())
+    lines = [f"## {model.model}, {model.n_layers} layers", "", f"Images: {sizes}.", ""]
+    for mode in model.modes:
+        lines += [f"### {mode}", ""]
+        for truth in model.truths:
+            if truth.mode == mode:
+                count = {v: truth.verdicts.count(v) for v in ("safe", "harmful", "undetermined")}
+                keep = "" if truth.keep is None else f"keeping {truth.keep:.0%}: "
+                said = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
+                lines += [f"{keep}{len(truth.units)} units: {said}.".capitalize(), ""]
+        lines += [_row(_HEAD), "|---" * len(_HEAD) + "|"]
+        lines += [_row(_cells(one, model.epsilon)) for one in model.rules if one.score.mode == mode]
+        lines.append("")
+    if model.refused:
+        lines += [f"- {one.rule}, {one.mode}: {one.reason}" for one in model.refused] + [""]
+    return lines
+
+
+def _cells(one: RuleResult, epsilon: float) -> list[str]:
+    score, made = one.score, one.chosen
+    speed, promises = made.speed, made.promises
+    broken = "-"
+    if promises is not None:
+        star = " †" if promises.worst <= epsilon else ""
+        broken = f"{promises.broken}{star}"
+    return [
+        score.rule,
+        score.reads,
+        f"{score.passes:.1f}",
+        *(_shown(figure) for figure in (score.auc, score.spearman, score.false_safe)),
+        "none" if made.plan.is_empty else made.plan.describe(),
+        _shown(made.saving),
+        "-" if speed is None else f"{speed.flops_ratio:.2f}",
+        "-" if speed is None else _shown(speed.latency_ratio),
+        _shown(made.disagreement, ".3f"),
+        broken,
+    ]
+
+
+def _shown(one: Estimate, form: str = ".2f") -> str:
+    if math.isnan(one.value):
+        return "-"
+    low, high = one.interval
+    return f"{one.value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

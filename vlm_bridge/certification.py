@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from theory import Certificate, certify_mean, label_free_drop
+from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.comparison import Outcomes, paired_outcomes
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
@@ -20,7 +21,7 @@ DROP_ONLY = ("harm", "label-free")
 def certify(
     vlm: VLM,
     plan: SkipPlan,
-    items: Iterable[Item],
+    items: Iterable[Item] | FullAnswers,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -39,7 +40,9 @@ def certify(
     Args:
         vlm: the model.
         plan: chosen without looking at `items`.
-        items: certification questions, drawn like those of later use.
+        items: certification questions, drawn like those of later use; or the full model's
+            answers to them, which several plans can share (`size` apart, the other settings are
+            then those of the answers).
         epsilon: what is asked; `holds` says whether the bound is at most this.
         delta: probability with which the bound may be wrong.
         quantity: `disagreement` or `accuracy_drop`.
@@ -98,21 +101,23 @@ def certify_both(
 def _outcomes_of_others(
     vlm: VLM,
     plan: SkipPlan,
-    items: Iterable[Item],
+    items: Iterable[Item] | FullAnswers,
     size: int,
     max_new_tokens: int,
     journal: Path | None,
 ) -> Outcomes:
     """Paired outcomes on images of which none tuned the plan."""
-    items = list(items)
-    shared = set(plan.source.get("tuning_images", ())) & set(image_hashes(items))
+    asked = items.items if isinstance(items, FullAnswers) else tuple(items)
+    shared = set(plan.source.get("tuning_images", ())) & set(image_hashes(asked))
     if shared:
         raise BridgeError(
             f"{len(shared)} of these images chose the plan, so they cannot certify it; "
             "use other images"
         )
+    if isinstance(items, FullAnswers):
+        return items.outcomes(vlm, plan, size=size, journal=journal)
     return paired_outcomes(
-        vlm, plan, items, size=size, max_new_tokens=max_new_tokens, journal=journal
+        vlm, plan, asked, size=size, max_new_tokens=max_new_tokens, journal=journal
     )
 
 

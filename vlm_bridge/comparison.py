@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from estimators import Estimate, clustered_mean
-from vlm_bridge.answers import Answers, answer_batch, is_correct, track_batches
+from vlm_bridge.answers import Answers, answer_batch, is_correct
 from vlm_bridge.data import Item, items_hash
-from vlm_bridge.errors import BridgeError
 from vlm_bridge.journal import run_batches
 from vlm_bridge.plan import SkipPlan
+from vlm_bridge.prompts import Batch
 from vlm_bridge.skip import check_support, skipping
 from vlm_bridge.vlm import VLM
 
@@ -29,7 +29,8 @@ class Outcomes:
         disagree: 1.0 where the two answers differ.
         correct_full: 1.0 where the full model is right; None if a label is missing.
         correct_skipped: the same of the skipped model.
-        kl_full_skipped: KL(full || skipped) of the first answer token, in nats.
+        kl_full_skipped: KL(full || skipped) of the first answer token, in nats; None where only
+            the words were compared.
         kl_skipped_full: KL(skipped || full), in nats.
     """
 
@@ -37,8 +38,8 @@ class Outcomes:
     disagree: tuple[float, ...]
     correct_full: tuple[float, ...] | None
     correct_skipped: tuple[float, ...] | None
-    kl_full_skipped: tuple[float, ...]
-    kl_skipped_full: tuple[float, ...]
+    kl_full_skipped: tuple[float, ...] | None
+    kl_skipped_full: tuple[float, ...] | None
 
     @classmethod
     def of(
@@ -52,6 +53,21 @@ class Outcomes:
 
         `judge` says whether an answer to an item is right; None where it has no label.
         """
+        return replace(
+            cls.of_words(items, full[0], skipped[0], judge),
+            kl_full_skipped=_kl(full[1], skipped[1]),
+            kl_skipped_full=_kl(skipped[1], full[1]),
+        )
+
+    @classmethod
+    def of_words(
+        cls,
+        items: Sequence[Item],
+        full: Sequence[str],
+        skipped: Sequence[str],
+        judge: Callable[[str, Item], bool | None] = is_correct,
+    ) -> Outcomes:
+        """Outcomes of both models' answers alone; no KL."""
 
         def right(texts: Sequence[str]) -> tuple[float, ...] | None:
             judged = [judge(text, item) for text, item in zip(texts, items, strict=True)]
@@ -59,11 +75,11 @@ class Outcomes:
 
         return cls(
             items=tuple(items),
-            disagree=tuple(float(a != b) for a, b in zip(full[0], skipped[0], strict=True)),
-            correct_full=right(full[0]),
-            correct_skipped=right(skipped[0]),
-            kl_full_skipped=_kl(full[1], skipped[1]),
-            kl_skipped_full=_kl(skipped[1], full[1]),
+            disagree=tuple(float(a != b) for a, b in zip(full, skipped, strict=True)),
+            correct_full=right(full),
+            correct_skipped=right(skipped),
+            kl_full_skipped=None,
+            kl_skipped_full=None,
         )
 
     @classmethod
@@ -115,7 +131,8 @@ class Comparison:
         n_questions: questions asked of them.
         data_hash: `items_hash` of the questions.
         disagreement: share of answers that changed.
-        kl_full_skipped: KL(full || skipped) at the first answer token, nats.
+        kl_full_skipped: KL(full || skipped) at the first answer token, nats; None where only the
+            words were compared.
         kl_skipped_full: KL(skipped || full), nats.
         accuracy_full: None without labels, as are the next two.
         accuracy_skipped: accuracy of the skipped model.
@@ -130,8 +147,8 @@ class Comparison:
     n_questions: int
     data_hash: str
     disagreement: Estimate
-    kl_full_skipped: Estimate
-    kl_skipped_full: Estimate
+    kl_full_skipped: Estimate | None
+    kl_skipped_full: Estimate | None
     accuracy_full: Estimate | None
     accuracy_skipped: Estimate | None
     drop: Estimate | None
@@ -144,8 +161,8 @@ class Comparison:
         def mean(values: Sequence[float], low: float, high: float) -> Estimate:
             return clustered_mean(values, clusters, bounds=(low, high), unit="1")
 
-        def kl(values: Sequence[float]) -> Estimate:
-            return clustered_mean(values, clusters, unit="nats")
+        def kl(values: Sequence[float] | None) -> Estimate | None:
+            return None if values is None else clustered_mean(values, clusters, unit="nats")
 
         full, skipped, drop = outcomes.correct_full, outcomes.correct_skipped, outcomes.drop
         return cls(
@@ -188,65 +205,47 @@ class Comparison:
         return cls(**body)
 
 
-def full_answers(
-    vlm: VLM, items: Iterable[Item], *, size: int = 16, max_new_tokens: int = 8
-) -> Iterator[Answers]:
-    """The full model's side of `paired_outcomes`, one batch at a time.
-
-    As a list it can be passed to `paired_outcomes` for several plans; it then holds a
-    distribution over the vocabulary for every item.
-    """
-    for batch in track_batches(vlm, list(items), size=size, title="full model"):
-        yield answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-
-
 def paired_outcomes(
     vlm: VLM,
     plan: SkipPlan,
-    items: Iterable[Item] | None = None,
+    items: Iterable[Item],
     *,
-    full: Iterable[Answers] | None = None,
     size: int = 16,
     max_new_tokens: int = 8,
     journal: Path | None = None,
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
 
-    Under `torchrun` the batches of `items` are dealt out to the ranks, and every rank gets
-    all outcomes.
+    Under `torchrun` the batches are dealt out to the ranks, and every rank gets all outcomes.
+    Several plans on the same questions: `FullAnswers` runs the full model once.
 
     Args:
         vlm: the model.
         plan: what to skip.
-        items: the questions, or
-        full: the full model's answers to them, as `full_answers` gives them.
+        items: the questions.
         size: batch size.
         max_new_tokens: longest answer.
-        journal: a file every finished batch of `items` is added to; a second call with the
-            same model, plan and items continues after the last one.
+        journal: a file every finished batch is added to; a second call with the same model,
+            plan and items continues after the last one.
 
     Raises:
         BridgeError: the model cannot do the plan, there are no items, the journal is of
             another run, or another rank died.
     """
     check_support(vlm, plan)
-    if (items is None) == (full is None):
-        raise BridgeError("paired_outcomes takes either items or the full model's answers")
+    items = list(items)
 
-    def pair(whole: Answers) -> Outcomes:
-        skipped = whole
+    def pair(batch: Batch) -> Outcomes:
+        skipped = whole = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         if not plan.is_empty:
             with skipping(vlm, plan):
-                skipped = answer_batch(vlm, whole.batch, max_new_tokens=max_new_tokens)
-        return Outcomes.of(whole.batch.items, _both(whole), _both(skipped))
+                skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        return Outcomes.of(batch.items, _both(whole), _both(skipped))
 
-    if full is not None:
-        return Outcomes.join([pair(whole) for whole in full])
-    items = list(items or ())
     found = run_batches(
         vlm,
         items,
-        lambda batch: pair(answer_batch(vlm, batch, max_new_tokens=max_new_tokens)).columns(),
+        lambda batch: pair(batch).columns(),
         size=size,
         title="full and skipped model",
         journal=journal,

@@ -1,4 +1,4 @@
-"""The whole path once, on the reference VLM: profile, plan, skip, compare, certify, show."""
+"""The whole path once, on the reference VLM: profile, search, skip, compare, certify, show."""
 
 from __future__ import annotations
 
@@ -10,43 +10,59 @@ from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, Profile
-from theory import Certificate
-from vlm_bridge.answers import Answers, answer
+from theory import Certificate, label_free_drop
+from vlm_bridge.agreement import FullAnswers
+from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of
-from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import Comparison, Outcomes, full_answers, paired_outcomes
-from vlm_bridge.cost import Cost, measure_cost
+from vlm_bridge.comparison import Comparison, Outcomes
+from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, easy_vqa, items_hash, limit_per_image
 from vlm_bridge.files import check_writable, write_json
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile, random_copy
 from vlm_bridge.report import write_report
-from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
+from vlm_bridge.rules import Evidence, empty_plan, find_rule, nested_plans, score_units
+from vlm_bridge.search import CertifiedPlan, Step, certify_path, tuned_path
 from vlm_bridge.sweeping import sweep, sweep_plans
 from vlm_bridge.vlm import VLM, load
 
 RULE = "skip-it"
 PEERS = ("shortgpt",)
-EPSILONS = (0.02, 0.05)
-MOST_FLOPS = 0.8
+EPSILONS, DELTA = (0.02, 0.05), 0.05
+#: The path ends at the strictest epsilon at which a plan leaves out so much of the prefill.
+LEAST_SAVING = 0.2
+#: Tuning rates of the path, as shares of epsilon: two steps, each tested on every image.
+RUNGS = (0.0, 0.5)
 
 
 @dataclass(frozen=True)
 class DemoSize:
     """How much the demo looks at; images of each split, one question each.
 
-    The defaults fit six minutes on two cores. The certificate uses every certification
-    image; the rest is thinned.
+    The defaults fit five minutes on two cores. The certificates use every certification
+    image they can afford; the rest is thinned.
+
+    Attributes:
+        profile: images a rule looks at.
+        null: of them, for the copy with random weights.
+        tuning: choose the path.
+        certification: certify it.
+        test: report on it.
+        sweep: test images of the single-layer and depth sweeps.
+        step: every so many layers and depths of those sweeps.
+        stride: every so many of the rule's nested plans is a candidate.
+        batch: questions in a batch.
     """
 
     profile: int = 48
     null: int = 16
     tuning: int = 200
-    certification: int = 700
+    certification: int = 400
     test: int = 100
-    sweep: int = 16
+    sweep: int = 12
     step: int = 6
+    stride: int = 3
     batch: int = 32
 
 
@@ -69,8 +85,9 @@ def run_demo(
 ) -> Demo:
     """Run the demo and write `results.json`, PNG plots and `report.html` into `out`.
 
-    The plan is chosen on profile and tuning images, certified on the certification images
-    and reported on the test images; the VLM was trained on none of them.
+    Profile images rank the layers, tuning images make a path of plans, certification images test
+    it in sequence, and the certified plan is reported on the test images; the VLM was trained on
+    none of them. The promise accounts for the search.
 
     Args:
         out: output folder.
@@ -91,14 +108,18 @@ def run_demo(
     test = splits["test"]
     found = profile(vlm, splits["profile"], size=size.batch)
     null = profile(random_copy(vlm, seed=seed), splits["profile"][: size.null], size=size.batch)
-    plan, epsilon, note, cost = _plan_that_saves(vlm, found, splits["tuning"], test)
-    certified = paired_outcomes(vlm, plan, splits["certification"], size=size.batch)
-    full = list(full_answers(vlm, test, size=size.batch))
-    reported = Comparison.of(plan, paired_outcomes(vlm, plan, full=full), "generated answer")
+    path, epsilon, note = _path(vlm, found, splits["tuning"], size)
+    searched, tested = _certified(vlm, path, splits["certification"], epsilon, size)
+    plan, certificate, certified = _shown(searched, tested, epsilon)
+    cost = measure_cost(vlm, plan, test, size=4, pairs=11)
+    full = FullAnswers.ask(vlm, test, size=size.batch)
+    reported = _compared(plan, full.outcomes(vlm, plan, size=size.batch))
     results = {
         **_header(vlm, splits, seed, command),
         **_accuracies(vlm, test, reported, size),
-        **_certificates(plan, certified, epsilon),
+        "certificate": certificate.to_json(),
+        "certificate_drop": label_free_drop(certificate).to_json(),
+        "search": searched.to_json(),
         "plan": plan.to_json(),
         "plan_sentence": plan.describe(),
         "epsilon": epsilon,
@@ -106,9 +127,9 @@ def run_demo(
         "flops_ratio": cost.prefill.flops_ratio,
         "latency_ratio": cost.prefill.latency_ratio.value,
         "cost": cost.to_json(),
-        "comparison": Comparison.of(plan, certified, "generated answer").to_json(),
+        "comparison": _compared(plan, certified).to_json(),
         "comparison_test": reported.to_json(),
-        "peers": _peers(vlm, found, cost.prefill.flops_ratio, full),
+        "peers": _peers(vlm, found, cost.prefill.flops_ratio, full, size),
         "profile": found.to_json(),
         "profile_null": null.to_json(),
         "scores": {
@@ -126,22 +147,58 @@ def _first_images(split: str, count: int, seed: int) -> list[Item]:
     return limit_per_image(easy_vqa(split), 1, seed=seed)[:count]
 
 
-def _plan_that_saves(
-    vlm: VLM, found: Profile, tuning: list[Item], timed: list[Item]
-) -> tuple[SkipPlan, float, str, Cost]:
-    """The plan at the strictest epsilon that saves a fifth of the prefill FLOPs."""
+def _compared(plan: SkipPlan, outcomes: Outcomes) -> Comparison:
+    return Comparison.of(plan, outcomes, "generated answer")
+
+
+def _path(
+    vlm: VLM, found: Profile, tuning: list[Item], size: DemoSize
+) -> tuple[list[Step], float, str]:
+    """The path at the strictest epsilon at which it saves enough, chosen on tuning images alone."""
     note = ""
-    full = answer(vlm, tuning, size=32, title="full model on tuning images")
+    nested = nested_plans(find_rule(RULE), Evidence(profile=found))
+    candidates = nested[:: -size.stride]
     for epsilon in EPSILONS:
-        plan = choose_plan(vlm, found, tuning, rule=RULE, epsilon=epsilon, full=full)
-        cost = measure_cost(vlm, plan, timed, size=4, pairs=11)
-        if cost.prefill.flops_ratio <= MOST_FLOPS:
-            return plan, epsilon, note, cost
+        path = tuned_path(vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, size=size.batch)
+        most = path[-1].saving if path else 0.0
+        if most >= LEAST_SAVING:
+            return path, epsilon, note
         note += (
-            f"At epsilon = {epsilon} the plan ({plan.describe()}) keeps "
-            f"{cost.prefill.flops_ratio:.0%} of the prefill FLOPs. "
+            f"At epsilon = {epsilon} no plan that kept its answers on the tuning images leaves "
+            f"out more than {most:.0%} of the prefill's work. "
         )
-    return plan, epsilon, note + f"No plan reached {MOST_FLOPS:.0%}.", cost
+    return path, epsilon, note
+
+
+def _certified(
+    vlm: VLM, path: list[Step], items: list[Item], epsilon: float, size: DemoSize
+) -> tuple[CertifiedPlan, dict[str, Outcomes]]:
+    """The path tested in sequence, and what every tested plan did, by its hash."""
+    full = FullAnswers.ask(vlm, items, size=size.batch)
+    empty = empty_plan("freeze", vlm.layout.n_layers)
+    tested = {empty.hash(): full.outcomes(vlm, empty, size=size.batch)}
+
+    def certify_one(plan: SkipPlan) -> Certificate:
+        tested[plan.hash()] = full.outcomes(vlm, plan, size=size.batch)
+        return certificate_of(plan, tested[plan.hash()], epsilon=epsilon, delta=DELTA)
+
+    return certify_path(path, certify_one, empty=empty), tested
+
+
+def _shown(
+    searched: CertifiedPlan, tested: dict[str, Outcomes], epsilon: float
+) -> tuple[SkipPlan, Certificate, Outcomes]:
+    """The certified plan; where there is none, the safest of the path, with what failed.
+
+    Where the path is empty too, the plan that skips nothing.
+    """
+    plan, certificate = searched.plan, searched.certificate
+    if certificate is None and searched.path:
+        plan, certificate = searched.path[0].plan, searched.certificates[0]
+    outcomes = tested[plan.hash()]
+    if certificate is None:
+        certificate = certificate_of(plan, outcomes, epsilon=epsilon, delta=DELTA)
+    return plan, certificate, outcomes
 
 
 def _header(vlm: VLM, splits: dict[str, list[Item]], seed: int, command: str) -> dict[str, Any]:
@@ -194,18 +251,8 @@ def _by_image(estimate: Estimate, n_questions: int) -> dict[str, Any]:
     }
 
 
-def _certificates(plan: SkipPlan, certified: Outcomes, epsilon: float) -> dict[str, Any]:
-    def make(quantity: str) -> Certificate:
-        return certificate_of(plan, certified, epsilon=epsilon, delta=0.05, quantity=quantity)
-
-    return {
-        "certificate": make("disagreement").to_json(),
-        "certificate_drop": make("accuracy_drop").to_json(),
-    }
-
-
 def _peers(
-    vlm: VLM, found: Profile, flops_ratio: float, full: list[Answers]
+    vlm: VLM, found: Profile, flops_ratio: float, full: FullAnswers, size: DemoSize
 ) -> list[dict[str, Any]]:
     """Every other rule on the test images, leaving out as many layers as our FLOPs buy."""
     as_many = max(1, round((1 - flops_ratio) * found.n_layers))
@@ -213,15 +260,15 @@ def _peers(
     for name in PEERS:
         rule = find_rule(name)
         plan = nested_plans(rule, Evidence(profile=found))[as_many - 1]
-        outcomes = paired_outcomes(vlm, plan, full=full)
-        cost = measure_cost(vlm, plan, outcomes.items, size=4, pairs=1)
+        outcomes = full.outcomes(vlm, plan, size=size.batch)
+        cost = measure_cost(vlm, plan, full.items, size=4, pairs=1)
         peers.append(
             {
                 "rule": f"{name}, about our FLOPs",
                 "condition": rule.condition,
                 "plan": plan.to_json(),
                 "plan_sentence": plan.describe(),
-                "comparison": Comparison.of(plan, outcomes, "generated answer").to_json(),
+                "comparison": _compared(plan, outcomes).to_json(),
                 "flops_ratio": cost.prefill.flops_ratio,
             }
         )

@@ -29,8 +29,9 @@ def run_batches(
     title: str,
     journal: Path | None,
     key: dict[str, Any],
+    enough: Callable[[Sequence[Any]], bool] | None = None,
 ) -> list[tuple[tuple[Item, ...], Any]]:
-    """The items of every batch with what `work` made of them, in order, on every rank.
+    """The items of every finished batch with what `work` made of them, in order, on every rank.
 
     Args:
         vlm: the model.
@@ -40,6 +41,8 @@ def run_batches(
         title: of the progress bar.
         journal: a file every finished batch is added to, or None.
         key: what the run is; a journal with another one is refused.
+        enough: asked between batches with the results so far, in any order; True ends the run,
+            and the batches that are left are not returned. None runs them all.
 
     Raises:
         BridgeError: there are no items, the journal is of another run, or a rank died.
@@ -53,17 +56,26 @@ def run_batches(
         with track(title, len(items)) as advance:
             advance(sum(len(places[number]) for number in done))
             for turn in range(0, len(waiting), ranks.size):
+                if enough is not None and enough(list(done.values())):
+                    break
                 ranks.check()
                 for number in ranks.share(waiting[turn : turn + ranks.size]):
                     found[number] = work(collate(vlm, items, places[number]))
                     book.add(number, found[number])
                 advance(sum(len(places[number]) for number in waiting[turn : turn + ranks.size]))
-        for part in ranks.gather(json.dumps(found).encode()):
-            done |= {int(number): result for number, result in json.loads(part).items()}
+                if enough is not None:  # every rank has to come to the same answer
+                    done |= _of_everybody(ranks, found)
+        done |= _of_everybody(ranks, found)
     return [
         (tuple(items[place] for place in chosen), done[number])
         for number, chosen in enumerate(places)
+        if number in done
     ]
+
+
+def _of_everybody(ranks: Ranks, found: dict[int, Any]) -> dict[int, Any]:
+    parts = ranks.gather(json.dumps(found).encode())
+    return {int(number): result for part in parts for number, result in json.loads(part).items()}
 
 
 def kept_in(journal: Path | None) -> str:

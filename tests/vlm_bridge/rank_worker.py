@@ -15,6 +15,7 @@ import torch
 
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge import certification, collecting, comparison
+from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.data import read_jsonl
 from vlm_bridge.distributed import is_main, rank
 from vlm_bridge.errors import BridgeError
@@ -45,6 +46,11 @@ def results(data: Path, out: Path) -> dict[str, object]:
             )
         ],
     }
+    full = FullAnswers.ask(vlm, items, size=2, journal=out / "f.jsonl")
+    alike = full.outcomes(vlm, PLAN, size=2, limit=2.0, journal=out / "never.jsonl")
+    made["answers"] = [list(full.texts), list(alike.disagree)]
+    early = full.outcomes(vlm, SkipPlan("early_exit", 4, exit=0), size=2, limit=0.0)
+    made["given up"] = 0 < len(early.items) < len(items) and sum(early.disagree) > 0
     samples = reservoir.samples
     made["rows"] = samples.rows
     made["states"] = {group: samples.arrays[group].tolist() for group in samples.arrays}

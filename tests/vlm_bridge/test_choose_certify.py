@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +11,19 @@ import torch
 
 from estimators import Estimate, Profile
 from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers
 from vlm_bridge.certification import certificate_of, certify, certify_both
 from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import Outcomes, compare, full_answers, paired_outcomes
+from vlm_bridge.comparison import Outcomes, compare, paired_outcomes
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.profiling import profile
+from vlm_bridge.prompts import batch_places
 from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
+from vlm_bridge.search import pareto_path, saving, tuned_path, vision_share
 from vlm_bridge.skip import skipping
 
 
@@ -165,9 +169,6 @@ def test_compare_pairs_both_models(items):
         assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
     assert 0 < sum(outcomes.disagree)
     assert all(k > 0 for k in outcomes.kl_full_skipped)
-    assert paired_outcomes(vlm, plan, full=list(full_answers(vlm, items, size=4))) == outcomes
-    with pytest.raises(BridgeError, match="either items or the full model's answers"):
-        paired_outcomes(vlm, plan)
     found = compare(vlm, plan, items, size=4)
     assert found.n_images == 5
     assert found.n_questions == 9
@@ -239,6 +240,43 @@ def test_both_certificates_take_the_methods_they_can(items, method, methods):
     )
     assert tuple(one.method for one in made) == methods
     assert [one.label_free for one in made] == [False, method == "label-free"]
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_limit_counts_images_not_questions(items, size):
+    """Questions stop being asked at the first batch after which the mean must exceed the limit."""
+    vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
+    full = FullAnswers.ask(vlm, items, size=size)
+    whole = full.outcomes(vlm, plan, size=size)
+    asked = Counter(item.group for item in whole.items)
+    sizes = [len(places) for places in batch_places(whole.items, size)]
+    seen = set()
+    for limit in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8):
+        total, done = 0.0, 0
+        for count in sizes:
+            for item, changed in list(zip(whole.items, whole.disagree, strict=True))[done:][:count]:
+                total += changed / asked[item.group]
+            done += count
+            if total / len(asked) > limit:
+                break
+        found = full.outcomes(vlm, plan, size=size, limit=limit)
+        assert found.items == whole.items[:done]
+        assert found.disagree == whole.disagree[:done]
+        seen.add(done)
+    assert len(seen) > 1
+
+
+def test_a_tuned_path_is_the_path_of_measured_rates(items):
+    """Plans that change some answers, but few enough, are on it; a plain reading of all rates."""
+    vlm, epsilon = tiny_llava(), 0.9
+    plans = [SkipPlan("early_exit", 4, exit=depth) for depth in (0, 1, 2, 3)]
+    rates = [compare(vlm, plan, items).disagreement.value for plan in plans]
+    savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
+    wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
+    found = tuned_path(vlm, plans, items, epsilon=epsilon, size=1)
+    assert [(s.plan, s.saving) for s in found] == [(s.plan, s.saving) for s in wanted]
+    assert [s.rate for s in found] == pytest.approx([s.rate for s in wanted])
+    assert any(0 < step.rate for step in found)
 
 
 def test_images_that_chose_a_plan_cannot_certify_it(items):

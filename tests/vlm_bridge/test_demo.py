@@ -12,6 +12,7 @@ from vlm_bridge.comparison import Comparison
 from vlm_bridge.demo import DemoSize, run_demo
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
+from vlm_bridge.search import CertifiedPlan
 
 SMALL = DemoSize(profile=4, null=2, tuning=12, certification=12, test=8, sweep=4, step=15, batch=8)
 
@@ -42,6 +43,21 @@ def test_the_demo_writes_what_it_promises(tmp_path):
     assert certificate.n_images == 12
     assert certificate.plan_hash == plan.hash()
     assert certificate.sentence() in demo.lines[3]
+    searched = CertifiedPlan.from_json(results["search"])
+    assert searched.to_json() == results["search"]
+    if searched.certificate is not None:
+        assert searched.certificate == certificate
+        assert certificate.bound == results["epsilon"]
+        assert searched.plan == plan
+    elif searched.path:  # what failed is what is shown
+        assert certificate == searched.certificates[0]
+        assert not certificate.holds
+        assert searched.path[0].plan == plan
+    else:
+        assert plan.is_empty
+    drop = Certificate.from_json(results["certificate_drop"])
+    assert drop.label_free
+    assert drop.bound == certificate.bound
     hashes = {split["data_hash"] for split in results["data"].values()}
     assert len(hashes) == 4
     reported = Comparison.from_json(results["comparison_test"])

@@ -77,6 +77,7 @@ def test_two_processes_equal_one(jsonl, tmp_path, one_process):
         for name in ("s.jsonl", "s-rank1.jsonl")
     ]
     assert min(shares) >= 1, "one rank did all the work"
+    assert one_process["given up"]
 
 
 @pytest.mark.slow

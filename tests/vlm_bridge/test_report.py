@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from estimators import TAIL_GRID, Estimate, Profile
 from estimators.profile import QUANTILE_LEVELS
-from theory import certify_mean
+from theory import Certificate, certify_mean
 from vlm_bridge.comparison import Comparison
 from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.errors import BridgeError
@@ -24,6 +25,7 @@ from vlm_bridge.report import write_report
 from vlm_bridge.report.axes import by_position, skipped_layers
 from vlm_bridge.report.plots import plot_profile, spread_levels
 from vlm_bridge.report.prediction import rank_correlation
+from vlm_bridge.search import CertifiedPlan, Step
 
 N_LAYERS = 30
 N_IMAGES, N_QUESTIONS = 200, 1540
@@ -116,6 +118,15 @@ def a_certificate(failures: int, quantity: str = "disagreement") -> dict[str, An
     ).to_json()
 
 
+def a_search(plan: SkipPlan, tested: dict[str, Any]) -> dict[str, Any]:
+    """A first step that was tested, and another that would have come next."""
+    more = SkipPlan("freeze", N_LAYERS, layers=(*plan.layers, 25))
+    certificate = Certificate.from_json(tested)
+    steps = (Step(plan, 0.005, 0.16), Step(more, 0.01, 0.18))
+    promised = replace(certificate, bound=certificate.epsilon) if certificate.holds else None
+    return CertifiedPlan(plan, promised, steps, (certificate,)).to_json()
+
+
 def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
     plan = SkipPlan(
         "freeze", N_LAYERS, layers=(13, 15, 16, 17, 18, 19, 20), source={"rule": "skip-it"}
@@ -176,6 +187,7 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
         "cost": cost.to_json(),
         "certificate": a_certificate(failures),
         "certificate_drop": a_certificate(failures, "accuracy_drop") if labels else None,
+        "search": a_search(plan, a_certificate(failures)),
         "comparison": whole(0.0025, 0.001),
         "comparison_test": whole(0.004, -0.002),
         "peers": [
@@ -273,6 +285,10 @@ def test_page_says_what_was_found(written: tuple[Path, Page]) -> None:
         "layers are 0-based",
         "baselines come from whole answers on the test images",
         "the sweep looks at first answer tokens",
+        "Freeze vision tokens in layers 13, 15-20 (7 of 30)",
+        "layers 13, 15-20 (7 of 30)16.0 %0.50 % 0.25 %1.19 %: holds",
+        "not tested: an earlier step failed",
+        "Steps are tested in this order, each at the full 5 %",
     ):
         assert said in text
     assert "does not hold" not in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +13,11 @@ from hypothesis import strategies as st
 
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.systems import toy_vlm
+from vlm_bridge import agreement
+from vlm_bridge.agreement import FullAnswers
+from vlm_bridge.certification import certify
+from vlm_bridge.comparison import paired_outcomes
+from vlm_bridge.data import image_hashes
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
@@ -22,9 +27,11 @@ from vlm_bridge.search import (
     bands,
     certify_path,
     greedy_plans,
+    lazy_path,
     pareto_path,
     saving,
     search,
+    tuned_path,
 )
 from vlm_bridge.testing import toy_items, toy_llava
 
@@ -109,6 +116,26 @@ def test_the_path_saves_more_and_more_within_its_rungs(drawn: list[tuple[float, 
         assert path[0].saving == max(safest)
 
 
+@given(candidates)
+def test_the_lazy_path_is_the_path_and_measures_no_more_than_it_must(
+    drawn: list[tuple[float, float]],
+) -> None:
+    rates, savings = [r for r, _ in drawn], [s for _, s in drawn]
+    plans = [plan(*range(i % L)) for i in range(len(drawn))]
+    at = {id(one): i for i, one in enumerate(plans)}
+    asked: list[int] = []
+
+    def measure(one: SkipPlan) -> float:
+        asked.append(at[id(one)])
+        rate = rates[asked[-1]]
+        return rate if rate <= 0.02 else 0.0201  # what was given up is known to be above
+
+    path = lazy_path(plans, savings, measure, epsilon=0.02)
+    assert path == pareto_path(plans, rates, savings, epsilon=0.02)
+    enough = max((s for r, s in drawn if r == 0), default=0.0)
+    assert sorted(asked) == [i for i, s in enumerate(savings) if s > 0 and s >= enough]
+
+
 def test_a_path_of_unlike_lists_is_refused() -> None:
     with pytest.raises(BridgeError, match="1 plans, 0 rates and 0 savings"):
         pareto_path([EMPTY], [], [], epsilon=0.1)
@@ -124,6 +151,9 @@ class Said:
     """As much of a certificate as `certify_path` looks at."""
 
     holds: bool
+    bound: float = 0.0
+    epsilon: float = 0.02
+    checked: tuple[str, ...] = ()
 
 
 @given(st.lists(st.booleans(), max_size=6))
@@ -139,7 +169,14 @@ def test_the_sequence_stops_at_the_first_that_fails(holds: list[bool]) -> None:
     passed = holds.index(False) if False in holds else len(holds)
     assert found.plan == (path[passed - 1].plan if passed else EMPTY)
     assert len(asked) == min(passed + 1, len(holds))
-    assert (found.certificate is None) == (passed == 0)
+    assert [one.bound for one in found.certificates] == [0.0] * len(asked)
+    if passed:  # a step was chosen because it holds, so its own bound is no promise any more
+        assert found.certificate is not None
+        assert found.certificate.bound == 0.02
+        said = f"tested in a fixed sequence: step {passed} of {len(path)}, and all before it hold"
+        assert found.certificate.checked == (said,)
+    else:
+        assert found.certificate is None
 
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.05])
@@ -200,16 +237,86 @@ def test_exact_search_over_bands_finds_the_planted_one(vlm, splits) -> None:
     assert found.plan.source["candidates"] == len(bands(TOY.n_layers))
 
 
-def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path) -> None:
+def count_batches(monkeypatch) -> list[int]:
+    """How many questions every call of the model's `generate` answers, from here on."""
+    asked: list[int] = []
+    run = agreement.answer_batch
+
+    def counted(vlm, batch, **options):
+        asked.append(len(batch.items))
+        return run(vlm, batch, **options)
+
+    monkeypatch.setattr(agreement, "answer_batch", counted)
+    return asked
+
+
+def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path, monkeypatch) -> None:
     tuning, certification = splits
     plans = bands(TOY.n_layers, step=5)
     first = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert "tuning.jsonl" in kept
-    assert len(kept) == 1 + len(first.certificates)
+    assert {"tuning-full.jsonl", "certification-full.jsonl"} < set(kept)
+    steps = [name for name in kept if name.startswith("certification-")]
+    assert len(steps) == 1 + len(first.certificates)
+    asked = count_batches(monkeypatch)
     again = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
     assert again.to_json() == first.to_json()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert asked == []
+    # Killed in the middle of a line of the last step: that batch alone is run again.
+    (last,) = (p for p in tmp_path.iterdir() if first.certificates[-1].plan_hash[:12] in p.name
+               and p.name.startswith("certification-"))  # fmt: skip
+    last.write_bytes(kept[last.name][:-20])
+    again = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
+    assert again.to_json() == first.to_json()
+    assert len(asked) == 1
+
+
+def test_the_full_model_is_run_once_on_each_split(vlm, splits, monkeypatch) -> None:
+    tuning, certification = splits[0], splits[1][:96]
+    layers = TOY.truth.safe_freezes
+    plans = [SkipPlan("freeze", TOY.n_layers, layers=layers[:n]) for n in (1, 2)]
+    asked = count_batches(monkeypatch)
+    found = search(vlm, plans, tuning, certification, epsilon=0.05, size=16)
+    # The larger plan reaches the lowest rung, so the smaller one is not asked at all.
+    assert sum(asked) == 2 * len(tuning) + 2 * len(certification)
+    assert [step.plan for step in found.path] == [plans[1]]
+    assert found.certificate is not None
+    assert found.certificate.bound == 0.05 > found.certificates[-1].bound
+
+
+def test_a_harmful_plan_is_given_up_after_a_batch(vlm, splits, monkeypatch) -> None:
+    tuning = splits[0]
+    harmful = [SkipPlan("early_exit", TOY.n_layers, exit=1)]
+    asked = count_batches(monkeypatch)
+    assert tuned_path(vlm, harmful, tuning, epsilon=0.1, size=10) == []  # 6 of 60 may change
+    assert asked == [10] * 6 + [10]
+
+
+def test_steps_are_held_against_the_same_answers(vlm, splits, tmp_path) -> None:
+    items = splits[1][:40]
+    full = FullAnswers.ask(vlm, items, size=8, journal=tmp_path / "full.jsonl")
+    assert FullAnswers.ask(vlm, items, size=8, journal=tmp_path / "full.jsonl") == full
+    nothing = full.outcomes(vlm, SkipPlan("early_exit", TOY.n_layers, exit=TOY.n_layers))
+    assert sum(nothing.disagree) == 0
+    for exit in (1, 3, 7):
+        one = SkipPlan("early_exit", TOY.n_layers, exit=exit)
+        alone = certify(vlm, one, items, epsilon=0.3)
+        shared = certify(vlm, one, full, epsilon=0.3)
+        assert shared == alone
+        assert full.outcomes(vlm, one).drop == paired_outcomes(vlm, one, items).drop
+    tuned = replace(one, source={"tuning_images": image_hashes(items[:3])})
+    with pytest.raises(BridgeError, match="of these images chose the plan"):
+        certify(vlm, tuned, full)
+    with pytest.raises(BridgeError, match="39 full answers for 40 questions"):
+        replace(full, texts=full.texts[1:])
+    other = replace(vlm, name="other")
+    with pytest.raises(BridgeError, match=f"the answers of {vlm.name}, not of other"):
+        full.outcomes(other, one)
+    full.outcomes(vlm, one, journal=tmp_path / "one.jsonl")
+    lied = replace(full, texts=("else", *full.texts[1:]))
+    with pytest.raises(BridgeError, match="belongs to another run"):
+        lied.outcomes(vlm, one, journal=tmp_path / "one.jsonl")
 
 
 def test_nothing_is_promised_where_nothing_is_safe(vlm, splits) -> None:
@@ -248,8 +355,10 @@ def test_what_search_refuses(vlm, splits) -> None:
     plans = bands(TOY.n_layers, step=6)
     with pytest.raises(BridgeError, match="60 images are in both splits"):
         search(vlm, plans, tuning, tuning)
-    with pytest.raises(BridgeError, match=r"must lie in \(0, 1\), got 0 and 0\.05"):
+    with pytest.raises(BridgeError, match=r"epsilon must lie in \(0, 1\), got 0"):
         search(vlm, plans, tuning, certification, epsilon=0)
+    with pytest.raises(BridgeError, match=r"delta must lie in \(0, 1\), got 1"):
+        search(vlm, plans, tuning, certification, delta=1)
     with pytest.raises(BridgeError, match="none of 0 candidates"):
         search(vlm, [], tuning, certification)
     evidence = Evidence(vlm, tuning)

@@ -14,6 +14,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import check_writable, read_json
 from vlm_bridge.report import write_report
 from vlm_bridge.rules import RULES
+from vlm_bridge.study import Study
 
 
 def rules() -> None:
@@ -55,16 +56,34 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for the plots and report.html.")] = Path(
         "out/report"
     ),
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="rules.json of `python -m benchmarks.rules`: adds a section on rules."),
+    ] = None,
 ) -> None:
     """Draw plots and the self-contained HTML report from results again.
 
     Example: `skipit report out/demo/results.json --out out/report`
+
+    Example: `skipit report out/demo/results.json --rules docs/results/rules.json`
     """
     check_writable(out / "report.html")
     body: Any = read_json(results, "results file")
     if not isinstance(body, dict) or body.get("type") != "DemoResults":
         raise BridgeError(f"{results} does not hold results of a demo")
-    typer.echo(str(write_report(body, out)))
+    typer.echo(str(write_report(body, out, study=None if rules is None else _study(rules))))
+
+
+def _study(path: Path) -> Study:
+    """The study of rules in a file.
+
+    Raises:
+        BridgeError: there is none.
+    """
+    try:
+        return Study.from_json(read_json(path, "study of rules"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BridgeError(f"{path} does not hold a study of rules: {error}") from None
 
 
 def demo(
@@ -73,7 +92,8 @@ def demo(
 ) -> None:
     """The whole path on the reference VLM, about five minutes on two cores.
 
-    Profiles, plans, skips, compares, certifies; writes results.json, plots and report.html.
+    Profiles, searches for the largest plan that can be certified, skips, compares; writes
+    results.json, plots and report.html.
 
     Example: `skipit demo --out out/demo`
     """

@@ -80,4 +80,4 @@ def search(
     if found.certificate is None:
         say(f"nothing could be certified at epsilon {epsilon}: {out}/search.json")
     else:
-        say(f"certified: {found.plan.describe()}: {out}/plan.json")
+        say(f"certified: {found.plan.describe()}: {found.certificate.sentence()}: {out}/plan.json")

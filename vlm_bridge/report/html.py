@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ from vlm_bridge.files import write_bytes
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.report import plots, prediction
 from vlm_bridge.report.axes import by_position
+from vlm_bridge.report.rules import png_uri, rule_sections, unit_names
 from vlm_bridge.rules import RULES
+from vlm_bridge.search import CertifiedPlan
+from vlm_bridge.study import Study
 
 NAME = "report.html"
 _ACCURACIES = {
@@ -31,7 +34,15 @@ _ACCURACIES = {
 _REQUIRED = (
     *("model", "n_layers", "command", "seed", "created", "versions", "data", *_ACCURACIES),
     *("plan", "plan_sentence", "epsilon", "epsilon_note", "cost", "certificate"),
-    *("certificate_drop", "comparison", "comparison_test", "peers", "profile", "profile_null"),
+    *(
+        "certificate_drop",
+        "search",
+        "comparison",
+        "comparison_test",
+        "peers",
+        "profile",
+        "profile_null",
+    ),
     *("scores", "sweep", "summary"),
 )
 _MODES = {
@@ -52,14 +63,15 @@ class _Figure:
     notes: tuple[str, ...]
 
 
-def write_report(results: Mapping[str, Any], folder: Path) -> Path:
+def write_report(results: Mapping[str, Any], folder: Path, *, study: Study | None = None) -> Path:
     """Write the figures and `report.html` of a run; the page holds everything it shows.
 
     Args:
         results: what `skipit demo` writes as results.json. Accuracies, `certificate_drop`,
-            `comparison_test` and `profile_null` may be None; `sweep` and `peers` may be empty;
-            the page says what is missing.
+            `search`, `comparison_test` and `profile_null` may be None; `sweep` and `peers` may
+            be empty; the page says what is missing.
         folder: made if it does not exist. The page replaces an older one as a whole.
+        study: of rules, for a section of its own; None leaves it out.
 
     Returns:
         Path of the page.
@@ -83,7 +95,9 @@ def write_report(results: Mapping[str, Any], folder: Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     template = _environment().get_template(f"{NAME}.j2")
-    page = template.render(read, figures=_figures(read, folder))
+    for old in folder.glob("scores-*.png"):  # of another study
+        old.unlink()
+    page = template.render(read, figures=_figures(read, folder), **_rules(study, folder))
     return write_bytes(folder / NAME, page.encode("utf-8"))
 
 
@@ -102,6 +116,8 @@ def _environment() -> Environment:
         quantity=_quantity,
         ratio=_ratio,
         rounded_up=_rounded_up,
+        raw=_raw,
+        units=unit_names,
     )
     return environment
 
@@ -126,6 +142,7 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
         "certificates": [Certificate.from_json(one) for one in certificates if one is not None],
         "comparison": main,
         "comparison_test": comparison(results["comparison_test"]),
+        "search": _steps(results["search"]),
         "peers": [dict(p, comparison=comparison(p["comparison"])) for p in results["peers"]],
         "profile": Profile.from_json(results["profile"]),
         "profile_null": profile(results["profile_null"]),
@@ -137,6 +154,21 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
     full, blind = _accuracy(results["accuracy_full"]), _accuracy(results["accuracy_blind"])
     read["beats_blind"] = full is None or blind is None or full["low"] > blind["high"]
     return read
+
+
+def _rules(study: Study | None, folder: Path) -> dict[str, Any]:
+    """What the page asks of a study of rules."""
+    if study is None:
+        return {"study": None}
+    return {"study": study, "sections": rule_sections(study, folder)}
+
+
+def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The steps of a search, each with its certificate or, where it was not tested, None."""
+    if data is None:
+        return None
+    found = CertifiedPlan.from_json(data)
+    return {"steps": list(itertools.zip_longest(found.path, found.certificates))}
 
 
 def _accuracy(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -220,13 +252,10 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
     for name, _, _, path, _ in drawn:
         if path is None:  # one of an earlier run would be taken for one of this run
             (folder / f"{name}.png").unlink(missing_ok=True)
-    return [_Figure(title, caption, _uri(path), why) for _, title, caption, path, why in drawn]
-
-
-def _uri(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return [
+        _Figure(title, caption, png_uri(path) if path else None, why)
+        for _, title, caption, path, why in drawn
+    ]
 
 
 def _share(value: float) -> str:
@@ -272,6 +301,15 @@ def _quantity(estimate: Estimate, form: str = "share") -> str:
     unit = "\N{NO-BREAK SPACE}%" if form == "share" else ""
     doubt = "" if estimate.reliable else f" (not reliable: {estimate.reason})"
     return f"{write(estimate.value)}{unit} [{low},\N{NO-BREAK SPACE}{high}]{doubt}"
+
+
+def _raw(value: float) -> str:
+    """A float to its last digit, as attributes hold it for programs; empty where not defined.
+
+    >>> _raw(0.1), _raw(float("nan"))
+    ('0.1', '')
+    """
+    return "" if math.isnan(value) else repr(float(value))
 
 
 def _ratio(value: float) -> str:

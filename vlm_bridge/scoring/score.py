@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators import Estimate
+from estimators import Estimate, serial
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.scoring.ranking import auc, false_safe, spearman
 from vlm_bridge.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
@@ -57,7 +57,17 @@ class RuleScore:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready data."""
         figures = {name: getattr(self, name).to_json() for name in _FIGURES}
-        return {"type": "RuleScore", **asdict(self), **figures}
+        return {**serial.header("RuleScore", 1), **asdict(self), **figures}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The score back from `to_json`.
+
+        Raises:
+            ValueError: not a score, another schema version, fields missing or unknown.
+        """
+        body = serial.body(data, "RuleScore", 1, set(cls.__dataclass_fields__))
+        return cls(**body | {name: Estimate.from_json(body[name]) for name in _FIGURES})
 
 
 _FIGURES = ("auc", "spearman", "false_safe")

@@ -8,5 +8,9 @@ from vlm_bridge.search.certified import CertifiedPlan as CertifiedPlan
 from vlm_bridge.search.certified import certify_path as certify_path
 from vlm_bridge.search.certified import search as search
 from vlm_bridge.search.path import Step as Step
+from vlm_bridge.search.path import lazy_path as lazy_path
 from vlm_bridge.search.path import pareto_path as pareto_path
 from vlm_bridge.search.savings import saving as saving
+from vlm_bridge.search.tuning import able as able
+from vlm_bridge.search.tuning import tuned_path as tuned_path
+from vlm_bridge.search.tuning import vision_share as vision_share

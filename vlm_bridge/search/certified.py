@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from estimators import serial
 from theory import Certificate
+from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.certification import certify
-from vlm_bridge.data import Item, image_hashes, items_hash
+from vlm_bridge.data import Item, image_hashes
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
-from vlm_bridge.scoring.truth import Truth
-from vlm_bridge.search.path import RUNGS, Step, pareto_path
-from vlm_bridge.search.savings import saving
-from vlm_bridge.skip import supported_modes
-from vlm_bridge.sweeping import sweep_outcomes
+from vlm_bridge.search.path import RUNGS, Step
+from vlm_bridge.search.tuning import tuned_path, tuned_source
 from vlm_bridge.vlm import VLM
 
 
@@ -27,9 +25,10 @@ class CertifiedPlan:
 
     Attributes:
         plan: skips nothing where not even the first step was certified.
-        certificate: of that plan; None where it skips nothing.
+        certificate: of that plan, the search paid for; None where it skips nothing.
         path: the steps, in the order they were to be tested.
-        certificates: of the steps tested, in that order; all hold but perhaps the last.
+        certificates: of the steps tested, each as if it were the only one, in that order; all
+            hold but perhaps the last.
     """
 
     plan: SkipPlan
@@ -40,14 +39,28 @@ class CertifiedPlan:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready data."""
         return {
-            "type": "CertifiedPlan",
+            **serial.header("CertifiedPlan", 1),
             "plan": self.plan.to_json(),
             "certificate": None if self.certificate is None else self.certificate.to_json(),
-            "path": [
-                {"plan": s.plan.to_json(), "rate": s.rate, "saving": s.saving} for s in self.path
-            ],
+            "path": [step.to_json() for step in self.path],
             "certificates": [one.to_json() for one in self.certificates],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The result of a search back from `to_json`.
+
+        Raises:
+            ValueError: not one, or what it holds is not what it should be.
+        """
+        body = serial.body(data, "CertifiedPlan", 1, set(cls.__dataclass_fields__))
+        made = body["certificate"]
+        return cls(
+            plan=SkipPlan.from_json(body["plan"]),
+            certificate=None if made is None else Certificate.from_json(made),
+            path=tuple(Step.from_json(one) for one in body["path"]),
+            certificates=tuple(Certificate.from_json(one) for one in body["certificates"]),
+        )
 
 
 def certify_path(
@@ -58,7 +71,8 @@ def certify_path(
     The null hypothesis of a step is "its loss is above epsilon". A wrong promise needs the first
     true null in the order to be rejected, which happens with probability at most delta; so
     whichever certified plan is taken, its promise is wrong with probability at most delta, however
-    many steps there are.
+    many steps there are. What is promised is epsilon: a step's own bound, which may lie below it,
+    is good for a plan that was not chosen by it, so it stands in `certificates` alone.
 
     Args:
         path: in an order fixed without the certification images.
@@ -66,7 +80,8 @@ def certify_path(
         empty: the plan that skips nothing.
 
     Source:
-        Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2.
+        Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;
+        why the bound is epsilon: Hsu and Berger 1999, JASA 94, stepwise confidence intervals.
     """
     plan, found = empty, None
     made: list[Certificate] = []
@@ -75,6 +90,10 @@ def certify_path(
         if not made[-1].holds:
             break
         plan, found = step.plan, made[-1]
+    if found is not None:
+        held = sum(one.holds for one in made)
+        said = f"tested in a fixed sequence: step {held} of {len(path)}, and all before it hold"
+        found = replace(found, bound=found.epsilon, checked=(*found.checked, said))
     return CertifiedPlan(plan, found, tuple(path), tuple(made))
 
 
@@ -95,10 +114,9 @@ def search(
 ) -> CertifiedPlan:
     """The largest of many candidate plans whose loss is certified, the search paid for.
 
-    Tuning images rank: every candidate's first answer token is compared with the full model's,
-    and the candidates that save most at each of a few tuning rates form a path. Certification
-    images test the path in sequence, with whole generated answers. No labels are read for a
-    disagreement.
+    Tuning images make a path (`tuned_path`), certification images test it in sequence
+    (`certify_path`). Both compare whole generated answers; on each split the full model is run
+    once. No labels are read for a disagreement.
 
     Args:
         vlm: the model.
@@ -111,7 +129,7 @@ def search(
         method: of the certificate; see `vlm_bridge.certify`.
         rungs: tuning rates of the path, as shares of epsilon.
         size: batch size.
-        max_new_tokens: longest answer of the certification.
+        max_new_tokens: longest answer.
         journal: a folder in which finished batches are kept, so that a second call continues.
 
     Raises:
@@ -122,50 +140,40 @@ def search(
     shared = set(image_hashes(tuning)) & set(image_hashes(certification))
     if shared:
         raise BridgeError(f"{len(shared)} images are in both splits; certify on other images")
-    if not 0 < epsilon < 1 or not 0 < delta < 1:
-        raise BridgeError(f"epsilon and delta must lie in (0, 1), got {epsilon} and {delta}")
-    modes = supported_modes(vlm)
-    able = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
-    if not able:
-        raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}")
-    outcomes = sweep_outcomes(
-        vlm, tuning, able, size=size, journal=journal and journal / "tuning.jsonl"
+    if not 0 < delta < 1:
+        raise BridgeError(f"delta must lie in (0, 1), got {delta}")
+    path = tuned_path(
+        vlm,
+        candidates,
+        tuning,
+        epsilon=epsilon,
+        rungs=rungs,
+        size=size,
+        max_new_tokens=max_new_tokens,
+        journal=journal,
     )
-    rates = Truth.of(able, outcomes).disagreement.mean(axis=0).tolist()
-    share = vision_share(vlm, tuning)
-    savings = [saving(plan, vision=share) for plan in able]
-    source = {
-        "tuning_hash": items_hash(tuning),
-        "tuning_images": image_hashes(tuning),
-        "epsilon": epsilon,
-        "candidates": len(able),
-    }
-    path = [
-        replace(step, plan=replace(step.plan, source={**step.plan.source, **source}))
-        for step in pareto_path(able, rates, savings, epsilon=epsilon, rungs=rungs)
-    ]
+    empty = SkipPlan("block", vlm.layout.n_layers, source=tuned_source(candidates, tuning, epsilon))
+    if not path:
+        return CertifiedPlan(empty, None, (), ())
+    full = FullAnswers.ask(
+        vlm,
+        certification,
+        size=size,
+        max_new_tokens=max_new_tokens,
+        journal=journal and journal / "certification-full.jsonl",
+    )
 
     def certify_one(plan: SkipPlan) -> Certificate:
         return certify(
             vlm,
             plan,
-            certification,
+            full,
             epsilon=epsilon,
             delta=delta,
             quantity=quantity,
             method=method,
             size=size,
-            max_new_tokens=max_new_tokens,
-            journal=journal and journal / f"certify-{plan.hash()[:12]}.jsonl",
+            journal=journal and journal / f"certification-{plan.hash()[:12]}.jsonl",
         )
 
-    empty = SkipPlan("block", vlm.layout.n_layers, source=source)
     return certify_path(path, certify_one, empty=empty)
-
-
-def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
-    """Share of the first prompt that is vision tokens."""
-    inputs = next(batches(vlm, items[:1], size=1)).inputs
-    ids = inputs["input_ids"]
-    vision = sum(int((ids == one).sum()) for one in vlm.layout.vision_ids)
-    return vision / ids.numel()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
@@ -25,6 +26,15 @@ class Step:
     plan: SkipPlan
     rate: float
     saving: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {"plan": self.plan.to_json(), "rate": self.rate, "saving": self.saving}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The step back from `to_json`."""
+        return cls(SkipPlan.from_json(data["plan"]), data["rate"], data["saving"])
 
 
 def pareto_path(
@@ -74,3 +84,47 @@ def pareto_path(
         if best is not None and (not path or best.saving > path[-1].saving):
             path.append(best)
     return path
+
+
+def lazy_path(
+    plans: Sequence[SkipPlan],
+    savings: Sequence[float],
+    measure: Callable[[SkipPlan], float],
+    *,
+    epsilon: float,
+    rungs: Sequence[float] = RUNGS,
+) -> list[Step]:
+    """`pareto_path` without measuring what cannot be on it: the largest savings are measured first.
+
+    A candidate that reaches the lowest rung ends the search, since every rung allows it and
+    whatever saves less would add nothing.
+
+    Args:
+        plans: candidates.
+        savings: how much they leave out.
+        measure: plan -> disagreement on tuning images, or any number above the highest rung
+            that it is known to exceed.
+        epsilon: what will be promised.
+        rungs: shares of epsilon, ascending.
+
+    Raises:
+        BridgeError: as `pareto_path`.
+    """
+    pareto_path([], [], [], epsilon=epsilon, rungs=rungs)  # refuses rungs before anything is run
+    order = sorted(range(len(plans)), key=lambda i: -savings[i])
+    rates: dict[int, float] = {}
+    least = 0.0
+    for i in order:
+        if savings[i] <= 0 or savings[i] < least:
+            break
+        rates[i] = measure(plans[i])
+        if rates[i] <= rungs[0] * epsilon:
+            least = savings[i]
+    kept = sorted(rates)
+    return pareto_path(
+        [plans[i] for i in kept],
+        [rates[i] for i in kept],
+        [savings[i] for i in kept],
+        epsilon=epsilon,
+        rungs=rungs,
+    )

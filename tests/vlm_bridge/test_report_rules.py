@@ -1,0 +1,321 @@
+"""The section on rules: every number on the page is the library's, read back from the page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from benchmarks import rules as benchmark
+from estimators import Estimate
+from tests.vlm_bridge.test_report import Page, quick_results
+from theory.systems import toy_vlm
+from vlm_bridge.cli import main
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.report import write_report
+from vlm_bridge.report.html import _quantity
+from vlm_bridge.report.rules import unit_names
+from vlm_bridge.report.scores import plot_scores, unit_place
+from vlm_bridge.rules.units import units
+from vlm_bridge.search import CertifiedPlan
+from vlm_bridge.study import ModeTruth, Promises, RuleResult, Study
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small run of the benchmark on the toy: its files."""
+    out = tmp_path_factory.mktemp("rules")
+    benchmark.main(
+        [
+            *("--models", "toy", "--modes", "freeze", "late_entry", "--rules"),
+            *("skip-it-slopes", "shortv", "unified", "random", "gm-skip", "--images", "60"),
+            *("--tuning", "24", "--seen", "4", "--pairs", "1", "--resamples", "20"),
+            *("--epsilon", "0.2", "--journal", str(out / "journal"), "--out", str(out)),
+        ]
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def study(folder) -> Study:
+    return Study.from_json(json.loads((folder / "rules.json").read_text()))
+
+
+class Attributes(HTMLParser):
+    """The `data-` attributes of rows and paragraphs, and of the cells below each."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: dict[tuple[str, str], dict[str, str]] = {}
+        self.cells: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+        self.words: dict[tuple[str, str], dict[str, str]] = {}
+        self._row: tuple[str, str] | None = None
+        self._cell = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {k.removeprefix("data-"): v or "" for k, v in attrs if k.startswith("data-")}
+        self._cell = ""
+        if tag == "tr":
+            self._row = None
+        for kind in ("rule", "plan", "truth", "refused", "left-out"):
+            if kind in found:
+                self._row = (kind, found[kind])
+                self.rows[self._row] = found
+                self.cells[self._row], self.words[self._row] = {}, {}
+        if "figure" in found and self._row:
+            self._cell = found["figure"]
+            self.cells[self._row][self._cell] = found
+
+    def handle_data(self, data: str) -> None:
+        if self._cell and self._row:
+            before = self.words[self._row].get(self._cell, "")
+            self.words[self._row][self._cell] = before + data
+
+
+@pytest.fixture(scope="module")
+def page(study, tmp_path_factory) -> tuple[str, Attributes]:
+    path = write_report(quick_results(), tmp_path_factory.mktemp("page"), study=study)
+    text = path.read_text(encoding="utf-8")
+    return text, Attributes(text)
+
+
+def check(cell: dict[str, str], estimate: Estimate) -> None:
+    """The cell holds exactly this estimate."""
+    if math.isnan(estimate.value):
+        assert cell["value"] == ""
+    else:
+        assert float(cell["value"]) == estimate.value
+    assert (float(cell["low"]), float(cell["high"])) == estimate.interval
+
+
+def test_every_number_on_the_page_is_the_librarys(study, page) -> None:
+    found = page[1]
+    (model,) = study.models
+    assert len([key for key in found.rows if key[0] == "rule"]) == len(model.rules)
+    for one in model.rules:
+        name = f"toy/{one.score.mode}/{one.score.rule}"
+        row, cells = found.rows["rule", name], found.cells["rule", name]
+        assert [float(x) for x in row["scores"].split()] == list(one.scores)
+        assert float(cells["passes"]["value"]) == one.score.passes
+        assert one.score.passes == pytest.approx(sum(one.spent.values()))
+        for figure in ("auc", "spearman", "false_safe"):
+            check(cells[figure], getattr(one.score, figure))
+        plan, made = found.cells["plan", name], one.chosen
+        assert found.rows["plan", name]["hash"] == made.plan.hash()
+        check(plan["saving"], made.saving)
+        check(plan["disagreement"], made.disagreement)
+        if made.speed is not None:
+            assert float(plan["flops"]["value"]) == made.speed.flops_ratio
+            check(plan["latency"], made.speed.latency_ratio)
+        else:
+            assert "flops" not in plan
+        if made.promises is not None:
+            assert int(plan["broken"]["value"]) == made.promises.broken
+    for truth in model.truths:
+        row = found.rows["truth", f"toy/{truth.mode}/"]
+        assert row["verdicts"].split() == list(truth.verdicts)
+        assert [float(x) for x in row["mean"].split()] == list(truth.mean)
+
+
+def test_what_people_read_is_the_number_rounded(study, page) -> None:
+    (model,) = study.models
+    for one in model.rules:
+        name = f"toy/{one.score.mode}/{one.score.rule}"
+        said = page[1].words["rule", name]
+        for figure in ("auc", "spearman"):
+            estimate = getattr(one.score, figure)
+            shown = "not defined" if math.isnan(estimate.value) else _quantity(estimate, "ratio")
+            assert said[figure].strip() == shown
+        assert said["passes"].strip() == f"{one.score.passes:.1f}"
+        shown = page[1].words["plan", name]["disagreement"]
+        assert shown.strip() == _quantity(one.chosen.disagreement, "share")
+
+
+def test_the_page_tells_what_was_found(study, page) -> None:
+    text = Page(page[0]).text
+    truth = toy_vlm().truth
+    harmful = [n for n in range(toy_vlm().n_layers) if n not in truth.safe_freezes]
+    assert f"Harmful: {', '.join(map(str, harmful))}." in text
+    assert "Undetermined: -." in text
+    assert "candidate runs" in text
+    assert "forced into neither class" in text
+    assert "Plans of this mode are depths, the same ones for every rule" in text
+    assert study.promises() in text
+    searched = sum(one.chosen.promises is not None for one in study.models[0].rules)
+    assert re.search(rf"(None of|Promises could be broken in \d+ of) {searched} searches", text)
+
+
+def test_without_a_study_there_is_no_section(tmp_path) -> None:
+    text = write_report(quick_results(), tmp_path).read_text(encoding="utf-8")
+    assert "What predicts a safe skip?" not in text
+    assert not list(tmp_path.glob("scores-*.png"))
+
+
+def test_the_command_line_takes_the_file(folder, study, tmp_path, capsys) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(quick_results() | {"type": "DemoResults"}))
+    out = tmp_path / "report"
+
+    def run(*more: object) -> int:
+        try:
+            main(["report", str(results), "--out", str(out), *map(str, more)])
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    assert run("--rules", folder / "rules.json") == 0
+    assert {p.name for p in out.glob("scores-*.png")} == {
+        "scores-toy-freeze.png", "scores-toy-late_entry.png",
+    }  # fmt: skip
+    found = Attributes((out / "report.html").read_text(encoding="utf-8"))
+    assert len([key for key in found.rows if key[0] == "rule"]) == len(study.models[0].rules)
+    capsys.readouterr()
+    assert run("--rules", results) == 2
+    assert "does not hold a study of rules" in capsys.readouterr().err
+    assert run("--rules", tmp_path / "none.json") == 2
+    assert f"no study of rules at {tmp_path}" in capsys.readouterr().err
+    assert run() == 0  # figures of the study that was there before are gone
+    assert not list(out.glob("scores-*.png"))
+
+
+# --- the benchmark's own output ---------------------------------------------------------------
+
+
+def test_the_benchmark_writes_what_it_measured(folder, study) -> None:
+    text = (folder / "rules.md").read_text()
+    assert "## toy, 11 layers" in text
+    assert "Images: 4 seen, 24 tuning, 60 certification, 60 test." in text
+    for one in study.models[0].rules:
+        assert f"| {one.score.rule} | {one.score.reads} | {one.score.passes:.1f} |" in text
+    shortv = by_name(study, "shortv", "freeze")
+    assert f"| {shortv.chosen.plan.describe()} |" in text
+    assert shortv.score.auc.value == 1.0
+    assert shortv.score.passes > by_name(study, "unified", "freeze").score.passes == 0
+    assert len(text.splitlines()) > 20
+
+
+def by_name(study: Study, rule: str, mode: str) -> RuleResult:
+    (found,) = (
+        one
+        for model in study.models
+        for one in model.rules
+        if (one.score.rule, one.score.mode) == (rule, mode)
+    )
+    return found
+
+
+def test_the_benchmark_goes_on_and_prints_json(folder, study, tmp_path, capsys, monkeypatch):
+    def nothing(*_: Any, **__: Any) -> None:
+        raise AssertionError("this was measured before")
+
+    monkeypatch.setattr("vlm_bridge.study.store.sweep_outcomes", nothing)
+    # The same questions about the same images; the toy draws its files anew.
+    benchmark.main(
+        [
+            *("--models", "toy", "--modes", "freeze", "--rules", "shortv", "--images", "60"),
+            *("--tuning", "24", "--seen", "4", "--pairs", "1", "--resamples", "20"),
+            *("--epsilon", "0.2", "--journal", str(folder / "journal")),
+            *("--out", str(tmp_path), "--json"),
+        ]
+    )
+    printed = Study.from_json(json.loads(capsys.readouterr().out))
+    assert printed.models[0].rules == (by_name(study, "shortv", "freeze"),)
+    assert printed == Study.from_json(json.loads((tmp_path / "rules.json").read_text()))
+
+
+def test_leaving_one_model_out_is_by_mode(study) -> None:
+    (model,) = study.models
+    assert study.across == ()
+    twin = [model, replace(model, model="twin")]
+    found = benchmark.across(twin, ["freeze", "block"])
+    figures = ["AUC", "AUC, one pass at most", "saving"]
+    assert [(one.mode, one.figure) for one in found] == [("freeze", name) for name in figures]
+    assert {left.chosen for left in found[1].left_out} == {"skip-it-slopes"}
+    best = max(one.score.auc.value for one in model.rules if one.score.mode == "freeze")
+    assert [left.here for left in found[0].left_out] == [best, best]
+    body = json.loads(json.dumps([one.to_json() for one in found], allow_nan=False))
+    assert [found[0].from_json(one) for one in body] == found
+    text = benchmark.markdown(Study(tuple(twin), tuple(found), study.decision, study.machine))
+    assert "| freeze, AUC | twin |" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rules", "best"], "unknown rule 'best'"),
+        (["--models", "nothing"], "unknown model 'nothing'"),
+        (["--epsilon", "2"], "epsilon and delta must lie in"),
+    ],
+)
+def test_the_benchmark_refuses_in_one_line(arguments, said, capsys, tmp_path) -> None:
+    given = [] if "--models" in arguments else ["--models", "toy"]
+    few = ["--images", "2", "--tuning", "2", "--seen", "2"]
+    with pytest.raises(SystemExit):
+        benchmark.main([*given, *arguments, *few, "--out", str(tmp_path)])
+    assert said in capsys.readouterr().err
+
+
+# --- units and verdicts -----------------------------------------------------------------------
+
+
+def test_units_stand_where_they_are() -> None:
+    for mode in ("block", "freeze"):
+        assert [unit_place(unit) for unit in units(mode, 4)] == [0, 1, 2, 3]
+    for mode in ("early_exit", "late_entry", "token_pruning"):
+        assert [unit_place(unit) for unit in units(mode, 4)] == [1, 2, 3]
+    assert [unit_place(unit) for unit in units("sublayer", 2)] == [0, 0.5, 1, 1.5]
+
+
+def test_undetermined_units_are_named_and_drawn(study, tmp_path) -> None:
+    """A unit whose interval straddles epsilon is hollow and in neither list."""
+    (model,) = study.models
+    verdicts = ("safe", "undetermined", "harmful") + ("safe",) * 8
+    other = [t for t in model.truths if t.mode != "freeze"]
+    (truth,) = (t for t in model.truths if t.mode == "freeze")
+    some = replace(truth, verdicts=verdicts)
+    assert unit_names(some, "undetermined") == "1"
+    assert unit_names(some, "harmful") == "2"
+    changed = replace(model, truths=(*other, some))
+    before = plot_scores(tmp_path / "a.png", model, "freeze").read_bytes()
+    assert plot_scores(tmp_path / "b.png", changed, "freeze").read_bytes() != before
+    assert plot_scores(tmp_path / "c.png", model, "freeze").read_bytes() == before
+    known = replace(some, verdicts=("safe", "safe", *verdicts[2:]))
+    forced = replace(model, truths=(*other, known))
+    drawn = [
+        plot_scores(tmp_path / "d.png", one, "freeze").read_bytes() for one in (changed, forced)
+    ]
+    assert drawn[0] != drawn[1]
+    made = ModeTruth(
+        tuple(units("sublayer", 1 + 1)), 9, (0.0,) * 4, (0.0,) * 4, (0.1,) * 4,
+        ("undetermined", "safe", "safe", "undetermined"),
+    )  # fmt: skip
+    assert unit_names(made, "undetermined") == "attention 0, MLP 1"
+
+
+def test_a_plan_that_skips_nothing_is_said(study, tmp_path) -> None:
+    (model,) = study.models
+    first, *others = (one for one in model.rules if one.score.mode == "freeze")
+    nothing = CertifiedPlan(SkipPlan("block", model.n_layers), None, (), ())
+    chosen = replace(first.chosen, search=nothing, speed=None, promises=None)
+    rules = (replace(first, chosen=chosen), *others)
+    changed = replace(study, models=(replace(model, rules=rules, truths=model.truths[:1]),))
+    text = write_report(quick_results(), tmp_path, study=changed).read_text(encoding="utf-8")
+    assert text.count("none could be certified") == 1
+    assert Study.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+    bad = Promises(resamples=200, broken=30, certified=180, delta=0.05, worst=0.3)
+    broken = replace(first, chosen=replace(first.chosen, promises=bad))
+    told = replace(changed, models=(replace(model, rules=(broken,)),)).promises()
+    assert told == (
+        "Promises could be broken in 1 of 1 searches; the most broken are 30 of 200 (15.0%) where "
+        "5.0% may be, with a Monte-Carlo standard error of 1.5%; 1 are above that by more than "
+        "three errors."
+    )
+    assert replace(changed, models=(replace(model, rules=rules[:1]),)).promises() == ""
+    assert f"| {first.score.reads} | {first.score.passes:.1f} |" in benchmark.markdown(changed)
+    assert "| none |" in benchmark.markdown(changed)

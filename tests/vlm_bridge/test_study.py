@@ -1,0 +1,401 @@
+"""Studies of rules: nothing is run twice, paths and promises are the library's, JSON is whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vlm_bridge.tiny import tiny_llava
+from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
+from theory.systems import toy_vlm
+from vlm_bridge.certification import certificate_of
+from vlm_bridge.comparison import Outcomes
+from vlm_bridge.cost import measure_cost
+from vlm_bridge.data import Item, limit_per_image
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
+from vlm_bridge.rules.units import units
+from vlm_bridge.scoring import Truth, score_rule
+from vlm_bridge.search import Step, certify_path, pareto_path, saving, vision_share
+from vlm_bridge.study import (
+    ModelStudy,
+    ModeTruth,
+    Settings,
+    Splits,
+    resampled,
+    study_rules,
+)
+from vlm_bridge.study import run as study_run
+from vlm_bridge.study import store as study_store
+from vlm_bridge.study.store import Store, fingerprint
+from vlm_bridge.sweeping import sweep_outcomes
+from vlm_bridge.testing import toy_items, toy_llava
+
+TOY = toy_vlm()
+FEW = Settings(pairs=1, candidates=4, resamples=20)
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return toy_llava(TOY)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    items = toy_items(TOY, tmp_path_factory.mktemp("toy"), images=238, questions_per_image=1)
+    return Splits(*(tuple(items[a:b]) for a, b in ((0, 8), (8, 48), (48, 148), (148, 238))))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def study(vlm, splits, folder):
+    rules = [find_rule(name) for name in ("skip-it-slopes", "shortv", "vtw", "random")]
+    modes = ["freeze", "early_exit"]
+    return study_rules(vlm, splits, rules=rules, modes=modes, settings=FEW, folder=folder)
+
+
+def result(study: ModelStudy, rule: str, mode: str):
+    (found,) = (r for r in study.rules if (r.score.rule, r.score.mode) == (rule, mode))
+    return found
+
+
+# --- a study says what the library says -------------------------------------------------------
+
+
+def test_scores_and_figures_are_the_librarys(study, vlm, splits) -> None:
+    for rule, mode in (("skip-it-slopes", "freeze"), ("vtw", "early_exit")):
+        found = result(study, rule, mode)
+        evidence = Evidence(vlm, splits.seen)
+        score = score_units(find_rule(rule), evidence, mode)
+        assert found.scores == pytest.approx(score.tolist(), rel=1e-4, abs=1e-9)
+        assert found.spent == pytest.approx(evidence.spent[rule])
+        singles = units(mode, TOY.n_layers)
+        truth = Truth.of(singles, sweep_outcomes(vlm, splits.test, singles))
+        again = score_rule(
+            np.array(found.scores), truth, rule=rule, reads=find_rule(rule).reads,
+            model=vlm.name, epsilon=FEW.epsilon, passes=sum(evidence.spent[rule].values()),
+        )  # fmt: skip
+        assert found.score == again
+        assert study.truth_of(found) == ModeTruth.of(truth, epsilon=FEW.epsilon)
+
+
+def test_classes_of_rules_are_kept_apart(study) -> None:
+    for mode in study.modes:
+        reads = [one.score.reads for one in study.rules if one.score.mode == mode]
+        assert reads == sorted(reads, key=["forward pass", "candidate runs", "nothing"].index)
+
+
+def test_planted_truth_is_told(study) -> None:
+    safe = {f"freeze {layer}" for layer in TOY.truth.safe_freezes}
+    truth = study.truth_of(result(study, "shortv", "freeze"))
+    assert {
+        f"freeze {unit.layers[0]}"
+        for unit, verdict in zip(truth.units, truth.verdicts, strict=True)
+        if verdict == "safe"
+    } == safe
+    assert result(study, "shortv", "freeze").score.auc.value == 1.0
+    plan = result(study, "vtw", "early_exit").chosen.plan
+    assert plan.exit == min(TOY.truth.safe_exits)
+
+
+def test_certified_plans_follow_the_search(study, vlm, splits) -> None:
+    """The path that no screening shortens, and the certificate from outcomes taken afresh."""
+    rule = find_rule("random")
+    nested = nested_plans(rule, Evidence(vlm, splits.seen), "freeze")
+    at = np.linspace(0, len(nested) - 1, FEW.candidates).round().astype(int)
+    plans = [nested[i] for i in at]
+    rates = Truth.of(plans, sweep_outcomes(vlm, splits.tuning, plans)).disagreement.mean(axis=0)
+    share = vision_share(vlm, splits.tuning)
+    savings = [saving(plan, vision=share) for plan in plans]
+    path = pareto_path(plans, rates.tolist(), savings, epsilon=FEW.epsilon)
+    found = result(study, "random", "freeze").chosen
+    assert [(s.plan, s.rate, s.saving) for s in found.search.path] == [
+        (s.plan, s.rate, s.saving) for s in path
+    ]
+
+    def certify_one(plan: SkipPlan):
+        (one,) = sweep_outcomes(vlm, splits.certification, [plan])
+        return certificate_of(plan, one, epsilon=FEW.epsilon, delta=FEW.delta)
+
+    assert found.search == certify_path(path, certify_one, empty=SkipPlan("block", TOY.n_layers))
+    assert found.saving.value == path[len(found.search.certificates) - 1].saving
+    (tested,) = sweep_outcomes(vlm, splits.test, [found.plan])
+    assert found.disagreement.value == np.mean(tested.disagree)
+    assert found.disagreement.n == 90
+    assert found.drop is not None
+    cost = measure_cost(vlm, found.plan, splits.test, size=4, pairs=1)
+    assert found.speed is not None
+    assert found.speed.flops_ratio == cost.prefill.flops_ratio < 1
+
+
+def test_a_first_batch_turns_down_only_what_cannot_be_on_the_path(vlm, splits) -> None:
+    """Of 40 tuning images two may change; a third change in the first batch ends a plan."""
+    run = study_run._Run(vlm, splits, FEW, None)
+    fair, poor = units("freeze", TOY.n_layers)[:2]
+    changes = {("screen", fair): 1, ("tuning", fair): 1, ("screen", poor): 3}
+
+    def outcomes_of(split: str, plans: list[SkipPlan]) -> list[Outcomes]:
+        names = [item.group for item in run.store.splits[split]]
+        return [outcomes(names, np.arange(len(names)) < changes[split, plan]) for plan in plans]
+
+    run.store.outcomes = outcomes_of  # type: ignore[method-assign]
+    assert run._rates([fair, poor]) == pytest.approx({fair: 2 / 40, poor: 3 / 40})
+
+
+def test_json_is_whole(study) -> None:
+    body = json.loads(json.dumps(study.to_json(), allow_nan=False))
+    assert ModelStudy.from_json(body) == study
+    with pytest.raises(ValueError, match="ModelStudy version 1 lacks epsilon"):
+        ModelStudy.from_json({k: v for k, v in body.items() if k != "epsilon"})
+
+
+def test_an_account_is_of_one_mode(vlm, splits) -> None:
+    run = study_run._Run(vlm, splits, FEW, None)
+    for mode in ("freeze", "early_exit"):
+        spent = run._scored(find_rule("skip-it-runs"), mode).spent
+        runs = [name for name in spent if name.startswith("candidate ")]
+        assert runs
+        assert all(name.startswith(f"candidate {mode} ") for name in runs)
+
+
+# --- nothing is run twice ---------------------------------------------------------------------
+
+
+def test_a_second_study_runs_no_model(study, vlm, splits, folder, monkeypatch) -> None:
+    def nothing(*_, **__):
+        raise AssertionError("this was measured before")
+
+    monkeypatch.setattr(study_store, "sweep_outcomes", nothing)
+    monkeypatch.setattr(study_run, "score_units", nothing)
+    monkeypatch.setattr(study_run, "measure_cost", nothing)
+    rules = [find_rule(name) for name in ("vtw", "skip-it-slopes")]  # fewer, in another order
+    again = study_rules(vlm, splits, rules=rules, modes=["early_exit"], settings=FEW, folder=folder)
+    assert {one.score.rule: one for one in again.rules} == {
+        name: result(study, name, "early_exit") for name in ("vtw", "skip-it-slopes")
+    }
+    assert not list(folder.rglob("*.jsonl"))
+
+
+def test_outcomes_are_kept_by_plan(vlm, splits, tmp_path, monkeypatch) -> None:
+    asked: list[int] = []
+
+    def counted(vlm, items, plans, **options):
+        asked.append(len(plans))
+        return sweep_outcomes(vlm, items, plans, **options)
+
+    monkeypatch.setattr(study_store, "sweep_outcomes", counted)
+    plans = units("early_exit", TOY.n_layers)[:3]
+    parts = {"a": splits.tuning[:6], "b": splits.tuning[6:9]}
+    store = Store(vlm, parts, tmp_path)
+    first = store.outcomes("a", plans[:2])
+    assert store.outcomes("a", plans)[:2] == first
+    store.outcomes("b", plans)
+    fresh = Store(vlm, parts, tmp_path)
+    assert [one.disagree for one in fresh.outcomes("a", plans)] == [
+        one.disagree for one in store.outcomes("a", plans)
+    ]
+    assert fresh.outcomes("a", plans)[0].items == first[0].items
+    assert fresh.outcomes("a", plans)[0].drop == first[0].drop
+    assert asked == [2, 1, 3]
+    Store(vlm, {"a": splits.tuning[:5]}, tmp_path).outcomes("a", plans)  # other questions
+    Store(vlm, parts, None).outcomes("a", plans)  # kept nowhere
+    assert asked == [2, 1, 3, 3, 3]
+
+
+def test_questions_of_an_image_stay_in_order(items, tmp_path) -> None:
+    vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=1)
+    mixed = [items[i] for i in (3, 0, 4, 1, 5, 2)]
+    (made,) = Store(vlm, {"a": mixed}, tmp_path, size=2).outcomes("a", [plan])
+    (read,) = Store(vlm, {"a": mixed}, tmp_path, size=2).outcomes("a", [plan])
+    assert read == made
+    assert [item.question for item in made.items] != [item.question for item in mixed]
+
+
+def test_a_killed_sweep_goes_on(vlm, splits, tmp_path, monkeypatch) -> None:
+    plans = units("early_exit", TOY.n_layers)[:2]
+    parts = {"a": splits.tuning[:6]}
+    whole = Store(vlm, parts, None, size=2).outcomes("a", plans)
+    runs: list[int] = []
+    work = sweep_outcomes.__globals__["_run_batch"]
+
+    def dies(vlm, batch, plans):
+        runs.append(1)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return work(vlm, batch, plans)
+
+    monkeypatch.setitem(sweep_outcomes.__globals__, "_run_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        Store(vlm, parts, tmp_path, size=2).outcomes("a", plans)
+    again = Store(vlm, parts, tmp_path, size=2).outcomes("a", plans)
+    assert again == whole
+    assert len(runs) == 4  # two, the one that died, and that one again
+
+
+def test_other_weights_are_another_model(tmp_path) -> None:
+    one, other = tiny_llava(), tiny_llava()
+    assert fingerprint(one) == fingerprint(other)
+    with torch.no_grad():
+        next(iter(other.model.parameters())).flatten()[0] += 1.0
+    assert fingerprint(one) != fingerprint(other)
+
+
+# --- promises ---------------------------------------------------------------------------------
+
+
+def item(group: str) -> Item:
+    return Item(image=f"{group}.png", question="?", answer="yes", group=group)
+
+
+def outcomes(groups: list[str], disagree: np.ndarray) -> Outcomes:
+    zero = tuple(0.0 for _ in groups)
+    return Outcomes(
+        tuple(map(item, groups)), tuple(disagree.astype(float).tolist()), zero, zero, None, None
+    )
+
+
+def steps(n: int) -> list[Step]:
+    plans = [SkipPlan("block", 9, layers=tuple(range(size))) for size in range(1, n + 1)]
+    return [Step(plan, 0.0, len(plan.layers) / 9) for plan in plans]
+
+
+def test_promises_by_hand() -> None:
+    """Clopper-Pearson on drawn counts, image by image, as a plain loop would do it."""
+    n, epsilon, delta = 120, 0.06, 0.1
+    changed = (np.arange(n)[:, None] < np.array([1, 4, 8])).astype(float)  # 8 of 120 are too many
+    path = steps(3)
+    made = [outcomes([f"{i:03d}" for i in range(n)], changed[:, k]) for k in range(3)]
+    found, kept = resampled(path, made, epsilon=epsilon, delta=delta, resamples=300, seed=5)
+    draw, truth, savings, broken = np.random.default_rng(5), changed.mean(axis=0), [], 0
+    for _ in range(300):
+        chosen = changed[draw.integers(n, size=n)]
+        held = 0
+        for step in range(3):
+            if clopper_pearson_upper_bound(int(chosen[:, step].sum()), n, delta) > epsilon:
+                break
+            held = step + 1
+        savings.append(held / 9)
+        broken += held > 0 and truth[held - 1] > epsilon
+    assert (found.broken, found.certified) == (broken, sum(s > 0 for s in savings))
+    assert found.broken > 0  # the case is hard enough to break some
+    assert found.rate == broken / 300
+    assert found.worst == truth.max()
+    assert found.error == pytest.approx(math.sqrt(0.1 * 0.9 / 300))
+    assert kept.interval == pytest.approx(tuple(np.percentile(savings, [2.5, 97.5])))
+    again = type(found).from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found
+
+
+@pytest.mark.parametrize("questions", [1, 3])
+def test_promises_are_kept_where_the_truth_is_just_above(questions: int) -> None:
+    """Images whose questions all change together: drawing questions would break far too many."""
+    rng = np.random.default_rng(0)
+    n, epsilon, delta = 150, 0.1, 0.1
+    rates = np.array([0.05, 0.1, 0.107])
+    changed = np.repeat(rng.random((n, 1)) < rates, questions, axis=0)
+    groups = [f"{i:03d}" for i in range(n) for _ in range(questions)]
+    made = [outcomes(groups, changed[:, k]) for k in range(3)]
+    runs = 300 if questions == 1 else 60
+    found, _ = resampled(steps(3), made, epsilon=epsilon, delta=delta, resamples=runs)
+    assert found.worst > epsilon
+    assert found.rate <= delta + 3 * found.error
+
+
+def test_images_weigh_the_same_in_the_truth() -> None:
+    """One image asked nine times and never changed, nine asked once and always changed."""
+    groups = ["a"] * 9 + [f"b{i}" for i in range(9)]
+    made = outcomes(groups, np.array([0] * 9 + [1] * 9))
+    found, kept = resampled(steps(1), [made], epsilon=0.5, delta=0.1, resamples=3)
+    assert found.worst == pytest.approx(0.9)
+    assert kept.value == 0.0
+    assert kept.n == 10
+
+
+def test_questions_of_one_image_are_no_sample() -> None:
+    """Ten images with thirty questions each cannot promise what three hundred images could."""
+    many = [f"{i:03d}" for i in range(300)]
+    few = [f"{i % 10}" for i in range(300)]
+    for groups, certified in ((many, 5), (few, 0)):
+        made = outcomes(groups, np.zeros(300))
+        found, _ = resampled(steps(1), [made], epsilon=0.1, delta=0.1, resamples=5)
+        assert found.certified == certified
+
+
+def test_the_order_of_questions_does_not_matter() -> None:
+    """Images asked once, twice or thrice, of which every fourth always changes."""
+    groups = [f"{i:02d}" for i in range(40) for _ in range(1 + i % 3)]
+    changed = np.array([int(group) % 4 == 0 for group in groups])
+    order = np.random.default_rng(2).permutation(len(groups))
+    mixed = outcomes([groups[i] for i in order], changed[order])
+    ask = {"epsilon": 0.45, "delta": 0.1, "resamples": 9}
+    found, other = (resampled(steps(1), [o], **ask) for o in (outcomes(groups, changed), mixed))
+    assert found[0].worst == other[0].worst == 0.25
+    assert 0 < found[0].certified == other[0].certified
+    assert found[1] == other[1]
+
+
+def test_promises_need_steps() -> None:
+    with pytest.raises(BridgeError, match="0 steps need as many outcomes, got 0"):
+        resampled([], [], epsilon=0.1, delta=0.1)
+
+
+# --- bad requests -----------------------------------------------------------------------------
+
+
+def test_what_a_study_refuses(vlm, splits) -> None:
+    with pytest.raises(BridgeError, match="splits 'seen' and 'test' share an image"):
+        replace(splits, test=(*splits.test, splits.seen[0]))
+    with pytest.raises(BridgeError, match="the split 'tuning' has no questions"):
+        replace(splits, tuning=())
+    with pytest.raises(BridgeError, match="rules have no mode band; they have block, freeze"):
+        study_rules(vlm, splits, modes=["band"])
+    with pytest.raises(BridgeError, match=r"epsilon and delta must lie in \(0, 1\), got 0 and 0"):
+        Settings(epsilon=0)
+    with pytest.raises(BridgeError, match="candidates must be at least 2, got 1"):
+        Settings(candidates=1)
+
+
+def test_a_rule_that_refuses_is_reported(vlm, splits, monkeypatch) -> None:
+    few = Splits(
+        *(getattr(splits, name)[:4] for name in ("seen", "tuning", "certification", "test"))
+    )
+    rule = replace(find_rule("gm-skip"), most_layers=2)
+    monkeypatch.setattr(study_run, "supported_modes", lambda _: {"block": "", "freeze": "no eyes"})
+    found = study_rules(vlm, few, rules=[rule, find_rule("unified")], modes=["block", "freeze"],
+                        settings=FEW)  # fmt: skip
+    assert [(one.rule, one.mode) for one in found.refused] == [
+        ("gm-skip", "block"), ("gm-skip", "freeze"), ("unified", "freeze"),
+    ]  # fmt: skip
+    assert "it is for models of at most 2" in found.refused[0].reason
+    assert found.refused[1].reason == "no eyes"
+    assert [one.score.rule for one in found.rules] == ["unified"]
+    assert found.modes == ["block"]
+
+
+def test_with_nothing_certified_nothing_is_saved(vlm, splits) -> None:
+    harmful = replace(find_rule("random"), seed=0)
+    few = replace(splits, certification=splits.certification[:5])  # too few to promise anything
+    found = study_rules(vlm, few, rules=[harmful], modes=["freeze"], settings=FEW)
+    (one,) = found.rules
+    assert one.chosen.plan.is_empty
+    assert one.chosen.search.path
+    assert one.chosen.saving.value == 0.0
+    assert one.chosen.speed is None
+    assert one.chosen.disagreement.value == 0.0
+
+
+def test_a_random_model_is_studied_too(items) -> None:
+    vlm, asked = tiny_llava(), limit_per_image(items, 1)
+    few = Splits(*((one,) for one in asked[:4]))
+    found = study_rules(vlm, few, rules=[find_rule("shortgpt")], settings=FEW)
+    assert [one.score.mode for one in found.rules] == ["block"]
