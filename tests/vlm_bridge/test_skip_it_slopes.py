@@ -160,10 +160,11 @@ def test_conditions_can_be_inspected(toy, evidence):
 def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
     toy = toy_vlm()
     evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path))
-    rule = SkipItRuns(passes=4.0)
+    rule = SkipItRuns(passes=11.0)
     score = score_units(rule, evidence, "early_exit")
-    spent = {k: v for k, v in evidence.spent[rule.name].items() if not k.startswith("slopes")}
-    assert 1.0 < sum(spent.values()) <= 4.0
+    spent = evidence.spent[rule.name]
+    assert spent["slopes of the margin, 8 images"] == 7.0
+    assert 8.0 < sum(spent.values()) <= 11.0
     ran = [
         i
         for i, plan in enumerate(units("early_exit", 11))
@@ -179,11 +180,20 @@ def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
 def test_classes_are_kept_apart(items):
     assert (SkipItSlopes().reads, SkipItRuns().reads) == ("forward pass", "candidate runs")
     evidence = Evidence(tiny_llava(), items)
-    score_units(SkipItSlopes(images=2), evidence, "late_entry")
-    names = evidence.spent["skip-it-slopes"]
-    assert list(names) == ["slopes freeze, 2 images", "slopes unseen, 2 images"]
-    # 2 of 5 images, 3 of 9 questions; 4 layers: full pass 1 + jvp 3, unseen 1 more.
-    assert list(names.values()) == pytest.approx([4.0 * 3 / 9, 5.0 * 3 / 9])
+    rule = SkipItSlopes(images=2)
+    for mode in rule.modes:
+        score_units(rule, evidence, mode)
+    # 2 of 5 images, 3 of 9 questions; two passes, two backward, one without vision keys.
+    assert evidence.spent["skip-it-slopes"] == {
+        "slopes of the margin, 2 images": pytest.approx(7.0 * 3 / 9)
+    }
+
+
+def test_a_small_budget_runs_nothing(items):
+    evidence = Evidence(tiny_llava(), items)
+    score = score_units(SkipItRuns(passes=7.5), evidence, "block")
+    assert score == pytest.approx(score_units(SkipItSlopes(), evidence, "block"))
+    assert not any(name.startswith("candidate") for name in evidence.cost)
 
 
 def test_bad_requests_are_named(evidence):
