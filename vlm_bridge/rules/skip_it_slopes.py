@@ -19,6 +19,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules.candidates import candidate_passes, image_mean
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.felt import MODES, Felt, felt_passes, measure_felt
+from vlm_bridge.rules.information import bounds_of, state_conditions
 from vlm_bridge.rules.protocol import check_mode
 from vlm_bridge.rules.units import units
 
@@ -112,7 +113,9 @@ class SkipItSlopes:
         kept = set(list(dict.fromkeys(evidence.groups))[: self.images])
         return [item for item in evidence.items if item.group in kept]
 
-    def explain(self, evidence: Evidence, mode: str, *, epsilon: float = 0.02) -> list[Reason]:
+    def explain(
+        self, evidence: Evidence, mode: str, *, epsilon: float = 0.02, probes: bool = False
+    ) -> list[Reason]:
         """What each condition says about every unit, unit by unit.
 
         - S6: share of questions whose likeliest answer may change, at most epsilon: the change of
@@ -121,20 +124,25 @@ class SkipItSlopes:
           total variation is at most epsilon / 2, by Pinsker).
         - G-F and P-F (block, freeze): how far directions move, at most epsilon. They see no
           norms and know no tail: alone they are neither sufficient nor necessary (S6b).
+        - S14, S9 (with probes): usable, and unique and synergistic, information about the model's
+          own answer that goes with the unit, at most `2 epsilon^2` (then no optimal predictor
+          loses more than epsilon, by I-F). S8: a head's change, at most epsilon.
 
         Args:
             evidence: what may be looked at.
             mode: one of `modes`.
             epsilon: share of answers that may change.
+            probes: also the conditions of `information.py`; one more pass over all questions.
 
         Raises:
-            BridgeError: epsilon outside (0, 1), another mode.
+            BridgeError: epsilon outside (0, 1), another mode, too few images for probes.
         """
         _check_epsilon(epsilon)
         check_mode(self, mode)
         with evidence.open_to(self.name, self.reads):
             found = self.felt(evidence)
             geometric = _geometric(evidence, mode)
+            states = state_conditions(evidence) if probes else None
         reasons = []
         for unit in range(found.change[mode].shape[1]):
             size = np.abs(found.change[mode][:, unit])
@@ -153,6 +161,9 @@ class SkipItSlopes:
                 Reason(unit, osc, epsilon**2 / 2),
             ]
             reasons += [Reason(unit, bound, epsilon) for bound in geometric[unit]]
+            for bound in [] if states is None else bounds_of(states, mode, unit):
+                limit = 2 * epsilon**2 if bound.unit == "nats" else epsilon
+                reasons.append(Reason(unit, bound, limit))
         return reasons
 
     def safe(self, evidence: Evidence, mode: str, *, epsilon: float = 0.02) -> tuple[int, ...]:
