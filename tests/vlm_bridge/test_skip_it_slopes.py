@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from estimators import pid_pmf
 from tests.vlm_bridge.tiny import tiny_llava
@@ -12,7 +14,7 @@ from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import batches
 from vlm_bridge.rules import Evidence, find_rule, score_units
-from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
+from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes, both_readings
 from vlm_bridge.rules.tail import KeptPass
 from vlm_bridge.rules.units import units
 from vlm_bridge.testing import toy_items, toy_llava
@@ -157,6 +159,13 @@ def test_conditions_can_be_inspected(toy, evidence):
     }
 
 
+def test_more_conditions_want_more_images(toy, evidence):
+    with pytest.raises(BridgeError, match="at least 20 images, got 8"):
+        SkipItSlopes().explain(evidence, "block", probes=True)
+    with pytest.raises(BridgeError, match="no mode 'band'"):
+        SkipItSlopes().explain(evidence, "band")
+
+
 def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
     toy = toy_vlm()
     evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path))
@@ -171,10 +180,32 @@ def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
         if any(plan.hash()[:12] in k for k in spent)
     ]
     assert 0 < len(ran) < 10
-    full = evidence.candidate_kl("early_exit")
-    assert score[ran] == pytest.approx(full[ran])
-    rest = [i for i in range(10) if i not in ran]
-    assert score[rest].min() >= score[ran].max()
+    predicted = score_units(SkipItSlopes(), evidence, "early_exit")
+    measured = np.sqrt(2 * evidence.candidate_kl("early_exit"))
+    assert score[ran] == pytest.approx(np.sqrt(predicted * measured)[ran])
+    assert set(ran) == set(np.argsort(predicted, kind="stable")[: len(ran)])
+
+
+@given(
+    predicted=st.lists(st.just(0.0) | st.floats(1e-6, 10.0), min_size=4, max_size=4),
+    kl=st.lists(st.just(0.0) | st.floats(1e-9, 5.0), min_size=4, max_size=4),
+)
+def test_two_readings_keep_what_both_say(predicted, kl):
+    s, kl = np.array(predicted), np.array(kl)
+    none = both_readings(s, [], np.empty(0))
+    assert none == pytest.approx(s)
+    every = both_readings(s, [0, 1, 2, 3], kl)
+    for i in range(4):
+        for j in range(4):
+            if s[i] <= s[j] and kl[i] <= kl[j]:
+                assert every[i] <= every[j] * (1 + 1e-9)
+    # What was not run is never safe because nothing was felt of what was.
+    rest = both_readings(s, [0, 1], np.zeros(2))
+    assert rest[2:] == pytest.approx(s[2:])
+    # A prediction that is right to a factor is only scaled.
+    right = both_readings(s, [1, 2], (3.0 * s[[1, 2]]) ** 2 / 2)
+    scale = np.sqrt(3.0) if s[[1, 2]].any() else 1.0
+    assert right == pytest.approx(scale * s, abs=1e-12)
 
 
 def test_classes_are_kept_apart(items):

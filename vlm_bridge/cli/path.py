@@ -219,6 +219,8 @@ def plan(
     if explain and isinstance(found_rule, SkipItSlopes):
         for line in explained(found_rule, evidence, check_mode(found_rule, mode), epsilon):
             say(line)
+        spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
+        say(f"forward-pass equivalents: {spent}")
     say(f"{chosen.describe()}; the rule cost {cost:.1f} forward passes beside the profile: {out}")
 
 

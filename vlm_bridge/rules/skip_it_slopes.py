@@ -187,8 +187,10 @@ class SkipItRuns:
     """Our rule with candidate runs: the safest-looking units are run, within a budget.
 
     Units are run in the order of `SkipItSlopes` until `passes` forward-pass equivalents are spent,
-    slopes and the full model's run among them, and scored by the measured `KL(p_skip || p_full)`.
-    Units that were not run come after them, in their predicted order.
+    slopes and the full model's run among them. What slopes predict, s, and what a run measures,
+    `r = sqrt(2 KL(p_skip || p_full))`, are two readings of one thing, the one blurred by what is
+    not linear, the other by the few images that matter in a mean of KL. A unit that was run
+    scores `sqrt(s r)`, every other one s on the same scale, `s sqrt(median of r / s)`.
 
     Attributes:
         passes: budget per image; `within_passes` gives any other rule the same.
@@ -200,11 +202,11 @@ class SkipItRuns:
     name: str = "skip-it-runs"
     modes: tuple[str, ...] = MODES
     source: str = "skip-it-slopes, then KL of the candidates it puts first"
-    condition: str = "functional: S6 slopes, then measured KL"
+    condition: str = "functional: S6 slopes and measured KL"
     reads: str = "candidate runs"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
-        """(n_units,) measured KL where the unit was run, in nats; see the class."""
+        """(n_units,) logits; see the class."""
         predicted = self.first.score(evidence, mode)
         plans = units(mode, evidence.n_layers)
         left, run = self.passes - self.first.passes(evidence) - 1.0, []
@@ -214,12 +216,30 @@ class SkipItRuns:
                 break
             left -= cost
             run.append(unit)
-        if not run:
-            return predicted
-        measured = [one.kl_skipped_full for one in evidence.candidates([plans[i] for i in run])]
-        found = max(measured) + predicted
-        found[run] = measured
-        return found
+        runs = evidence.candidates([plans[i] for i in run]) if run else []
+        return both_readings(predicted, run, np.array([one.kl_skipped_full for one in runs]))
+
+
+def both_readings(
+    predicted: NDArray[np.float64], run: list[int], kl: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Geometric mean of prediction and measurement where there is one; see `SkipItRuns`.
+
+    Args:
+        predicted: (n_units,) s, at least 0.
+        run: the units that were run.
+        kl: (len(run),) what was measured, nats.
+
+    Example:
+        >>> both_readings(np.array([1.0, 1.0, 4.0]), [0, 1], np.array([2.0, 2.0]))
+        array([1.41421356, 1.41421356, 5.65685425])
+    """
+    measured = np.sqrt(2.0 * kl)
+    told = (predicted[run] > 0) & (measured > 0)
+    ratio = np.median(measured[told] / predicted[run][told]) if told.any() else 1.0
+    found = predicted * np.sqrt(ratio)
+    found[run] = np.sqrt(predicted[run] * measured)
+    return np.asarray(found)
 
 
 def _check_epsilon(epsilon: float) -> None:
