@@ -11,11 +11,13 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import batches
 from vlm_bridge.rules.felt import MODES, ORTHOGONAL, Felt, felt_passes, measure_felt
 from vlm_bridge.rules.margin import MarginPass, _held
 from vlm_bridge.rules.tail import KINDS, KeptPass, jvp
+from vlm_bridge.vlm import load
 
 
 def passes_of(items, attention="sdpa", **options):
@@ -203,3 +205,21 @@ def test_cost_and_bad_requests(items):
         measure_felt(tiny_llava(), items, modes=["band"])
     with pytest.raises(BridgeError, match="not in none"):
         measure_felt(tiny_llava(), items, modes=[])
+
+
+@pytest.mark.slow
+def test_what_slopes_alone_miss_on_a_trained_model():
+    """Layer 0 makes of vision what all others read, and no derivative at its end says so."""
+    vlm = load("reference")
+    items = limit_per_image(easy_vqa("tuning"), 1)[:12]
+    found = measure_felt(vlm, items, size=6)
+    freeze = found.score("freeze")
+    assert freeze.argmax() == 0
+    assert freeze[0] > 1.4 * np.delete(freeze, 0).max()
+    assert freeze[-1] == 0.0  # nothing reads vision behind the last layer
+    assert {0, 1, 2} < set(np.argsort(-found.score("block"))[:6].tolist())
+    assert found.score("late_entry")[0] > 2 * found.score("late_entry")[-1]
+    batch = next(iter(batches(vlm, items, size=12)))
+    plain = MarginPass(vlm, batch)
+    change = (plain.slopes[0] * plain.direction(0, "freeze")).sum((-1, -2))
+    assert (change.abs() < plain.margins).all()
