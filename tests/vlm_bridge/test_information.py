@@ -19,6 +19,7 @@ from vlm_bridge.rules.information import (
     removal,
     state_conditions,
 )
+from vlm_bridge.rules.skip_it_slopes import SkipItSlopes
 from vlm_bridge.testing import toy_items, toy_llava
 
 
@@ -43,6 +44,9 @@ def test_removal_is_what_renormalising_does(seed, padded):
             full, without = w @ value, kept / kept.sum() @ value
             size = (without - full).norm() / full.norm()
             assert change[row, head] == pytest.approx(float(size), rel=1e-6)
+            seen = value[real[row]]
+            wide = (seen[:, None] - seen[None]).norm(dim=-1).max() * w[vision[row]].sum()
+            assert bound[row, head] == pytest.approx(float(wide / full.norm()), rel=1e-6)
             assert change[row, head] <= bound[row, head] * (1 + 1e-9)
 
 
@@ -89,6 +93,29 @@ def test_information_is_where_it_was_planted(toy, found):
     # Only the copying layer reads vision.
     assert np.flatnonzero(found.removal > 1e-3).tolist() == [copy]
     assert (found.removal <= found.removal_bound + 1e-6).all()
+
+
+def test_what_text_has_already_vision_does_not_add(tmp_path):
+    """One answer for every question: the image alone tells it."""
+    toy = toy_vlm(np.tile(np.arange(3), (2, 1)))
+    items = toy_items(toy, tmp_path, images=60, questions_per_image=1)
+    evidence = Evidence(toy_llava(toy), items)
+    found = state_conditions(evidence)
+    copy, everything = toy.schedule.index("copy"), np.log(3)
+    assert found.vision_alone[copy] > 0.9 * everything
+    assert found.usable_vision[copy] > 0.9 * everything
+    assert found.unique[copy] == pytest.approx(everything, abs=0.2)
+    assert found.vision_alone[-1] > 0.9 * everything
+    assert abs(found.usable_vision[-1]) < 0.05
+    assert found.unique[-1] == pytest.approx(0.0, abs=0.1)
+    said = SkipItSlopes(images=2).explain(evidence, "early_exit", epsilon=0.1, probes=True)
+    limits = {one.bound.statement: one.limit for one in said}
+    # I-F and Pinsker: information of 2 epsilon^2 costs at most epsilon.
+    assert limits == pytest.approx({"S6": 0.1, "S7": 0.005, "S14": 0.02, "S9": 0.02, "S8": 0.1})
+    informational = [one for one in said if one.bound.statement == "S14"]
+    assert [one.safe for one in informational] == [
+        bool(value <= 0.02) for value in found.usable_vision[1:-1]
+    ]
 
 
 def test_conditions_of_units(toy, found):
