@@ -159,6 +159,22 @@ def test_conditions_can_be_inspected(toy, evidence):
     }
 
 
+def test_what_is_explained_is_what_safe_goes_by(items):
+    evidence, rule = Evidence(tiny_llava(), items), SkipItSlopes()
+    found = rule.felt(evidence)
+    for mode in rule.modes:
+        shares = [r for r in rule.explain(evidence, mode) if r.bound.statement == "S6"]
+        assert [r.bound.value for r in shares] == pytest.approx(found.flips(mode).tolist())
+        counted = [
+            float(r.bound.checked[0].split(" on ")[1].split(" of ")[0]) / len(found.margins)
+            for r in shares
+        ]
+        reached = np.abs(found.change[mode]) >= found.margins[:, None]
+        assert counted == pytest.approx((1.0 - reached.mean(axis=0)).tolist())
+        assert rule.safe(evidence, mode) == tuple(r.unit for r in shares if r.safe)
+    assert 0 < found.flips("block").mean() < 1
+
+
 def test_more_conditions_want_more_images(toy, evidence):
     with pytest.raises(BridgeError, match="at least 20 images, got 8"):
         SkipItSlopes().explain(evidence, "block", probes=True)

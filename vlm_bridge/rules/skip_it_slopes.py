@@ -147,6 +147,7 @@ class SkipItSlopes:
             found = self.felt(evidence)
             geometric = _geometric(evidence, mode)
             states = state_conditions(evidence) if probes else None
+        flips = found.flips(mode)
         reasons = []
         for unit in range(found.change[mode].shape[1]):
             size = np.abs(found.change[mode][:, unit])
@@ -161,7 +162,8 @@ class SkipItSlopes:
                 assumed=(_LINEAR,),
             )
             reasons += [
-                Reason(unit, replace(share, assumed=(_LINEAR,)), epsilon),
+                # By image, as everywhere: an image's questions are not independent.
+                Reason(unit, replace(share, value=float(flips[unit]), assumed=(_LINEAR,)), epsilon),
                 Reason(unit, osc, epsilon**2 / 2),
             ]
             reasons += [Reason(unit, bound, epsilon) for bound in geometric[unit]]
