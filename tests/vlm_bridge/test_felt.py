@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.prompts import batches
+from vlm_bridge.prompts import Batch, batches
 from vlm_bridge.rules.felt import MODES, ORTHOGONAL, Felt, felt_passes, measure_felt
 from vlm_bridge.rules.margin import MarginPass, _held
 from vlm_bridge.rules.tail import KINDS, KeptPass, jvp
@@ -22,8 +23,8 @@ from vlm_bridge.vlm import load
 
 def passes_of(items, attention="sdpa", **options):
     vlm = tiny_llava(attention=attention)
-    batch = next(iter(batches(vlm, items, size=len(items))))
-    return KeptPass(vlm, batch), MarginPass(vlm, batch, **options)
+    one = next(iter(batches(vlm, items, size=len(items))))
+    return KeptPass(vlm, one), MarginPass(vlm, one, **options)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -49,6 +50,28 @@ def test_the_pass_is_the_full_pass(held, items):
     p = kept.logits.softmax(-1).topk(2, dim=-1).values
     torch.testing.assert_close(margin.weights, p.prod(-1).sqrt())
     torch.testing.assert_close(margin.margins, (p[:, 0] / p[:, 1]).log())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family(name):
+    """Reverse mode is a jvp; along the last state the plain slope is 0 and the held one is m."""
+    vlm = tiny(FAMILIES[name])
+    inputs = batch(FAMILIES[name], SITUATIONS["padded"])
+    places = tuple(range(len(inputs["input_ids"])))
+    asked = Batch((), places, inputs)
+    kept, plain = KeptPass(vlm, asked), MarginPass(vlm, asked)
+    held = MarginPass(vlm, asked, held=True)
+    torch.testing.assert_close(held.logits, kept.logits)
+    top = kept.logits.topk(2, dim=-1).indices
+    along = kept.direction(1, "block")
+    moved = jvp(kept.tail(1), kept.outputs[1], along).gather(-1, top)
+    found = (plain.slopes[1] * along).sum((-1, -2))
+    torch.testing.assert_close(found, moved[:, 0] - moved[:, 1], rtol=1e-3, atol=1e-5)
+    last = kept.outputs[-1]
+    torch.testing.assert_close(
+        (held.slopes[-1] * last).sum((-1, -2)), held.margins, rtol=1e-3, atol=1e-5
+    )
+    assert ((plain.slopes[-1] * last).sum((-1, -2)).abs() < 1e-2 * plain.margins + 1e-4).all()
 
 
 @given(seed=st.integers(0, 10_000), centred=st.booleans(), biased=st.booleans())
@@ -80,8 +103,8 @@ def test_a_linear_tail_in_closed_form(items):
     for layer in vlm.layout.layers[2:]:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
-    batch = next(iter(batches(vlm, items, size=len(items))))
-    margin = MarginPass(vlm, batch, held=True)
+    one = next(iter(batches(vlm, items, size=len(items))))
+    margin = MarginPass(vlm, one, held=True)
     h, norm = margin.outputs[1][:, -1], vlm.layout.decoder.norm
     top = margin.logits.topk(2, dim=-1).indices
     head = vlm.model.get_output_embeddings().weight
@@ -91,7 +114,7 @@ def test_a_linear_tail_in_closed_form(items):
     assert not margin.slopes[1][:, :-1].any()  # no reader is left for the other tokens
     found = measure_felt(vlm, items, size=len(items))
     step = margin.direction(1, "block")[:, -1]
-    by_hand = (reads / size * step).sum(-1)[np.argsort(batch.places)]
+    by_hand = (reads / size * step).sum(-1)[np.argsort(one.places)]
     np.testing.assert_allclose(found.change["block"][:, 1], by_hand, rtol=1e-3, atol=1e-5)
     assert not found.bound["block"][:, 2:].any()
     assert not found.bound["freeze"][:, 1:].any()
@@ -190,10 +213,10 @@ def test_weights_get_no_derivative_and_hooks_go_away(items):
     def hooks():
         return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()]
 
-    batch = next(iter(batches(vlm, items, size=len(items))))
-    KeptPass(vlm, batch)  # transformers hooks a model when it runs for the first time
+    one = next(iter(batches(vlm, items, size=len(items))))
+    KeptPass(vlm, one)  # transformers hooks a model when it runs for the first time
     before = hooks()
-    MarginPass(vlm, batch, held=True)
+    MarginPass(vlm, one, held=True)
     assert hooks() == before
     assert all(weight.grad is None for weight in vlm.model.parameters())
 
@@ -219,7 +242,7 @@ def test_what_slopes_alone_miss_on_a_trained_model():
     assert freeze[-1] == 0.0  # nothing reads vision behind the last layer
     assert {0, 1, 2} < set(np.argsort(-found.score("block"))[:6].tolist())
     assert found.score("late_entry")[0] > 2 * found.score("late_entry")[-1]
-    batch = next(iter(batches(vlm, items, size=12)))
-    plain = MarginPass(vlm, batch)
+    one = next(iter(batches(vlm, items, size=12)))
+    plain = MarginPass(vlm, one)
     change = (plain.slopes[0] * plain.direction(0, "freeze")).sum((-1, -2))
     assert (change.abs() < plain.margins).all()
