@@ -202,6 +202,14 @@ def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
     assert set(ran) == set(np.argsort(predicted, kind="stable")[: len(ran)])
 
 
+def test_what_was_run_last_says_what_a_prediction_is_worth():
+    s = np.array([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 2.0, 3.0])
+    worth = np.array([0.1, 0.1, 4.0, 4.0, 9.0, 4.0, 1.0])
+    found = both_readings(s, list(range(7)), (worth * s[:7]) ** 2 / 2)
+    assert found[:7] == pytest.approx(s[:7] * np.sqrt(worth))
+    assert found[7:] == pytest.approx([4.0, 6.0])  # sqrt(4), the median of the last five
+
+
 @given(
     predicted=st.lists(st.just(0.0) | st.floats(1e-6, 10.0), min_size=4, max_size=4),
     kl=st.lists(st.just(0.0) | st.floats(1e-9, 5.0), min_size=4, max_size=4),
