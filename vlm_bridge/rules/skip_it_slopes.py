@@ -86,6 +86,11 @@ class SkipItSlopes:
     of depth: vision that enters late is read as what it is not, which harms that model more than
     no vision at all.
 
+    Units are judged one by one, and that is not how blocks add up. The three it puts first there
+    (25 to 27) change no answer of 144 alone and 5 of 20 together, where ShortGPT's first three
+    change none. A frozen plan of 24, 27 or 28 layers is as good by this rule as by `skip-it`
+    within the noise of 20 images.
+
     Attributes:
         images: slopes are measured on the first so many images; 7 forward-pass equivalents each,
             for all modes together.
