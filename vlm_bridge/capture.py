@@ -34,6 +34,8 @@ OnStates = Callable[[int, Tensor, Tensor], None]
 OnInserted = Callable[[int, Tensor, Tensor], None]
 #: (layer, attention probabilities (batch, heads, queries, keys), float32).
 OnAttention = Callable[[int, Tensor], None]
+#: (layer, value vectors (batch, key-value heads, keys, width)), before `OnAttention`.
+OnValues = Callable[[int, Tensor], None]
 #: Gives the queries to observe on a device, (batch, k) positions, or None for all.
 Queries = Callable[[torch.device], Tensor | None]
 
@@ -79,6 +81,7 @@ class _Observer:
     """Who watches, which modules are a decoder layer's, and how attention really runs."""
 
     watch: OnAttention
+    values: OnValues
     queries: Queries
     layers: dict[int, int]  # id of a module -> its layer
     eager: bool
@@ -90,7 +93,10 @@ _OBSERVED = {"eager": "skipit_observed_eager", "sdpa": "skipit_observed_sdpa"}
 
 @contextlib.contextmanager
 def capturing_attention(
-    vlm: VLM, on_attention: OnAttention, queries: Queries = lambda _: None
+    vlm: VLM,
+    on_attention: OnAttention,
+    queries: Queries = lambda _: None,
+    on_values: OnValues = lambda *_: None,
 ) -> Iterator[None]:
     """Call `on_attention` with every decoder layer's attention probabilities.
 
@@ -104,6 +110,7 @@ def capturing_attention(
         vlm: the model.
         on_attention: called with the layer and (batch, heads, queries, keys).
         queries: which queries to hand over; called once per layer.
+        on_values: called with the layer and the vectors that attention averages.
 
     A layer whose attention does not go through transformers' attention interface is not seen;
     the caller knows which layers to expect.
@@ -114,7 +121,7 @@ def capturing_attention(
     AttentionInterface.register(_OBSERVED[kind], _observed_attention)
     AttentionMaskInterface.register(_OBSERVED[kind], eager_mask if kind == "eager" else sdpa_mask)
     layers = {id(m): i for i, layer in enumerate(vlm.layout.layers) for m in layer.modules()}
-    token = _observer.set(_Observer(on_attention, queries, layers, kind == "eager"))
+    token = _observer.set(_Observer(on_attention, on_values, queries, layers, kind == "eager"))
     # The setter would reach into sub-configurations, whose own setting would be lost.
     config._attn_implementation_internal = _OBSERVED[kind]
     try:
@@ -139,6 +146,7 @@ def _observed_attention(
     output: tuple[Tensor, Tensor | None] = run(module, query, key, value, attention_mask, **kwargs)
     layer = now.layers.get(id(module))
     if layer is not None:
+        now.values(layer, value)
         rows = now.queries(query.device)
         if output[1] is not None:
             weights = output[1] if rows is None else cut_queries(output[1], rows)

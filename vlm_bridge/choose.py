@@ -13,7 +13,14 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.progress import track
 from vlm_bridge.prompts import batches
-from vlm_bridge.rules import Evidence, check_mode, empty_plan, find_rule, nested_plans
+from vlm_bridge.rules import (
+    Evidence,
+    check_mode,
+    empty_plan,
+    find_rule,
+    nested_plans,
+    within_passes,
+)
 from vlm_bridge.skip import skipping
 from vlm_bridge.vlm import VLM
 
@@ -29,6 +36,8 @@ def choose_plan(
     size: int = 16,
     max_new_tokens: int = 8,
     full: Sequence[str] | None = None,
+    evidence: Evidence | None = None,
+    passes: float | None = None,
 ) -> SkipPlan:
     """The largest plan of a rule whose disagreement on `items` is at most `epsilon / 2`.
 
@@ -49,6 +58,8 @@ def choose_plan(
         size: batch size.
         max_new_tokens: longest answer.
         full: the full model's answers to `items`, where they are already at hand.
+        evidence: what the rule looks at, where it is at hand; of `items` by default.
+        passes: what the rule may cost, in forward passes over the evidence; see `within_passes`.
 
     Returns:
         The plan; skipping nothing where even the smallest one disagrees too often. Its
@@ -67,7 +78,10 @@ def choose_plan(
         )
     chosen = find_rule(rule)
     mode = check_mode(chosen, mode)
-    evidence = Evidence(vlm, items, profile, size=size)
+    if evidence is None:
+        evidence = Evidence(vlm, items, profile, size=size)
+    if passes is not None:
+        chosen, evidence = within_passes(chosen, evidence, mode, passes)
     candidates = nested_plans(chosen, evidence, mode)
     if full is None:
         title = "full model on tuning images"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from estimators import pid_pmf
 from tests.vlm_bridge.tiny import tiny_llava
@@ -12,7 +14,7 @@ from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import batches
 from vlm_bridge.rules import Evidence, find_rule, score_units
-from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
+from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes, both_readings
 from vlm_bridge.rules.tail import KeptPass
 from vlm_bridge.rules.units import units
 from vlm_bridge.testing import toy_items, toy_llava
@@ -157,33 +159,96 @@ def test_conditions_can_be_inspected(toy, evidence):
     }
 
 
+def test_what_is_explained_is_what_safe_goes_by(items):
+    evidence, rule = Evidence(tiny_llava(), items), SkipItSlopes()
+    found = rule.felt(evidence)
+    for mode in rule.modes:
+        shares = [r for r in rule.explain(evidence, mode) if r.bound.statement == "S6"]
+        assert [r.bound.value for r in shares] == pytest.approx(found.flips(mode).tolist())
+        counted = [
+            float(r.bound.checked[0].split(" on ")[1].split(" of ")[0]) / len(found.margins)
+            for r in shares
+        ]
+        reached = np.abs(found.change[mode]) >= found.margins[:, None]
+        assert counted == pytest.approx((1.0 - reached.mean(axis=0)).tolist())
+        assert rule.safe(evidence, mode) == tuple(r.unit for r in shares if r.safe)
+    assert 0 < found.flips("block").mean() < 1
+
+
+def test_more_conditions_want_more_images(toy, evidence):
+    with pytest.raises(BridgeError, match="at least 20 images, got 8"):
+        SkipItSlopes().explain(evidence, "block", probes=True)
+    with pytest.raises(BridgeError, match="no mode 'band'"):
+        SkipItSlopes().explain(evidence, "band")
+
+
 def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
     toy = toy_vlm()
     evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path))
-    rule = SkipItRuns(passes=4.0)
+    rule = SkipItRuns(passes=11.0)
     score = score_units(rule, evidence, "early_exit")
-    spent = {k: v for k, v in evidence.spent[rule.name].items() if not k.startswith("slopes")}
-    assert 1.0 < sum(spent.values()) <= 4.0
+    spent = evidence.spent[rule.name]
+    assert spent["slopes of the margin, 8 images"] == 7.0
+    assert 8.0 < sum(spent.values()) <= 11.0
     ran = [
         i
         for i, plan in enumerate(units("early_exit", 11))
         if any(plan.hash()[:12] in k for k in spent)
     ]
     assert 0 < len(ran) < 10
-    full = evidence.candidate_kl("early_exit")
-    assert score[ran] == pytest.approx(full[ran])
-    rest = [i for i in range(10) if i not in ran]
-    assert score[rest].min() >= score[ran].max()
+    predicted = score_units(SkipItSlopes(), evidence, "early_exit")
+    measured = np.sqrt(2 * evidence.candidate_kl("early_exit"))
+    assert score[ran] == pytest.approx(np.sqrt(predicted * measured)[ran])
+    assert set(ran) == set(np.argsort(predicted, kind="stable")[: len(ran)])
+
+
+def test_what_was_run_last_says_what_a_prediction_is_worth():
+    s = np.array([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 2.0, 3.0])
+    worth = np.array([0.1, 0.1, 4.0, 4.0, 9.0, 4.0, 1.0])
+    found = both_readings(s, list(range(7)), (worth * s[:7]) ** 2 / 2)
+    assert found[:7] == pytest.approx(s[:7] * np.sqrt(worth))
+    assert found[7:] == pytest.approx([4.0, 6.0])  # sqrt(4), the median of the last five
+
+
+@given(
+    predicted=st.lists(st.just(0.0) | st.floats(1e-6, 10.0), min_size=4, max_size=4),
+    kl=st.lists(st.just(0.0) | st.floats(1e-9, 5.0), min_size=4, max_size=4),
+)
+def test_two_readings_keep_what_both_say(predicted, kl):
+    s, kl = np.array(predicted), np.array(kl)
+    none = both_readings(s, [], np.empty(0))
+    assert none == pytest.approx(s)
+    every = both_readings(s, [0, 1, 2, 3], kl)
+    for i in range(4):
+        for j in range(4):
+            if s[i] <= s[j] and kl[i] <= kl[j]:
+                assert every[i] <= every[j] * (1 + 1e-9)
+    # What was not run is never safe because nothing was felt of what was.
+    rest = both_readings(s, [0, 1], np.zeros(2))
+    assert rest[2:] == pytest.approx(s[2:])
+    # A prediction that is right to a factor is only scaled.
+    right = both_readings(s, [1, 2], (3.0 * s[[1, 2]]) ** 2 / 2)
+    scale = np.sqrt(3.0) if s[[1, 2]].any() else 1.0
+    assert right == pytest.approx(scale * s, abs=1e-12)
 
 
 def test_classes_are_kept_apart(items):
     assert (SkipItSlopes().reads, SkipItRuns().reads) == ("forward pass", "candidate runs")
     evidence = Evidence(tiny_llava(), items)
-    score_units(SkipItSlopes(images=2), evidence, "late_entry")
-    names = evidence.spent["skip-it-slopes"]
-    assert list(names) == ["slopes freeze, 2 images", "slopes unseen, 2 images"]
-    # 2 of 5 images, 3 of 9 questions; 4 layers: full pass 1 + jvp 3, unseen 1 more.
-    assert list(names.values()) == pytest.approx([4.0 * 3 / 9, 5.0 * 3 / 9])
+    rule = SkipItSlopes(images=2)
+    for mode in rule.modes:
+        score_units(rule, evidence, mode)
+    # 2 of 5 images, 3 of 9 questions; two passes, two backward, one without vision keys.
+    assert evidence.spent["skip-it-slopes"] == {
+        "slopes of the margin, 2 images": pytest.approx(7.0 * 3 / 9)
+    }
+
+
+def test_a_small_budget_runs_nothing(items):
+    evidence = Evidence(tiny_llava(), items)
+    score = score_units(SkipItRuns(passes=7.5), evidence, "block")
+    assert score == pytest.approx(score_units(SkipItSlopes(), evidence, "block"))
+    assert not any(name.startswith("candidate") for name in evidence.cost)
 
 
 def test_bad_requests_are_named(evidence):

@@ -14,7 +14,7 @@ from vlm_bridge.certification import certify_both
 from vlm_bridge.choose import choose_plan
 from vlm_bridge.cli.options import DataOptions, Epsilon, ModelOptions, PlanWords
 from vlm_bridge.cli.output import resumable, save, say
-from vlm_bridge.cli.rule_options import RuleMode, RuleName
+from vlm_bridge.cli.rule_options import RuleMode, RuleName, explained
 from vlm_bridge.cli.words import read_plan
 from vlm_bridge.comparison import compare as run_compare
 from vlm_bridge.cost import measure_cost
@@ -28,6 +28,7 @@ from vlm_bridge.progress import track
 from vlm_bridge.report.plots import plot_depth, plot_layers, plot_profile
 from vlm_bridge.report.states import plot_states
 from vlm_bridge.reservoir import Reservoir
+from vlm_bridge.rules import Evidence, SkipItSlopes, check_mode, find_rule
 from vlm_bridge.states_file import StatesFile, is_states_file
 from vlm_bridge.sweeping import MODES, SWEEPABLE, sweep_plans
 from vlm_bridge.sweeping import sweep as run_sweep
@@ -165,12 +166,29 @@ def plan(
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
     epsilon: Epsilon = 0.02,
+    passes: Annotated[
+        float | None,
+        typer.Option(
+            help="What the rule may cost, in forward passes over the images: a dearer one sees "
+            "fewer of them (default: whatever it takes)."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            help="Also print what every condition says about every unit (skip-it-slopes)."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> None:
     """The largest plan of a rule that changes at most epsilon/2 of the answers.
 
     `skipit rules` says what each rule reads; none but gm-skip sees a label. Prints what the rule
     cost in forward passes over the images. Use other images than those that will certify.
+
+    --explain adds a table, a line for each unit: the score, then S6 share of answers that may
+    change, S7 KL (nats), G-F and P-F distances, S14 usable and S9 unique + synergistic information
+    about the model's own answer (nats), S8 change of a head. A star: not safe by that condition.
 
     Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
     """
@@ -180,12 +198,30 @@ def plan(
         found = Profile.from_json(read_json(profile, "profile"))
     except (ValueError, KeyError, TypeError) as error:
         raise BridgeError(f"{profile} is not a profile: {error}") from None
+    found_rule = find_rule(rule)
+    if explain and not isinstance(found_rule, SkipItSlopes):
+        raise BridgeError(f"rule '{rule}' has no conditions to explain; skip-it-slopes has")
+    vlm = model.load()
+    evidence = Evidence(vlm, items, found, size=data.batch)
     chosen = choose_plan(
-        model.load(), found, items, rule=rule, mode=mode, epsilon=epsilon, size=data.batch
+        vlm,
+        found,
+        items,
+        rule=rule,
+        mode=mode,
+        epsilon=epsilon,
+        size=data.batch,
+        evidence=evidence,
+        passes=passes,
     )
     save(out, chosen.to_json())
-    passes = chosen.source["passes"]
-    say(f"{chosen.describe()}; the rule cost {passes:.1f} forward passes beside the profile: {out}")
+    cost = chosen.source["passes"]
+    if explain and isinstance(found_rule, SkipItSlopes):
+        for line in explained(found_rule, evidence, check_mode(found_rule, mode), epsilon):
+            say(line)
+        spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
+        say(f"forward-pass equivalents: {spent}")
+    say(f"{chosen.describe()}; the rule cost {cost:.1f} forward passes beside the profile: {out}")
 
 
 def certify(

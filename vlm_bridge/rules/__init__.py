@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules.angular import Angular as Angular
+from vlm_bridge.rules.budget import within_passes as within_passes
 from vlm_bridge.rules.deepinsert import DeepInsert as DeepInsert
 from vlm_bridge.rules.delask import DeLask as DeLask
 from vlm_bridge.rules.evidence import Evidence as Evidence

@@ -120,6 +120,18 @@ class Evidence:
         """For the record: the data the profile was made from, if there is one."""
         return {} if self._profile is None else {"profile_hash": self._profile.data_hash}
 
+    def part(self, images: Iterable[str]) -> Evidence:
+        """Evidence of the questions about some images, with an account of its own.
+
+        Raises:
+            BridgeError: there is no model, or no question about them.
+        """
+        chosen = set(images)
+        items = [item for item in self._labelled if item.group in chosen]
+        if not items:
+            raise BridgeError(f"no question is about any of {len(chosen)} images")
+        return Evidence(self.vlm, items, size=self.size)
+
     @contextlib.contextmanager
     def open_to(self, rule: str, reads: str) -> Iterator[None]:
         """Open as far as `reads`, on the account of `rule`, for as long as the block lasts.
