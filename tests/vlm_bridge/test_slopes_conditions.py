@@ -15,8 +15,6 @@ from vlm_bridge.rules.skip_it_slopes import SkipItSlopes
 from vlm_bridge.rules.units import units
 from vlm_bridge.testing import toy_items, toy_llava
 
-felt = pytest.importorskip("vlm_bridge.rules.felt")
-
 N = 4
 
 
