@@ -27,7 +27,6 @@ from vlm_bridge.reference.scratch.packing import (
     masks,
     positions,
 )
-from vlm_bridge.reference.scratch.start import SCALE, look_for_alike
 from vlm_bridge.vlm import VLM
 
 
@@ -41,11 +40,18 @@ def blank_vlm(recipe: ScratchRecipe) -> VLM:
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
     """Train, or continue, in `folder`; returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
-    look_for_alike(vlm.layout, recipe.heads, recipe.seed)
+    _scale_words(vlm)
     groups = {task: _by_image(TASKS[task]("train")) for task in recipe.tasks}
     _see(vlm, recipe, groups, folder / "see.checkpoint.safetensors")
     _learn(vlm, recipe, groups, folder / "learn.checkpoint.safetensors")
     return {name: p.detach() for name, p in vlm.model.named_parameters()}
+
+
+@torch.no_grad()
+def _scale_words(vlm: VLM) -> None:
+    table = vlm.model.get_input_embeddings()
+    entered = table(torch.arange(len(table.weight)))  # some families multiply what they look up
+    table.weight.mul_(_SCALE / entered.std())
 
 
 def _by_image(items: Sequence[Item]) -> list[list[Item]]:
@@ -63,6 +69,7 @@ _SAID = {
     "cell colour": tuple(COLOURS),
 }
 _DOT, _SHARP = 2, 4.0
+_SCALE = 0.25  #: of every coordinate of what enters the decoder, words and vision, at the start
 
 
 @lru_cache(maxsize=20_000)
@@ -163,7 +170,7 @@ def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> N
     def loss_at(step: int) -> Tensor:
         rows, pictures = _batch(groups, recipe.see, 1, recipe.seed, step)
         features = image_features(vlm, pictures)
-        total = (features.std() / SCALE).log().square()
+        total = (features.std() / _SCALE).log().square()
         one = torch.tensor([row[0].group in whole.place for row in rows])
         if one.any():
             pooled = features[one].mean(1)
