@@ -233,7 +233,7 @@ def test_a_foreign_language_model_is_refused(tmp_path, monkeypatch):
 
 def test_broken_or_missing_parts_leave_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SKIPIT_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(BridgeError, match="trained parts are missing at"):
+    with pytest.raises(BridgeError, match="trained parts of reference are missing at"):
         cache.reference_folder(parts=tmp_path / "none.safetensors")
     broken = tmp_path / "parts.safetensors"
     broken.write_bytes(b"\xff" * 100)

@@ -55,8 +55,8 @@ class Evaluation:
         accuracy_blind: the most frequent training answer to the same question text.
         accuracy_majority: the most frequent training answer of all.
         accuracy_no_vision: the model asked without the image.
-        accuracy_late_entry: the model with vision entering where it was trained to; None
-            for a model that was not.
+        accuracy_late_entry: with vision entering where the model was trained to, on the
+            questions at `fixed_places`; None for a model that was not.
         data_hash: of the questions.
     """
 
@@ -119,6 +119,7 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
         task: one of `task_sets(name)`.
     """
     items, training = test_questions(task), TASKS[task]("train")
+    some = [items[i] for i in fixed_places(task)]
     recipe = RECIPES[check_name(name)]
     entry = recipe.entry if isinstance(recipe, Recipe) else 0
     with (
@@ -126,9 +127,12 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
         if entry
         else nullcontext()
     ):
-        late = answer_as_trained(vlm, items) if entry else None
+        late = answer_as_trained(vlm, some) if entry else None
     seen = answer_as_trained(vlm, items)
-    unseen = answer_as_trained(vlm, items, with_images=False)
+    texts = {item.question: item for item in items}  # without the image a text has one answer
+    unseen = dict(
+        zip(texts, answer_as_trained(vlm, list(texts.values()), with_images=False), strict=True)
+    )
     return Evaluation(
         task=task,
         answers=tuple(seen),
@@ -136,8 +140,8 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
         accuracy=accuracy(seen, items),
         accuracy_blind=accuracy(blind_answers(training, items), items),
         accuracy_majority=accuracy(majority_answers(training, items), items),
-        accuracy_no_vision=accuracy(unseen, items),
-        accuracy_late_entry=None if late is None else accuracy(late, items),
+        accuracy_no_vision=accuracy([unseen[item.question] for item in items], items),
+        accuracy_late_entry=None if late is None else accuracy(late, some),
         data_hash=items_hash(items),
     )
 

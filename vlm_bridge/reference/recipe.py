@@ -31,8 +31,8 @@ class Recipe:
         entry: vision tokens are absent from layers below it in stage two (DeepInsert).
         full_every: every so many steps all layers see vision after all, so that the model
             answers with late entry and without; 0 is never.
-        start: a reference model whose tower is taken over and whose projector and LoRA are
-            trained on, instead of new ones.
+        start: a reference model whose tower is taken over and whose projector and LoRA (of
+            `lora_targets`) are trained on, instead of new ones.
         stored: how the parts are shipped, `bfloat16` or `int8` (a scale for every row).
     """
 
@@ -143,9 +143,9 @@ RECIPES: dict[str, Recipe | ScratchRecipe] = {
         seed=2,
         entry=10,
         full_every=4,
-        start="reference",
-        questions_per_image=6,
-        adapt=Schedule(steps=300, batch=4, rate=5e-4, warmup=30),
+        start="reference-all-linear",
+        patch_size=16,
+        adapt=Schedule(steps=900, batch=6, rate=5e-4, warmup=60),
         stored="int8",
     ),
     "reference-qwen2.5-vl": ScratchRecipe("qwen2_5_vl", seed=3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ def _pictures(rows: Sequence[Sequence[Item]], moved: int | None) -> list[Image.I
 
 
 Groups = dict[str, list[list[Item]]]
+Words = Callable[[str], Tensor]  # the embeddings of some words
 
 
 def _batch(
@@ -102,12 +103,29 @@ def _batch(
     return rows, pictures
 
 
-class _Readers(nn.Module):
-    """What stage one reads from vision tokens: words, through the table the decoder speaks with.
+class _Whole(nn.Module):
+    """Reads shape and colour of the one object of an easy-VQA image from the mean of its tokens."""
 
-    A token's score for a word is its product with the word's embedding, so that vision lies
-    where the words for it lie before the decoder sees either. An empty cell is a word of its
-    own. The colour of a dot, which competes with that of its object, is read through a map.
+    def __init__(self, groups: Sequence[Sequence[Item]]) -> None:
+        super().__init__()
+        self.place = {row[0].group: i for i, row in enumerate(groups)}
+        self.labels = tower.read_labels([item for row in groups for item in row])
+
+    def forward(self, features: Tensor, rows: Sequence[Sequence[Item]], words: Words) -> Tensor:
+        places = torch.tensor([self.place[row[0].group] for row in rows])
+        truths = {"shape": self.labels.shape[places], "colour": self.labels.colour[places]}
+        total = features.new_zeros(())
+        for name, truth in truths.items():
+            scores = _SHARP * features.mean(1) @ words(name).T
+            total = total + nn.functional.cross_entropy(scores, truth, ignore_index=-1)
+        return total
+
+
+class _Cells(nn.Module):
+    """Reads shape, colour and dot of the object in every cell of a scene from that cell's token.
+
+    An empty cell is a word of its own. The colour of a dot, which competes with that of its
+    object, is read through a map.
     """
 
     def __init__(self, width: int) -> None:
@@ -115,24 +133,14 @@ class _Readers(nn.Module):
         self.empty = nn.Parameter(torch.zeros(3, width))
         self.dot = nn.Linear(width, width)
 
-    def cell(self, features: Tensor, words: Tensor, kind: int) -> Tensor:
-        """(images, words + 1, cells) scores; the first is for an empty cell."""
-        seen = self.dot(features) if kind == _DOT else features
-        scores = seen @ torch.cat([self.empty[kind, None], words]).T
-        return _SHARP * scores.transpose(1, 2)
-
-
-class _Whole:
-    """Shape and colour of the one object of an easy-VQA image, from the questions asked."""
-
-    def __init__(self, groups: Sequence[Sequence[Item]]) -> None:
-        self.place = {row[0].group: i for i, row in enumerate(groups)}
-        self.labels = tower.read_labels([item for row in groups for item in row])
-
-    def truth(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Labels of those of `items` that are such images; -1 where the questions leave it open."""
-        places = torch.tensor([self.place[i.group] for i in items if i.group in self.place])
-        return {"shape": self.labels.shape[places], "colour": self.labels.colour[places]}
+    def forward(self, features: Tensor, rows: Sequence[Sequence[Item]], words: Words) -> Tensor:
+        truth = torch.stack([_cells(row[0]) for row in rows])
+        total = features.new_zeros(())
+        for kind, name in enumerate(("cell shape", "cell colour", "cell colour")):
+            seen = self.dot(features) if kind == _DOT else features
+            scores = _SHARP * seen @ torch.cat([self.empty[kind, None], words(name)]).T
+            total = total + nn.functional.cross_entropy(scores.transpose(1, 2), truth[:, kind])
+        return total
 
 
 def _cells(item: Item) -> Tensor:
@@ -149,13 +157,19 @@ def _cells(item: Item) -> Tensor:
 
 
 def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
-    readers = _Readers(recipe.width)
+    """Vision tokens learn to lie where the words for them lie, before the decoder sees either.
+
+    A token's score for a word is its product with the word's embedding.
+    """
+    readers = {
+        task: _Whole(those) if task == "easy-vqa" else _Cells(recipe.width)
+        for task, those in groups.items()
+    }
     table = vlm.model.get_input_embeddings()
     ids = {
-        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in words])
-        for name, words in _SAID.items()
+        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in said])
+        for name, said in _SAID.items()
     }
-    whole = _Whole(groups.get("easy-vqa", []))
     inner = {f"{name}.": part for name, part in vlm.layout.base.named_children()}
     decoder = next(name for name, part in inner.items() if part is vlm.layout.decoder)
     parameters = {
@@ -164,26 +178,17 @@ def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> N
         if not name.startswith(decoder) and not _unused(name)
     }
     parameters["words"] = table.weight
-    if set(groups) != {"easy-vqa"}:
-        parameters |= {f"readers.{name}": p for name, p in readers.named_parameters()}
+    for task, reader in readers.items():
+        parameters |= {f"{task}.{name}": p for name, p in reader.named_parameters()}
 
     def loss_at(step: int) -> Tensor:
         rows, pictures = _batch(groups, recipe.see, 1, recipe.seed, step)
         features = image_features(vlm, pictures)
         total = (features.std() / _SCALE).log().square()
-        one = torch.tensor([row[0].group in whole.place for row in rows])
-        if one.any():
-            pooled = features[one].mean(1)
-            for name, truth in whole.truth([row[0] for row in rows]).items():
-                scores = _SHARP * pooled @ table(ids[name]).T
-                total = total + nn.functional.cross_entropy(scores, truth, ignore_index=-1)
-        if not one.all():
-            wanted = torch.stack(
-                [_cells(row[0]) for row, alone in zip(rows, one, strict=True) if not alone]
-            )
-            for kind, name in enumerate(("cell shape", "cell colour", "cell colour")):
-                scores = readers.cell(features[~one], table(ids[name]), kind)
-                total = total + nn.functional.cross_entropy(scores, wanted[:, kind])
+        each = len(rows) // len(readers)
+        for number, reader in enumerate(readers.values()):
+            those = slice(number * each, (number + 1) * each)
+            total = total + reader(features[those], rows[those], lambda name: table(ids[name]))
         return total
 
     fit(parameters, loss_at, recipe.see, checkpoint, title="what lies where", log_every=50)
