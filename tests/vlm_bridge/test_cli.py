@@ -119,12 +119,17 @@ def profiled(folder, tmp_path_factory):
     (out / "items.jsonl").write_text(json.dumps(row))
     data = ("--data", out / "items.jsonl", "--no-null")
     assert run("profile", folder, *data, "--out", out / "profile.json") == 0
+    for number in range(24):
+        picture(number).save(out / f"many-{number}.png")
+    many = [row | {"image": f"many-{number}.png"} for number in range(24)]
+    (out / "many.jsonl").write_text("\n".join(map(json.dumps, many)))
     return out
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
-    data = ("--data", profiled / "items.jsonl", "--profile", profiled / "profile.json")
+    asked = "many.jsonl" if RULES[name].condition == "informational" else "items.jsonl"
+    data = ("--data", profiled / asked, "--profile", profiled / "profile.json")
     out = tmp_path / "plan.json"
     arguments = ("--rule", name, "--mode", RULES[name].modes[-1], "--epsilon", "0.9")
     assert run("plan", folder, *data, *arguments, "--out", out) == 0

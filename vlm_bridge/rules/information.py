@@ -68,6 +68,38 @@ class StateConditions:
     n_images: int
 
 
+@dataclass(frozen=True, eq=False)
+class CodedStates:
+    """States in clusters, one question of every image.
+
+    Attributes:
+        text: of every state (0 to L), (n_images,) clusters of the last token.
+        vision: of every state, (n_images,) clusters of the mean over vision tokens.
+        answers: (n_images,) the model's own first answer token, as codes from 0.
+    """
+
+    text: tuple[NDArray[np.int64], ...]
+    vision: tuple[NDArray[np.int64], ...]
+    answers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class StateAtoms:
+    """What vision and text say about the model's own answer, by state (BROJA on `CodedStates`).
+
+    Attributes:
+        redundant: (L + 1,) nats.
+        unique_vision: (L + 1,) nats.
+        unique_text: (L + 1,) nats.
+        synergistic: (L + 1,) nats.
+    """
+
+    redundant: Floats
+    unique_vision: Floats
+    unique_text: Floats
+    synergistic: Floats
+
+
 def state_conditions(evidence: Evidence, *, seed: int = 0) -> StateConditions:
     """Measure the conditions, once: one full pass, then probes on what was captured.
 
@@ -78,26 +110,68 @@ def state_conditions(evidence: Evidence, *, seed: int = 0) -> StateConditions:
     Raises:
         BridgeError: too few images, or a model that gives one and the same answer to all.
     """
+    _captured(evidence)
     return evidence.measured(
-        f"probes on captured states, seed {seed}", lambda: _measure(evidence, seed)
+        f"probes on captured states, seed {seed}", lambda: _measure(evidence, seed), passes=0.0
     )
 
 
-def _measure(evidence: Evidence, seed: int) -> StateConditions:
-    groups = np.asarray(evidence.groups)
+def coded_states(evidence: Evidence) -> CodedStates:
+    """The captured states in `CLUSTERS` clusters each; one full pass.
+
+    Raises:
+        BridgeError: as `state_conditions`.
+    """
+    kept = _captured(evidence)
+
+    def make() -> CodedStates:
+        first = np.unique(np.asarray(evidence.groups), return_index=True)[1]
+
+        def coded(states: list[Floats]) -> tuple[NDArray[np.int64], ...]:
+            n = len(kept.answers)
+            return tuple(_clusters(_leading(rows), n)[first] for rows in states)
+
+        answers = np.unique(kept.answers, return_inverse=True)[1][first]
+        return CodedStates(coded(kept.last), coded(kept.vision), answers.astype(np.int64))
+
+    return evidence.measured("clusters of captured states", make, passes=0.0)
+
+
+def state_atoms(evidence: Evidence) -> StateAtoms:
+    """Atoms of the own answer by vision and text, state by state; one full pass.
+
+    Raises:
+        BridgeError: as `state_conditions`.
+    """
+    coded = coded_states(evidence)
+
+    def make() -> StateAtoms:
+        found = [
+            pid(v, t, coded.answers, resamples=20)
+            for v, t in zip(coded.vision, coded.text, strict=True)
+        ]
+        names = ("redundant", "unique_1", "unique_2", "synergistic")
+        return StateAtoms(*(np.array([getattr(one, name) for one in found]) for name in names))
+
+    return evidence.measured("atoms of captured states", make, passes=0.0)
+
+
+def _captured(evidence: Evidence) -> _Kept:
     n_images = len(set(evidence.groups))
     if n_images < FEWEST_IMAGES:
         raise BridgeError(
             f"probes on captured states need at least {FEWEST_IMAGES} images, got {n_images}"
         )
-    kept = _capture(evidence)
-    answers = np.unique(kept.answers, return_inverse=True)[1]
-    if answers.max() == 0:
+    kept = evidence.measured("captured states", lambda: _capture(evidence))
+    if len(set(kept.answers.tolist())) == 1:
         raise BridgeError("the model gives one answer to every question: there is nothing to tell")
-    first = np.unique(groups, return_index=True)[1]
-    found: dict[str, list[float]] = {
-        name: [] for name in ("text", "vision", "alone", "unique", "synergistic")
-    }
+    return kept
+
+
+def _measure(evidence: Evidence, seed: int) -> StateConditions:
+    groups, kept = np.asarray(evidence.groups), _captured(evidence)
+    answers = np.unique(kept.answers, return_inverse=True)[1]
+    found: dict[str, list[float]] = {name: [] for name in ("text", "vision", "alone")}
     with track("probes on captured states", len(kept.last)) as advance:
         for last, vision in zip(kept.last, kept.vision, strict=True):
             t, v = _leading(last), _leading(vision)
@@ -113,20 +187,17 @@ def _measure(evidence: Evidence, seed: int) -> StateConditions:
             found["text"].append(usable(t))
             found["vision"].append(usable(v, t))
             found["alone"].append(usable(v))
-            codes_v, codes_t = (_clusters(x, len(answers))[first] for x in (v, t))
-            atoms = pid(codes_v, codes_t, answers[first], resamples=20)
-            found["unique"].append(atoms.unique_1)
-            found["synergistic"].append(atoms.synergistic)
             advance(1)
+    atoms = state_atoms(evidence)
     return StateConditions(
         usable_text=np.array(found["text"]),
         usable_vision=np.array(found["vision"]),
         vision_alone=np.array(found["alone"]),
-        unique=np.array(found["unique"]),
-        synergistic=np.array(found["synergistic"]),
+        unique=atoms.unique_vision,
+        synergistic=atoms.synergistic,
         removal=image_mean(kept.removal, evidence.groups),
         removal_bound=image_mean(kept.bound, evidence.groups),
-        n_images=n_images,
+        n_images=len(set(evidence.groups)),
     )
 
 
