@@ -47,6 +47,6 @@ def redundancy(a: NDArray[np.int64], b: NDArray[np.int64], answers: NDArray[np.i
     1 where together they say less than `LEAST` of the answers' entropy.
     """
     found = shannon_invariants(a, b, answers)[0]
-    if found.diagnostics["total_nats"] < LEAST * entropy(answers).value:
+    if float(found.diagnostics["total_nats"]) < LEAST * entropy(answers).value:
         return 1.0
     return float(np.clip(found.value, 0.0, 2.0))
