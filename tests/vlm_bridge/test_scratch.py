@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vlm_bridge.data import easy_vqa, scenes
+from vlm_bridge.data.scenes import COLOURS, scene
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.prompts import collate
-from vlm_bridge.reference.recipe import RECIPES, ScratchRecipe
+from vlm_bridge.reference.recipe import RECIPES, Schedule, ScratchRecipe
 from vlm_bridge.reference.scratch.families import CLASSES, TOKENS, blank_scratch, install_all
-from vlm_bridge.reference.scratch.learn import _scale_words, blank_vlm, packed_states
+from vlm_bridge.reference.scratch.learn import _cells, _scale_words, _see, blank_vlm, packed_states
 from vlm_bridge.reference.scratch.packing import IGNORED, Packer, draw_rows, image_features
 from vlm_bridge.reference.scratch.words import UNKNOWN, WORDS, word_tokenizer
 
@@ -101,3 +105,34 @@ def test_parts_of_another_model_are_refused():
     parts = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     install_all(model, parts)
     assert all((p == 0).all() for p in model.parameters())
+
+
+def test_labels_of_cells_are_where_a_scene_has_its_objects():
+    items = scenes("profile")
+    for item in items[::40]:
+        split, _, number = item.group.partition("/")
+        things = scene(split, int(number))
+        shapes, colours, dots = _cells(item)
+        assert int((shapes > 0).sum()) == int((colours > 0).sum()) == len(things)
+        with item.image.open("rb") as file:
+            pixels = np.asarray(Image.open(file).convert("RGB")).reshape(4, 16, 4, 16, 3)
+        for cell in range(16):
+            inside = pixels[cell // 4, :, cell % 4].reshape(-1, 3).tolist()
+            seen = {name for name, rgb in COLOURS.items() if list(rgb) in inside}
+            named = {int(colours[cell]), int(dots[cell])} - {0}
+            assert seen == {list(COLOURS)[code - 1] for code in named}
+
+
+def test_stage_one_teaches_vision_the_words_of_both_task_sets(tmp_path, caplog):
+    schedule = Schedule(steps=100, batch=8, rate=1e-3, warmup=5)
+    recipe = replace(SCRATCH["reference-smolvlm"], tasks=("easy-vqa", "scenes"), see=schedule)
+    vlm = blank_vlm(recipe)
+    _scale_words(vlm)
+    groups = {
+        "easy-vqa": by_image(easy_vqa("profile"))[:64],
+        "scenes": by_image(scenes("profile"))[:64],
+    }
+    with caplog.at_level("INFO"):
+        _see(vlm, recipe, groups, tmp_path / "see.safetensors")
+    first, second = (float(line.split()[-1]) for line in caplog.messages)
+    assert second < 0.8 * first
