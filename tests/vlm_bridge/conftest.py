@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.vlm_bridge.tiny import picture
+from tests.vlm_bridge.tiny import picture, processor, tiny_llava
 from vlm_bridge.data import Item, read_jsonl
 
 QUESTIONS = ["is there a circle ?", "what is red ?", "is the shape blue ? not red"]
@@ -29,3 +29,13 @@ def jsonl(tmp_path):
 @pytest.fixture
 def items(jsonl) -> list[Item]:
     return read_jsonl(jsonl)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A tiny model as `save_pretrained` leaves it."""
+    path = tmp_path_factory.mktemp("model")
+    vlm = tiny_llava()
+    vlm.model.save_pretrained(path)
+    processor().save_pretrained(path)
+    return path

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from estimators import Profile
-from tests.vlm_bridge.tiny import picture, processor, tiny_llava
+from tests.vlm_bridge.tiny import picture
 from theory import Certificate
 from vlm_bridge import cli
 from vlm_bridge.cli.words import read_plan
@@ -19,16 +19,6 @@ COMMANDS = (
     *("describe", "profile", "plan", "certify", "search", "compare", "sweep", "cost", "prune"),
     *("slopes", "rules", "verify", "report", "demo"),
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny model as `save_pretrained` leaves it."""
-    path = tmp_path_factory.mktemp("model")
-    vlm = tiny_llava()
-    vlm.model.save_pretrained(path)
-    processor().save_pretrained(path)
-    return path
 
 
 def other_images(folder):

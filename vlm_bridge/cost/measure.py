@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,11 +120,27 @@ def cost_of_inputs(
         BridgeError: the model cannot do the plan, `pairs` below 1 or `tokens` of 1.
     """
     check_support(vlm, plan)
+    return cost_inside(vlm, lambda: skipping(vlm, plan), inputs, pairs=pairs, tokens=tokens)
+
+
+def cost_inside(
+    vlm: VLM,
+    inside: Callable[[], AbstractContextManager[Any]],
+    inputs: Mapping[str, Tensor],
+    *,
+    pairs: int = 15,
+    tokens: int = 0,
+) -> Cost:
+    """`cost_of_inputs` of whatever the model does inside the context that `inside` makes.
+
+    Raises:
+        BridgeError: `pairs` below 1 or `tokens` of 1.
+    """
     if pairs < 1:
         raise BridgeError(f"a cost needs at least one timed pair, got pairs={pairs}")
     if tokens == 1 or tokens < 0:
         raise BridgeError(f"decoding is timed between tokens: tokens is 0 or 2 up, got {tokens}")
-    runs = _Runs(vlm, plan, dict(inputs))
+    runs = _Runs(vlm, inside, dict(inputs))
     flops = runs.both(lambda: count_flops(runs.prefill))
     seconds = runs.in_turn("prefill", lambda: timed(runs.prefill, vlm.device), pairs)
     prefill = PhaseCost.of(flops, *seconds)
@@ -153,8 +170,13 @@ def cost_of_inputs(
 class _Runs:
     """The same inputs through the full and through the skipped model."""
 
-    def __init__(self, vlm: VLM, plan: SkipPlan, inputs: dict[str, Tensor]) -> None:
-        self.vlm, self.plan, self.inputs = vlm, plan, inputs
+    def __init__(
+        self,
+        vlm: VLM,
+        inside: Callable[[], AbstractContextManager[Any]],
+        inputs: dict[str, Tensor],
+    ) -> None:
+        self.vlm, self.inside, self.inputs = vlm, inside, inputs
 
     @torch.no_grad()
     def prefill(self) -> Any:
@@ -180,7 +202,7 @@ class _Runs:
     def both(self, run: Callable[[], int]) -> tuple[int, int]:
         """(full, skipped)."""
         full = run()
-        with skipping(self.vlm, self.plan):
+        with self.inside():
             return full, run()
 
     def in_turn(
@@ -191,7 +213,7 @@ class _Runs:
         with track(f"{what}, full and skipped in turn", pairs + WARM_UP) as advance:
             for _ in range(pairs + WARM_UP):
                 full.append(run())
-                with skipping(self.vlm, self.plan):
+                with self.inside():
                     skipped.append(run())
                 advance(1)
         return full[WARM_UP:], skipped[WARM_UP:]

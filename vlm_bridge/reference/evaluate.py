@@ -129,10 +129,7 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
     ):
         late = answer_as_trained(vlm, some) if entry else None
     seen = answer_as_trained(vlm, items)
-    texts = {item.question: item for item in items}  # without the image a text has one answer
-    unseen = dict(
-        zip(texts, answer_as_trained(vlm, list(texts.values()), with_images=False), strict=True)
-    )
+    unseen = answer_as_trained(vlm, items, with_images=False)
     return Evaluation(
         task=task,
         answers=tuple(seen),
@@ -140,7 +137,7 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
         accuracy=accuracy(seen, items),
         accuracy_blind=accuracy(blind_answers(training, items), items),
         accuracy_majority=accuracy(majority_answers(training, items), items),
-        accuracy_no_vision=accuracy([unseen[item.question] for item in items], items),
+        accuracy_no_vision=accuracy(unseen, items),
         accuracy_late_entry=None if late is None else accuracy(late, some),
         data_hash=items_hash(items),
     )

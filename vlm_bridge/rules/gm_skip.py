@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,35 +36,41 @@ class GMSkip:
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) the round in which each layer goes."""
-        found = np.empty(evidence.n_layers)
-        for turn, layer in enumerate(self._order(evidence, mode)):
-            found[layer] = turn
-        return found
-
-    def _order(self, evidence: Evidence, mode: str) -> list[int]:
         n = evidence.n_layers
         if n > self.most_layers:
             raise BridgeError(
                 f"gm-skip tries {n * (n + 1) // 2} candidates on {n} layers; it is for models of "
                 f"at most {self.most_layers}: choose another rule"
             )
-        labels = evidence.labels()
-        items = [
-            replace(item, answer=answer)
-            for item, answer in zip(evidence.items, labels, strict=True)
-        ]
-        out: list[int] = []
-        while len(out) < n:
-            left = [layer for layer in range(n) if layer not in out]
-            plans = [SkipPlan(mode, n, layers=tuple(sorted([*out, one]))) for one in left]
+        found = np.empty(n)
+        for turn, (layer, _) in enumerate(rounds(evidence, mode)):
+            found[layer] = turn
+        return found
 
-            def measure(plans: list[SkipPlan] = plans) -> list[float]:
-                found = sweep_outcomes(evidence.vlm, items, plans, size=evidence.size)
-                right = [np.array(one.correct_skipped, dtype=np.float64) for one in found]
-                return [float(image_mean(one, evidence.groups)) for one in right]
 
-            name = f"accuracy, {mode} {sorted(out)} and one more"
-            kept = evidence.measured(name, measure, passes=float(len(plans)), reads="labels")
-            best = max(range(len(left)), key=lambda at: (kept[at], left[at]))
-            out.append(left[best])
-        return out
+def rounds(evidence: Evidence, mode: str) -> Iterator[tuple[int, float]]:
+    """(layer that goes, accuracy once it is gone) of every round, measured as they are asked for.
+
+    Raises:
+        BridgeError: an answer is missing.
+    """
+    n = evidence.n_layers
+    items = [
+        replace(item, answer=answer)
+        for item, answer in zip(evidence.items, evidence.labels(), strict=True)
+    ]
+    out: list[int] = []
+    while len(out) < n:
+        left = [layer for layer in range(n) if layer not in out]
+        plans = [SkipPlan(mode, n, layers=tuple(sorted([*out, one]))) for one in left]
+
+        def measure(plans: list[SkipPlan] = plans) -> list[float]:
+            found = sweep_outcomes(evidence.vlm, items, plans, size=evidence.size)
+            right = [np.array(one.correct_skipped, dtype=np.float64) for one in found]
+            return [float(image_mean(one, evidence.groups)) for one in right]
+
+        name = f"accuracy, {mode} {sorted(out)} and one more"
+        kept = evidence.measured(name, measure, passes=float(len(plans)), reads="labels")
+        best = max(range(len(left)), key=lambda at: (kept[at], left[at]))
+        out.append(left[best])
+        yield left[best], kept[best]
