@@ -87,6 +87,22 @@ def study_rules(
     return _Run(vlm, splits, settings or Settings(), folder).run(chosen, modes)
 
 
+def open_store(vlm: VLM, splits: Splits, settings: Settings, folder: Path | None) -> Store:
+    """Where a study of this model on these images keeps what plans did.
+
+    The first batch of tuning images is a split of its own, `screen`: it turns most harmful plans
+    down before the other images are run.
+    """
+    first = set(batch_places(splits.tuning, settings.size)[0])
+    parts = {
+        "screen": [item for i, item in enumerate(splits.tuning) if i in first],
+        "tuning": [item for i, item in enumerate(splits.tuning) if i not in first],
+    }
+    kept = {name: part for name, part in parts.items() if part}
+    others = {"certification": splits.certification, "test": splits.test}
+    return Store(vlm, {"seen": splits.seen, **kept, **others}, folder, size=settings.size)
+
+
 @dataclass(frozen=True)
 class _Scored:
     """A rule in one mode, before anything it proposes is run."""
@@ -103,23 +119,7 @@ class _Run:
         self.vlm, self.splits, self.settings = vlm, splits, settings
         self.epsilon, self.delta = settings.epsilon, settings.delta
         self.n_layers = vlm.layout.n_layers
-        # One batch of tuning images turns most harmful plans down before the others are run.
-        first = set(batch_places(splits.tuning, settings.size)[0])
-        parts = {
-            "screen": [item for i, item in enumerate(splits.tuning) if i in first],
-            "tuning": [item for i, item in enumerate(splits.tuning) if i not in first],
-        }
-        self.store = Store(
-            vlm,
-            {
-                "seen": splits.seen,
-                **{name: part for name, part in parts.items() if part},
-                "certification": splits.certification,
-                "test": splits.test,
-            },
-            folder,
-            size=settings.size,
-        )
+        self.store = open_store(vlm, splits, settings, folder)
         self.evidence = Evidence(vlm, splits.seen, size=settings.size)
         self.vision = vision_share(vlm, splits.seen)
 
