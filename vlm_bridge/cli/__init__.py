@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from vlm_bridge.cli.confirming import confirm
 from vlm_bridge.cli.model import cost, describe, prune
 from vlm_bridge.cli.options import grouped
 from vlm_bridge.cli.path import certify, compare, plan, profile, sweep
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, describe, profile, plan, certify, search, compare),
-    *(sweep, slopes, cost, prune, rules, verify, report),
+    *(sweep, slopes, cost, prune, rules, confirm, verify, report),
 ):
     app.command()(grouped(_command))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,10 @@ class Record:
         """JSON-ready data with type and schema version."""
         body = {name: _encoded(getattr(self, name)) for name in self.__dataclass_fields__}
         return {**serial.header(type(self).__name__, self.SCHEMA_VERSION), **body}
+
+    def dumps(self) -> str:
+        """Strict JSON in one line."""
+        return json.dumps(self.to_json(), allow_nan=False)
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
