@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shlex
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-import transformers
 from rich.console import Console
 from rich.table import Table
 
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    cuda = torch.cuda.is_available()
-    return {
-        "command": shlex.join(sys.orig_argv),
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+from vlm_bridge.machine import machine as machine
 
 
 def report(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool, **facts: Any) -> None:

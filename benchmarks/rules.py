@@ -6,38 +6,29 @@ import argparse
 import json
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from benchmarks._study import add_options, settings_of, sizes_of
 from benchmarks._table import machine
 from estimators import Estimate
-from theory.systems import toy_vlm
-from vlm_bridge.data import Item, easy_vqa, limit_per_image, scenes
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import write_bytes
-from vlm_bridge.reference.shipped import shipped_models
-from vlm_bridge.rules import RULES, find_rule
+from vlm_bridge.rules import find_rule
 from vlm_bridge.rules.evidence import READS
-from vlm_bridge.rules.units import RULE_MODES
 from vlm_bridge.scoring import leave_one_model_out
 from vlm_bridge.study import (
     AcrossModels,
     ModelStudy,
     RuleResult,
-    Settings,
-    Splits,
     Study,
     study_rules,
+    subject,
 )
 from vlm_bridge.sweeping import DECISION
-from vlm_bridge.testing import toy_items, toy_llava
-from vlm_bridge.vlm import VLM, load
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
-DATA: dict[str, Callable[[str], list[Item]]] = {"easy-vqa": easy_vqa, "scenes": scenes}
 #: What is compared across models, higher is better, and which rules take part.
 FIGURES: dict[str, tuple[Callable[[RuleResult], float], Sequence[str]]] = {
     "AUC": (lambda one: one.score.auc.value, READS),
@@ -53,25 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         epilog="Killed? The same command goes on from the journal.",
     )
-    known = shipped_models()
-    parser.add_argument(
-        "--models", nargs="+", default=known, help=f"toy, or some of {', '.join(known)} (default)"
-    )
-    parser.add_argument("--data", choices=list(DATA), default="easy-vqa", help="one question each")
-    parser.add_argument("--rules", nargs="+", default=list(RULES), metavar="RULE")
-    parser.add_argument("--modes", nargs="+", default=list(RULE_MODES), choices=RULE_MODES)
-    parser.add_argument(
-        "--images", type=int, default=200, help="to certify, and as many untouched ones (200)"
-    )
-    parser.add_argument("--tuning", type=int, default=100, help="images that choose paths (100)")
-    parser.add_argument("--seen", type=int, default=40, help="images a rule may look at (40)")
-    parser.add_argument("--epsilon", type=float, default=Settings.epsilon)
-    parser.add_argument("--delta", type=float, default=Settings.delta)
-    parser.add_argument("--candidates", type=int, default=Settings.candidates)
-    parser.add_argument("--resamples", type=int, default=Settings.resamples)
-    parser.add_argument("--pairs", type=int, default=Settings.pairs, help="timed pairs of a plan")
-    parser.add_argument("--batch", type=int, default=Settings.size)
-    parser.add_argument("--journal", type=Path, default=Path("out/rules"), help="a folder")
+    add_options(parser)
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
@@ -89,22 +62,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace) -> Study:
     """Every model in turn; what is in the journal is not measured again."""
-    settings = Settings(
-        epsilon=options.epsilon,
-        delta=options.delta,
-        candidates=options.candidates,
-        resamples=options.resamples,
-        pairs=options.pairs,
-        size=options.batch,
-    )
+    settings, sizes = settings_of(options), sizes_of(options)
     rules = [find_rule(name) for name in options.rules]
     found = []
     for name in options.models:
-        vlm, splits = subject(name, options)
+        given = subject(name, options.data, sizes)
         found.append(
             study_rules(
-                vlm,
-                splits,
+                given.vlm,
+                given.splits,
                 rules=rules,
                 modes=options.modes,
                 settings=settings,
@@ -113,25 +79,6 @@ def measure(options: argparse.Namespace) -> Study:
         )
         sys.stderr.write(f"{name}: {len(found[-1].rules)} rules and modes\n")
     return Study(tuple(found), tuple(across(found, options.modes)), DECISION, machine())
-
-
-def subject(name: str, options: argparse.Namespace) -> tuple[VLM, Splits]:
-    """A model and its images; the toy's safe layers are planted."""
-    wanted = {
-        "profile": options.seen,
-        "tuning": options.tuning,
-        "certification": options.images,
-        "test": options.images,
-    }
-    if name != "toy":
-        parts = [limit_per_image(DATA[options.data](k), 1)[:n] for k, n in wanted.items()]
-        return load(name), Splits(*map(tuple, parts))
-    planted = toy_vlm()
-    folder = tempfile.mkdtemp(prefix="toy-")
-    items = toy_items(planted, folder, images=sum(wanted.values()), questions_per_image=1)
-    ends = list(accumulate(wanted.values()))
-    parts = [items[end - n : end] for end, n in zip(ends, wanted.values(), strict=True)]
-    return toy_llava(planted), Splits(*map(tuple, parts))
 
 
 def across(models: Sequence[ModelStudy], modes: Sequence[str]) -> list[AcrossModels]:

@@ -32,6 +32,7 @@ from vlm_bridge.study import (
     study_rules,
 )
 from vlm_bridge.study import run as study_run
+from vlm_bridge.study import scores as study_scores
 from vlm_bridge.study import store as study_store
 from vlm_bridge.study.store import Store, fingerprint
 from vlm_bridge.sweeping import sweep_outcomes
@@ -176,7 +177,7 @@ def test_a_second_study_runs_no_model(study, vlm, splits, folder, monkeypatch) -
         raise AssertionError("this was measured before")
 
     monkeypatch.setattr(study_store, "sweep_outcomes", nothing)
-    monkeypatch.setattr(study_run, "score_units", nothing)
+    monkeypatch.setattr(study_scores, "score_units", nothing)
     monkeypatch.setattr(study_run, "measure_cost", nothing)
     rules = [find_rule(name) for name in ("vtw", "skip-it-slopes")]  # fewer, in another order
     again = study_rules(vlm, splits, rules=rules, modes=["early_exit"], settings=FEW, folder=folder)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from vlm_bridge.cli.confirming import confirm
 from vlm_bridge.cli.method import method, methods
 from vlm_bridge.cli.model import cost, describe, prune
 from vlm_bridge.cli.options import grouped
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, describe, profile, plan, certify, search, compare),
-    *(sweep, slopes, cost, prune, rules, methods, method, verify, report),
+    *(sweep, slopes, cost, prune, rules, methods, method, confirm, verify, report),
 ):
     app.command()(grouped(_command))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
+from vlm_bridge.confirm.record import Record
 from vlm_bridge.errors import BridgeError
 
 
 @dataclass(frozen=True)
-class Coincidence:
+class Coincidence(Record):
     """How far two sets of equally many layers agree, and how often chance agrees as far.
 
     Attributes:
@@ -39,10 +39,6 @@ class Coincidence:
     expected: float
     p_permutation: float
     p_rotation: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {"type": "Coincidence", **asdict(self)}
 
 
 def coincidence(
@@ -81,7 +77,7 @@ def coincidence(
         raise BridgeError(f"a score of {names} is NaN, so its safest layers are not defined")
     if not 1 <= size < len(a):
         raise BridgeError(f"size must lie between 1 and {len(a) - 1}, got {size}")
-    chosen, other = (_safest(score, size) for score in (a, b))
+    chosen, other = (safest(score, size) for score in (a, b))
     n, common = len(a), int((chosen & other).sum())
     overlaps = np.arange(size + 1)
     chance = hypergeom(n, size, size)
@@ -98,8 +94,13 @@ def coincidence(
     )
 
 
-def _safest(score: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
-    """(n_layers,) whether a layer is among the `size` lowest."""
+def safest(score: NDArray[np.float64] | Sequence[float], size: int) -> NDArray[np.bool_]:
+    """(n_layers,) whether a layer is among the `size` lowest; equal scores go to the earlier.
+
+    Example:
+        >>> safest([0.5, 0.1, 0.5], 2).tolist()
+        [True, True, False]
+    """
     chosen = np.zeros(len(score), dtype=bool)
     chosen[np.argsort(score, kind="stable")[:size]] = True
     return chosen

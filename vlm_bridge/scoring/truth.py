@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -116,3 +117,15 @@ def verdicts(
     """(..., n_units) SAFE, UNDETERMINED or HARMFUL: the interval below, across, above epsilon."""
     low, high = intervals(values, quantity, level)
     return np.where(high <= epsilon, SAFE, np.where(low > epsilon, HARMFUL, UNDETERMINED))
+
+
+def least_images(epsilon: float, level: float = 0.95) -> int:
+    """Fewest images on which a unit can be safe at all: none of them changes.
+
+    The smallest n with `1 - ((1 - level) / 2)^(1/n) <= epsilon`.
+
+    Example:
+        >>> least_images(0.05)
+        72
+    """
+    return math.ceil(math.log((1.0 - level) / 2.0) / math.log1p(-epsilon))

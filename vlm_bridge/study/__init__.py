@@ -12,6 +12,12 @@ from vlm_bridge.study.results import Refusal as Refusal
 from vlm_bridge.study.results import RuleResult as RuleResult
 from vlm_bridge.study.results import Speed as Speed
 from vlm_bridge.study.results import Study as Study
+from vlm_bridge.study.run import open_store as open_store
 from vlm_bridge.study.run import study_rules as study_rules
+from vlm_bridge.study.scores import ranked as ranked
 from vlm_bridge.study.settings import Settings as Settings
 from vlm_bridge.study.settings import Splits as Splits
+from vlm_bridge.study.store import Store as Store
+from vlm_bridge.study.subjects import Sizes as Sizes
+from vlm_bridge.study.subjects import Subject as Subject
+from vlm_bridge.study.subjects import subject as subject

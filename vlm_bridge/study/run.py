@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from vlm_bridge.files import read_json, write_json
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.progress import track
 from vlm_bridge.prompts import batch_places
-from vlm_bridge.rules import RULES, Evidence, Rule, nested_plans, score_units
+from vlm_bridge.rules import RULES, Evidence, Rule
 from vlm_bridge.rules.protocol import units_of
 from vlm_bridge.rules.units import RULE_MODES
 from vlm_bridge.scoring import Truth, score_rule
@@ -36,6 +35,7 @@ from vlm_bridge.search.path import RUNGS
 from vlm_bridge.skip import supported_modes
 from vlm_bridge.study.promises import resampled
 from vlm_bridge.study.results import Chosen, ModelStudy, ModeTruth, Refusal, RuleResult, Speed
+from vlm_bridge.study.scores import ranked
 from vlm_bridge.study.settings import Settings, Splits
 from vlm_bridge.study.store import Store
 from vlm_bridge.sweeping import DECISION
@@ -87,6 +87,22 @@ def study_rules(
     return _Run(vlm, splits, settings or Settings(), folder).run(chosen, modes)
 
 
+def open_store(vlm: VLM, splits: Splits, settings: Settings, folder: Path | None) -> Store:
+    """Where a study of this model on these images keeps what plans did.
+
+    The first batch of tuning images is a split of its own, `screen`: it turns most harmful plans
+    down before the other images are run.
+    """
+    first = set(batch_places(splits.tuning, settings.size)[0])
+    parts = {
+        "screen": [item for i, item in enumerate(splits.tuning) if i in first],
+        "tuning": [item for i, item in enumerate(splits.tuning) if i not in first],
+    }
+    kept = {name: part for name, part in parts.items() if part}
+    others = {"certification": splits.certification, "test": splits.test}
+    return Store(vlm, {"seen": splits.seen, **kept, **others}, folder, size=settings.size)
+
+
 @dataclass(frozen=True)
 class _Scored:
     """A rule in one mode, before anything it proposes is run."""
@@ -103,23 +119,7 @@ class _Run:
         self.vlm, self.splits, self.settings = vlm, splits, settings
         self.epsilon, self.delta = settings.epsilon, settings.delta
         self.n_layers = vlm.layout.n_layers
-        # One batch of tuning images turns most harmful plans down before the others are run.
-        first = set(batch_places(splits.tuning, settings.size)[0])
-        parts = {
-            "screen": [item for i, item in enumerate(splits.tuning) if i in first],
-            "tuning": [item for i, item in enumerate(splits.tuning) if i not in first],
-        }
-        self.store = Store(
-            vlm,
-            {
-                "seen": splits.seen,
-                **{name: part for name, part in parts.items() if part},
-                "certification": splits.certification,
-                "test": splits.test,
-            },
-            folder,
-            size=settings.size,
-        )
+        self.store = open_store(vlm, splits, settings, folder)
         self.evidence = Evidence(vlm, splits.seen, size=settings.size)
         self.vision = vision_share(vlm, splits.seen)
 
@@ -180,27 +180,14 @@ class _Run:
         )
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
-        """A rule's scores and candidates, and what they cost; read where they are kept."""
-        code = inspect.getsource(inspect.getmodule(type(rule)) or type(rule))
-        key = [repr(rule), code, self.store.hashes["seen"]]
-        path = self.store.kept(f"{rule.name}-{mode}", key)
-        if path is not None and path.is_file():
-            body = read_json(path, "scores of a rule")
-            scores, spent = body["scores"], body["spent"]
-            plans = [SkipPlan.from_json(one) for one in body["plans"]]
-        else:
-            self.evidence.spent.pop(rule.name, None)  # its account in this mode alone
-            scores = score_units(rule, self.evidence, mode).tolist()
-            plans = nested_plans(rule, self.evidence, mode)
-            spent = dict(self.evidence.spent.get(rule.name, {}))
-            if path is not None:
-                made = [plan.to_json() for plan in plans]
-                write_json(path, {"scores": scores, "spent": spent, "plans": made})
-        candidates = list(dict.fromkeys(plans))
+        """A rule's scores and candidates, and what they cost."""
+        found = ranked(rule, mode, self.evidence, self.store)
+        candidates = list(dict.fromkeys(found.plans))
         if mode in _LAYERWISE:
             at = np.linspace(0, len(candidates) - 1, self.settings.candidates).round().astype(int)
             candidates = [candidates[i] for i in sorted(set(at.tolist()))]
-        return _Scored(rule, scores, spent, units_of(rule, mode, self.n_layers), candidates)
+        units = units_of(rule, mode, self.n_layers)
+        return _Scored(rule, found.scores, found.spent, units, candidates)
 
     def _chosen(self, scored: Sequence[_Scored]) -> list[Chosen]:
         """The certified plan of every rule of a mode; a plan that several share is run once."""

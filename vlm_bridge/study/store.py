@@ -50,7 +50,10 @@ class Store:
         self.vlm, self.size = vlm, size
         self.splits = {name: tuple(items) for name, items in splits.items()}
         self.hashes = {name: items_hash(items) for name, items in self.splits.items()}
-        self.folder = folder and folder / f"{vlm.name}-{fingerprint(vlm)}"
+        name = vlm.name.strip("/").replace(
+            "/", "--"
+        )  # a model's folder is no place for its journal
+        self.folder = folder and folder / f"{name}-{fingerprint(vlm)}"
         self._known: dict[tuple[str, str], Outcomes] = {}
 
     def outcomes(self, split: str, plans: Sequence[SkipPlan]) -> list[Outcomes]:

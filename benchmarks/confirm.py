@@ -1,0 +1,184 @@
+"""The paper's claim on trained models: what `skipit confirm` found, in one row for each.
+
+    python -m benchmarks.confirm --results out/confirm/confirm.json --write docs/results.md
+
+Without `--results` it is measured, with the options of `benchmarks.rules` and its journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._study import add_options, settings_of, sizes_of
+from benchmarks._table import report
+from estimators import Estimate
+from vlm_bridge.confirm import (
+    Confirmation,
+    ModelConfirmation,
+    conclusions,
+    confirm,
+    joined,
+    read_confirmation,
+    write_confirmation,
+    write_page,
+)
+from vlm_bridge.confirm.roles import leading_search, of_role, our_conditions
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.rules import find_rule
+from vlm_bridge.study import RuleResult
+
+TITLE = "the claim on trained models"
+IMAGES = "images"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read or measure, print, and write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.confirm", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--results", nargs="+", type=Path, help="confirm.json of earlier runs; models are joined"
+    )
+    add_options(parser)
+    parser.add_argument("--nulls", type=int, default=8, help="images of each null (8)")
+    parser.add_argument("--tokens", type=int, default=8, help="tokens decoded; 0 leaves it out")
+    parser.add_argument("--out", type=Path, help="confirm.json to write")
+    parser.add_argument("--write", type=Path, help="page to write; plots go to images/ beside it")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    options = parser.parse_args(arguments)
+    try:
+        found = measured(options)
+        if options.out:
+            write_confirmation(options.out, found)
+        if options.write:
+            command = ["python", "-m", "benchmarks.confirm", *(arguments or sys.argv[1:])]
+            write_page(
+                found, options.write, options.write.parent / IMAGES, command=shlex.join(command)
+            )
+    except BridgeError as error:
+        parser.error(str(error))
+    rows = [summary(one) for one in found.models]
+    if options.json:
+        print(json.dumps({"title": TITLE, "machine": dict(found.machine), "rows": rows}, indent=1))
+        return
+    report(TITLE, [flat(row) for row in rows], as_json=False)
+
+
+def measured(options: argparse.Namespace) -> Confirmation:
+    """What is in the files, or a run."""
+    if options.results:
+        return joined([read_confirmation(path) for path in options.results])
+    return confirm(
+        options.models,
+        data=options.data,
+        sizes=sizes_of(options),
+        rules=[find_rule(name) for name in options.rules],
+        modes=options.modes,
+        settings=settings_of(options),
+        folder=options.journal,
+        null_images=options.nulls,
+        tokens=options.tokens,
+        told=_tell,
+    )
+
+
+def _tell(found: ModelConfirmation) -> None:
+    sys.stderr.write(f"{found.study.model}: done\n")
+
+
+def summary(found: ModelConfirmation) -> dict[str, Any]:
+    """One model: accuracies, certified plan and its price, overlaps, AUC, verdicts."""
+    leading, speed = leading_search(found.study), found.speed
+    certified = None if leading is None or leading.chosen.plan.is_empty else leading
+    token = None if speed is None else speed.token
+    return {
+        "model": found.study.model,
+        "data": found.data,
+        "n_layers": found.study.n_layers,
+        "images": dict(found.study.n_images),
+        "epsilon": found.study.epsilon,
+        "accuracy": _estimate(found.accuracies.model),
+        "blind": _estimate(found.accuracies.blind),
+        "majority": _estimate(found.accuracies.majority),
+        "plan": None if certified is None else certified.chosen.plan.describe(),
+        "rule": None if certified is None else certified.score.rule,
+        "flops_ratio": None if speed is None else speed.prefill.flops_ratio,
+        "latency_ratio": None if speed is None else _estimate(speed.prefill.latency_ratio),
+        "token_flops_ratio": None if token is None else token.flops_ratio,
+        "token_latency_ratio": None if token is None else _estimate(token.latency_ratio),
+        "disagreement": None if certified is None else _estimate(certified.chosen.disagreement),
+        "drop": None if certified is None else _estimate(certified.chosen.drop),
+        "jaccard": {
+            f"{one.rule}, {one.mode}": {peer.theirs: peer.jaccard for peer in one.peers}
+            for one in found.overlaps
+        },
+        "auc": {mode: aucs(found, mode) for mode in found.study.modes},
+        "verdicts": {one.clause: one.verdict for one in conclusions(found)},
+    }
+
+
+def aucs(found: ModelConfirmation, mode: str) -> dict[str, Any]:
+    """AUC of our best rule of forward passes, of the best method of as much, and of any method."""
+
+    def of_mode(results: Sequence[RuleResult]) -> list[RuleResult]:
+        return [one for one in results if one.score.mode == mode]
+
+    peers = of_mode(of_role(found.study.rules, "peer"))
+    cheap = [one for one in peers if one.score.reads in ("nothing", "forward pass")]
+    ours = of_mode(our_conditions(found.study))
+    return {"ours": _best(ours), "best_peer_one_pass": _best(cheap), "best_peer": _best(peers)}
+
+
+def _best(results: Sequence[RuleResult]) -> dict[str, Any] | None:
+    defined = [one for one in results if not math.isnan(one.score.auc.value)]
+    if not defined:
+        return None
+    best = max(defined, key=lambda one: one.score.auc.value)
+    estimate = _estimate(best.score.auc)
+    return {"rule": best.score.rule, "reads": best.score.reads, **(estimate or {})}
+
+
+def _estimate(one: Estimate | None) -> dict[str, Any] | None:
+    """Value, ends and n; None where the value is not defined."""
+    if one is None or math.isnan(one.value):
+        return None
+    low, high = (None if math.isinf(end) else end for end in one.interval)
+    return {"value": one.value, "low": low, "high": high, "n": one.n}
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for people: estimates as one cell, the best AUC of every mode."""
+
+    def cell(one: dict[str, Any] | None) -> str:
+        return "-" if one is None else f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+
+    kept = ("accuracy", "blind", "latency_ratio", "drop")
+    head = {"model": row["model"], "plan": row["plan"] or "none"}
+    ratio = row["flops_ratio"]
+    said = {"flops_ratio": "-" if ratio is None else f"{ratio:.2f}"}
+    auc = "; ".join(
+        f"{mode} {' / '.join(_short(one[who]) for who in ('ours', 'best_peer'))}"
+        for mode, one in row["auc"].items()
+    )
+    overlap = "; ".join(
+        f"{name}: {', '.join(f'{peer} {value:.2f}' for peer, value in peers.items())}"
+        for name, peers in row["jaccard"].items()
+    )
+    verdicts = ", ".join(f"{clause} {said}" for clause, said in row["verdicts"].items())
+    cells = {name: cell(row[name]) for name in kept}
+    return {**head, **said, **cells, "AUC ours / best peer": auc, "jaccard": overlap, "": verdicts}
+
+
+def _short(one: dict[str, Any] | None) -> str:
+    return "-" if one is None else f"{one['value']:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""A rule's scores and plans in one mode, measured once and kept."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+from vlm_bridge.files import read_json, write_json
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units
+from vlm_bridge.study.store import Store
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What a rule says of one mode.
+
+    Attributes:
+        scores: one for each unit, the lower, the safer.
+        spent: what its measurements cost in forward-pass equivalents, by name.
+        plans: its nested plans, from the smallest to the largest.
+    """
+
+    scores: list[float]
+    spent: dict[str, float]
+    plans: list[SkipPlan]
+
+
+def ranked(rule: Rule, mode: str, evidence: Evidence, store: Store) -> Ranked:
+    """Scores and plans of a rule; those of the same code on the same images are read.
+
+    Args:
+        rule: any that has the mode.
+        mode: of the units.
+        evidence: on the split `seen` of the store.
+        store: of the model.
+
+    Raises:
+        BridgeError: the rule cannot be measured.
+    """
+    code = inspect.getsource(inspect.getmodule(type(rule)) or type(rule))
+    key = [repr(rule), code, store.hashes["seen"]]
+    path = store.kept(f"{rule.name}-{mode}", key)
+    if path is not None and path.is_file():
+        body = read_json(path, "scores of a rule")
+        plans = [SkipPlan.from_json(one) for one in body["plans"]]
+        return Ranked(body["scores"], body["spent"], plans)
+    evidence.spent.pop(rule.name, None)  # its account in this mode alone
+    scores = score_units(rule, evidence, mode).tolist()
+    plans = nested_plans(rule, evidence, mode)
+    found = Ranked(scores, dict(evidence.spent.get(rule.name, {})), plans)
+    if path is not None:
+        made = [plan.to_json() for plan in plans]
+        write_json(path, {"scores": scores, "spent": found.spent, "plans": made})
+    return found
