@@ -12,6 +12,7 @@ from vlm_bridge.cli.method import method, methods
 from vlm_bridge.cli.model import cost, describe, prune
 from vlm_bridge.cli.options import grouped
 from vlm_bridge.cli.path import certify, compare, plan, profile, sweep
+from vlm_bridge.cli.reproducing import reproduce
 from vlm_bridge.cli.results import demo, report, rules, verify
 from vlm_bridge.cli.searching import search
 from vlm_bridge.cli.slopes import slopes
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, describe, profile, plan, certify, search, compare),
-    *(sweep, slopes, cost, prune, rules, methods, method, confirm, verify, report),
+    *(sweep, slopes, cost, prune, rules, methods, method, confirm, reproduce, verify, report),
 ):
     app.command()(grouped(_command))
 

@@ -149,6 +149,12 @@ RECIPES: dict[str, Recipe | ScratchRecipe] = {
         stored="int8",
     ),
     "reference-qwen2.5-vl": ScratchRecipe("qwen2_5_vl", seed=3),
-    "reference-smolvlm": ScratchRecipe("smolvlm", seed=4),
+    "reference-smolvlm": ScratchRecipe(
+        "smolvlm",
+        seed=6,
+        tasks=("scenes",),
+        see=Schedule(steps=1000, batch=32, rate=1e-3, warmup=50, checkpoint_every=200),
+        learn=Schedule(steps=8000, batch=12, rate=1e-3, warmup=200, checkpoint_every=200),
+    ),
     "reference-gemma3": ScratchRecipe("gemma3", seed=5),
 }

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from vlm_bridge.reproduce.machine import Machine as Machine
 from vlm_bridge.reproduce.needs import Needs as Needs
 from vlm_bridge.reproduce.needs import needs_of as needs_of
+from vlm_bridge.reproduce.page import write_reproduction as write_reproduction
 from vlm_bridge.reproduce.published import PUBLISHED as PUBLISHED
 from vlm_bridge.reproduce.published import Published as Published
 from vlm_bridge.reproduce.published import find_published as find_published
+from vlm_bridge.reproduce.run import Reproduction as Reproduction
+from vlm_bridge.reproduce.run import passes_of as passes_of
+from vlm_bridge.reproduce.run import reproduce as reproduce

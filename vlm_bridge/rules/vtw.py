@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,25 @@ class VTW:
 
     def choice(self, evidence: Evidence) -> SkipPlan | None:
         """The plan VTW itself takes; None where no depth is below the threshold."""
-        divergence = self.score(evidence, "early_exit")
-        for plan, value in zip(units("early_exit", evidence.n_layers), divergence, strict=True):
-            if plan.exit is not None and plan.exit >= self.first and value <= self.eta:
-                return plan
-        return None
+        depth = first_below(self.score(evidence, "early_exit"), self.eta, first=self.first)
+        return None if depth is None else units("early_exit", evidence.n_layers)[depth - 1]
+
+
+def first_below(
+    divergence: Sequence[float] | NDArray[np.float64], eta: float, *, first: int = 5
+) -> int | None:
+    """The first exit depth from `first` on whose divergence is at most `eta`; None if none is.
+
+    Args:
+        divergence: (n_layers - 1,) `mean KL(p_skip || p_full)` of exits 1, 2, ... in nats.
+        eta: the threshold, nats.
+        first: the first depth considered.
+
+    Example:
+        >>> first_below([0.0, 0.2, 0.001], 0.003, first=2)
+        3
+    """
+    for depth, value in enumerate(divergence, start=1):
+        if depth >= first and value <= eta:
+            return depth
+    return None
