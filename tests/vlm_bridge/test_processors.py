@@ -26,6 +26,8 @@ each_family = pytest.mark.parametrize("name", PROCESSORS)
 #: What each family's model takes beside ids, mask and pixels.
 MORE = {
     "LLaVA": set(),
+    "LLaVA-NeXT": {"image_sizes"},
+    "DeepSeek-VL": set(),
     "Qwen2.5-VL": {"image_grid_thw", "mm_token_type_ids"},
     "SmolVLM": {"pixel_attention_mask"},
     "Gemma3": {"token_type_ids"},
@@ -40,7 +42,9 @@ def test_batches(name, items):
     for batch in made:
         inputs = batch.inputs
         assert set(inputs) == {"input_ids", "attention_mask", "pixel_values"} | MORE[name]
-        assert (inputs["input_ids"] == IMAGE).sum(1).tolist() == [4] * len(batch.items)
+        assert (inputs["input_ids"] == IMAGE).sum(1).tolist() == [FAMILIES[name].tokens] * len(
+            batch.items
+        )
         assert inputs["attention_mask"][:, -1].all()  # padded on the left
         vlm.model(**inputs)
     if name == "Gemma3":

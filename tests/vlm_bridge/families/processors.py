@@ -8,10 +8,14 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
+    DeepseekVLImageProcessorPil,
+    DeepseekVLProcessor,
     Gemma3ImageProcessorPil,
     Gemma3Processor,
     Idefics3ImageProcessorPil,
     Idefics3Processor,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
     LlavaProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLProcessor,
@@ -65,6 +69,33 @@ def llava() -> Any:
     )
 
 
+def llava_next() -> Any:
+    """A thumbnail and a tile of every image, and a token at the end of every row of the tile."""
+    size = {"height": SIDE, "width": SIDE}
+    images = LlavaNextImageProcessorPil(
+        size=size, crop_size=size, image_grid_pinpoints=configs.PINPOINTS
+    )
+    return LlavaNextProcessor(
+        image_processor=images,
+        tokenizer=_tokenizer("<image>"),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_CHAT.format("<image>"),
+    )
+
+
+def deepseek_vl() -> Any:
+    return DeepseekVLProcessor(
+        image_processor=DeepseekVLImageProcessorPil(
+            size={"height": SIDE, "width": SIDE}, min_size=1
+        ),
+        tokenizer=_tokenizer("<image>", image_token="<image>"),
+        num_image_tokens=4,
+        chat_template=_CHAT.format("<image>"),
+    )
+
+
 def qwen2_5_vl() -> Any:
     area = {"shortest_edge": SIDE**2, "longest_edge": SIDE**2}
     images = Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=area)
@@ -110,6 +141,8 @@ def paligemma() -> Any:
 #: family -> (processor, configuration of its tiny model).
 PROCESSORS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "LLaVA": (llava, configs.llava),
+    "LLaVA-NeXT": (llava_next, configs.llava_next),
+    "DeepSeek-VL": (deepseek_vl, configs.deepseek_vl),
     "Qwen2.5-VL": (qwen2_5_vl, configs.qwen2_5_vl),
     "SmolVLM": (smolvlm, configs.smolvlm),
     "Gemma3": (gemma3, configs.gemma3),
