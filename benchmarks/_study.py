@@ -30,6 +30,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delta", type=float, default=Settings.delta)
     parser.add_argument("--candidates", type=int, default=Settings.candidates)
     parser.add_argument("--resamples", type=int, default=Settings.resamples)
+    parser.add_argument(
+        "--passes",
+        type=float,
+        help="forward passes over the images seen that every rule may cost (default: no limit)",
+    )
     parser.add_argument("--pairs", type=int, default=Settings.pairs, help="timed pairs of a plan")
     parser.add_argument("--batch", type=int, default=Settings.size)
     parser.add_argument("--journal", type=Path, default=Path("out/rules"), help="a folder")
@@ -49,4 +54,5 @@ def settings_of(options: argparse.Namespace) -> Settings:
         resamples=options.resamples,
         pairs=options.pairs,
         size=options.batch,
+        passes=options.passes,
     )

@@ -152,6 +152,8 @@ _HEAD = (
 def _of_model(model: ModelStudy) -> list[str]:
     sizes = ", ".join(f"{n} {split}" for split, n in model.n_images.items())
     lines = [f"## {model.model}, {model.n_layers} layers", "", f"Images: {sizes}.", ""]
+    if model.passes is not None:
+        lines[2] += f" Every rule had {model.passes:g} forward passes over those seen."
     for mode in model.modes:
         lines += [f"### {mode}", ""]
         for truth in model.truths:

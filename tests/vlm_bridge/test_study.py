@@ -172,6 +172,29 @@ def test_an_account_is_of_one_mode(vlm, splits) -> None:
 # --- nothing is run twice ---------------------------------------------------------------------
 
 
+def test_every_rule_costs_what_the_budget_allows(vlm, splits, folder) -> None:
+    """Dear rules see fewer images; cheap ones lose nothing, and nothing else changes."""
+    names = ("skip-it", "skip-it-runs", "shortv")
+    settings = replace(FEW, passes=3.0)
+    rules = [find_rule(name) for name in names]
+    few = study_rules(vlm, splits, rules=rules, modes=["freeze"], settings=settings, folder=folder)
+    assert few.passes == 3.0
+    assert [one.score.rule for one in few.rules] == list(names)
+    for one in few.rules:
+        assert one.score.passes <= 3.0 + 1e-9
+    free = study_rules(vlm, splits, rules=rules, modes=["freeze"], settings=FEW, folder=folder)
+    assert free.passes is None
+    cost = {one.score.rule: one.score.passes for one in free.rules}
+    assert cost["shortv"] > 3.0
+    assert result(few, "skip-it", "freeze").scores == result(free, "skip-it", "freeze").scores
+    # ShortV on the images it can pay for is ShortV on those images alone.
+    seen = int(len(splits.seen) * 3.0 / cost["shortv"])
+    alone = Evidence(vlm, splits.seen[:seen], size=FEW.size)
+    expected = score_units(find_rule("shortv"), alone, "freeze")
+    assert result(few, "shortv", "freeze").scores == pytest.approx(expected.tolist())
+    assert few.truths == free.truths
+
+
 def test_a_second_study_runs_no_model(study, vlm, splits, folder, monkeypatch) -> None:
     def nothing(*_, **__):
         raise AssertionError("this was measured before")
@@ -364,6 +387,8 @@ def test_what_a_study_refuses(vlm, splits) -> None:
         Settings(epsilon=0)
     with pytest.raises(BridgeError, match="candidates must be at least 2, got 1"):
         Settings(candidates=1)
+    with pytest.raises(BridgeError, match="passes must be positive, got 0"):
+        Settings(passes=0)
 
 
 def test_a_rule_that_refuses_is_reported(vlm, splits, monkeypatch) -> None:

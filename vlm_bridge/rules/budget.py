@@ -15,9 +15,9 @@ def within_passes(
 ) -> tuple[Rule, Evidence]:
     """A rule and the part of the evidence it can look at for `passes` passes over all of it.
 
-    `skip-it-runs` looks at all questions and runs as many candidates as fit. Every other rule
-    costs the same for each question, so it looks at the first so many images: what one image
-    costs is measured on the first, by the evidence's own account.
+    `skip-it-runs` runs as many candidates as fit. What any rule then still costs it costs for every
+    question, so it looks at the first so many images: the price of one image is measured on the
+    first, by the evidence's own account.
 
     Args:
         rule: the rule.
@@ -37,7 +37,7 @@ def within_passes(
     if not passes > 0:
         raise BridgeError(f"a budget is a positive number of forward passes, got {passes}")
     if isinstance(rule, SkipItRuns):
-        return replace(rule, passes=passes), evidence
+        rule = replace(rule, passes=passes)
     images = list(dict.fromkeys(evidence.groups))
     trial = evidence.part(images[:1])
     score_units(rule, trial, mode)

@@ -216,6 +216,7 @@ class ModelStudy:
         truths: of every mode.
         rules: of every mode and rule.
         refused: what could not be measured.
+        passes: what every rule might cost, in forward passes over the images seen; None: no limit.
     """
 
     model: str
@@ -227,6 +228,7 @@ class ModelStudy:
     truths: tuple[ModeTruth, ...]
     rules: tuple[RuleResult, ...]
     refused: tuple[Refusal, ...]
+    passes: float | None = None
 
     @property
     def modes(self) -> list[str]:

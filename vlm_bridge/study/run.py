@@ -156,6 +156,7 @@ class _Run:
             truths=tuple(truths.values()),
             rules=tuple(found),
             refused=tuple(refused),
+            passes=self.settings.passes,
         )
 
     def _result(self, one: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
@@ -181,7 +182,7 @@ class _Run:
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
         """A rule's scores and candidates, and what they cost."""
-        found = ranked(rule, mode, self.evidence, self.store)
+        found = ranked(rule, mode, self.evidence, self.store, passes=self.settings.passes)
         candidates = list(dict.fromkeys(found.plans))
         if mode in _LAYERWISE:
             at = np.linspace(0, len(candidates) - 1, self.settings.candidates).round().astype(int)

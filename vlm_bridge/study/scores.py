@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vlm_bridge.files import read_json, write_json
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units
+from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units, within_passes
 from vlm_bridge.study.store import Store
 
 
@@ -26,7 +26,9 @@ class Ranked:
     plans: list[SkipPlan]
 
 
-def ranked(rule: Rule, mode: str, evidence: Evidence, store: Store) -> Ranked:
+def ranked(
+    rule: Rule, mode: str, evidence: Evidence, store: Store, *, passes: float | None = None
+) -> Ranked:
     """Scores and plans of a rule; those of the same code on the same images are read.
 
     Args:
@@ -34,21 +36,30 @@ def ranked(rule: Rule, mode: str, evidence: Evidence, store: Store) -> Ranked:
         mode: of the units.
         evidence: on the split `seen` of the store.
         store: of the model.
+        passes: what the rule may cost, in forward passes over all of the evidence; a dearer one
+            sees fewer images (`within_passes`). None is whatever it takes.
 
     Raises:
-        BridgeError: the rule cannot be measured.
+        BridgeError: the rule cannot be measured, or not for so little.
     """
     code = inspect.getsource(inspect.getmodule(type(rule)) or type(rule))
-    key = [repr(rule), code, store.hashes["seen"]]
+    key: list[object] = [repr(rule), code, store.hashes["seen"]]
+    if passes is not None:
+        key.append(passes)
     path = store.kept(f"{rule.name}-{mode}", key)
     if path is not None and path.is_file():
         body = read_json(path, "scores of a rule")
         plans = [SkipPlan.from_json(one) for one in body["plans"]]
         return Ranked(body["scores"], body["spent"], plans)
-    evidence.spent.pop(rule.name, None)  # its account in this mode alone
-    scores = score_units(rule, evidence, mode).tolist()
-    plans = nested_plans(rule, evidence, mode)
-    found = Ranked(scores, dict(evidence.spent.get(rule.name, {})), plans)
+    part = evidence
+    if passes is not None:
+        rule, part = within_passes(rule, evidence, mode, passes)
+    part.spent.pop(rule.name, None)  # its account in this mode alone
+    scores = score_units(rule, part, mode).tolist()
+    plans = nested_plans(rule, part, mode)
+    share = len(part.items) / len(evidence.items)
+    spent = {name: cost * share for name, cost in part.spent.get(rule.name, {}).items()}
+    found = Ranked(scores, spent, plans)
     if path is not None:
         made = [plan.to_json() for plan in plans]
         write_json(path, {"scores": scores, "spent": found.spent, "plans": made})

@@ -52,10 +52,12 @@ class Settings:
         pairs: timed pairs of full and skipped.
         size: batch size.
         seed: of resampling.
+        passes: what every rule may cost, in forward passes over the images it may look at; a rule
+            that costs more sees fewer of them. None: whatever it takes.
 
     Raises:
-        BridgeError: fewer than two candidates, no resample or pair, epsilon or delta outside
-            (0, 1).
+        BridgeError: passes not positive, fewer than two candidates, no resample or pair, epsilon
+            or delta outside (0, 1).
     """
 
     epsilon: float = 0.05
@@ -65,8 +67,11 @@ class Settings:
     pairs: int = 11
     size: int = 16
     seed: int = 0
+    passes: float | None = None
 
     def __post_init__(self) -> None:
+        if self.passes is not None and not self.passes > 0:
+            raise BridgeError(f"a budget of forward passes must be positive, got {self.passes}")
         if not 0 < self.epsilon < 1 or not 0 < self.delta < 1:
             raise BridgeError(
                 f"epsilon and delta must lie in (0, 1), got {self.epsilon} and {self.delta}"
