@@ -261,7 +261,7 @@ def test_what_ships_is_carded(name):
     trained = trained_answers(name)
     assert tuple(trained) == task_sets(name)
     for task, found in trained.items():
-        items = questions_of(task)
+        items = questions_of(name, task)
         right = sum(a == i.answer for a, i in zip(found["answers"], items, strict=True))
         assert right == found["right"]
         assert right / len(items) == found["accuracy_of_questions"]
@@ -285,8 +285,8 @@ import json, sys
 from vlm_bridge import load
 from vlm_bridge.reference.evaluate import answer_as_trained, fixed_places, test_questions
 name, task = sys.argv[1:]
-items = test_questions(task)
-json.dump(answer_as_trained(load(name), [items[i] for i in fixed_places(task)]), sys.stdout)
+items = test_questions(name, task)
+json.dump(answer_as_trained(load(name), [items[i] for i in fixed_places(name, task)]), sys.stdout)
 """
 
 
@@ -302,7 +302,7 @@ def test_a_fresh_process_reproduces_the_training_process(name, task):
         check=True,
         timeout=1200,
     )
-    trained, places = trained_answers(name)[task]["answers"], fixed_places(task)
+    trained, places = trained_answers(name)[task]["answers"], fixed_places(name, task)
     assert len(places) == 500
     differ = sum(a != trained[i] for a, i in zip(json.loads(made.stdout), places, strict=True))
     assert differ <= 1

@@ -13,7 +13,7 @@ from typing import Any
 from estimators import Estimate
 from vlm_bridge.answers import answer
 from vlm_bridge.baselines import accuracy, blind_answers, majority_answers
-from vlm_bridge.data import TASKS, Item, items_hash
+from vlm_bridge.data import TASKS, Item, items_hash, limit_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.reference.recipe import RECIPES, Recipe
@@ -33,14 +33,19 @@ def task_sets(name: str) -> tuple[str, ...]:
     return ("easy-vqa",) if isinstance(recipe, Recipe) else recipe.tasks
 
 
-def test_questions(task: str) -> list[Item]:
-    """All test questions of a task set: certification and report images together."""
-    return TASKS[task]("certification") + TASKS[task]("test")
+def test_questions(name: str, task: str) -> list[Item]:
+    """What a model is tested on: questions about certification and report images together.
+
+    All of them, unless the recipe says how many of an image.
+    """
+    items = TASKS[task]("certification") + TASKS[task]("test")
+    most = RECIPES[check_name(name)].test_per_image
+    return items if most is None else limit_per_image(items, most)
 
 
-def fixed_places(task: str, count: int = 500) -> list[int]:
+def fixed_places(name: str, task: str, count: int = 500) -> list[int]:
     """The seeded places in `test_questions` that the quick reproduction check asks."""
-    return sorted(random.Random(1000).sample(range(len(test_questions(task))), count))
+    return sorted(random.Random(1000).sample(range(len(test_questions(name, task))), count))
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,8 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
         name: one of the reference models.
         task: one of `task_sets(name)`.
     """
-    items, training = test_questions(task), TASKS[task]("train")
-    some = [items[i] for i in fixed_places(task)]
+    items, training = test_questions(name, task), TASKS[task]("train")
+    some = [items[i] for i in fixed_places(name, task)]
     recipe = RECIPES[check_name(name)]
     entry = recipe.entry if isinstance(recipe, Recipe) else 0
     with (

@@ -34,6 +34,7 @@ class Recipe:
         start: a reference model whose tower is taken over and whose projector and LoRA (of
             `lora_targets`) are trained on, instead of new ones.
         stored: how the parts are shipped, `bfloat16` or `int8` (a scale for every row).
+        test_per_image: questions of a test image that are asked; None is all of them.
     """
 
     seed: int = 0
@@ -41,6 +42,7 @@ class Recipe:
     full_every: int = 0
     start: str = ""
     stored: str = "bfloat16"
+    test_per_image: int | None = None
     image_size: int = 64
     patch_size: int = 8
     vision_width: int = 128
@@ -92,6 +94,7 @@ class ScratchRecipe:
         vision_layers: of the tower.
         see: stage one; `batch` images a step.
         learn: stage two, likewise.
+        test_per_image: questions of a test image that are asked; None is all of them.
     """
 
     family: str
@@ -114,6 +117,7 @@ class ScratchRecipe:
         )
     )
     stored: str = "int8"
+    test_per_image: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, for the model card and the weights' metadata."""
@@ -147,6 +151,7 @@ RECIPES: dict[str, Recipe | ScratchRecipe] = {
         questions_per_image=6,
         adapt=Schedule(steps=300, batch=4, rate=5e-4, warmup=30),
         stored="int8",
+        test_per_image=1,
     ),
     "reference-qwen2.5-vl": ScratchRecipe("qwen2_5_vl", seed=3),
     "reference-smolvlm": ScratchRecipe(
