@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import confirm as benchmark
-from tests.vlm_bridge.tiny import tiny_llava
+from tests.vlm_bridge.tiny import picture, tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge import cli
 from vlm_bridge.baselines import accuracy, blind_answers
@@ -31,7 +31,7 @@ from vlm_bridge.confirm import speed as confirm_speed
 from vlm_bridge.confirm.converse import HARMFUL, HARMLESS
 from vlm_bridge.confirm.nulls import RANDOM, SHUFFLED
 from vlm_bridge.cost import measure_cost
-from vlm_bridge.data import limit_per_image
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules import find_rule
 from vlm_bridge.study import Settings, Sizes, Splits, Subject, study_rules, subject
@@ -359,19 +359,46 @@ def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
 # --- models with nothing to find --------------------------------------------------------------
 
 
-def test_a_random_model_is_confirmed_too(items) -> None:
-    asked = limit_per_image(items, 1)
-    splits = Splits(*map(tuple, (asked[:2], asked[2:3], asked[3:4], asked[4:])))
-    given = Subject(tiny_llava(), splits, tuple(asked[:3]), "tiny")
-    rules = [find_rule(name) for name in ("skip-it", "shortgpt")]
-    ask = {"rules": rules, "settings": FEW, "null_images": 2, "tokens": 0}
-    with pytest.raises(BridgeError, match="shuffled among at least two, got 1"):
-        confirm_model(given, modes=["freeze"], **ask)
-    splits = replace(
-        splits, seen=tuple(asked[:2]), test=tuple(asked[3:]), certification=(asked[2],)
-    )
-    splits = replace(splits, tuning=(replace(asked[0], image=asked[2].image),))
-    assert given.splits is not splits
+@pytest.fixture
+def tiny(tmp_path) -> Subject:
+    """A random model, and two or three images a split."""
+    asked = []
+    for number in range(9):
+        picture(number).save(tmp_path / f"{number}.png")
+        asked.append(Item(tmp_path / f"{number}.png", "is there a circle ?", "yes"))
+    parts = (asked[:2], asked[2:4], asked[4:6], asked[6:])
+    return Subject(tiny_llava(), Splits(*map(tuple, parts)), tuple(asked[:3]), "tiny")
+
+
+def test_a_random_model_is_confirmed_too(tiny) -> None:
+    """Three images decide nothing, and the page of that can be written."""
+    rules = [find_rule(name) for name in ("skip-it", "skip-it-slopes", "shortgpt", "vtw")]
+    modes = ["block", "freeze", "early_exit"]
+    found = confirm_model(tiny, rules=rules, modes=modes, settings=FEW, null_images=2, tokens=0)
+    assert found.speed is None or found.speed.token is None
+    assert ModelConfirmation.from_json(json.loads(found.dumps())) == found
+    assert {one.mode for one in found.overlaps} == {"freeze", "block", "early_exit"}
+    assert {one.mode for one in found.controls} == {"freeze", "block"}
+    assert not any(one.holds for one in found.converses if one.claim == HARMLESS)
+
+
+def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> None:
+    ask = {"rules": [find_rule("vtw")], "settings": FEW, "null_images": 2, "tokens": 0}
+    found = confirm_model(tiny, modes=["early_exit"], **ask)
+    assert (found.overlaps, found.controls, found.converses) == ((), (), ())
+    said = {one.clause: one for one in conclusions(found)}
+    assert said["i"].reason == "No published method shares a mode with a ranking of ours."
+    assert said["iv"].verdict == "undecided"
+    text = write_page(
+        Confirmation((found,), {"command": "made"}), tmp_path / "a.md", tmp_path, command="c"
+    ).read_text()
+    assert "Nothing was measured in these modes." in text
+
+
+def test_a_model_that_can_do_no_mode_is_refused(tiny, monkeypatch) -> None:
+    monkeypatch.setattr(study_run, "supported_modes", lambda _: {"freeze": "no eyes"})
+    with pytest.raises(BridgeError, match="tiny: no rule could be studied in freeze: no eyes"):
+        confirm_model(tiny, modes=["freeze"], settings=FEW)
 
 
 def test_bad_requests(toy) -> None:
