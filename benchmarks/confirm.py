@@ -89,8 +89,8 @@ def measured(options: argparse.Namespace) -> Confirmation:
     )
 
 
-def _tell(found: ModelConfirmation) -> None:
-    sys.stderr.write(f"{found.study.model}: done\n")
+def _tell(so_far: Confirmation) -> None:
+    sys.stderr.write(f"{so_far.models[-1].study.model}: done\n")
 
 
 def summary(found: ModelConfirmation) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from vlm_bridge.rules import RULES
 
 COMMANDS = (
     *("describe", "profile", "plan", "certify", "search", "compare", "sweep", "cost", "prune"),
-    *("slopes", "rules", "verify", "report", "demo"),
+    *("slopes", "rules", "confirm", "verify", "report", "demo"),
 )
 
 

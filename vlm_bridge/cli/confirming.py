@@ -13,7 +13,7 @@ import typer
 from vlm_bridge.cli.options import Epsilon
 from vlm_bridge.cli.output import say
 from vlm_bridge.confirm import (
-    ModelConfirmation,
+    Confirmation,
     conclusions,
     write_confirmation,
     write_page,
@@ -35,9 +35,9 @@ class StudyOptions:
 
     images: Annotated[
         int, typer.Option(min=1, help="Images that certify, and as many untouched ones.")
-    ] = 80
-    tuning: Annotated[int, typer.Option(min=1, help="Images that choose plans.")] = 32
-    seen: Annotated[int, typer.Option(min=1, help="Images a rule may look at.")] = 16
+    ] = 72
+    tuning: Annotated[int, typer.Option(min=1, help="Images that choose plans.")] = 24
+    seen: Annotated[int, typer.Option(min=1, help="Images a rule may look at.")] = 12
     nulls: Annotated[
         int, typer.Option(min=2, help="Images of each null (random weights, shuffled images).")
     ] = 8
@@ -106,9 +106,10 @@ def confirm(
     converses the theory refutes (found on one split, confirmed on another), and nulls: a copy with
     random weights and shuffled images.
 
-    Killed at any time, the same command goes on from the journal. Whatever the modes, a unit is
-    told safe at epsilon 0.05 on 72 images at least. All modes of a 30-layer model take hours on
-    two cores, `--modes freeze` minutes; the toy model's truth is planted.
+    Killed at any time, the same command goes on from the journal. The defaults are small: a unit
+    can be told safe at epsilon 0.05 on 72 images at least, more decide more. All modes and rules
+    of a 30-layer model still take an hour or more on two cores; `--modes freeze` and some `--rules`
+    take minutes. `--models toy` has a planted truth.
 
     Example: `skipit confirm --models toy --modes freeze --out out/toy`
 
@@ -130,6 +131,15 @@ def confirm(
             f"(that takes {need}), so no AUC will be defined",
             err=True,
         )
+
+    def tell(so_far: Confirmation) -> None:
+        done = so_far.models[-1]
+        for one in conclusions(done):
+            say(f"{done.study.model} {one}")
+        if is_main():
+            write_confirmation(out / "confirm.json", so_far)
+            write_page(so_far, out / "confirm.md", out, command=shlex.join(sys.orig_argv))
+
     found = run_confirm(
         _names(models) or shipped_models(),
         data=data,
@@ -140,17 +150,9 @@ def confirm(
         folder=study.journal,
         null_images=study.nulls,
         tokens=study.tokens,
-        told=_tell,
+        told=tell,
     )
-    if is_main():
-        write_confirmation(out / "confirm.json", found)
-        write_page(found, out / "confirm.md", out, command=shlex.join(sys.orig_argv))
     say(f"{len(found.models)} models: {out}/confirm.json, {out}/confirm.md")
-
-
-def _tell(found: ModelConfirmation) -> None:
-    for one in conclusions(found):
-        say(f"{found.study.model} {one}")
 
 
 def _names(given: list[str] | None) -> list[str]:

@@ -25,7 +25,7 @@ def confirm(
     folder: Path | None,
     null_images: int = 8,
     tokens: int = 8,
-    told: Callable[[ModelConfirmation], None] = lambda _: None,
+    told: Callable[[Confirmation], None] = lambda _: None,
 ) -> Confirmation:
     """`confirm_model` on every model; see there for the other arguments.
 
@@ -39,14 +39,14 @@ def confirm(
         folder: its journal.
         null_images: images of each null.
         tokens: generated to time a token.
-        told: called with every model that is done.
+        told: called after every model with all that is done.
 
     Raises:
         BridgeError: no models or one twice, or as `confirm_model`.
     """
     if not names or len(set(names)) < len(names):
         raise BridgeError(f"name models, each once; got {', '.join(names) or 'none'}")
-    found = []
+    done: list[ModelConfirmation] = []
     for name in names:
         one = confirm_model(
             subject(name, data, sizes),
@@ -57,9 +57,9 @@ def confirm(
             null_images=null_images,
             tokens=tokens,
         )
-        found.append(one)
-        told(one)
-    return Confirmation(tuple(found), machine())
+        done.append(one)
+        told(Confirmation(tuple(done), machine()))
+    return Confirmation(tuple(done), machine())
 
 
 def read_confirmation(path: Path) -> Confirmation:

@@ -121,6 +121,7 @@ def plot_controls(path: Path, models: Sequence[ModelConfirmation]) -> Path | Non
     for at, (_, one) in enumerate(rows):
         _across(ax, at + 0.12, one.safe.disagreement, GREEN, "inside the conditions")
         _across(ax, at - 0.12, one.unsafe.disagreement, VERMILLION, "outside the conditions")
+    ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_yticks(range(len(rows)))
     names = [f"{found.study.model}: {one.rule}, {one.mode}, {one.size}" for found, one in rows]
     ax.set_yticklabels(names, fontsize=8)

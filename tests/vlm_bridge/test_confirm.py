@@ -1,0 +1,408 @@
+"""Clauses on the toy, whose truth is planted; nothing is run twice; JSON, page and commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import confirm as benchmark
+from tests.vlm_bridge.tiny import picture, tiny_llava
+from theory.systems import toy_vlm
+from vlm_bridge import cli
+from vlm_bridge.baselines import accuracy, blind_answers
+from vlm_bridge.confirm import (
+    Confirmation,
+    ModelConfirmation,
+    conclusions,
+    confirm_model,
+    joined,
+    read_confirmation,
+    write_confirmation,
+    write_page,
+)
+from vlm_bridge.confirm import nulls as confirm_nulls
+from vlm_bridge.confirm import run as confirm_run
+from vlm_bridge.confirm import speed as confirm_speed
+from vlm_bridge.confirm.converse import HARMFUL, HARMLESS
+from vlm_bridge.confirm.nulls import RANDOM, SHUFFLED
+from vlm_bridge.cost import measure_cost
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.rules import find_rule
+from vlm_bridge.study import Settings, Sizes, Splits, Subject, study_rules, subject
+from vlm_bridge.study import run as study_run
+from vlm_bridge.study import scores as study_scores
+from vlm_bridge.study import store as study_store
+from vlm_bridge.sweeping import sweep_outcomes
+
+TOY = toy_vlm()
+SIZES = Sizes(images=24, tuning=12, seen=4)
+FEW = Settings(epsilon=0.2, pairs=1, candidates=4, resamples=5)
+MODES = ("freeze", "block")
+NAMES = ("skip-it", "skip-it-slopes", "shortgpt", "angular", "shortv", "random")
+SMALL = (
+    *("--models", "toy", "--images", "24", "--tuning", "12", "--seen", "4", "--nulls", "3"),
+    *("--pairs", "1", "--candidates", "4", "--resamples", "5", "--tokens", "2"),
+    *("--epsilon", "0.2"),
+)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Subject:
+    return subject("toy", "easy-vqa", SIZES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("journal")
+
+
+def confirmed(toy: Subject, folder: Path | None) -> ModelConfirmation:
+    rules = [find_rule(name) for name in NAMES]
+    return confirm_model(
+        toy, rules=rules, modes=MODES, settings=FEW, folder=folder, null_images=3, tokens=2
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(toy, folder) -> dict[str, int]:
+    """Plans run on each split by a confirmation after a study that used the same journal."""
+    rules = [find_rule(name) for name in NAMES]
+    study_rules(toy.vlm, toy.splits, rules=rules, modes=MODES, settings=FEW, folder=folder)
+    ran: dict[str, int] = {}
+
+    def counted(vlm, items, plans, **options):
+        ran[vlm.name, len(items)] = ran.get((vlm.name, len(items)), 0) + len(plans)
+        return sweep_outcomes(vlm, items, plans, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_store, "sweep_outcomes", counted)
+        confirmed(toy, folder)
+    return ran
+
+
+@pytest.fixture(scope="module")
+def found(swept, toy, folder) -> ModelConfirmation:
+    return confirmed(toy, folder)
+
+
+@pytest.fixture(scope="module")
+def written(found, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("written") / "confirm.json"
+    return write_confirmation(path, Confirmation((found,), {"command": "made"}))
+
+
+# --- the planted truth ------------------------------------------------------------------------
+
+
+def test_plans_inside_are_safe_and_plans_outside_are_not(found) -> None:
+    safe = {"block": set(TOY.truth.safe_blocks), "freeze": set(TOY.truth.safe_freezes)}
+    assert {(one.rule, one.mode) for one in found.controls} == {
+        ("skip-it", "freeze"), ("skip-it-slopes", "freeze"), ("skip-it-slopes", "block"),
+    }  # fmt: skip
+    for one in found.controls:
+        assert set(one.safe.plan.layers) <= safe[one.mode]
+        assert not set(one.unsafe.plan.layers) <= safe[one.mode]
+        assert len(one.safe.plan.layers) == len(one.unsafe.plan.layers) == one.size
+        assert not set(one.safe.plan.layers) & set(one.unsafe.plan.layers)
+        assert one.safe.disagreement.value == 0.0
+        assert one.unsafe.disagreement.value == one.difference.value == 1.0
+        assert one.unsafe.drop is not None
+        assert one.unsafe.drop.value == 1.0
+
+
+def test_controls_are_what_a_sweep_says(found, toy) -> None:
+    one = found.controls[0]
+    for measured in (one.safe, one.unsafe):
+        (again,) = sweep_outcomes(toy.vlm, toy.splits.test, [measured.plan])
+        assert measured.disagreement.value == np.mean(again.disagree)
+        assert measured.disagreement.n == SIZES.images
+
+
+def test_both_converses_are_found_where_they_are_planted(found) -> None:
+    """Rotations in a plane nothing reads turn far and do no harm; scale_text turns nothing."""
+    of = {(one.claim, one.rule, one.mode): one for one in found.converses}
+    far = of[HARMLESS, "shortgpt", "block"]
+    assert TOY.schedule[far.unit.layers[0]] == "kernel"
+    assert far.verdict == "confirmed"
+    assert far.place > far.n_units / 2
+    near = of[HARMFUL, "shortgpt", "block"]
+    assert TOY.schedule[near.unit.layers[0]] in ("scale_text", "encode")
+    assert near.verdict == "confirmed"
+    assert near.place <= near.n_units / 4
+    frozen = of[HARMLESS, confirm_run.DISTANCE, "freeze"]
+    assert frozen.unit.layers[0] in TOY.truth.safe_freezes
+    assert (HARMFUL, "skip-it", "freeze") not in of  # not a distance alone
+    assert of[HARMFUL, confirm_run.DISTANCE, "freeze"].verdict == "none found"
+
+
+def test_accuracies_and_nulls(found, toy) -> None:
+    said = found.accuracies
+    assert said.model is not None
+    assert said.model.value == 1.0
+    test = toy.splits.test
+    assert said.blind == accuracy(blind_answers(toy.training, test), test)
+    nulls = {one.kind: one for one in found.nulls}
+    assert list(nulls) == [RANDOM, SHUFFLED]
+    assert nulls[SHUFFLED].accuracy is not None
+    assert nulls[SHUFFLED].accuracy.value < 1.0  # the image was another one's
+    for kind, null in nulls.items():
+        read = {(one.rule, one.mode) for one in null.scores}
+        assert read == {
+            ("skip-it", "freeze"), ("skip-it-slopes", "freeze"), ("skip-it-slopes", "block"),
+            ("shortgpt", "block"), ("angular", "block"),
+        }, kind  # fmt: skip
+        assert [(one.rule, one.mode) for one in null.plans] == [
+            (one.rule, one.mode) for one in found.controls
+        ]
+    assert all(one.safe.value == 0.0 for one in nulls[SHUFFLED].plans)
+    assert all(one.spearman > 0.7 for one in nulls[SHUFFLED].scores)
+    assert any(abs(one.spearman) < 0.9 for one in nulls[RANDOM].scores)
+
+
+def test_speed_is_of_the_certified_plan(found, toy) -> None:
+    plan = found.speed.plan
+    assert plan in [one.chosen.plan for one in found.study.rules]
+    cost = measure_cost(toy.vlm, plan, toy.splits.test, size=4, pairs=1, tokens=2)
+    assert found.speed.prefill.flops_ratio == cost.prefill.flops_ratio < 1
+    assert found.speed.token is not None
+    assert found.speed.token.flops_ratio == cost.decode.flops_ratio
+    assert (found.speed.kv_ratio, found.speed.peak_ratio) == (cost.kv_ratio, cost.peak_ratio)
+
+
+def test_methods_with_plans_of_their_own_are_compared_by_them(found) -> None:
+    """Angular skips a contiguous block, which its scores of single layers do not tell."""
+    (block,) = [one for one in found.overlaps if one.mode == "block"]
+    angular = find_rule("angular")
+    from_scores = next(one for one in found.study.rules if one.score.rule == "angular").scores
+    pair = next(one for one in block.peers if one.theirs == "angular")
+    contiguous = [
+        set(range(start, start + block.size)) for start in range(TOY.n_layers - block.size + 1)
+    ]
+    ours = set(block.chosen)
+    possible = {len(ours & one) / len(ours | one) for one in contiguous}
+    assert any(pair.jaccard == pytest.approx(one) for one in possible)
+    assert hasattr(angular, "plans")
+    assert len(from_scores) == TOY.n_layers
+    (freeze,) = [one for one in found.overlaps if one.rule == "skip-it"]
+    assert [one.theirs for one in freeze.peers] == ["shortv", "shortgpt (block)", "angular (block)"]
+
+
+def test_the_clauses_come_out_as_planted(found) -> None:
+    verdicts = {one.clause: one.verdict for one in conclusions(found)}
+    assert verdicts["iii"] == "supported"
+    assert verdicts["iv"] == "supported"
+
+
+# --- nothing is run twice ---------------------------------------------------------------------
+
+
+def test_little_comes_on_top_of_a_study(swept) -> None:
+    """On all test images only the plans of controls; the units are in the study's journal."""
+    assert swept["toy", SIZES.images] <= 6
+    assert swept["toy", 3] <= 7  # shuffled images: the empty plan and the controls
+    assert swept["toy (random weights)", 3] <= 7
+
+
+def test_a_second_run_measures_nothing(found, toy, folder, monkeypatch) -> None:
+    def nothing(*_, **__):
+        raise AssertionError("this was measured before")
+
+    for module, name in (
+        (study_store, "sweep_outcomes"), (study_scores, "score_units"),
+        (study_run, "measure_cost"), (confirm_speed, "measure_cost"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, nothing)
+    monkeypatch.setattr(confirm_run.Evidence, "profile", property(nothing))
+    assert confirmed(toy, folder) == found
+
+
+def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None:
+    whole = confirm_nulls.null
+
+    def dies(kind, *given, **named):
+        if kind == SHUFFLED:
+            raise KeyboardInterrupt
+        return whole(kind, *given, **named)
+
+    rules = [find_rule(name) for name in ("skip-it-slopes", "shortv")]
+    ask = {"rules": rules, "modes": ["freeze"], "settings": FEW, "null_images": 3, "tokens": 0}
+    monkeypatch.setattr(confirm_run, "null", dies)
+    with pytest.raises(KeyboardInterrupt):
+        confirm_model(toy, folder=folder, **ask)
+    monkeypatch.undo()
+    again = confirm_model(toy, folder=folder, **ask)
+    assert again.controls == tuple(
+        one for one in found.controls if (one.rule, one.mode) == ("skip-it-slopes", "freeze")
+    )
+    assert not list(folder.rglob("*.jsonl"))
+
+
+# --- JSON and the page ------------------------------------------------------------------------
+
+
+def test_json_is_whole(found, written) -> None:
+    assert read_confirmation(written) == Confirmation((found,), {"command": "made"})
+    body = json.loads(written.read_text())
+    with pytest.raises(ValueError, match="Confirmation version 1 lacks machine"):
+        Confirmation.from_json({k: v for k, v in body.items() if k != "machine"})
+
+
+def test_files_that_hold_no_confirmation(tmp_path, written) -> None:
+    (tmp_path / "a.json").write_text('{"type": "Study"}')
+    with pytest.raises(BridgeError, match=r"a\.json does not hold a confirmation"):
+        read_confirmation(tmp_path / "a.json")
+    with pytest.raises(BridgeError, match="no confirmation at"):
+        read_confirmation(tmp_path / "b.json")
+    one = read_confirmation(written)
+    with pytest.raises(BridgeError, match="each model counts once on a task set"):
+        joined([one, one])
+    other = replace(one.models[0], data="scenes")
+    both = joined([one, Confirmation((other,), {"command": "later"})])
+    assert both.models == (one.models[0], other)
+    assert both.machine["command"] == "made; later"
+
+
+def test_the_page_says_what_was_found(found, tmp_path) -> None:
+    page = tmp_path / "docs" / "results.md"
+    made = Confirmation((found,), {"command": "made"})
+    write_page(made, page, page.parent / "images", command="python -m benchmarks.confirm --write")
+    text = page.read_text()
+    assert "Made by `python -m benchmarks.confirm --write` from measurements of `made`" in text
+    for one in conclusions(found):
+        assert f"- toy: **{one.verdict}**. {one.reason}" in text
+    links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert len(links) == 4
+    assert all((page.parent / link).stat().st_size > 5_000 for link in links)
+    for rule in found.study.rules:
+        assert f"| {rule.score.mode} | {rule.score.rule} |" in text
+    for one in found.controls:
+        assert one.unsafe.plan.describe() in text
+    assert "AUC is not defined here" not in text
+
+
+def test_too_few_images_are_named(found, tmp_path) -> None:
+    few = replace(found.study, n_images={**found.study.n_images, "test": 16})
+    made = Confirmation((replace(found, study=few),), {"command": "made"})
+    text = write_page(made, tmp_path / "a.md", tmp_path, command="c").read_text()
+    assert "On 16 images no unit can be told safe at epsilon 0.2, which takes 17" in text
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
+    names = ("--modes", "freeze", "--rules", "skip-it,shortv", "--journal", folder)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["confirm", *SMALL, *map(str, names), "--out", str(out)])
+    assert not stopped.value.code
+    said = capsys.readouterr().out
+    read = read_confirmation(out / "confirm.json")
+    assert all(f"toy {one}" in said for one in conclusions(read.models[0]))
+    assert (out / "confirm.md").is_file()
+    page = tmp_path / "docs" / "results.md"
+    results = ["--results", str(out / "confirm.json")]
+    benchmark.main([*results, "--json", "--write", str(page)])
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    one = read.models[0]
+    assert row["accuracy"]["value"] == 1.0
+    assert row["flops_ratio"] == one.speed.prefill.flops_ratio
+    assert row["latency_ratio"]["value"] == one.speed.prefill.latency_ratio.value
+    assert row["drop"]["value"] == 0.0
+    assert row["jaccard"] == {"skip-it, freeze": {"shortv": one.overlaps[0].peers[0].jaccard}}
+    auc = {r.score.rule: r.score.auc.value for r in one.study.rules}
+    assert row["auc"]["freeze"]["ours"]["value"] == auc["skip-it"]
+    assert row["auc"]["freeze"]["best_peer"]["value"] == auc["shortv"]
+    assert row["auc"]["freeze"]["best_peer_one_pass"] is None
+    assert "benchmarks.confirm" in page.read_text()
+    benchmark.main(results)
+    assert "toy" in capsys.readouterr().out
+
+
+def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
+    names = ("--modes", "freeze", "--rules", "skip-it", "shortv", "--journal", str(folder))
+    benchmark.main([*SMALL, *names, "--out", str(tmp_path / "c.json"), "--json"])
+    assert json.loads(capsys.readouterr().out)["rows"][0]["model"] == "toy"
+    assert read_confirmation(tmp_path / "c.json").models[0].study.model == "toy"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "coco"], "unknown task set 'coco'; choose from easy-vqa, scenes"),
+        (["--models", "toy,toy"], "name models, each once; got toy, toy"),
+        (["--modes", "band"], "rules have no mode band; they have block"),
+        (["--rules", "luck"], "unknown rule 'luck'; choose from skip-it"),
+        (["--epsilon", "2"], "epsilon and delta must lie in (0, 1), got 2.0"),
+    ],
+)
+def test_what_the_command_refuses(arguments, says, tmp_path, capsys) -> None:
+    given = ["--models", "toy", "--images", "2", "--tuning", "2", "--seen", "2", *arguments]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["confirm", *given, "--out", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["confirm", "--images", "71", "--data", "coco", "--out", str(tmp_path)])
+    assert "on 71 images no unit can be told safe at epsilon 0.05" in capsys.readouterr().err
+
+
+# --- models with nothing to find --------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Subject:
+    """A random model, and two or three images a split."""
+    asked = []
+    for number in range(9):
+        picture(number).save(tmp_path / f"{number}.png")
+        asked.append(Item(tmp_path / f"{number}.png", "is there a circle ?", "yes"))
+    parts = (asked[:2], asked[2:4], asked[4:6], asked[6:])
+    return Subject(tiny_llava(), Splits(*map(tuple, parts)), tuple(asked[:3]), "tiny")
+
+
+def test_a_random_model_is_confirmed_too(tiny) -> None:
+    """Three images decide nothing, and the page of that can be written."""
+    rules = [find_rule(name) for name in ("skip-it", "skip-it-slopes", "shortgpt", "vtw")]
+    modes = ["block", "freeze", "early_exit"]
+    found = confirm_model(tiny, rules=rules, modes=modes, settings=FEW, null_images=2, tokens=0)
+    assert found.speed is None or found.speed.token is None
+    assert ModelConfirmation.from_json(json.loads(found.dumps())) == found
+    assert {one.mode for one in found.overlaps} == {"freeze", "block", "early_exit"}
+    assert {one.mode for one in found.controls} == {"freeze", "block"}
+    assert not any(one.holds for one in found.converses if one.claim == HARMLESS)
+
+
+def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> None:
+    ask = {"rules": [find_rule("vtw")], "settings": FEW, "null_images": 2, "tokens": 0}
+    found = confirm_model(tiny, modes=["early_exit"], **ask)
+    assert (found.overlaps, found.controls, found.converses) == ((), (), ())
+    said = {one.clause: one for one in conclusions(found)}
+    assert said["i"].reason == "No published method shares a mode with a ranking of ours."
+    assert said["iv"].verdict == "undecided"
+    text = write_page(
+        Confirmation((found,), {"command": "made"}), tmp_path / "a.md", tmp_path, command="c"
+    ).read_text()
+    assert "Nothing was measured in these modes." in text
+
+
+def test_a_model_that_can_do_no_mode_is_refused(tiny, monkeypatch) -> None:
+    monkeypatch.setattr(study_run, "supported_modes", lambda _: {"freeze": "no eyes"})
+    with pytest.raises(BridgeError, match="tiny: no rule could be studied in freeze: no eyes"):
+        confirm_model(tiny, modes=["freeze"], settings=FEW)
+
+
+def test_bad_requests(toy) -> None:
+    with pytest.raises(BridgeError, match="the nulls need at least two images, got 1"):
+        confirm_model(toy, null_images=1)
+    with pytest.raises(BridgeError, match="tuning must be at least 1, got 0"):
+        Sizes(tuning=0)
