@@ -18,9 +18,10 @@ from vlm_bridge import cli
 from vlm_bridge.capture import capturing_states
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods import METHODS, find_method, run_method, settings_of
-from vlm_bridge.methods.skip_vision import kept_rows
+from vlm_bridge.methods.skip_vision import _Chosen, kept_rows
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.rules import Evidence, gm_skip
+from vlm_bridge.skip.passes import Pass
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.testing import toy_items, toy_llava
 
@@ -141,6 +142,14 @@ def test_kept_rows_are_text_and_the_tokens_that_change_most(seed, keep):
         count = max(1, round(len(places) * keep)) if places else 0
         best = sorted(places, key=lambda place: -change[row, place])[:count]
         assert chosen == set((~vision[row]).nonzero()[:, 0].tolist()) | set(best)
+
+
+def test_the_change_of_a_token_is_relative_to_it():
+    now = Pass(torch.tensor([[False, True, True]]))
+    chosen = _Chosen(0.5, SimpleNamespace(current=now))
+    states, update = torch.tensor([[[1.0], [8.0], [2.0]]]), torch.tensor([[[0.0], [3.0], [1.0]]])
+    chosen.choose(states, update)  # 3/8 against 1/2: the one that moves less changes more
+    assert chosen.rows().index.tolist() == [[0, 2]]
 
 
 def test_unified_is_evenly_spaced_for_its_speed_up():
