@@ -15,12 +15,14 @@ from tests.vlm_bridge.families.configs import EOS, IMAGE
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge import cli
+from vlm_bridge.answers import answer
 from vlm_bridge.capture import capturing_states
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods import METHODS, find_method, run_method, settings_of
 from vlm_bridge.methods.skip_vision import _Chosen, kept_rows
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.rules import Evidence, gm_skip
+from vlm_bridge.skip import skipping
 from vlm_bridge.skip.passes import Pass
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.testing import toy_items, toy_llava
@@ -212,6 +214,20 @@ def test_end_to_end_on_the_toy(tmp_path, name):
         vlm, find_method(name), items[:8], items[-8:], pairs=1, tokens=2, folder=tmp_path / "j"
     )
     assert again.disagreement == result.disagreement
+
+
+def test_what_a_method_breaks_is_in_its_accuracy(tmp_path):
+    """Half of the toy's layers, safe or not."""
+    toy = toy_vlm()
+    vlm, items = toy_llava(toy), toy_items(toy, tmp_path, images=8)
+    method = find_method("unified", speed_up=2.0)
+    result = run_method(vlm, method, [], items, pairs=1, tokens=0)
+    with skipping(vlm, result.plan):
+        texts = answer(vlm, items)
+    right = np.mean([text == item.answer for text, item in zip(texts, items, strict=True)])
+    assert result.accuracy.value == pytest.approx(right)
+    assert result.drop.value == pytest.approx(1 - right)
+    assert right < 0.5
 
 
 def test_finished_batches_are_not_run_again(tmp_path, items, monkeypatch):

@@ -24,6 +24,7 @@ from vlm_bridge.reproduce import (
     reproduce,
     write_reproduction,
 )
+from vlm_bridge.reproduce.run import _ranks
 from vlm_bridge.rules import VTW, Evidence, find_rule, score_units
 from vlm_bridge.rules.vtw import first_below
 from vlm_bridge.sweeping import sweep
@@ -139,6 +140,10 @@ def test_other_weights_are_refused(split, tmp_path):
 def test_images_in_both_sets_are_refused(split, tmp_path):
     with pytest.raises(BridgeError, match="4 images both give the orders and test them"):
         run("LLaVA", (split[0], split[0]), tmp_path)
+
+
+def test_layers_that_a_published_order_leaves_out_come_last():
+    assert _ranks((3, 0), 4) == [1.0, 4.0, 4.0, 0.0]
 
 
 @pytest.mark.parametrize("depth", range(1, 5))
