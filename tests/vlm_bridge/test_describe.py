@@ -13,6 +13,7 @@ from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.describe import ModelDescription, describe
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.layout import find_layout
+from vlm_bridge.machine import command_line
 from vlm_bridge.plan import MODES
 from vlm_bridge.vlm import VLM, outline
 
@@ -97,3 +98,16 @@ def test_another_schema_is_refused():
     data = describe(tiny(FAMILIES["LLaVA"])).to_json()
     with pytest.raises(BridgeError, match="schema version 9; this code reads version 1"):
         ModelDescription.from_json(data | {"schema_version": 9})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["/a/b/python3.11", "/a/b/bin/skipit", "demo", "--out", "x y"], "skipit demo --out 'x y'"),
+        (["/a/b/python", "-m", "benchmarks.rules", "--json"], "python -m benchmarks.rules --json"),
+        (["/a/b/python"], "python"),
+    ],
+)
+def test_a_command_says_nothing_of_folders(monkeypatch, given, said):
+    monkeypatch.setattr("sys.orig_argv", given)
+    assert command_line() == said

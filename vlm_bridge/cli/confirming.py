@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +20,7 @@ from vlm_bridge.confirm import confirm as run_confirm
 from vlm_bridge.data import TASKS
 from vlm_bridge.distributed import is_main
 from vlm_bridge.files import check_writable
+from vlm_bridge.machine import command_line
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES, find_rule
 from vlm_bridge.rules.units import RULE_MODES
@@ -138,7 +137,7 @@ def confirm(
             say(f"{done.study.model} {one}")
         if is_main():
             write_confirmation(out / "confirm.json", so_far)
-            write_page(so_far, out / "confirm.md", out, command=shlex.join(sys.orig_argv))
+            write_page(so_far, out / "confirm.md", out, command=command_line())
 
     found = run_confirm(
         _names(models) or shipped_models(),
