@@ -27,9 +27,10 @@
 #    distance; the tail probability that a token moves far),
 # 5. and text pays little attention to vision there (VAR).
 #
-# Sizes are small: 10 images for the profiles, 4 for the copies with random weights, 24 test images
-# with one question each for the answers, so that one answer is 4 points and "safe" below means
-# "at most one answer lost". `skipit confirm` asks the same at full size. Layers are 0-based.
+# Sizes are small: 10 images for the profiles, 4 for the copies with random weights, and for the
+# answers one question each of 16 test images, 48 where the model is small and fast. "Safe" below
+# means that at most one answer in 16 is lost. `skipit confirm` asks the same at full size. Layers
+# are 0-based.
 
 # %%
 import itertools
@@ -45,7 +46,8 @@ from vlm_bridge.data import TASKS, limit_per_image
 from vlm_bridge.reference.evaluate import task_sets
 from vlm_bridge.reference.shipped import shipped_models
 
-PROFILED, NULL, ASKED = 10, 4, 24
+PROFILED, NULL = 10, 4
+LOST = 1 / 16  # accuracy that a safe skip may cost
 FAR = 0.1  # a token has moved far where its cosine distance is above this
 
 
@@ -77,7 +79,8 @@ for name in shipped_models():
     vlm = vb.load(name)
     profiles[name] = vb.profile(vlm, images(name, "profile", PROFILED))
     nulls[name] = vb.profile(vb.random_copy(vlm), images(name, "profile", NULL))
-    asked = vb.sweep(vlm, images(name, "test", ASKED), plans(vlm.layout.n_layers))
+    test = images(name, "test", 16 if vlm.layout.n_layers > 12 else 48)
+    asked = vb.sweep(vlm, test, plans(vlm.layout.n_layers))
     full[name] = asked[0].accuracy_full
     found = [one.accuracy_skipped.value for one in asked]
     accuracies[name] = {"exit": found[:7], "entry": found[7:14], "frozen": found[14:]}
@@ -137,7 +140,7 @@ for axis, (kind, label) in zip(axes, labels.items(), strict=True):
         axis.plot(at, found[kind], "o-", ms=4, color=colours[name], label=name)
     axis.set(xlabel=label)
 axes[2].set_xticks([1, 2, 3, 4])
-axes[0].set_ylabel(f"accuracy, first token, {ASKED} images")
+axes[0].set_ylabel("accuracy, first token")
 axes[0].legend(fontsize=7, frameon=False)
 plt.show()
 
@@ -151,8 +154,8 @@ plt.show()
 
 # %%
 def safe(name: str, kind: str) -> list[bool]:
-    """By depth: at most one answer of those asked is lost."""
-    return [full[name].value - one < 1.5 / ASKED for one in accuracies[name][kind]]
+    """By depth: at most one answer in 16 is lost."""
+    return [full[name].value - one < LOST + 1e-9 for one in accuracies[name][kind]]
 
 
 def exit_sixth(name: str) -> int:
@@ -215,7 +218,7 @@ for name, profile in profiles.items():
 for name, found in accuracies.items():
     assert found["exit"][-1] == found["entry"][0] == full[name].value, "nothing was skipped"
     assert found["exit"][0] == found["entry"][-1], "the model never saw the image, either way"
-    assert full[name].n == ASKED
+    assert full[name].n >= 16
     assert profiles[name].n_images == PROFILED
 for name in ("reference", "reference-all-linear"):
     assert full[name].value > 0.9
