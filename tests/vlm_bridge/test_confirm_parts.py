@@ -265,6 +265,16 @@ def test_none_found_is_said() -> None:
     assert only.claim == HARMLESS
 
 
+def test_one_change_in_the_first_batch_finds_nothing() -> None:
+    """1 of 16 is above epsilon, 1 of 30 is not; the unit of 4 of 30 is the one found."""
+    store = Known({0: {"screen": 1}, 1: {"screen": 1, "tuning": 3, "test": 20}})
+    (near,) = (one for one in converses([ranking()], store, epsilon=0.05) if one.claim == HARMFUL)
+    assert (near.unit.layers, near.verdict) == ((1,), "confirmed")
+    store = Known({0: {"screen": 1}})
+    (near,) = (one for one in converses([ranking()], store, epsilon=0.05) if one.claim == HARMFUL)
+    assert near.verdict == "none found"
+
+
 def test_units_turned_down_by_the_first_batch_are_not_run_again() -> None:
     store = Known({4: harm(), 5: harm(), 6: {}, 7: {}})
     (far,) = converses([ranking(is_distance=False)], store, epsilon=0.05)
