@@ -28,13 +28,23 @@ from vlm_bridge.confirm import (
 from vlm_bridge.confirm import nulls as confirm_nulls
 from vlm_bridge.confirm import run as confirm_run
 from vlm_bridge.confirm import speed as confirm_speed
+from vlm_bridge.confirm.coincidence import safest
 from vlm_bridge.confirm.converse import HARMFUL, HARMLESS
 from vlm_bridge.confirm.nulls import RANDOM, SHUFFLED
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.rules import find_rule
-from vlm_bridge.study import Settings, Sizes, Splits, Subject, study_rules, subject
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.rules import Evidence, find_rule, nested_plans
+from vlm_bridge.study import (
+    Settings,
+    Sizes,
+    Splits,
+    Subject,
+    open_store,
+    study_rules,
+    subject,
+)
 from vlm_bridge.study import run as study_run
 from vlm_bridge.study import scores as study_scores
 from vlm_bridge.study import store as study_store
@@ -175,20 +185,18 @@ def test_speed_is_of_the_certified_plan(found, toy) -> None:
     assert (found.speed.kv_ratio, found.speed.peak_ratio) == (cost.kv_ratio, cost.peak_ratio)
 
 
-def test_methods_with_plans_of_their_own_are_compared_by_them(found) -> None:
+def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> None:
     """Angular skips a contiguous block, which its scores of single layers do not tell."""
-    (block,) = [one for one in found.overlaps if one.mode == "block"]
-    angular = find_rule("angular")
-    from_scores = next(one for one in found.study.rules if one.score.rule == "angular").scores
-    pair = next(one for one in block.peers if one.theirs == "angular")
-    contiguous = [
-        set(range(start, start + block.size)) for start in range(TOY.n_layers - block.size + 1)
-    ]
-    ours = set(block.chosen)
-    possible = {len(ours & one) / len(ours | one) for one in contiguous}
-    assert any(pair.jaccard == pytest.approx(one) for one in possible)
-    assert hasattr(angular, "plans")
-    assert len(from_scores) == TOY.n_layers
+    (angular,) = [one for one in found.study.rules if one.score.rule == "angular"]
+    evidence = Evidence(toy.vlm, toy.splits.seen)
+    store = open_store(toy.vlm, toy.splits, FEW, None)
+    plans = {len(one.layers): one for one in nested_plans(find_rule("angular"), evidence)}
+    differs = 0
+    for size in range(1, TOY.n_layers // 2 + 1):
+        scores = confirm_run._method_scores(angular, size, evidence, store)
+        assert tuple(np.flatnonzero(safest(scores, size)).tolist()) == plans[size].layers
+        differs += (safest(scores, size) != safest(angular.scores, size)).any()
+    assert differs
     (freeze,) = [one for one in found.overlaps if one.rule == "skip-it"]
     assert [one.theirs for one in freeze.peers] == ["shortv", "shortgpt (block)", "angular (block)"]
 
@@ -380,6 +388,14 @@ def test_a_random_model_is_confirmed_too(tiny) -> None:
     assert {one.mode for one in found.overlaps} == {"freeze", "block", "early_exit"}
     assert {one.mode for one in found.controls} == {"freeze", "block"}
     assert not any(one.holds for one in found.converses if one.claim == HARMLESS)
+
+
+def test_every_plan_is_timed_for_itself(tiny, tmp_path) -> None:
+    store = open_store(tiny.vlm, tiny.splits, FEW, tmp_path)
+    plans = [SkipPlan("block", 4, layers=layers) for layers in ((1,), (1, 2))]
+    first, second = (confirm_speed.plan_speed(store, plan, FEW, tokens=0) for plan in plans)
+    assert second.prefill.flops_ratio < first.prefill.flops_ratio < 1
+    assert confirm_speed.plan_speed(store, plans[0], FEW, tokens=0) == first
 
 
 def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> None:

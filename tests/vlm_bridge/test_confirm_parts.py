@@ -86,6 +86,8 @@ def test_chance_of_the_mean_is_that_of_all_sets() -> None:
     assert found.p_permutation == pytest.approx(exact, abs=0.012)
     turned = [mean({(i + turn) % n for i in sets[0]}) for turn in range(n)]
     assert found.p_rotation == pytest.approx(np.mean(np.array(turned) >= mean(sets[0]) - 1e-12))
+    rare = overlap(range(24), {"a": range(24)}, 12, rule="r", mode="block", draws=50)
+    assert rare.p_permutation == 1 / 51  # never 0: what was measured is one of the draws
     twice = overlap(ours, {"a": a, "again": a}, size, rule="r", mode="block")
     once = overlap(ours, {"a": a}, size, rule="r", mode="block")
     assert twice.p_permutation == once.p_permutation
@@ -180,8 +182,9 @@ def test_the_leading_search_is_chosen_by_tuning_alone() -> None:
     small, large = (SkipPlan("block", LAYERS, layers=tuple(range(k))) for k in (2, 9))
     first = result("skip-it-slopes", path=(Step(small, 0.0, 0.3),), plan=None)
     other = result("skip-it", "freeze", path=(Step(small, 0.0, 0.2), Step(large, 0.04, 0.9)))
-    other = replace(other, chosen=replace(other.chosen, search=replace(
-        other.chosen.search, plan=large)))  # fmt: skip
+    searched = replace(other.chosen.search, plan=large)
+    chosen = replace(other.chosen, search=searched, saving=estimate(0.9, 0.9, 0.9))
+    other = replace(other, chosen=chosen)
     peer = result("shortgpt", path=(Step(large, 0.0, 0.9),), plan=large)
     assert leading_search(study(first, other, peer)) == first
     assert leading_search(study(peer)) is None
@@ -262,10 +265,42 @@ def test_none_found_is_said() -> None:
     assert only.claim == HARMLESS
 
 
+def test_one_change_in_the_first_batch_finds_nothing() -> None:
+    """1 of 16 is above epsilon, 1 of 30 is not; the unit of 4 of 30 is the one found."""
+    store = Known({0: {"screen": 1}, 1: {"screen": 1, "tuning": 3, "test": 20}})
+    (near,) = (one for one in converses([ranking()], store, epsilon=0.05) if one.claim == HARMFUL)
+    assert (near.unit.layers, near.verdict) == ((1,), "confirmed")
+    store = Known({0: {"screen": 1}})
+    (near,) = (one for one in converses([ranking()], store, epsilon=0.05) if one.claim == HARMFUL)
+    assert near.verdict == "none found"
+
+
 def test_units_turned_down_by_the_first_batch_are_not_run_again() -> None:
     store = Known({4: harm(), 5: harm(), 6: {}, 7: {}})
-    converses([ranking(is_distance=False)], store, epsilon=0.05)
+    (far,) = converses([ranking(is_distance=False)], store, epsilon=0.05)
+    assert far.unit.layers == (7,)  # of two that change nothing, the one farther outside
     assert {layer for split, layer in store.asked if split == "tuning"} == {6, 7}
+
+
+# --- baselines --------------------------------------------------------------------------------
+
+
+def test_blind_answers_come_from_training() -> None:
+    """Training answers no to "a" and mostly yes; what is asked has it the other way round."""
+    asked = tuple(
+        Item(Path(f"{i}.png"), question, answer, f"g{i}")
+        for i, (question, answer) in enumerate(
+            [("a", "no"), ("b", "no"), ("b", "no"), ("a", "yes")]
+        )
+    )
+    said = [("a", "no"), ("b", "yes"), ("b", "yes"), ("c", "yes")]
+    training = [Item(Path("t.png"), question, answer) for question, answer in said]
+    right = (1.0, 1.0, 0.0, 0.0)
+    found = Accuracies.of(Outcomes(asked, right, right, right, None, None), training)
+    values = [one and one.value for one in (found.model, found.blind, found.majority)]
+    assert values == [0.5, 0.25, 0.25]
+    unlabelled = Outcomes(asked, right, None, None, None, None)
+    assert Accuracies.of(unlabelled, training) == Accuracies(None, None, None)
 
 
 # --- nulls ------------------------------------------------------------------------------------

@@ -119,11 +119,16 @@ def _harmless(ranking: Ranking, store: Store, epsilon: float) -> Converse:
 
 
 def _harmful(ranking: Ranking, store: Store, epsilon: float) -> Converse:
-    """The unit of most disagreement, where that is above epsilon; of several the safest-looking."""
-    measured = _disagreement(ranking.nearest, store, _tuning(store)[:1])
-    worst = max(ranking.nearest, key=lambda unit: measured[unit].value)
-    found = worst if measured[worst].value > epsilon else None
-    return _confirm(HARMFUL, ranking, len(ranking.nearest), found, store, epsilon)
+    """The unit of most disagreement, where that is above epsilon; of several the safest-looking.
+
+    Units that the first batch does not show to be above epsilon are not run on the others.
+    """
+    left = ranking.nearest
+    for splits in (_tuning(store)[:1], _tuning(store)):
+        measured = _disagreement(left, store, splits)
+        left = [unit for unit in left if measured[unit].value > epsilon]
+    worst = max(left, key=lambda unit: measured[unit].value, default=None)
+    return _confirm(HARMFUL, ranking, len(ranking.nearest), worst, store, epsilon)
 
 
 def _confirm(
