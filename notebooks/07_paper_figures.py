@@ -11,12 +11,12 @@
 # ---
 
 # %% [markdown]
-# # The paper's figures, on every reference model
+# # The paper's figures, on five reference models
 #
 # **Claim.** What *Skip-It?* (arXiv 2509.25584) says of billions of parameters, asked of the small
-# models shipped here, comes out half true. Late vision tokens are redundant, and there they move
-# little and are hardly looked at. **Early** vision tokens are not redundant in a model that was
-# trained with them in every layer.
+# models shipped here, comes out half true. In the reference VLM late vision tokens are redundant and
+# hardly looked at there; but they move **more** in those layers, not less, and **early** vision
+# tokens are not redundant, since it was trained with them in every layer.
 #
 # In words, the paper says of LLaVA, DeepSeek-VL and Qwen-VL:
 #
@@ -47,6 +47,9 @@ from vlm_bridge.reference.evaluate import task_sets
 from vlm_bridge.reference.shipped import shipped_models
 
 PROFILED, NULL = 10, 4
+# The second LLaVA of 30 layers is left to `skipit confirm`, so that this takes a minute.
+MODELS = [name for name in shipped_models() if name != "reference-all-linear"]
+PARTS = {"exit": 6, "entry": 3}  # depths that cut the decoder into so many parts
 LOST = 1 / 16  # accuracy that a safe skip may cost
 FAR = 0.1  # a token has moved far where its cosine distance is above this
 
@@ -62,9 +65,11 @@ def depths(n_layers: int, parts: int) -> list[int]:
 
 
 def plans(n_layers: int) -> list[vb.SkipPlan]:
-    """Exit and entry at every sixth of the depth; each quarter of the layers frozen."""
-    exits = [vb.SkipPlan("early_exit", n_layers, exit=at) for at in depths(n_layers, 6)]
-    entries = [vb.SkipPlan("late_entry", n_layers, entry=at) for at in depths(n_layers, 6)]
+    """Exits and entries at their depths; each quarter of the layers frozen."""
+    exits = [vb.SkipPlan("early_exit", n_layers, exit=at) for at in depths(n_layers, PARTS["exit"])]
+    entries = [
+        vb.SkipPlan("late_entry", n_layers, entry=at) for at in depths(n_layers, PARTS["entry"])
+    ]
     ends = depths(n_layers, 4)
     quarters = [
         vb.SkipPlan("freeze", n_layers, layers=tuple(range(a, b)))
@@ -75,7 +80,7 @@ def plans(n_layers: int) -> list[vb.SkipPlan]:
 
 # %%
 profiles, nulls, accuracies, full = {}, {}, {}, {}
-for name in shipped_models():
+for name in MODELS:
     vlm = vb.load(name)
     profiles[name] = vb.profile(vlm, images(name, "profile", PROFILED))
     nulls[name] = vb.profile(vb.random_copy(vlm), images(name, "profile", NULL))
@@ -83,7 +88,7 @@ for name in shipped_models():
     asked = vb.sweep(vlm, test, plans(vlm.layout.n_layers))
     full[name] = asked[0].accuracy_full
     found = [one.accuracy_skipped.value for one in asked]
-    accuracies[name] = {"exit": found[:7], "entry": found[7:14], "frozen": found[14:]}
+    accuracies[name] = {"exit": found[:7], "entry": found[7:11], "frozen": found[11:]}
     low, high = full[name].interval
     print(
         f"{name}: {type(vlm.model).__name__}, {vlm.layout.n_layers} layers, {task_sets(name)[0]}, "
@@ -136,7 +141,7 @@ labels = {
 }
 for axis, (kind, label) in zip(axes, labels.items(), strict=True):
     for name, found in accuracies.items():
-        at = np.arange(1, 5) if kind == "frozen" else np.arange(7) / 6
+        at = np.arange(1, 5) if kind == "frozen" else np.linspace(0, 1, len(found[kind]))
         axis.plot(at, found[kind], "o-", ms=4, color=colours[name], label=name)
     axis.set(xlabel=label)
 axes[2].set_xticks([1, 2, 3, 4])
@@ -149,7 +154,8 @@ plt.show()
 #
 # Exit depth: the earliest depth from which on leaving is safe. Entry depth: the latest up to which
 # entering is safe. *Redundant* layers are those from the exit depth on; the distances and VAR are
-# means over them and over the layers before. Where the last sixth cannot be spared there are none.
+# means over them and over the layers before. Where the last part cannot be spared there are
+# none.
 
 
 # %%
@@ -158,37 +164,34 @@ def safe(name: str, kind: str) -> list[bool]:
     return [full[name].value - one < LOST + 1e-9 for one in accuracies[name][kind]]
 
 
-def exit_sixth(name: str) -> int:
-    """Sixths of the depth after which vision tokens can go, and at every later one."""
+def exit_depth(name: str, n_layers: int) -> int:
+    """After it vision tokens can go, and after every later one; the depth itself if nowhere."""
     found = safe(name, "exit")
-    return next(at for at in range(7) if all(found[at:]))
+    at = next(at for at in range(len(found)) if all(found[at:]))
+    return depths(n_layers, PARTS["exit"])[at]
 
 
-def entry_sixth(name: str) -> int:
-    """Sixths of the depth until which vision tokens can wait, and at every earlier one."""
+def entry_depth(name: str, n_layers: int) -> int:
+    """Until it vision tokens can wait, and until every earlier one; 0 if nowhere."""
     found = safe(name, "entry")
-    return next((at for at in range(6, -1, -1) if all(found[: at + 1])), 0)
+    at = max((at for at in range(len(found)) if all(found[: at + 1])), default=0)
+    return depths(n_layers, PARTS["entry"])[at]
 
 
 def around(name: str, measure, profile) -> tuple[float, float]:
     """Mean of a measure before the exit depth and from it on."""
-    values, cut = measure(profile), depths(profile.n_layers, 6)[exit_sixth(name)]
+    values, cut = measure(profile), exit_depth(name, profile.n_layers)
     before = float(values[:cut].mean()) if cut else np.nan
     return before, float(values[cut:].mean()) if cut < len(values) else np.nan
 
 
 verdicts = {}
 for name, profile in profiles.items():
-    quarters = accuracies[name]["frozen"]
+    quarters, n_layers = accuracies[name]["frozen"], profile.n_layers
+    entry, leave = entry_depth(name, n_layers), exit_depth(name, n_layers)
     says = {
-        "1 early tokens redundant": (
-            entry_sixth(name) > 0,
-            f"entry {depths(profile.n_layers, 6)[entry_sixth(name)]} of {profile.n_layers}",
-        ),
-        "2 late tokens redundant": (
-            exit_sixth(name) < 6,
-            f"exit {depths(profile.n_layers, 6)[exit_sixth(name)]} of {profile.n_layers}",
-        ),
+        "1 early tokens redundant": (entry > 0, f"entry {entry} of {n_layers}"),
+        "2 late tokens redundant": (leave < n_layers, f"exit {leave} of {n_layers}"),
         "3 early-middle ones not": (
             not safe(name, "frozen")[1],
             f"frozen by quarter {', '.join(f'{one:.2f}' for one in quarters)}",
@@ -207,12 +210,12 @@ for name, profile in profiles.items():
         print(f"  {clause:<27}{'held' if held else 'did not hold':<14}{figures}")
 
 # %% [markdown]
-# What is refuted here is the first clause, and only for models whose training let every layer see
-# vision; nothing in the theory promises it. Clauses 4 and 5 are means over many layers, so they
-# say that late layers differ from early ones, not that a small distance makes a layer safe.
+# What is refuted on the reference VLM is the first clause, which nothing in the theory promises of
+# a model trained with vision in every layer, and the fourth: a small distance is not what tells its
+# redundant layers. Clauses 4 and 5 are means over many layers.
 #
 # The claim, as asserts on the results. What holds by definition is asked of every model shipped;
-# the findings, of the two LLaVA models on SmolLM2 that were trained with vision in every layer.
+# the findings, of the LLaVA on SmolLM2 that was trained with vision in every layer.
 
 # %%
 for name, found in accuracies.items():
@@ -220,10 +223,11 @@ for name, found in accuracies.items():
     assert found["exit"][0] == found["entry"][-1], "the model never saw the image, either way"
     assert full[name].n >= 16
     assert profiles[name].n_images == PROFILED
-for name in ("reference", "reference-all-linear"):
+for name in ("reference",):
     assert full[name].value > 0.9
     assert full[name].value - accuracies[name]["exit"][0] > 0.15, "it needs the image"
     held = verdicts[name]
     assert not held["1 early tokens redundant"], "refuted here"
     assert held["2 late tokens redundant"]
-    assert all(held[clause] for clause in held if clause[0] in "45")
+    assert not any(held[clause] for clause in held if clause[0] == "4"), "they move more there"
+    assert all(held[clause] for clause in held if clause[0] == "5")

@@ -103,6 +103,10 @@ def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
             # and a zero state has no direction.
             std = float(table.weight.detach().std())
             torch.nn.init.normal_(table.weight.data[table.padding_idx], std=std)
+        for parameter in model.parameters():
+            # Gemma3's projector starts at zero, and so would every vision token.
+            if parameter.dim() > 1 and not parameter.any():
+                torch.nn.init.normal_(parameter.data, std=0.02)
     model = model.to(device=vlm.device, dtype=vlm.model.dtype).eval()
     layout = find_layout(model, vlm.layout.special_ids)
     return VLM(f"{vlm.name} (random weights)", model, vlm.processor, layout)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from estimators import cosine_distance, relative_update_norm
+from tests.vlm_bridge.families.processors import with_processor
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.capture import capturing_attention, capturing_states
 from vlm_bridge.errors import BridgeError
@@ -118,6 +119,12 @@ def test_hooks_go_away_when_the_model_fails(items):
     with pytest.raises(RuntimeError, match="boom"), capturing_attention(vlm, lambda *_: None):
         raise RuntimeError("boom")
     assert vlm.layout.text_config._attn_implementation == "sdpa"
+
+
+def test_a_random_copy_shows_its_images():
+    """Gemma3's projector is made of zeros, which training fills."""
+    copy = random_copy(with_processor("Gemma3"))
+    assert all(p.any() for p in copy.model.parameters() if p.dim() > 1)
 
 
 def test_random_copy_is_the_same_shape_and_seeded(items):
