@@ -14,8 +14,8 @@
 # # The paper's figures, on five reference models
 #
 # **Claim.** What *Skip-It?* (arXiv 2509.25584) says of billions of parameters, asked of the small
-# models shipped here, comes out half true. In the reference VLM late vision tokens are redundant and
-# hardly looked at there; but they move **more** in those layers, not less, and **early** vision
+# models shipped here, comes out half true. In the reference VLM late vision tokens are redundant
+# and hardly looked at there; but they move **more** in those layers, not less, and **early** vision
 # tokens are not redundant, since it was trained with them in every layer.
 #
 # In words, the paper says of LLaVA, DeepSeek-VL and Qwen-VL:
