@@ -77,7 +77,7 @@ def passes_of(n_layers: int, n_seen: int, n_images: int, *, step: int = 1) -> in
 
     Example:
         >>> passes_of(32, 40, 200, step=2)
-        13200
+        13800
     """
     orders = 1 + 1 + n_layers + n_layers - 1  # profile, full model, freezes, exits
     swept = 1 + len(sweep_plans(n_layers, step=step, modes=_SWEPT))
