@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 import numpy as np
 
-from estimators import serial
 from estimators._validate import check_fraction
-
-SCHEMA_VERSION = 1
+from estimators.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Estimate(Record):
     """A number that was measured, and how far it may be trusted.
 
     Attributes:
@@ -78,38 +75,3 @@ class Estimate:
             f"{self.value:.4g}{unit} [{low:.4g}, {high:.4g}] "
             f"({100 * self.level:g} %, n={self.n}, {self.method}{doubt})"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """The estimate as strict JSON data.
-
-        NaN becomes None and infinities the strings "Infinity" and "-Infinity", so that
-        `json.dumps(..., allow_nan=False)` accepts the result and nothing is lost.
-        """
-        return {
-            **serial.header("Estimate", SCHEMA_VERSION),
-            "value": serial.encode(self.value),
-            "interval": [serial.encode(end) for end in self.interval],
-            "level": self.level,
-            "n": int(self.n),
-            "d": int(self.d),
-            "unit": self.unit,
-            "method": self.method,
-            "reliable": bool(self.reliable),
-            "reason": self.reason,
-            "diagnostics": {
-                key: serial.encode(item) if isinstance(item, float) else item
-                for key, item in self.diagnostics.items()
-            },
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The estimate back from `to_json`; a diagnostic that was NaN or inf comes back encoded.
-
-        Raises:
-            ValueError: not an estimate, another schema version, fields missing or unknown.
-        """
-        fields = serial.body(data, "Estimate", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        fields["value"] = serial.decode(fields["value"])
-        fields["interval"] = tuple(serial.decode(end) for end in fields["interval"])
-        return cls(**fields)

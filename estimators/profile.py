@@ -9,11 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators import serial
 from estimators.estimate import Estimate
+from estimators.record import Record
 from estimators.streaming import MEASURES, TAIL_GRID, MeanAccumulator, PairAccumulator
 
-SCHEMA_VERSION = 1
 QUANTILE_LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 INDEX_CONVENTION = (
     "layers are 0-based; state l is the input of layer l; "
@@ -22,7 +21,7 @@ INDEX_CONVENTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(Record):
     """What each layer does to its input, per token group. Layer l is the pair of states l, l+1.
 
     Attributes:
@@ -175,56 +174,6 @@ class Profile:
             n_rows=n_rows,
             data_hash=data_hash,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """The profile as strict JSON data, with its schema version."""
-        return {
-            **serial.header("Profile", SCHEMA_VERSION),
-            "model": self.model,
-            "n_layers": self.n_layers,
-            "groups": list(self.groups),
-            "measures": {
-                group: {name: [one.to_json() for one in layers] for name, layers in table.items()}
-                for group, table in self.measures.items()
-            },
-            "tail_grid": list(self.tail_grid),
-            "tails": {
-                group: [[one.to_json() for one in layer] for layer in layers]
-                for group, layers in self.tails.items()
-            },
-            "quantile_levels": list(self.quantile_levels),
-            "quantiles": {
-                group: [list(layer) for layer in layers] for group, layers in self.quantiles.items()
-            },
-            "n_images": self.n_images,
-            "n_rows": dict(self.n_rows),
-            "data_hash": self.data_hash,
-            "index_convention": self.index_convention,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The profile back from `to_json`.
-
-        Raises:
-            ValueError: not a profile, another schema version, fields missing or unknown.
-        """
-        fields = serial.body(data, "Profile", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        for name in ("groups", "tail_grid", "quantile_levels"):
-            fields[name] = tuple(fields[name])
-        fields["measures"] = {
-            group: {name: _estimates(layers) for name, layers in table.items()}
-            for group, table in fields["measures"].items()
-        }
-        fields["tails"] = {
-            group: tuple(_estimates(layer) for layer in layers)
-            for group, layers in fields["tails"].items()
-        }
-        fields["quantiles"] = {
-            group: tuple(tuple(layer) for layer in layers)
-            for group, layers in fields["quantiles"].items()
-        }
-        return cls(**fields)
 
 
 def _common_depth(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from estimators import serial
 from theory import statements
 from theory.statement import EVIDENCE, Verdict
 
@@ -24,7 +23,7 @@ def record(verdict: Verdict) -> dict[str, Any]:
         "evidence": verdict.evidence,
         "domain": verdict.domain,
         "trials": verdict.trials,
-        "worst_slack": serial.encode(verdict.worst_slack),
+        "worst_slack": verdict.to_json()["worst_slack"],
         "holds": verdict.holds,
         "hypotheses": [
             {"name": found.name, "counterexample_found": found.counterexample_found}

@@ -9,16 +9,14 @@ runs all of it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators import serial
-
-SCHEMA_VERSION = 1
+from estimators.record import Record
 
 #: From the strongest to the weakest.
 EVIDENCE = ("symbolic", "shannon-lp", "exhaustive", "searched")
@@ -180,7 +178,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class HypothesisVerdict:
+class HypothesisVerdict(Record):
     """Whether dropping a hypothesis was seen to break the claim.
 
     Attributes:
@@ -198,7 +196,7 @@ class HypothesisVerdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Record):
     """What the verifier found out about one statement.
 
     Attributes:
@@ -246,32 +244,3 @@ class Verdict:
     def complete(self) -> bool:
         """The claim holds and every hypothesis was shown to be needed."""
         return self.holds and all(found.counterexample_found for found in self.hypotheses)
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as strict JSON data, with its schema version."""
-        fields = asdict(self)
-        fields["worst_slack"] = serial.encode(self.worst_slack)
-        fields["witness_slack"] = serial.encode(self.witness_slack)
-        fields["hypotheses"] = [
-            {**asdict(found), "slack": serial.encode(found.slack)} for found in self.hypotheses
-        ]
-        fields["failures"] = list(self.failures)
-        return {**serial.header("Verdict", SCHEMA_VERSION), **fields}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The verdict back from `to_json`.
-
-        Raises:
-            ValueError: not a verdict, another schema version, fields missing or unknown, or
-                contents that contradict each other.
-        """
-        fields = serial.body(data, "Verdict", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        for name in ("worst_slack", "witness_slack"):
-            fields[name] = serial.decode(fields[name])
-        fields["hypotheses"] = tuple(
-            HypothesisVerdict(**{**found, "slack": serial.decode(found["slack"])})
-            for found in fields["hypotheses"]
-        )
-        fields["failures"] = tuple(fields["failures"])
-        return cls(**fields)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from estimators import Estimate, clustered_mean
+from estimators.record import Record
 from vlm_bridge.answers import Answers, answer_batch, is_correct
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.journal import run_batches
@@ -120,7 +120,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """What a plan costs in quality. Every interval is by image.
 
     Attributes:
@@ -138,8 +138,6 @@ class Comparison:
         accuracy_skipped: accuracy of the skipped model.
         drop: accuracy_full - accuracy_skipped, paired.
     """
-
-    SCHEMA_VERSION: ClassVar[int] = 1
 
     plan: SkipPlan
     decision: str
@@ -178,31 +176,6 @@ class Comparison:
             accuracy_skipped=None if skipped is None else mean(skipped, 0, 1),
             drop=None if drop is None else mean(drop, -1, 1),
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data with its schema version."""
-        body = {
-            f.name: value.to_json() if hasattr(value := getattr(self, f.name), "to_json") else value
-            for f in fields(self)
-        }
-        return {"type": "Comparison", "schema_version": self.SCHEMA_VERSION, **body}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Comparison:
-        """The comparison back from `to_json`.
-
-        Raises:
-            ValueError: not a comparison of this schema version.
-        """
-        head = (data.get("type"), data.get("schema_version"))
-        if head != ("Comparison", cls.SCHEMA_VERSION):
-            raise ValueError(f"not a Comparison of schema version {cls.SCHEMA_VERSION}: {head}")
-        body: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
-        body["plan"] = SkipPlan.from_json(body["plan"])
-        for name, value in body.items():
-            if isinstance(value, dict):
-                body[name] = Estimate.from_json(value)
-        return cls(**body)
 
 
 def paired_outcomes(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import DynamicCache
 
-from estimators.serial import body, header
-from vlm_bridge.errors import BridgeError
+from estimators.record import Record
 from vlm_bridge.layout import Layout
 from vlm_bridge.skip.support import supported_modes
 from vlm_bridge.vlm import VLM
 
 
 @dataclass(frozen=True)
-class ModelDescription:
+class ModelDescription(Record):
     """The parts of a VLM that skipping is about. Layers are 0-based.
 
     Attributes:
@@ -43,8 +42,6 @@ class ModelDescription:
         modes: mode -> "" where it is supported, else why it is not.
     """
 
-    SCHEMA_VERSION = 1
-
     name: str
     model_class: str
     decoder_class: str
@@ -65,29 +62,6 @@ class ModelDescription:
     deepstack_layers: tuple[int, ...]
     cache_layers: tuple[str, ...]
     modes: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The description as JSON-ready data, with its schema version."""
-        return {**header("ModelDescription", self.SCHEMA_VERSION), **_lists(asdict(self))}
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """The description back from `to_json`.
-
-        Raises:
-            BridgeError: not a description, another schema version, or unknown fields.
-        """
-        names = set(cls.__dataclass_fields__)
-        try:
-            found = body(data, "ModelDescription", cls.SCHEMA_VERSION, names)
-        except ValueError as error:
-            raise BridgeError(str(error)) from None
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in found.items()
-        }
-        fields["token_ids"] = {group: tuple(ids) for group, ids in found["token_ids"].items()}
-        return cls(**fields)
 
     def __str__(self) -> str:
         """The description for people, one line a fact."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain, combinations
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from estimators import serial
 from estimators._pmf import as_pmf, check_unit
 from estimators.decomposition.broja import solve_broja
 from estimators.decomposition.redundancy import imin
-
-SCHEMA_VERSION = 1
+from estimators.record import Record
 
 Node = tuple[tuple[int, ...], ...]
 
@@ -25,7 +22,7 @@ _SETS: tuple[tuple[int, ...], ...] = tuple(
 
 
 @dataclass(frozen=True, kw_only=True)
-class PIDLattice:
+class PIDLattice(Record):
     """Redundancy and atom of each node of the lattice of three sources.
 
     A node is an antichain of sets of sources, written like "{1}{23}": what source 1 and the
@@ -54,26 +51,6 @@ class PIDLattice:
     def total(self) -> float:
         """I(X1, X2, X3; Y), the redundancy of the top node."""
         return self.redundancies["{123}"]
-
-    def to_json(self) -> dict[str, Any]:
-        """The lattice as strict JSON data."""
-        return {
-            **serial.header("PIDLattice", SCHEMA_VERSION),
-            "redundancies": dict(self.redundancies),
-            "atoms": dict(self.atoms),
-            "unit": self.unit,
-            "measure": self.measure,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The lattice back from `to_json`.
-
-        Raises:
-            ValueError: not a lattice, another schema version, fields missing or unknown.
-        """
-        fields = serial.body(data, "PIDLattice", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        return cls(**fields)
 
 
 def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDLattice:

@@ -8,11 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from estimators import serial
 from estimators._pmf import check_unit
 from estimators._validate import check_fraction
-
-SCHEMA_VERSION = 1
+from estimators.record import Record
 
 #: The four atoms, in the order in which they are always given.
 ATOMS = ("redundant", "unique_1", "unique_2", "synergistic")
@@ -21,7 +19,7 @@ _SCALED = (*ATOMS, "lower", "upper", "gap")  # what carries the unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class PID:
+class PID(Record):
     """A partial information decomposition of I(X1, X2; Y), under the measure it names.
 
         redundant + unique_1               = I(X1; Y)      information_1
@@ -205,34 +203,3 @@ class PID:
         notes += [] if self.gap is None else [f"gap {self.gap:.1e}"]
         notes += [] if self.reliable else [f"unreliable: {self.reason}"]
         return f"{', '.join(map(shown, ATOMS))} {self.unit} ({', '.join(notes)})"
-
-    def to_json(self) -> dict[str, Any]:
-        """The decomposition as strict JSON data; NaN and infinities as in `Estimate`."""
-
-        def plain(value: object) -> Any:
-            if isinstance(value, Mapping):
-                return {key: plain(item) for key, item in value.items()}
-            if isinstance(value, tuple):
-                return [plain(item) for item in value]
-            return serial.encode(value) if isinstance(value, float) else value
-
-        fields = {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
-        return {**serial.header("PID", SCHEMA_VERSION), **fields}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The decomposition back from `to_json`.
-
-        Raises:
-            ValueError: not a PID, another schema version, fields missing or unknown, or
-                contents that contradict each other.
-        """
-        fields = serial.body(data, "PID", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        for name in ATOMS:
-            fields[name] = serial.decode(fields[name])
-        fields["intervals"] = {
-            key: (serial.decode(low), serial.decode(high))
-            for key, (low, high) in fields["intervals"].items()
-        }
-        fields["p_values"] = {k: serial.decode(v) for k, v in fields["p_values"].items()}
-        return cls(**fields)

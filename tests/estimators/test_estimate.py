@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimators import Estimate, serial
+from estimators import Estimate
 
 FLOATS = st.floats(allow_nan=False)
 
@@ -81,7 +81,7 @@ def test_missing_fields_are_named():
 
 def test_json_that_is_no_object_is_refused():
     with pytest.raises(ValueError, match="not of type Estimate"):
-        serial.body([1, 2], "Estimate", 1, set())
+        Estimate.from_json([1, 2])
 
 
 def test_text_says_why_it_is_unreliable():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +22,6 @@ from vlm_bridge.confirm.control import Control, Measured, control_plans
 from vlm_bridge.confirm.converse import HARMFUL, HARMLESS, Ranking, converses
 from vlm_bridge.confirm.nulls import shuffled_images
 from vlm_bridge.confirm.overlap import Overlap, overlap
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.confirm.results import ModelConfirmation
 from vlm_bridge.confirm.roles import (
     equal_size,
@@ -447,35 +445,3 @@ def test_a_conclusion_says_its_numbers() -> None:
     assert "0.80 where chance gives 0.30 (p 0.01, rotation 0.04; supported)" in said["i"]
     assert "latency of the prefill 0.80 [0.70, 0.90]" in said["ii"]
     assert "0.000 [0.000, 0.040] of the answers on 60 untouched images" in said["iii"]
-
-
-# --- records ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Inner(Record):
-    value: float
-
-
-@dataclass(frozen=True)
-class Outer(Record):
-    plan: SkipPlan | None
-    values: tuple[float, ...]
-    inner: tuple[Inner, ...]
-    maybe: float | None
-    words: str
-
-
-def test_records_come_back() -> None:
-    plan = SkipPlan("block", 4, layers=(1,))
-    for one in (
-        Outer(plan, (1.0, math.inf), (Inner(0.5),), None, "a"),
-        Outer(None, (), (), 2.0, ""),
-    ):
-        assert Outer.from_json(json.loads(one.dumps())) == one
-    nan = Inner.from_json(json.loads(Inner(math.nan).dumps()))
-    assert math.isnan(nan.value)
-    with pytest.raises(ValueError, match="not of type Outer"):
-        Outer.from_json(Inner(1.0).to_json())
-    with pytest.raises(ValueError, match="Inner version 1 does not know more"):
-        Inner.from_json(Inner(1.0).to_json() | {"more": 1})

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
-from estimators import serial
+from estimators.record import Record
 from theory._validate import check_fraction
 
-SCHEMA_VERSION = 2
 RANGES = {"disagreement": (0.0, 1.0), "accuracy_drop": (-1.0, 1.0)}
 METHODS = (
     "betting",
@@ -23,7 +21,7 @@ METHODS = (
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Record):
     """An upper confidence bound on a mean over images, held against a promised epsilon.
 
     Attributes:
@@ -57,6 +55,8 @@ class Certificate:
         disagreement <= 0.0158 with probability 95 % (300 images, clopper-pearson):
         holds at epsilon 0.02
     """
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     quantity: str
     epsilon: float
@@ -97,24 +97,6 @@ class Certificate:
 
     def __str__(self) -> str:
         return self.sentence()
-
-    def to_json(self) -> dict[str, Any]:
-        """The certificate as strict JSON data, with its schema version."""
-        fields = asdict(self) | {"checked": list(self.checked), "assumed": list(self.assumed)}
-        return {**serial.header("Certificate", SCHEMA_VERSION), **fields}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The certificate back from `to_json`.
-
-        Raises:
-            ValueError: not a certificate, another schema version, fields missing or unknown,
-                or contents that contradict each other.
-        """
-        fields = serial.body(data, "Certificate", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        for name in ("checked", "assumed"):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
 
 
 def check_request(quantity: str, epsilon: float, delta: float, method: str) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from estimators import serial
 from estimators.clustered import Labels
+from estimators.record import Record
 from theory._validate import check_fraction
 from theory.certificates.certificate import RANGES, check_request
 from theory.certificates.certify import ASSUMED, as_sample
 
-SCHEMA_VERSION = 1
 CONTROLS = ("bonferroni", "holm", "fixed-sequence")
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Record):
     """The plans whose loss is at most epsilon, all of them with probability 1 - delta.
 
     Attributes:
@@ -58,23 +56,6 @@ class Selection:
         strangers = sorted(set(self.certified) - set(range(len(self.p_values))))
         if strangers:
             raise ValueError(f"certified {strangers} but there are {len(self.p_values)} plans")
-
-    def to_json(self) -> dict[str, Any]:
-        """The selection as strict JSON data, with its schema version."""
-        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {**serial.header("Selection", SCHEMA_VERSION), **fields}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The selection back from `to_json`.
-
-        Raises:
-            ValueError: not a selection, another schema version, fields missing or unknown.
-        """
-        fields = serial.body(data, "Selection", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        for name in ("p_values", "certified", "assumed"):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
 
 
 def learn_then_test(

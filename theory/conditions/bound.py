@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from estimators import serial
+from estimators.record import Record
 
-SCHEMA_VERSION = 1
 UNITS = ("1", "nats", "logit", "state", "loss")
 KINDS = ("at most", "at least", "exactly")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
+class Bound(Record):
     """The value of one side of a statement at measured numbers.
 
     Attributes:
@@ -61,25 +58,6 @@ class Bound:
     def __str__(self) -> str:
         unit = "" if self.unit == "1" else f" {self.unit}"
         return f"{self.quantity} {self.kind} {self.value:.4g}{unit} ({self.statement})"
-
-    def to_json(self) -> dict[str, Any]:
-        """The bound as strict JSON data, with its schema version."""
-        fields = asdict(self) | {"checked": list(self.checked), "assumed": list(self.assumed)}
-        fields["value"] = serial.encode(self.value)
-        return {**serial.header("Bound", SCHEMA_VERSION), **fields}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The bound back from `to_json`.
-
-        Raises:
-            ValueError: not a bound, another schema version, fields missing or unknown.
-        """
-        fields = serial.body(data, "Bound", SCHEMA_VERSION, set(cls.__dataclass_fields__))
-        fields["value"] = serial.decode(fields["value"])
-        for name in ("checked", "assumed"):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
 
 
 def within(number: float, low: float, high: float, name: str) -> float:

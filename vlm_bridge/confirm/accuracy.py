@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from estimators import Estimate, clustered_mean
+from estimators.record import Record
 from vlm_bridge.baselines import accuracy, blind_answers, majority_answers
 from vlm_bridge.comparison import Outcomes
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.data import Item
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from vlm_bridge.confirm.record import Record
+from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from estimators import Estimate, clustered_mean
+from estimators.record import Record
 from vlm_bridge.comparison import Comparison, Outcomes
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.confirm.roles import LAYERWISE, equal_size, order_of
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from estimators import Estimate
+from estimators.record import Record
 from vlm_bridge.comparison import Outcomes
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.confirm.roles import order_of
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.scoring import Truth

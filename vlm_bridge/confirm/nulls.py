@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from estimators import Estimate
+from estimators.record import Record
 from vlm_bridge.comparison import Comparison
 from vlm_bridge.confirm.accuracy import accuracy_of
 from vlm_bridge.confirm.coincidence import Coincidence, coincidence
 from vlm_bridge.confirm.control import control_plans
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.confirm.roles import LAYERWISE, equal_size
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError

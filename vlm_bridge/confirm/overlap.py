@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.record import Record
 from vlm_bridge.confirm.coincidence import Coincidence, coincidence, safest
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.errors import BridgeError
 
 #: Draws of a set at random in the permutation null of the mean.

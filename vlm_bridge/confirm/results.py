@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from estimators.record import Record
 from vlm_bridge.confirm.accuracy import Accuracies
 from vlm_bridge.confirm.control import Control
 from vlm_bridge.confirm.converse import Converse
 from vlm_bridge.confirm.nulls import Null
 from vlm_bridge.confirm.overlap import Overlap
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.confirm.speed import PlanSpeed
 from vlm_bridge.study import ModelStudy
 

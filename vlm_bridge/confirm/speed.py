@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlm_bridge.confirm.record import Record
+from estimators.record import Record
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.files import read_json, write_json
 from vlm_bridge.plan import SkipPlan

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from estimators.record import Record
 from vlm_bridge.cost.flops import count_flops
 from vlm_bridge.cost.memory import cache_bytes, peak_bytes
 from vlm_bridge.cost.phase import PhaseCost, timed
@@ -27,7 +28,7 @@ WARM_UP = 2
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Record):
     """What a plan costs on one batch, beside the full model.
 
     Attributes:
@@ -43,6 +44,8 @@ class Cost:
         device: where it ran, and on how many threads.
         dtype: of the weights.
     """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("kv_ratio", "peak_ratio")
 
     prefill: PhaseCost
     decode: PhaseCost | None
@@ -64,17 +67,6 @@ class Cost:
     def peak_ratio(self) -> float:
         """Peak bytes, skipped over full."""
         return self.peak_bytes_skipped / self.peak_bytes_full
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data; ratios are skipped/full."""
-        body = {
-            **asdict(self),
-            "prefill": self.prefill.to_json(),
-            "decode": None if self.decode is None else self.decode.to_json(),
-            "kv_ratio": self.kv_ratio,
-            "peak_ratio": self.peak_ratio,
-        }
-        return {"type": "Cost", **body}
 
 
 def measure_cost(

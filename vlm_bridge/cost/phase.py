@@ -5,17 +5,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy import stats
 
 from estimators import Estimate
+from estimators.record import Record
 
 
 @dataclass(frozen=True)
-class PhaseCost:
+class PhaseCost(Record):
     """FLOPs and latency of one phase, full and skipped. Ratios are skipped/full.
 
     Attributes:
@@ -25,6 +26,8 @@ class PhaseCost:
         seconds_skipped: of the skipped model.
         latency_ratio: median of the paired ratios, with its interval.
     """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("flops_ratio", "efficiency")
 
     flops_full: int
     flops_skipped: int
@@ -54,15 +57,6 @@ class PhaseCost:
     def efficiency(self) -> float:
         """`flops_ratio / latency_ratio`: 1 where time falls as much as FLOPs do."""
         return self.flops_ratio / self.latency_ratio.value
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {
-            **asdict(self),
-            "latency_ratio": self.latency_ratio.to_json(),
-            "flops_ratio": self.flops_ratio,
-            "efficiency": self.efficiency,
-        }
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:

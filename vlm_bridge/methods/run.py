@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, clustered_mean
+from estimators.record import Record
 from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.answers import answer_batch
 from vlm_bridge.comparison import Outcomes
@@ -26,7 +27,7 @@ _ABOUT = ("name", "source", "reads", "deviation")
 
 
 @dataclass(frozen=True)
-class MethodResult:
+class MethodResult(Record):
     """What a method does to a model; intervals are by image, ratios method/full.
 
     Attributes:
@@ -58,14 +59,6 @@ class MethodResult:
     accuracy: Estimate | None
     drop: Estimate | None
     cost: Cost
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        body = {
-            f.name: value.to_json() if hasattr(value := getattr(self, f.name), "to_json") else value
-            for f in fields(self)
-        }
-        return {"type": "MethodResult", **body}
 
 
 def settings_of(method: Method) -> dict[str, Any]:

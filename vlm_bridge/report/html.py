@@ -11,9 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from estimators import Estimate, Profile, serial
+from estimators import Estimate, Profile
 from theory import Certificate
 from vlm_bridge.comparison import Comparison
+from vlm_bridge.cost import Cost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import write_bytes
 from vlm_bridge.plan import SkipPlan
@@ -126,17 +127,13 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
     """The results with their typed objects in place of JSON, and what the page asks of them."""
 
     def comparison(data: Mapping[str, Any] | None) -> Comparison | None:
-        return None if data is None else Comparison.from_json(dict(data))
+        return None if data is None else Comparison.from_json(data)
 
     def profile(data: Mapping[str, Any] | None) -> Profile | None:
         return None if data is None else Profile.from_json(data)
 
     certificates = [results["certificate"], results["certificate_drop"]]
-    main = Comparison.from_json(dict(results["comparison"]))
-    cost = dict(results["cost"])
-    prefill = dict(cost["prefill"])
-    prefill["latency_ratio"] = Estimate.from_json(prefill["latency_ratio"])
-    cost["prefill"] = prefill
+    main = Comparison.from_json(results["comparison"])
     read = dict(results) | {
         "plan": SkipPlan.from_json(dict(results["plan"])),
         "certificates": [Certificate.from_json(one) for one in certificates if one is not None],
@@ -146,8 +143,8 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
         "peers": [dict(p, comparison=comparison(p["comparison"])) for p in results["peers"]],
         "profile": Profile.from_json(results["profile"]),
         "profile_null": profile(results["profile_null"]),
-        "sweep": [Comparison.from_json(dict(one)) for one in results["sweep"]],
-        "cost": cost,
+        "sweep": [Comparison.from_json(one) for one in results["sweep"]],
+        "cost": Cost.from_json(results["cost"]),
         "accuracies": [(label, _accuracy(results[key])) for key, label in _ACCURACIES.items()],
         "level": main.disagreement.level,
     }
@@ -174,9 +171,9 @@ def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _accuracy(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if data is None or data["value"] is None:
         return None
-    low, high = (serial.decode(end) for end in data["interval"])
+    low, high = data["interval"]
     counts = {"n_images": data["n_images"], "n_questions": data["n_questions"]}
-    return {"value": serial.decode(data["value"]), "low": low, "high": high, **counts}
+    return {"value": data["value"], "low": low, "high": high, **counts}
 
 
 def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.reproduce.published import Published
 
@@ -14,7 +14,7 @@ _BESIDE = 0.2
 
 
 @dataclass(frozen=True)
-class Needs:
+class Needs(Record):
     """An estimate from the size of the model, not a measurement.
 
     Attributes:
@@ -32,10 +32,6 @@ class Needs:
     pflop: float
     hours: float
     tflops: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {"type": "Needs", **asdict(self)}
 
     def __str__(self) -> str:
         return (

@@ -9,9 +9,9 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from estimators import Profile
+from estimators.record import Record
 from vlm_bridge.comparison import Comparison, compare
 from vlm_bridge.confirm.coincidence import Coincidence, coincidence
-from vlm_bridge.confirm.record import Record
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, image_hashes
 from vlm_bridge.errors import BridgeError

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
-from estimators import serial
+from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOut(Record):
     """A model, and the rule that all other models would have chosen for it.
 
     Attributes:
@@ -30,22 +29,6 @@ class LeftOut:
     here: float
     best: str
     best_here: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data; None where a figure is not defined."""
-        body = {k: None if _undefined(v) else v for k, v in asdict(self).items()}
-        return {**serial.header("LeftOut", 1), **body}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`.
-
-        Raises:
-            ValueError: not that, another schema version, fields missing or unknown.
-        """
-        body = serial.body(data, "LeftOut", 1, set(cls.__dataclass_fields__))
-        made: dict[str, Any] = {k: math.nan if v is None else v for k, v in body.items()}
-        return cls(**made)
 
 
 def leave_one_model_out(figures: Mapping[str, Mapping[str, float]]) -> list[LeftOut]:

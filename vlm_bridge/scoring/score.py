@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators import Estimate, serial
+from estimators import Estimate
+from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.scoring.ranking import auc, false_safe, spearman
 from vlm_bridge.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
@@ -21,7 +21,7 @@ Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True)
-class RuleScore:
+class RuleScore(Record):
     """What a rule's ranking of units is worth, in one mode of one model.
 
     Attributes:
@@ -53,21 +53,6 @@ class RuleScore:
     spearman: Estimate
     false_safe: Estimate
     passes: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        figures = {name: getattr(self, name).to_json() for name in _FIGURES}
-        return {**serial.header("RuleScore", 1), **asdict(self), **figures}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The score back from `to_json`.
-
-        Raises:
-            ValueError: not a score, another schema version, fields missing or unknown.
-        """
-        body = serial.body(data, "RuleScore", 1, set(cls.__dataclass_fields__))
-        return cls(**body | {name: Estimate.from_json(body[name]) for name in _FIGURES})
 
 
 _FIGURES = ("auc", "spearman", "false_safe")

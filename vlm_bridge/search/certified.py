@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
 
-from estimators import serial
+from estimators.record import Record
 from theory import Certificate
 from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.certification import certify
@@ -20,7 +19,7 @@ from vlm_bridge.vlm import VLM
 
 
 @dataclass(frozen=True)
-class CertifiedPlan:
+class CertifiedPlan(Record):
     """The largest plan on the path that was certified, and the path.
 
     Attributes:
@@ -35,32 +34,6 @@ class CertifiedPlan:
     certificate: Certificate | None
     path: tuple[Step, ...]
     certificates: tuple[Certificate, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {
-            **serial.header("CertifiedPlan", 1),
-            "plan": self.plan.to_json(),
-            "certificate": None if self.certificate is None else self.certificate.to_json(),
-            "path": [step.to_json() for step in self.path],
-            "certificates": [one.to_json() for one in self.certificates],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The result of a search back from `to_json`.
-
-        Raises:
-            ValueError: not one, or what it holds is not what it should be.
-        """
-        body = serial.body(data, "CertifiedPlan", 1, set(cls.__dataclass_fields__))
-        made = body["certificate"]
-        return cls(
-            plan=SkipPlan.from_json(body["plan"]),
-            certificate=None if made is None else Certificate.from_json(made),
-            path=tuple(Step.from_json(one) for one in body["path"]),
-            certificates=tuple(Certificate.from_json(one) for one in body["certificates"]),
-        )
 
 
 def certify_path(

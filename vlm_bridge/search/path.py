@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
+from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 
@@ -14,7 +14,7 @@ RUNGS = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Record):
     """A candidate on the path, with what tuning images said of it.
 
     Attributes:
@@ -26,15 +26,6 @@ class Step:
     plan: SkipPlan
     rate: float
     saving: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {"plan": self.plan.to_json(), "rate": self.rate, "saving": self.saving}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The step back from `to_json`."""
-        return cls(SkipPlan.from_json(data["plan"]), data["rate"], data["saving"])
 
 
 def pareto_path(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators import Estimate, serial
+from estimators import Estimate
+from estimators.record import Record
 from theory import Certificate, certify_mean
 from vlm_bridge.comparison import Outcomes
 from vlm_bridge.errors import BridgeError
@@ -19,7 +20,7 @@ from vlm_bridge.search import Step, certify_path
 
 
 @dataclass(frozen=True)
-class Promises:
+class Promises(Record):
     """How often a promise was broken over resamplings of the certification images.
 
     Attributes:
@@ -31,6 +32,8 @@ class Promises:
         worst: disagreement of the worst step on the whole pool; where it is at most epsilon no
             promise can be broken, and `broken` says nothing.
     """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("rate", "error")
 
     resamples: int
     broken: int
@@ -47,22 +50,6 @@ class Promises:
     def error(self) -> float:
         """Monte-Carlo standard error of `rate` where the true share is delta."""
         return math.sqrt(self.delta * (1.0 - self.delta) / self.resamples)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data; `rate` and `error` are there to be read."""
-        more = {"rate": self.rate, "error": self.error}
-        return {**serial.header("Promises", 1), **asdict(self), **more}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`.
-
-        Raises:
-            ValueError: not that, or other fields.
-        """
-        fields = set(cls.__dataclass_fields__)
-        body = serial.body(data, "Promises", 1, fields | {"rate", "error"})
-        return cls(**{name: body[name] for name in fields})
 
 
 def resampled(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from estimators import Estimate, serial
+from estimators import Estimate
+from estimators.record import Record
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.scoring import HARMFUL, SAFE, UNDETERMINED, LeftOut, RuleScore, Truth
 from vlm_bridge.scoring.truth import intervals, verdicts
@@ -17,7 +18,7 @@ _WORDS = {SAFE: "safe", UNDETERMINED: "undetermined", HARMFUL: "harmful"}
 
 
 @dataclass(frozen=True)
-class ModeTruth:
+class ModeTruth(Record):
     """What leaving out each unit of a mode did on images no rule has seen.
 
     Attributes:
@@ -61,21 +62,9 @@ class ModeTruth:
         """Share of vision tokens kept, in `token_pruning`."""
         return self.units[0].keep
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        units = [unit.to_json() for unit in self.units]
-        return {**serial.header("ModeTruth", 1), **asdict(self), "units": units}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`; ValueError if it is not that."""
-        body = serial.body(data, "ModeTruth", 1, set(cls.__dataclass_fields__))
-        made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
-        return cls(**made | {"units": tuple(SkipPlan.from_json(one) for one in body["units"])})
-
 
 @dataclass(frozen=True)
-class Speed:
+class Speed(Record):
     """What a plan costs beside the full model in the prefill; ratios are skipped/full.
 
     Attributes:
@@ -88,20 +77,9 @@ class Speed:
     latency_ratio: Estimate
     device: str
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        body = {"flops_ratio": self.flops_ratio, "device": self.device}
-        return {**serial.header("Speed", 1), **body, "latency_ratio": self.latency_ratio.to_json()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`; ValueError if it is not that."""
-        body = serial.body(data, "Speed", 1, set(cls.__dataclass_fields__))
-        return cls(**body | {"latency_ratio": Estimate.from_json(body["latency_ratio"])})
-
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Record):
     """The plan that is certified for a rule, and what became of the promise.
 
     Attributes:
@@ -126,28 +104,9 @@ class Chosen:
         """The certified plan."""
         return self.search.plan
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        body = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**serial.header("Chosen", 1), **{k: v and v.to_json() for k, v in body.items()}}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`; ValueError if it is not that."""
-        body = serial.body(data, "Chosen", 1, set(cls.__dataclass_fields__))
-        drop, speed, promises = body["drop"], body["speed"], body["promises"]
-        return cls(
-            search=CertifiedPlan.from_json(body["search"]),
-            saving=Estimate.from_json(body["saving"]),
-            disagreement=Estimate.from_json(body["disagreement"]),
-            drop=None if drop is None else Estimate.from_json(drop),
-            speed=None if speed is None else Speed.from_json(speed),
-            promises=None if promises is None else Promises.from_json(promises),
-        )
-
 
 @dataclass(frozen=True)
-class RuleResult:
+class RuleResult(Record):
     """One rule in one mode of one model.
 
     Attributes:
@@ -168,33 +127,9 @@ class RuleResult:
     score: RuleScore
     chosen: Chosen
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {
-            **serial.header("RuleResult", 1),
-            "condition": self.condition,
-            "source": self.source,
-            "keep": self.keep,
-            "scores": list(self.scores),
-            "spent": dict(self.spent),
-            "score": self.score.to_json(),
-            "chosen": self.chosen.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`; ValueError if it is not that."""
-        body = serial.body(data, "RuleResult", 1, set(cls.__dataclass_fields__))
-        made = {
-            "scores": tuple(body["scores"]),
-            "score": RuleScore.from_json(body["score"]),
-            "chosen": Chosen.from_json(body["chosen"]),
-        }
-        return cls(**body | made)
-
 
 @dataclass(frozen=True)
-class Refusal:
+class Refusal(Record):
     """A rule that gave no score in a mode, and why."""
 
     rule: str
@@ -203,7 +138,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class ModelStudy:
+class ModelStudy(Record):
     """Every rule on one model.
 
     Attributes:
@@ -240,30 +175,9 @@ class ModelStudy:
         units = (result.score.mode, result.keep)
         return next(one for one in self.truths if (one.mode, one.keep) == units)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        lists = {
-            "truths": [one.to_json() for one in self.truths],
-            "rules": [one.to_json() for one in self.rules],
-            "refused": [asdict(one) for one in self.refused],
-        }
-        body = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**serial.header("ModelStudy", 1), **body, **lists}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`; ValueError if it is not that."""
-        body = serial.body(data, "ModelStudy", 1, set(cls.__dataclass_fields__))
-        made = {
-            "truths": tuple(ModeTruth.from_json(one) for one in body["truths"]),
-            "rules": tuple(RuleResult.from_json(one) for one in body["rules"]),
-            "refused": tuple(Refusal(**one) for one in body["refused"]),
-        }
-        return cls(**body | made)
-
 
 @dataclass(frozen=True)
-class AcrossModels:
+class AcrossModels(Record):
     """For every model, the rule that the others would have chosen for it, by one figure.
 
     Attributes:
@@ -278,20 +192,9 @@ class AcrossModels:
     left_out: tuple[LeftOut, ...]
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        left = [one.to_json() for one in self.left_out]
-        return {**serial.header("AcrossModels", 1), **asdict(self), "left_out": left}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`; ValueError if it is not that."""
-        body = serial.body(data, "AcrossModels", 1, set(cls.__dataclass_fields__))
-        return cls(**body | {"left_out": tuple(LeftOut.from_json(o) for o in body["left_out"])})
-
 
 @dataclass(frozen=True)
-class Study:
+class Study(Record):
     """Every rule on every model.
 
     Attributes:
@@ -329,28 +232,3 @@ class Study:
             f"with a Monte-Carlo standard error of {most.error:.1%}; {over} are above that by more "
             "than three errors."
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {
-            **serial.header("Study", 1),
-            "models": [one.to_json() for one in self.models],
-            "across": [one.to_json() for one in self.across],
-            "decision": self.decision,
-            "machine": dict(self.machine),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Back from `to_json`.
-
-        Raises:
-            ValueError: not a study, another schema version, or something in it is not what it
-                should be.
-        """
-        body = serial.body(data, "Study", 1, set(cls.__dataclass_fields__))
-        made: dict[str, Sequence[Any]] = {
-            "models": tuple(ModelStudy.from_json(one) for one in body["models"]),
-            "across": tuple(AcrossModels.from_json(one) for one in body["across"]),
-        }
-        return cls(**body | made)

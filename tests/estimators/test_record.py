@@ -1,0 +1,112 @@
+"""`Record`: what goes in comes back, in strict JSON, and nothing else is taken."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estimators.record import Record
+
+numbers = st.floats(allow_nan=False)
+words = st.text(max_size=5)
+
+
+@dataclass(frozen=True)
+class Inner(Record):
+    value: float
+
+
+@dataclass(frozen=True)
+class Outer(Record):
+    SCHEMA_VERSION: ClassVar[int] = 3
+    DERIVED: ClassVar[tuple[str, ...]] = ("count",)
+
+    inner: tuple[Inner, ...]
+    pair: tuple[float, str]
+    table: Mapping[str, tuple[tuple[float, ...], ...]]
+    by_name: Mapping[str, Inner] = field(hash=False)
+    maybe: Inner | None
+    either: float | str
+
+    @property
+    def count(self) -> int:
+        return len(self.inner)
+
+
+inners = st.builds(Inner, numbers)
+outers = st.builds(
+    Outer,
+    inner=st.lists(inners, max_size=3).map(tuple),
+    pair=st.tuples(numbers, words),
+    table=st.dictionaries(
+        words, st.lists(st.lists(numbers, max_size=2).map(tuple), max_size=2).map(tuple), max_size=2
+    ),
+    by_name=st.dictionaries(words, inners, max_size=2),
+    maybe=st.none() | inners,
+    either=st.floats(allow_nan=False, allow_infinity=False) | words,
+)
+
+
+@given(outers)
+def test_a_record_comes_back_through_strict_json(one):
+    text = one.dumps()
+    assert "NaN" not in text
+    assert Outer.from_json(json.loads(text)) == one
+
+
+@given(outers)
+def test_the_json_says_what_it_is_and_holds_what_follows(one):
+    data = one.to_json()
+    assert (data["type"], data["schema_version"], data["count"]) == ("Outer", 3, len(one.inner))
+
+
+def test_nan_and_infinities_come_back_as_numbers():
+    assert math.isnan(Inner.from_json(json.loads(Inner(math.nan).dumps())).value)
+    for end in (math.inf, -math.inf):
+        assert Inner.from_json(json.loads(Inner(end).dumps())).value == end
+
+
+def test_numbers_of_numpy_become_plain():
+    assert json.loads(Inner(np.float32(0.5)).dumps())["value"] == 0.5
+    assert Inner(np.int64(2)).to_json()["value"] == 2
+
+
+@given(outers, st.sampled_from(["inner", "pair", "table", "by_name", "maybe", "either"]))
+def test_a_missing_field_is_named(one, name):
+    data = one.to_json()
+    del data[name]
+    with pytest.raises(ValueError, match=f"Outer version 3 lacks {name}"):
+        Outer.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"type": "Inner"}, "not of type Outer"),
+        ({"schema_version": 2}, "schema version 2; this code reads version 3"),
+        ({"more": 1}, "does not know more"),
+        ({"inner": 5}, "expected a list, got 5"),
+        ({"pair": [1.0]}, "zip"),
+        ({"table": [1]}, "expected an object, got"),
+        ({"by_name": {"a": 1}}, "not of type Inner"),
+        ({"maybe": {"type": "Inner", "schema_version": 1, "value": "x"}}, "could not convert"),
+    ],
+)
+def test_anything_else_is_refused(change, said):
+    good = Outer((Inner(1.0),), (0.0, ""), {}, {}, None, "a").to_json()
+    with pytest.raises(ValueError, match=said):
+        Outer.from_json(good | change)
+
+
+@pytest.mark.parametrize("data", [None, [1], "Inner", 3])
+def test_what_is_no_object_is_refused(data):
+    with pytest.raises(ValueError, match="not of type Inner"):
+        Inner.from_json(data)
