@@ -53,7 +53,7 @@ def method(
 
     Example: `skipit method unified reference --data easy-vqa:test --limit 40 --set speed_up=1.2`
 
-    Example: `skipit method gm-skip reference-smolvlm --data easy-vqa:test --seen easy-vqa:tuning`
+    Example: `skipit method gm-skip reference-smolvlm --data scenes:test --seen scenes:tuning`
     """
     chosen = find_method(name, **_settings(name, set_ or []))
     if chosen.reads != "nothing" and seen is None:
