@@ -146,8 +146,8 @@ def _about(
 ) -> dict[str, Estimate]:
     """What a state tells about the target; columns that never change tell nothing."""
     moving = state[:, np.ptp(state, axis=0) > 0.0]
-    total = mutual_information(moving, truth, groups=codes, seed=seed)
-    usable = usable_information(moving, truth, method=probe, groups=codes, seed=seed)
+    total = mutual_information(moving, truth, clusters=codes, seed=seed)
+    usable = usable_information(moving, truth, method=probe, clusters=codes, seed=seed)
     return {"mutual_information": total, "usable_information": usable}
 
 

@@ -92,7 +92,7 @@ def gaussian_pid(
     *,
     unit: str = "nats",
     level: float = 0.95,
-    groups: Labels | None = None,
+    clusters: Labels | None = None,
     resamples: int = 40,
     seed: int = 0,
 ) -> PID:
@@ -110,7 +110,7 @@ def gaussian_pid(
         y: (n, d_y) array or tensor.
         unit: "nats" or "bits".
         level: of the intervals.
-        groups: (n,) labels of the independent units.
+        clusters: (n,) labels of the independent units.
         resamples: bootstrap covariances, at least 10.
         seed: of the bootstrap.
 
@@ -137,7 +137,7 @@ def gaussian_pid(
     same_device(x1=x1, x2=x2, y=y)
     a, b, c = as_rows(x1, "x1"), as_rows(x2, "x2"), as_rows(y, "y")
     n = paired(x1=a, x2=b, y=c)
-    ask = Request.of(n, level=level, groups=groups, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
     pair = canonical(np.concatenate([a, b], axis=1), c, ask.codes)
     if pair.squared[0] > _DETERMINED:
         raise ValueError(

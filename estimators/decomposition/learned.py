@@ -43,7 +43,7 @@ def learned_pid(
     measure: str = "broja",
     unit: str = "nats",
     level: float = 0.95,
-    groups: Labels | None = None,
+    clusters: Labels | None = None,
     permutations: int = 0,
     seed: int = 0,
 ) -> PID:
@@ -71,12 +71,12 @@ def learned_pid(
         measure: as in `pid_pmf`.
         unit: "nats" or "bits".
         level: of the intervals.
-        groups: (n,) labels of the independent units; folds keep them together.
+        clusters: (n,) labels of the independent units; folds keep them together.
         permutations: of the null of `pid_counts`.
         seed: of folds, training, bootstrap and null.
 
     Returns:
-        PID. With groups, intervals are those of rows: they are wider than said where rows of a
+        PID. With clusters, intervals are those of rows: they are wider than said where rows of a
         unit repeat each other, and the result is then not called reliable.
 
     Raises:
@@ -103,7 +103,7 @@ def learned_pid(
     if labels is None:
         raise ValueError("y must be (n,) labels: whole numbers, booleans or strings")
     n = paired(x1=a, x2=b, y=labels[:, None].astype(np.float64))
-    ask = Request.of(n, level=level, groups=groups, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
     units = np.arange(n) if ask.codes is None else ask.codes
     classes = int(labels.max()) + 1
     sides = [uncorrelated(side)[:, ::-1] for side in (a, b)]  # the widest directions first

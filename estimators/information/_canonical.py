@@ -82,9 +82,9 @@ def canonical(
     effect = 1.0 if codes is None else _design_effect(qx, qy, codes)
     if n / effect - 1.0 - lost < p + q:
         raise ValueError(
-            f"{n} rows in {int(codes.max()) + 1 if codes is not None else n} groups are worth "
+            f"{n} rows in {int(codes.max()) + 1 if codes is not None else n} clusters are worth "
             f"{n / effect:.0f} independent rows, too few for {p} + {q} columns; reduce the "
-            "dimension or bring more groups"
+            "dimension or bring more clusters"
         )
     return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect, lost)
 
@@ -143,10 +143,10 @@ def whiten(rows: Rows, name: str) -> Rows:
 
 
 def _design_effect(qx: Rows, qy: Rows, codes: NDArray[np.int64]) -> float:
-    """`sum_g |X_g' Y_g|^2 / sum_i |x_i|^2 |y_i|^2` over groups g and rows i, at least 1.
+    """`sum_g |X_g' Y_g|^2 / sum_i |x_i|^2 |y_i|^2` over clusters g and rows i, at least 1.
 
     The numerator is the expected squared norm of `X'Y` where x and y are independent but the
-    rows of a group are not; the denominator is the same with all rows independent.
+    rows of a cluster are not; the denominator is the same with all rows independent.
     """
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))

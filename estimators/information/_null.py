@@ -16,11 +16,11 @@ _CHUNK_NUMBERS = 4_000_000
 def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]:
     """`(1 + #{T_perm >= T}) / (1 + null)` for Wilks' `T = -ln det(I - R R')`, or {} for 0.
 
-    Whole groups are permuted, among groups with equally many rows, so what rows of a group have
-    in common stays. The result goes into `diagnostics`.
+    Whole clusters are permuted, among those with equally many rows, so what rows of a cluster
+    have in common stays. The result goes into `diagnostics`.
 
     Raises:
-        ValueError: no two groups are equally large.
+        ValueError: no two clusters are equally large.
 
     Source:
         Phipson and Smyth 2010, Permutation p-values should never be zero.
@@ -46,7 +46,7 @@ def p_value(
     """`(1 + #{T(perm) >= T}) / (1 + null)` for any statistic of an order of n rows; {} for 0.
 
     Raises:
-        ValueError: no two groups are equally large.
+        ValueError: no two clusters are equally large.
     """
     if not ask.null:
         return {}
@@ -63,10 +63,10 @@ def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def permutations(ask: Request, n: int) -> NDArray[np.int64]:
-    """(null, n) row numbers; whole groups move among groups of their size.
+    """(null, n) row numbers; whole clusters move among clusters of their size.
 
     Raises:
-        ValueError: no two groups have equally many rows.
+        ValueError: no two clusters have equally many rows.
     """
     codes, count, rng = ask.codes, ask.null, np.random.default_rng(ask.seed)
     if codes is None:
@@ -76,7 +76,7 @@ def permutations(ask: Request, n: int) -> NDArray[np.int64]:
     starts = np.cumsum(sizes) - sizes
     order = np.tile(np.arange(n), (count, 1))
     if np.unique(sizes).size == sizes.size:
-        raise ValueError("no two groups have equally many rows, so no group can be permuted")
+        raise ValueError("no two clusters have equally many rows, so no cluster can be permuted")
     for size in np.unique(sizes):
         rows = members[starts[sizes == size][:, None] + np.arange(size)]
         moved = rng.permuted(np.tile(np.arange(len(rows)), (count, 1)), axis=1)

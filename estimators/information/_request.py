@@ -35,7 +35,7 @@ class Request:
     seed: int = 0
 
     @classmethod
-    def of(cls, n: int, *, level: float, groups: Labels | None, null: int, seed: int) -> Request:
+    def of(cls, n: int, *, level: float, clusters: Labels | None, null: int, seed: int) -> Request:
         """A checked request about n rows.
 
         Raises:
@@ -45,10 +45,10 @@ class Request:
         if null < 0:
             raise ValueError(f"null is a number of permutations, got {null}")
         codes = None
-        if groups is not None:
-            codes = cluster_codes(groups)
+        if clusters is not None:
+            codes = cluster_codes(clusters)
             if len(codes) != n:
-                raise ValueError(f"{n} rows but {len(codes)} labels in groups")
+                raise ValueError(f"{n} rows but {len(codes)} labels in clusters")
         return cls(level, codes, null, seed)
 
     @property

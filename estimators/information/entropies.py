@@ -35,7 +35,7 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     worth = n / ask.effect(centred)
     v = worth - 1.0
     if v < d:
-        raise ValueError(f"{n} rows in groups are worth {worth:.0f}, too few for {d} columns")
+        raise ValueError(f"{n} rows in clusters are worth {worth:.0f}, too few for {d} columns")
     halves = (v - np.arange(d)) / 2
     # With fewer independent rows the scatter is that of v degrees of freedom.
     scaled = log_det + d * float(np.log(v / (n - 1.0)))

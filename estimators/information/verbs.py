@@ -70,7 +70,7 @@ def mutual_information(
     *,
     method: str = "auto",
     level: float = 0.95,
-    groups: Labels | None = None,
+    clusters: Labels | None = None,
     null: int = 0,
     seed: int = 0,
     unit: str = "nats",
@@ -87,7 +87,7 @@ def mutual_information(
         method: a name in `MUTUAL_INFORMATION`, or in `LABEL_INFORMATION` for labels. "auto"
             chooses, and says in `diagnostics["chosen"]` why.
         level: of the interval.
-        groups: (n,) labels of the independent units (images). Rows of a unit may depend on each
+        clusters: (n,) labels of the independent units (images). Rows of a unit may depend on each
             other: n then counts units.
         null: permutations of y for a p-value of independence, `diagnostics["p_value"]`; whole
             units are permuted, among units of equally many rows. Not every method has one.
@@ -118,7 +118,7 @@ def mutual_information(
     labels = as_labels(y, "y")
     other: Any = as_rows(y, "y") if labels is None else labels
     n = paired(x=rows, y=other)
-    ask = Request.of(n, level=level, groups=groups, null=null, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, null=null, seed=seed)
     known = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
     return _run(known, method, (rows, other), ask, unit, options)
 
@@ -128,7 +128,7 @@ def entropy(
     *,
     method: str = "auto",
     level: float = 0.95,
-    groups: Labels | None = None,
+    clusters: Labels | None = None,
     seed: int = 0,
     unit: str = "nats",
     **options: Any,
@@ -141,7 +141,7 @@ def entropy(
         x: (n, d) array or tensor.
         method: a name in `ENTROPY`.
         level: of the interval.
-        groups: (n,) labels of the independent units.
+        clusters: (n,) labels of the independent units.
         seed: of everything random.
         unit: "nats" or "bits".
         options: of the method.
@@ -160,7 +160,7 @@ def entropy(
         True
     """
     rows = as_rows(x, "x")
-    ask = Request.of(len(rows), level=level, groups=groups, null=0, seed=seed)
+    ask = Request.of(len(rows), level=level, clusters=clusters, null=0, seed=seed)
     return _run(ENTROPY, method, (rows,), ask, unit, options)
 
 
@@ -171,7 +171,7 @@ def conditional_mutual_information(
     *,
     method: str = "auto",
     level: float = 0.95,
-    groups: Labels | None = None,
+    clusters: Labels | None = None,
     seed: int = 0,
     unit: str = "nats",
     **options: Any,
@@ -186,7 +186,7 @@ def conditional_mutual_information(
         z: (n, d_z) array or tensor.
         method: a name in `CONDITIONAL`.
         level: of the interval.
-        groups: (n,) labels of the independent units.
+        clusters: (n,) labels of the independent units.
         seed: of everything random.
         unit: "nats" or "bits".
         options: of the method.
@@ -207,7 +207,7 @@ def conditional_mutual_information(
     same_device(x=x, y=y, z=z)
     rows = tuple(as_rows(side, name) for side, name in ((x, "x"), (y, "y"), (z, "z")))
     n = paired(x=rows[0], y=rows[1], z=rows[2])
-    ask = Request.of(n, level=level, groups=groups, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
     return _run(CONDITIONAL, method, rows, ask, unit, options)
 
 

@@ -233,7 +233,7 @@ def test_repeated_rows_are_worth_one_each(method):
     x, y = correlated(600, 3, 3, 0.7, 0)
     groups = np.repeat(np.arange(600), 5)
     once = mi(x, y, method=method)
-    five = mi(np.repeat(x, 5, 0), np.repeat(y, 5, 0), method=method, groups=groups)
+    five = mi(np.repeat(x, 5, 0), np.repeat(y, 5, 0), method=method, clusters=groups)
     naive = mi(np.repeat(x, 5, 0), np.repeat(y, 5, 0), method=method)
     width, wide = (e.interval[1] - e.interval[0] for e in (once, five))
     assert five.n == 600
@@ -246,8 +246,8 @@ def test_repeated_rows_are_worth_one_each(method):
 def test_groups_worth_too_few_rows_are_refused():
     x, y = correlated(20, 12, 12, 0.5, 0)
     rows = [np.repeat(side, 5, axis=0) for side in (x, y)]
-    with pytest.raises(ValueError, match=r"100 rows in 20 groups are worth 20 independent rows"):
-        mi(*rows, method="gaussian", groups=np.repeat(np.arange(20), 5))
+    with pytest.raises(ValueError, match=r"100 rows in 20 clusters are worth 20 independent rows"):
+        mi(*rows, method="gaussian", clusters=np.repeat(np.arange(20), 5))
 
 
 # --- permutations ---------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_whole_groups_move_among_groups_of_their_size():
             came = codes[order[codes == group]]
             assert len(set(came)) == 1
             assert (codes == came[0]).sum() == (codes == group).sum()
-    with pytest.raises(ValueError, match="no two groups have equally many rows"):
+    with pytest.raises(ValueError, match="no two clusters have equally many rows"):
         permutations(Request(codes=np.array([0, 0, 1]), null=5), 3)
 
 

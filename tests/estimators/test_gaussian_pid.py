@@ -207,7 +207,7 @@ def test_rows_give_the_covariances_pid() -> None:
 def test_rows_of_one_unit_count_once() -> None:
     apart = gaussian_pid(*rows(300, 1))
     doubled = gaussian_pid(*(np.repeat(r, 3, axis=0) for r in rows(300, 1)),
-                           groups=np.repeat(np.arange(300), 3))  # fmt: skip
+                           clusters=np.repeat(np.arange(300), 3))  # fmt: skip
     assert doubled.n == 300
     assert doubled.total == pytest.approx(apart.total, abs=0.02)
 

@@ -51,7 +51,7 @@ def test_uniform_for_whole_groups() -> None:
     def ask(rng: np.random.Generator, run: int) -> float:
         x, y = (np.repeat(rng.normal(size=(30, 2)), 3, axis=0) for _ in range(2))
         found = mutual_information(
-            x, y, method="gaussian", null=39, seed=run, groups=np.repeat(np.arange(30), 3)
+            x, y, method="gaussian", null=39, seed=run, clusters=np.repeat(np.arange(30), 3)
         )
         return float(found.diagnostics["p_value"])
 

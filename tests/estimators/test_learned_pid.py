@@ -81,7 +81,7 @@ def test_a_seed_fixes_it() -> None:
 def test_units_stay_together_and_are_counted() -> None:
     x1, x2, y = planted("copy", 300, 3, 0)
     units = np.repeat(np.arange(300), 2)
-    found = learned_pid(*(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, groups=units)
+    found = learned_pid(*(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, clusters=units)
     assert found.n == 300
     assert "rows share units" in found.reason
 

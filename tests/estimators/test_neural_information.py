@@ -57,7 +57,7 @@ def test_a_seed_fixes_everything() -> None:
 def test_rows_of_a_unit_stay_together() -> None:
     x, y = gaussian(200, 4)
     found = bound("infonce", np.repeat(x, 3, 0), np.repeat(y, 3, 0),
-                  groups=np.repeat(np.arange(200), 3))  # fmt: skip
+                  clusters=np.repeat(np.arange(200), 3))  # fmt: skip
     assert found.n == 200
     assert found.diagnostics["held_out_rows"] % 3 == 0
 

@@ -241,9 +241,9 @@ def test_what_layers_tell_about_a_target():
     assert before[0] < after[0] < after[1]
     for layer, state in enumerate(states[1:]):
         one = found.estimates("all", "mutual_information")[layer]
-        assert one == mutual_information(state, target, groups=np.arange(600))
+        assert one == mutual_information(state, target, clusters=np.arange(600))
         other = found.estimates("all", "usable_information")[layer]
-        assert other == usable_information(state, target, method="linear", groups=np.arange(600))
+        assert other == usable_information(state, target, method="linear", clusters=np.arange(600))
     column = profile_states(states, target[:, 0])
     assert column.measures == found.measures
 

@@ -153,7 +153,7 @@ def test_units_widen_the_interval() -> None:
     x, y = logistic(300, 1, 0)
     rows = usable_information(np.repeat(x, 4, 0), np.repeat(y, 4), method="linear")
     units = usable_information(
-        np.repeat(x, 4, 0), np.repeat(y, 4), method="linear", groups=np.repeat(np.arange(300), 4)
+        np.repeat(x, 4, 0), np.repeat(y, 4), method="linear", clusters=np.repeat(np.arange(300), 4)
     )
     assert units.n == 300
     widths = [one.interval[1] - one.interval[0] for one in (rows, units)]

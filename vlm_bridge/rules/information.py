@@ -180,7 +180,7 @@ def _measure(evidence: Evidence, seed: int) -> StateConditions:
                 if x is None:
                     return 0.0
                 one = usable_information(
-                    x, answers, given=given, method="linear", groups=groups, seed=seed
+                    x, answers, given=given, method="linear", clusters=groups, seed=seed
                 )
                 return one.value
 
