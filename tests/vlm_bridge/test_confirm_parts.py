@@ -24,7 +24,8 @@ from vlm_bridge.confirm.nulls import shuffled_images
 from vlm_bridge.confirm.overlap import Overlap, overlap
 from vlm_bridge.confirm.results import ModelConfirmation
 from vlm_bridge.confirm.roles import (
-    equal_size,
+    compared_size,
+    control_size,
     leading_search,
     our_conditions,
     peers_of,
@@ -140,21 +141,24 @@ def study(*results: RuleResult) -> ModelStudy:
 
 
 @pytest.mark.parametrize(
-    ("mode", "fields", "skipped", "size"),
+    ("mode", "fields", "skipped", "control", "compared"),
     [
-        ("block", {}, 0, 6),
-        ("block", {"layers": (1, 2, 3)}, 3, 3),
-        ("freeze", {"layers": tuple(range(20))}, 20, 12),
-        ("sublayer", {"attention": (1, 2), "mlp": (3,)}, 3, 3),
-        ("early_exit", {"exit": 20}, 4, 4),
-        ("late_entry", {"entry": 2}, 2, 2),
-        ("token_pruning", {"after": 20, "keep": 0.5}, 4, 4),
+        ("block", {}, 0, 6, 6),
+        ("block", {"layers": (1, 2, 3)}, 3, 3, 6),
+        ("freeze", {"layers": tuple(range(20))}, 20, 12, 12),
+        ("sublayer", {"attention": (1, 2), "mlp": (3,)}, 3, 3, 12),
+        ("early_exit", {"exit": 16}, 8, 8, 8),
+        ("late_entry", {"entry": 2}, 2, 2, 6),
+        ("token_pruning", {"after": 20, "keep": 0.5}, 4, 4, 6),
     ],
 )
-def test_sizes(mode: str, fields: dict[str, Any], skipped: int, size: int) -> None:
+def test_sizes(
+    mode: str, fields: dict[str, Any], skipped: int, control: int, compared: int
+) -> None:
     made = result("r", mode, plan=SkipPlan(mode, LAYERS, **fields) if fields else None)
     assert units_skipped(made) == skipped
-    assert equal_size(made) == size
+    assert control_size(made) == control
+    assert compared_size(made) == compared
 
 
 def test_our_rankings_and_whom_they_are_compared_with() -> None:

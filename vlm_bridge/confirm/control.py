@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
 from vlm_bridge.comparison import Comparison, Outcomes
-from vlm_bridge.confirm.roles import LAYERWISE, equal_size, order_of
+from vlm_bridge.confirm.roles import LAYERWISE, control_size, order_of
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.rules.units import union
@@ -69,7 +69,7 @@ def control_plans(result: RuleResult, units: Sequence[SkipPlan]) -> tuple[SkipPl
             f"a plan of {result.score.mode} of given size lies in one place only, so there is no "
             f"control; modes with one are {', '.join(LAYERWISE)}"
         )
-    order, size = order_of(result.scores), equal_size(result)
+    order, size = order_of(result.scores), control_size(result)
     return union([units[i] for i in order[:size]]), union([units[i] for i in order[-size:]])
 
 
@@ -87,7 +87,7 @@ def _control(result: RuleResult, pair: tuple[SkipPlan, SkipPlan], store: Store) 
     return Control(
         rule=result.score.rule,
         mode=result.score.mode,
-        size=equal_size(result),
+        size=control_size(result),
         safe=Measured.of(pair[0], safe),
         unsafe=Measured.of(pair[1], unsafe),
         difference=clustered_mean(apart, safe.clusters, bounds=(-1, 1)),

@@ -20,7 +20,7 @@ from vlm_bridge.comparison import Comparison
 from vlm_bridge.confirm.accuracy import accuracy_of
 from vlm_bridge.confirm.coincidence import Coincidence, coincidence
 from vlm_bridge.confirm.control import control_plans
-from vlm_bridge.confirm.roles import LAYERWISE, equal_size
+from vlm_bridge.confirm.roles import LAYERWISE, compared_size
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
@@ -165,5 +165,5 @@ def _score(result: RuleResult, evidence: Evidence, store: Store) -> NullScore:
         rule,
         mode,
         spearman(np.array(result.scores), np.array(scores)),
-        coincidence(result.scores, scores, equal_size(result), names=("model", "null")),
+        coincidence(result.scores, scores, compared_size(result), names=("model", "null")),
     )

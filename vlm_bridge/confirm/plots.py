@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from estimators import Estimate
 from vlm_bridge.confirm.results import ModelConfirmation
-from vlm_bridge.confirm.roles import LAYERWISE, equal_size, order_of, our_conditions, role
+from vlm_bridge.confirm.roles import LAYERWISE, control_size, order_of, our_conditions, role
 from vlm_bridge.report.axes import (
     BLUE,
     GREEN,
@@ -42,7 +42,7 @@ def plot_layers(path: Path, found: ModelConfirmation) -> Path | None:
         return None
     figure, grid = panels_figure(len(ours), 1, height=2.2 * len(ours) + 0.6)
     for ax, one in zip(flat(grid), ours, strict=True):
-        truth, size = found.study.truth_of(one), equal_size(one)
+        truth, size = found.study.truth_of(one), control_size(one)
         order = order_of(one.scores)
         for units, colour, name in (
             (order[:size], GREEN, f"our {size} safest"),

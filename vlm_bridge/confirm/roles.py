@@ -75,14 +75,25 @@ def units_skipped(result: RuleResult) -> int:
     return len(plan.layers) + len(plan.attention) + len(plan.mlp)
 
 
-def equal_size(result: RuleResult) -> int:
-    """How many units every set holds: as many as are certified, else a quarter; at most half.
+def quarter(result: RuleResult) -> int:
+    """A quarter of the units, about what ShortGPT removes; at least one."""
+    return max(1, round(len(result.scores) / 4))
 
-    A quarter is about what ShortGPT removes. Above half, two disjoint sets of that size do not
-    exist, so neither does a control.
+
+def control_size(result: RuleResult) -> int:
+    """How many units a plan and its control skip: as many as are certified, else a quarter.
+
+    At most half: above that, two disjoint sets of equal size do not exist.
     """
-    n = len(result.scores)
-    return max(1, min(units_skipped(result) or round(n / 4), n // 2))
+    return max(1, min(units_skipped(result) or quarter(result), len(result.scores) // 2))
+
+
+def compared_size(result: RuleResult) -> int:
+    """How many units two sets hold that are to coincide: `control_size`, at least a quarter.
+
+    One layer of thirty is the same as another or it is not; that says nothing of two rankings.
+    """
+    return max(control_size(result), quarter(result))
 
 
 def leading_search(study: ModelStudy) -> RuleResult | None:

@@ -13,7 +13,7 @@ from vlm_bridge.confirm.overlap import Overlap, overlap
 from vlm_bridge.confirm.results import ModelConfirmation
 from vlm_bridge.confirm.roles import (
     LAYERWISE,
-    equal_size,
+    compared_size,
     leading_search,
     of_role,
     our_conditions,
@@ -120,7 +120,7 @@ def _overlaps(
 ) -> list[Overlap]:
     found = []
     for one in ours:
-        mode, size = one.score.mode, equal_size(one)
+        mode, size = one.score.mode, compared_size(one)
         peers = {
             _peer_name(peer, mode): _method_scores(peer, size, evidence, store)
             for peer in peers_of(study, one)

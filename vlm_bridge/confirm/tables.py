@@ -97,8 +97,8 @@ def overlaps_table(found: ModelConfirmation) -> list[str]:
         rows.append([one.mode, one.rule, "*mean*", *figures, *ps])
     head = ["mode", "ours", "method", "size", "Jaccard", "by chance", "p permutation", "p rotation"]
     note = (
-        "The size is that of our certified plan, a quarter of the units where there is none, half "
-        "of them at most."
+        "The size is that of our certified plan, at least a quarter of the units, at most half of "
+        "them."
     )
     return _table("Coincidence with published methods", head, rows, note)
 
