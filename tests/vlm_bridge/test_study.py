@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from estimators import estimate
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.systems import toy_vlm
@@ -19,7 +21,16 @@ from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, limit_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
+from vlm_bridge.rules import (
+    Evidence,
+    adaskip,
+    felt,
+    find_rule,
+    margin,
+    nested_plans,
+    score_units,
+    skip_it_slopes,
+)
 from vlm_bridge.rules.units import units
 from vlm_bridge.scoring import Truth, score_rule
 from vlm_bridge.search import Step, certify_path, pareto_path, saving, vision_share
@@ -264,6 +275,30 @@ def test_a_killed_sweep_goes_on(vlm, splits, tmp_path, monkeypatch) -> None:
     again = Store(vlm, parts, tmp_path, size=2).outcomes("a", plans)
     assert again == whole
     assert len(runs) == 4  # two, the one that died, and that one again
+
+
+def test_scores_are_kept_under_all_code_they_come_from() -> None:
+    code = study_scores.code_of(type(find_rule("skip-it-runs")))
+    for module in (margin, felt, skip_it_slopes):  # what it imports, and what that imports
+        assert inspect.getsource(module) in code
+    for module in (adaskip, study_store, study_scores):
+        assert inspect.getsource(module) not in code
+    assert inspect.getsource(estimate) in study_scores.code_of(
+        type(find_rule("shannon-invariants"))
+    )
+
+
+def test_code_of_a_rule_typed_into_a_notebook(monkeypatch) -> None:
+    class Mine:
+        """A rule."""
+
+    def no_file(thing: object) -> str:
+        if thing is not Mine:
+            raise TypeError("<module '__main__'> is a built-in module")
+        return "class Mine: pass"
+
+    monkeypatch.setattr(study_scores.inspect, "getsource", no_file)
+    assert study_scores.code_of(Mine) == "class Mine: pass"
 
 
 def test_other_weights_are_another_model(tmp_path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
+import sys
 from dataclasses import dataclass
 
 from vlm_bridge.files import read_json, write_json
 from vlm_bridge.plan import SkipPlan
 from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units, within_passes
 from vlm_bridge.study.store import Store
+
+#: Where scores are computed: what a rule imports from here is part of it.
+_SCORING = ("vlm_bridge.rules", "estimators")
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,7 @@ def ranked(
     Raises:
         BridgeError: the rule cannot be measured, or not for so little.
     """
-    code = inspect.getsource(inspect.getmodule(type(rule)) or type(rule))
-    key: list[object] = [repr(rule), code, store.hashes["seen"]]
+    key: list[object] = [repr(rule), code_of(type(rule)), store.hashes["seen"]]
     if passes is not None:
         key.append(passes)
     path = store.kept(f"{rule.name}-{mode}", key)
@@ -64,3 +69,38 @@ def ranked(
         made = [plan.to_json() for plan in plans]
         write_json(path, {"scores": scores, "spent": found.spent, "plans": made})
     return found
+
+
+@functools.cache
+def code_of(kind: type) -> str:
+    """Source of a rule's module and of all that it leads to in `vlm_bridge.rules` and `estimators`.
+
+    Scores are kept under it, so that a change to anything they are computed with measures them
+    again. How models are run is not part of it.
+    """
+    found: dict[str, str] = {}
+    left = [kind.__module__]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found[name] = _source(name, kind)
+            left += [one for one in _imported(found[name]) if one in sys.modules]
+    return "\n".join(found[name] for name in sorted(found))
+
+
+def _source(name: str, kind: type) -> str:
+    try:
+        return inspect.getsource(sys.modules[name])
+    except (OSError, TypeError):  # typed into a notebook
+        return inspect.getsource(kind)
+
+
+def _imported(source: str) -> list[str]:
+    """What may be a module of `_SCORING`: a name that is imported, and where it comes from."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+    return [name for name in names if name.startswith(_SCORING)]
