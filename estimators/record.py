@@ -99,7 +99,7 @@ def _encoded(value: Any) -> Any:
 def _decoded(hint: Any, value: Any) -> Any:
     kind, inner = get_origin(hint), get_args(hint)
     if kind in (Union, types.UnionType):
-        if value is None and types.NoneType in inner:
+        if value is None:
             return None
         others = [one for one in inner if one is not types.NoneType]
         return _decoded(others[0], value) if len(others) == 1 else value

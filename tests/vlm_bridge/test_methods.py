@@ -170,6 +170,7 @@ def test_unified_is_evenly_spaced_for_its_speed_up():
         ([0.9, 0.5, 0.95, 0.9], 0.5, 1, (3,)),  # a dip ends an impatient search
         ([0.9, 0.5, 0.95, 0.9], 0.5, 2, (0, 1, 2, 3)),
         ([0.9, 0.8, 0.7, 0.6], 0.0, 2, (3,)),
+        ([0.9, 0.8, 0.5, 0.1], 0.4, 1, (3,)),  # what is worth the same keeps more blocks
     ],
 )
 def test_gm_skip_trades_accuracy_for_blocks(monkeypatch, accuracies, trade_off, patience, expected):
