@@ -26,19 +26,29 @@ def report(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool, **facts
         body = {"title": title, "machine": machine(), **facts, "rows": list(rows)}
         print(json.dumps(body, indent=1))
         return
-    table = Table(*rows[0], title=title)
+    show(title, rows)
+    for name, value in {**facts, **machine()}.items():
+        _console().print(f"{name}: {value}", highlight=False)
+
+
+def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows with equal keys as a table."""
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console = Console(width=max(100, Console().width))
-    console.print(table)
-    for name, value in {**facts, **machine()}.items():
-        console.print(f"{name}: {value}", highlight=False)
+    _console().print(table)
 
 
 def paired(ratios: Sequence[float]) -> dict[str, float]:
     """Median of paired ratios and the middle half of them."""
     quarters = statistics.quantiles(ratios, n=4)
     return {"ratio": statistics.median(ratios), "low": quarters[0], "high": quarters[2]}
+
+
+def _console() -> Console:
+    return Console(width=max(100, Console().width))
 
 
 def _cell(value: Any) -> str:

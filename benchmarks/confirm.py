@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._study import add_options, settings_of, sizes_of
-from benchmarks._table import report
+from benchmarks._table import show
 from estimators import Estimate
 from vlm_bridge.confirm import (
     Confirmation,
@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.json:
         print(json.dumps({"title": TITLE, "machine": dict(found.machine), "rows": rows}, indent=1))
         return
-    report(TITLE, [flat(row) for row in rows], as_json=False)
+    for title, each in tables(rows).items():
+        show(title, each)
 
 
 def measured(options: argparse.Namespace) -> Confirmation:
@@ -153,31 +154,59 @@ def _estimate(one: Estimate | None) -> dict[str, Any] | None:
     return {"value": one.value, "low": low, "high": high, "n": one.n}
 
 
-def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for people: estimates as one cell, the best AUC of every mode."""
-
-    def cell(one: dict[str, Any] | None) -> str:
-        return "-" if one is None else f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-
-    kept = ("accuracy", "blind", "latency_ratio", "drop")
-    head = {"model": row["model"], "plan": row["plan"] or "none"}
-    ratio = row["flops_ratio"]
-    said = {"flops_ratio": "-" if ratio is None else f"{ratio:.2f}"}
-    auc = "; ".join(
-        f"{mode} {' / '.join(_short(one[who]) for who in ('ours', 'best_peer'))}"
+def tables(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
+    """The rows for people, as tables by title."""
+    verdicts = [
+        {
+            "model": row["model"],
+            **{name: _cell(row[name]) for name in ("accuracy", "blind")},
+            **{f"({clause})": said for clause, said in row["verdicts"].items()},
+        }
+        for row in rows
+    ]
+    plans = [
+        {
+            "model": row["model"],
+            "certified plan": row["plan"] or "none",
+            "FLOPs": "-" if row["flops_ratio"] is None else f"{row['flops_ratio']:.2f}",
+            "latency": _cell(row["latency_ratio"], ".2f"),
+            **{name: _cell(row[name]) for name in ("disagreement", "drop")},
+        }
+        for row in rows
+    ]
+    aucs = [
+        {
+            "model": row["model"],
+            "mode": mode,
+            "ours": _named(one["ours"]),
+            "best published, one pass": _named(one["best_peer_one_pass"]),
+            "best published": _named(one["best_peer"]),
+        }
+        for row in rows
         for mode, one in row["auc"].items()
-    )
-    overlap = "; ".join(
-        f"{name}: {', '.join(f'{peer} {value:.2f}' for peer, value in peers.items())}"
-        for name, peers in row["jaccard"].items()
-    )
-    verdicts = ", ".join(f"{clause} {said}" for clause, said in row["verdicts"].items())
-    cells = {name: cell(row[name]) for name in kept}
-    return {**head, **said, **cells, "AUC ours / best peer": auc, "jaccard": overlap, "": verdicts}
+        if any(one.values())
+    ]
+    overlaps = [
+        {
+            "model": row["model"],
+            "ranking": ranking,
+            "Jaccard index with": ", ".join(f"{peer} {j:.2f}" for peer, j in peers.items()),
+        }
+        for row in rows
+        for ranking, peers in row["jaccard"].items()
+    ]
+    found = {TITLE: verdicts, "certified plans": plans, "AUC": aucs, "coincidence": overlaps}
+    return {title: each for title, each in found.items() if each}
 
 
-def _short(one: dict[str, Any] | None) -> str:
-    return "-" if one is None else f"{one['value']:.2f}"
+def _cell(one: dict[str, Any] | None, form: str = ".3f") -> str:
+    return (
+        "-" if one is None else f"{one['value']:{form}} [{one['low']:{form}}, {one['high']:{form}}]"
+    )
+
+
+def _named(one: dict[str, Any] | None) -> str:
+    return "-" if one is None else f"{one['rule']} {_cell(one, '.2f')}"
 
 
 if __name__ == "__main__":

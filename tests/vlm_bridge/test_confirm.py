@@ -330,7 +330,11 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     assert row["auc"]["freeze"]["best_peer_one_pass"] is None
     assert "benchmarks.confirm" in page.read_text()
     benchmark.main(results)
-    assert "toy" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert all(title in said for title in ("certified plans", "AUC", "coincidence"))
+    tables = benchmark.tables([row])
+    assert tables["coincidence"][0]["Jaccard index with"].startswith("shortv ")
+    assert tables["AUC"][0]["best published"].startswith(f"shortv {auc['shortv']:.2f} [")
 
 
 def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
