@@ -146,10 +146,9 @@ RECIPES: dict[str, Recipe | ScratchRecipe] = {
     "reference-late-entry": Recipe(
         seed=2,
         entry=10,
-        full_every=4,
+        full_every=6,
         start="reference",
-        questions_per_image=6,
-        adapt=Schedule(steps=300, batch=4, rate=5e-4, warmup=30),
+        adapt=Schedule(steps=900, batch=4, rate=5e-4, warmup=60),
         stored="int8",
         test_per_image=1,
     ),
