@@ -379,6 +379,9 @@ def test_clause_iv(found: Control, verdict: str) -> None:
     assert of_control(found, 0.05) == verdict
 
 
+SKIPPED = SkipPlan("block", LAYERS, layers=(3,))
+
+
 def model(
     *,
     overlaps: tuple[Overlap, ...] = (),
@@ -386,10 +389,11 @@ def model(
     latency: Estimate | None = None,
     tested: Estimate = ZERO,
     certified: bool = True,
+    plan: SkipPlan = SKIPPED,
 ) -> ModelConfirmation:
-    plan = SkipPlan("block", LAYERS, layers=(3,))
     leading = result(
         "skip-it-slopes",
+        plan.mode,
         plan=plan if certified else None,
         path=(Step(plan, 0.0, 0.1),),
         disagreement=tested,
@@ -449,3 +453,9 @@ def test_a_conclusion_says_its_numbers() -> None:
     assert "0.80 where chance gives 0.30 (p 0.01, rotation 0.04; supported)" in said["i"]
     assert "latency of the prefill 0.80 [0.70, 0.90]" in said["ii"]
     assert "0.000 [0.000, 0.040] of the answers on 60 untouched images" in said["iii"]
+    assert "(by skip-it-slopes) is certified" in said["iii"]
+
+
+def test_a_depth_is_not_put_down_to_the_rule() -> None:
+    found = model(plan=SkipPlan("late_entry", LAYERS, entry=3))
+    assert "(by tuning images alone) is certified" in conclusions(found)[2].reason

@@ -79,7 +79,8 @@ def auc_table(found: ModelConfirmation) -> list[str]:
     head += ["certified plan", "saved", "changed", "drop"]
     note = (
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "
-        "Spearman alone. Every certified plan is a promise of its own."
+        "Spearman alone. Every certified plan is a promise of its own. Every depth is a candidate "
+        "of every rule, so in modes of depths a certified plan says nothing of the rule."
     )
     return _table("Rules against what skipping does", head, rows, note)
 
