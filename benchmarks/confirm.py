@@ -29,7 +29,7 @@ from vlm_bridge.confirm import (
     write_confirmation,
     write_page,
 )
-from vlm_bridge.confirm.roles import leading_search, of_role, our_conditions
+from vlm_bridge.confirm.roles import of_role, our_conditions
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules import find_rule
 from vlm_bridge.study import RuleResult
@@ -96,8 +96,7 @@ def _tell(so_far: Confirmation) -> None:
 
 def summary(found: ModelConfirmation) -> dict[str, Any]:
     """One model: accuracies, certified plan and its price, overlaps, AUC, verdicts."""
-    leading, speed = leading_search(found.study), found.speed
-    certified = None if leading is None or leading.chosen.plan.is_empty else leading
+    promise, speed = found.promise, found.speed
     token = None if speed is None else speed.token
     return {
         "model": found.study.model,
@@ -108,14 +107,14 @@ def summary(found: ModelConfirmation) -> dict[str, Any]:
         "accuracy": _estimate(found.accuracies.model),
         "blind": _estimate(found.accuracies.blind),
         "majority": _estimate(found.accuracies.majority),
-        "plan": None if certified is None else certified.chosen.plan.describe(),
-        "rule": None if certified is None else certified.score.rule,
+        "plan": None if promise is None else promise.tested.plan.describe(),
+        "rule": None if promise is None else promise.rule,
         "flops_ratio": None if speed is None else speed.prefill.flops_ratio,
         "latency_ratio": None if speed is None else _estimate(speed.prefill.latency_ratio),
         "token_flops_ratio": None if token is None else token.flops_ratio,
         "token_latency_ratio": None if token is None else _estimate(token.latency_ratio),
-        "disagreement": None if certified is None else _estimate(certified.chosen.disagreement),
-        "drop": None if certified is None else _estimate(certified.chosen.drop),
+        "disagreement": None if promise is None else _estimate(promise.tested.disagreement),
+        "drop": None if promise is None else _estimate(promise.tested.drop),
         "jaccard": {
             f"{one.rule}, {one.mode}": {peer.theirs: peer.jaccard for peer in one.peers}
             for one in found.overlaps

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from estimators import Estimate
+from theory import certify_mean
 from vlm_bridge.comparison import Outcomes
 from vlm_bridge.confirm import conclusions
 from vlm_bridge.confirm.accuracy import Accuracies
@@ -22,11 +24,11 @@ from vlm_bridge.confirm.control import Control, Measured, control_plans
 from vlm_bridge.confirm.converse import HARMFUL, HARMLESS, Ranking, converses
 from vlm_bridge.confirm.nulls import shuffled_images
 from vlm_bridge.confirm.overlap import Overlap, overlap
+from vlm_bridge.confirm.promise import Promise, promise
 from vlm_bridge.confirm.results import ModelConfirmation
 from vlm_bridge.confirm.roles import (
     compared_size,
     control_size,
-    leading_search,
     our_conditions,
     peers_of,
     role,
@@ -179,17 +181,53 @@ def test_our_rankings_and_whom_they_are_compared_with() -> None:
     assert names(slopes[1]) == [("gm-skip", "block"), ("shortgpt", "block")]
 
 
-def test_the_leading_search_is_chosen_by_tuning_alone() -> None:
-    """A larger certified plan of another search does not count; the safest step does."""
-    small, large = (SkipPlan("block", LAYERS, layers=tuple(range(k))) for k in (2, 9))
-    first = result("skip-it-slopes", path=(Step(small, 0.0, 0.3),), plan=None)
-    other = result("skip-it", "freeze", path=(Step(small, 0.0, 0.2), Step(large, 0.04, 0.9)))
-    searched = replace(other.chosen.search, plan=large)
-    chosen = replace(other.chosen, search=searched, saving=estimate(0.9, 0.9, 0.9))
-    other = replace(other, chosen=chosen)
-    peer = result("shortgpt", path=(Step(large, 0.0, 0.9),), plan=large)
-    assert leading_search(study(first, other, peer)) == first
-    assert leading_search(study(peer)) is None
+class Certifying:
+    """A store whose plans of k layers change `counts[k]` of 60 certification images."""
+
+    def __init__(self, folder: Path, counts: dict[int, int]) -> None:
+        self.folder, self.counts = folder, counts
+        Image.new("RGB", (1, 1)).save(folder / "one.png")
+
+    def outcomes(self, split: str, plans: list[SkipPlan]) -> list[Outcomes]:
+        image = self.folder / "one.png"
+        items = [Item(image, "?", "yes", group=str(i)) for i in range(60)]
+        found = []
+        for plan in plans:
+            wrong = self.counts[len(plan.layers)]
+            words = ["no"] * wrong + ["yes"] * (60 - wrong)
+            found.append(Outcomes.of_words(items, ["yes"] * 60, words))
+        return found
+
+
+def searched(rule: str, mode: str, *sizes: int) -> RuleResult:
+    steps = [Step(SkipPlan(mode, LAYERS, layers=tuple(range(k))), 0.0, k / LAYERS) for k in sizes]
+    return result(rule, mode, path=tuple(steps))
+
+
+def test_a_promise_is_paid_for_by_all_searches(tmp_path: Path) -> None:
+    """0 of 60 bounds the mean by .0487 at delta .05, by .066 at .05 / 3: two searches of three."""
+    wide = replace(study(), epsilon=0.08)
+    one = searched("skip-it", "freeze", 2, 9)
+    other = searched("skip-it-slopes", "freeze", 3, 5)
+    third = searched("skip-it-slopes", "block", 8)  # fails at its first step
+    peer = searched("shortgpt", "block", 12)
+    store = Certifying(tmp_path, {2: 0, 9: 1, 3: 0, 5: 0, 8: 7, 12: 0})
+    found = promise(replace(wide, rules=(one, third, other, peer)), store)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.rule, found.mode) == ("skip-it-slopes", "freeze")
+    assert found.tested.plan.layers == tuple(range(5))  # 9 layers: 1 of 60 is too much at .05 / 3
+    assert found.saving == 5 / LAYERS
+    assert (found.certificate.delta, found.certificate.bound) == (0.05, 0.08)
+    assert found.certificate.checked[-1] == "one of 3 searches, each at delta 0.05 / 3"
+    alone = promise(replace(wide, rules=(one,)), store)  # type: ignore[arg-type]
+    assert alone is not None
+    assert alone.tested.plan.layers == tuple(range(9))
+
+
+def test_no_promise_where_nothing_holds(tmp_path: Path) -> None:
+    store = Certifying(tmp_path, {2: 30})
+    for rules in ((), (result("skip-it", "freeze"),), (searched("skip-it", "freeze", 2),)):
+        assert promise(study(*rules), store) is None  # type: ignore[arg-type]
 
 
 def test_control_plans_are_the_ends_of_the_ranking() -> None:
@@ -391,18 +429,20 @@ def model(
     certified: bool = True,
     plan: SkipPlan = SKIPPED,
 ) -> ModelConfirmation:
-    leading = result(
-        "skip-it-slopes",
-        plan.mode,
-        plan=plan if certified else None,
-        path=(Step(plan, 0.0, 0.1),),
-        disagreement=tested,
-    )
+    promised = None
+    if certified:
+        certificate = certify_mean(
+            [0.0] * 60, range(60), quantity="disagreement", epsilon=0.05, delta=0.05
+        )
+        measured = Measured(plan, tested, None)
+        promised = Promise("skip-it-slopes", plan.mode, 0.1, certificate, measured)
     speed = None
     if latency is not None:
         speed = PlanSpeed(plan, Speed(0.8, latency, "cpu"), None, 1.0, 1.0)
     accuracies = Accuracies(None, None, None)
-    return ModelConfirmation("made", study(leading), accuracies, speed, overlaps, controls, (), ())
+    return ModelConfirmation(
+        "made", study(), accuracies, promised, speed, overlaps, controls, (), ()
+    )
 
 
 def verdict(found: ModelConfirmation, clause: str) -> str:

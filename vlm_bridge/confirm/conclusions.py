@@ -9,7 +9,7 @@ from estimators import Estimate
 from vlm_bridge.confirm.control import Control
 from vlm_bridge.confirm.overlap import Overlap
 from vlm_bridge.confirm.results import ModelConfirmation
-from vlm_bridge.confirm.roles import LAYERWISE, leading_search
+from vlm_bridge.confirm.roles import LAYERWISE
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 #: A test says something below this.
@@ -122,13 +122,13 @@ def _faster(found: ModelConfirmation) -> tuple[str, str]:
 
 
 def _safe(found: ModelConfirmation) -> tuple[str, str]:
-    epsilon, leading = found.study.epsilon, leading_search(found.study)
-    if leading is not None and not leading.chosen.plan.is_empty:
-        tested, mode = leading.chosen.disagreement, leading.score.mode
-        found_by = f"by {leading.score.rule}" if mode in LAYERWISE else "by tuning images alone"
+    epsilon, promise = found.study.epsilon, found.promise
+    if promise is not None:
+        tested = promise.tested.disagreement
+        found_by = f"by {promise.rule}" if promise.mode in LAYERWISE else "by tuning images alone"
         verdict = REFUTED if tested.interval[0] > epsilon else SUPPORTED
         return verdict, (
-            f"{leading.chosen.plan.describe().capitalize()} ({found_by}) is certified "
+            f"{promise.tested.plan.describe().capitalize()} ({found_by}) is certified "
             f"at {epsilon:g} with probability {1 - found.study.delta:.0%}; it changes "
             f"{shown(tested, '.3f')} of the answers on {tested.n} untouched images."
         )

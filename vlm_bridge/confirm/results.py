@@ -12,6 +12,7 @@ from vlm_bridge.confirm.control import Control
 from vlm_bridge.confirm.converse import Converse
 from vlm_bridge.confirm.nulls import Null
 from vlm_bridge.confirm.overlap import Overlap
+from vlm_bridge.confirm.promise import Promise
 from vlm_bridge.confirm.speed import PlanSpeed
 from vlm_bridge.study import ModelStudy
 
@@ -24,7 +25,8 @@ class ModelConfirmation(Record):
         data: name of the task set.
         study: truth of every unit, scores and certified plan of every rule.
         accuracies: on the test images, with the baselines.
-        speed: of the certified plan of `leading_search`; None where nothing was certified.
+        promise: the plan of ours that is certified; None where there is none.
+        speed: of that plan.
         overlaps: of every ranking of ours.
         controls: of every layer-wise ranking of ours.
         converses: of every ranking of ours and of every distance.
@@ -34,6 +36,7 @@ class ModelConfirmation(Record):
     data: str
     study: ModelStudy
     accuracies: Accuracies
+    promise: Promise | None
     speed: PlanSpeed | None
     overlaps: tuple[Overlap, ...]
     controls: tuple[Control, ...]

@@ -96,15 +96,6 @@ def compared_size(result: RuleResult) -> int:
     return max(control_size(result), quarter(result))
 
 
-def leading_search(study: ModelStudy) -> RuleResult | None:
-    """Of our searches, the one whose safest step saves most; chosen by tuning images alone.
-
-    Its certificate is then the only one looked at, so nothing is paid for the choice.
-    """
-    searched = [one for one in of_role(study.rules, "ours") if one.chosen.search.path]
-    return max(searched, key=lambda one: one.chosen.search.path[0].saving, default=None)
-
-
 def order_of(scores: Sequence[float]) -> list[int]:
     """Units from the safest to the least safe; equal scores keep their order.
 

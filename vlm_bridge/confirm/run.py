@@ -10,16 +10,16 @@ from vlm_bridge.confirm.control import controls
 from vlm_bridge.confirm.converse import Ranking, converses
 from vlm_bridge.confirm.nulls import RANDOM, SHUFFLED, null
 from vlm_bridge.confirm.overlap import Overlap, overlap
+from vlm_bridge.confirm.promise import promise
 from vlm_bridge.confirm.results import ModelConfirmation
 from vlm_bridge.confirm.roles import (
     LAYERWISE,
     compared_size,
-    leading_search,
     of_role,
     our_conditions,
     peers_of,
 )
-from vlm_bridge.confirm.speed import PlanSpeed, plan_speed
+from vlm_bridge.confirm.speed import plan_speed
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.files import read_json, write_json
 from vlm_bridge.profiling import random_copy
@@ -100,13 +100,17 @@ def confirm_model(
                 null(kind, model, splits, study, ours, images=null_images, folder=folder, size=size)
             )
             advance(1)
-        speed = _speed(study, store, settings, tokens)
+        promised = promise(study, store)
+        speed = None
+        if promised is not None:
+            speed = plan_speed(store, promised.tested.plan, settings, tokens=tokens)
         advance(1)
     (outcomes,) = store.outcomes("test", study.truths[0].units[:1])
     return ModelConfirmation(
         data=subject.data,
         study=study,
         accuracies=Accuracies.of(outcomes, subject.training),
+        promise=promised,
         speed=speed,
         overlaps=tuple(overlaps),
         controls=tuple(controlled),
@@ -172,10 +176,3 @@ def _distance(evidence: Evidence, store: Store) -> tuple[float, ...]:
     if path is not None:
         write_json(path, found)
     return tuple(found)
-
-
-def _speed(study: ModelStudy, store: Store, settings: Settings, tokens: int) -> PlanSpeed | None:
-    leading = leading_search(study)
-    if leading is None or leading.chosen.plan.is_empty:
-        return None
-    return plan_speed(store, leading.chosen.plan, settings, tokens=tokens)

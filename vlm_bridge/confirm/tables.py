@@ -8,7 +8,7 @@ from typing import Any
 from estimators import Estimate
 from vlm_bridge.confirm.conclusions import shown
 from vlm_bridge.confirm.results import ModelConfirmation
-from vlm_bridge.confirm.roles import leading_search, role
+from vlm_bridge.confirm.roles import role
 from vlm_bridge.plan import SkipPlan
 
 
@@ -28,18 +28,17 @@ def accuracy_table(found: ModelConfirmation) -> list[str]:
 
 def certified_table(found: ModelConfirmation) -> list[str]:
     """The plan, its certificate, its cost in both phases."""
-    leading, speed = leading_search(found.study), found.speed
+    promise, speed = found.promise, found.speed
     lines = ["### Certified plan", ""]
-    if leading is None:
-        return [*lines, "No candidate of ours kept its answers on the tuning images.", ""]
-    mine = leading.chosen
-    by = f"{leading.score.rule}, {leading.score.mode}"
-    if speed is None or mine.search.certificate is None:
-        return [*lines, f"None: the search of {by} certified nothing.", ""]
+    if promise is None or speed is None:
+        return [*lines, "None: no search of ours certified anything at its share of delta.", ""]
+    tested = promise.tested
     lines += [
-        f"{mine.plan.describe().capitalize()}: the search whose safest step saves most on tuning "
-        f"images ({by}). {mine.search.certificate.sentence()}. On untouched images: changed "
-        f"{shown(mine.disagreement, '.3f')}, drop {_or_dash(mine.drop, '.3f')}.",
+        f"{tested.plan.describe().capitalize()} ({promise.rule}, {promise.mode}): of all plans of "
+        f"ours that are certified together the one that saves most. "
+        f"{promise.certificate.sentence()}; {promise.certificate.checked[-1]}. On untouched "
+        f"images: changed {shown(tested.disagreement, '.3f')}, drop "
+        f"{_or_dash(tested.drop, '.3f')}.",
         "",
     ]
     rows = [["prefill", f"{speed.prefill.flops_ratio:.2f}", shown(speed.prefill.latency_ratio)]]

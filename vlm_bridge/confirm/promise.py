@@ -1,0 +1,73 @@
+"""The one plan of ours that a model's certification images vouch for, the choice paid for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from estimators.record import Record
+from theory import Certificate
+from vlm_bridge.certification import certificate_of
+from vlm_bridge.confirm.control import Measured
+from vlm_bridge.confirm.roles import of_role
+from vlm_bridge.plan import SkipPlan
+from vlm_bridge.search import certify_path
+from vlm_bridge.study import ModelStudy, RuleResult, Store
+
+
+@dataclass(frozen=True)
+class Promise(Record):
+    """A certified plan, and what it did on images that had no part in it.
+
+    Attributes:
+        rule: ours, whose search led to it.
+        mode: of the plan.
+        saving: share of the prefill's work it leaves out.
+        certificate: of all searches together.
+        tested: the plan on the test images.
+    """
+
+    rule: str
+    mode: str
+    saving: float
+    certificate: Certificate
+    tested: Measured
+
+
+def promise(study: ModelStudy, store: Store) -> Promise | None:
+    """Of all plans of ours certified together, the one that saves most; None where there is none.
+
+    Each of our K searches is tested in sequence at `delta / K`, so that with probability
+    `1 - delta` no promise of any of them is wrong, whichever is taken afterwards (Bonferroni).
+    A search that fails at its first step, the luckiest of many candidates on the tuning images,
+    then leaves the others standing.
+    """
+    searched = [one for one in of_role(study.rules, "ours") if one.chosen.search.path]
+    found = [_promised(one, len(searched), study, store) for one in searched]
+    best = max(filter(None, found), key=lambda one: one[0], default=None)
+    if best is None:
+        return None
+    saving, result, plan, certificate = best
+    (tested,) = store.outcomes("test", [plan])
+    score = result.score
+    return Promise(score.rule, score.mode, saving, certificate, Measured.of(plan, tested))
+
+
+def _promised(
+    result: RuleResult, searches: int, study: ModelStudy, store: Store
+) -> tuple[float, RuleResult, SkipPlan, Certificate] | None:
+    """(saving, search, plan, certificate) of a search at its share of delta."""
+    path = result.chosen.search.path
+
+    def certify_one(plan: SkipPlan) -> Certificate:
+        (outcomes,) = store.outcomes("certification", [plan])
+        share = study.delta / searches
+        return certificate_of(plan, outcomes, epsilon=study.epsilon, delta=share)
+
+    found = certify_path(path, certify_one, empty=SkipPlan("block", study.n_layers))
+    if found.certificate is None:
+        return None
+    said = f"one of {searches} searches, each at delta {study.delta:g} / {searches}"
+    checked = (*found.certificate.checked, said)
+    certificate = replace(found.certificate, delta=study.delta, checked=checked)
+    saving = next(step.saving for step in path if step.plan == found.plan)
+    return saving, result, found.plan, certificate
