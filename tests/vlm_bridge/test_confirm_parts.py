@@ -182,7 +182,7 @@ def test_our_rankings_and_whom_they_are_compared_with() -> None:
 
 
 class Certifying:
-    """A store whose plans of k layers change `counts[k]` of 60 certification images."""
+    """A store whose plans of k layers change `counts[k]` of 60 images, 6 more on the test split."""
 
     def __init__(self, folder: Path, counts: dict[int, int]) -> None:
         self.folder, self.counts = folder, counts
@@ -193,7 +193,7 @@ class Certifying:
         items = [Item(image, "?", "yes", group=str(i)) for i in range(60)]
         found = []
         for plan in plans:
-            wrong = self.counts[len(plan.layers)]
+            wrong = self.counts[len(plan.layers)] + 6 * (split == "test")
             words = ["no"] * wrong + ["yes"] * (60 - wrong)
             found.append(Outcomes.of_words(items, ["yes"] * 60, words))
         return found
@@ -217,6 +217,7 @@ def test_a_promise_is_paid_for_by_all_searches(tmp_path: Path) -> None:
     assert (found.rule, found.mode) == ("skip-it-slopes", "freeze")
     assert found.tested.plan.layers == tuple(range(5))  # 9 layers: 1 of 60 is too much at .05 / 3
     assert found.saving == 5 / LAYERS
+    assert found.tested.disagreement.value == 0.1
     assert (found.certificate.delta, found.certificate.bound) == (0.05, 0.08)
     assert found.certificate.checked[-1] == "one of 3 searches, each at delta 0.05 / 3"
     alone = promise(replace(wide, rules=(one,)), store)  # type: ignore[arg-type]
