@@ -194,7 +194,7 @@ def test_comparison_round_trip_and_unlabelled(items):
     assert found.drop is None
     back = Comparison.from_json(json.loads(json.dumps(found.to_json())))
     assert back == found
-    with pytest.raises(ValueError, match="not a Comparison"):
+    with pytest.raises(ValueError, match="not of type Comparison"):
         Comparison.from_json({"type": "SkipPlan", "schema_version": 1})
     assert np.isfinite(found.kl_full_skipped.value)
 
