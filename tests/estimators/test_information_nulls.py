@@ -45,8 +45,8 @@ def test_uniform_for_labels() -> None:
 
 
 @pytest.mark.slow
-def test_uniform_for_whole_groups() -> None:
-    """Rows of a group repeat each other, and groups are what is permuted."""
+def test_uniform_for_whole_clusters() -> None:
+    """Rows of a cluster repeat each other, and clusters are what is permuted."""
 
     def ask(rng: np.random.Generator, run: int) -> float:
         x, y = (np.repeat(rng.normal(size=(30, 2)), 3, axis=0) for _ in range(2))
