@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,6 +184,8 @@ def test_our_rankings_and_whom_they_are_compared_with() -> None:
 
 class Certifying:
     """A store whose plans of k layers change `counts[k]` of 60 images, 6 more on the test split."""
+
+    vlm = SimpleNamespace(layout=SimpleNamespace(n_layers=LAYERS))
 
     def __init__(self, folder: Path, counts: dict[int, int]) -> None:
         self.folder, self.counts = folder, counts
@@ -436,7 +439,7 @@ def model(
             [0.0] * 60, range(60), quantity="disagreement", epsilon=0.05, delta=0.05
         )
         measured = Measured(plan, tested, None)
-        promised = Promise("skip-it-slopes", plan.mode, 0.1, certificate, measured)
+        promised = Promise("skip-it-slopes", 0.1, certificate, measured)
     speed = None
     if latency is not None:
         speed = PlanSpeed(plan, Speed(0.8, latency, "cpu"), None, 1.0, 1.0)

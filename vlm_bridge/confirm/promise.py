@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from estimators.record import Record
 from theory import Certificate
-from vlm_bridge.certification import certificate_of
 from vlm_bridge.confirm.control import Measured
 from vlm_bridge.confirm.roles import of_role
 from vlm_bridge.plan import SkipPlan
-from vlm_bridge.search import certify_path
-from vlm_bridge.study import ModelStudy, RuleResult, Store
+from vlm_bridge.study import ModelStudy, RuleResult, Store, certify_stored
 
 
 @dataclass(frozen=True)
@@ -20,17 +19,22 @@ class Promise(Record):
 
     Attributes:
         rule: ours, whose search led to it.
-        mode: of the plan.
         saving: share of the prefill's work it leaves out.
         certificate: of all searches together.
         tested: the plan on the test images.
     """
 
+    DERIVED: ClassVar[tuple[str, ...]] = ("mode",)
+
     rule: str
-    mode: str
     saving: float
     certificate: Certificate
     tested: Measured
+
+    @property
+    def mode(self) -> str:
+        """Of the plan."""
+        return self.tested.plan.mode
 
 
 def promise(study: ModelStudy, store: Store) -> Promise | None:
@@ -48,22 +52,15 @@ def promise(study: ModelStudy, store: Store) -> Promise | None:
         return None
     saving, result, plan, certificate = best
     (tested,) = store.outcomes("test", [plan])
-    score = result.score
-    return Promise(score.rule, score.mode, saving, certificate, Measured.of(plan, tested))
+    return Promise(result.score.rule, saving, certificate, Measured.of(plan, tested))
 
 
 def _promised(
     result: RuleResult, searches: int, study: ModelStudy, store: Store
 ) -> tuple[float, RuleResult, SkipPlan, Certificate] | None:
     """(saving, search, plan, certificate) of a search at its share of delta."""
-    path = result.chosen.search.path
-
-    def certify_one(plan: SkipPlan) -> Certificate:
-        (outcomes,) = store.outcomes("certification", [plan])
-        share = study.delta / searches
-        return certificate_of(plan, outcomes, epsilon=study.epsilon, delta=share)
-
-    found = certify_path(path, certify_one, empty=SkipPlan("block", study.n_layers))
+    path, share = result.chosen.search.path, study.delta / searches
+    found = certify_stored(path, store, epsilon=study.epsilon, delta=share)
     if found.certificate is None:
         return None
     said = f"one of {searches} searches, each at delta {study.delta:g} / {searches}"

@@ -12,6 +12,7 @@ from vlm_bridge.study.results import Refusal as Refusal
 from vlm_bridge.study.results import RuleResult as RuleResult
 from vlm_bridge.study.results import Speed as Speed
 from vlm_bridge.study.results import Study as Study
+from vlm_bridge.study.run import certify_stored as certify_stored
 from vlm_bridge.study.run import open_store as open_store
 from vlm_bridge.study.run import study_rules as study_rules
 from vlm_bridge.study.scores import ranked as ranked

@@ -195,7 +195,10 @@ class _Run:
         rates = self._rates([plan for one in scored for plan in one.candidates])
         paths = [self._path(one, rates) for one in scored]
         self.store.outcomes("certification", [step.plan for path in paths for step in path])
-        searched = [self._certified(path) for path in paths]
+        searched = [
+            certify_stored(path, self.store, epsilon=self.epsilon, delta=self.delta)
+            for path in paths
+        ]
         units = [unit for one in scored for unit in one.units]
         self.store.outcomes("test", [*units, *(one.plan for one in searched)])
         return [self._tested(one) for one in searched]
@@ -220,13 +223,6 @@ class _Run:
             [saving(plan, vision=self.vision) for plan in one.candidates],
             epsilon=self.epsilon,
         )
-
-    def _certified(self, path: Sequence[Step]) -> CertifiedPlan:
-        def certify_one(plan: SkipPlan) -> Certificate:
-            (found,) = self.store.outcomes("certification", [plan])
-            return certificate_of(plan, found, epsilon=self.epsilon, delta=self.delta)
-
-        return certify_path(path, certify_one, empty=SkipPlan("block", self.n_layers))
 
     def _tested(self, searched: CertifiedPlan) -> Chosen:
         promises, saved = None, _nothing(len({item.group for item in self.splits.certification}))
@@ -259,6 +255,18 @@ class _Run:
         if path is not None:
             write_json(path, found.to_json())
         return found
+
+
+def certify_stored(
+    path: Sequence[Step], store: Store, *, epsilon: float, delta: float
+) -> CertifiedPlan:
+    """`certify_path` on the certification images of a store."""
+
+    def certify_one(plan: SkipPlan) -> Certificate:
+        (found,) = store.outcomes("certification", [plan])
+        return certificate_of(plan, found, epsilon=epsilon, delta=delta)
+
+    return certify_path(path, certify_one, empty=SkipPlan("block", store.vlm.layout.n_layers))
 
 
 def _nothing(n_images: int) -> Estimate:
