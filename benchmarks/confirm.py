@@ -29,6 +29,7 @@ from vlm_bridge.confirm import (
     write_confirmation,
     write_page,
 )
+from vlm_bridge.confirm.conclusions import shown
 from vlm_bridge.confirm.roles import of_role, our_conditions
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules import find_rule
@@ -64,11 +65,11 @@ def main(arguments: list[str] | None = None) -> None:
             )
     except BridgeError as error:
         parser.error(str(error))
-    rows = [summary(one) for one in found.models]
     if options.json:
+        rows = [summary(one) for one in found.models]
         print(json.dumps({"title": TITLE, "machine": dict(found.machine), "rows": rows}, indent=1))
         return
-    for title, each in tables(rows).items():
+    for title, each in tables(found.models).items():
         show(title, each)
 
 
@@ -119,13 +120,16 @@ def summary(found: ModelConfirmation) -> dict[str, Any]:
             f"{one.rule}, {one.mode}": {peer.theirs: peer.jaccard for peer in one.peers}
             for one in found.overlaps
         },
-        "auc": {mode: aucs(found, mode) for mode in found.study.modes},
+        "auc": {
+            mode: {who: _auc(one) for who, one in best(found, mode).items()}
+            for mode in found.study.modes
+        },
         "verdicts": {one.clause: one.verdict for one in conclusions(found)},
     }
 
 
-def aucs(found: ModelConfirmation, mode: str) -> dict[str, Any]:
-    """AUC of our best rule of forward passes, of the best method of as much, and of any method."""
+def best(found: ModelConfirmation, mode: str) -> dict[str, RuleResult | None]:
+    """By AUC: our best rule of forward passes, the best method of as much, and of any method."""
 
     def of_mode(results: Sequence[RuleResult]) -> list[RuleResult]:
         return [one for one in results if one.score.mode == mode]
@@ -136,13 +140,16 @@ def aucs(found: ModelConfirmation, mode: str) -> dict[str, Any]:
     return {"ours": _best(ours), "best_peer_one_pass": _best(cheap), "best_peer": _best(peers)}
 
 
-def _best(results: Sequence[RuleResult]) -> dict[str, Any] | None:
+def _best(results: Sequence[RuleResult]) -> RuleResult | None:
     defined = [one for one in results if not math.isnan(one.score.auc.value)]
-    if not defined:
+    return max(defined, key=lambda one: one.score.auc.value, default=None)
+
+
+def _auc(one: RuleResult | None) -> dict[str, Any] | None:
+    if one is None:
         return None
-    best = max(defined, key=lambda one: one.score.auc.value)
-    estimate = _estimate(best.score.auc)
-    return {"rule": best.score.rule, "reads": best.score.reads, **(estimate or {})}
+    score = one.score
+    return {"rule": score.rule, "reads": score.reads, **(_estimate(score.auc) or {})}
 
 
 def _estimate(one: Estimate | None) -> dict[str, Any] | None:
@@ -153,59 +160,68 @@ def _estimate(one: Estimate | None) -> dict[str, Any] | None:
     return {"value": one.value, "low": low, "high": high, "n": one.n}
 
 
-def tables(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
-    """The rows for people, as tables by title."""
+def tables(models: Sequence[ModelConfirmation]) -> dict[str, list[dict[str, str]]]:
+    """The same for people, as tables by title."""
     verdicts = [
         {
-            "model": row["model"],
-            **{name: _cell(row[name]) for name in ("accuracy", "blind")},
-            **{f"({clause})": said for clause, said in row["verdicts"].items()},
+            "model": one.study.model,
+            "accuracy": shown(one.accuracies.model, ".3f"),
+            "blind": shown(one.accuracies.blind, ".3f"),
+            **{f"({said.clause})": said.verdict for said in conclusions(one)},
         }
-        for row in rows
+        for one in models
     ]
-    plans = [
-        {
-            "model": row["model"],
-            "certified plan": row["plan"] or "none",
-            "FLOPs": "-" if row["flops_ratio"] is None else f"{row['flops_ratio']:.2f}",
-            "latency": _cell(row["latency_ratio"], ".2f"),
-            **{name: _cell(row[name]) for name in ("disagreement", "drop")},
-        }
-        for row in rows
-    ]
-    aucs = [
-        {
-            "model": row["model"],
-            "mode": mode,
-            "ours": _named(one["ours"]),
-            "best published, one pass": _named(one["best_peer_one_pass"]),
-            "best published": _named(one["best_peer"]),
-        }
-        for row in rows
-        for mode, one in row["auc"].items()
-        if any(one.values())
-    ]
-    overlaps = [
-        {
-            "model": row["model"],
-            "ranking": ranking,
-            "Jaccard index with": ", ".join(f"{peer} {j:.2f}" for peer, j in peers.items()),
-        }
-        for row in rows
-        for ranking, peers in row["jaccard"].items()
-    ]
-    found = {TITLE: verdicts, "certified plans": plans, "AUC": aucs, "coincidence": overlaps}
-    return {title: each for title, each in found.items() if each}
+    found = {
+        TITLE: verdicts,
+        "certified plans": [_plan(one) for one in models],
+        "AUC": [row for one in models for row in _auc_rows(one)],
+        "coincidence": [
+            {
+                "model": one.study.model,
+                "ranking": f"{each.rule}, {each.mode}",
+                "Jaccard index with": ", ".join(
+                    f"{peer.theirs} {peer.jaccard:.2f}" for peer in each.peers
+                ),
+            }
+            for one in models
+            for each in one.overlaps
+        ],
+    }
+    return {title: rows for title, rows in found.items() if rows}
 
 
-def _cell(one: dict[str, Any] | None, form: str = ".3f") -> str:
-    return (
-        "-" if one is None else f"{one['value']:{form}} [{one['low']:{form}}, {one['high']:{form}}]"
-    )
+def _plan(one: ModelConfirmation) -> dict[str, str]:
+    tested = None if one.promise is None else one.promise.tested
+    prefill = None if one.speed is None else one.speed.prefill
+    return {
+        "model": one.study.model,
+        "certified plan": "none" if tested is None else tested.plan.describe(),
+        "FLOPs": "-" if prefill is None else f"{prefill.flops_ratio:.2f}",
+        "latency": shown(None if prefill is None else prefill.latency_ratio),
+        "disagreement": shown(None if tested is None else tested.disagreement, ".3f"),
+        "drop": shown(None if tested is None else tested.drop, ".3f"),
+    }
 
 
-def _named(one: dict[str, Any] | None) -> str:
-    return "-" if one is None else f"{one['rule']} {_cell(one, '.2f')}"
+def _auc_rows(one: ModelConfirmation) -> list[dict[str, str]]:
+    """A row for every mode in which an AUC is defined."""
+    rows = []
+    for mode in one.study.modes:
+        found = best(one, mode)
+        ours, cheap, peer = (
+            each and f"{each.score.rule} {shown(each.score.auc)}" for each in found.values()
+        )
+        if any(found.values()):
+            rows.append(
+                {
+                    "model": one.study.model,
+                    "mode": mode,
+                    "ours": ours or "-",
+                    "best published, one pass": cheap or "-",
+                    "best published": peer or "-",
+                }
+            )
+    return rows
 
 
 if __name__ == "__main__":

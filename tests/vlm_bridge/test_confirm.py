@@ -332,7 +332,7 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     benchmark.main(results)
     said = capsys.readouterr().out
     assert all(title in said for title in ("certified plans", "AUC", "coincidence"))
-    tables = benchmark.tables([row])
+    tables = benchmark.tables([one])
     assert tables["coincidence"][0]["Jaccard index with"].startswith("shortv ")
     assert tables["AUC"][0]["best published"].startswith(f"shortv {auc['shortv']:.2f} [")
 

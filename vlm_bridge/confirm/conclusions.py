@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -154,13 +155,13 @@ def _degrade(found: ModelConfirmation) -> tuple[str, str]:
     return combined(verdicts), f"Changed answers outside against inside, {said}."
 
 
-def shown(one: Estimate, form: str = ".2f") -> str:
-    """An estimate with its interval, for tables.
+def shown(one: Estimate | None, form: str = ".2f") -> str:
+    """An estimate with its interval, for tables; a dash where there is none.
 
     >>> shown(Estimate(value=0.5, interval=(0.25, 0.75), n=9, method="demo"))
     '0.50 [0.25, 0.75]'
     """
-    if one.value != one.value:  # NaN
+    if one is None or math.isnan(one.value):
         return "-"
     low, high = one.interval
     return f"{one.value:{form}} [{low:{form}}, {high:{form}}]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from estimators import Estimate
 from vlm_bridge.confirm.conclusions import shown
 from vlm_bridge.confirm.results import ModelConfirmation
 from vlm_bridge.confirm.roles import role
@@ -17,7 +16,7 @@ def accuracy_table(found: ModelConfirmation) -> list[str]:
     one = found.accuracies
     figures = {"model": one.model, "blind": one.blind, "majority": one.majority}
     figures |= {f"model, {null.kind}": null.accuracy for null in found.nulls}
-    rows = [[name, _or_dash(value), "-" if value is None else value.n] for name, value in
+    rows = [[name, shown(value), "-" if value is None else value.n] for name, value in
             figures.items()]  # fmt: skip
     note = (
         "*Blind* is the most frequent training answer to the question text, *majority* the most "
@@ -38,7 +37,7 @@ def certified_table(found: ModelConfirmation) -> list[str]:
         f"ours that are certified together the one that saves most. "
         f"{promise.certificate.sentence()}; {promise.certificate.checked[-1]}. On untouched "
         f"images: changed {shown(tested.disagreement, '.3f')}, drop "
-        f"{_or_dash(tested.drop, '.3f')}.",
+        f"{shown(tested.drop, '.3f')}.",
         "",
     ]
     rows = [["prefill", f"{speed.prefill.flops_ratio:.2f}", shown(speed.prefill.latency_ratio)]]
@@ -71,7 +70,7 @@ def auc_table(found: ModelConfirmation) -> list[str]:
                     "none" if plan.is_empty else plan.describe(),
                     shown(one.chosen.saving),
                     shown(one.chosen.disagreement, ".3f"),
-                    _or_dash(one.chosen.drop, ".3f"),
+                    shown(one.chosen.drop, ".3f"),
                 ]
             )
     head = ["mode", "rule", "role", "reads", "AUC", "Spearman", "safe/harmful/undetermined"]
@@ -109,7 +108,7 @@ def controls_table(found: ModelConfirmation) -> list[str]:
     for one in found.controls:
         for name, plan in (("inside", one.safe), ("outside", one.unsafe)):
             apart = shown(one.difference, ".3f") if name == "outside" else ""
-            changed, drop = shown(plan.disagreement, ".3f"), _or_dash(plan.drop, ".3f")
+            changed, drop = shown(plan.disagreement, ".3f"), shown(plan.drop, ".3f")
             rows.append([one.mode, one.rule, name, plan.plan.describe(), changed, drop, apart])
     head = ["mode", "rule", "conditions", "plan", "changed", "drop", "outside - inside"]
     return _table("Negative control", head, rows)
@@ -124,8 +123,8 @@ def converses_table(found: ModelConfirmation) -> list[str]:
             one.rule,
             "-" if one.unit is None else _unit(one.unit),
             "-" if one.place is None else f"{one.place} of {one.n_units}",
-            _or_dash(one.found, ".3f"),
-            _or_dash(one.confirmed, ".3f"),
+            shown(one.found, ".3f"),
+            shown(one.confirmed, ".3f"),
             one.verdict,
         ]
         for one in found.converses
@@ -188,10 +187,6 @@ def refused_table(found: ModelConfirmation) -> list[str]:
 
 def _unit(unit: SkipPlan) -> str:
     return unit.describe().split(" (")[0]
-
-
-def _or_dash(one: Estimate | None, form: str = ".2f") -> str:
-    return "-" if one is None else shown(one, form)
 
 
 def _table(
