@@ -11,8 +11,8 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from vlm_bridge.layout import find_layout
-from vlm_bridge.vlm import VLM
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM
 
 IMAGE, VISION_TOKENS, TEXT_TOKENS, VOCABULARY = 3, 576, 40, 1000
 

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from vlm_bridge.data import TASKS
+from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
+from vlm_bridge.plan.units import RULE_MODES
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES
-from vlm_bridge.rules.units import RULE_MODES
-from vlm_bridge.study import Settings, Sizes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

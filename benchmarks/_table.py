@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vlm_bridge.machine import machine as machine
+from vlm_bridge.runtime.machine import machine as machine
 
 
 def report(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool, **facts: Any) -> None:

@@ -17,11 +17,11 @@ import torch
 
 from benchmarks._llava import TEXT_TOKENS, VISION_TOKENS, prompt, random_llava
 from benchmarks._table import paired, report
-from vlm_bridge.capture import capturing_states
-from vlm_bridge.collecting import Collector
 from vlm_bridge.cost.memory import peak_bytes
-from vlm_bridge.reservoir import Reservoir
-from vlm_bridge.vlm import VLM
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.observe.collector import Collector
+from vlm_bridge.observe.hooks import capturing_states
+from vlm_bridge.observe.reservoir import Reservoir
 
 Run = Callable[[dict[str, torch.Tensor], int], object]
 

@@ -19,7 +19,8 @@ from typing import Any
 from benchmarks._study import add_options, settings_of, sizes_of
 from benchmarks._table import show
 from estimators import Estimate
-from vlm_bridge.confirm import (
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.experiments.claims import (
     Confirmation,
     ModelConfirmation,
     conclusions,
@@ -29,11 +30,10 @@ from vlm_bridge.confirm import (
     write_confirmation,
     write_page,
 )
-from vlm_bridge.confirm.conclusions import shown
-from vlm_bridge.confirm.roles import of_role, our_conditions
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.experiments.claims.comparisons import of_role, our_conditions
+from vlm_bridge.experiments.claims.conclusions import shown
+from vlm_bridge.experiments.rule_benchmark import RuleResult
 from vlm_bridge.rules import find_rule
-from vlm_bridge.study import RuleResult
 
 TITLE = "the claim on trained models"
 IMAGES = "images"

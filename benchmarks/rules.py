@@ -14,11 +14,8 @@ from benchmarks._study import add_options, settings_of, sizes_of
 from benchmarks._table import machine
 from estimators import Estimate
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import write_bytes
-from vlm_bridge.rules import find_rule
-from vlm_bridge.rules.evidence import READS
-from vlm_bridge.scoring import leave_one_model_out
-from vlm_bridge.study import (
+from vlm_bridge.evaluate.first_token import DECISION
+from vlm_bridge.experiments.rule_benchmark import (
     AcrossModels,
     ModelStudy,
     RuleResult,
@@ -26,7 +23,10 @@ from vlm_bridge.study import (
     study_rules,
     subject,
 )
-from vlm_bridge.sweeping import DECISION
+from vlm_bridge.experiments.scoring import leave_one_model_out
+from vlm_bridge.rules import find_rule
+from vlm_bridge.rules.evidence import READS
+from vlm_bridge.runtime.files import write_bytes
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 #: What is compared across models, higher is better, and which rules take part.

@@ -20,9 +20,9 @@ from benchmarks._llava import prompt, random_llava
 from benchmarks._table import report
 from vlm_bridge.cost import Cost, cost_of_inputs
 from vlm_bridge.data import easy_vqa, limit_per_image
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
-from vlm_bridge.vlm import VLM, load
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.vlm import VLM, load
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 #: Least efficiency asked of a mode; the others are reported without.
 TARGETS = {

@@ -33,8 +33,8 @@ import vlm_bridge as vb
 from theory import conditions, label_free_drop
 from theory.pmf import entropy, information
 from theory.systems import run_toy, toy_vlm
+from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
-from vlm_bridge.testing import toy_items, toy_llava
 
 toy = toy_vlm()
 vlm = toy_llava(toy)

@@ -44,8 +44,8 @@ import numpy as np
 
 import vlm_bridge as vb
 from vlm_bridge.data import TASKS, limit_per_image
-from vlm_bridge.reference.evaluate import task_sets
 from vlm_bridge.reference.shipped import shipped_models
+from vlm_bridge.training.evaluate import task_sets
 
 PROFILED, NULL = 10, 4
 # The second LLaVA of 30 layers is left to `skipit confirm`, so that this takes a minute.

@@ -35,12 +35,12 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 import vlm_bridge as vb
-from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.cost.phase import median_estimate, timed
 from vlm_bridge.data import easy_vqa, limit_per_image
-from vlm_bridge.prompts import batches
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.model.prompts import batches
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
-from vlm_bridge.search.tuning import tuned_source
+from vlm_bridge.selection.tuning import tuned_source
 
 vlm = vb.load("reference-all-linear")
 EPSILON = 0.1

@@ -14,15 +14,16 @@ from pathlib import Path
 import torch
 
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge import certification, collecting, comparison
-from vlm_bridge.agreement import FullAnswers
 from vlm_bridge.data import read_jsonl
-from vlm_bridge.distributed import is_main, rank
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.profiling import profile
-from vlm_bridge.reservoir import Reservoir
-from vlm_bridge.sweeping import sweep, sweep_plans
+from vlm_bridge.evaluate import certify, outcomes
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.sweep import sweep, sweep_plans
+from vlm_bridge.observe import collector
+from vlm_bridge.observe.profile import profile
+from vlm_bridge.observe.reservoir import Reservoir
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.distributed import is_main, rank
 
 PLAN = SkipPlan("freeze", 4, layers=(1, 2))
 
@@ -41,7 +42,7 @@ def results(data: Path, out: Path) -> dict[str, object]:
         ],
         "certificates": [
             one.to_json()
-            for one in certification.certify_both(
+            for one in certify.certify_both(
                 vlm, PLAN, items, epsilon=0.5, size=2, journal=out / "c.jsonl"
             )
         ],
@@ -70,8 +71,8 @@ def die_in_the_second_batch(how: str) -> None:
         return run(*args, **kwargs)  # type: ignore[operator]
 
     where, name = {
-        "killed": (collecting.Collector, "run"),
-        "failed": (comparison, "answer_batch"),
+        "killed": (collector.Collector, "run"),
+        "failed": (outcomes, "answer_batch"),
     }[how]
     run = getattr(where, name)
     setattr(where, name, lambda *a, **k: fatal(*a, run=run, **k))

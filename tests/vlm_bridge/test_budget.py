@@ -10,9 +10,9 @@ from theory.systems import toy_vlm
 from vlm_bridge.cli import main
 from vlm_bridge.cli.options import ModelOptions
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.profiling import profile as run_profile
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.observe.profile import profile as run_profile
 from vlm_bridge.rules import Evidence, SkipItRuns, find_rule, score_units, within_passes
-from vlm_bridge.testing import toy_items, toy_llava
 
 
 @pytest.fixture(scope="module")

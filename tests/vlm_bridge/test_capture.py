@@ -18,12 +18,12 @@ from tests.vlm_bridge.families.configs import EOS, VIDEO
 from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import batch as tiny_batch
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.capture import _probabilities, capturing_attention, capturing_states
-from vlm_bridge.collecting import INSERTED, VAR, Collector, _pair_rows
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import TOKEN_GROUPS
+from vlm_bridge.model.layout import TOKEN_GROUPS
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.observe.collector import INSERTED, VAR, Collector, _pair_rows
+from vlm_bridge.observe.hooks import _probabilities, capturing_attention, capturing_states
 from vlm_bridge.skip.patching import patched
-from vlm_bridge.vlm import VLM
 
 EVERY = {**FAMILIES, "Qwen2-Audio": AUDIO_FAMILY}
 

@@ -11,19 +11,20 @@ import torch
 
 from estimators import Estimate, Profile
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.agreement import FullAnswers
-from vlm_bridge.answers import answer
-from vlm_bridge.baselines import accuracy, blind_answers
-from vlm_bridge.certification import certificate_of, certify, certify_both
-from vlm_bridge.choose import choose_plan
-from vlm_bridge.comparison import Outcomes, compare, paired_outcomes
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.profiling import profile
-from vlm_bridge.prompts import batch_places
+from vlm_bridge.evaluate.answers import answer
+from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.certify import certificate_of, certify, certify_both
+from vlm_bridge.evaluate.compare import compare, paired_outcomes
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.model.prompts import batch_places
+from vlm_bridge.observe.profile import profile
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
-from vlm_bridge.search import pareto_path, saving, tuned_path, vision_share
+from vlm_bridge.selection import pareto_path, saving, tuned_path, vision_share
+from vlm_bridge.selection.choose import choose_plan
 from vlm_bridge.skip import skipping
 
 

@@ -10,10 +10,10 @@ from estimators import Profile
 from tests.vlm_bridge.tiny import picture
 from theory import Certificate
 from vlm_bridge import cli
-from vlm_bridge.cli.words import read_plan
-from vlm_bridge.describe import ModelDescription
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.text import read_plan
 from vlm_bridge.rules import RULES
+from vlm_bridge.skip.describe import ModelDescription
 
 COMMANDS = (
     *("describe", "profile", "plan", "certify", "search", "compare", "sweep", "cost", "prune"),

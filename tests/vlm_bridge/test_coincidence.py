@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_bridge.confirm import coincidence
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.experiments.claims import coincidence
 
 
 def jaccard(a: set[int], b: set[int]) -> float:

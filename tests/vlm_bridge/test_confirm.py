@@ -14,8 +14,12 @@ from benchmarks import confirm as benchmark
 from tests.vlm_bridge.tiny import picture, tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge import cli
-from vlm_bridge.baselines import accuracy, blind_answers
-from vlm_bridge.confirm import (
+from vlm_bridge.cost import measure_cost
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.sweep import sweep_outcomes
+from vlm_bridge.experiments.claims import (
     Confirmation,
     ModelConfirmation,
     conclusions,
@@ -25,18 +29,13 @@ from vlm_bridge.confirm import (
     write_confirmation,
     write_page,
 )
-from vlm_bridge.confirm import nulls as confirm_nulls
-from vlm_bridge.confirm import run as confirm_run
-from vlm_bridge.confirm import speed as confirm_speed
-from vlm_bridge.confirm.coincidence import safest
-from vlm_bridge.confirm.converse import HARMFUL, HARMLESS
-from vlm_bridge.confirm.nulls import RANDOM, SHUFFLED
-from vlm_bridge.cost import measure_cost
-from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.rules import Evidence, find_rule, nested_plans
-from vlm_bridge.study import (
+from vlm_bridge.experiments.claims import nulls as confirm_nulls
+from vlm_bridge.experiments.claims import run as confirm_run
+from vlm_bridge.experiments.claims import speed as confirm_speed
+from vlm_bridge.experiments.claims.coincidence import safest
+from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS
+from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED
+from vlm_bridge.experiments.rule_benchmark import (
     Settings,
     Sizes,
     Splits,
@@ -45,10 +44,11 @@ from vlm_bridge.study import (
     study_rules,
     subject,
 )
-from vlm_bridge.study import run as study_run
-from vlm_bridge.study import scores as study_scores
-from vlm_bridge.study import store as study_store
-from vlm_bridge.sweeping import sweep_outcomes
+from vlm_bridge.experiments.rule_benchmark import run as study_run
+from vlm_bridge.experiments.rule_benchmark import scores as study_scores
+from vlm_bridge.experiments.rule_benchmark import store as study_store
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.rules import Evidence, find_rule, nested_plans
 
 TOY = toy_vlm()
 SIZES = Sizes(images=24, tuning=12, seen=4)

@@ -17,17 +17,13 @@ from PIL import Image
 
 from estimators import Estimate
 from theory import certify_mean
-from vlm_bridge.comparison import Outcomes
-from vlm_bridge.confirm import conclusions
-from vlm_bridge.confirm.accuracy import Accuracies
-from vlm_bridge.confirm.conclusions import combined, of_control, of_overlap
-from vlm_bridge.confirm.control import Control, Measured, control_plans
-from vlm_bridge.confirm.converse import HARMFUL, HARMLESS, Ranking, converses
-from vlm_bridge.confirm.nulls import shuffled_images
-from vlm_bridge.confirm.overlap import Overlap, overlap
-from vlm_bridge.confirm.promise import Promise, promise
-from vlm_bridge.confirm.results import ModelConfirmation
-from vlm_bridge.confirm.roles import (
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.experiments.claims import conclusions
+from vlm_bridge.experiments.claims.accuracy import Accuracies
+from vlm_bridge.experiments.claims.certified_plan import Promise, promise
+from vlm_bridge.experiments.claims.comparisons import (
     compared_size,
     control_size,
     our_conditions,
@@ -35,16 +31,20 @@ from vlm_bridge.confirm.roles import (
     role,
     units_skipped,
 )
-from vlm_bridge.confirm.speed import PlanSpeed
-from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.experiments.claims.conclusions import combined, of_control, of_overlap
+from vlm_bridge.experiments.claims.control import Control, Measured, control_plans
+from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS, Ranking, converses
+from vlm_bridge.experiments.claims.nulls import shuffled_images
+from vlm_bridge.experiments.claims.overlap import Overlap, overlap
+from vlm_bridge.experiments.claims.results import ModelConfirmation
+from vlm_bridge.experiments.claims.speed import PlanSpeed
+from vlm_bridge.experiments.rule_benchmark import Chosen, ModelStudy, RuleResult, Speed
+from vlm_bridge.experiments.scoring import RuleScore
+from vlm_bridge.experiments.scoring.truth import intervals, least_images
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules import RULES
-from vlm_bridge.rules.units import units
-from vlm_bridge.scoring import RuleScore
-from vlm_bridge.scoring.truth import intervals, least_images
-from vlm_bridge.search import CertifiedPlan, Step
-from vlm_bridge.study import Chosen, ModelStudy, RuleResult, Speed
+from vlm_bridge.selection import CertifiedPlan, Step
 
 LAYERS = 24
 

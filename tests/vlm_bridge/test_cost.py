@@ -12,7 +12,7 @@ from tests.vlm_bridge.tiny import batch, tiny_llava
 from vlm_bridge.cost import cache_bytes, cost_of_inputs, count_flops, measure_cost, peak_bytes
 from vlm_bridge.cost.phase import PhaseCost, median_estimate
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 CPU = torch.device("cpu")
 NOTHING = SkipPlan("block", 4)

@@ -8,11 +8,11 @@ import pytest
 
 from estimators import Profile
 from theory import Certificate
-from vlm_bridge.comparison import Comparison
-from vlm_bridge.demo import DemoSize, run_demo
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.search import CertifiedPlan
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.experiments.demo.run import DemoSize, run_demo
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.selection import CertifiedPlan
 
 SMALL = DemoSize(profile=4, null=2, tuning=12, certification=12, test=8, sweep=4, step=15, batch=8)
 

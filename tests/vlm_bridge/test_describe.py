@@ -10,11 +10,11 @@ from tests.vlm_bridge.families import FAMILIES, UNLISTED, tiny
 from tests.vlm_bridge.families.configs import LAYERS
 from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.describe import ModelDescription, describe
-from vlm_bridge.layout import find_layout
-from vlm_bridge.machine import command_line
-from vlm_bridge.plan import MODES
-from vlm_bridge.vlm import VLM, outline
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM, outline
+from vlm_bridge.plan.skip_plan import MODES
+from vlm_bridge.runtime.machine import command_line
+from vlm_bridge.skip.describe import ModelDescription, describe
 
 #: One tile or image has as many tokens as the tiny model really takes; these vary by image.
 VARY = ("LLaVA-NeXT", "LLaVA-OneVision", "Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL")

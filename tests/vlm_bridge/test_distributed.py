@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from tests.vlm_bridge.rank_worker import results
-from vlm_bridge import distributed
-from vlm_bridge.distributed import RankError, Ranks, is_main, local_device, rank, sharing
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.journal import beside, of_all_ranks
+from vlm_bridge.runtime import distributed
+from vlm_bridge.runtime.checkpoint import beside, of_all_ranks
+from vlm_bridge.runtime.distributed import RankError, Ranks, is_main, local_device, rank, sharing
 
 ROOT = Path(__file__).parents[2]
 

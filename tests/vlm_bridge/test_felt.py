@@ -14,11 +14,11 @@ from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.prompts import Batch, batches
-from vlm_bridge.rules.felt import MODES, ORTHOGONAL, Felt, felt_passes, measure_felt
-from vlm_bridge.rules.margin import MarginPass, _held
-from vlm_bridge.rules.tail import KINDS, KeptPass, jvp
-from vlm_bridge.vlm import load
+from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.model.vlm import load
+from vlm_bridge.rules.measure.margin import MarginPass, _held
+from vlm_bridge.rules.measure.sensitivity import MODES, ORTHOGONAL, Felt, felt_passes, measure_felt
+from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, jvp
 
 
 def passes_of(items, attention="sdpa", **options):

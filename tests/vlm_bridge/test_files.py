@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import check_writable, read_json, write_bytes, write_json
+from vlm_bridge.runtime.files import check_writable, read_json, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:

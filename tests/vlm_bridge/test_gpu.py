@@ -11,13 +11,13 @@ from accelerate import dispatch_model
 from transformers.utils import is_flash_attn_2_available
 
 from tests.vlm_bridge.tiny import batch, processor, tiny_llava
-from vlm_bridge import collecting
-from vlm_bridge.collecting import Collector
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.reservoir import Reservoir
+from vlm_bridge.evaluate.sweep import SWEEPABLE, sweep, sweep_plans
+from vlm_bridge.model.vlm import VLM, load
+from vlm_bridge.observe import collector
+from vlm_bridge.observe.collector import Collector
+from vlm_bridge.observe.reservoir import Reservoir
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.sweeping import SWEEPABLE, sweep, sweep_plans
-from vlm_bridge.vlm import VLM, load
 
 pytestmark = pytest.mark.gpu
 
@@ -57,7 +57,7 @@ def no_waiting(monkeypatch):
     """CUDA raises where a hook waits for the device."""
     with monkeypatch.context() as patch:
         for name in HOOKS:
-            run = getattr(collecting._Pass, name)
+            run = getattr(collector._Pass, name)
 
             def hook(*args, run=run):
                 torch.cuda.set_sync_debug_mode("error")
@@ -66,7 +66,7 @@ def no_waiting(monkeypatch):
                 finally:
                     torch.cuda.set_sync_debug_mode("default")
 
-            patch.setattr(collecting._Pass, name, hook)
+            patch.setattr(collector._Pass, name, hook)
         yield
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.rules import Evidence
-from vlm_bridge.rules.information import (
+from vlm_bridge.rules.measure.information import (
     StateConditions,
     _leading,
     bounds_of,
@@ -20,7 +21,6 @@ from vlm_bridge.rules.information import (
     state_conditions,
 )
 from vlm_bridge.rules.skip_it_slopes import SkipItSlopes
-from vlm_bridge.testing import toy_items, toy_llava
 
 
 @given(seed=st.integers(0, 10_000), padded=st.booleans())

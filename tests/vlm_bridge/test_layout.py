@@ -11,7 +11,7 @@ from tests.vlm_bridge.families.configs import AUDIO, IMAGE, LAYERS, VIDEO
 from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import batch as llava_batch
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.layout import TOKEN_GROUPS, find_layout
+from vlm_bridge.model.layout import TOKEN_GROUPS, find_layout
 
 #: Families with no tiny model here: the structure of a default-sized one is found all the same.
 UNLISTED = [

@@ -12,10 +12,10 @@ from transformers import AutoConfig
 from tests.vlm_bridge.families import FAMILIES, PLANS, SITUATIONS, batch, tiny
 from tests.vlm_bridge.families.configs import qwen2_audio
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import find_layout
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM, load, outline
 from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.skip import skipping
-from vlm_bridge.vlm import VLM, load, outline
 
 
 def refusal(call) -> str:

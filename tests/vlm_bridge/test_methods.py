@@ -16,17 +16,17 @@ from tests.vlm_bridge.families.configs import EOS, IMAGE
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge import cli
-from vlm_bridge.answers import answer
-from vlm_bridge.capture import capturing_states
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.methods import METHODS, find_method, run_method, settings_of
 from vlm_bridge.methods.skip_vision import _Chosen, kept_rows
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.observe.hooks import capturing_states
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, gm_skip
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.passes import Pass
 from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.testing import toy_items, toy_llava
 
 NAMES = ["LLaVA", "Qwen2.5-VL", "SmolVLM", "Gemma3"]
 
@@ -236,7 +236,7 @@ def test_finished_batches_are_not_run_again(tmp_path, items, monkeypatch):
     vlm, method = tiny_llava(), find_method("delask")
     run_method(vlm, method, [], items, pairs=1, tokens=0, folder=tmp_path)
     monkeypatch.setattr("vlm_bridge.methods.run.answer_batch", None)
-    monkeypatch.setattr("vlm_bridge.agreement.answer_batch", None)
+    monkeypatch.setattr("vlm_bridge.evaluate.full_answers.answer_batch", None)
     run_method(vlm, method, [], items, pairs=1, tokens=0, folder=tmp_path)
     with pytest.raises(BridgeError, match="another run"):
         run_method(vlm, find_method("delask", blend=0.2), [], items, folder=tmp_path)

@@ -15,15 +15,15 @@ from tests.vlm_bridge.test_choose_certify import made_profile
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, score_units
-from vlm_bridge.rules.arank import mean_rank
-from vlm_bridge.rules.information import CodedStates, StateAtoms, coded_states, state_atoms
-from vlm_bridge.rules.shannon import redundancy
-from vlm_bridge.rules.sublayers import SublayerGeometry, _geometry, capturing_parts
+from vlm_bridge.rules.measure.information import CodedStates, StateAtoms, coded_states, state_atoms
+from vlm_bridge.rules.measure.sublayers import SublayerGeometry, _geometry, capturing_parts
+from vlm_bridge.rules.published.arank import mean_rank
+from vlm_bridge.rules.published.shannon import redundancy
 from vlm_bridge.skip import skipping
-from vlm_bridge.testing import toy_items, toy_llava
 
 L = 3
 

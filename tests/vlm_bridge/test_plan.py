@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.operation import Operation
-from vlm_bridge.plan import MODES, TOKEN_MODES, SkipPlan
+from vlm_bridge.plan.layer_op import Operation
+from vlm_bridge.plan.skip_plan import MODES, TOKEN_MODES, SkipPlan
 
 
 def layer_sets(n: int) -> st.SearchStrategy[tuple[int, ...]]:

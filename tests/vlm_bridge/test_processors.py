@@ -13,13 +13,13 @@ from tests.vlm_bridge.families.configs import IMAGE
 from tests.vlm_bridge.families.processors import PROCESSORS, paligemma, with_processor
 from tests.vlm_bridge.families.table import FAMILIES, tiny
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.answers import answer
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.profiling import profile
-from vlm_bridge.prompts import batch_places, batches
+from vlm_bridge.evaluate.answers import answer
+from vlm_bridge.model.prompts import batch_places, batches
+from vlm_bridge.model.vlm import VLM, load
+from vlm_bridge.observe.profile import profile
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.vlm import VLM, load
 
 L = 4
 each_family = pytest.mark.parametrize("name", PROCESSORS)

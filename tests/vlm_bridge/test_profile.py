@@ -9,11 +9,11 @@ import torch
 from estimators import cosine_distance, relative_update_norm
 from tests.vlm_bridge.families.processors import with_processor
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.capture import capturing_attention, capturing_states
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import TOKEN_GROUPS
-from vlm_bridge.profiling import profile, random_copy
-from vlm_bridge.prompts import batches
+from vlm_bridge.model.layout import TOKEN_GROUPS
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.observe.hooks import capturing_attention, capturing_states
+from vlm_bridge.observe.profile import profile, random_copy
 
 
 def stored(vlm, items):

@@ -18,11 +18,11 @@ from tests.vlm_bridge.families import FAMILIES, SITUATIONS, UNLISTED, batch, tin
 from tests.vlm_bridge.families.configs import LAYERS
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import find_layout
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prune import PLAN_FILE, RECORD, _edit, prune
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.vlm import VLM
+from vlm_bridge.skip.export import PLAN_FILE, RECORD, _edit, prune
 
 
 def plan_for(name):

@@ -20,18 +20,7 @@ from vlm_bridge import VLM, load
 from vlm_bridge.data import Item, easy_vqa, easy_vqa_folder
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.reference import cache
-from vlm_bridge.reference.adapt import _Packer
 from vlm_bridge.reference.assemble import fold_standardisation
-from vlm_bridge.reference.evaluate import (
-    answer_as_trained,
-    fixed_places,
-    task_sets,
-    trained_answers,
-)
-from vlm_bridge.reference.evaluate import (
-    test_questions as questions_of,
-)
-from vlm_bridge.reference.fit import fit
 from vlm_bridge.reference.language_model import gguf_file
 from vlm_bridge.reference.lora import LowRank, add_lora, merge_lora
 from vlm_bridge.reference.recipe import RECIPE, Schedule
@@ -43,7 +32,18 @@ from vlm_bridge.reference.shipped import (
     shipped_models,
     weights_folder,
 )
-from vlm_bridge.reference.tower import COLOURS, SHAPES, _deduce, move_shape, read_labels
+from vlm_bridge.training.adapt import _Packer
+from vlm_bridge.training.evaluate import (
+    answer_as_trained,
+    fixed_places,
+    task_sets,
+    trained_answers,
+)
+from vlm_bridge.training.evaluate import (
+    test_questions as questions_of,
+)
+from vlm_bridge.training.fit import fit
+from vlm_bridge.training.tower import COLOURS, SHAPES, _deduce, move_shape, read_labels
 
 
 def asked(question: str, answer: str) -> Item:
@@ -283,7 +283,7 @@ def test_a_name_that_is_none_is_refused_with_those_there_are():
 FRESH = """
 import json, sys
 from vlm_bridge import load
-from vlm_bridge.reference.evaluate import answer_as_trained, fixed_places, test_questions
+from vlm_bridge.training.evaluate import answer_as_trained, fixed_places, test_questions
 name, task = sys.argv[1:]
 items = test_questions(name, task)
 json.dump(answer_as_trained(load(name), [items[i] for i in fixed_places(name, task)]), sys.stdout)

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import find_layout
+from vlm_bridge.model.layout import find_layout
 
 HYBRID = "hybrid stacks (linear attention, convolution, state space) are not supported"
 #: model type, options of its configuration -> the message.

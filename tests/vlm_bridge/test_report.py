@@ -17,15 +17,15 @@ from PIL import Image
 from estimators import TAIL_GRID, Estimate, Profile
 from estimators.profile import QUANTILE_LEVELS
 from theory import Certificate, certify_mean
-from vlm_bridge.comparison import Comparison
 from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.report import write_report
-from vlm_bridge.report.axes import by_position, skipped_layers
-from vlm_bridge.report.plots import plot_profile, spread_levels
-from vlm_bridge.report.prediction import rank_correlation
-from vlm_bridge.search import CertifiedPlan, Step
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.experiments.demo.page import write_report
+from vlm_bridge.figures.axes import by_position, skipped_layers
+from vlm_bridge.figures.layers import plot_profile, spread_levels
+from vlm_bridge.figures.prediction import rank_correlation
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.selection import CertifiedPlan, Step
 
 N_LAYERS = 30
 N_IMAGES, N_QUESTIONS = 200, 1540

@@ -16,14 +16,13 @@ from estimators import Estimate
 from tests.vlm_bridge.test_report import Page, quick_results
 from theory.systems import toy_vlm
 from vlm_bridge.cli import main
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.report import write_report
-from vlm_bridge.report.html import _quantity
-from vlm_bridge.report.rules import unit_names
-from vlm_bridge.report.scores import plot_scores, unit_place
-from vlm_bridge.rules.units import units
-from vlm_bridge.search import CertifiedPlan
-from vlm_bridge.study import ModeTruth, Promises, RuleResult, Study
+from vlm_bridge.experiments.demo.page import _quantity, write_report
+from vlm_bridge.experiments.rule_benchmark import ModeTruth, Promises, RuleResult, Study
+from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
+from vlm_bridge.experiments.rule_benchmark.page import unit_names
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import units
+from vlm_bridge.selection import CertifiedPlan
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +213,7 @@ def test_the_benchmark_goes_on_and_prints_json(folder, study, tmp_path, capsys, 
     def nothing(*_: Any, **__: Any) -> None:
         raise AssertionError("this was measured before")
 
-    monkeypatch.setattr("vlm_bridge.study.store.sweep_outcomes", nothing)
+    monkeypatch.setattr("vlm_bridge.experiments.rule_benchmark.store.sweep_outcomes", nothing)
     # The same questions about the same images; the toy draws its files anew.
     benchmark.main(
         [

@@ -14,7 +14,8 @@ from tests.vlm_bridge.tiny import picture
 from vlm_bridge import cli
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.reproduce import (
+from vlm_bridge.evaluate.sweep import sweep
+from vlm_bridge.experiments.reproduce import (
     Machine,
     Published,
     Reproduction,
@@ -24,10 +25,9 @@ from vlm_bridge.reproduce import (
     reproduce,
     write_reproduction,
 )
-from vlm_bridge.reproduce.run import _ranks
+from vlm_bridge.experiments.reproduce.run import _ranks
 from vlm_bridge.rules import VTW, Evidence, find_rule, score_units
-from vlm_bridge.rules.vtw import first_below
-from vlm_bridge.sweeping import sweep
+from vlm_bridge.rules.published.vtw import first_below
 
 #: The classes of the four published models.
 CLASSES = {
@@ -107,13 +107,13 @@ def test_a_killed_run_goes_on(split, tmp_path, monkeypatch):
     whole = run("LLaVA", split, tmp_path / "whole")[1]
     killed = tmp_path / "killed"
     with monkeypatch.context() as patch:
-        patch.setattr("vlm_bridge.reproduce.run.sweep", dying_on_its_second_sweep())
+        patch.setattr("vlm_bridge.experiments.reproduce.run.sweep", dying_on_its_second_sweep())
         with pytest.raises(KeyboardInterrupt):
             run("LLaVA", split, killed)
     kept = {path.name for path in killed.iterdir()}
     assert kept >= {"profile.json", "orders.jsonl"}
     with monkeypatch.context() as patch:
-        patch.setattr("vlm_bridge.reproduce.run.profile", None)  # it is not made again
+        patch.setattr("vlm_bridge.experiments.reproduce.run.profile", None)  # it is not made again
         again = run("LLaVA", split, killed)[1]
     assert again.shortv_kl == whole.shortv_kl
     assert again.sweep == whole.sweep

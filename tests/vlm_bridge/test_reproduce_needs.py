@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.reproduce import PUBLISHED, find_published, needs_of
+from vlm_bridge.experiments.reproduce import PUBLISHED, find_published, needs_of
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

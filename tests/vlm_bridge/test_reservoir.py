@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from estimators import profile_states
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge import profiling
-from vlm_bridge.capture import capturing_states
-from vlm_bridge.collecting import Collector
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.profiling import profile
-from vlm_bridge.prompts import batches
-from vlm_bridge.reservoir import MANIFEST, STATES, Reservoir, Samples
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.observe import profile as profiling
+from vlm_bridge.observe.collector import Collector
+from vlm_bridge.observe.hooks import capturing_states
+from vlm_bridge.observe.profile import profile
+from vlm_bridge.observe.reservoir import MANIFEST, STATES, Reservoir, Samples
 
 
 def sampled(items, *, size=3, **settings):

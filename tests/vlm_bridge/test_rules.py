@@ -11,16 +11,16 @@ import torch
 from tests.vlm_bridge.test_choose_certify import made_profile
 from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
+from vlm_bridge.evaluate.first_token import starts_right
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import RULE_MODES, empty_plan, union, units
 from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
-from vlm_bridge.rules.candidates import CandidateRun
+from vlm_bridge.rules.controls import evenly
 from vlm_bridge.rules.evidence import READS
-from vlm_bridge.rules.last_token import last_token_states
-from vlm_bridge.rules.nulls import evenly
-from vlm_bridge.rules.units import RULE_MODES, empty_plan, union, units
+from vlm_bridge.rules.measure.candidates import CandidateRun
+from vlm_bridge.rules.measure.last_token import last_token_states
 from vlm_bridge.skip import skipping
-from vlm_bridge.sweeping import starts_right
 
 L = 5
 

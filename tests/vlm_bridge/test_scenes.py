@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_bridge.baselines import blind_answers, majority_answers
 from vlm_bridge.data import HELD_OUT, SCENES_SPLITS, scenes, shows_held_out
 from vlm_bridge.data.questions import NUMBERS, ask
 from vlm_bridge.data.scenes import CELLS, COLOURS, SHAPES, SIDE, paint, scene
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.baselines import blind_answers, majority_answers
 
 SPLITS = tuple(SCENES_SPLITS)
 places = st.tuples(st.sampled_from(SPLITS), st.integers(0, 199))

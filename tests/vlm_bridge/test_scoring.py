@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, spearmanr, ttest_1samp
 
-from vlm_bridge.comparison import Outcomes
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.scoring import (
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.experiments.scoring import (
     HARMFUL,
     SAFE,
     UNDETERMINED,
@@ -25,7 +24,8 @@ from vlm_bridge.scoring import (
     score_rule,
     spearman,
 )
-from vlm_bridge.scoring.truth import intervals, verdicts
+from vlm_bridge.experiments.scoring.truth import intervals, verdicts
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 #: Few distinct values, so that ties happen.
 scores = st.integers(0, 4).map(float)

@@ -13,12 +13,12 @@ from PIL import Image
 from vlm_bridge.data import easy_vqa, scenes
 from vlm_bridge.data.scenes import COLOURS, scene
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.prompts import collate
+from vlm_bridge.model.prompts import collate
+from vlm_bridge.reference.families import CLASSES, TOKENS, blank_scratch, install_all
 from vlm_bridge.reference.recipe import RECIPES, Schedule, ScratchRecipe
-from vlm_bridge.reference.scratch.families import CLASSES, TOKENS, blank_scratch, install_all
-from vlm_bridge.reference.scratch.learn import _cells, _scale_words, _see, blank_vlm, packed_states
-from vlm_bridge.reference.scratch.packing import IGNORED, Packer, draw_rows, image_features
-from vlm_bridge.reference.scratch.words import UNKNOWN, WORDS, word_tokenizer
+from vlm_bridge.reference.word_tokenizer import UNKNOWN, WORDS, word_tokenizer
+from vlm_bridge.training.packing import IGNORED, Packer, draw_rows, image_features
+from vlm_bridge.training.scratch import _cells, _scale_words, _see, blank_vlm, packed_states
 
 SCRATCH = {name: r for name, r in RECIPES.items() if isinstance(r, ScratchRecipe)}
 

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.systems import toy_vlm
-from vlm_bridge import agreement
-from vlm_bridge.agreement import FullAnswers
-from vlm_bridge.certification import certify
-from vlm_bridge.comparison import paired_outcomes
 from vlm_bridge.data import image_hashes
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.evaluate import full_answers
+from vlm_bridge.evaluate.certify import certify
+from vlm_bridge.evaluate.compare import paired_outcomes
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import RULE_MODES, units
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
-from vlm_bridge.rules.units import RULE_MODES, units
-from vlm_bridge.search import (
+from vlm_bridge.selection import (
     Step,
     bands,
     certify_path,
@@ -33,7 +34,6 @@ from vlm_bridge.search import (
     search,
     tuned_path,
 )
-from vlm_bridge.testing import toy_items, toy_llava
 
 L = 6
 
@@ -240,13 +240,13 @@ def test_exact_search_over_bands_finds_the_planted_one(vlm, splits) -> None:
 def count_batches(monkeypatch) -> list[int]:
     """How many questions every call of the model's `generate` answers, from here on."""
     asked: list[int] = []
-    run = agreement.answer_batch
+    run = full_answers.answer_batch
 
     def counted(vlm, batch, **options):
         asked.append(len(batch.items))
         return run(vlm, batch, **options)
 
-    monkeypatch.setattr(agreement, "answer_batch", counted)
+    monkeypatch.setattr(full_answers, "answer_batch", counted)
     return asked
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.vlm_bridge.tiny import BATCHES, batch, tiny_llava
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 L = 4

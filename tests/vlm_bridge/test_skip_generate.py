@@ -10,7 +10,7 @@ from transformers import DynamicCache, StaticCache
 
 from tests.vlm_bridge.test_skip_contract import PLANS, assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch, picture, processor
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())

@@ -12,12 +12,12 @@ from estimators import pid_pmf
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.prompts import batches
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules import Evidence, find_rule, score_units
+from vlm_bridge.rules.measure.suffix import KeptPass
 from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes, both_readings
-from vlm_bridge.rules.tail import KeptPass
-from vlm_bridge.rules.units import units
-from vlm_bridge.testing import toy_items, toy_llava
 
 
 def schedule(seed: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from transformers import DynamicCache, StaticCache
 
 from tests.vlm_bridge.test_skip_contract import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.passes import Pass, PassTracker, Rows
 from vlm_bridge.skip.pruning import Scored, chosen

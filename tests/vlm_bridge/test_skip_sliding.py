@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 L = 4

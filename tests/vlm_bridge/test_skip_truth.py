@@ -14,7 +14,7 @@ import torch
 
 from tests.vlm_bridge.test_skip_contract import PLANS, forward, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 

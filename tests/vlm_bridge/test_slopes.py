@@ -12,12 +12,12 @@ from tests.vlm_bridge.tiny import processor, tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge import cli
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
-from vlm_bridge.rules.slopes import Slopes, measure_slopes, slope_passes
-from vlm_bridge.rules.tail import KINDS, KeptPass, finite_difference, gain, jvp
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.rules.measure.slopes import Slopes, measure_slopes, slope_passes
+from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, finite_difference, gain, jvp
 from vlm_bridge.skip import skipping
-from vlm_bridge.testing import toy_items, toy_llava
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules import Evidence
 from vlm_bridge.rules.skip_it_slopes import SkipItSlopes
-from vlm_bridge.rules.units import units
-from vlm_bridge.testing import toy_items, toy_llava
 
 N = 4
 

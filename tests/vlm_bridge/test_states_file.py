@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from estimators import Profile, profile_states
 from tests.vlm_bridge.test_cli import run
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.reservoir import Samples
-from vlm_bridge.states_file import StatesFile
+from vlm_bridge.observe.reservoir import Samples
+from vlm_bridge.observe.states_file import StatesFile
 
 DEPTH = 11
 

@@ -15,12 +15,28 @@ from estimators import estimate
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.systems import toy_vlm
-from vlm_bridge.certification import certificate_of
-from vlm_bridge.comparison import Outcomes
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, limit_per_image
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.evaluate.certify import certificate_of
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.sweep import sweep_outcomes
+from vlm_bridge.experiments.rule_benchmark import (
+    ModelStudy,
+    ModeTruth,
+    Settings,
+    Splits,
+    resampled,
+    study_rules,
+)
+from vlm_bridge.experiments.rule_benchmark import run as study_run
+from vlm_bridge.experiments.rule_benchmark import scores as study_scores
+from vlm_bridge.experiments.rule_benchmark import store as study_store
+from vlm_bridge.experiments.rule_benchmark.store import Store, fingerprint
+from vlm_bridge.experiments.scoring import Truth, score_rule
+from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules import (
     Evidence,
     adaskip,
@@ -31,23 +47,7 @@ from vlm_bridge.rules import (
     score_units,
     skip_it_slopes,
 )
-from vlm_bridge.rules.units import units
-from vlm_bridge.scoring import Truth, score_rule
-from vlm_bridge.search import Step, certify_path, pareto_path, saving, vision_share
-from vlm_bridge.study import (
-    ModelStudy,
-    ModeTruth,
-    Settings,
-    Splits,
-    resampled,
-    study_rules,
-)
-from vlm_bridge.study import run as study_run
-from vlm_bridge.study import scores as study_scores
-from vlm_bridge.study import store as study_store
-from vlm_bridge.study.store import Store, fingerprint
-from vlm_bridge.sweeping import sweep_outcomes
-from vlm_bridge.testing import toy_items, toy_llava
+from vlm_bridge.selection import Step, certify_path, pareto_path, saving, vision_share
 
 TOY = toy_vlm()
 FEW = Settings(pairs=1, candidates=4, resamples=20)

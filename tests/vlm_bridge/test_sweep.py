@@ -14,15 +14,17 @@ import torch
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, tiny
 from tests.vlm_bridge.families import batch as family_batch
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge import sweeping
-from vlm_bridge.comparison import Comparison, Outcomes
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import Batch, batches
+from vlm_bridge.evaluate import sweep as sweeping
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.first_token import starts_right
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.sweep import sweep as sweep_function
+from vlm_bridge.evaluate.sweep import sweep_plans
+from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.sweeping import starts_right, sweep_plans
-from vlm_bridge.sweeping import sweep as sweep_function
 
 
 def first_tokens(vlm, batch):

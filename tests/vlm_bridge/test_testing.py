@@ -12,10 +12,10 @@ import torch
 import vlm_bridge as vb
 from theory.systems import run_toy, toy_vlm
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
-from vlm_bridge.sweeping import sweep_plans
-from vlm_bridge.testing import toy_image, toy_items, toy_llava
+from vlm_bridge.evaluate.sweep import sweep_plans
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.toy import toy_image, toy_items, toy_llava
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 TOY = toy_vlm()
 

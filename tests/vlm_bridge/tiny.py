@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from vlm_bridge.layout import find_layout
-from vlm_bridge.vlm import VLM
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM
 
 WORDS = "what is there a red blue circle square shape yes no in the image ? not : user".split()
 SPECIAL = ["<pad>", "<eos>", "<unk>", "<image>"]

@@ -10,22 +10,22 @@ import typer
 
 from vlm_bridge.cli.options import Epsilon
 from vlm_bridge.cli.output import say
-from vlm_bridge.confirm import (
+from vlm_bridge.data import TASKS
+from vlm_bridge.experiments.claims import (
     Confirmation,
     conclusions,
     write_confirmation,
     write_page,
 )
-from vlm_bridge.confirm import confirm as run_confirm
-from vlm_bridge.data import TASKS
-from vlm_bridge.distributed import is_main
-from vlm_bridge.files import check_writable
-from vlm_bridge.machine import command_line
+from vlm_bridge.experiments.claims import confirm as run_confirm
+from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
+from vlm_bridge.experiments.scoring.truth import least_images
+from vlm_bridge.plan.units import RULE_MODES
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES, find_rule
-from vlm_bridge.rules.units import RULE_MODES
-from vlm_bridge.scoring.truth import least_images
-from vlm_bridge.study import Settings, Sizes
+from vlm_bridge.runtime.distributed import is_main
+from vlm_bridge.runtime.files import check_writable
+from vlm_bridge.runtime.machine import command_line
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import DataOptions, ModelOptions
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import check_writable
 from vlm_bridge.methods import METHODS, MethodResult, find_method, run_method, settings_of
+from vlm_bridge.runtime.files import check_writable
 
 
 def methods() -> None:

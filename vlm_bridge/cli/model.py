@@ -11,13 +11,13 @@ import typer
 
 from vlm_bridge.cli.options import Model, ModelOptions, PlanWords, Remote
 from vlm_bridge.cli.output import save, say
-from vlm_bridge.cli.words import read_plan
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import noise_items, read_jsonl
-from vlm_bridge.describe import describe as run_describe
-from vlm_bridge.files import check_writable
-from vlm_bridge.prune import prune as run_prune
-from vlm_bridge.vlm import outline
+from vlm_bridge.model.vlm import outline
+from vlm_bridge.plan.text import read_plan
+from vlm_bridge.runtime.files import check_writable
+from vlm_bridge.skip.describe import describe as run_describe
+from vlm_bridge.skip.export import prune as run_prune
 
 
 def describe(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
-from vlm_bridge.vlm import VLM, load
+from vlm_bridge.model.vlm import VLM, load
 
 Epsilon = Annotated[float, typer.Option(help="Share of answers that may change.")]
 Model = Annotated[

@@ -9,9 +9,9 @@ from typing import Any
 
 import typer
 
-from vlm_bridge.distributed import is_main
-from vlm_bridge.files import check_writable, write_json
-from vlm_bridge.journal import of_all_ranks
+from vlm_bridge.runtime.checkpoint import of_all_ranks
+from vlm_bridge.runtime.distributed import is_main
+from vlm_bridge.runtime.files import check_writable, write_json
 
 
 def say(line: str) -> None:

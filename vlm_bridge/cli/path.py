@@ -10,28 +10,28 @@ import typer
 
 from estimators import Profile, profile_states
 from theory.certificates import METHODS
-from vlm_bridge.certification import certify_both
-from vlm_bridge.choose import choose_plan
 from vlm_bridge.cli.options import DataOptions, Epsilon, ModelOptions, PlanWords
 from vlm_bridge.cli.output import resumable, save, say
 from vlm_bridge.cli.rule_options import RuleMode, RuleName, explained
-from vlm_bridge.cli.words import read_plan
-from vlm_bridge.comparison import compare as run_compare
 from vlm_bridge.cost import measure_cost
-from vlm_bridge.distributed import is_main
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import check_writable, read_json
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.profiling import profile as run_profile
-from vlm_bridge.profiling import random_copy
-from vlm_bridge.progress import track
-from vlm_bridge.report.plots import plot_depth, plot_layers, plot_profile
-from vlm_bridge.report.states import plot_states
-from vlm_bridge.reservoir import Reservoir
+from vlm_bridge.evaluate.certify import certify_both
+from vlm_bridge.evaluate.compare import compare as run_compare
+from vlm_bridge.evaluate.sweep import MODES, SWEEPABLE, sweep_plans
+from vlm_bridge.evaluate.sweep import sweep as run_sweep
+from vlm_bridge.figures.layers import plot_depth, plot_layers, plot_profile
+from vlm_bridge.figures.states import plot_states
+from vlm_bridge.observe.profile import profile as run_profile
+from vlm_bridge.observe.profile import random_copy
+from vlm_bridge.observe.reservoir import Reservoir
+from vlm_bridge.observe.states_file import StatesFile, is_states_file
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.text import read_plan
 from vlm_bridge.rules import Evidence, SkipItSlopes, check_mode, find_rule
-from vlm_bridge.states_file import StatesFile, is_states_file
-from vlm_bridge.sweeping import MODES, SWEEPABLE, sweep_plans
-from vlm_bridge.sweeping import sweep as run_sweep
+from vlm_bridge.runtime.distributed import is_main
+from vlm_bridge.runtime.files import check_writable, read_json
+from vlm_bridge.runtime.progress import track
+from vlm_bridge.selection.choose import choose_plan
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import typer
 from vlm_bridge.cli.options import DataOptions, Remote
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import check_writable
-from vlm_bridge.reproduce import (
+from vlm_bridge.experiments.reproduce import (
     PUBLISHED,
     Machine,
     find_published,
@@ -19,8 +18,9 @@ from vlm_bridge.reproduce import (
     passes_of,
     write_reproduction,
 )
-from vlm_bridge.reproduce import reproduce as run_reproduction
-from vlm_bridge.vlm import load
+from vlm_bridge.experiments.reproduce import reproduce as run_reproduction
+from vlm_bridge.model.vlm import load
+from vlm_bridge.runtime.files import check_writable
 
 
 def reproduce(

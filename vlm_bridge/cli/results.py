@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from theory.command import run_verify
-from vlm_bridge.demo import run_demo
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import check_writable, read_json
-from vlm_bridge.report import write_report
+from vlm_bridge.experiments.demo.page import write_report
+from vlm_bridge.experiments.demo.run import run_demo
+from vlm_bridge.experiments.rule_benchmark import Study
 from vlm_bridge.rules import RULES
-from vlm_bridge.study import Study
+from vlm_bridge.runtime.files import check_writable, read_json
 
 
 def rules() -> None:

@@ -12,10 +12,10 @@ from vlm_bridge.cli.options import DataOptions, Epsilon, ModelOptions
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cli.rule_options import RuleMode, RuleName
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.files import check_writable
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
-from vlm_bridge.search import bands, greedy_plans
-from vlm_bridge.search import search as run_search
+from vlm_bridge.runtime.files import check_writable
+from vlm_bridge.selection import bands, greedy_plans
+from vlm_bridge.selection import search as run_search
 
 HOW = ("nested", "greedy", "bands")
 

@@ -18,11 +18,11 @@ from vlm_bridge.cost.memory import cache_bytes, peak_bytes
 from vlm_bridge.cost.phase import PhaseCost, timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.progress import track
-from vlm_bridge.prompts import batches
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.progress import track
 from vlm_bridge.skip import check_support, skipping
-from vlm_bridge.vlm import VLM
 
 WARM_UP = 2
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
 from vlm_bridge.skip.tensors import first_of, like, states_of
-from vlm_bridge.vlm import VLM
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import empty_plan
 from vlm_bridge.rules import Evidence
-from vlm_bridge.rules.gm_skip import rounds
-from vlm_bridge.rules.nulls import evenly
-from vlm_bridge.rules.units import empty_plan
+from vlm_bridge.rules.controls import evenly
+from vlm_bridge.rules.published.gm_skip import rounds
 from vlm_bridge.skip import skipping
-from vlm_bridge.vlm import VLM
 
 
 @dataclass(frozen=True)

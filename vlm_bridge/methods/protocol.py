@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
-from vlm_bridge.vlm import VLM
 
 
 class Method(Protocol):

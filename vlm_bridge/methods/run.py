@@ -9,18 +9,18 @@ from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
-from vlm_bridge.agreement import FullAnswers
-from vlm_bridge.answers import answer_batch
-from vlm_bridge.comparison import Outcomes
 from vlm_bridge.cost import Cost, cost_inside
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.journal import run_batches
+from vlm_bridge.evaluate.answers import answer_batch
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.methods.protocol import Method
-from vlm_bridge.plan import SkipPlan
-from vlm_bridge.prompts import batches
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.run_batches import run_batches
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
-from vlm_bridge.vlm import VLM
 
 #: What every method has beside its settings.
 _ABOUT = ("name", "source", "reads", "deviation")

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.passes import Pass, PassTracker, Rows
 from vlm_bridge.skip.patching import Forward, forward_of, patched
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.support import check_support
-from vlm_bridge.vlm import VLM
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers import (
 
 from vlm_bridge.reference.lora import merge_lora
 from vlm_bridge.reference.recipe import Recipe
-from vlm_bridge.reference.tower import vision_config
+from vlm_bridge.reference.vision import vision_config
 
 IMAGE_TOKEN = "<image>"
 CHAT_TEMPLATE = (

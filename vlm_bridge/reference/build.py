@@ -18,9 +18,9 @@ from vlm_bridge.reference.assemble import (
     build_processor,
     install_parts,
 )
+from vlm_bridge.reference.families import blank_scratch, install_all
 from vlm_bridge.reference.language_model import GGUF_SHA256, language_model
 from vlm_bridge.reference.recipe import Recipe, ScratchRecipe
-from vlm_bridge.reference.scratch.families import blank_scratch, install_all
 from vlm_bridge.reference.stored import from_stored
 
 log = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ def _convert(name: str, parts: Path) -> Path:
     if not parts.is_file():
         raise BridgeError(
             f"the trained parts of {name} are missing at {parts}; train them with: "
-            f"python -m vlm_bridge.reference train {name}"
+            f"python -m vlm_bridge.training train {name}"
         )
     inside = [_LAYOUT]
     if isinstance(RECIPES[name], Recipe):

@@ -16,12 +16,12 @@ from theory.conditions import (
 )
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.rules.candidates import candidate_passes, image_mean
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.felt import MODES, Felt, felt_passes, measure_felt
-from vlm_bridge.rules.information import bounds_of, state_conditions
+from vlm_bridge.rules.measure.candidates import candidate_passes, image_mean
+from vlm_bridge.rules.measure.information import bounds_of, state_conditions
+from vlm_bridge.rules.measure.sensitivity import MODES, Felt, felt_passes, measure_felt
 from vlm_bridge.rules.protocol import check_mode
-from vlm_bridge.rules.units import units
 
 _GROUP = {"freeze": "image", "block": "text"}
 _TAIL = 0.1

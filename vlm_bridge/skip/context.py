@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.fast import fast_forwards
 from vlm_bridge.skip.passes import PassTracker
 from vlm_bridge.skip.patching import by_name, forward_of, patched
@@ -19,7 +20,6 @@ from vlm_bridge.skip.plain import install_plain
 from vlm_bridge.skip.pruning import Scored
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.support import check_support
-from vlm_bridge.vlm import VLM
 
 _skipping: WeakSet[nn.Module] = WeakSet()
 
@@ -50,7 +50,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             `check_support`), or it is skipping already.
 
     Example:
-        >>> from vlm_bridge.plan import SkipPlan
+        >>> from vlm_bridge.plan.skip_plan import SkipPlan
         >>> plan = SkipPlan("early_exit", n_layers=30, exit=28)
         >>> with skipping(vlm, plan):  # doctest: +SKIP
         ...     vlm.model.generate(**inputs)

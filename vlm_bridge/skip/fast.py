@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlm_bridge.operation import Operation
+from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.freeze import Freeze
 from vlm_bridge.skip.passes import PassTracker

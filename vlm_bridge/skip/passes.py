@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.layout import Layout
+from vlm_bridge.model.layout import Layout
 from vlm_bridge.skip.cache import check_cache
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.operation import Operation
+from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.passes import Pass, PassTracker, passes_of
 from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.sublayers import Sublayers

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan import MODES, SkipPlan
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import MODES, SkipPlan
 from vlm_bridge.skip.sublayers import Sublayers, check_residual
-from vlm_bridge.vlm import VLM
 
 #: Modes that leave masks alone, so that any attention function will do.
 _ANY_ATTENTION = ("block", "sublayer")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.vlm_bridge.families.configs import AUDIO, IMAGE, PAD, SIDE, VOCABULARY
 from tests.vlm_bridge.families.table import Family
-from vlm_bridge.vlm import VLM
+from vlm_bridge.model.vlm import VLM
 
 #: situation -> prompts of a batch, shortest ones left-padded.
 SITUATIONS = {

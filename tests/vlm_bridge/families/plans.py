@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.vlm_bridge.families.configs import LAYERS
-from vlm_bridge.plan import SkipPlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 
 def _plan(mode: str, **fields: Any) -> SkipPlan:

@@ -28,9 +28,9 @@ from tests.vlm_bridge.families import configs
 from tests.vlm_bridge.families.configs import SIDE
 from tests.vlm_bridge.families.table import build
 from tests.vlm_bridge.tiny import WORDS
-from vlm_bridge.layout import find_layout
-from vlm_bridge.processors import images_only
-from vlm_bridge.vlm import VLM
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.runtime.processors import images_only
 
 #: What a chat template writes for an image.
 _CHAT = (

@@ -12,8 +12,8 @@ from transformers import AutoModelForMultimodalLM, PreTrainedConfig, PreTrainedM
 
 from tests.vlm_bridge.families import configs
 from tests.vlm_bridge.families.configs import EOS, IMAGE, PAD, SIDE
-from vlm_bridge.layout import find_layout
-from vlm_bridge.vlm import VLM
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM
 
 #: (images (n, 3, SIDE, SIDE), images of every sequence) -> keywords of the model.
 Pixels = Callable[[Tensor, list[int]], dict[str, Tensor]]

@@ -1,0 +1,1 @@
+"""The full and the skipped model on the same questions: answers, outcomes, certificates."""

@@ -1,0 +1,61 @@
+"""What accuracy is worth nothing: the answer without the image."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from estimators import Estimate, clustered_mean
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import is_correct
+
+
+def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
+    """The most frequent training answer to the same question text, no image.
+
+    A question never asked in training gets the most frequent answer of all. Ties go to
+    the alphabetically first answer.
+
+    Raises:
+        BridgeError: no training item has an answer.
+    """
+    per_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    overall = _counts(training)
+    for item in training:
+        if item.answer is not None:
+            per_question[item.question][item.answer] += 1
+    return [_most(per_question.get(item.question) or overall) for item in items]
+
+
+def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
+    """The most frequent training answer of all, to every question.
+
+    Raises:
+        BridgeError: no training item has an answer.
+    """
+    return [_most(_counts(training))] * len(items)
+
+
+def _counts(training: Sequence[Item]) -> Counter[str]:
+    counts = Counter(item.answer for item in training if item.answer is not None)
+    if not counts:
+        raise BridgeError("a baseline without the image needs training items with answers")
+    return counts
+
+
+def _most(counts: Counter[str]) -> str:
+    return min(counts, key=lambda answer: (-counts[answer], answer))
+
+
+def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
+    """Share of right answers, every image weighing the same, interval by image.
+
+    Raises:
+        BridgeError: an item has no true answer.
+    """
+    right = [is_correct(text, item) for text, item in zip(texts, items, strict=True)]
+    if None in right:
+        raise BridgeError("accuracy needs an answer in every item")
+    values = [float(bool(r)) for r in right]
+    return clustered_mean(values, [item.group for item in items], bounds=(0, 1), unit="1")

@@ -1,0 +1,167 @@
+"""Full model against skipped model on the same questions, summarised with the image as the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from estimators import Estimate, clustered_mean
+from estimators.record import Record
+from vlm_bridge.data import Item, items_hash
+from vlm_bridge.evaluate.answers import Answers, answer_batch
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.run_batches import run_batches
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.skip import check_support, skipping
+
+
+@dataclass(frozen=True)
+class Comparison(Record):
+    """What a plan costs in quality. Every interval is by image.
+
+    Attributes:
+        plan: what was skipped.
+        decision: what was compared: "generated answer" (the whole greedy answer) or "first
+            answer token" (the argmax there; a sweep's cheaper question).
+        n_images: independent units.
+        n_questions: questions asked of them.
+        data_hash: `items_hash` of the questions.
+        disagreement: share of answers that changed.
+        kl_full_skipped: KL(full || skipped) at the first answer token, nats; None where only the
+            words were compared.
+        kl_skipped_full: KL(skipped || full), nats.
+        accuracy_full: None without labels, as are the next two.
+        accuracy_skipped: accuracy of the skipped model.
+        drop: accuracy_full - accuracy_skipped, paired.
+    """
+
+    plan: SkipPlan
+    decision: str
+    n_images: int
+    n_questions: int
+    data_hash: str
+    disagreement: Estimate
+    kl_full_skipped: Estimate | None
+    kl_skipped_full: Estimate | None
+    accuracy_full: Estimate | None
+    accuracy_skipped: Estimate | None
+    drop: Estimate | None
+
+    @classmethod
+    def of(cls, plan: SkipPlan, outcomes: Outcomes, decision: str) -> Comparison:
+        """Summarise outcomes; every image weighs the same."""
+        clusters = outcomes.clusters
+
+        def mean(values: Sequence[float], low: float, high: float) -> Estimate:
+            return clustered_mean(values, clusters, bounds=(low, high), unit="1")
+
+        def kl(values: Sequence[float] | None) -> Estimate | None:
+            return None if values is None else clustered_mean(values, clusters, unit="nats")
+
+        full, skipped, drop = outcomes.correct_full, outcomes.correct_skipped, outcomes.drop
+        return cls(
+            plan=plan,
+            decision=decision,
+            n_images=len(set(clusters)),
+            n_questions=len(clusters),
+            data_hash=items_hash(outcomes.items),
+            disagreement=mean(outcomes.disagree, 0, 1),
+            kl_full_skipped=kl(outcomes.kl_full_skipped),
+            kl_skipped_full=kl(outcomes.kl_skipped_full),
+            accuracy_full=None if full is None else mean(full, 0, 1),
+            accuracy_skipped=None if skipped is None else mean(skipped, 0, 1),
+            drop=None if drop is None else mean(drop, -1, 1),
+        )
+
+
+def paired_outcomes(
+    vlm: VLM,
+    plan: SkipPlan,
+    items: Iterable[Item],
+    *,
+    size: int = 16,
+    max_new_tokens: int = 8,
+    journal: Path | None = None,
+) -> Outcomes:
+    """Answer every item with the full and with the skipped model, batch by batch.
+
+    Under `torchrun` the batches are dealt out to the ranks, and every rank gets all outcomes.
+    Several plans on the same questions: `FullAnswers` runs the full model once.
+
+    Args:
+        vlm: the model.
+        plan: what to skip.
+        items: the questions.
+        size: batch size.
+        max_new_tokens: longest answer.
+        journal: a file every finished batch is added to; a second call with the same model,
+            plan and items continues after the last one.
+
+    Raises:
+        BridgeError: the model cannot do the plan, there are no items, the journal is of
+            another run, or another rank died.
+    """
+    check_support(vlm, plan)
+    items = list(items)
+
+    def pair(batch: Batch) -> Outcomes:
+        skipped = whole = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        if not plan.is_empty:
+            with skipping(vlm, plan):
+                skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        return Outcomes.of(batch.items, _both(whole), _both(skipped))
+
+    found = run_batches(
+        vlm,
+        items,
+        lambda batch: pair(batch).columns(),
+        size=size,
+        title="full and skipped model",
+        journal=journal,
+        key={
+            "run": "paired outcomes",
+            "model": vlm.name,
+            "data": items_hash(items),
+            "plan": plan.hash(),
+            "size": size,
+            "max_new_tokens": max_new_tokens,
+        },
+    )
+    return Outcomes.join([Outcomes.of_columns(chosen, columns) for chosen, columns in found])
+
+
+def compare(
+    vlm: VLM,
+    plan: SkipPlan,
+    items: Iterable[Item],
+    *,
+    size: int = 16,
+    max_new_tokens: int = 8,
+    journal: Path | None = None,
+) -> Comparison:
+    """`paired_outcomes`, summarised: accuracy, drop, disagreement, KL both ways, by image.
+
+    Args:
+        vlm: the model.
+        plan: what to skip.
+        items: questions; without labels the accuracies are None.
+        size: batch size.
+        max_new_tokens: longest answer.
+        journal: as in `paired_outcomes`.
+
+    Raises:
+        BridgeError: as `paired_outcomes`.
+    """
+    outcomes = paired_outcomes(
+        vlm, plan, items, size=size, max_new_tokens=max_new_tokens, journal=journal
+    )
+    return Comparison.of(plan, outcomes, "generated answer")
+
+
+def _both(answers: Answers) -> tuple[Sequence[str], Tensor]:
+    return answers.texts, answers.log_probs

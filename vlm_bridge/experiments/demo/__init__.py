@@ -1,0 +1,1 @@
+"""The demo: one model from profile to report."""

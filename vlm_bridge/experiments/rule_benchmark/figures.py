@@ -1,0 +1,112 @@
+"""The figure of one mode: every rule's score of every unit, and what leaving the unit out did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult
+from vlm_bridge.figures.axes import (
+    GREEN,
+    GREY,
+    VERMILLION,
+    flat,
+    legend,
+    panels_figure,
+    plain,
+    save,
+    shade,
+    title,
+)
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+_COLUMNS = 3
+#: verdict -> colour, marker, face; undetermined units are hollow.
+_VERDICTS = {
+    "safe": (GREEN, "o", GREEN),
+    "undetermined": (GREY, "o", "white"),
+    "harmful": (VERMILLION, "X", VERMILLION),
+}
+_AXES = {
+    "block": "layer (0-based)",
+    "freeze": "layer (0-based)",
+    "sublayer": "layer (0-based); MLP half a step behind attention",
+    "early_exit": "exit depth",
+    "late_entry": "entry depth",
+    "token_pruning": "pruned after so many layers",
+}
+
+
+def unit_place(unit: SkipPlan) -> float:
+    """Where a single unit stands on the axis of its mode: its layer, or its depth.
+
+    Example:
+        >>> unit_place(SkipPlan("early_exit", 4, exit=3))
+        3.0
+        >>> unit_place(SkipPlan("sublayer", 4, mlp=(2,)))
+        2.5
+    """
+    for depth in (unit.exit, unit.entry, unit.after):
+        if depth is not None:
+            return float(depth)
+    layer = (unit.layers or unit.attention or unit.mlp)[0]
+    return layer + (0.5 if unit.mlp else 0.0)
+
+
+def plot_scores(path: Path, study: ModelStudy, mode: str) -> Path:
+    """A panel for each rule of a mode; markers say what skipping the unit did, undetermined too.
+
+    Args:
+        path: the PNG to write.
+        study: of one model.
+        mode: one of its modes.
+
+    Example:
+        >>> plot_scores(Path("scores.png"), study, "freeze")  # doctest: +SKIP
+    """
+    results = [one for one in study.rules if one.score.mode == mode]
+    columns = min(_COLUMNS, len(results))
+    rows = math.ceil(len(results) / columns)
+    figure, grid = panels_figure(rows, columns, height=2.3 * rows + 0.7)
+    for ax, result in zip(flat(grid), results, strict=False):
+        _panel(ax, study, result)
+    for ax in flat(grid)[len(results) :]:
+        ax.set_axis_off()
+    legend(figure, grid)
+    return save(figure, path)
+
+
+def _panel(ax: Axes, study: ModelStudy, result: RuleResult) -> None:
+    truth = study.truth_of(result)
+    places = [unit_place(unit) for unit in truth.units]
+    if truth.mode in ("block", "freeze") and not result.chosen.plan.is_empty:
+        shade(ax, result.chosen.plan)
+    ax.plot(places, result.scores, color=GREY, lw=0.7, alpha=0.6)
+    for verdict, (colour, marker, face) in _VERDICTS.items():
+        which = [i for i, one in enumerate(truth.verdicts) if one == verdict]
+        ax.plot(
+            [places[i] for i in which],
+            [result.scores[i] for i in which],
+            ls="none",
+            marker=marker,
+            ms=4.5,
+            mec=colour,
+            mfc=face,
+            label=verdict,
+        )
+    if _spread(result.scores) > 100:
+        ax.set_yscale("log")
+    else:
+        ax.yaxis.set_major_formatter(FuncFormatter(plain))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    ax.set_xlabel(_AXES[truth.mode])
+    ax.set_ylabel("score (lower = safer)")
+    title(ax, result.score.rule)
+
+
+def _spread(scores: Sequence[float]) -> float:
+    return max(scores) / min(scores) if min(scores) > 0 else 1.0

@@ -1,0 +1,131 @@
+"""What skipping each unit did, on images no rule has seen, image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv, stdtrit
+
+from estimators.clustered import cluster_codes
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+#: Verdicts on a unit, as they stand in arrays.
+SAFE, UNDETERMINED, HARMFUL = -1, 0, 1
+QUANTITIES = ("disagreement", "drop")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Per image and unit, what was measured; the image is the independent unit.
+
+    Attributes:
+        plans: the units: single layers or depths of one mode.
+        disagreement: (n_images, n_units) share of an image's questions whose answer changed.
+        drop: (n_images, n_units) mean of right-before minus right-after in [-1, 1], or None
+            where labels are missing.
+        images: (n_images,) their names.
+    """
+
+    plans: tuple[SkipPlan, ...]
+    disagreement: NDArray[np.float64]
+    drop: NDArray[np.float64] | None
+    images: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plans: Sequence[SkipPlan], outcomes: Sequence[Outcomes]) -> Truth:
+        """From the outcomes of every plan on the same questions.
+
+        Raises:
+            BridgeError: no plans, as many outcomes as plans are needed, or the questions differ.
+        """
+        if not plans or len(plans) != len(outcomes):
+            raise BridgeError(f"{len(plans)} plans need as many outcomes, got {len(outcomes)}")
+        groups = outcomes[0].clusters
+        if any(one.items != outcomes[0].items for one in outcomes[1:]):
+            raise BridgeError("the outcomes of the plans are about different questions")
+        codes = cluster_codes(groups)
+        names: list[str] = [""] * (int(codes.max()) + 1)
+        for code, name in zip(codes.tolist(), groups, strict=True):
+            names[code] = name
+
+        def by_image(columns: list[Sequence[float]]) -> NDArray[np.float64]:
+            values = np.array(columns, dtype=np.float64).T
+            sums = np.zeros((len(names), values.shape[1]))
+            np.add.at(sums, codes, values)
+            return np.asarray(sums / np.bincount(codes)[:, None])
+
+        drops = [one.drop for one in outcomes]
+        labelled = [drop for drop in drops if drop is not None]
+        return cls(
+            plans=tuple(plans),
+            disagreement=by_image([one.disagree for one in outcomes]),
+            drop=by_image(list(labelled)) if len(labelled) == len(drops) else None,
+            images=tuple(names),
+        )
+
+    def values(self, quantity: str) -> NDArray[np.float64]:
+        """(n_images, n_units) of one quantity.
+
+        Raises:
+            BridgeError: an unknown quantity, or a drop without labels.
+        """
+        if quantity not in QUANTITIES:
+            raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
+        found = self.disagreement if quantity == "disagreement" else self.drop
+        if found is None:
+            raise BridgeError("no drop was measured: some questions have no answer")
+        return found
+
+
+def intervals(
+    values: NDArray[np.float64], quantity: str, level: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper ends for the mean over images, for many units at once.
+
+    Disagreement: the Clopper-Pearson ends with x the sum of the images' means, exact where each
+    image was asked once. Drop: Student's t over images.
+
+    Args:
+        values: (..., n_images, n_units).
+        quantity: "disagreement" or "drop".
+        level: two-sided.
+
+    Returns:
+        Two arrays (..., n_units).
+    """
+    n = values.shape[-2]
+    tail = (1.0 - level) / 2.0
+    mean = values.mean(axis=-2)
+    if quantity == "drop":
+        half = float(stdtrit(n - 1, 1.0 - tail)) * values.std(axis=-2, ddof=1) / n**0.5
+        return np.asarray(mean - half), np.asarray(mean + half)
+    x = n * mean
+    low = np.where(x > 0, betaincinv(np.maximum(x, 1e-9), n - x + 1, tail), 0.0)
+    high = np.where(x < n, betaincinv(x + 1, np.maximum(n - x, 1e-9), 1.0 - tail), 1.0)
+    return np.asarray(low), np.asarray(high)
+
+
+def verdicts(
+    values: NDArray[np.float64], quantity: str, epsilon: float, level: float
+) -> NDArray[np.int64]:
+    """(..., n_units) SAFE, UNDETERMINED or HARMFUL: the interval below, across, above epsilon."""
+    low, high = intervals(values, quantity, level)
+    return np.where(high <= epsilon, SAFE, np.where(low > epsilon, HARMFUL, UNDETERMINED))
+
+
+def least_images(epsilon: float, level: float = 0.95) -> int:
+    """Fewest images on which a unit can be safe at all: none of them changes.
+
+    The smallest n with `1 - ((1 - level) / 2)^(1/n) <= epsilon`.
+
+    Example:
+        >>> least_images(0.05)
+        72
+    """
+    return math.ceil(math.log((1.0 - level) / 2.0) / math.log1p(-epsilon))

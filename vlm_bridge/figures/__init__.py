@@ -1,0 +1,1 @@
+"""Pictures of layers, states, prompts and predictions; each a function that returns a figure."""

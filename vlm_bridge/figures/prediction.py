@@ -1,0 +1,160 @@
+"""The figure that holds each rule's scores against what skipping a layer does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy import stats
+
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.figures.axes import (
+    DPI,
+    GREY,
+    INK,
+    MODES,
+    by_position,
+    flat,
+    legend,
+    panels_figure,
+    plain,
+    save,
+    share_axis,
+    skipped_layers,
+    title,
+    with_ends,
+    with_level,
+)
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's rho; NaN where one side is constant.
+
+    Example:
+        >>> rank_correlation([1, 2, 3], [0.1, 0.2, 0.9])
+        1.0
+    """
+    if len(x) < 2 or len(set(x)) == 1 or len(set(y)) == 1:
+        return math.nan
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def plot_prediction(
+    path: Path,
+    scores: Mapping[str, Sequence[float]],
+    modes: Mapping[str, str],
+    sweep: Sequence[Comparison],
+    plan: SkipPlan,
+) -> Path | None:
+    """Every rule's score of a layer against the disagreement measured when it is skipped.
+
+    Args:
+        path: the PNG to write.
+        scores: rule -> score per layer, lower meaning safer.
+        modes: rule -> "block" or "freeze"; rules without a mode are left out.
+        sweep: comparisons of single layers.
+        plan: whose layers are drawn filled where it is of the rule's mode.
+
+    Example:
+        >>> plot_prediction(Path("p.png"), scores, modes, sweep, plan)  # doctest: +SKIP
+    """
+    panels = []
+    for rule, row in scores.items():
+        found = by_position(sweep, modes[rule]) if modes.get(rule) in MODES else []
+        points = [
+            (at, float(row[at]), one.disagreement)
+            for at, one in found
+            if at < len(row) and math.isfinite(row[at])
+        ]
+        if len(points) >= 3:
+            panels.append((rule, modes[rule], points))
+    if not panels:
+        return None
+    rows = math.ceil(len(panels) / 2)
+    figure, grid = panels_figure(rows, min(2, len(panels)), height=3.9 * rows + 0.5)
+    for ax, (rule, mode, points) in zip(flat(grid), panels, strict=False):
+        colour, marker = MODES[mode]
+        x = [score for _, score, _ in points]
+        values = [estimate for _, _, estimate in points]
+        y, low, high = with_ends(values, 0.0, 1.0)
+        ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=with_level("", values[0]))
+        chosen = skipped_layers(plan) if plan.mode == mode else ()
+        for name, keep in (("layer (0-based number)", False), ("layer of the plan", True)):
+            which = [i for i, (at, _, _) in enumerate(points) if (at in chosen) == keep]
+            if which:
+                ax.plot(
+                    [x[i] for i in which],
+                    [y[i] for i in which],
+                    ls="none",
+                    marker=marker,
+                    ms=5,
+                    mec=colour,
+                    mfc=colour if keep else "white",
+                    label=name,
+                )
+        positive = [one for one in x if one > 0]
+        if positive and min(x) >= 0:
+            ax.set_xscale("symlog" if min(x) == 0 else "log", **_linear_to(x))
+            ax.xaxis.set_major_formatter(FuncFormatter(plain))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            if max(x) < 100 * min(x):
+                ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        share_axis(ax)
+        ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
+        ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
+        rho = rank_correlation(x, y.tolist())
+        said = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
+        title(ax, f"{rule}: Spearman ρ = {said}, n = {len(points)} layers")
+    for ax in flat(grid)[len(panels) :]:
+        ax.set_axis_off()
+    legend(figure, grid)
+    figure.canvas.draw()  # positions are final from here on
+    for ax, (_, _, points) in zip(flat(grid), panels, strict=False):
+        _label(ax, [(score, one.value, str(at)) for at, score, one in points])
+    return save(figure, path)
+
+
+def _linear_to(x: Sequence[float]) -> dict[str, float]:
+    return {"linthresh": min(one for one in x if one > 0)} if min(x) == 0 else {}
+
+
+def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each point's name beside it, where it covers least; sizes in typographic points."""
+    at = ax.transData.transform([(x, y) for x, y, _ in points]) * 72 / DPI
+    boxes = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in at]
+    for (x, y, name), (cx, cy) in zip(points, at, strict=True):
+        width, height = 4.8 * len(name) + 2.5, 8.0
+        best, least, chosen = (0.0, 0.0), math.inf, boxes[0]
+        for radius in (8.0, 13.0, 19.0):
+            for turn in (1, 3, 0, 2, 5, 7, 4, 6):
+                dx = radius * math.cos(turn * math.pi / 4)
+                dy = radius * math.sin(turn * math.pi / 4)
+                left, bottom = cx + dx - width / 2, cy + dy - height / 2
+                box = (left, bottom, left + width, bottom + height)
+                covered = sum(_overlap(box, other) for other in boxes) + radius / 20
+                if covered < least:
+                    best, least, chosen = (dx, dy), covered, box
+        boxes.append(chosen)
+        far = math.hypot(*best) > 10
+        note = ax.annotate(
+            name,
+            (x, y),
+            best,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=INK,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY} if far else None,
+        )
+        note.set_in_layout(False)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    tall = min(a[3], b[3]) - max(a[1], b[1])
+    return wide * tall if wide > 0 and tall > 0 else 0.0

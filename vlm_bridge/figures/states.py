@@ -1,0 +1,84 @@
+"""The figure of a profile of any network's states: every measure against the layer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from estimators import Profile
+from vlm_bridge.figures.axes import (
+    BLUE,
+    GREEN,
+    INK,
+    PURPLE,
+    VERMILLION,
+    flat,
+    layer_axis,
+    legend,
+    panels_figure,
+    save,
+    title,
+    with_ends,
+    with_level,
+)
+
+_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, INK)
+#: Measure -> title of its panel, label of its axis, range of its interval.
+_PANELS = {
+    "cosine_distance": ("change of direction in the layer", "cosine distance, 1 − cos", (0, 2)),
+    "norm_ratio": ("growth in the layer", "|output| / |input|", (0, math.inf)),
+    "relative_update_norm": ("size of the update", "|output − input| / |input|", (0, math.inf)),
+    "cka": ("likeness of output and input", "debiased linear CKA", (-0.2, 1.2)),
+    "mutual_information": (
+        "information of the output about the target",
+        "I(output; target), nats",
+        (-math.inf, math.inf),
+    ),
+    "usable_information": (
+        "usable information of the output about the target",
+        "I_V(output → target), nats",
+        (-math.inf, math.inf),
+    ),
+}
+
+
+def plot_states(path: Path, profile: Profile) -> Path:
+    """A panel for each measure that the profile has, a line for each token group.
+
+    Open markers are estimates that call themselves unreliable.
+
+    Args:
+        path: the PNG to write.
+        profile: as `estimators.profile_states` makes it.
+
+    Example:
+        >>> plot_states(Path("profile.png"), profile)  # doctest: +SKIP
+    """
+    shown = [m for m in _PANELS if any(m in profile.measures[g] for g in profile.groups)]
+    rows = math.ceil(len(shown) / 2)
+    figure, grid = panels_figure(rows, 2, height=2.6 * rows + 0.6)
+    for ax, measure in zip(flat(grid), shown, strict=False):
+        text, label, bounds = _PANELS[measure]
+        for place, group in enumerate(profile.groups):
+            if measure not in profile.measures[group]:
+                continue
+            colour = _COLOURS[place % len(_COLOURS)]
+            estimates = profile.estimates(group, measure)
+            values, low, high = with_ends(estimates, *bounds)
+            finite = np.isfinite(low) & np.isfinite(high)
+            layers = np.arange(profile.n_layers)
+            ax.fill_between(layers, low, high, where=finite, color=colour, alpha=0.25, lw=0)
+            name = with_level(f"{group} rows", estimates[0])
+            ax.plot(layers, values, color=colour, lw=1.6, label=name)
+            for sure, face in ((True, colour), (False, "white")):
+                some = [i for i, one in enumerate(estimates) if one.reliable is sure]
+                ax.plot(layers[some], values[some], "o", color=colour, mfc=face, ms=4)
+        ax.set_ylabel(label)
+        title(ax, text)
+        layer_axis(ax, profile.n_layers)
+    for ax in flat(grid)[len(shown) :]:
+        ax.set_axis_off()
+    legend(figure, grid)
+    return save(figure, path)

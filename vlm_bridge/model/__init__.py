@@ -1,0 +1,1 @@
+"""A loaded vision-language model: its parts, its prompts, its batches."""

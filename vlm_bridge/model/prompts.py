@@ -1,0 +1,115 @@
+"""Items to model inputs: chat template, left padding, whole images per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from torch import Tensor
+
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs of some items.
+
+    Attributes:
+        items: the items, in order.
+        places: their indices in the sequence the batches were made from.
+        inputs: what the model takes (input_ids, attention_mask, pixels), on its device.
+    """
+
+    items: tuple[Item, ...]
+    places: tuple[int, ...]
+    inputs: dict[str, Tensor]
+
+
+def batches(
+    vlm: VLM, items: Sequence[Item], *, size: int = 16, with_images: bool = True
+) -> Iterator[Batch]:
+    """Left-padded batches of at most `size` items; an image's questions stay together.
+
+    An image with more than `size` questions makes a batch of its own, since everything
+    that counts by image wants all of its questions in one batch.
+
+    Args:
+        vlm: the model whose processor makes the inputs.
+        items: the questions.
+        size: items of a batch.
+        with_images: False leaves the image out of the prompt (the model without its
+            vision tokens).
+
+    Raises:
+        BridgeError: there are no items.
+    """
+    for places in batch_places(items, size):
+        yield collate(vlm, items, places, with_images=with_images)
+
+
+def batch_places(items: Sequence[Item], size: int) -> list[list[int]]:
+    """Which items go into which batch, as their indices: the plan that `batches` follows.
+
+    Raises:
+        BridgeError: there are no items.
+    """
+    if not items:
+        raise BridgeError("there are no items to run on")
+    by_image: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        by_image.setdefault(item.group, []).append(place)
+    found: list[list[int]] = [[]]
+    for places in by_image.values():
+        if found[-1] and len(found[-1]) + len(places) > size:
+            found.append([])
+        found[-1] += places
+    return found
+
+
+def collate(
+    vlm: VLM, items: Sequence[Item], places: Sequence[int], *, with_images: bool = True
+) -> Batch:
+    """The model inputs of the items at `places`.
+
+    Raises:
+        BridgeError: the processor cannot make a prompt of them.
+    """
+    chosen = [items[place] for place in places]
+    processor = vlm.processor
+    texts = [_prompt(processor, item, with_images) for item in chosen]
+    options: dict[str, Any] = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
+    if with_images:
+        options["images"] = [[item.open()] for item in chosen]
+    start = processor.tokenizer.bos_token
+    if start and texts[0].startswith(start):  # the template has put it there already
+        options["add_special_tokens"] = False
+    try:
+        made: Any = processor(text=texts, **options)
+    except ValueError as error:
+        raise BridgeError(
+            f"{type(processor).__name__} cannot make a prompt "
+            f"{'with' if with_images else 'without'} an image: {error}"
+        ) from error
+    taken = set(signature(vlm.model.forward).parameters) - {"labels"}
+    inputs = {
+        name: value.to(vlm.model.dtype) if value.is_floating_point() else value
+        for name, value in made.to(vlm.device).items()
+        if name in taken and isinstance(value, Tensor)
+    }
+    return Batch(tuple(chosen), tuple(places), inputs)
+
+
+def _prompt(processor: Any, item: Item, with_image: bool) -> str:
+    if processor.chat_template is None:  # a base model, such as PaliGemma
+        return f"{processor.image_token if with_image else ''}{item.question}"
+    content = [{"type": "text", "text": item.question}]
+    if with_image:
+        content.insert(0, {"type": "image"})
+    text: str = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    return text

@@ -1,0 +1,217 @@
+"""A model and its processor, loaded and understood: what every verb of the bridge takes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.layout import Layout, find_layout
+from vlm_bridge.reference.cache import reference_folder
+from vlm_bridge.reference.recipe import RECIPES
+from vlm_bridge.runtime.distributed import local_device
+from vlm_bridge.runtime.processors import load_processor
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class VLM:
+    """A loaded vision-language model.
+
+    Attributes:
+        name: what the user called it; appears in every result.
+        model: the transformers model, in evaluation mode.
+        processor: its processor (image processor, tokenizer, chat template).
+        layout: where its parts are.
+    """
+
+    name: str
+    model: PreTrainedModel
+    processor: Any
+    layout: Layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go: the device of the token embeddings."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+
+def load(
+    name: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
+) -> VLM:
+    """Load a VLM: `"reference"` or another of ours, a folder, or a Hugging Face id.
+
+    The structure is looked at before the weights are read, so a family that cannot be
+    skipped is refused at once. Where torchvision is not installed, a processor that also
+    takes videos is loaded for images alone.
+
+    Args:
+        name: `"reference"`, `"reference-smolvlm"`, ... build a shipped reference model on
+            first use (no network; `vlm_bridge.reference.shipped_models()` lists them); a
+            folder is read from disk; anything else is a hub id and uses the network.
+        dtype: `float32`, `bfloat16` or `float16`.
+        device: a torch device, `"auto"` to spread over devices, or None for the CPU. Under
+            torchrun, `"cuda"` is the GPU of the process.
+        attention: how attention is computed: `sdpa`, `eager`, `flash_attention_2`; None is
+            the model's own default.
+        trust_remote_code: run code that comes with the model. Off unless you say so.
+
+    Raises:
+        BridgeError: the model is unknown, its weights are not safetensors or are broken,
+            its structure is not supported, or the reference's packages are missing.
+
+    Example:
+        >>> load("no/such/folder/")
+        Traceback (most recent call last):
+        vlm_bridge.errors.BridgeError: no model folder at no/such/folder
+    """
+    if dtype not in DTYPES:
+        raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
+    source = _locate(name)
+    options = _options(source, trust_remote_code)
+    with _reading(name):
+        config = AutoConfig.from_pretrained(source, **options)
+        kind = _auto_class(config, trust_remote_code)
+    if not trust_remote_code:  # strange code may not run without memory; it is looked at later
+        find_layout(_on_meta(name, kind, config, trust_remote_code))
+    with _reading(name):
+        processor = load_processor(source, config, **options)
+        model = kind.from_pretrained(
+            source,
+            dtype=DTYPES[dtype],
+            device_map=local_device(device),
+            use_safetensors=True,
+            **options,
+            **({} if attention is None else {"attn_implementation": attention}),
+        )
+    model.eval()
+    return VLM(str(name), model, processor, find_layout(model, _special_ids(processor)))
+
+
+def outline(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
+    """A VLM without its weights, from its configuration alone: enough to describe it.
+
+    The model lies on the meta device; nothing can be computed with it. Where the tokenizer
+    cannot be read, no special tokens are known.
+
+    Args:
+        name: as for `load`.
+        trust_remote_code: as for `load`.
+
+    Raises:
+        BridgeError: as `load`, but for the weights.
+
+    Example:
+        >>> outline("llava-hf/llava-1.5-7b-hf").layout.n_layers  # doctest: +SKIP
+        32
+    """
+    source = _locate(name)
+    options = _options(source, trust_remote_code)
+    with _reading(name):
+        config = AutoConfig.from_pretrained(source, **options)
+        kind = _auto_class(config, trust_remote_code)
+    model = _on_meta(name, kind, config, trust_remote_code)
+    tokenizer = None
+    if not Path(source).is_dir() or any(Path(source).glob("tokenizer*")):
+        with contextlib.suppress(OSError, ValueError), _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    return VLM(str(name), model, tokenizer, find_layout(model, _special_ids(tokenizer)))
+
+
+def _auto_class(config: Any, trust_remote_code: bool) -> Any:
+    """The Auto class for a configuration: image, video or audio beside text."""
+    own = getattr(config, "auto_map", None) or {}
+    if trust_remote_code:
+        for kind in (AutoModelForMultimodalLM, AutoModelForImageTextToText, AutoModelForCausalLM):
+            if kind.__name__ in own:
+                return kind
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return AutoModelForMultimodalLM
+    hint = "; its own code may: pass trust_remote_code" if own else ""
+    raise BridgeError(f"model type '{config.model_type}' takes no images, video or audio{hint}")
+
+
+def _on_meta(name: str | Path, kind: Any, config: Any, trust_remote_code: bool) -> PreTrainedModel:
+    with _reading(name), torch.device("meta"):
+        model: PreTrainedModel = kind.from_config(config, trust_remote_code=trust_remote_code)
+    return model
+
+
+def _special_ids(processor: Any) -> tuple[int, ...]:
+    if processor is None:
+        return ()
+    return tuple(getattr(processor, "tokenizer", processor).all_special_ids)
+
+
+def _options(source: str, trust_remote_code: bool) -> dict[str, Any]:
+    return {"trust_remote_code": trust_remote_code, "local_files_only": Path(source).is_dir()}
+
+
+@contextlib.contextmanager
+def _reading(name: str | Path) -> Iterator[None]:
+    """Quietly; whatever goes wrong becomes one line that names the model."""
+    try:
+        with _quiet_transformers():
+            yield
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        kind = "" if isinstance(error, BridgeError) else f"{type(error).__name__}: "
+        raise BridgeError(f"cannot load '{name}': {kind}{first}") from error
+
+
+def _locate(name: str | Path) -> str:
+    if str(name).split("-")[0] == "reference" and not Path(name).is_dir():
+        with _quiet_transformers():
+            return str(reference_folder(str(name)))
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BridgeError(f"{path} is not a model folder: it has no config.json")
+        return str(path)
+    text = str(name)
+    parts = text.split("/")
+    if path.is_absolute() or text.startswith(".") or len(parts) > 2 or "" in parts:
+        raise BridgeError(f"no model folder at {path}")
+    if len(parts) == 1:
+        raise BridgeError(
+            f"unknown model '{name}': give one of {', '.join(RECIPES)}, a folder, "
+            "or a Hugging Face id (owner/name)"
+        )
+    return text
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' loading chatter and bars off the terminal for a while."""
+    level = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,109 @@
+"""Hidden states in a file, of any network: read, and told apart from what stands beside them."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.observe.reservoir import MANIFEST, STATES, Samples
+
+SUFFIXES = (".safetensors", ".npz")
+_GROUP = "groups."
+
+
+def is_states_file(name: str) -> bool:
+    """Whether the name is that of a file of states rather than of a model.
+
+    Example:
+        >>> is_states_file("run/states.npz"), is_states_file("owner/model")
+        (True, False)
+    """
+    return Path(name).suffix in SUFFIXES
+
+
+@dataclass(frozen=True, eq=False)
+class StatesFile:
+    """What `profile_states` takes, from one file.
+
+    Attributes:
+        states: state 0 to state L in order, or name -> state.
+        target: what the states should tell, or None.
+        clusters: labels of the independent units, or None.
+        groups: token group -> boolean mask, or None.
+    """
+
+    states: Any
+    target: Any = None
+    clusters: Any = None
+    groups: dict[str, Any] | None = None
+
+    @classmethod
+    def read(
+        cls, path: Path, *, target: str | None = None, clusters: str | None = None
+    ) -> StatesFile:
+        """Read a `.safetensors` or `.npz` file; nothing in it is executed.
+
+        The arrays `target`, `clusters` and `groups.NAME` are what their names say, all others are
+        states: one array of shape (n, d) or (b, s, d) per layer, in the order of
+        `estimators.hooks.ordered_states`, or a single one of shape (L + 1, n, d) or
+        (L + 1, b, s, d). A file that `skipit profile --reservoir` wrote is known by the manifest
+        beside it.
+
+        Args:
+            path: the file.
+            target: name of the target's array, where it is another one.
+            clusters: name of the clusters' array, where it is another one.
+
+        Raises:
+            BridgeError: no such file, broken, pickled objects in it, no array of a given name.
+        """
+        if path.name == STATES and (path.parent / MANIFEST).is_file():
+            if target or clusters:
+                raise BridgeError(f"{path} is a reservoir, whose manifest names the images")
+            return _of_samples(Samples.load(path.parent))
+        arrays = _arrays(path)
+        named = {}
+        for role, name in (("target", target), ("clusters", clusters)):
+            if name is not None and name not in arrays:
+                raise BridgeError(f"{path} has no array '{name}'; it has {', '.join(arrays)}")
+            named[role] = arrays.pop(name or role, None)
+        masks = {
+            name.removeprefix(_GROUP): arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith(_GROUP)
+        }
+        states: Any = arrays
+        if len(arrays) == 1:
+            stacked = next(iter(arrays.values()))
+            states = list(stacked) if stacked.ndim in (3, 4) else arrays
+        kept = {role: None if v is None else np.asarray(v) for role, v in named.items()}
+        groups = {name: np.asarray(mask) for name, mask in masks.items()} or None
+        return cls(states, groups=groups, **kept)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BridgeError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, SafetensorError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise BridgeError(f"cannot read states from {path}: {error}") from None
+
+
+def _of_samples(samples: Samples) -> StatesFile:
+    """All groups of a reservoir, one below the other."""
+    names = list(samples.arrays)
+    states = list(np.concatenate([samples.arrays[name] for name in names], axis=1))
+    owner = np.repeat(names, [samples.arrays[name].shape[1] for name in names])
+    clusters = [image for name in names for image in samples.images(name)]
+    return StatesFile(states, clusters=clusters, groups={name: owner == name for name in names})

@@ -1,0 +1,46 @@
+"""How much of the prefill a plan leaves out, from its layers alone; a yardstick for ordering."""
+
+from __future__ import annotations
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.layer_op import Operation
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+#: Share of a layer's work on a token that its attention takes; the rest is its MLP. Between the
+#: .25 of a wide MLP with grouped keys and the .4 of a plain transformer on a long prompt.
+ATTENTION_SHARE = 1 / 3
+#: Share of a layer's work on a token that is its keys and values; a frozen token still gets them.
+KEYS_SHARE = 1 / 12
+
+
+def saving(plan: SkipPlan, *, vision: float) -> float:
+    """Share of the decoder's per-token work in the prefill that is not done, in [0, 1].
+
+    A sum over layers and tokens. It orders candidates before any of them is timed; measured
+    ratios come from `vlm_bridge.cost`.
+
+    Args:
+        plan: any.
+        vision: share of the prompt that is vision tokens, in [0, 1].
+
+    Raises:
+        BridgeError: a share outside [0, 1].
+
+    Example:
+        >>> round(saving(SkipPlan("early_exit", 4, exit=1), vision=0.8), 9)
+        0.6
+    """
+    if not 0 <= vision <= 1:
+        raise BridgeError(f"vision is a share of the prompt in [0, 1], got {vision}")
+    done = sum(_done(layer, vision, plan.keep) for layer in plan.operations)
+    return 1.0 - done / plan.n_layers
+
+
+def _done(layer: Operation, vision: float, keep: float | None) -> float:
+    """Share of one layer's work that is done."""
+    if layer.bypass:
+        return 0.0
+    present = {"all": 1.0, "text": 0.0, "kept": keep or 0.0}[layer.tokens]
+    of_a_token = ATTENTION_SHARE * layer.attention + (1 - ATTENTION_SHARE) * layer.mlp
+    of_vision = KEYS_SHARE * layer.attention if layer.freeze else of_a_token
+    return (1.0 - vision) * of_a_token + vision * present * of_vision

@@ -1,0 +1,378 @@
+"""`SkipPlan`: which layers are skipped, how, and from where that choice came. Plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.layer_op import Change, Operation, compiled
+
+MODES = ("block", "freeze", "early_exit", "late_entry", "band", "sublayer", "token_pruning")
+#: Modes that say where vision tokens exist; a composed plan has at most one of them.
+TOKEN_MODES = ("early_exit", "late_entry", "band", "token_pruning")
+_TAKES = {
+    "block": ("layers",),
+    "freeze": ("layers",),
+    "early_exit": ("exit",),
+    "late_entry": ("entry",),
+    "band": ("entry", "exit"),
+    "sublayer": ("attention", "mlp"),
+    "token_pruning": ("after", "keep"),
+}
+_LISTS = ("layers", "attention", "mlp")
+_DEPTHS = {"entry": 0, "exit": 0, "after": 1}
+
+
+@dataclass(frozen=True)
+class SkipPlan:
+    """What to leave out of a decoder of `n_layers` layers. Layers are 0-based.
+
+    Attributes:
+        mode: one of `MODES`; of a composed plan its parts' modes, as in `band+freeze`.
+            `block`: the layers in `layers` are left out for all tokens.
+            `freeze`: vision tokens are not updated in `layers`; text still attends to
+            their keys and values (ShortV).
+            `early_exit`: vision tokens are absent from layers >= `exit` (VTW).
+            `late_entry`: vision tokens are absent from layers < `entry`, where they are
+            inserted with their embedding (DeepInsert); with what a DeepStack decoder has
+            added to it up to there, which it does whether they are absent or not.
+            `band`: both; vision tokens exist in layers `entry` to `exit - 1` only.
+            `sublayer`: the residual update of the attention is left out in the layers in
+            `attention`, that of the MLP in the layers in `mlp` (AdaSkip).
+            `token_pruning`: layers >= `after` run with text and, per sequence, the share
+            `keep` of vision tokens that the last token of the pass attends to most in layer
+            `after - 1`, mean over heads; the nearest whole number of tokens, at least one
+            (FastV, arXiv 2403.06764).
+        n_layers: depth of the decoder the plan was made for.
+        layers: for `block` and `freeze`, ascending and without repeats; of a composed plan
+            those of both.
+        entry: for `late_entry` and `band`.
+        exit: for `early_exit` and `band`.
+        attention: for `sublayer`, ascending and without repeats.
+        mlp: for `sublayer`, ascending and without repeats.
+        after: for `token_pruning`, at least 1.
+        keep: for `token_pruning`, between 0 and 1.
+        parts: the plans a composed plan is made of (see `compose`), else empty.
+        source: where the plan came from (rule, data hash, threshold); free-form, for the
+            record, not part of equality of behaviour.
+
+    Raises:
+        BridgeError: a layer out of range, entry not before exit, a field the mode needs is
+            missing or one it does not know is given, parts that contradict each other.
+
+    Example:
+        >>> SkipPlan("early_exit", n_layers=30, exit=20).text_only_layers
+        (20, 21, 22, 23, 24, 25, 26, 27, 28, 29)
+        >>> SkipPlan("band", n_layers=30, entry=9, exit=4)
+        Traceback (most recent call last):
+        vlm_bridge.errors.BridgeError: band: entry 9 is not before exit 4
+    """
+
+    SCHEMA_VERSION = 2
+
+    mode: str
+    n_layers: int
+    layers: tuple[int, ...] = ()
+    entry: int | None = None
+    exit: int | None = None
+    attention: tuple[int, ...] = ()
+    mlp: tuple[int, ...] = ()
+    after: int | None = None
+    keep: float | None = None
+    parts: tuple[SkipPlan, ...] = ()
+    source: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in _LISTS:
+            object.__setattr__(self, name, tuple(int(layer) for layer in getattr(self, name)))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if self.n_layers < 1:
+            raise BridgeError(f"a plan needs at least one layer, got n_layers={self.n_layers}")
+        if self.parts:
+            _check_parts(self)
+            for name, value in _joined(self.parts).items():
+                object.__setattr__(self, name, value)
+        else:
+            _check_fields(self)
+        _ = self.operations  # compiling refuses what no layer can do
+
+    @classmethod
+    def compose(cls, *plans: SkipPlan) -> SkipPlan:
+        """One plan that does what all of `plans` do.
+
+        At most one of early_exit, late_entry, band and token_pruning, with freeze, sublayer
+        or block, one of each; a layer they disagree on is refused.
+
+        Raises:
+            BridgeError: nothing given, different depths, a mode twice, two modes that say
+                where vision tokens exist, or a layer on which the plans collide.
+
+        Example:
+            >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)
+            >>> plan = SkipPlan.compose(SkipPlan("freeze", 8, layers=(3, 4)), band)
+            >>> plan.mode, plan.text_only_layers, plan.layers
+            ('band+freeze', (0, 1, 6, 7), (3, 4))
+            >>> SkipPlan.compose(band, SkipPlan("freeze", 8, layers=(7,)))
+            Traceback (most recent call last):
+            vlm_bridge.errors.BridgeError: layer 7: band takes the vision tokens out there, so
+            they cannot be frozen
+        """
+        parts = [part for plan in plans for part in plan.parts or (plan,)]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            raise BridgeError("compose needs at least one plan")
+        parts = sorted(parts, key=lambda part: _ORDER.index(part.mode))
+        # Images that tuned a part must not certify the whole.
+        images = {image for part in parts for image in part.source.get("tuning_images", ())}
+        source = {"tuning_images": sorted(images)} if images else {}
+        mode = "+".join(part.mode for part in parts)
+        return cls(mode, parts[0].n_layers, parts=tuple(parts), source=source)
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """What every layer does under the plan, by layer."""
+        changes = [change for part in self.parts or (self,) for change in _changes(part)]
+        return compiled(self.n_layers, changes, None if self.after is None else self.after - 1)
+
+    @property
+    def text_only_layers(self) -> tuple[int, ...]:
+        """Layers that run without vision tokens: what exit, entry and band come down to."""
+        return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "text")
+
+    @property
+    def kept_only_layers(self) -> tuple[int, ...]:
+        """Layers that run with text and the vision tokens that token pruning kept."""
+        return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "kept")
+
+    @property
+    def touched_layers(self) -> tuple[int, ...]:
+        """Layers that do not run as in the full model."""
+        return tuple(i for i, layer in enumerate(self.operations) if layer != Operation())
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer the plan touches or reads a score from; `n_layers` if none.
+
+        Layers before it compute what they compute in the full model, unless vision enters
+        late.
+        """
+        first = min(self.touched_layers, default=self.n_layers)
+        scored = self.after - 1 if self.after is not None and self.kept_only_layers else first
+        return min(first, scored)
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the plan leaves the model as it is."""
+        return not self.touched_layers
+
+    def describe(self) -> str:
+        """One line for people.
+
+        >>> SkipPlan("freeze", n_layers=30, layers=(7, 18, 19, 20)).describe()
+        'freeze vision tokens in layers 7, 18-20 (4 of 30)'
+        >>> SkipPlan("token_pruning", n_layers=30, after=2, keep=0.25).describe()
+        'keep 25% of vision tokens in layers >= 2 (token_pruning, 30 layers)'
+        """
+        if self.parts:
+            return "; ".join(part.describe() for part in self.parts)
+        if self.is_empty:
+            return f"skip nothing ({self.mode}, 0 of {self.n_layers})"
+        if self.mode in ("block", "freeze"):
+            verb = "skip" if self.mode == "block" else "freeze vision tokens in"
+            count = f"({len(self.layers)} of {self.n_layers})"
+            return f"{verb} layers {_ranges(self.layers)} {count}"
+        if self.mode == "sublayer":
+            both = {"attention": self.attention, "MLP": self.mlp}
+            said = [
+                f"{name} of layers {_ranges(layers)}" for name, layers in both.items() if layers
+            ]
+            return f"skip {' and '.join(said)} (sublayer, {self.n_layers} layers)"
+        if self.mode == "token_pruning":
+            share = f"{float(self.keep or 0) * 100:.4g}%"
+            where = f"in layers >= {self.after} (token_pruning, {self.n_layers} layers)"
+            return f"keep {share} of vision tokens {where}"
+        if len(self.text_only_layers) == self.n_layers:
+            return f"vision tokens absent from every layer ({self.mode}, {self.n_layers} layers)"
+        where = {
+            "early_exit": f"leave after layer {int(self.exit or 0) - 1}",
+            "late_entry": f"enter at layer {self.entry}",
+            "band": f"exist in layers {self.entry} to {int(self.exit or 0) - 1} only",
+        }[self.mode]
+        return f"vision tokens {where} ({self.mode}, {self.n_layers} layers)"
+
+    def hash(self) -> str:
+        """SHA-256 of what the plan does (not of where it came from)."""
+        return hashlib.sha256(json.dumps(_behaviour(self), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON-ready data, with its schema version; parts are nested.
+
+        A composed plan's other fields follow from its parts and are left out.
+        """
+        head = {"type": "SkipPlan", "schema_version": self.SCHEMA_VERSION}
+        if self.parts:
+            parts = [part.to_json() for part in self.parts]
+            body = {"mode": self.mode, "n_layers": self.n_layers, "parts": parts}
+        else:
+            names = ("mode", "n_layers", *_TAKES[self.mode])
+            body = {name: getattr(self, name) for name in names}
+            body = {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
+        return {**head, **body, "source": self.source}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """The plan back from `to_json`.
+
+        Raises:
+            BridgeError: not a plan, another schema version, or an unknown field.
+        """
+        if not isinstance(data, dict) or data.get("type") != "SkipPlan":
+            raise BridgeError("this JSON is not a SkipPlan (its 'type' says otherwise)")
+        if data.get("schema_version") != cls.SCHEMA_VERSION:
+            raise BridgeError(
+                f"SkipPlan schema version {data.get('schema_version')} is not "
+                f"{cls.SCHEMA_VERSION}; make the plan again with this version"
+            )
+        body = {k: v for k, v in data.items() if k not in ("type", "schema_version")}
+        unknown = set(body) - {one.name for one in fields(cls)}
+        if unknown:
+            raise BridgeError(f"SkipPlan has no field {', '.join(sorted(unknown))}")
+        try:
+            body["parts"] = tuple(cls.from_json(part) for part in body.get("parts", ()))
+            return cls(**body)
+        except (TypeError, AttributeError) as error:
+            raise BridgeError(f"this JSON is not a SkipPlan: {error}") from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The plan in a file that `skipit plan` wrote."""
+        path = Path(path)
+        if not path.is_file():
+            raise BridgeError(f"no plan file at {path}")
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise BridgeError(f"{path} is not JSON ({error.msg})") from None
+
+    def fit(self, n_layers: int) -> None:
+        """Check that the plan was made for a decoder of this depth.
+
+        Raises:
+            BridgeError: it was not.
+        """
+        if n_layers != self.n_layers:
+            raise BridgeError(
+                f"the plan was made for {self.n_layers} layers, the model has {n_layers}"
+            )
+
+
+#: Parts of a composed plan: where vision tokens exist first, then what is done to layers.
+_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
+
+
+def _check_fields(plan: SkipPlan) -> None:
+    if plan.mode not in MODES:
+        raise BridgeError(f"unknown mode '{plan.mode}'; choose from {', '.join(MODES)}")
+    takes = _TAKES[plan.mode]
+    for name in (*_LISTS, *_DEPTHS, "keep"):
+        given = getattr(plan, name) not in ((), None)
+        if name in takes and not given and name not in _LISTS:
+            raise BridgeError(f"{plan.mode} needs '{name}'")
+        if given and name not in takes:
+            raise BridgeError(f"{plan.mode} takes no '{name}'")
+    for name in _LISTS:
+        layers = getattr(plan, name)
+        if list(layers) != sorted(set(layers)):
+            raise BridgeError(f"{name} must be ascending without repeats, got {layers}")
+        for layer in layers:
+            if not 0 <= layer < plan.n_layers:
+                raise BridgeError(
+                    f"layer {layer} is out of range; the model has layers 0 to {plan.n_layers - 1}"
+                )
+    for name, least in _DEPTHS.items():
+        depth = getattr(plan, name)
+        if depth is not None and not least <= depth <= plan.n_layers:
+            raise BridgeError(f"{name} {depth} is out of range {least} to {plan.n_layers}")
+    if plan.keep is not None and not 0 < plan.keep < 1:
+        raise BridgeError(f"keep {plan.keep} is not between 0 and 1, both excluded")
+    if plan.mode == "band" and not int(plan.entry or 0) < int(plan.exit or 0):
+        raise BridgeError(f"band: entry {plan.entry} is not before exit {plan.exit}")
+
+
+def _check_parts(plan: SkipPlan) -> None:
+    modes = [part.mode for part in plan.parts]
+    for part in plan.parts:
+        if part.parts:
+            raise BridgeError(f"a part must be a single plan, got '{part.mode}'; use compose")
+        if part.n_layers != plan.n_layers:
+            raise BridgeError(
+                f"parts of different depth: {part.mode} is for {part.n_layers} layers, "
+                f"the plan for {plan.n_layers}"
+            )
+    for mode in modes:
+        if modes.count(mode) > 1:
+            raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
+    where = [mode for mode in modes if mode in TOKEN_MODES]
+    if len(where) > 1:
+        raise BridgeError(
+            f"{where[0]} and {where[1]} both say where vision tokens exist; choose one"
+        )
+    if plan.mode != "+".join(modes) or modes != sorted(modes, key=_ORDER.index):
+        raise BridgeError(f"mode '{plan.mode}' is not that of its parts; use SkipPlan.compose")
+
+
+def _joined(parts: Sequence[SkipPlan]) -> dict[str, Any]:
+    """Fields of a composed plan: lists united, the rest from the one part that has it."""
+    found: dict[str, Any] = {
+        name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
+        for name in _LISTS
+    }
+    for name in (*_DEPTHS, "keep"):
+        given = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+        found[name] = given[0] if given else None
+    return found
+
+
+def _changes(plan: SkipPlan) -> Iterator[Change]:
+    """What a single plan asks of every layer it names."""
+    asked: dict[str, Iterable[tuple[int, dict[str, Any]]]] = {
+        "block": ((layer, {"bypass": True}) for layer in plan.layers),
+        "freeze": ((layer, {"freeze": True}) for layer in plan.layers),
+        "sublayer": itertools.chain(
+            ((layer, {"attention": False}) for layer in plan.attention),
+            ((layer, {"mlp": False}) for layer in plan.mlp),
+        ),
+        "token_pruning": (
+            (layer, {"tokens": "kept"}) for layer in range(plan.after or 0, plan.n_layers)
+        ),
+    }
+    first, last = plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit
+    outside = (layer for layer in range(plan.n_layers) if not first <= layer < last)
+    for layer, change in asked.get(plan.mode, ((layer, {"tokens": "text"}) for layer in outside)):
+        yield plan.mode, layer, change
+
+
+def _behaviour(plan: SkipPlan) -> dict[str, Any]:
+    body = plan.to_json()
+    del body["source"]
+    if plan.parts:
+        body["parts"] = [_behaviour(part) for part in plan.parts]
+    return body
+
+
+def _ranges(layers: tuple[int, ...]) -> str:
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

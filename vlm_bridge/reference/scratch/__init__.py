@@ -1,1 +1,0 @@
-"""Small models of other families, trained from scratch: real classes, their own tokenizer."""

@@ -1,0 +1,1 @@
+"""Measurements that several rules share; each is made once and kept."""

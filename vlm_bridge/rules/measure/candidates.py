@@ -1,0 +1,92 @@
+"""Candidates run beside the full model: what a rule that looks ahead reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlm_bridge.data import Item
+from vlm_bridge.evaluate.first_token import first_tokens
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.progress import track
+from vlm_bridge.skip import check_support
+
+
+@dataclass(frozen=True)
+class CandidateRun:
+    """What one plan does to the first answer token, mean over images, labels not read.
+
+    Attributes:
+        plan: the candidate.
+        kl_skipped_full: `KL(p_skip || p_full)`, nats.
+        kl_full_skipped: `KL(p_full || p_skip)`, nats.
+        loss: `-log p_skip` of the full model's own first token, nats.
+        disagreement: share of questions whose first token changed.
+        passes: what the run cost in forward-pass equivalents: layers run over all layers.
+    """
+
+    plan: SkipPlan
+    kl_skipped_full: float
+    kl_full_skipped: float
+    loss: float
+    disagreement: float
+    passes: float
+
+
+def run_candidates(
+    vlm: VLM, items: Sequence[Item], plans: Sequence[SkipPlan], *, size: int = 16
+) -> list[CandidateRun]:
+    """Run every plan on every item; layers before the first one touched are not run again.
+
+    Raises:
+        BridgeError: the model cannot do a plan, or there are no items.
+    """
+    for plan in plans:
+        check_support(vlm, plan)
+    rows: list[np.ndarray] = []
+    groups: list[str] = []
+    with track(f"{len(plans)} candidates", len(items)) as advance:
+        for batch in batches(vlm, items, size=size):
+            full, skipped = first_tokens(vlm, batch, plans)
+            own = full.argmax(-1, keepdim=True)
+            for other in skipped:
+                gap = other - full
+                columns = [
+                    (other.exp() * gap).sum(-1).clamp(min=0),
+                    -(full.exp() * gap).sum(-1).clamp(max=0),
+                    -other.gather(-1, own)[:, 0],
+                    (other.argmax(-1) != own[:, 0]).float(),
+                ]
+                rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
+            groups += [item.group for item in batch.items]
+            advance(len(batch.items))
+    per_plan = [np.concatenate(rows[i :: len(plans)]) for i in range(len(plans))]
+    n = vlm.layout.n_layers
+    return [
+        CandidateRun(plan, *map(float, [*image_mean(found, groups), candidate_passes(plan, n)]))
+        for plan, found in zip(plans, per_plan, strict=True)
+    ]
+
+
+def image_mean(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Mean over images of the mean over an image's rows.
+
+    >>> image_mean(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
+    array([5.])
+    """
+    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums = np.zeros((codes.max() + 1, *values.shape[1:]))
+    np.add.at(sums, codes, values)
+    counts = np.bincount(codes).reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray((sums / counts).mean(axis=0))
+
+
+def candidate_passes(plan: SkipPlan, n_layers: int) -> float:
+    """What running a plan costs in full passes: the layers from the first it touches on."""
+    if plan.mode == "late_entry":
+        return 1.0  # layers before the entry run too, on text alone
+    return (n_layers - plan.first_layer) / n_layers

@@ -1,0 +1,137 @@
+"""What attention and MLP do to the states they are added to, for rules that look at sublayers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.observe.hooks import capturing_states
+from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.runtime.progress import track
+from vlm_bridge.skip.sublayers import Sublayers
+from vlm_bridge.skip.tensors import first_of, states_of
+
+Floats = NDArray[np.float64]
+#: (layer, its input, the state between attention and MLP, its output), (batch, length, width).
+OnParts = Callable[[int, Tensor, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class SublayerGeometry:
+    """Mean geometry of every sublayer: attention of layer 0, its MLP, attention of layer 1, ...
+
+    Attributes:
+        similarity: (2 L,) mean over all tokens of `cos(a, b)` of a sublayer's input a and output b,
+            both on the residual stream.
+        scale: (2 L,) mean over all tokens of `|b| / |a|`.
+        vision_change: (2 L,) mean over vision tokens of `|b - a| / |a|`.
+    """
+
+    similarity: Floats
+    scale: Floats
+    vision_change: Floats
+
+
+def sublayer_geometry(evidence: Evidence) -> SublayerGeometry:
+    """Measure it, once; one forward pass.
+
+    Raises:
+        BridgeError: a layer whose attention and MLP are not two residual updates in turn.
+    """
+    return evidence.measured("geometry of sublayers", lambda: _measure(evidence))
+
+
+@torch.no_grad()
+def _measure(evidence: Evidence) -> SublayerGeometry:
+    vlm = evidence.vlm
+    sums = np.zeros((3, 2 * evidence.n_layers))
+    n_tokens = n_vision = 0
+    with track("geometry of sublayers", len(evidence.items)) as advance:
+        for batch in batches(vlm, evidence.items, size=evidence.size):
+            ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
+            vision = vlm.layout.vision_flags(ids)
+            real = torch.ones_like(vision) if mask is None else mask.bool()
+            n_tokens, n_vision = n_tokens + int(real.sum()), n_vision + int(vision.sum())
+
+            def add(
+                layer: int,
+                before: Tensor,
+                between: Tensor,
+                after: Tensor,
+                real: Tensor = real,
+                vision: Tensor = vision,
+            ) -> None:
+                for part, (a, b) in enumerate(((before, between), (between, after))):
+                    sums[:, 2 * layer + part] += _geometry(a, b, real, vision)
+
+            with capturing_parts(vlm, add):
+                vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
+            advance(len(batch.items))
+    return SublayerGeometry(sums[0] / n_tokens, sums[1] / n_tokens, sums[2] / max(1, n_vision))
+
+
+def _geometry(a: Tensor, b: Tensor, real: Tensor, vision: Tensor) -> Floats:
+    """Sums over tokens of cosine, ratio of lengths, and relative change of vision tokens."""
+    a, b = a.double(), b.double()
+    real, vision = real.to(a.device), vision.to(a.device)
+    tiny = torch.finfo(a.dtype).tiny
+    long_a, long_b = a.norm(dim=-1).clamp(min=tiny), b.norm(dim=-1).clamp(min=tiny)
+    cosine = (a * b).sum(-1) / (long_a * long_b)
+    change = (b - a).norm(dim=-1) / long_a
+    found = [cosine[real].sum(), (long_b / long_a)[real].sum(), change[vision].sum()]
+    return np.array([float(one) for one in found])
+
+
+@contextlib.contextmanager
+def capturing_parts(vlm: VLM, on_parts: OnParts) -> Iterator[None]:
+    """Call `on_parts` for every layer of every pass, with the state between its two updates.
+
+    That state goes, through a norm, into the MLP: it is what the child was given whose output is
+    the MLP's input. So nothing is asked of names, and norms behind a sublayer do no harm.
+    """
+    between: dict[int, Tensor] = {}
+
+    def hand_over(layer: int, before: Tensor, after: Tensor) -> None:
+        if layer not in between:
+            raise BridgeError(
+                f"layer {layer} ({type(vlm.layout.layers[layer]).__name__}) hands no normalised "
+                "state to its MLP, so that its two updates cannot be told apart"
+            )
+        on_parts(layer, before, between.pop(layer), after)
+
+    with contextlib.ExitStack() as stack:
+        for index, layer in enumerate(vlm.layout.layers):
+            for handle in _watch(layer, between, index):
+                stack.callback(handle.remove)
+        with capturing_states(vlm, hand_over):
+            yield
+
+
+def _watch(layer: nn.Module, between: dict[int, Tensor], index: int) -> Iterator[Any]:
+    parts = Sublayers.of(layer)
+    given: list[tuple[Tensor, Tensor]] = []
+
+    def remember(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        given.append((states_of(args, kwargs), first_of(output)))
+
+    def match(_: nn.Module, args: Any, kwargs: Any) -> None:
+        wanted = states_of(args, kwargs)
+        for came, left in given:
+            if left is wanted:
+                between[index] = came
+        given.clear()
+
+    for child in layer.children():
+        if child not in (parts.attention, parts.mlp):
+            yield child.register_forward_hook(remember, with_kwargs=True)
+    yield parts.mlp.register_forward_pre_hook(match, with_kwargs=True)

@@ -1,0 +1,1 @@
+"""Rules of published methods, one file each."""

@@ -1,0 +1,1 @@
+"""What any long run needs: files, checkpoints, ranks, progress, the machine."""

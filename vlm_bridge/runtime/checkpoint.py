@@ -1,0 +1,80 @@
+"""Work on batches: dealt out to the ranks, and kept in a journal so that a rerun goes on.
+
+A journal is a file of JSON lines: what the run is, then one line per finished batch. Rank 0
+writes the file that was named, every other rank one beside it; a rerun reads them all, so the
+number of ranks may change.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.runtime.distributed import Ranks
+
+
+def kept_in(journal: Path | None) -> str:
+    """What is left of a run that a dead rank ended."""
+    if journal is None:
+        return "nothing is kept, since no journal was asked for"
+    return f"finished batches are kept in {journal}, and the same command goes on from there"
+
+
+def beside(path: Path, rank: int) -> Path:
+    """The file of a rank: `path` itself for rank 0.
+
+    >>> beside(Path("out/journal.jsonl"), 2).name
+    'journal-rank2.jsonl'
+    """
+    return path if rank == 0 else path.with_name(f"{path.stem}-rank{rank}{path.suffix}")
+
+
+def of_all_ranks(path: Path) -> list[Path]:
+    """`path` and the files beside it that ranks of earlier runs wrote."""
+    others = path.parent.glob(f"{path.stem}-rank*{path.suffix}")
+    return [one for one in (path, *sorted(others)) if one.is_file()]
+
+
+class Checkpoint:
+    """Finished batches of this run by number; `add` writes to this rank's file."""
+
+    def __init__(self, path: Path | None, key: dict[str, Any], ranks: Ranks) -> None:
+        self.done: dict[int, Any] = {}
+        self._mine: Path | None = None
+        if path is None:
+            return
+        for one in of_all_ranks(path):
+            self.done |= _read(one, key)
+        self._mine = beside(path, ranks.rank)
+        ranks.gather(b"")  # nobody writes before everybody has read
+        if self._mine.is_file():
+            # The last line may be half a line, where the run was killed: it goes.
+            text = self._mine.read_text(encoding="utf-8")
+            self._mine.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        if not self._mine.is_file() or not self._mine.stat().st_size:
+            self._mine.parent.mkdir(parents=True, exist_ok=True)
+            self._mine.write_text(json.dumps(key) + "\n", encoding="utf-8")
+
+    def add(self, number: int, result: Any) -> None:
+        """Append one finished batch to this rank's file."""
+        if self._mine is not None:
+            with self._mine.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps([number, result]) + "\n")
+
+
+def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    if not lines:
+        return {}
+    try:
+        found, *rows = (json.loads(line) for line in lines)
+    except json.JSONDecodeError:
+        raise BridgeError(f"{path} is no journal; choose another folder or delete it") from None
+    if found != key:
+        raise BridgeError(
+            f"{path} belongs to another run (model, data, plans or batch size differ); "
+            "choose another folder or delete it"
+        )
+    return {int(number): result for number, result in rows}

@@ -1,0 +1,16 @@
+"""From many candidates to the largest plan that is certified, the search paid for."""
+
+from __future__ import annotations
+
+from vlm_bridge.plan.savings import saving as saving
+from vlm_bridge.selection.candidates import bands as bands
+from vlm_bridge.selection.candidates import greedy_plans as greedy_plans
+from vlm_bridge.selection.certified import CertifiedPlan as CertifiedPlan
+from vlm_bridge.selection.certified import certify_path as certify_path
+from vlm_bridge.selection.certified import search as search
+from vlm_bridge.selection.path import Step as Step
+from vlm_bridge.selection.path import lazy_path as lazy_path
+from vlm_bridge.selection.path import pareto_path as pareto_path
+from vlm_bridge.selection.tuning import able as able
+from vlm_bridge.selection.tuning import tuned_path as tuned_path
+from vlm_bridge.selection.tuning import vision_share as vision_share

@@ -1,0 +1,121 @@
+"""A short path through many candidates, chosen on tuning images, the safest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from estimators.record import Record
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+#: Tuning disagreements at which a step is looked for, as shares of epsilon.
+RUNGS = (0.0, 0.125, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Step(Record):
+    """A candidate on the path, with what tuning images said of it.
+
+    Attributes:
+        plan: the candidate.
+        rate: its disagreement on the tuning images, by image.
+        saving: share of the prefill it leaves out; see `saving`.
+    """
+
+    plan: SkipPlan
+    rate: float
+    saving: float
+
+
+def pareto_path(
+    plans: Sequence[SkipPlan],
+    rates: Sequence[float],
+    savings: Sequence[float],
+    *,
+    epsilon: float,
+    rungs: Sequence[float] = RUNGS,
+) -> list[Step]:
+    """For each rung, the candidate that saves most with a tuning rate of at most `rung * epsilon`.
+
+    Steps save more and more and are less and less safe; a rung that adds nothing is left out,
+    and so is a candidate that saves nothing. The order is fixed before a certification image
+    is seen, which is what testing in sequence needs.
+
+    Args:
+        plans: candidates of any modes.
+        rates: their disagreement on tuning images.
+        savings: how much they leave out.
+        epsilon: what will be promised.
+        rungs: shares of epsilon, ascending.
+
+    Raises:
+        BridgeError: lists of different length, or rungs that do not ascend.
+
+    Source:
+        Laufer-Goldshtein, Fisch, Barzilay and Jaakkola 2023, Efficiently controlling multiple
+        risks with Pareto testing, ICLR, algorithm 1.
+
+    Example:
+        >>> a, b = SkipPlan("block", 4, layers=(3,)), SkipPlan("block", 4, layers=(2, 3))
+        >>> [step.saving for step in pareto_path([a, b], [0.0, 0.01], [0.25, 0.5], epsilon=0.02)]
+        [0.25, 0.5]
+    """
+    if not len(plans) == len(rates) == len(savings):
+        raise BridgeError(
+            f"{len(plans)} plans, {len(rates)} rates and {len(savings)} savings do not match"
+        )
+    if list(rungs) != sorted(set(rungs)):
+        raise BridgeError(f"rungs must ascend, got {tuple(rungs)}")
+    every = [Step(*one) for one in zip(plans, rates, savings, strict=True)]
+    path: list[Step] = []
+    for rung in rungs:
+        allowed = [step for step in every if step.rate <= rung * epsilon and step.saving > 0]
+        best = max(allowed, key=lambda step: (step.saving, -step.rate), default=None)
+        if best is not None and (not path or best.saving > path[-1].saving):
+            path.append(best)
+    return path
+
+
+def lazy_path(
+    plans: Sequence[SkipPlan],
+    savings: Sequence[float],
+    measure: Callable[[SkipPlan], float],
+    *,
+    epsilon: float,
+    rungs: Sequence[float] = RUNGS,
+) -> list[Step]:
+    """`pareto_path` without measuring what cannot be on it: the largest savings are measured first.
+
+    A candidate that reaches the lowest rung ends the search, since every rung allows it and
+    whatever saves less would add nothing.
+
+    Args:
+        plans: candidates.
+        savings: how much they leave out.
+        measure: plan -> disagreement on tuning images, or any number above the highest rung
+            that it is known to exceed.
+        epsilon: what will be promised.
+        rungs: shares of epsilon, ascending.
+
+    Raises:
+        BridgeError: as `pareto_path`.
+    """
+    pareto_path([], [], [], epsilon=epsilon, rungs=rungs)  # refuses rungs before anything is run
+    order = sorted(range(len(plans)), key=lambda i: -savings[i])
+    rates: dict[int, float] = {}
+    least = 0.0
+    for i in order:
+        if savings[i] <= 0 or savings[i] < least:
+            break
+        rates[i] = measure(plans[i])
+        if rates[i] <= rungs[0] * epsilon:
+            least = savings[i]
+    kept = sorted(rates)
+    return pareto_path(
+        [plans[i] for i in kept],
+        [rates[i] for i in kept],
+        [savings[i] for i in kept],
+        epsilon=epsilon,
+        rungs=rungs,
+    )

@@ -1,0 +1,220 @@
+"""A `block` plan made permanent: a smaller model of the same class that runs anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.files import write_bytes, write_json
+
+#: Key under which the exported configuration says where the model came from.
+RECORD = "skipit"
+PLAN_FILE = "skip_plan.json"
+#: Lists of layer numbers, not one entry a layer.
+_INDEX_LISTS = ("mlp_only_layers", "moe_layers")
+#: "The first so many layers are of another kind."
+_COUNTS = ("first_k_dense_replace", "max_window_layers")
+
+_NOT_A_BLOCK = (
+    "which tokens a layer sees is decided while the model runs, and no standard class does that"
+)
+_HALF_A_LAYER = (
+    "a layer without its attention or its MLP is no layer of a standard class, and zeroed "
+    "weights would save nothing"
+)
+
+
+def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
+    """Export the model without the layers that `plan` skips.
+
+    Layers are deleted and numbered anew, the configuration says so, everything else stays:
+    class, tied weights, generation settings, processor. The folder loads with
+    `from_pretrained` where this package is not installed, and answers as
+    `skipping(vlm, plan)` does. Weights are safetensors. It appears whole or not at all.
+
+    Args:
+        vlm: the model; it is left as it is.
+        plan: of mode `block`.
+        folder: a folder that does not exist yet, or is empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BridgeError: the plan is not of mode `block`, leaves no layer or skips one behind
+            which vision features are added; the layers left cannot be said in the
+            configuration of the class; the folder is taken or cannot be written.
+
+    Example:
+        >>> plan = SkipPlan("block", n_layers=30, layers=(11, 12, 20))
+        >>> prune(load("reference"), plan, "out/smaller")  # doctest: +SKIP
+        PosixPath('out/smaller')
+    """
+    kept = _kept_layers(vlm, plan)
+    # What tuned the plan may name thousands of images; that part is in the plan file only.
+    short = plan.to_json() | {"source": {}}
+    record = {"source": vlm.name, "plan": short, "kept_layers": list(kept)}
+    with _new_folder(Path(folder)) as partial:
+        model = _smaller(vlm, kept)
+        setattr(model.config, RECORD, record)
+        try:
+            model.save_pretrained(partial)
+            if vlm.processor is not None:
+                vlm.processor.save_pretrained(partial)
+        except (OSError, ValueError) as error:
+            raise BridgeError(f"cannot save the pruned model: {error}") from error
+        write_json(partial / PLAN_FILE, plan.to_json())
+        write_bytes(partial / "README.md", _card(vlm, plan, kept).encode())
+    return Path(folder)
+
+
+def _kept_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
+    plan.fit(vlm.layout.n_layers)
+    for part in plan.parts or (plan,):
+        if part.mode != "block":
+            why = _HALF_A_LAYER if part.mode == "sublayer" else _NOT_A_BLOCK
+            raise BridgeError(
+                f"prune exports plans of mode block, not {part.mode}: {why}; use "
+                "skipping(vlm, plan)"
+            )
+    if len(plan.layers) == plan.n_layers:
+        raise BridgeError(f"the plan skips all {plan.n_layers} layers; prune leaves at least one")
+    moved = [layer for layer in vlm.layout.deepstack_layers if layer in plan.layers]
+    if moved:
+        raise BridgeError(
+            f"{type(vlm.model).__name__} adds vision features behind layer {moved[0]} "
+            "(DeepStack); without that layer they would be added elsewhere, so it cannot be pruned"
+        )
+    return tuple(layer for layer in range(plan.n_layers) if layer not in plan.layers)
+
+
+def _smaller(vlm: VLM, kept: tuple[int, ...]) -> Any:
+    """A new model of the same class with the layers `kept`; its weights are the old ones."""
+    old: Any = vlm.model
+    weights = old.state_dict()
+    lost = [name for name, value in weights.items() if value.is_meta]
+    if lost:
+        raise BridgeError(
+            f"the weights of {vlm.name} are not in memory ({lost[0]} is on the meta device); load "
+            "the model without offloading"
+        )
+    config = copy.deepcopy(old.config)
+    _edit(config, vlm.layout.n_layers, kept)
+    # As it will be read from disk: some families change what they read.
+    config = type(config).from_dict(json.loads(config.to_json_string()))
+    with torch.device("meta"):
+        new = type(old)(config)
+    prefix = next(n for n, part in old.named_modules() if part is vlm.layout.layers) + "."
+    renamed = dict(_renamed(weights, prefix, kept))
+    new_layers = new.get_submodule(prefix.removesuffix("."))
+    for place, layer in enumerate(kept):
+        _check_same(type(old).__name__, layer, vlm.layout.layers[layer], new_layers[place])
+    new.load_state_dict(renamed, strict=True, assign=True)
+    new.tie_weights()
+    new.generation_config = copy.deepcopy(old.generation_config)
+    return new.eval()
+
+
+def _edit(config: Any, n_layers: int, kept: tuple[int, ...]) -> None:
+    """Shorten a configuration to the layers `kept`, whatever it says by layer."""
+    text = config.get_text_config(decoder=True)
+    for name, value in list(vars(text).items()):
+        if name in _INDEX_LISTS and value:
+            setattr(text, name, [kept.index(layer) for layer in value if layer in kept])
+        elif name in _COUNTS and isinstance(value, int):
+            setattr(text, name, sum(layer < value for layer in kept))
+        elif "layer" in name and isinstance(value, list | tuple) and len(value) == n_layers:
+            setattr(text, name, type(value)(value[layer] for layer in kept))
+    text.num_hidden_layers = len(kept)
+    layer_map = getattr(config, "deepstack_layer_map", None)
+    if layer_map:
+        config.deepstack_layer_map = [(vision, kept.index(layer)) for vision, layer in layer_map]
+
+
+def _renamed(
+    weights: dict[str, Tensor], prefix: str, kept: tuple[int, ...]
+) -> Iterator[tuple[str, Tensor]]:
+    for name, value in weights.items():
+        if not name.startswith(prefix):
+            yield name, value
+            continue
+        layer, _, rest = name.removeprefix(prefix).partition(".")
+        if int(layer) in kept:
+            yield f"{prefix}{kept.index(int(layer))}.{rest}", value
+
+
+def _check_same(family: str, layer: int, old: nn.Module, new: nn.Module) -> None:
+    """Refuse if the new configuration builds another kind of layer in a kept layer's place."""
+    was, now = dict(_traits(old)), dict(_traits(new))
+    for name in sorted(was.keys() | now.keys()):
+        if was.get(name) != now.get(name):
+            raise BridgeError(
+                f"{family}: the configuration cannot say that layer {layer} comes at its new "
+                f"place: {name} is {was.get(name)} there, but would be {now.get(name)}"
+            )
+
+
+def _traits(layer: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What makes a layer the kind it is: shapes, and the plain settings of its modules."""
+    for name, parameter in layer.named_parameters():
+        yield f"shape of {name}", tuple(parameter.shape)
+    for path, module in layer.named_modules():
+        yield f"class of {path or 'the layer'}", type(module).__name__
+        for name, value in vars(module).items():
+            plain = isinstance(value, bool | int | float | str) or value is None
+            if plain and not name.startswith("_") and name not in ("layer_idx", "training"):
+                yield f"{path}.{name}" if path else name, value
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the wanted one that takes its name when the block ends well."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BridgeError(f"{folder} exists already; name a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    except OSError as error:
+        raise BridgeError(f"cannot write to {folder.parent}: {error.strerror}") from None
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, folder)  # an empty folder of that name gives way
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _card(vlm: VLM, plan: SkipPlan, kept: tuple[int, ...]) -> str:
+    return f"""---
+library_name: transformers
+tags: [layer-skipping]
+---
+
+# {vlm.name}, pruned
+
+{type(vlm.model).__name__} with {len(kept)} of {plan.n_layers} decoder layers: {plan.describe()}.
+Layers kept, by their old numbers: {", ".join(map(str, kept))}.
+
+The weights of the kept layers are those of the source, {vlm.name}, and were not trained again.
+The plan is in `{PLAN_FILE}`; `config.json` repeats it under `{RECORD}`.
+
+```python
+from transformers import AutoProcessor, {type(vlm.model).__name__}
+
+model = {type(vlm.model).__name__}.from_pretrained("path/to/this/folder")
+processor = AutoProcessor.from_pretrained("path/to/this/folder")
+```
+"""

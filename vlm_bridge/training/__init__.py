@@ -1,0 +1,1 @@
+"""Training of the reference models; nothing that loads a model imports this."""

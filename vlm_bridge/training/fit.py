@@ -1,0 +1,109 @@
+"""A seeded optimisation that a kill interrupts and a second start continues, bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlm_bridge.reference.recipe import Schedule
+from vlm_bridge.runtime.progress import track
+
+log = logging.getLogger(__name__)
+
+Loss = Callable[[int], Tensor]
+
+
+def fit(
+    parameters: Mapping[str, torch.nn.Parameter],
+    loss_at: Loss,
+    schedule: Schedule,
+    checkpoint: Path,
+    *,
+    title: str,
+    log_every: int = 25,
+) -> None:
+    """Minimise `loss_at(step)` over `parameters` for `schedule.steps` steps, in place.
+
+    `loss_at` must draw all randomness from its step number, so that a run resumed from
+    `checkpoint` is the run that was interrupted. The checkpoint (safetensors: parameters
+    and both Adam moments) is replaced atomically; a finished one is loaded and returned at
+    once.
+    """
+    optimiser = torch.optim.AdamW(
+        list(parameters.values()),
+        lr=schedule.rate,
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
+    )
+    start = _restore(parameters, optimiser, checkpoint)
+    if start:
+        log.info("%s: resumed at step %d from %s", title, start, checkpoint)
+    with track(title, schedule.steps) as advance:
+        advance(start)
+        recent: list[float] = []
+        for step in range(start, schedule.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate * _cosine(step, schedule)
+            optimiser.zero_grad(set_to_none=True)
+            loss = loss_at(step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(list(parameters.values()), schedule.clip)
+            optimiser.step()
+            recent.append(float(loss.detach()))
+            if (step + 1) % log_every == 0:
+                mean = sum(recent) / len(recent)
+                log.info("%s: step %d/%d loss %.4f", title, step + 1, schedule.steps, mean)
+                recent.clear()
+            advance(1)
+            if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
+                _save(parameters, optimiser, checkpoint, step + 1)
+
+
+def _cosine(step: int, schedule: Schedule) -> float:
+    if step < schedule.warmup:
+        return (step + 1) / schedule.warmup
+    progress = (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _save(
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimiser: torch.optim.AdamW,
+    checkpoint: Path,
+    step: int,
+) -> None:
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        state = optimiser.state[parameter]
+        tensors[f"value.{name}"] = parameter.detach().contiguous()
+        tensors[f"exp_avg.{name}"] = state["exp_avg"].contiguous()
+        tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].contiguous()
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    partial = checkpoint.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step)})
+    partial.replace(checkpoint)
+
+
+def _restore(
+    parameters: Mapping[str, torch.nn.Parameter], optimiser: torch.optim.AdamW, checkpoint: Path
+) -> int:
+    if not checkpoint.is_file():
+        return 0
+    with safe_open(checkpoint, framework="pt") as stored:
+        step = int(stored.metadata()["step"])
+        for name, parameter in parameters.items():
+            with torch.no_grad():
+                parameter.copy_(stored.get_tensor(f"value.{name}"))
+            optimiser.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": stored.get_tensor(f"exp_avg.{name}"),
+                "exp_avg_sq": stored.get_tensor(f"exp_avg_sq.{name}"),
+            }
+    return step

@@ -1,0 +1,244 @@
+"""The two training stages of a small model: what lies where, then the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vlm_bridge.data import TASKS, Item
+from vlm_bridge.data.scenes import CELLS, COLOURS, SHAPES, SIDE, scene
+from vlm_bridge.model.layout import find_layout
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.reference.families import TOKENS, blank_scratch
+from vlm_bridge.reference.recipe import Schedule, ScratchRecipe
+from vlm_bridge.training import tower
+from vlm_bridge.training.fit import fit
+from vlm_bridge.training.packing import (
+    IGNORED,
+    Packer,
+    draw_rows,
+    image_features,
+    masks,
+    positions,
+)
+
+
+def blank_vlm(recipe: ScratchRecipe) -> VLM:
+    """The untrained model of a recipe, as the bridge takes it."""
+    model, processor = blank_scratch(recipe)
+    special = tuple(processor.tokenizer.all_special_ids)
+    return VLM(recipe.family, model, processor, find_layout(model, special))
+
+
+def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
+    """Train, or continue, in `folder`; returns all parameters by name, tied ones once."""
+    vlm = blank_vlm(recipe)
+    _scale_words(vlm)
+    groups = {task: _by_image(TASKS[task]("train")) for task in recipe.tasks}
+    _see(vlm, recipe, groups, folder / "see.checkpoint.safetensors")
+    _learn(vlm, recipe, groups, folder / "learn.checkpoint.safetensors")
+    return {name: p.detach() for name, p in vlm.model.named_parameters()}
+
+
+@torch.no_grad()
+def _scale_words(vlm: VLM) -> None:
+    table = vlm.model.get_input_embeddings()
+    entered = table(torch.arange(len(table.weight)))  # some families multiply what they look up
+    table.weight.mul_(_SCALE / entered.std())
+
+
+def _by_image(items: Sequence[Item]) -> list[list[Item]]:
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.group, []).append(item)
+    return list(groups.values())
+
+
+#: The words that stage one reads: of the one shape of easy-VQA, and of a cell of a scene.
+_SAID = {
+    "shape": tower.SHAPES,
+    "colour": tower.COLOURS,
+    "cell shape": SHAPES,
+    "cell colour": tuple(COLOURS),
+}
+_DOT, _SHARP = 2, 4.0
+_SCALE = 0.25  #: of every coordinate of what enters the decoder, words and vision, at the start
+
+
+@lru_cache(maxsize=20_000)
+def _pixels(path: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _pictures(rows: Sequence[Sequence[Item]], moved: int | None) -> list[Image.Image]:
+    """The images of some rows; with a seed, their shape is moved to a random place."""
+    stacked = np.stack([_pixels(row[0].image) for row in rows])
+    if moved is not None:
+        generator = torch.Generator().manual_seed(moved)
+        tensor = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+        stacked = tower.move_shape(tensor, generator).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(pixels) for pixels in stacked]
+
+
+Groups = dict[str, list[list[Item]]]
+Words = Callable[[str], Tensor]  # the embeddings of some words
+
+
+def _batch(
+    groups: Groups, schedule: Schedule, questions: int, seed: int, step: int
+) -> tuple[list[list[Item]], list[Image.Image]]:
+    """Images of every task set in equal number; those of easy-VQA moved."""
+    rows, pictures = [], []
+    for task, those in groups.items():
+        drawn = draw_rows(those, schedule.batch // len(groups), questions, f"{seed}/{task}", step)
+        rows += drawn
+        pictures += _pictures(drawn, seed * 7_919 + step if task == "easy-vqa" else None)
+    return rows, pictures
+
+
+class _Whole(nn.Module):
+    """Reads shape and colour of the one object of an easy-VQA image from the mean of its tokens."""
+
+    def __init__(self, groups: Sequence[Sequence[Item]]) -> None:
+        super().__init__()
+        self.place = {row[0].group: i for i, row in enumerate(groups)}
+        self.labels = tower.read_labels([item for row in groups for item in row])
+
+    def forward(self, features: Tensor, rows: Sequence[Sequence[Item]], words: Words) -> Tensor:
+        places = torch.tensor([self.place[row[0].group] for row in rows])
+        truths = {"shape": self.labels.shape[places], "colour": self.labels.colour[places]}
+        total = features.new_zeros(())
+        for name, truth in truths.items():
+            scores = _SHARP * features.mean(1) @ words(name).T
+            total = total + nn.functional.cross_entropy(scores, truth, ignore_index=-1)
+        return total
+
+
+class _Cells(nn.Module):
+    """Reads shape, colour and dot of the object in every cell of a scene from that cell's token.
+
+    An empty cell is a word of its own. The colour of a dot, which competes with that of its
+    object, is read through a map.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.empty = nn.Parameter(torch.zeros(3, width))
+        self.dot = nn.Linear(width, width)
+
+    def forward(self, features: Tensor, rows: Sequence[Sequence[Item]], words: Words) -> Tensor:
+        truth = torch.stack([_cells(row[0]) for row in rows])
+        total = features.new_zeros(())
+        for kind, name in enumerate(("cell shape", "cell colour", "cell colour")):
+            seen = self.dot(features) if kind == _DOT else features
+            scores = _SHARP * seen @ torch.cat([self.empty[kind, None], words(name)]).T
+            total = total + nn.functional.cross_entropy(scores.transpose(1, 2), truth[:, kind])
+        return total
+
+
+def _cells(item: Item) -> Tensor:
+    """(3, 16) shape, colour and dot colour of the object in every cell; 0 where there is none."""
+    found = torch.zeros(3, TOKENS, dtype=torch.long)
+    colours = list(COLOURS)
+    split, _, number = item.group.partition("/")
+    for thing in scene(split, int(number)):
+        cell = (thing.y * CELLS // SIDE) * CELLS + thing.x * CELLS // SIDE
+        found[0, cell] = SHAPES.index(thing.shape) + 1
+        found[1, cell] = colours.index(thing.colour) + 1
+        found[2, cell] = 0 if thing.dot is None else colours.index(thing.dot) + 1
+    return found
+
+
+def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
+    """Vision tokens learn to lie where the words for them lie, before the decoder sees either.
+
+    A token's score for a word is its product with the word's embedding.
+    """
+    readers = {
+        task: _Whole(those) if task == "easy-vqa" else _Cells(recipe.width)
+        for task, those in groups.items()
+    }
+    table = vlm.model.get_input_embeddings()
+    ids = {
+        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in said])
+        for name, said in _SAID.items()
+    }
+    inner = {f"{name}.": part for name, part in vlm.layout.base.named_children()}
+    decoder = next(name for name, part in inner.items() if part is vlm.layout.decoder)
+    parameters = {
+        name: p
+        for name, p in vlm.layout.base.named_parameters()
+        if not name.startswith(decoder) and not _unused(name)
+    }
+    parameters["words"] = table.weight
+    for task, reader in readers.items():
+        parameters |= {f"{task}.{name}": p for name, p in reader.named_parameters()}
+
+    def loss_at(step: int) -> Tensor:
+        rows, pictures = _batch(groups, recipe.see, 1, recipe.seed, step)
+        features = image_features(vlm, pictures)
+        total = (features.std() / _SCALE).log().square()
+        each = len(rows) // len(readers)
+        for number, reader in enumerate(readers.values()):
+            those = slice(number * each, (number + 1) * each)
+            total = total + reader(features[those], rows[those], lambda name: table(ids[name]))
+        return total
+
+    fit(parameters, loss_at, recipe.see, checkpoint, title="what lies where", log_every=50)
+
+
+def _learn(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
+    packer = Packer(vlm)
+    start = packer.start(next(iter(groups.values()))[0][0])
+    ids = start["input_ids"][0]
+    vision = vlm.layout.vision_flags(ids)
+    table, head = vlm.model.get_input_embeddings(), vlm.model.get_output_embeddings()
+    parameters = dict(vlm.layout.decoder.named_parameters())
+    vlm.model.requires_grad_(False)
+    vlm.layout.decoder.requires_grad_(True)
+
+    def loss_at(step: int) -> Tensor:
+        rows, pictures = _batch(groups, recipe.learn, recipe.questions_per_image, recipe.seed, step)
+        packed = packer.pack(rows, len(ids))
+        with torch.no_grad():
+            features = image_features(vlm, pictures)
+        states = packed_states(vlm, start, vision, packed, features, table)
+        wanted = packed.labels != IGNORED
+        logits = head(states[:, len(ids) :][wanted])
+        return nn.functional.cross_entropy(logits, packed.labels[wanted])
+
+    fit(parameters, loss_at, recipe.learn, checkpoint, title="answers", log_every=50)
+
+
+def packed_states(
+    vlm: VLM,
+    start: dict[str, Tensor],
+    vision: Tensor,
+    packed: Any,
+    features: Tensor,
+    table: nn.Module,
+) -> Tensor:
+    """(images, length, width): the decoder's states over prefix and packed questions."""
+    ids = start["input_ids"][0]
+    embeds = torch.cat([table(ids).expand(len(features), -1, -1), table(packed.ids)], dim=1)
+    whole = torch.cat([vision, vision.new_zeros(packed.ids.shape[1])])
+    embeds = embeds.masked_scatter(whole[None, :, None].expand_as(embeds), features)
+    states: Tensor = vlm.layout.decoder(
+        inputs_embeds=embeds,
+        attention_mask=masks(vlm, packed.blocks, packed.places, whole),
+        position_ids=positions(vlm, start, packed.places),
+        use_cache=False,
+    ).last_hidden_state
+    return states
+
+
+def _unused(name: str) -> bool:
+    """Parameters no token's features depend on."""
+    return "post_layernorm" in name and "vision_model.head" in name
