@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
-from vlm_bridge.plan.units import RULE_MODES
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES
 

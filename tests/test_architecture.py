@@ -14,15 +14,26 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("estimators", "theory", "vlm_bridge")
+from tests.imports import (
+    PACKAGES,
+    ROOT,
+    Import,
+    arrows,
+    find_circle,
+    floor_of,
+    import_graph,
+    imports_of,
+    module_name,
+    parse,
+    python_files,
+    room_of,
+)
 
 
 @dataclass(frozen=True)
@@ -71,72 +82,6 @@ TOP_LEVEL = {
     ".gitignore",
     ".pre-commit-config.yaml",
 }
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported name: `module` is absolute, `name` is None for a plain `import module`."""
-
-    path: Path
-    line: int
-    module: str
-    name: str | None
-    nested: bool
-    typing_only: bool
-
-    @property
-    def root(self) -> str:
-        return self.module.split(".")[0]
-
-    @property
-    def where(self) -> str:
-        imported = self.module if self.name is None else f"{self.module}.{self.name}"
-        return f"{self.path}:{self.line} imports {imported}"
-
-
-def python_files(*folders: str) -> list[Path]:
-    """Relative paths of the .py files under `folders`."""
-    return sorted(p.relative_to(ROOT) for folder in folders for p in (ROOT / folder).rglob("*.py"))
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
-
-
-def module_name(path: Path) -> str:
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-
-
-def is_type_checking(test: ast.expr) -> bool:
-    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
-
-
-def absolute(path: Path, node: ast.ImportFrom) -> str:
-    """The module a `from` import names, dots resolved."""
-    if not node.level:
-        return node.module or ""
-    package = path.parent.parts[: len(path.parent.parts) - node.level + 1]
-    return ".".join([*package, *([node.module] if node.module else [])])
-
-
-def imports_of(path: Path, tree: ast.Module | None = None) -> Iterator[Import]:
-    """Every import statement of a file, in functions and under TYPE_CHECKING too."""
-    queue: list[tuple[ast.AST, bool, bool]] = [(tree or parse(path), False, False)]
-    while queue:
-        node, nested, typing_only = queue.pop()
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(path, node.lineno, alias.name, None, nested, typing_only)
-        elif isinstance(node, ast.ImportFrom):
-            module = absolute(path, node)
-            for alias in node.names:
-                yield Import(path, node.lineno, module, alias.name, nested, typing_only)
-        elif isinstance(node, ast.If) and is_type_checking(node.test):
-            queue += [(child, nested, True) for child in node.body]
-            queue += [(child, nested, typing_only) for child in node.orelse]
-        else:
-            nested = nested or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            queue += [(child, nested, typing_only) for child in ast.iter_child_nodes(node)]
 
 
 def third_party(found: Import) -> bool:
@@ -259,58 +204,6 @@ def test_no_module_needs_torch_to_be_imported(package: str) -> None:
 # --- no circles -----------------------------------------------------------------------------
 
 
-def bound_names(tree: ast.Module) -> set[str]:
-    """Names a module's top-level imports, definitions and assignments bind."""
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
-
-
-def import_graph(trees: dict[Path, ast.Module]) -> dict[str, dict[str, str]]:
-    """module -> imported module -> where, over every import, lazy and typing-only ones too.
-
-    `from package import name` leads to the submodule `name`, unless the package binds that
-    name itself: then it leads to the package, whose `__init__` must have run to the end.
-    That every module needs its parent packages is how Python works and no edge.
-    """
-    modules = {module_name(path): tree for path, tree in trees.items()}
-    graph: dict[str, dict[str, str]] = {name: {} for name in modules}
-    for path, tree in trees.items():
-        for found in imports_of(path, tree):
-            target = found.module
-            submodule = f"{target}.{found.name}"
-            if submodule in modules and found.name not in bound_names(modules[target]):
-                target = submodule
-            if target in modules:
-                graph[module_name(path)].setdefault(target, found.where)
-    return graph
-
-
-def find_circle(graph: dict[str, dict[str, str]]) -> list[str]:
-    """The imports that make up one circle, or an empty list."""
-    done: set[str] = set()
-
-    def visit(module: str, trail: list[str]) -> list[str]:
-        if module in trail:
-            circle = [*trail[trail.index(module) :], module]
-            return [graph[a][b] for a, b in pairwise(circle)]
-        if module in done:
-            return []
-        for target in graph[module]:
-            if circle := visit(target, [*trail, module]):
-                return circle
-        done.add(module)
-        return []
-
-    return next(filter(None, (visit(module, []) for module in graph)), [])
-
-
 def test_no_circular_imports() -> None:
     graph = import_graph({path: parse(path) for path in python_files(*PACKAGES)})
     fail_if(find_circle(graph), "circular imports:")
@@ -334,6 +227,44 @@ def test_no_circular_imports() -> None:
 def test_find_circle(sources: dict[str, str], circular: bool) -> None:
     trees = {Path(path): ast.parse(text) for path, text in sources.items()}
     assert bool(find_circle(import_graph(trees))) is circular
+
+
+def test_no_import_runs_upward() -> None:
+    found = arrows(import_graph({path: parse(path) for path in python_files("vlm_bridge")}))
+    fail_if(
+        [
+            where
+            for (room, target), places in found.items()
+            if floor_of(room) < floor_of(target)
+            for where in places
+        ],
+        "a room imports from its own floor and those below (FLOORS in tests/imports.py):",
+    )
+
+
+def test_rooms_form_no_circle() -> None:
+    graph: dict[str, dict[str, str]] = {}
+    rooms = arrows(import_graph({path: parse(path) for path in python_files("vlm_bridge")}))
+    for (room, target), places in rooms.items():
+        graph.setdefault(target, {})
+        graph.setdefault(room, {})[target] = places[0]
+    fail_if(find_circle(graph), "rooms that import each other in a circle:")
+
+
+@pytest.mark.parametrize("path", python_files("vlm_bridge"), ids=str)
+def test_every_module_has_a_floor(path: Path) -> None:
+    assert floor_of(room_of(module_name(path))) >= 0
+
+
+def test_what_loads_a_model_imports_nothing_that_trains() -> None:
+    graph = import_graph({path: parse(path) for path in python_files("vlm_bridge")})
+    reached, left = set(), ["vlm_bridge.model.vlm"]
+    while left:
+        module = left.pop()
+        if module not in reached:
+            reached.add(module)
+            left += graph[module]
+    assert not [name for name in reached if name.startswith("vlm_bridge.training")]
 
 
 def test_none_of_ours_is_imported_inside_a_function() -> None:

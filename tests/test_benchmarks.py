@@ -10,7 +10,7 @@ import pytest
 from benchmarks import skip
 from benchmarks._llava import prompt, random_llava
 from vlm_bridge.cost import count_flops
-from vlm_bridge.plan.skip_plan import MODES
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.skip import skipping
 
 

@@ -12,7 +12,7 @@ from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM, outline
-from vlm_bridge.plan.skip_plan import MODES
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.runtime.machine import command_line
 from vlm_bridge.skip.describe import ModelDescription, describe
 

@@ -11,11 +11,12 @@ from accelerate import dispatch_model
 from transformers.utils import is_flash_attn_2_available
 
 from tests.vlm_bridge.tiny import batch, processor, tiny_llava
-from vlm_bridge.evaluate.sweep import SWEEPABLE, sweep, sweep_plans
+from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.observe import collector
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.reservoir import Reservoir
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
@@ -118,7 +119,7 @@ def test_greedy_tokens_equal(plan):
 
 
 def test_sweep_on_a_gpu_equals_the_cpu(items):
-    plans = sweep_plans(4, step=2, modes=SWEEPABLE)
+    plans = sweep_plans(4, step=2, modes=RULE_MODES)
     want = sweep(tiny_llava(), items, plans, size=3)
     found = sweep(on_device(tiny_llava()), items, plans, size=3)
     for one, other in zip(found, want, strict=True):

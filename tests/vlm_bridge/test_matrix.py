@@ -26,7 +26,7 @@ from tests.vlm_bridge.families import (
 from tests.vlm_bridge.families.configs import IMAGE
 from tests.vlm_bridge.families.inputs import BY_TOKEN
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.skip_plan import MODES
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.support import supported_modes
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
-from vlm_bridge.plan.skip_plan import MODES, TOKEN_MODES, SkipPlan
+from vlm_bridge.plan.modes import MODES, TOKEN_MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 
 def layer_sets(n: int) -> st.SearchStrategy[tuple[int, ...]]:
@@ -16,7 +17,7 @@ def layer_sets(n: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 @st.composite
-def plans(draw, modes=MODES, n_layers: int | None = None) -> SkipPlan:
+def plans(draw, modes=tuple(MODES), n_layers: int | None = None) -> SkipPlan:
     n = n_layers or draw(st.integers(1, 40))
     mode = draw(st.sampled_from([m for m in modes if m != "band" or n > 1]))
     if mode in ("block", "freeze"):

@@ -13,8 +13,9 @@ from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import starts_right
 from vlm_bridge.model.prompts import batches
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import RULE_MODES, empty_plan, union, units
+from vlm_bridge.plan.units import empty_plan, union, units
 from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
 from vlm_bridge.rules.controls import evenly
 from vlm_bridge.rules.evidence import READS

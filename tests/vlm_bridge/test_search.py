@@ -20,8 +20,9 @@ from vlm_bridge.evaluate.certify import certify
 from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import RULE_MODES, units
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
 from vlm_bridge.selection import (
     Step,

@@ -15,7 +15,8 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 from tests.vlm_bridge.test_skip_contract import PRUNE, assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch, tiny_llava
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.skip_plan import MODES, SkipPlan
+from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping, supported_modes
 from vlm_bridge.skip.fast import fast_forwards
 from vlm_bridge.skip.passes import PassTracker

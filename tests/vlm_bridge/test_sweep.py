@@ -23,6 +23,7 @@ from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep as sweep_function
 from vlm_bridge.evaluate.sweep import sweep_plans
 from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
@@ -38,7 +39,7 @@ def plans():
     late = SkipPlan("late_entry", 4, entry=3)  # what comes with it touches its prefix
     pruned = SkipPlan("token_pruning", 4, after=2, keep=0.5)
     return [
-        *sweep_plans(4, modes=sweeping.SWEEPABLE, keep=(0.5,)),
+        *sweep_plans(4, modes=RULE_MODES, keep=(0.5,)),
         SkipPlan("band", 4, entry=1, exit=3),
         SkipPlan("block", 4),
         SkipPlan.compose(late, SkipPlan("sublayer", 4, mlp=(1,))),
@@ -81,7 +82,7 @@ def test_prefixes_are_shared_rightly_in_every_family(name):
     inputs = family_batch(family, SITUATIONS["padded"])
     asked = tuple(Item(Path(f"{row}.png"), "?") for row in range(3))
     plans = [
-        *sweep_plans(4, modes=sweeping.SWEEPABLE, keep=(0.5,)),
+        *sweep_plans(4, modes=RULE_MODES, keep=(0.5,)),
         SkipPlan("band", 4, entry=1, exit=3),
     ]
     found = sweeping._run_batch(vlm, Batch(asked, (0, 1, 2), inputs), plans)

@@ -20,7 +20,7 @@ from vlm_bridge.experiments.claims import (
 from vlm_bridge.experiments.claims import confirm as run_confirm
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.experiments.scoring.truth import least_images
-from vlm_bridge.plan.units import RULE_MODES
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES, find_rule
 from vlm_bridge.runtime.distributed import is_main

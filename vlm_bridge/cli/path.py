@@ -17,7 +17,7 @@ from vlm_bridge.cost import measure_cost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certify_both
 from vlm_bridge.evaluate.compare import compare as run_compare
-from vlm_bridge.evaluate.sweep import MODES, SWEEPABLE, sweep_plans
+from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers, plot_profile
 from vlm_bridge.figures.states import plot_states
@@ -25,6 +25,7 @@ from vlm_bridge.observe.profile import profile as run_profile
 from vlm_bridge.observe.profile import random_copy
 from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.observe.states_file import StatesFile, is_states_file
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.rules import Evidence, SkipItSlopes, check_mode, find_rule
@@ -302,7 +303,8 @@ def sweep(
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Only these, repeatable (of {', '.join(SWEEPABLE)}; default: {', '.join(MODES)})."
+            help=f"Only these, repeatable (of {', '.join(RULE_MODES)}; "
+            f"default: {', '.join(SWEPT)})."
         ),
     ] = None,
 ) -> None:
@@ -316,7 +318,7 @@ def sweep(
     check_writable(out / "sweep.json")
     items = data.items()
     vlm = model.load()
-    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or MODES)
+    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or SWEPT)
     found = run_sweep(vlm, items, plans, journal=out / "journal.jsonl", size=data.batch)
     save(out / "sweep.json", [comparison.to_json() for comparison in found])
     if is_main():

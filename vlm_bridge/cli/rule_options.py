@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vlm_bridge.plan.units import RULE_MODES, units
+from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules import RULES, Evidence, SkipItSlopes, score_units
 
 RuleName = Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]

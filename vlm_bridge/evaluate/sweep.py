@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
@@ -19,28 +18,29 @@ from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.modes import MODES, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.support import check_support
 
 #: What is swept unless modes are named: one layer or one depth a plan.
-MODES = ("block", "freeze", "early_exit", "late_entry")
-SWEEPABLE = (*MODES, "sublayer", "token_pruning")
-KEEP = (0.5, 0.25, 0.1)
+SWEPT = ("block", "freeze", "early_exit", "late_entry")
+#: Shares of vision tokens that swept token prunings keep.
+SHARES = (0.5, 0.25, 0.1)
 
 
 def sweep_plans(
     n_layers: int,
     *,
     step: int = 1,
-    modes: Sequence[str] = MODES,
-    keep: Sequence[float] = KEEP,
+    modes: Sequence[str] = SWEPT,
+    keep: Sequence[float] = SHARES,
 ) -> list[SkipPlan]:
     """All single-layer and single-depth plans, every `step`-th of them, ends included.
 
     Args:
         n_layers: depth of the decoder.
         step: every so many layers and depths.
-        modes: some of `SWEEPABLE`. `sublayer` leaves out each attention, then each MLP;
+        modes: some of `RULE_MODES`. `sublayer` leaves out each attention, then each MLP;
             `token_pruning` crosses every depth from 1 on with every share in `keep`.
         keep: shares of vision tokens kept, for `token_pruning`.
 
@@ -53,26 +53,26 @@ def sweep_plans(
     """
     if step < 1:
         raise BridgeError(f"the step of a sweep must be at least 1, got {step}")
-    unknown = set(modes) - set(SWEEPABLE)
+    unknown = set(modes) - set(RULE_MODES)
     if unknown:
         raise BridgeError(
-            f"a sweep has no mode {', '.join(sorted(unknown))}; it has {', '.join(SWEEPABLE)}"
+            f"a sweep has no mode {', '.join(sorted(unknown))}; it has {', '.join(RULE_MODES)}"
         )
     layers = sorted({*range(0, n_layers, step), n_layers - 1})
     depths = sorted({*range(0, n_layers + 1, step), n_layers})
-    made: dict[str, Iterable[dict[str, Any]]] = {
-        "block": ({"layers": (layer,)} for layer in layers),
-        "freeze": ({"layers": (layer,)} for layer in layers),
-        "early_exit": ({"exit": depth} for depth in depths),
-        "late_entry": ({"entry": depth} for depth in depths),
-        "sublayer": ({part: (layer,)} for part in ("attention", "mlp") for layer in layers),
-        "token_pruning": (
-            {"after": after, "keep": share}
-            for share in keep
-            for after in sorted({*depths[1:-1], 1, n_layers - 1} - {0})
-        ),
-    }
-    return [SkipPlan(mode, n_layers, **fields) for mode in modes for fields in made[mode]]
+    prunings = sorted({*depths[1:-1], 1, n_layers - 1} - {0})
+    made = []
+    for mode in map(MODES.__getitem__, modes):
+        prunes = "keep" in mode.takes
+        places = layers if mode.by == "layer" else prunings if prunes else depths
+        for share in keep if prunes else (1.0,):
+            at_each = [mode.at(place, share) for place in places]
+            made += [
+                SkipPlan(mode.name, n_layers, **fields)
+                for same_part in zip(*at_each, strict=True)
+                for fields in same_part
+            ]
+    return made
 
 
 def sweep(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +12,8 @@ from typing import Any, Self
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Change, Operation, compiled
+from vlm_bridge.plan.modes import MODES, TOKEN_MODES
 
-MODES = ("block", "freeze", "early_exit", "late_entry", "band", "sublayer", "token_pruning")
-#: Modes that say where vision tokens exist; a composed plan has at most one of them.
-TOKEN_MODES = ("early_exit", "late_entry", "band", "token_pruning")
-_TAKES = {
-    "block": ("layers",),
-    "freeze": ("layers",),
-    "early_exit": ("exit",),
-    "late_entry": ("entry",),
-    "band": ("entry", "exit"),
-    "sublayer": ("attention", "mlp"),
-    "token_pruning": ("after", "keep"),
-}
 _LISTS = ("layers", "attention", "mlp")
 _DEPTHS = {"entry": 0, "exit": 0, "after": 1}
 
@@ -185,28 +173,7 @@ class SkipPlan:
             return "; ".join(part.describe() for part in self.parts)
         if self.is_empty:
             return f"skip nothing ({self.mode}, 0 of {self.n_layers})"
-        if self.mode in ("block", "freeze"):
-            verb = "skip" if self.mode == "block" else "freeze vision tokens in"
-            count = f"({len(self.layers)} of {self.n_layers})"
-            return f"{verb} layers {_ranges(self.layers)} {count}"
-        if self.mode == "sublayer":
-            both = {"attention": self.attention, "MLP": self.mlp}
-            said = [
-                f"{name} of layers {_ranges(layers)}" for name, layers in both.items() if layers
-            ]
-            return f"skip {' and '.join(said)} (sublayer, {self.n_layers} layers)"
-        if self.mode == "token_pruning":
-            share = f"{float(self.keep or 0) * 100:.4g}%"
-            where = f"in layers >= {self.after} (token_pruning, {self.n_layers} layers)"
-            return f"keep {share} of vision tokens {where}"
-        if len(self.text_only_layers) == self.n_layers:
-            return f"vision tokens absent from every layer ({self.mode}, {self.n_layers} layers)"
-        where = {
-            "early_exit": f"leave after layer {int(self.exit or 0) - 1}",
-            "late_entry": f"enter at layer {self.entry}",
-            "band": f"exist in layers {self.entry} to {int(self.exit or 0) - 1} only",
-        }[self.mode]
-        return f"vision tokens {where} ({self.mode}, {self.n_layers} layers)"
+        return MODES[self.mode].words(self)
 
     def hash(self) -> str:
         """SHA-256 of what the plan does (not of where it came from)."""
@@ -222,7 +189,7 @@ class SkipPlan:
             parts = [part.to_json() for part in self.parts]
             body = {"mode": self.mode, "n_layers": self.n_layers, "parts": parts}
         else:
-            names = ("mode", "n_layers", *_TAKES[self.mode])
+            names = ("mode", "n_layers", *MODES[self.mode].takes)
             body = {name: getattr(self, name) for name in names}
             body = {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
         return {**head, **body, "source": self.source}
@@ -281,7 +248,7 @@ _ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
 def _check_fields(plan: SkipPlan) -> None:
     if plan.mode not in MODES:
         raise BridgeError(f"unknown mode '{plan.mode}'; choose from {', '.join(MODES)}")
-    takes = _TAKES[plan.mode]
+    takes = MODES[plan.mode].takes
     for name in (*_LISTS, *_DEPTHS, "keep"):
         given = getattr(plan, name) not in ((), None)
         if name in takes and not given and name not in _LISTS:
@@ -343,20 +310,7 @@ def _joined(parts: Sequence[SkipPlan]) -> dict[str, Any]:
 
 def _changes(plan: SkipPlan) -> Iterator[Change]:
     """What a single plan asks of every layer it names."""
-    asked: dict[str, Iterable[tuple[int, dict[str, Any]]]] = {
-        "block": ((layer, {"bypass": True}) for layer in plan.layers),
-        "freeze": ((layer, {"freeze": True}) for layer in plan.layers),
-        "sublayer": itertools.chain(
-            ((layer, {"attention": False}) for layer in plan.attention),
-            ((layer, {"mlp": False}) for layer in plan.mlp),
-        ),
-        "token_pruning": (
-            (layer, {"tokens": "kept"}) for layer in range(plan.after or 0, plan.n_layers)
-        ),
-    }
-    first, last = plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit
-    outside = (layer for layer in range(plan.n_layers) if not first <= layer < last)
-    for layer, change in asked.get(plan.mode, ((layer, {"tokens": "text"}) for layer in outside)):
+    for layer, change in MODES[plan.mode].changes(plan):
         yield plan.mode, layer, change
 
 
@@ -366,13 +320,3 @@ def _behaviour(plan: SkipPlan) -> dict[str, Any]:
     if plan.parts:
         body["parts"] = [_behaviour(part) for part in plan.parts]
     return body
-
-
-def _ranges(layers: tuple[int, ...]) -> str:
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

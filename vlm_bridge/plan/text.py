@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.skip_plan import MODES, SkipPlan
+from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 
 def read_plan(words: str) -> Callable[[int], SkipPlan]:

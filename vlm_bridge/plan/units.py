@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.modes import KEEP, MODES, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-
-#: Modes a rule can score: the others are made of these.
-RULE_MODES = ("block", "freeze", "sublayer", "early_exit", "late_entry", "token_pruning")
-#: Share of vision tokens that units of `token_pruning` keep unless the rule says otherwise.
-KEEP = 0.5
 
 
 def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
@@ -36,18 +32,11 @@ def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
     """
     if n_layers < 2:
         raise BridgeError(f"rules rank layers against each other, got n_layers={n_layers}")
-    layers, depths = range(n_layers), range(1, n_layers)
-    made: dict[str, Iterable[dict[str, Any]]] = {
-        "block": ({"layers": (layer,)} for layer in layers),
-        "freeze": ({"layers": (layer,)} for layer in layers),
-        "sublayer": ({part: (layer,)} for layer in layers for part in ("attention", "mlp")),
-        "early_exit": ({"exit": depth} for depth in depths),
-        "late_entry": ({"entry": depth} for depth in depths),
-        "token_pruning": ({"after": depth, "keep": keep} for depth in depths),
-    }
-    if mode not in made:
+    if mode not in RULE_MODES:
         raise BridgeError(f"rules have no mode '{mode}'; they have {', '.join(RULE_MODES)}")
-    return [SkipPlan(mode, n_layers, **fields) for fields in made[mode]]
+    kind = MODES[mode]
+    places = range(1 if kind.by == "depth" else 0, n_layers)
+    return [SkipPlan(mode, n_layers, **fields) for at in places for fields in kind.at(at, keep)]
 
 
 def union(plans: Sequence[SkipPlan]) -> SkipPlan:
@@ -61,8 +50,7 @@ def union(plans: Sequence[SkipPlan]) -> SkipPlan:
     def joined(name: str) -> tuple[int, ...]:
         return tuple(sorted({layer for plan in plans for layer in getattr(plan, name)}))
 
-    names = ("layers",) if first.mode in ("block", "freeze") else ("attention", "mlp")
-    fields: dict[str, Any] = {name: joined(name) for name in names}
+    fields: dict[str, Any] = {name: joined(name) for name in MODES[first.mode].takes}
     return SkipPlan(first.mode, first.n_layers, **fields)
 
 
@@ -72,9 +60,4 @@ def empty_plan(mode: str, n_layers: int) -> SkipPlan:
     >>> [empty_plan(mode, 4).is_empty for mode in RULE_MODES]
     [True, True, True, True, True, True]
     """
-    depth: dict[str, dict[str, Any]] = {
-        "early_exit": {"exit": n_layers},
-        "late_entry": {"entry": 0},
-        "token_pruning": {"after": n_layers, "keep": KEEP},
-    }
-    return SkipPlan(mode, n_layers, **depth.get(mode, {}))
+    return SkipPlan(mode, n_layers, **MODES[mode].empty(n_layers))

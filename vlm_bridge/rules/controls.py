@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import RULE_MODES, units
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 
 _LAYERWISE = ("block", "freeze")

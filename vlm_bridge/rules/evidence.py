@@ -15,8 +15,9 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.profile import profile as run_profile
+from vlm_bridge.plan.modes import KEEP
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import KEEP, units
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules.measure.candidates import CandidateRun, run_candidates
 
 T = TypeVar("T")

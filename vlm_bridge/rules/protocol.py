@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.modes import KEEP
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import KEEP, union, units
+from vlm_bridge.plan.units import union, units
 from vlm_bridge.rules.evidence import Evidence
 
 

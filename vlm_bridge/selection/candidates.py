@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union
 from vlm_bridge.rules.evidence import Evidence
@@ -63,7 +64,7 @@ def greedy_plans(
     Raises:
         BridgeError: a mode of depths, which has no unions, or width below 1.
     """
-    if mode not in ("block", "freeze", "sublayer"):
+    if mode not in LAYERWISE:
         raise BridgeError(f"greedy growth joins layers; mode '{mode}' has depths: use bands")
     if width < 1:
         raise BridgeError(f"width counts candidates from 1, got {width}")

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.skip_plan import MODES, SkipPlan
+from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.sublayers import Sublayers, check_residual
 
 #: Modes that leave masks alone, so that any attention function will do.
-_ANY_ATTENTION = ("block", "sublayer")
 #: Modes about vision tokens.
-_VISION = tuple(mode for mode in MODES if mode not in _ANY_ATTENTION)
+_VISION = tuple(mode for mode in MODES if not MODES[mode].any_attention)
 
 
 def supported_modes(vlm: VLM) -> dict[str, str]:

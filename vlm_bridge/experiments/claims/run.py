@@ -32,7 +32,7 @@ from vlm_bridge.experiments.rule_benchmark import (
     study_rules,
 )
 from vlm_bridge.observe.profile import random_copy
-from vlm_bridge.plan.units import RULE_MODES
+from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.rules import Evidence, Rule, find_rule
 from vlm_bridge.rules.protocol import HasPlans
 from vlm_bridge.runtime.files import read_json, write_json

@@ -16,10 +16,12 @@ from theory import Certificate
 from vlm_bridge.cost import Cost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.sweep import SWEPT
 from vlm_bridge.experiments.rule_benchmark import Study
 from vlm_bridge.experiments.rule_benchmark.page import png_uri, rule_sections, unit_names
 from vlm_bridge.figures import layers, prediction
 from vlm_bridge.figures.axes import by_position
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import RULES
 from vlm_bridge.runtime.files import write_bytes
@@ -46,12 +48,6 @@ _REQUIRED = (
     ),
     *("scores", "sweep", "summary"),
 )
-_MODES = {
-    "block": "one blocked layer",
-    "freeze": "one frozen layer",
-    "early_exit": "early exit",
-    "late_entry": "late entry",
-}
 
 
 @dataclass(frozen=True)
@@ -181,12 +177,12 @@ def _accuracy(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
     sweep: Sequence[Comparison] = read["sweep"]
     plan: SkipPlan = read["plan"]
-    have = {mode for mode in _MODES if by_position(sweep, mode)}
+    have = {mode for mode in SWEPT if by_position(sweep, mode)}
     unlabelled = any(one.drop is None for one in sweep)
     seen = f"{sweep[0].n_images} images, {sweep[0].decision}" if sweep else ""
 
     def notes(*modes: str) -> tuple[str, ...]:
-        said = [f"Not measured in this run: {_MODES[m]}." for m in modes if m not in have]
+        said = [f"Not measured in this run: {MODES[m].title}." for m in modes if m not in have]
         if unlabelled and have & set(modes):
             said.append("The questions have no labels, so accuracy is not shown.")
         return tuple(said)

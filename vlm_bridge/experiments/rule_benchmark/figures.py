@@ -22,6 +22,7 @@ from vlm_bridge.figures.axes import (
     shade,
     title,
 )
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 _COLUMNS = 3
@@ -30,14 +31,6 @@ _VERDICTS = {
     "safe": (GREEN, "o", GREEN),
     "undetermined": (GREY, "o", "white"),
     "harmful": (VERMILLION, "X", VERMILLION),
-}
-_AXES = {
-    "block": "layer (0-based)",
-    "freeze": "layer (0-based)",
-    "sublayer": "layer (0-based); MLP half a step behind attention",
-    "early_exit": "exit depth",
-    "late_entry": "entry depth",
-    "token_pruning": "pruned after so many layers",
 }
 
 
@@ -103,7 +96,7 @@ def _panel(ax: Axes, study: ModelStudy, result: RuleResult) -> None:
     else:
         ax.yaxis.set_major_formatter(FuncFormatter(plain))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    ax.set_xlabel(_AXES[truth.mode])
+    ax.set_xlabel(MODES[truth.mode].axis)
     ax.set_ylabel("score (lower = safer)")
     title(ax, result.score.rule)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlm_bridge.experiments.rule_benchmark import ModelStudy, ModeTruth, RuleResult, Study
 from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
+from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
@@ -54,7 +55,7 @@ def _mode(study: ModelStudy, mode: str, folder: Path) -> ModeSection:
         truths=[one for one in study.truths if one.mode == mode],
         results=results,
         uri=png_uri(path),
-        same_plans=mode not in ("block", "freeze", "sublayer"),
+        same_plans=mode not in LAYERWISE,
     )
 
 

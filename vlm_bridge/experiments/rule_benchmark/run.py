@@ -31,8 +31,8 @@ from vlm_bridge.experiments.rule_benchmark.store import Store
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.modes import LAYERWISE, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import RULE_MODES
 from vlm_bridge.rules import RULES, Evidence, Rule
 from vlm_bridge.rules.protocol import units_of
 from vlm_bridge.runtime.files import read_json, write_json
@@ -51,7 +51,6 @@ from vlm_bridge.skip import supported_modes
 #: Rules stand in this order everywhere: what one pass foresees, what runs find out, nulls last.
 _CLASSES = ("forward pass", "candidate runs", "labels", "nothing")
 #: Modes whose units join to nested plans; the others have depths, the same for every rule.
-_LAYERWISE = ("block", "freeze", "sublayer")
 
 
 def study_rules(
@@ -191,7 +190,7 @@ class _Run:
         """A rule's scores and candidates, and what they cost."""
         found = ranked(rule, mode, self.evidence, self.store, passes=self.settings.passes)
         candidates = list(dict.fromkeys(found.plans))
-        if mode in _LAYERWISE:
+        if mode in LAYERWISE:
             at = np.linspace(0, len(candidates) - 1, self.settings.candidates).round().astype(int)
             candidates = [candidates[i] for i in sorted(set(at.tolist()))]
         units = units_of(rule, mode, self.n_layers)
