@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 #: Evaluations of one descent per coordinate, before a new start is drawn.
 PER_COORDINATE = 25
@@ -39,6 +38,8 @@ def minimise(
         >>> value < 1e-6
         True
     """
+    from scipy.optimize import minimize  # slow to import
+
     best, lowest, used = np.zeros(dimension), math.inf, 0
 
     def watched(vector: NDArray[np.float64]) -> float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
-from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 
@@ -97,6 +96,8 @@ def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> 
         k, pull = _contraction(flat.reshape(start.shape))
         value, slope = _value(h_x, h_y, k)
         return value, pull(slope).ravel()
+
+    from scipy.optimize import minimize  # slow to import
 
     found = minimize(
         objective,

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from estimators._arrays import Rows
 
@@ -69,6 +68,8 @@ def radii_and_counts(
 def nearest(rows: Rows, ks: tuple[int, ...]) -> Radii:
     """(n, len(ks)) distance to the k-th nearest other row."""
     if rows.shape[1] <= TREE_COLUMNS:
+        from scipy.spatial import cKDTree  # slow to import
+
         found = cKDTree(rows).query(rows, k=[k + 1 for k in ks], p=np.inf)[0]
         return np.asarray(found, dtype=np.float64)
     out = np.empty((len(rows), len(ks)))
@@ -82,6 +83,8 @@ def counts_within(side: Rows, radii: Radii, *, strict: bool) -> Counts:
     if side.shape[1] == 1:
         return _counts_sorted(side[:, 0], radii, strict=strict)
     if side.shape[1] <= COUNT_COLUMNS:
+        from scipy.spatial import cKDTree  # slow to import
+
         tree = cKDTree(side)
         reach = _reach(radii, strict=strict)
         found = [tree.query_ball_point(side, r, p=np.inf, return_length=True) for r in reach.T]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from estimators._arrays import Rows
 from estimators.estimate import Estimate
@@ -38,4 +37,6 @@ def normal_scores(rows: Rows) -> Rows:
         >>> normal_scores(np.array([[3.0], [1.0], [2.0]])).round(3).ravel().tolist()
         [0.674, -0.674, 0.0]
     """
+    from scipy.stats import rankdata  # half a second to import
+
     return np.asarray(ndtri(rankdata(rows, axis=0) / (len(rows) + 1)))

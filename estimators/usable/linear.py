@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from estimators._arrays import Rows
 
@@ -96,6 +95,8 @@ def _logistic(
     Features are uncorrelated (`crossfit.uncorrelated`), so weights in units of the curvature
     `mean a_j^2 / 4 + penalty` are nearly independent, and few steps do.
     """
+    from scipy.optimize import minimize  # slow to import
+
     n, d = a.shape
     wanted = np.eye(classes)[labels]
     curvature = np.append(0.25 * (a**2).mean(axis=0) + penalty, 0.25) ** 0.5

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy.special import rel_entr
 
 # Width at which the bisection stops; the upper end is returned, so the bound errs upwards.
 _WIDTH = 1e-12
@@ -73,9 +73,11 @@ def bentkus_upper_bound(
 
 
 def _p_value(total: NDArray[np.float64], n: int, limit: float) -> NDArray[np.float64]:
+    from scipy.stats import binom  # half a second to import
+
     if not 0.0 < limit < 1.0:
         return np.ones(np.shape(total))
     mean = np.clip(np.minimum(total / n, limit), 0.0, 1.0)
-    kl = special.rel_entr(mean, limit) + special.rel_entr(1.0 - mean, 1.0 - limit)
-    tail = math.e * stats.binom.cdf(np.ceil(total), n, limit)
+    kl = rel_entr(mean, limit) + rel_entr(1.0 - mean, 1.0 - limit)
+    tail = math.e * binom.cdf(np.ceil(total), n, limit)
     return np.asarray(np.minimum(1.0, np.minimum(np.exp(-n * kl), tail)))

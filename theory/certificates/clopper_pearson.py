@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import betainccinv
 
 
 def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
@@ -30,7 +30,7 @@ def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
     """
     if not 0 <= failures <= n or n < 1:
         raise ValueError(f"failures must lie in 0..n with n >= 1, got {failures} of {n}")
-    return 1.0 if failures == n else float(stats.beta.isf(delta, failures + 1, n - failures))
+    return 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, delta))
 
 
 def clopper_pearson_p_value(values: ArrayLike, limit: float) -> NDArray[np.float64]:
@@ -47,5 +47,7 @@ def clopper_pearson_p_value(values: ArrayLike, limit: float) -> NDArray[np.float
         >>> float(clopper_pearson_p_value([0.0] * 149, 0.02).round(4))
         0.0493
     """
+    from scipy.stats import binom  # half a second to import
+
     x = np.asarray(values, dtype=np.float64)
-    return np.asarray(stats.binom.cdf(np.rint(x.sum(axis=-1)), x.shape[-1], limit))
+    return np.asarray(binom.cdf(np.rint(x.sum(axis=-1)), x.shape[-1], limit))

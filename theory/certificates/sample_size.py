@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 from theory._validate import check_fraction
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
@@ -135,6 +135,8 @@ def certification_power(
         >>> [round(certification_power(1000, **power, method=m), 2) for m in POWER_METHODS]
         [0.79, 1.0, 0.0, 1.0]
     """
+    from scipy.stats import binom  # half a second to import
+
     _check_counts(n, plans)
     check_fraction(epsilon, "epsilon")
     check_fraction(delta, "delta")
@@ -145,17 +147,17 @@ def certification_power(
     level = delta / plans
     if method in ("clopper-pearson", "harm"):
         rate = harmed + (helped if method == "clopper-pearson" else 0.0)
-        return float(stats.binom.cdf(_most_failures(n, epsilon, level), n, rate))
+        return float(binom.cdf(_most_failures(n, epsilon, level), n, rate))
     gains = np.arange(n + 1)
-    gains = gains[stats.binom.pmf(gains, n, helped) > 1e-18]
+    gains = gains[binom.pmf(gains, n, helped) > 1e-18]
     if method == "hoeffding":
         width = 2.0 * math.sqrt(-math.log(level) / (2.0 * n))
         most = np.floor(n * (epsilon - width) + gains + 1e-9)
     else:
         most = np.array([_most_harm(int(c), n, epsilon, level) for c in gains])
     rate = harmed / (1.0 - helped) if helped < 1.0 else 0.0
-    given = stats.binom.cdf(most, n - gains, rate)
-    return float(np.sum(stats.binom.pmf(gains, n, helped) * given))
+    given = binom.cdf(most, n - gains, rate)
+    return float(np.sum(binom.pmf(gains, n, helped) * given))
 
 
 def images_for_power(
@@ -251,6 +253,8 @@ def reachable_epsilon(
         >>> [round(reachable_epsilon(n, 0.05), 4) for n in (59, 149, 299)]
         [0.0495, 0.0199, 0.01]
     """
+    from scipy.stats import binom  # half a second to import
+
     _check_counts(n, plans)
     check_fraction(delta, "delta")
     check_fraction(power, "power")
@@ -258,7 +262,7 @@ def reachable_epsilon(
         raise ValueError(f"rate must lie in [0, 1), got {rate}")
     if method not in METHODS:
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
-    failures = int(stats.binom.ppf(power, n, rate))
+    failures = int(binom.ppf(power, n, rate))
     if method == "hoeffding":
         return min(1.0, failures / n + 2.0 * math.sqrt(-math.log(delta / plans) / (2.0 * n)))
     return clopper_pearson_upper_bound(failures, n, delta / plans)
@@ -272,14 +276,16 @@ def _check_counts(n: int, plans: int) -> None:
 
 def _most_failures(n: int, epsilon: float, level: float) -> int:
     """The largest number of failures with a Clopper-Pearson bound <= epsilon, or -1."""
-    k = int(stats.binom.ppf(level, n, epsilon))
-    return k if stats.binom.cdf(k, n, epsilon) <= level else k - 1
+    from scipy.stats import binom  # half a second to import
+
+    k = int(binom.ppf(level, n, epsilon))
+    return k if binom.cdf(k, n, epsilon) <= level else k - 1
 
 
 def _most_harm(helped: int, n: int, epsilon: float, level: float) -> int:
     """The largest number of harmed answers at which Tango's bound is <= epsilon, or -1."""
     low, high = -1, n - helped + 1
-    z = float(stats.norm.isf(level))
+    z = -float(ndtri(level))
     while high - low > 1:
         middle = (low + high) // 2
         holds = tango_score(middle, helped, n, epsilon) <= -z

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import optimize, stats
+from scipy.special import ndtri
 
 from theory._validate import check_fraction
 
@@ -37,10 +37,12 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
         >>> round(tango_upper_bound(5, 5, 1000, 0.05), 4)
         0.0058
     """
+    from scipy.optimize import brentq  # slow to import
+
     check_fraction(delta, "delta")
     if min(harmed, helped) < 0 or harmed + helped > n or n < 1:
         raise ValueError(f"counts do not fit: {harmed} harmed and {helped} helped of {n}")
-    z = float(stats.norm.isf(delta))
+    z = -float(ndtri(delta))
 
     def excess(d: float) -> float:
         """Score statistic plus z: positive while d is not refuted."""
@@ -50,7 +52,7 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
     end = 1.0 - 1e-12
     if start >= end or excess(end) >= 0.0:
         return 1.0
-    return float(optimize.brentq(excess, start, end, xtol=1e-12))
+    return float(brentq(excess, start, end, xtol=1e-12))
 
 
 def tango_score(harmed: int, helped: int, n: int, d: float) -> float:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
 from scipy.special import entr
 
 from theory.conditions.bound import Bound, count, numbers, within
@@ -265,6 +264,8 @@ def fano_error(entropy: float, *, classes: int) -> Bound:
         >>> round(fano_error(math.log(4.0), classes=4).value, 9)
         0.75
     """
+    from scipy.optimize import brentq  # slow to import
+
     count(classes, 2, "classes")
     within(entropy, 0.0, math.log(classes) * (1.0 + 1e-12), "entropy")
     most = 1.0 - 1.0 / classes
@@ -275,7 +276,7 @@ def fano_error(entropy: float, *, classes: int) -> Bound:
 
     error = most if excess(most) <= 0.0 else 0.0
     if entropy > 0.0 and not error:
-        error = float(optimize.brentq(excess, 0.0, most, xtol=1e-15))
+        error = float(brentq(excess, 0.0, most, xtol=1e-15))
     return Bound(
         quantity="Bayes error",
         kind="at least",

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import csr_array, vstack
 
 from theory.shannon.certificate import Certificate, Step, Witness
 from theory.shannon.constraints import parse_constraints
@@ -24,6 +23,9 @@ from theory.shannon.expression import (
     show,
 )
 from theory.shannon.rational import rounded, solve
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 #: With n variables there are 2^n - 1 joint entropies and n + C(n, 2) 2^(n-2) inequalities.
 MAX_VARIABLES = 10
@@ -132,6 +134,8 @@ def _certify(
     target: Combination, known: Sequence[Relation], names: Sequence[str]
 ) -> Certificate | None:
     """The dual program: multipliers with sum = target, as few and small as possible."""
+    from scipy.optimize import linprog  # slow to import
+
     subsets = _subsets(names)
     matrix = _matrix([relation.difference for relation in known], subsets)
     free = [relation.equality for relation in known]
@@ -170,6 +174,9 @@ def _refute(
     target: Combination, claim: Relation, known: Sequence[Relation], names: Sequence[str]
 ) -> Witness:
     """The primal program: the most negative point of the cone with H(all) <= 1."""
+    from scipy.optimize import linprog  # slow to import
+    from scipy.sparse import csr_array
+
     subsets = _subsets(names)
     matrix = _matrix([relation.difference for relation in known], subsets)
     equal = np.array([relation.equality for relation in known])
@@ -228,6 +235,8 @@ def _vector(combination: Combination, subsets: Sequence[Subset]) -> NDArray[np.f
 
 
 def _matrix(combinations_: Sequence[Combination], subsets: Sequence[Subset]) -> csr_array:
+    from scipy.sparse import csr_array
+
     position = {subset: j for j, subset in enumerate(subsets)}
     entries = [
         (i, position[subset], float(weight))
@@ -244,4 +253,6 @@ def _stack(matrix: csr_array, free: Sequence[bool]) -> csr_array:
 
 
 def _concatenate(parts: Sequence[csr_array]) -> csr_array:
+    from scipy.sparse import csr_array, vstack
+
     return csr_array(vstack(parts))
