@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pkgutil
+import tomllib
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from estimators import Profile
 from tests.vlm_bridge.tiny import picture
 from theory import Certificate
-from vlm_bridge import cli
+from vlm_bridge import __version__, cli
+from vlm_bridge.cli.lazy import COMMANDS, find_function
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.rules import RULES
 from vlm_bridge.skip.describe import ModelDescription
-
-COMMANDS = (
-    *("describe", "profile", "plan", "certify", "search", "compare", "sweep", "cost", "prune"),
-    *("slopes", "rules", "confirm", "verify", "report", "demo"),
-)
 
 
 def other_images(folder):
@@ -71,6 +72,51 @@ def test_help_teaches_with_an_example(command, capsys):
     text = capsys.readouterr().out
     assert "Example:" in text
     assert f"skipit {command}" in text
+    assert run(command, "-h") == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_summaries_are_what_the_commands_say(command):
+    function = find_function(command)
+    assert function.__name__ == command
+    assert COMMANDS[command][1] == (function.__doc__ or "").splitlines()[0]
+
+
+def test_every_command_is_in_the_table():
+    """A public function of a command module that has an example is a command."""
+    modules = pkgutil.iter_modules(cli.__path__, "vlm_bridge.cli.")
+    found = {
+        f"{module.name}:{name}"
+        for module in modules
+        for name, function in vars(import_module(module.name)).items()
+        if inspect.isfunction(function) and function.__module__ == module.name
+        if "Example: `skipit" in (function.__doc__ or "")
+    }
+    assert found == {where for where, _ in COMMANDS.values()}
+
+
+def test_help_lists_the_commands_in_order(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    places = [text.index(f" {command}  ") for command in COMMANDS]
+    assert places == sorted(places)
+    assert "--install-completion" in text
+    assert run("-h") == 0
+    assert capsys.readouterr().out == text
+
+
+def test_version(capsys):
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"skipit {project['version']}\n"
+    assert project["version"] == __version__
+
+
+def test_an_unknown_command_is_refused(capsys):
+    assert run("profil") == 2
+    assert "Did you mean 'profile'" in capsys.readouterr().err
 
 
 def test_describe_cost_and_prune(folder, tmp_path, capsys):
@@ -201,9 +247,19 @@ def test_help_lists_every_command(capsys):
 
 def test_rules_are_listed(capsys):
     assert run("rules") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == list(RULES)
-    assert lines[-1].split("\t")[2] == "nothing"
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["name", "modes", "reads", "condition", "source"]
+    assert [line[0] for line in lines[1:]] == list(RULES)
+    assert lines[-1][2] == "nothing"
+
+
+def test_listed_rules_are_what_the_rules_say(capsys):
+    assert run("rules", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": one.name, "modes": list(one.modes), "reads": one.reads}
+        | {"condition": one.condition, "source": one.source}
+        for one in RULES.values()
+    ]
 
 
 def test_verify_mirrors_the_theory(capsys):

@@ -298,6 +298,18 @@ def test_the_command_refuses(words, message, capsys):
 def test_methods_are_listed(capsys):
     with pytest.raises(SystemExit):
         cli.main(["methods"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == list(METHODS)
-    assert np.all([len(line.split("\t")) == 5 for line in lines])
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["name", "settings", "reads", "source", "deviation"]
+    assert [line[0] for line in lines[1:]] == list(METHODS)
+    assert {len(line) for line in lines} == {5}
+    assert lines[-1][1] == "speed_up=1.25"
+
+
+def test_listed_methods_are_what_the_methods_say(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["methods", "--json"])
+    about = ("name", "settings", "reads", "source", "deviation")
+    assert json.loads(capsys.readouterr().out) == [
+        {key: settings_of(one) if key == "settings" else getattr(one, key) for key in about}
+        for one in METHODS.values()
+    ]

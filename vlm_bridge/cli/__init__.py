@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from vlm_bridge.cli.confirming import confirm
-from vlm_bridge.cli.method import method, methods
-from vlm_bridge.cli.model import cost, describe, prune
-from vlm_bridge.cli.options import grouped
-from vlm_bridge.cli.path import certify, compare, plan, profile, sweep
-from vlm_bridge.cli.reproducing import reproduce
-from vlm_bridge.cli.results import demo, report, rules, verify
-from vlm_bridge.cli.searching import search
-from vlm_bridge.cli.slopes import slopes
+from vlm_bridge import __version__
+from vlm_bridge.cli.lazy import COMMANDS, LazyGroup
 from vlm_bridge.errors import BridgeError
 
 app = typer.Typer(
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Which layers of a vision-language model can I skip, how do I know, what will it cost?\n\n"
     "The path: `profile` -> `plan` -> `certify`; `demo` walks it once on the reference VLM.\n\n"
     "Layers are 0-based, ratios are skipped/full, intervals and certificates are by image.",
 )
-for _command in (
-    *(demo, describe, profile, plan, certify, search, compare),
-    *(sweep, slopes, cost, prune, rules, methods, method, confirm, reproduce, verify, report),
-):
-    app.command()(grouped(_command))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"skipit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of `skipit` itself."""
+
+
+def _summary() -> None:
+    """Stands for a command until it is called."""
+
+
+for _name, (_, _line) in COMMANDS.items():
+    app.command(_name, help=_line)(_summary)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Published methods end to end: `skipit methods`, `skipit method`."""
+"""`skipit method`: a published method end to end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,8 @@ from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import DataOptions, ModelOptions
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.methods import METHODS, MethodResult, find_method, run_method, settings_of
+from vlm_bridge.methods import MethodResult, find_method, run_method, settings_of
 from vlm_bridge.runtime.files import check_writable
-
-
-def methods() -> None:
-    """The published methods `skipit method` runs: settings, what each reads, source, deviation.
-
-    Columns, separated by tabs: name, settings, reads, source, where it is not what was published.
-
-    Example: `skipit methods`
-    """
-    for one in METHODS.values():
-        known = ", ".join(f"{name}={value:g}" for name, value in settings_of(one).items())
-        typer.echo(f"{one.name}\t{known}\t{one.reads}\t{one.source}\t{one.deviation}")
 
 
 def method(

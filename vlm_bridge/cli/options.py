@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
@@ -91,42 +87,3 @@ class DataOptions:
             kept = set(list(dict.fromkeys(item.group for item in items))[: self.limit])
             items = [item for item in items if item.group in kept]
         return items
-
-
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with each option group in its signature spelled out as single options.
-
-    Typer reads a command's options from its signature and knows no groups; this puts the
-    fields of a dataclass in place of the parameter that has it as type.
-    """
-    flat: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type[Any], list[str]]] = {}
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        kind: type[Any] = parameter.annotation
-        if not dataclasses.is_dataclass(kind):
-            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        hints = get_type_hints(kind, include_extras=True)
-        fields = dataclasses.fields(kind)
-        groups[parameter.name] = (kind, [field.name for field in fields])
-        for field in fields:
-            missing = field.default is dataclasses.MISSING
-            flat.append(
-                inspect.Parameter(
-                    field.name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=inspect.Parameter.empty if missing else field.default,
-                    annotation=hints[field.name],
-                )
-            )
-
-    @functools.wraps(command)
-    def spread(**given: Any) -> None:
-        for name, (kind, fields) in groups.items():
-            given[name] = kind(**{field: given.pop(field) for field in fields})
-        command(**given)
-
-    del spread.__wrapped__
-    spread.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
-    spread.__annotations__ = {one.name: one.annotation for one in flat}
-    return spread

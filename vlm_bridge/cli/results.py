@@ -1,4 +1,4 @@
-"""Commands that need no model of the user's: rules, verify, report, demo."""
+"""Commands that need no model of the user's: verify, report, demo."""
 
 from __future__ import annotations
 
@@ -13,21 +13,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.experiments.demo.run import run_demo
 from vlm_bridge.experiments.rule_benchmark import Study
-from vlm_bridge.rules import RULES
 from vlm_bridge.runtime.files import check_writable, read_json
-
-
-def rules() -> None:
-    """The rules `skipit plan --rule` knows: modes, what each reads, its condition and source.
-
-    Columns, separated by tabs: name, modes (the first is the default), reads (nothing; forward
-    pass; candidate runs; labels), the redundancy condition it amounts to, source.
-
-    Example: `skipit rules`
-    """
-    for rule in RULES.values():
-        modes = ", ".join(rule.modes)
-        typer.echo(f"{rule.name}\t{modes}\t{rule.reads}\t{rule.condition}\t{rule.source}")
 
 
 def verify(
