@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from estimators.extras import require
+
 #: Evaluations of one descent per coordinate, before a new start is drawn.
 PER_COORDINATE = 25
 
@@ -77,6 +79,7 @@ def shrink(
         >>> shrink(np.array([1.2345, -0.3]), lambda v: v[0] > 0.9)
         array([1., 0.])
     """
+    require("a smaller counterexample", "hypothesis", "theory")
     from hypothesis import HealthCheck, Phase, find, settings
     from hypothesis import strategies as st
     from hypothesis.errors import NoSuchExample
