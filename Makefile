@@ -5,6 +5,7 @@ VENV   ?= .venv
 JOBS   ?= 2
 OUT    ?= out/demo
 
+# `.[dev]` holds every extra for users and the tools.
 # torch comes first, in its CPU build: the build that a bare `pip install torch` takes on Linux
 # brings gigabytes of CUDA along. For another build, in a fresh checkout or after `make distclean`:
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126

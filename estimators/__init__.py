@@ -6,6 +6,8 @@ Example:
     0.75
 """
 
+__version__ = "0.1.0"
+
 import estimators.discrete as discrete
 import estimators.tasks as tasks
 from estimators.bounded_mean import betting_interval as betting_interval

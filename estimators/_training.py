@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from estimators.extras import require
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,6 +50,7 @@ def descend(
     Returns:
         The least judgement, and the number of epochs run.
     """
+    require("training", "torch", "neural")
     import torch
 
     for parameter in parameters:

@@ -17,8 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from estimators.extras import require
+
+require("estimators.strategies", "hypothesis", "testing")
+from hypothesis import strategies as st  # noqa: E402
 
 Floats = NDArray[np.float64]
 Size = int | tuple[int, int]
@@ -207,6 +211,7 @@ def markov_chains(length: int = 3, size: Size = (2, MAX_SYMBOLS)) -> st.SearchSt
     if length < 2:
         raise ValueError(f"a chain needs at least 2 variables, got {length}")
     _sizes(size)
+    require("markov_chains", "dit", "testing")
     from dit.utils.testing import markov_chains as dit_chains
 
     pair = (size, size) if isinstance(size, int) else size

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ TOP_LEVEL = {
     "constraints.txt",
     "Makefile",
     ".ci",
+    ".github",
     ".git",
     ".gitattributes",
     ".gitignore",
@@ -141,7 +143,8 @@ def test_third_party_imports(package: str) -> None:
 
 def test_every_third_party_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    lines = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
     distributions = metadata.packages_distributions()
     fail_if(
         [
@@ -150,7 +153,7 @@ def test_every_third_party_import_is_declared() -> None:
             for found in filter(third_party, imports_of(path))
             if not declared.intersection(map(canonicalize_name, distributions.get(found.root, [])))
         ],
-        "not among the dependencies in pyproject.toml:",
+        "neither a dependency nor in an extra in pyproject.toml:",
     )
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Extras for work on the checkout; the others are for users, and `all` is all of those.
+OURS = {"all", "bench", "notebooks", "dev"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -63,6 +66,29 @@ def test_direct_dependencies_are_pinned_within_their_range(requirement: Requirem
     assert requirement.specifier.contains(pinned), f"{pinned} is outside {requirement}"
 
 
+def test_only_numpy_and_scipy_come_without_an_extra() -> None:
+    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {"numpy", "scipy"}
+
+
+def test_all_is_every_extra_for_users() -> None:
+    extras = PROJECT["optional-dependencies"]
+    (everything,) = map(Requirement, extras["all"])
+    assert everything.name == PROJECT["name"]
+    assert everything.extras == set(extras) - OURS
+
+
+def test_every_package_has_the_version_of_the_distribution() -> None:
+    versions = {importlib.import_module(name).__version__ for name in ("estimators", "theory")}
+    assert versions == {metadata.version(PROJECT["name"])}
+
+
+def test_ci_runs_every_python_that_is_promised() -> None:
+    prefix = "Programming Language :: Python :: 3."
+    promised = [c.split()[-1] for c in PROJECT["classifiers"] if c.startswith(prefix)]
+    (matrix,) = re.findall(r"python: \[(.+)\]", read(".github/workflows/ci.yml"))
+    assert re.findall(r"[\d.]+", matrix) == promised
+
+
 def test_torch_is_pinned_without_a_build() -> None:
     assert "+" not in pins()["torch"], "2.13.0+cpu would shut out every other build"
 
@@ -79,9 +105,12 @@ def test_typed_packages_say_so() -> None:
 
 
 def installed_closure() -> set[str]:
-    """Names of the distributions that an installation of the package brings along, installed."""
+    """Names of the distributions that the package and its extras bring along, installed."""
     found: set[str] = set()
-    queue = [(Requirement(line), "") for line in PROJECT["dependencies"]]
+    extras = [name for name in PROJECT["optional-dependencies"] if name not in OURS]
+    lines = chain(*(PROJECT["optional-dependencies"][name] for name in extras))
+    required = map(Requirement, [*PROJECT["dependencies"], *lines])
+    queue = [(r, "") for r in required if r.name != PROJECT["name"]]
     while queue:
         requirement, extra = queue.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):

@@ -8,6 +8,11 @@ Example:
     True
 """
 
+from estimators import __version__ as __version__
+from estimators.extras import require
+
+require("theory", "sympy", "theory")
+
 import theory.statements as statements
 from theory.certificates import Certificate as Certificate
 from theory.certificates import Selection as Selection

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.extras import require
+
 #: Evaluations of one descent per coordinate, before a new start is drawn.
 PER_COORDINATE = 25
 
@@ -78,6 +80,7 @@ def shrink(
         >>> shrink(np.array([1.2345, -0.3]), lambda v: v[0] > 0.9)
         array([1., 0.])
     """
+    require("a smaller counterexample", "hypothesis", "theory")
     from hypothesis import HealthCheck, Phase, find, settings
     from hypothesis import strategies as st
     from hypothesis.errors import NoSuchExample

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from estimators.extras import require
+
 Array = Any  # numpy.ndarray or torch.Tensor, float64
 
 #: First diagonal shift of a scaled matrix before its Cholesky factorisation, and its growth
@@ -52,6 +54,7 @@ def numpy_backend() -> Backend:
 
 def torch_backend(device: str) -> Backend:
     """Tensors of torch on `device`, float64, without gradients."""
+    require("PID on a device", "torch", "neural")
     import torch
 
     return Backend(

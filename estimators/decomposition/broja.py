@@ -17,6 +17,7 @@ from estimators.decomposition._certificate import (
     primal_value,
 )
 from estimators.decomposition._newton import Direction, NewtonSystem
+from estimators.extras import installed
 
 Floats = NDArray[np.float64]
 
@@ -108,8 +109,8 @@ def solve_broja(
         p: distributions, shape (b, x1, x2, y) or (x1, x2, y). Trusted: see `pid_pmf` for checks.
         tolerance: gap in nats at which a problem counts as solved.
         max_iterations: Newton steps at most.
-        device: None for numpy where there is one distribution and torch on the CPU where there
-            are more; else the torch device, for example "cuda".
+        device: None for numpy where there is one distribution or no torch, and torch on the CPU
+            where there are more; else the torch device, for example "cuda".
 
     Source:
         Bertschinger, Rauh, Olbrich, Jost & Ay 2014, arXiv 1311.2852, equation 12; Mehrotra 1992
@@ -123,7 +124,8 @@ def solve_broja(
         ([0.3113, 0.0, 0.0, 0.5], True)
     """
     batch = p[None] if p.ndim == 3 else p
-    ops = numpy_backend() if device is None and len(batch) == 1 else torch_backend(device or "cpu")
+    alone = device is None and (len(batch) == 1 or not installed("torch"))
+    ops = numpy_backend() if alone else torch_backend(device or "cpu")
     n_x, n_y, n_s = batch.shape[1:]
     each = 8 * max((n_x * n_y) ** 2, n_s * max(n_x, n_y) ** 2 * max(n_x, n_y), 1)
     chunk = max(1, _CHUNK_BYTES // each)

@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from dit.pid.pid import BaseUniquePID
 
 from estimators.decomposition.multivariate import unique_informations
+from estimators.extras import require
+
+require("PID_BROJA_EXACT", "dit", "dit")
+from dit.pid.pid import BaseUniquePID  # noqa: E402
 
 
 class PID_BROJA_EXACT(BaseUniquePID):  # type: ignore[misc]

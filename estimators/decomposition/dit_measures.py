@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.decomposition.result import PID
+from estimators.extras import require
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +62,7 @@ def dit_decomposition(p: Floats, measure: str) -> PID:
 
 def dit_distribution(p: Floats) -> Any:
     """A dit distribution over the symbols (x1, ..., y) of p that have positive probability."""
+    require("a distribution of dit", "dit", "dit")
     import dit
 
     # One character for each symbol: some measures of dit stumble over any other outcome.
@@ -70,6 +72,7 @@ def dit_distribution(p: Floats) -> Any:
 
 
 def _classes() -> dict[str, Any]:
+    require("a measure of dit", "dit", "dit")
     import dit.pid
 
     found = {

@@ -14,6 +14,7 @@ from estimators._training import descend
 from estimators.clustered import Labels
 from estimators.decomposition.result import PID
 from estimators.decomposition.samples import pid_counts
+from estimators.extras import require
 from estimators.information._request import Request
 from estimators.usable._folds import folds_of
 from estimators.usable.crossfit import held_out_log_probabilities, uncorrelated
@@ -187,6 +188,7 @@ def _train(
     seed: int,
 ) -> tuple[float, tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """One start of the joint model: its loss on the inner rows, and the held-out codes."""
+    require("a learned PID", "torch", "neural")
     import torch
 
     generator = torch.Generator().manual_seed(seed)

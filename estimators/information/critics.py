@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from estimators._arrays import Rows
 from estimators._training import descend
 from estimators.estimate import Estimate
+from estimators.extras import require
 from estimators.information._neighbours import standardised
 from estimators.information._request import Request
 
@@ -70,6 +71,7 @@ def neural_bound(
         IEEE Trans. Inf. Theory 56; mine: Belghazi et al. 2018, arXiv 1801.04062, eq. (10);
         smile: Song and Ermon 2020, arXiv 1910.06222, eq. (10).
     """
+    require("a neural bound", "torch", "neural")
     import torch
 
     if kind not in KINDS:

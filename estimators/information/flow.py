@@ -9,6 +9,7 @@ import numpy as np
 from estimators._arrays import Rows
 from estimators._training import descend
 from estimators.estimate import Estimate
+from estimators.extras import require
 from estimators.information._canonical import canonical
 from estimators.information._neighbours import standardised
 from estimators.information._request import Request
@@ -72,6 +73,7 @@ def _gaussianised(
     side: Rows, ask: Request, layers: int, width: int, epochs: int, rate: float
 ) -> tuple[Rows, float]:
     """Normal scores, then the flow; the gain in held-out log likelihood, nats a row."""
+    require("a flow", "torch", "neural")
     import torch
 
     from_ranks = normal_scores(side)

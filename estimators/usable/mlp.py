@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from estimators._arrays import Rows
 from estimators._training import descend
+from estimators.extras import require
 from estimators.usable.linear import residual_covariance
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class MLPProbe:
         seed: int,
     ) -> tuple[Rows, float]:
         """(m, classes) log-probabilities, and the loss on inner rows; see `LinearProbe`."""
+        require("an MLP probe", "torch", "neural")
         import torch
 
         counts = np.bincount(labels[~inner], minlength=classes) + 0.5
@@ -56,6 +58,7 @@ class MLPProbe:
         self, train: Rows, target: Rows, held: Rows, inner: NDArray[np.bool_], seed: int
     ) -> tuple[Rows, Rows, float]:
         """Held-out means, residual covariance, the inner rows' log det of it; see `LinearProbe`."""
+        require("an MLP probe", "torch", "neural")
         import torch
 
         mean, spread = target.mean(axis=0), target.std(axis=0)

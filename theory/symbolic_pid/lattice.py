@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from estimators.extras import require
 from theory.symbolic_pid.expressions import (
     SymbolicPid,
     SymbolicPmf,
@@ -37,6 +38,7 @@ def lattice_pid(p: SymbolicPmf, *, measure: str, parameters: Any = None) -> Symb
         >>> sp.simplify(lattice_pid(p, measure="mmi").unique_1.rewrite(sp.log))
         0
     """
+    require("a symbolic lattice", "dit", "dit")
     from dit.pid import PID_MMI, PID_WB
     from dit.symbolic import symbolic_distribution
 
