@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import RULE_MODES, units
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 _LAYERWISE = ("block", "freeze")
 
 
-@dataclass(frozen=True)
-class Random:
+@dataclass(frozen=True, kw_only=True)
+class Random(RuleBase):
     """A seeded permutation."""
 
     seed: int = 0
@@ -24,6 +25,7 @@ class Random:
     source: str = "null"
     condition: str = "none"
     reads: str = "nothing"
+    origin: Origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) a permutation of 0, 1, ..."""
@@ -31,8 +33,8 @@ class Random:
         return np.random.default_rng(self.seed).permutation(n).astype(np.float64)
 
 
-@dataclass(frozen=True)
-class DeepestFirst:
+@dataclass(frozen=True, kw_only=True)
+class DeepestFirst(RuleBase):
     """Depth alone: skip late layers first, exit late, enter early, prune late."""
 
     name: str = "deepest-first"
@@ -40,6 +42,7 @@ class DeepestFirst:
     source: str = "null; as the simple rule of Gromov et al. 2024, arXiv:2403.17887, section 4.4"
     condition: str = "none"
     reads: str = "nothing"
+    origin: Origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) the deeper, the lower; for late entry the shallower."""
@@ -47,8 +50,8 @@ class DeepestFirst:
         return depth if mode == "late_entry" else -depth
 
 
-@dataclass(frozen=True)
-class Unified:
+@dataclass(frozen=True, kw_only=True)
+class Unified(RuleBase):
     """Unified Layer Skipping: the wanted speed-up alone says how many layers go, evenly spaced.
 
     The first and the last layer stay. The same layers go for every input.
@@ -59,6 +62,7 @@ class Unified:
     source: str = "Liu et al. 2024, arXiv:2404.06954, section 3"
     condition: str = "none"
     reads: str = "nothing"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) minus the number of its plans that skip the layer."""
