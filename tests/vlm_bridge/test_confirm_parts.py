@@ -127,7 +127,7 @@ def result(
     mode: str = "block",
     *,
     reads: str = "forward pass",
-    origin: Origin = "published",
+    origin: Origin | None = None,
     plan: SkipPlan | None = None,
     path: tuple[Step, ...] = (),
     scores: tuple[float, ...] | None = None,
@@ -140,7 +140,7 @@ def result(
     return RuleResult(
         condition="none",
         source="someone",
-        origin=origin,
+        origin=origin or RULES[rule].origin,
         keep=None,
         scores=scores or tuple(map(float, range(n))),
         spent={},
