@@ -30,7 +30,7 @@ from vlm_bridge.experiments.claims import (
     write_confirmation,
     write_page,
 )
-from vlm_bridge.experiments.claims.comparisons import of_role, our_conditions
+from vlm_bridge.experiments.claims.comparisons import of_origin, our_conditions
 from vlm_bridge.experiments.claims.conclusions import shown
 from vlm_bridge.experiments.rule_benchmark import RuleResult
 from vlm_bridge.rules import find_rule
@@ -134,7 +134,7 @@ def best(found: ModelConfirmation, mode: str) -> dict[str, RuleResult | None]:
     def of_mode(results: Sequence[RuleResult]) -> list[RuleResult]:
         return [one for one in results if one.score.mode == mode]
 
-    peers = of_mode(of_role(found.study.rules, "peer"))
+    peers = of_mode(of_origin(found.study.rules, "published"))
     cheap = [one for one in peers if one.score.reads in ("nothing", "forward pass")]
     ours = of_mode(our_conditions(found.study))
     return {"ours": _best(ours), "best_peer_one_pass": _best(cheap), "best_peer": _best(peers)}

@@ -131,3 +131,24 @@ def clustered_mean(
         reason=reason,
         diagnostics={"n_values": x.size},
     )
+
+
+def image_mean(values: NDArray[np.generic], images: Sequence[str]) -> NDArray[np.float64]:
+    """Mean over images of the mean over an image's rows: `clustered_mean` of many columns at once.
+
+    Args:
+        values: array of shape (n, ...), n >= 1.
+        images: the image of every row.
+
+    Returns:
+        Array of shape (...), in the unit of `values`; no interval.
+
+    Example:
+        >>> image_mean(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
+        array([5.])
+    """
+    codes = np.unique(np.asarray(images), return_inverse=True)[1]
+    sums = np.zeros((codes.max() + 1, *values.shape[1:]))
+    np.add.at(sums, codes, values)
+    counts = np.bincount(codes).reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray((sums / counts).mean(axis=0))

@@ -11,7 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from estimators import __version__ as __version__
+
 
 if TYPE_CHECKING:
     from vlm_bridge.cost import Cost as Cost

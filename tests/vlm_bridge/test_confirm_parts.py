@@ -28,7 +28,6 @@ from vlm_bridge.experiments.claims.comparisons import (
     control_size,
     our_conditions,
     peers_of,
-    role,
     units_skipped,
 )
 from vlm_bridge.experiments.claims.conclusions import combined, of_control, of_overlap
@@ -43,7 +42,7 @@ from vlm_bridge.experiments.scoring import RuleScore
 from vlm_bridge.experiments.scoring.truth import intervals, least_images
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
-from vlm_bridge.rules import RULES
+from vlm_bridge.rules import RULES, Origin
 from vlm_bridge.selection import CertifiedPlan, Step
 
 LAYERS = 24
@@ -104,13 +103,23 @@ def test_an_overlap_needs_a_method() -> None:
 # --- roles and sizes --------------------------------------------------------------------------
 
 
-def test_every_rule_has_its_role() -> None:
-    roles = {name: role(name, rule.source) for name, rule in RULES.items()}
-    assert {name for name, one in roles.items() if one == "ours"} >= {"skip-it", "skip-it-slopes"}
-    assert roles["var"] == "part"
-    assert {"random", "deepest-first"} <= {n for n, one in roles.items() if one == "null"}
-    published = {"shortgpt", "angular", "delask", "shortv", "vtw", "deepinsert", "fastv", "gm-skip"}
-    assert published | {"unified"} <= {n for n, one in roles.items() if one == "peer"}
+ORIGINS = {
+    "ours": {"skip-it", "skip-it-slopes", "skip-it-runs"},
+    "framework": {"var"},
+    "control": {"random", "deepest-first"},
+    "published": {
+        *("shortgpt", "angular", "adaskip", "arank", "delask", "skip-vision"),
+        *("shannon-invariants", "lvlm-pid", "shortv", "vtw", "deepinsert", "fastv", "gm-skip"),
+        "unified",
+    },
+}
+
+
+def test_every_rule_has_its_origin() -> None:
+    found: dict[str, set[str]] = {}
+    for name, rule in RULES.items():
+        found.setdefault(rule.origin, set()).add(name)
+    assert found == ORIGINS
 
 
 def result(
@@ -118,7 +127,7 @@ def result(
     mode: str = "block",
     *,
     reads: str = "forward pass",
-    source: str = "someone",
+    origin: Origin | None = None,
     plan: SkipPlan | None = None,
     path: tuple[Step, ...] = (),
     scores: tuple[float, ...] | None = None,
@@ -130,7 +139,8 @@ def result(
     searched = CertifiedPlan(plan or empty, None, path, ())
     return RuleResult(
         condition="none",
-        source=source,
+        source="someone",
+        origin=origin or RULES[rule].origin,
         keep=None,
         scores=scores or tuple(map(float, range(n))),
         spent={},
@@ -169,7 +179,7 @@ def test_our_rankings_and_whom_they_are_compared_with() -> None:
     slopes = [result("skip-it-slopes", mode) for mode in ("freeze", "block")]
     runs = result("skip-it-runs", "freeze", reads="candidate runs")
     both = [result("gm-skip", mode) for mode in ("freeze", "block")]
-    others = [result("shortgpt"), result("shortv", "freeze"), result("random", source="null")]
+    others = [result("shortgpt"), result("shortv", "freeze"), result("random", origin="control")]
     made = study(ours, *slopes, runs, *both, *others)
     assert our_conditions(made) == [ours, *slopes]
 

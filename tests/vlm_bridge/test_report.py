@@ -16,6 +16,7 @@ from PIL import Image
 
 from estimators import TAIL_GRID, Estimate, Profile
 from estimators.profile import QUANTILE_LEVELS
+from estimators.rank_correlation import spearman
 from theory import Certificate, certify_mean
 from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.errors import BridgeError
@@ -23,7 +24,6 @@ from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.figures.axes import by_position, skipped_layers
 from vlm_bridge.figures.layers import plot_profile, spread_levels
-from vlm_bridge.figures.prediction import rank_correlation
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection import CertifiedPlan, Step
 
@@ -436,4 +436,4 @@ def test_by_position_leaves_out_plans_of_several_layers() -> None:
     [([1, 2, 3], [3, 2, 1], -1.0), ([1, 1, 1], [1, 2, 3], np.nan), ([1], [1], np.nan)],
 )
 def test_rank_correlation(x: list[float], y: list[float], rho: float) -> None:
-    assert rank_correlation(x, y) == pytest.approx(rho, nan_ok=True)
+    assert spearman(x, y) == pytest.approx(rho, nan_ok=True)

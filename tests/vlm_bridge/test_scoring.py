@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, spearmanr, ttest_1samp
 
+from estimators.rank_correlation import spearman
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
@@ -22,7 +23,6 @@ from vlm_bridge.experiments.scoring import (
     false_safe,
     leave_one_model_out,
     score_rule,
-    spearman,
 )
 from vlm_bridge.experiments.scoring.truth import intervals, verdicts
 from vlm_bridge.plan.skip_plan import SkipPlan

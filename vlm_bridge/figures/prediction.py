@@ -8,8 +8,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from scipy import stats
 
+from estimators.rank_correlation import spearman
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.figures.axes import (
     DPI,
@@ -29,18 +29,6 @@ from vlm_bridge.figures.axes import (
     with_level,
 )
 from vlm_bridge.plan.skip_plan import SkipPlan
-
-
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rho; NaN where one side is constant.
-
-    Example:
-        >>> rank_correlation([1, 2, 3], [0.1, 0.2, 0.9])
-        1.0
-    """
-    if len(x) < 2 or len(set(x)) == 1 or len(set(y)) == 1:
-        return math.nan
-    return float(stats.spearmanr(x, y).statistic)
 
 
 def plot_prediction(
@@ -106,7 +94,7 @@ def plot_prediction(
         share_axis(ax)
         ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
         ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
-        rho = rank_correlation(x, y.tolist())
+        rho = spearman(x, y)
         said = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
         title(ax, f"{rule}: Spearman ρ = {said}, n = {len(points)} layers")
     for ax in flat(grid)[len(panels) :]:

@@ -10,9 +10,12 @@ from vlm_bridge.rules.controls import DeepestFirst as DeepestFirst
 from vlm_bridge.rules.controls import Random as Random
 from vlm_bridge.rules.controls import Unified as Unified
 from vlm_bridge.rules.evidence import Evidence as Evidence
+from vlm_bridge.rules.protocol import Origin as Origin
 from vlm_bridge.rules.protocol import Rule as Rule
+from vlm_bridge.rules.protocol import RuleBase as RuleBase
 from vlm_bridge.rules.protocol import check_mode as check_mode
 from vlm_bridge.rules.protocol import nested_plans as nested_plans
+from vlm_bridge.rules.protocol import own_plans as own_plans
 from vlm_bridge.rules.protocol import score_units as score_units
 from vlm_bridge.rules.published.adaskip import AdaSkip as AdaSkip
 from vlm_bridge.rules.published.angular import Angular as Angular
@@ -38,7 +41,7 @@ _ALL: tuple[Rule, ...] = (
     *(SkipItRuns(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )
-#: Every rule `--rule` knows: one forward pass first, then candidate runs, then the nulls.
+#: Every rule `--rule` knows: one forward pass first, then candidate runs, then the controls.
 RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}
 
 

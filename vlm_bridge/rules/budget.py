@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Rule, nested_plans, score_units
-from vlm_bridge.rules.skip_it_slopes import SkipItRuns
 
 
 def within_passes(
@@ -15,9 +12,9 @@ def within_passes(
 ) -> tuple[Rule, Evidence]:
     """A rule and the part of the evidence it can look at for `passes` passes over all of it.
 
-    `skip-it-runs` runs as many candidates as fit. What any rule then still costs it costs for every
-    question, so it looks at the first so many images: the price of one image is measured on the
-    first, by the evidence's own account.
+    `Rule.within` does what the rule can do itself: `skip-it-runs` runs as many candidates as fit.
+    What any rule then still costs it costs for every question, so it looks at the first so many
+    images: the price of one image is measured on the first, by the evidence's own account.
 
     Args:
         rule: the rule.
@@ -36,8 +33,7 @@ def within_passes(
     """
     if not passes > 0:
         raise BridgeError(f"a budget is a positive number of forward passes, got {passes}")
-    if isinstance(rule, SkipItRuns):
-        rule = replace(rule, passes=passes)
+    rule = rule.within(passes)
     images = list(dict.fromkeys(evidence.groups))
     trial = evidence.part(images[:1])
     score_units(rule, trial, mode)

@@ -11,12 +11,13 @@ from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 _LAYERWISE = ("block", "freeze")
 
 
-@dataclass(frozen=True)
-class Random:
+@dataclass(frozen=True, kw_only=True)
+class Random(RuleBase):
     """A seeded permutation."""
 
     seed: int = 0
@@ -25,6 +26,7 @@ class Random:
     source: str = "null"
     condition: str = "none"
     reads: str = "nothing"
+    origin: Origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) a permutation of 0, 1, ..."""
@@ -32,8 +34,8 @@ class Random:
         return np.random.default_rng(self.seed).permutation(n).astype(np.float64)
 
 
-@dataclass(frozen=True)
-class DeepestFirst:
+@dataclass(frozen=True, kw_only=True)
+class DeepestFirst(RuleBase):
     """Depth alone: skip late layers first, exit late, enter early, prune late."""
 
     name: str = "deepest-first"
@@ -41,6 +43,7 @@ class DeepestFirst:
     source: str = "null; as the simple rule of Gromov et al. 2024, arXiv:2403.17887, section 4.4"
     condition: str = "none"
     reads: str = "nothing"
+    origin: Origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) the deeper, the lower; for late entry the shallower."""
@@ -48,8 +51,8 @@ class DeepestFirst:
         return depth if mode == "late_entry" else -depth
 
 
-@dataclass(frozen=True)
-class Unified:
+@dataclass(frozen=True, kw_only=True)
+class Unified(RuleBase):
     """Unified Layer Skipping: the wanted speed-up alone says how many layers go, evenly spaced.
 
     The first and the last layer stay. The same layers go for every input.
@@ -60,6 +63,7 @@ class Unified:
     source: str = "Liu et al. 2024, arXiv:2404.06954, section 3"
     condition: str = "none"
     reads: str = "nothing"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) minus the number of its plans that skip the layer."""

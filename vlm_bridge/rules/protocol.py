@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,13 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union, units
 from vlm_bridge.rules.evidence import Evidence
 
+#: Whose a rule is: ours, a part of the paper's framework, a published method, or a control, which
+#: looks at nothing and which any rule has to beat.
+Origin = Literal["ours", "framework", "published", "control"]
+
 
 class Rule(Protocol):
-    """Ranks what to skip, from what it says it reads.
-
-    Two more things a rule may have: `keep`, the share of vision tokens its `token_pruning`
-    keeps (default `KEEP`); and `plans(evidence, mode)`, its own nested plans, where they are
-    not unions of its best units.
-    """
+    """Ranks what to skip, from what it says it reads. `RuleBase` has what few rules change."""
 
     @property
     def name(self) -> str:
@@ -48,18 +47,55 @@ class Rule(Protocol):
         """One of `evidence.READS`."""
         ...
 
+    @property
+    def origin(self) -> Origin:
+        """Whose it is."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Of its scores; a higher one measures scores that were kept again."""
+        ...
+
+    @property
+    def keep(self) -> float:
+        """The share of vision tokens that its `token_pruning` keeps."""
+        ...
+
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) the lower, the safer to skip that unit; the units are `units(mode, L)`."""
         ...
 
-
-@runtime_checkable
-class HasPlans(Protocol):
-    """A rule whose plans are not unions of its best units."""
-
-    def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan]:
-        """Its plans in one mode, from the smallest to the largest."""
+    def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
+        """Its own plans from the smallest to the largest; None: unions of its best units."""
         ...
+
+    def within(self, forward_cost: float) -> Rule:
+        """The rule that does what it can for so many forward passes over all questions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleBase:
+    """What most rules share. A rule has to say its `origin` itself.
+
+    Attributes:
+        origin: whose it is.
+        version: of its scores; raise it when they change.
+        keep: the share of vision tokens that its `token_pruning` keeps.
+    """
+
+    origin: Origin
+    version: int = 1
+    keep: float = KEEP
+
+    def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
+        """None: its plans are unions of its best units."""
+        return None
+
+    def within(self, forward_cost: float) -> Self:
+        """Itself: its cost is the same for every question, so it sees fewer images."""
+        return self
 
 
 def check_mode(rule: Rule, mode: str | None) -> str:
@@ -79,7 +115,7 @@ def check_mode(rule: Rule, mode: str | None) -> str:
 
 def units_of(rule: Rule, mode: str, n_layers: int) -> list[SkipPlan]:
     """`units` with the share of vision tokens that the rule keeps."""
-    return units(mode, n_layers, keep=getattr(rule, "keep", KEEP))
+    return units(mode, n_layers, keep=rule.keep)
 
 
 def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> NDArray[np.float64]:
@@ -108,11 +144,21 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> NDAr
     return found
 
 
+def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
+    """`rule.plans`, with the evidence open as far as the rule says it reads.
+
+    Raises:
+        BridgeError: evidence that the rule does not say it reads.
+    """
+    with evidence.open_to(rule.name, rule.reads):
+        return rule.plans(evidence, mode)
+
+
 def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> list[SkipPlan]:
     """The rule's plans from the smallest to the largest.
 
     Layers and sublayers join in order of score. Depths come in order of how much they skip:
-    late exits, early entries and late prunings first. A rule with `plans` gives its own.
+    late exits, early entries and late prunings first. A rule that has plans of its own gives those.
 
     Args:
         rule: the rule.
@@ -124,13 +170,11 @@ def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> lis
     """
     mode = check_mode(rule, mode)
     singles = units_of(rule, mode, evidence.n_layers)
-    if isinstance(rule, HasPlans):
-        with evidence.open_to(rule.name, rule.reads):
-            found = rule.plans(evidence, mode)
-    elif mode in ("block", "freeze", "sublayer"):
+    found = own_plans(rule, evidence, mode)
+    if found is None and mode in ("block", "freeze", "sublayer"):
         order = np.argsort(score_units(rule, evidence, mode), kind="stable").tolist()
         found = [union([singles[i] for i in order[:k]]) for k in range(1, len(order) + 1)]
-    else:
+    elif found is None:
         found = singles if mode == "late_entry" else singles[::-1]
     source = {"rule": rule.name, "model": evidence.model, **evidence.hashes}
     return [replace(plan, source=source) for plan in found]

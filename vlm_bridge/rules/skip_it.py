@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from theory.conditions import functional_gap_from_cosine, functional_gap_from_tail
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 _TAIL = 0.1
 
 
-@dataclass(frozen=True)
-class SkipIt:
+@dataclass(frozen=True, kw_only=True)
+class SkipIt(RuleBase):
     """Geometric and proximal change of the vision states, weighed by the cross-modal condition.
 
     `score_l = (sqrt(2 G_l) + 2 P_l) * sum_{j > l} VAR_j`, where `G_l` is the mean cosine
@@ -36,6 +37,7 @@ class SkipIt:
     source: str = "reconstruction of arXiv:2509.25584 (geometric, proximal, cross-modal)"
     condition: str = "geometric + proximal + cross-modal"
     reads: str = "forward pass"
+    origin: Origin = "ours"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) predicted effect of freezing each layer; see the class."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.clustered import image_mean
 from theory.conditions import (
     Bound,
     functional_gap_from_cosine,
@@ -18,10 +19,10 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.candidates import candidate_passes, image_mean
+from vlm_bridge.rules.measure.candidates import candidate_passes
 from vlm_bridge.rules.measure.information import bounds_of, state_conditions
 from vlm_bridge.rules.measure.sensitivity import MODES, Felt, felt_passes, measure_felt
-from vlm_bridge.rules.protocol import check_mode
+from vlm_bridge.rules.protocol import Origin, RuleBase, check_mode
 
 _GROUP = {"freeze": "image", "block": "text"}
 _TAIL = 0.1
@@ -59,8 +60,8 @@ class Reason:
         return f"unit {self.unit}: {word} by {self.margin:+.3g}: {self.bound}"
 
 
-@dataclass(frozen=True)
-class SkipItSlopes:
+@dataclass(frozen=True, kw_only=True)
+class SkipItSlopes(RuleBase):
     """What the answer can feel of a unit, from one full pass and its derivatives; no skipped run.
 
     `score_u = E sqrt(p_1 p_2) sum_t |dm/dh_t| |d_t|`: how far what the unit takes away (`felt.py`)
@@ -102,6 +103,7 @@ class SkipItSlopes:
     source: str = "reconstruction of arXiv:2509.25584 (S6 slopes, cross-modal S8, S7)"
     condition: str = "functional: S6 slopes + cross-modal S8"
     reads: str = "forward pass"
+    origin: Origin = "ours"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) weighted bound on the margin's change, logits; see the class."""
@@ -196,8 +198,8 @@ class SkipItSlopes:
         return tuple(np.flatnonzero(flips <= epsilon).tolist())
 
 
-@dataclass(frozen=True)
-class SkipItRuns:
+@dataclass(frozen=True, kw_only=True)
+class SkipItRuns(RuleBase):
     """Our rule with candidate runs: the safest-looking units are run, within a budget.
 
     Units are run in the order of `SkipItSlopes` until `passes` forward-pass equivalents are spent,
@@ -219,6 +221,11 @@ class SkipItRuns:
     source: str = "skip-it-slopes, then KL of the candidates it puts first"
     condition: str = "functional: S6 slopes and measured KL"
     reads: str = "candidate runs"
+    origin: Origin = "ours"
+
+    def within(self, forward_cost: float) -> SkipItRuns:
+        """Itself with as many candidate runs as `forward_cost` passes pay for."""
+        return replace(self, passes=forward_cost)
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) logits; see the class."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from estimators.clustered import image_mean
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -16,7 +17,6 @@ from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.savings import saving
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules.measure.candidates import image_mean
 from vlm_bridge.selection.path import RUNGS, Step, lazy_path
 from vlm_bridge.skip import supported_modes
 

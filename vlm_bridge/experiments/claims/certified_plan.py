@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from estimators.record import Record
 from theory import Certificate
-from vlm_bridge.experiments.claims.comparisons import of_role
+from vlm_bridge.experiments.claims.comparisons import of_origin
 from vlm_bridge.experiments.claims.control import Measured
 from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult, Store, certify_stored
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -45,7 +45,7 @@ def promise(study: ModelStudy, store: Store) -> Promise | None:
     A search that fails at its first step, the luckiest of many candidates on the tuning images,
     then leaves the others standing.
     """
-    searched = [one for one in of_role(study.rules, "ours") if one.chosen.search.path]
+    searched = [one for one in of_origin(study.rules, "ours") if one.chosen.search.path]
     found = [_promised(one, len(searched), study, store) for one in searched]
     best = max(filter(None, found), key=lambda one: one[0], default=None)
     if best is None:

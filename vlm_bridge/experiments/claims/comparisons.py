@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult
+from vlm_bridge.rules import Origin
 
 #: Modes whose units can be joined, so that a plan of any size lies anywhere.
 LAYERWISE = ("block", "freeze", "sublayer")
-_PAPER = "2509.25584"
-
-Role = Literal["ours", "part", "peer", "null"]
 
 
-def role(name: str, source: str) -> Role:
-    """What a rule is here: ours, a part of the framework (VAR), a published method, or a null.
-
-    Example:
-        >>> role("shortgpt", "Men et al. 2024, arXiv:2403.03853, eq. 1")
-        'peer'
-        >>> role("random", "null")
-        'null'
-    """
-    if name.startswith("skip-it"):
-        return "ours"
-    if _PAPER in source:
-        return "part"
-    return "null" if source.startswith("null") else "peer"
-
-
-def of_role(results: Iterable[RuleResult], *roles: Role) -> list[RuleResult]:
-    """The results whose rule has one of the roles."""
-    return [one for one in results if role(one.score.rule, one.source) in roles]
+def of_origin(results: Iterable[RuleResult], *origins: Origin) -> list[RuleResult]:
+    """The results of rules with one of the origins."""
+    return [one for one in results if one.origin in origins]
 
 
 def our_conditions(study: ModelStudy) -> list[RuleResult]:
@@ -40,7 +21,7 @@ def our_conditions(study: ModelStudy) -> list[RuleResult]:
 
     Rules that run candidates measure what they are to foresee, so no clause rests on them.
     """
-    return [one for one in of_role(study.rules, "ours") if one.score.reads == "forward pass"]
+    return [one for one in of_origin(study.rules, "ours") if one.score.reads == "forward pass"]
 
 
 def peers_of(study: ModelStudy, ours: RuleResult) -> list[RuleResult]:
@@ -52,7 +33,7 @@ def peers_of(study: ModelStudy, ours: RuleResult) -> list[RuleResult]:
     mode = ours.score.mode
     modes = {one.score.mode for one in study.rules if one.score.rule == ours.score.rule}
     wanted = {mode, "block"} if mode == "freeze" and "block" not in modes else {mode}
-    found = [one for one in of_role(study.rules, "peer") if one.score.mode in wanted]
+    found = [one for one in of_origin(study.rules, "published") if one.score.mode in wanted]
     # A method that has both modes stands in the same one.
     here = {one.score.rule for one in found if one.score.mode == mode}
     return [one for one in found if one.score.mode == mode or one.score.rule not in here]

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from estimators import Estimate
+from estimators.rank_correlation import spearman
 from estimators.record import Record
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -25,7 +24,6 @@ from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence
 from vlm_bridge.experiments.claims.comparisons import LAYERWISE, compared_size
 from vlm_bridge.experiments.claims.control import control_plans
 from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult, Splits, Store, ranked
-from vlm_bridge.experiments.scoring.ranking import spearman
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule
@@ -164,6 +162,6 @@ def _score(result: RuleResult, evidence: Evidence, store: Store) -> NullScore:
     return NullScore(
         rule,
         mode,
-        spearman(np.array(result.scores), np.array(scores)),
+        spearman(result.scores, scores),
         coincidence(result.scores, scores, compared_size(result), names=("model", "null")),
     )

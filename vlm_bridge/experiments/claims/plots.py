@@ -16,7 +16,6 @@ from vlm_bridge.experiments.claims.comparisons import (
     control_size,
     order_of,
     our_conditions,
-    role,
 )
 from vlm_bridge.experiments.claims.results import ModelConfirmation
 from vlm_bridge.figures.axes import (
@@ -34,8 +33,13 @@ from vlm_bridge.figures.axes import (
     title,
 )
 
-_ROLES = {"ours": BLUE, "part": PURPLE, "peer": VERMILLION, "null": GREY}
-_NAMES = {"ours": "ours", "part": "a part of ours", "peer": "published", "null": "null"}
+_COLOURS = {"ours": BLUE, "framework": PURPLE, "published": VERMILLION, "control": GREY}
+_NAMES = {
+    "ours": "ours",
+    "framework": "a part of ours",
+    "published": "published",
+    "control": "control",
+}
 
 
 def plot_layers(path: Path, found: ModelConfirmation) -> Path | None:
@@ -85,8 +89,7 @@ def plot_auc(path: Path, found: ModelConfirmation) -> Path | None:
     figure, grid = panels_figure(1, 1, height=0.26 * len(results) + 1.1)
     (ax,) = flat(grid)
     for at, one in enumerate(results):
-        kind = role(one.score.rule, one.source)
-        _across(ax, at, one.score.auc, _ROLES[kind], _NAMES[kind])
+        _across(ax, at, one.score.auc, _COLOURS[one.origin], _NAMES[one.origin])
     ax.axvline(0.5, color=GREY, ls=":", lw=1)
     ax.set_yticks(range(len(results)))
     ax.set_yticklabels([f"{one.score.mode}: {one.score.rule}" for one in results], fontsize=8)

@@ -11,7 +11,7 @@ from vlm_bridge.experiments.claims.certified_plan import promise
 from vlm_bridge.experiments.claims.comparisons import (
     LAYERWISE,
     compared_size,
-    of_role,
+    of_origin,
     our_conditions,
     peers_of,
 )
@@ -28,13 +28,11 @@ from vlm_bridge.experiments.rule_benchmark import (
     Store,
     Subject,
     open_store,
-    ranked,
     study_rules,
 )
 from vlm_bridge.observe.profile import random_copy
 from vlm_bridge.plan.modes import RULE_MODES
-from vlm_bridge.rules import Evidence, Rule, find_rule
-from vlm_bridge.rules.protocol import HasPlans
+from vlm_bridge.rules import Evidence, Rule, find_rule, own_plans
 from vlm_bridge.runtime.files import read_json, write_json
 from vlm_bridge.runtime.progress import track
 
@@ -86,7 +84,7 @@ def confirm_model(
     evidence = Evidence(vlm, splits.seen, size=settings.size)
     ours = our_conditions(study)
     with track(f"{vlm.name}: what follows", 5) as advance:
-        overlaps = _overlaps(study, ours, evidence, store)
+        overlaps = _overlaps(study, ours, evidence)
         controlled = controls(study, ours, store)
         advance(1)
         rankings = _rankings(study, ours, evidence, store)
@@ -119,14 +117,12 @@ def confirm_model(
     )
 
 
-def _overlaps(
-    study: ModelStudy, ours: Sequence[RuleResult], evidence: Evidence, store: Store
-) -> list[Overlap]:
+def _overlaps(study: ModelStudy, ours: Sequence[RuleResult], evidence: Evidence) -> list[Overlap]:
     found = []
     for one in ours:
         mode, size = one.score.mode, compared_size(one)
         peers = {
-            _peer_name(peer, mode): _method_scores(peer, size, evidence, store)
+            _peer_name(peer, mode): _method_scores(peer, size, evidence)
             for peer in peers_of(study, one)
         }
         if peers:
@@ -139,14 +135,11 @@ def _peer_name(peer: RuleResult, mode: str) -> str:
     return name if peer.score.mode == mode else f"{name} ({peer.score.mode})"
 
 
-def _method_scores(
-    peer: RuleResult, size: int, evidence: Evidence, store: Store
-) -> Sequence[float]:
+def _method_scores(peer: RuleResult, size: int, evidence: Evidence) -> Sequence[float]:
     """A method's scores; of one with plans of its own, 0 for the units of the plan of that size."""
-    rule = find_rule(peer.score.rule)
-    if not isinstance(rule, HasPlans) or peer.score.mode not in LAYERWISE:
+    if peer.score.mode not in LAYERWISE:
         return peer.scores
-    for plan in ranked(rule, peer.score.mode, evidence, store).plans:
+    for plan in own_plans(find_rule(peer.score.rule), evidence, peer.score.mode) or []:
         if len(plan.layers) == size:
             return [0.0 if layer in plan.layers else 1.0 for layer in range(plan.n_layers)]
     return peer.scores
@@ -156,7 +149,7 @@ def _rankings(
     study: ModelStudy, ours: Sequence[RuleResult], evidence: Evidence, store: Store
 ) -> list[Ranking]:
     """Ours, the published ones by distance, and the distance of vision where layers are frozen."""
-    distances = [one for one in of_role(study.rules, "peer") if one.condition == "geometric"]
+    distances = [one for one in of_origin(study.rules, "published") if one.condition == "geometric"]
     found = [
         Ranking(one.score.rule, study.truth_of(one).units, one.scores, one in distances)
         for one in (*ours, *distances)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vlm_bridge.experiments.claims.comparisons import role
 from vlm_bridge.experiments.claims.conclusions import shown
 from vlm_bridge.experiments.claims.results import ModelConfirmation
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -62,7 +61,7 @@ def auc_table(found: ModelConfirmation) -> list[str]:
                 [
                     mode,
                     score.rule,
-                    role(score.rule, one.source),
+                    one.origin,
                     score.reads,
                     shown(score.auc),
                     shown(score.spearman),
@@ -73,7 +72,7 @@ def auc_table(found: ModelConfirmation) -> list[str]:
                     shown(one.chosen.drop, ".3f"),
                 ]
             )
-    head = ["mode", "rule", "role", "reads", "AUC", "Spearman", "safe/harmful/undetermined"]
+    head = ["mode", "rule", "origin", "reads", "AUC", "Spearman", "safe/harmful/undetermined"]
     head += ["certified plan", "saved", "changed", "drop"]
     note = (
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "

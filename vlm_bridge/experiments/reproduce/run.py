@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy.stats import spearmanr
-
 from estimators import Profile
+from estimators.rank_correlation import spearman
 from estimators.record import Record
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, image_hashes
@@ -149,9 +148,7 @@ def reproduce(
         overlap=coincidence(shortv, _ranks(order, n), count, names=("here", "published"))
         if order
         else None,
-        order_agreement=float(spearmanr([shortv[i] for i in order], range(len(order))).statistic)
-        if order
-        else None,
+        order_agreement=spearman([shortv[i] for i in order], range(len(order))) if order else None,
         sweep=tuple(sweep(vlm, items, swept, journal=folder / "sweep.jsonl", size=size)),
         published_plan=tested(SkipPlan("freeze", n, layers=tuple(sorted(order))), "published")
         if order

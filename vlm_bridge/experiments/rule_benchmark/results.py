@@ -12,6 +12,7 @@ from vlm_bridge.experiments.rule_benchmark.error_rate import Promises
 from vlm_bridge.experiments.scoring import HARMFUL, SAFE, UNDETERMINED, LeftOut, RuleScore, Truth
 from vlm_bridge.experiments.scoring.truth import intervals, verdicts
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.rules import Origin
 from vlm_bridge.selection import CertifiedPlan
 
 _WORDS = {SAFE: "safe", UNDETERMINED: "undetermined", HARMFUL: "harmful"}
@@ -112,6 +113,7 @@ class RuleResult(Record):
     Attributes:
         condition: the redundancy condition it amounts to.
         source: where it comes from.
+        origin: whose it is.
         keep: share of vision tokens kept by the units, in `token_pruning`; else None.
         scores: one for each unit, the lower, the safer.
         spent: what its measurements cost in forward-pass equivalents, by name.
@@ -121,6 +123,7 @@ class RuleResult(Record):
 
     condition: str
     source: str
+    origin: Origin
     keep: float | None
     scores: tuple[float, ...]
     spent: Mapping[str, float]

@@ -179,6 +179,7 @@ class _Run:
         return RuleResult(
             condition=one.rule.condition,
             source=one.rule.source,
+            origin=one.rule.origin,
             keep=one.units[0].keep,
             scores=tuple(one.scores),
             spent=one.spent,

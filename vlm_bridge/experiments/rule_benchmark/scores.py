@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
-import sys
 from dataclasses import dataclass
 
 from vlm_bridge.experiments.rule_benchmark.store import Store
@@ -13,8 +9,9 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units, within_passes
 from vlm_bridge.runtime.files import read_json, write_json
 
-#: Where scores are computed: what a rule imports from here is part of it.
-_SCORING = ("vlm_bridge.rules", "estimators")
+#: Of what rules share (`vlm_bridge.rules.measure`, the estimators): raise it when that changes the
+#: scores of several rules; a rule of its own raises its `version`.
+SCORES_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Ranked:
 def ranked(
     rule: Rule, mode: str, evidence: Evidence, store: Store, *, passes: float | None = None
 ) -> Ranked:
-    """Scores and plans of a rule; those of the same code on the same images are read.
+    """Scores and plans of a rule; those of the same versions on the same images are read.
 
     Args:
         rule: any that has the mode.
@@ -48,9 +45,7 @@ def ranked(
     Raises:
         BridgeError: the rule cannot be measured, or not for so little.
     """
-    key: list[object] = [repr(rule), code_of(type(rule)), store.hashes["seen"]]
-    if passes is not None:
-        key.append(passes)
+    key = [repr(rule), rule.version, SCORES_VERSION, store.hashes["seen"], passes]
     path = store.kept(f"{rule.name}-{mode}", key)
     if path is not None and path.is_file():
         body = read_json(path, "scores of a rule")
@@ -69,38 +64,3 @@ def ranked(
         made = [plan.to_json() for plan in plans]
         write_json(path, {"scores": scores, "spent": found.spent, "plans": made})
     return found
-
-
-@functools.cache
-def code_of(kind: type) -> str:
-    """Source of a rule's module and of all that it leads to in `vlm_bridge.rules` and `estimators`.
-
-    Scores are kept under it, so that a change to anything they are computed with measures them
-    again. How models are run is not part of it.
-    """
-    found: dict[str, str] = {}
-    left = [kind.__module__]
-    while left:
-        name = left.pop()
-        if name not in found:
-            found[name] = _source(name, kind)
-            left += [one for one in _imported(found[name]) if one in sys.modules]
-    return "\n".join(found[name] for name in sorted(found))
-
-
-def _source(name: str, kind: type) -> str:
-    try:
-        return inspect.getsource(sys.modules[name])
-    except (OSError, TypeError):  # typed into a notebook
-        return inspect.getsource(kind)
-
-
-def _imported(source: str) -> list[str]:
-    """What may be a module of `_SCORING`: a name that is imported, and where it comes from."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [one.name for one in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
-    return [name for name in names if name.startswith(_SCORING)]

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE
 
@@ -32,23 +31,6 @@ def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
         return math.nan
     gap = harmful[:, None] - safe[None, :]
     return float(((gap > 0) + 0.5 * (gap == 0)).mean())
-
-
-def spearman(score: NDArray[np.float64], measured: NDArray[np.float64]) -> float:
-    """Rank correlation of scores with what was measured, over all units; NaN if one is constant.
-
-    Args:
-        score: (n_units,) the lower, the safer.
-        measured: (n_units,) mean disagreement or drop.
-
-    Example:
-        >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.2, 0.1])), 9)
-        0.5
-    """
-    a, b = rankdata(score), rankdata(measured)
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def false_safe(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Estimate
+from estimators.rank_correlation import spearman
 from estimators.record import Record
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.experiments.scoring.ranking import auc, false_safe, spearman
+from vlm_bridge.experiments.scoring.ranking import auc, false_safe
 from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
 
 RESAMPLES = 1000

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from estimators.clustered import image_mean
 from vlm_bridge.data import Item
 from vlm_bridge.evaluate.first_token import first_tokens
 from vlm_bridge.model.prompts import batches
@@ -70,19 +71,6 @@ def run_candidates(
         CandidateRun(plan, *map(float, [*image_mean(found, groups), candidate_passes(plan, n)]))
         for plan, found in zip(plans, per_plan, strict=True)
     ]
-
-
-def image_mean(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Mean over images of the mean over an image's rows.
-
-    >>> image_mean(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
-    array([5.])
-    """
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums = np.zeros((codes.max() + 1, *values.shape[1:]))
-    np.add.at(sums, codes, values)
-    counts = np.bincount(codes).reshape(-1, *[1] * (values.ndim - 1))
-    return np.asarray((sums / counts).mean(axis=0))
 
 
 def candidate_passes(plan: SkipPlan, n_layers: int) -> float:

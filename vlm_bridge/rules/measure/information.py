@@ -24,12 +24,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor
 
 from estimators import pid, usable_information
+from estimators.clustered import image_mean
 from theory.conditions import Bound
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.observe.hooks import capturing_attention, capturing_states
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.candidates import image_mean
 from vlm_bridge.runtime.progress import track
 
 Floats = NDArray[np.float64]

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from estimators.clustered import image_mean
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.candidates import image_mean
 from vlm_bridge.runtime.progress import track
 
 Floats = NDArray[np.float64]

@@ -34,12 +34,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from estimators.clustered import image_mean
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.rules.measure.candidates import image_mean
 from vlm_bridge.rules.measure.margin import MarginPass
 from vlm_bridge.rules.measure.suffix import check_differentiable
 from vlm_bridge.skip.sublayers import check_residual

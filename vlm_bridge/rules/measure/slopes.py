@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from estimators.clustered import image_mean
 from theory.conditions import telescoping_bound
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.rules.measure.candidates import image_mean
 from vlm_bridge.rules.measure.suffix import (
     KINDS,
     KeptPass,

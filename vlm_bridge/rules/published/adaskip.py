@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.sublayers import sublayer_geometry
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class AdaSkip:
+@dataclass(frozen=True, kw_only=True)
+class AdaSkip(RuleBase):
     """`1 - mean cos(a, b)` of a sublayer's input a and output b; attention and MLP on their own.
 
     The method also multiplies what passes a skipped sublayer by `mean |b| / |a|`; here a
@@ -24,6 +25,7 @@ class AdaSkip:
     source: str = "He et al. 2025, arXiv:2501.02336, input-output similarity of sublayers"
     condition: str = "geometric"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(2 n_layers,) mean cosine distance over all tokens, in [0, 2]."""

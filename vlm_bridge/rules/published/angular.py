@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.last_token import by_image, cosine, last_token_states
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class Angular:
+@dataclass(frozen=True, kw_only=True)
+class Angular(RuleBase):
     """`d(l, l + n) = arccos(cos(h_l, h_{l+n})) / pi` at the last token; the block of least d goes.
 
     Its plan for n layers is the contiguous block l, ..., l + n - 1 with the least mean distance
@@ -25,6 +26,7 @@ class Angular:
     source: str = "Gromov et al. 2024, arXiv:2403.17887, eq. 6 and 7"
     condition: str = "geometric"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def distances(self, evidence: Evidence, n: int) -> NDArray[np.float64]:
         """(L - n + 1,) mean distance from state l to state l + n."""

@@ -9,15 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from estimators.clustered import image_mean
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.observe.hooks import capturing_attention
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.candidates import image_mean
+from vlm_bridge.rules.protocol import Origin, RuleBase
 from vlm_bridge.runtime.progress import track
 
 
-@dataclass(frozen=True)
-class ARank:
+@dataclass(frozen=True, kw_only=True)
+class ARank(RuleBase):
     """`mean rank(A_h)` over heads and prompts of a layer's attention maps; low is redundant.
 
     A causal map has positive numbers on its diagonal and none above, so its exact rank is full;
@@ -30,6 +31,7 @@ class ARank:
     source: str = "Luo et al. 2024, arXiv:2410.13859, rank of attention maps"
     condition: str = "none of the four"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) mean rank, between 1 and the length of the prompts."""

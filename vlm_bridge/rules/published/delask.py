@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.last_token import by_image, cosine, last_token_states
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class DeLask:
+@dataclass(frozen=True, kw_only=True)
+class DeLask(RuleBase):
     """`mean cos(u_{l-1}, u_l)` of consecutive updates at the last token; below 0 it reverses.
 
     The method blends the output of a reversing layer back towards its input, token by token; as a
@@ -25,6 +26,7 @@ class DeLask:
     source: str = "arXiv:2606.00819, reversal rule"
     condition: str = "none of the four"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) mean cosine with the update before, in [-1, 1]."""

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class FastV:
+@dataclass(frozen=True, kw_only=True)
+class FastV(RuleBase):
     """After layer K keep the share of vision tokens the last token attends to most.
 
     The tokens are chosen by attention inside the mode `token_pruning`; what a rule has to choose
@@ -27,6 +28,7 @@ class FastV:
     source: str = "Chen et al. 2024, arXiv:2403.06764, section 3.3"
     condition: str = "cross-modal"
     reads: str = "candidate runs"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers - 1,) divergence of pruning after every layer from 1 on, nats."""

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.clustered import image_mean
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.candidates import image_mean
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class GMSkip:
+@dataclass(frozen=True, kw_only=True)
+class GMSkip(RuleBase):
     """Greedy removal on the task metric itself; the only rule that reads labels.
 
     In every round each layer that is left is tried on top of what is out already, and the one
@@ -33,6 +34,7 @@ class GMSkip:
     source: str = "arXiv:2508.18227, algorithm 1"
     condition: str = "functional (with labels)"
     reads: str = "labels"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) the round in which each layer goes."""

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.information import state_atoms
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class LVLMPID:
+@dataclass(frozen=True, kw_only=True)
+class LVLMPID(RuleBase):
     """Unique vision information plus synergy about the model's own answer, by state.
 
         early exit b    U_V + S at state b
@@ -28,6 +29,7 @@ class LVLMPID:
     source: str = "arXiv:2603.29676, atoms by layer"
     condition: str = "informational"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) nats."""

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from estimators.discrete import entropy, shannon_invariants
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.information import coded_states
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 #: Share of the answers' entropy below which a ratio to what two states say of them is noise.
 LEAST = 0.1
 
 
-@dataclass(frozen=True)
-class ShannonInvariants:
+@dataclass(frozen=True, kw_only=True)
+class ShannonInvariants(RuleBase):
     """`2 - r`, r the redundancy degree of a layer's input and output about the model's own answer.
 
         r_l = (I(H_l; A) + I(H_{l+1}; A)) / I(H_l, H_{l+1}; A)
@@ -33,6 +34,7 @@ class ShannonInvariants:
     source: str = "Gutknecht et al. 2025, arXiv:2504.15779, redundancy degree"
     condition: str = "informational"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) numbers in [0, 2]."""

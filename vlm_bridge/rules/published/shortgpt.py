@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class ShortGPT:
+@dataclass(frozen=True, kw_only=True)
+class ShortGPT(RuleBase):
     """Block influence `BI_l = 1 - E[cos(h_l, h_{l+1})]` over all tokens (its eq. 1)."""
 
     name: str = "shortgpt"
@@ -19,6 +20,7 @@ class ShortGPT:
     source: str = "Men et al. 2024, arXiv:2403.03853, eq. 1"
     condition: str = "geometric"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) mean cosine distance over the tokens of every group."""

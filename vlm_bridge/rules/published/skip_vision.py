@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.sublayers import sublayer_geometry
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class SkipVision:
+@dataclass(frozen=True, kw_only=True)
+class SkipVision(RuleBase):
     """`mean |MLP(x)| / |x|` over vision tokens x: how much a layer's MLP changes their features.
 
     The published method lets redundant vision tokens pass the MLP by and drops their keys and
@@ -25,6 +26,7 @@ class SkipVision:
     source: str = "arXiv:2503.21817, feature change of vision tokens by the feed-forward network"
     condition: str = "proximal"
     reads: str = "forward pass"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) mean relative change, at least 0."""

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class VAR:
+@dataclass(frozen=True, kw_only=True)
+class VAR(RuleBase):
     """Attention mass that text still puts on vision: `sum_j VAR_j` over the layers that can read.
 
     `early_exit` at b is felt in layers j >= b, `freeze` of layer l in layers j > l, `late_entry` at
@@ -23,6 +24,7 @@ class VAR:
     source: str = "visual attention ratio as in arXiv:2509.25584, cross-modal condition"
     condition: str = "cross-modal"
     reads: str = "forward pass"
+    origin: Origin = "framework"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) attention mass on vision in the layers where the unit is felt."""

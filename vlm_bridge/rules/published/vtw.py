@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Origin, RuleBase
 
 
-@dataclass(frozen=True)
-class VTW:
+@dataclass(frozen=True, kw_only=True)
+class VTW(RuleBase):
     """Exit at the first layer k >= 5 with `mean KL(p_skip || p_full) <= eta`.
 
     Attributes:
@@ -29,6 +30,7 @@ class VTW:
     source: str = "Lin et al. 2024, arXiv:2405.05803, eq. 5 and its code"
     condition: str = "informational at exit, functional (without labels)"
     reads: str = "candidate runs"
+    origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers - 1,) divergence of every exit depth from 1 on, nats."""
