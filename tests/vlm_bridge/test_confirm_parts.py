@@ -140,7 +140,7 @@ def result(
     return RuleResult(
         condition="none",
         source="someone",
-        origin=origin or RULES[rule].origin,
+        origin=origin or (RULES[rule].origin if rule in RULES else "published"),
         keep=None,
         scores=scores or tuple(map(float, range(n))),
         spent={},
