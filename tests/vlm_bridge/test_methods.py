@@ -23,7 +23,8 @@ from vlm_bridge.methods.skip_vision import _Chosen, kept_rows
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import Evidence, gm_skip
+from vlm_bridge.rules import Evidence
+from vlm_bridge.rules.published import gm_skip
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.passes import Pass
 from vlm_bridge.skip.sublayers import Sublayers
