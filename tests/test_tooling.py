@@ -78,7 +78,9 @@ def test_all_is_every_extra_for_users() -> None:
 
 
 def test_every_package_has_the_version_of_the_distribution() -> None:
-    versions = {importlib.import_module(name).__version__ for name in ("estimators", "theory")}
+    versions = {
+        importlib.import_module(name).__version__ for name in ("estimators", "theory", "vlm_bridge")
+    }
     assert versions == {metadata.version(PROJECT["name"])}
 
 

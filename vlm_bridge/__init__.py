@@ -11,10 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from estimators import __version__ as __version__
-
-
 if TYPE_CHECKING:
+    from estimators import __version__ as __version__
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
     from vlm_bridge.errors import BridgeError as BridgeError
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
 
 #: Where each name comes from.
 _HOMES = {
+    "__version__": "estimators",
     "Cost": "vlm_bridge.cost",
     "measure_cost": "vlm_bridge.cost",
     "BridgeError": "vlm_bridge.errors",

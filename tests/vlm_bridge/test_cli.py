@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pkgutil
-import tomllib
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -107,11 +105,8 @@ def test_help_lists_the_commands_in_order(capsys):
 
 
 def test_version(capsys):
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    project = tomllib.loads(text)["project"]
     assert run("--version") == 0
-    assert capsys.readouterr().out == f"skipit {project['version']}\n"
-    assert project["version"] == __version__
+    assert capsys.readouterr().out == f"skipit {__version__}\n"
 
 
 def test_an_unknown_command_is_refused(capsys):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vlm_bridge import __version__
+import vlm_bridge
 from vlm_bridge.cli.lazy import COMMANDS, LazyGroup
 from vlm_bridge.errors import BridgeError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"skipit {__version__}")
+        typer.echo(f"skipit {vlm_bridge.__version__}")
         raise typer.Exit
 
 
