@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from estimators import mutual_information, tasks
-from estimators.information.verbs import MUTUAL_INFORMATION
+from estimators.information.dispatch import MUTUAL_INFORMATION
 
 LEVEL = 0.95
 #: Dimensions of the Gaussian problems, of either side.

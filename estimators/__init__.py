@@ -18,6 +18,7 @@ from estimators.cka import linear_cka as linear_cka
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
 from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
+from estimators.decomposition.dispatch import pid as pid
 from estimators.decomposition.gaussian import gaussian_pid as gaussian_pid
 from estimators.decomposition.gaussian import pid_gaussian as pid_gaussian
 from estimators.decomposition.learned import learned_pid as learned_pid
@@ -29,7 +30,6 @@ from estimators.decomposition.pmf import pid_pmf_batch as pid_pmf_batch
 from estimators.decomposition.result import PID as PID
 from estimators.decomposition.samples import pid_categories as pid_categories
 from estimators.decomposition.samples import pid_counts as pid_counts
-from estimators.decomposition.verb import pid as pid
 from estimators.dimension import intrinsic_dimension as intrinsic_dimension
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
@@ -40,11 +40,11 @@ from estimators.geometry import cosine_quantiles as cosine_quantiles
 from estimators.geometry import cosine_tail as cosine_tail
 from estimators.geometry import norm_ratio as norm_ratio
 from estimators.geometry import relative_update_norm as relative_update_norm
-from estimators.information.verbs import (
+from estimators.information.dispatch import (
     conditional_mutual_information as conditional_mutual_information,
 )
-from estimators.information.verbs import entropy as entropy
-from estimators.information.verbs import mutual_information as mutual_information
+from estimators.information.dispatch import entropy as entropy
+from estimators.information.dispatch import mutual_information as mutual_information
 from estimators.moments import CrossMoments as CrossMoments
 from estimators.moments import moments_cka as moments_cka
 from estimators.profile import Profile as Profile
@@ -58,7 +58,7 @@ from estimators.streaming import MEASURES as MEASURES
 from estimators.streaming import TAIL_GRID as TAIL_GRID
 from estimators.streaming import MeanAccumulator as MeanAccumulator
 from estimators.streaming import PairAccumulator as PairAccumulator
-from estimators.token_rows import last_rows as last_rows
+from estimators.token_groups import last_rows as last_rows
 from estimators.usable import usable_information as usable_information
 
 __all__ = [

@@ -13,7 +13,7 @@ from estimators._arrays import Rows, as_rows, paired, same_device
 from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
-from estimators.folded import FoldedMoments
+from estimators.jackknife import FoldedMoments
 from estimators.moments import moments_cka
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from estimators._arrays import as_rows
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
-from estimators.folded import FoldedMoments
+from estimators.jackknife import FoldedMoments
 
 Floats = NDArray[np.float64]
 

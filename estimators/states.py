@@ -16,11 +16,11 @@ from estimators.clustered import Labels
 from estimators.estimate import Estimate
 from estimators.geometry import PairRows
 from estimators.hooks import ordered_states
-from estimators.information.verbs import mutual_information
+from estimators.information.dispatch import mutual_information
 from estimators.profile import Profile
 from estimators.streaming import PairAccumulator
-from estimators.token_rows import TokenRows, spread
-from estimators.usable.verb import usable_information
+from estimators.token_groups import TokenRows, spread
+from estimators.usable.dispatch import usable_information
 
 
 def profile_states(

@@ -12,10 +12,10 @@ from scipy.special import ndtri
 from estimators._pmf import check_unit
 from estimators._validate import check_fraction
 from estimators.decomposition.broja import solve_broja
+from estimators.decomposition.exchangeability import exchangeability_p_value
 from estimators.decomposition.pmf import pid_pmf_batch
 from estimators.decomposition.result import ATOMS, PID
 from estimators.decomposition.smooth import smooth_model
-from estimators.decomposition.ties import exchangeability_p_value
 from estimators.discrete._samples import as_codes
 from estimators.discrete.corrections import as_counts, grassberger_terms
 from estimators.discrete.samples import coverage_reason

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from estimators.usable.verb import usable_information as usable_information
+from estimators.usable.dispatch import usable_information as usable_information

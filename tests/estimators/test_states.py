@@ -20,7 +20,7 @@ from estimators import (
     usable_information,
 )
 from estimators.hooks import order, ordered_states
-from estimators.token_rows import spread
+from estimators.token_groups import spread
 
 
 def walk(depth=3, b=20, s=4, d=6, seed=0):

@@ -16,9 +16,9 @@ from theory import prove
 from theory.pmf import entropy, random_pmf
 from theory.shannon import (
     MAX_VARIABLES,
-    Certificate,
     ExpressionError,
     Relation,
+    ShannonCertificate,
     Step,
     Witness,
     elementals,
@@ -89,7 +89,7 @@ def entropies_of_step(text: str) -> dict[frozenset[str], Fraction]:
     return out
 
 
-def independently_valid(certificate: Certificate) -> bool:
+def independently_valid(certificate: ShannonCertificate) -> bool:
     """Adds up the certificate from the texts of its elemental steps, in fractions."""
     total: dict[frozenset[str], Fraction] = {}
     parts = [(s.multiplier, entropies_of_step(s.relation.text)) for s in certificate.elementals]
@@ -215,17 +215,17 @@ def test_a_corrupted_certificate_is_rejected(seed):
 
 def test_a_step_that_is_no_elemental_is_rejected():
     claim = parse_relation("H(X) >= H(X,Y)")  # false
-    forged = Certificate(claim.difference, (Step(Fraction(1), claim),), ())
+    forged = ShannonCertificate(claim.difference, (Step(Fraction(1), claim),), ())
     assert not forged.check()
 
 
 def test_a_negative_multiplier_is_rejected():
     elemental = elementals(["X", "Y"])[2]
     target = {subset: -weight for subset, weight in elemental.difference.items()}
-    assert not Certificate(target, (Step(Fraction(-1), elemental),), ()).check()
+    assert not ShannonCertificate(target, (Step(Fraction(-1), elemental),), ()).check()
     at_least = Relation("H(X) >= 0", {frozenset("X"): Fraction(1)}, equality=False)
     against = {frozenset("X"): Fraction(-1)}
-    assert not Certificate(against, (), (Step(Fraction(-1), at_least),)).check()
+    assert not ShannonCertificate(against, (), (Step(Fraction(-1), at_least),)).check()
 
 
 def test_multipliers_too_fine_to_round_are_solved_for():

@@ -214,9 +214,9 @@ def test_foreign_json_is_refused(data, message):
 
 def test_a_plan_fits_its_own_depth_only(tmp_path):
     plan = SkipPlan("block", 4, layers=(1,))
-    plan.fit(4)
+    plan.check_depth(4)
     with pytest.raises(BridgeError, match="made for 4 layers, the model has 5"):
-        plan.fit(5)
+        plan.check_depth(5)
     with pytest.raises(BridgeError, match="no plan file at"):
         SkipPlan.read(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")

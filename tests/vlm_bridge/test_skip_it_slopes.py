@@ -161,7 +161,7 @@ def test_conditions_can_be_inspected(toy, evidence):
 
 def test_what_is_explained_is_what_safe_goes_by(items):
     evidence, rule = Evidence(tiny_llava(), items), SkipItSlopes()
-    found = rule.felt(evidence)
+    found = rule.sensitivity(evidence)
     for mode in rule.modes:
         shares = [r for r in rule.explain(evidence, mode) if r.bound.statement == "S6"]
         assert [r.bound.value for r in shares] == pytest.approx(found.flips(mode).tolist())

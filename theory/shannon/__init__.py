@@ -6,7 +6,7 @@ Example:
     True
 """
 
-from theory.shannon.certificate import Certificate as Certificate
+from theory.shannon.certificate import ShannonCertificate as ShannonCertificate
 from theory.shannon.certificate import Step as Step
 from theory.shannon.certificate import Witness as Witness
 from theory.shannon.constraints import parse_constraints as parse_constraints
@@ -20,10 +20,10 @@ from theory.shannon.prover import prove as prove
 
 __all__ = [
     "MAX_VARIABLES",
-    "Certificate",
     "ExpressionError",
     "Proof",
     "Relation",
+    "ShannonCertificate",
     "Step",
     "Witness",
     "elementals",

@@ -22,7 +22,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class ShannonCertificate:
     """`target` >= 0, written as a sum of relations that hold.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.shannon.certificate import Certificate, Step, Witness
+from theory.shannon.certificate import ShannonCertificate, Step, Witness
 from theory.shannon.constraints import parse_constraints
 from theory.shannon.elemental import elementals
 from theory.shannon.expression import (
@@ -52,8 +52,8 @@ class Proof:
     claim: str
     given: tuple[str, ...]
     proved: bool
-    certificate: Certificate | None
-    converse: Certificate | None
+    certificate: ShannonCertificate | None
+    converse: ShannonCertificate | None
     witness: Witness | None
 
     def __bool__(self) -> bool:
@@ -112,14 +112,14 @@ def prove(claim: str, given: str | Sequence[str] = ()) -> Proof:
             "always occur together into one"
         )
     if not relation.difference:  # both sides are the same
-        nothing = Certificate({}, (), ())
+        nothing = ShannonCertificate({}, (), ())
         return Proof(relation.text, tuple(c.text for c in constraints), True, nothing, None, None)
     known = (*elementals(names), *constraints)
     texts = tuple(c.text for c in constraints)
     directions = [relation.difference]
     if relation.equality:
         directions.append(add((-1, relation.difference)))
-    found: list[Certificate] = []
+    found: list[ShannonCertificate] = []
     for target in directions:
         certificate = _certify(target, known, names)
         if certificate is None:
@@ -132,7 +132,7 @@ def prove(claim: str, given: str | Sequence[str] = ()) -> Proof:
 
 def _certify(
     target: Combination, known: Sequence[Relation], names: Sequence[str]
-) -> Certificate | None:
+) -> ShannonCertificate | None:
     """The dual program: multipliers with sum = target, as few and small as possible."""
     from scipy.optimize import linprog  # slow to import
 
@@ -160,7 +160,7 @@ def _certify(
         pairs = zip(multipliers, support, strict=True)
         steps = [(i, Step(m, known[i])) for m, i in pairs if m]
         count = len(elementals(names))
-        certificate = Certificate(
+        certificate = ShannonCertificate(
             target,
             tuple(step for i, step in steps if i < count),
             tuple(step for i, step in steps if i >= count),

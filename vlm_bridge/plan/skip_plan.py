@@ -229,7 +229,7 @@ class SkipPlan:
         except json.JSONDecodeError as error:
             raise BridgeError(f"{path} is not JSON ({error.msg})") from None
 
-    def fit(self, n_layers: int) -> None:
+    def check_depth(self, n_layers: int) -> None:
         """Check that the plan was made for a decoder of this depth.
 
         Raises:

@@ -21,7 +21,12 @@ from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure.candidates import candidate_passes
 from vlm_bridge.rules.measure.information import bounds_of, state_conditions
-from vlm_bridge.rules.measure.sensitivity import MODES, Felt, felt_passes, measure_felt
+from vlm_bridge.rules.measure.sensitivity import (
+    MODES,
+    MarginSensitivity,
+    measure_sensitivity,
+    sensitivity_passes,
+)
 from vlm_bridge.rules.protocol import Origin, RuleBase, check_mode
 
 _GROUP = {"freeze": "image", "block": "text"}
@@ -64,7 +69,7 @@ class Reason:
 class SkipItSlopes(RuleBase):
     """What the answer can feel of a unit, from one full pass and its derivatives; no skipped run.
 
-    `score_u = E sqrt(p_1 p_2) sum_t |dm/dh_t| |d_t|`: how far what the unit takes away (`felt.py`)
+    `score_u = E sqrt(p_1 p_2) sum_t |dm/dh_t| |d_t|`: how far what the unit takes away
     could move the margin between the two likeliest answers (S6 with the slope at every token in
     place of a Lipschitz constant; what text loses without vision is exact, S8), as the root of
     twice a KL (S7). One reverse-mode derivative has the slope along every layer's update, which a
@@ -107,21 +112,21 @@ class SkipItSlopes(RuleBase):
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) weighted bound on the margin's change, logits; see the class."""
-        return self.felt(evidence).score(mode)
+        return self.sensitivity(evidence).score(mode)
 
-    def felt(self, evidence: Evidence) -> Felt:
-        """What is felt on the rule's images, in all modes, paid for once."""
+    def sensitivity(self, evidence: Evidence) -> MarginSensitivity:
+        """The sensitivity of the margin on the rule's images, in all modes, measured once."""
         items = self._items(evidence)
         return evidence.measured(
             f"slopes of the margin, {len({item.group for item in items})} images",
-            lambda: measure_felt(evidence.vlm, items, size=evidence.size),
+            lambda: measure_sensitivity(evidence.vlm, items, size=evidence.size),
             passes=self.passes(evidence),
         )
 
     def passes(self, evidence: Evidence) -> float:
-        """What `felt` costs, in forward passes over all of the evidence."""
+        """Cost of `sensitivity`, in forward passes over all of the evidence."""
         share = len(self._items(evidence)) / max(1, len(evidence.items))
-        return sum(felt_passes().values()) * share
+        return sum(sensitivity_passes().values()) * share
 
     def _items(self, evidence: Evidence) -> list[Item]:
         kept = set(list(dict.fromkeys(evidence.groups))[: self.images])
@@ -154,7 +159,7 @@ class SkipItSlopes(RuleBase):
         _check_epsilon(epsilon)
         check_mode(self, mode)
         with evidence.open_to(self.name, self.reads):
-            found = self.felt(evidence)
+            found = self.sensitivity(evidence)
             geometric = _geometric(evidence, mode)
             states = state_conditions(evidence) if probes else None
         flips = found.flips(mode)
@@ -194,7 +199,7 @@ class SkipItSlopes(RuleBase):
         _check_epsilon(epsilon)
         check_mode(self, mode)
         with evidence.open_to(self.name, self.reads):
-            flips = self.felt(evidence).flips(mode)
+            flips = self.sensitivity(evidence).flips(mode)
         return tuple(np.flatnonzero(flips <= epsilon).tolist())
 
 

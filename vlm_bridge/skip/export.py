@@ -82,7 +82,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
 
 
 def _kept_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
-    plan.fit(vlm.layout.n_layers)
+    plan.check_depth(vlm.layout.n_layers)
     for part in plan.parts or (plan,):
         if part.mode != "block":
             why = _HALF_A_LAYER if part.mode == "sublayer" else _NOT_A_BLOCK

@@ -37,7 +37,7 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
         BridgeError: with the model class, the mode and the reason, and the layer if it is
             about one.
     """
-    plan.fit(vlm.layout.n_layers)
+    plan.check_depth(vlm.layout.n_layers)
     for part in plan.parts or (plan,):
         layers = sorted({*part.attention, *part.mlp})
         if part.mode == "token_pruning":

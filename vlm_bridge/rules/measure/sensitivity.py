@@ -53,7 +53,7 @@ ORTHOGONAL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Felt:
+class MarginSensitivity:
     """What every unit of some modes does to the margin of the answer, question by question.
 
     Attributes:
@@ -88,14 +88,14 @@ class Felt:
         return np.asarray(image_mean(reached.astype(np.float64), self.groups))
 
 
-def measure_felt(
+def measure_sensitivity(
     vlm: VLM,
     items: Iterable[Item],
     *,
     modes: Sequence[str] = MODES,
     size: int = 16,
     journal: Path | None = None,
-) -> Felt:
+) -> MarginSensitivity:
     """Measure what the answer feels of every unit. No skipped model is run.
 
     Args:
@@ -114,7 +114,7 @@ def measure_felt(
         2022, XAI for Transformers, arXiv:2202.07304.
 
     Example:
-        >>> found = measure_felt(vlm, items, modes=["freeze"])  # doctest: +SKIP
+        >>> found = measure_sensitivity(vlm, items, modes=["freeze"])  # doctest: +SKIP
         >>> found.score("freeze").round(2)  # doctest: +SKIP
         array([9.41, 0.92, ...])
     """
@@ -122,7 +122,7 @@ def measure_felt(
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown or not modes:
         raise BridgeError(
-            f"what is felt is known in {', '.join(MODES)}, not in {', '.join(unknown) or 'none'}"
+            f"sensitivity is defined in {', '.join(MODES)}, not in {', '.join(unknown) or 'none'}"
         )
     check_differentiable(vlm)
     for layer in vlm.layout.layers:
@@ -136,7 +136,7 @@ def measure_felt(
         title=f"what the answer of {vlm.name} feels",
         journal=journal,
         key={
-            "run": "felt",
+            "run": "sensitivity",
             "model": vlm.name,
             "data": items_hash(items),
             "settings": [list(modes), size],
@@ -146,7 +146,7 @@ def measure_felt(
     def joined(name: str) -> Floats:
         return np.concatenate([np.asarray(part[name], dtype=np.float64) for _, part in found])
 
-    return Felt(
+    return MarginSensitivity(
         groups=tuple(item.group for chosen, _ in found for item in chosen),
         margins=joined("margins"),
         weights=joined("weights"),
@@ -155,13 +155,13 @@ def measure_felt(
     )
 
 
-def felt_passes(modes: Sequence[str] = MODES) -> dict[str, float]:
-    """What `measure_felt` costs in forward-pass equivalents: decoder layers run over all layers.
+def sensitivity_passes(modes: Sequence[str] = MODES) -> dict[str, float]:
+    """Cost of `measure_sensitivity`, in forward-pass equivalents: layers run over all layers.
 
     A backward pass counts as two, though weights need no derivative here.
 
     Example:
-        >>> felt_passes(["freeze"])
+        >>> sensitivity_passes(["freeze"])
         {'full pass': 2.0, 'backward': 4.0}
     """
     cost = {"full pass": 2.0, "backward": 4.0}

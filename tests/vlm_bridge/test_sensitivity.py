@@ -17,7 +17,13 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import load
 from vlm_bridge.rules.measure.margin import MarginPass, _held
-from vlm_bridge.rules.measure.sensitivity import MODES, ORTHOGONAL, Felt, felt_passes, measure_felt
+from vlm_bridge.rules.measure.sensitivity import (
+    MODES,
+    ORTHOGONAL,
+    MarginSensitivity,
+    measure_sensitivity,
+    sensitivity_passes,
+)
 from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, jvp
 
 
@@ -112,7 +118,7 @@ def test_a_linear_tail_in_closed_form(items):
     size = (h.square().mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
     torch.testing.assert_close(margin.slopes[1][:, -1], reads / size, rtol=1e-4, atol=1e-6)
     assert not margin.slopes[1][:, :-1].any()  # no reader is left for the other tokens
-    found = measure_felt(vlm, items, size=len(items))
+    found = measure_sensitivity(vlm, items, size=len(items))
     step = margin.direction(1, "block")[:, -1]
     by_hand = (reads / size * step).sum(-1)[np.argsort(one.places)]
     np.testing.assert_allclose(found.change["block"][:, 1], by_hand, rtol=1e-3, atol=1e-5)
@@ -123,7 +129,7 @@ def test_a_linear_tail_in_closed_form(items):
 
 def made(bound, change, weights=None, margins=None, groups=None):
     n = len(bound)
-    return Felt(
+    return MarginSensitivity(
         groups=tuple(groups or map(str, range(n))),
         margins=np.ones(n) if margins is None else np.asarray(margins),
         weights=np.full(n, 0.5) if weights is None else np.asarray(weights),
@@ -157,7 +163,7 @@ def test_half_its_square_is_the_kl_to_second_order(p, dm):
 def test_the_bound_is_above_any_turned_step(items):
     """Cauchy-Schwarz, token by token, and the plain slope of the very step."""
     kept, margin = passes_of(items)
-    found = measure_felt(kept.vlm, items, modes=["freeze", "block"], size=len(items))
+    found = measure_sensitivity(kept.vlm, items, modes=["freeze", "block"], size=len(items))
     order = np.argsort(margin.batch.places)
     generator = torch.Generator().manual_seed(0)
     for mode in ("freeze", "block"):
@@ -172,7 +178,7 @@ def test_the_bound_is_above_any_turned_step(items):
 def test_exits_are_sums_and_an_entry_is_one_place(items):
     kept, margin = passes_of(items)
     _, held = passes_of(items, held=True)
-    found = measure_felt(kept.vlm, items, size=len(items))
+    found = measure_sensitivity(kept.vlm, items, size=len(items))
     order = np.argsort(margin.batch.places)
     unseen = [kept.direction(layer, "unseen") for layer in range(4)]
     frozen = [kept.direction(layer, "freeze") for layer in range(4)]
@@ -196,11 +202,11 @@ def test_exits_are_sums_and_an_entry_is_one_place(items):
 
 def test_it_does_not_depend_on_the_batch_and_continues(items, tmp_path):
     vlm, journal = tiny_llava(), tmp_path / "felt.jsonl"
-    whole = measure_felt(vlm, items, size=16)
-    parts = measure_felt(vlm, items, size=2, journal=journal)
+    whole = measure_sensitivity(vlm, items, size=16)
+    parts = measure_sensitivity(vlm, items, size=2, journal=journal)
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join(lines[:2]) + "\n")
-    again = measure_felt(vlm, items, size=2, journal=journal)
+    again = measure_sensitivity(vlm, items, size=2, journal=journal)
     assert len(journal.read_text().splitlines()) == len(lines)
     for mode in MODES:
         np.testing.assert_allclose(parts.bound[mode], again.bound[mode])
@@ -222,12 +228,12 @@ def test_weights_get_no_derivative_and_hooks_go_away(items):
 
 
 def test_cost_and_bad_requests(items):
-    assert sum(felt_passes(["block"]).values()) == 6.0
-    assert sum(felt_passes().values()) == 7.0
+    assert sum(sensitivity_passes(["block"]).values()) == 6.0
+    assert sum(sensitivity_passes().values()) == 7.0
     with pytest.raises(BridgeError, match="freeze, block, early_exit, late_entry, not in band"):
-        measure_felt(tiny_llava(), items, modes=["band"])
+        measure_sensitivity(tiny_llava(), items, modes=["band"])
     with pytest.raises(BridgeError, match="not in none"):
-        measure_felt(tiny_llava(), items, modes=[])
+        measure_sensitivity(tiny_llava(), items, modes=[])
 
 
 @pytest.mark.slow
@@ -235,7 +241,7 @@ def test_what_slopes_alone_miss_on_a_trained_model():
     """Layer 0 makes of vision what all others read, and no derivative at its end says so."""
     vlm = load("reference")
     items = limit_per_image(easy_vqa("tuning"), 1)[:12]
-    found = measure_felt(vlm, items, size=6)
+    found = measure_sensitivity(vlm, items, size=6)
     freeze = found.score("freeze")
     assert freeze.argmax() == 0
     assert freeze[0] > 1.4 * np.delete(freeze, 0).max()
