@@ -1,6 +1,6 @@
 """The ways to skip: one record for each mode, which everything that lists modes reads.
 
-A new mode is a record here, the field of `LayerOp` that its `changes` set, and the plain and the
+A new mode is a record here, the field of `Operation` that its `changes` set, and the plain and the
 fast form of that field in `vlm_bridge.skip`.
 """
 
@@ -74,7 +74,7 @@ class Mode:
         axis: what counts its units, for figures.
         at: the fields of its units at one layer or depth; the share kept is for token pruning.
         empty: fields of its plan that skips nothing in a decoder of so many layers.
-        changes: (layer, changed fields of `LayerOp`) for each layer that a plan touches. The
+        changes: (layer, changed fields of `Operation`) for each layer that a plan touches. The
             share of work saved follows from them (`plan.savings`), as do its plain and fast form.
         words: a plan that skips something, in one line.
         any_attention: it works with every type of attention.
