@@ -189,11 +189,10 @@ def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> Non
     """Angular skips a contiguous block, which its scores of single layers do not tell."""
     (angular,) = [one for one in found.study.rules if one.score.rule == "angular"]
     evidence = Evidence(toy.vlm, toy.splits.seen)
-    store = open_store(toy.vlm, toy.splits, FEW, None)
     plans = {len(one.layers): one for one in nested_plans(find_rule("angular"), evidence)}
     differs = 0
     for size in range(1, TOY.n_layers // 2 + 1):
-        scores = confirm_run._method_scores(angular, size, evidence, store)
+        scores = confirm_run._method_scores(angular, size, evidence)
         assert tuple(np.flatnonzero(safest(scores, size)).tolist()) == plans[size].layers
         differs += (safest(scores, size) != safest(angular.scores, size)).any()
     assert differs

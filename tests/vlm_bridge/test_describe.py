@@ -30,7 +30,7 @@ def test_every_family(name):
     assert found.positions == ("mrope" if name.startswith("Qwen") else "rope")
     assert found.window == (6 if name == "Gemma3" else None)
     assert found.sublayers[:2] == ("self_attn", "mlp")
-    assert tuple(found.modes) == MODES
+    assert tuple(found.modes) == tuple(MODES)
     assert found.parameters > found.layer_parameters > 0
     assert found.token_ids["image"] == (3,)
     assert found.token_ids["special"] == (0, 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-import vlm_bridge
 from vlm_bridge.cli.lazy import COMMANDS, LazyGroup
 from vlm_bridge.errors import BridgeError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"skipit {vlm_bridge.__version__}")
+        typer.echo(f"skipit {import_module('estimators').__version__}")
         raise typer.Exit
 
 
