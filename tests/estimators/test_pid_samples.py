@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
 from estimators import PID, pid, pid_by_bins, pid_counts, pid_pmf, quantize
-from estimators.decomposition import samples, smooth, ties
+from estimators.decomposition import exchangeability, samples, smooth
 from estimators.decomposition.result import ATOMS
 from estimators.discrete import entropy_counts
 
@@ -281,15 +281,15 @@ def plain_stuart_maxwell(counts):
 
 def test_stuart_maxwell_against_the_textbook():
     counts = np.random.default_rng(6).integers(1, 30, size=(4, 4, 3))
-    found = ties.exchangeability_p_value(counts)
+    found = exchangeability.exchangeability_p_value(counts)
     assert found == pytest.approx(plain_stuart_maxwell(counts), rel=1e-8)
 
 
 def test_stuart_maxwell_corners():
-    assert ties.exchangeability_p_value(np.ones((2, 3, 2), dtype=int)) == 0.0
+    assert exchangeability.exchangeability_p_value(np.ones((2, 3, 2), dtype=int)) == 0.0
     same = np.zeros((3, 3, 2), dtype=int)
     same[range(3), range(3)] = 7
-    assert ties.exchangeability_p_value(same) == 1.0
+    assert exchangeability.exchangeability_p_value(same) == 1.0
 
 
 def test_influence_is_the_derivative_of_the_atoms():
