@@ -146,9 +146,6 @@ def test_both_converses_are_found_where_they_are_planted(found) -> None:
     assert (HARMFUL, "skip-it", "freeze") not in of  # not a distance alone
     assert of[HARMFUL, confirm_run.DISTANCE, "freeze"].verdict == "none found"
     near = of[HARMFUL, "shortgpt", "block"]
-    if near.unit is None:
-        pytest.xfail("layers that turn nothing are tied up to rounding: which of them stand in "
-                     "the nearest quarter depends on the processor")  # fmt: skip
     assert TOY.schedule[near.unit.layers[0]] in ("scale_text", "encode")
     assert near.verdict == "confirmed"
     assert near.place <= near.n_units / 4

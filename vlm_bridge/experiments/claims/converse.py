@@ -49,12 +49,17 @@ class Ranking:
 
     @property
     def nearest(self) -> list[SkipPlan]:
-        """The quarter of the units that is ranked safest, at least one."""
-        return [self.units[i] for i in order_of(self.scores)[: max(1, len(self.scores) // 4)]]
+        """The quarter of the units that is ranked safest, at least one, and all tied with its last.
+
+        Equal scores tell no unit from another, so none of them is left out by its number.
+        """
+        last = sorted(self.scores)[max(1, len(self.scores) // 4) - 1]
+        return [self.units[i] for i in order_of(self.scores) if self.scores[i] <= last]
 
     def place(self, unit: SkipPlan) -> int:
-        """Place of a unit, 1 for the safest."""
-        return 1 + order_of(self.scores).index(self.units.index(unit))
+        """Place of a unit, 1 for the safest; equal scores share the first of their places."""
+        score = self.scores[self.units.index(unit)]
+        return 1 + sum(other < score for other in self.scores)
 
 
 @dataclass(frozen=True)
