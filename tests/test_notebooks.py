@@ -10,6 +10,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = sorted(FOLDER.glob("[0-9]*.py"))
@@ -76,3 +77,20 @@ def test_notebook_runs(source: Path, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr[-4000:]
     assert cells_of(committed(copy)) == cells_of(committed(source))
+
+
+@pytest.mark.slow
+def test_the_first_load_works_in_a_kernel_with_an_empty_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    cell = nbformat.v4.new_code_cell('import vlm_bridge as vb\nprint(vb.load("reference").name)')
+    book = nbformat.v4.new_notebook(cells=[cell])
+    client = NotebookClient(
+        book,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(FOLDER.parent)}},
+    )
+    client.execute()
+    said = [one["text"] for one in book.cells[0].outputs if one.get("name") == "stdout"]
+    assert "".join(said) == "reference\n"

@@ -60,7 +60,9 @@ def _convert(name: str, parts: Path) -> Path:
         tensors = read_parts(parts)
     except SafetensorError as error:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
-    with Console(stderr=True).status(f"building {name}, once (about 20 s)"):
+    # Never as a notebook widget: rich then takes over standard error, which the progress bars of
+    # transformers write to, and each calls the other without end.
+    with Console(stderr=True, force_jupyter=False).status(f"building {name}, once (about 20 s)"):
         return _build(name, tensors, folder)
 
 
