@@ -90,13 +90,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--pairs", type=int, default=7, help="paired runs of a variant")
-    parser.add_argument("--batch", type=int, nargs="*", default=[1, 4], help="batch sizes")
+    parser.add_argument("--batch-size", type=int, nargs="*", default=[1, 4], help="batch sizes")
     parser.add_argument("--batches", type=int, default=6, help="batches of the longer memory run")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     vlm, rows = random_llava(), []
-    for batch in options.batch:
+    for batch in options.batch_size:
         for name in variants(vlm):
             rows.append(
                 {

@@ -3,7 +3,7 @@
 Run it with `python -m benchmarks.mi --json`; with `--quick` in some minutes. A cell is a problem,
 a number of rows and a method. It gets `--seeds` data sets, or as many as fit in `--budget`
 seconds, and at least one; an estimate that takes longer than `--cap` seconds is stopped, and so
-is its cell: both are told in the result. Every estimate is one line of a journal: a run that was
+is its cell: both are told in the result. Every estimate is one line of a checkpoint: a run that was
 stopped goes on where it was. One thread, whatever the machine.
 """
 
@@ -137,7 +137,7 @@ def overview(table: list[Row]) -> list[Row]:
 
 
 def main(given: list[str] | None = None) -> None:
-    """Run what the journal lacks, then write the JSON and the tables."""
+    """Run what the checkpoint lacks, then write the JSON and the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.mi",
         description="Mutual information: bias, spread, coverage and time against known truth.",
@@ -151,11 +151,11 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=10.0, help="seconds per cell (default 10)")
     parser.add_argument("--cap", type=float, default=30.0, help="seconds per estimate (default 30)")
     parser.add_argument("--quick", action="store_true", help="N = 1,000, 3 seeds, 2 s per cell")
-    parser.add_argument("--journal", type=Path, default=Path("out/mi.jsonl"))
+    parser.add_argument("--checkpoint", type=Path, default=Path("out/mi.jsonl"))
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
-        "--report", action="store_true", help="measure nothing, tell what the journal holds"
+        "--report", action="store_true", help="measure nothing, tell what the checkpoint holds"
     )
     arguments = parser.parse_args(given)
     if arguments.quick:
@@ -175,10 +175,10 @@ def main(given: list[str] | None = None) -> None:
 def collect(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that was measured, for the cells asked for."""
     wanted = cells(arguments)
-    arguments.journal.parent.mkdir(parents=True, exist_ok=True)
+    arguments.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[Cell, list[Row]] = defaultdict(list)
-    if arguments.journal.exists():
-        for line in arguments.journal.read_text().splitlines():
+    if arguments.checkpoint.exists():
+        for line in arguments.checkpoint.read_text().splitlines():
             row = json.loads(line)
             rows[row["problem"], row["n"], row["method"]].append(row)
     if not arguments.report:
@@ -203,21 +203,21 @@ def collect(arguments: argparse.Namespace) -> dict[str, Any]:
 def measure_missing(
     wanted: list[Cell], rows: dict[Cell, list[Row]], arguments: argparse.Namespace
 ) -> None:
-    """Fill the cells, and append to the journal."""
+    """Fill the cells, and append to the checkpoint."""
     measure = Capped(run, arguments.cap)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        arguments.journal.open("a") as journal,
+        arguments.checkpoint.open("a") as checkpoint,
     ):
         task = progress.add_task("cells", total=len(wanted))
         for cell in wanted:
             progress.update(task, description=" ".join(map(str, cell)))
             for row in fill(cell, rows[cell], measure, arguments.seeds, arguments.budget):
                 rows[cell].append(row)
-                journal.write(json.dumps(row) + "\n")
-                journal.flush()
+                checkpoint.write(json.dumps(row) + "\n")
+                checkpoint.flush()
             progress.advance(task)
     measure.close()
 

@@ -133,9 +133,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "exactness": exactness(options.random, options.limit),
         "seconds": times(options.sizes, options.limit),
         "batch": {
-            f"{options.batch} of k=4": batch(4, options.batch, options.limit),
-            f"{max(1, options.batch // 10)} of k=8": batch(
-                8, max(1, options.batch // 10), options.limit
+            f"{options.batch_size} of k=4": batch(4, options.batch_size, options.limit),
+            f"{max(1, options.batch_size // 10)} of k=8": batch(
+                8, max(1, options.batch_size // 10), options.limit
             ),
         },
     }
@@ -164,7 +164,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pid", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--random", type=int, default=1000, help="random distributions, k = 2..5")
-    parser.add_argument("--batch", type=int, default=1000, help="distributions of the k = 4 batch")
+    parser.add_argument(
+        "--batch-size", type=int, default=1000, help="distributions of the k = 4 batch"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for one job of a peer")
     options = parser.parse_args(arguments)

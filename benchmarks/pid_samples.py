@@ -1,6 +1,6 @@
 """PID from samples against known truth: bias, error and coverage, beside the plug-in.
 
-Run it with `python -m benchmarks.pid_samples --json`. Every data set is one line of a journal: a
+Run it with `python -m benchmarks.pid_samples --json`. Every data set is one line of a checkpoint: a
 run that was stopped goes on where it was. The systems (`benchmarks/_pid_systems.py`) took no part
 in choosing the method.
 """
@@ -161,7 +161,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main(given: list[str] | None = None) -> None:
-    """Run what the journal lacks, then write the JSON and the table."""
+    """Run what the checkpoint lacks, then write the JSON and the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.pid_samples",
         description="PID from samples: bias, error and coverage against known truth.",
@@ -171,28 +171,28 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--bins", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--n", type=int, nargs="+", default=[500, 2000, 8000])
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--journal", type=Path, default=Path("out/pid_samples.jsonl"))
+    parser.add_argument("--checkpoint", type=Path, default=Path("out/pid_samples.jsonl"))
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args(given)
     wanted = list(cases(arguments))
-    arguments.journal.parent.mkdir(parents=True, exist_ok=True)
+    arguments.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    if arguments.journal.exists():
-        rows = [json.loads(line) for line in arguments.journal.read_text().splitlines()]
+    if arguments.checkpoint.exists():
+        rows = [json.loads(line) for line in arguments.checkpoint.read_text().splitlines()]
     have = {tuple(row["case"]) for row in rows}
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        arguments.journal.open("a") as journal,
+        arguments.checkpoint.open("a") as checkpoint,
     ):
         task = progress.add_task("data sets", total=len(wanted))
         for case in wanted:
             if case not in have:
                 rows.append(measure(*case))
-                journal.write(json.dumps(rows[-1]) + "\n")
-                journal.flush()
+                checkpoint.write(json.dumps(rows[-1]) + "\n")
+                checkpoint.flush()
             progress.advance(task)
     chosen = set(wanted)
     rows = [row for row in rows if tuple(row["case"]) in chosen]

@@ -10,78 +10,78 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._study import add_options, settings_of, sizes_of
+from benchmarks._options import add_options, settings_of, sizes_of
 from benchmarks._table import machine
 from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.experiments.rule_benchmark import (
     AcrossModels,
-    ModelStudy,
+    ModelBenchmark,
+    RuleBenchmark,
     RuleResult,
-    Study,
-    study_rules,
-    subject,
+    benchmark_rules,
+    load_case,
 )
 from vlm_bridge.experiments.scoring import leave_one_model_out
 from vlm_bridge.rules import find_rule
-from vlm_bridge.rules.evidence import READS
+from vlm_bridge.rules.evidence import REQUIREMENTS
 from vlm_bridge.runtime.files import write_bytes
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 #: What is compared across models, higher is better, and which rules take part.
 FIGURES: dict[str, tuple[Callable[[RuleResult], float], Sequence[str]]] = {
-    "AUC": (lambda one: one.score.auc.value, READS),
-    "AUC, one pass at most": (lambda one: one.score.auc.value, READS[:2]),
-    "saving": (lambda one: one.chosen.saving.value, READS),
+    "AUC": (lambda one: one.score.auc.value, REQUIREMENTS),
+    "AUC, one pass at most": (lambda one: one.score.auc.value, REQUIREMENTS[:2]),
+    "saving": (lambda one: one.chosen.saving.value, REQUIREMENTS),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line, measure what the journal lacks, print, write."""
+    """Parse the command line, measure what the checkpoint lacks, print, write."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rules",
         description=__doc__,
-        epilog="Killed? The same command goes on from the journal.",
+        epilog="Killed? The same command goes on from the checkpoint.",
     )
     add_options(parser)
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     try:
-        study = measure(options)
+        benchmark = measure(options)
     except BridgeError as error:
         parser.error(str(error))
     folder = options.out or FOLDER
-    body = study.to_json()
+    body = benchmark.to_json()
     # Without indentation: it is for programs, and large.
     write_bytes(folder / "rules.json", (json.dumps(body, allow_nan=False) + "\n").encode())
-    write_bytes(folder / "rules.md", markdown(study).encode())
-    print(json.dumps(body, indent=1, allow_nan=False) if options.json else markdown(study))
+    write_bytes(folder / "rules.md", markdown(benchmark).encode())
+    print(json.dumps(body, indent=1, allow_nan=False) if options.json else markdown(benchmark))
 
 
-def measure(options: argparse.Namespace) -> Study:
-    """Every model in turn; what is in the journal is not measured again."""
+def measure(options: argparse.Namespace) -> RuleBenchmark:
+    """Every model in turn; what is in the checkpoint is not measured again."""
     settings, sizes = settings_of(options), sizes_of(options)
     rules = [find_rule(name) for name in options.rules]
     found = []
     for name in options.models:
-        given = subject(name, options.data, sizes)
+        given = load_case(name, options.data, sizes)
         found.append(
-            study_rules(
+            benchmark_rules(
                 given.vlm,
                 given.splits,
                 rules=rules,
                 modes=options.modes,
                 settings=settings,
-                folder=options.journal,
+                folder=options.checkpoint,
             )
         )
         sys.stderr.write(f"{name}: {len(found[-1].rules)} rules and modes\n")
-    return Study(tuple(found), tuple(across(found, options.modes)), DECISION, machine())
+    return RuleBenchmark(tuple(found), tuple(across(found, options.modes)), DECISION, machine())
 
 
-def across(models: Sequence[ModelStudy], modes: Sequence[str]) -> list[AcrossModels]:
+def across(models: Sequence[ModelBenchmark], modes: Sequence[str]) -> list[AcrossModels]:
     """Leave one model out, in every mode that several models have."""
     found = []
     for mode in modes:
@@ -90,7 +90,7 @@ def across(models: Sequence[ModelStudy], modes: Sequence[str]) -> list[AcrossMod
                 model.model: {
                     one.score.rule: of(one)
                     for one in model.rules
-                    if one.score.mode == mode and one.score.reads in reads
+                    if one.score.mode == mode and one.score.requires in reads
                 }
                 for model in models
                 if mode in model.modes
@@ -104,16 +104,16 @@ def across(models: Sequence[ModelStudy], modes: Sequence[str]) -> list[AcrossMod
     return found
 
 
-def markdown(study: Study) -> str:
+def markdown(benchmark: RuleBenchmark) -> str:
     """The tables for `docs/`."""
-    first = study.models[0]
-    made = [one.chosen.promises for model in study.models for one in model.rules]
-    promises = next((one for one in made if one is not None), None)
+    first = benchmark.models[0]
+    made = [one.chosen.error_rate_check for model in benchmark.models for one in model.rules]
+    check = next((one for one in made if one is not None), None)
     lines = [
         "# Rules against what skipping does",
         "",
-        f"`{study.machine['command']}`. What is compared is the {study.decision}. A unit is "
-        f"*safe* where the interval of its disagreement lies below epsilon = {first.epsilon:g}, "
+        f"`{benchmark.machine['command']}`. What is compared is the {benchmark.decision}. A unit "
+        f"is *safe* where the interval of its disagreement lies below epsilon = {first.epsilon:g}, "
         "*harmful* where it lies above, and *undetermined* across; undetermined units count in no "
         "figure but Spearman. *Saved* is the share of the prefill's work that the plan certified "
         f"at epsilon with probability {1 - first.delta:.0%} leaves out, *changed* its disagreement "
@@ -121,18 +121,18 @@ def markdown(study: Study) -> str:
         "over resampled images (latency: over pairs).",
         "",
     ]
-    if promises is not None:
+    if check is not None:
         lines += [
-            f"*Broken* counts promises over {promises.resamples} resamplings of the certification "
+            f"*Broken* counts promises over {check.resamples} resamplings of the certification "
             "images, whole images with replacement, whose mean is then the truth; † where no "
-            f"plan of the path was bad enough to break one. {study.promises()}",
+            f"plan of the path was bad enough to break one. {benchmark.error_rates()}",
             "",
         ]
-    for model in study.models:
+    for model in benchmark.models:
         lines += _of_model(model)
-    if study.across:
+    if benchmark.across:
         lines += ["## Leave one model out", "", _row(_LEFT_OUT), "|---" * 6 + "|"]
-        for one in study.across:
+        for one in benchmark.across:
             for left in one.left_out:
                 cells = [left.model, left.chosen, f"{left.there:.2f}", f"{left.here:.2f}"]
                 best = f"{left.best} ({left.best_here:.2f})"
@@ -144,16 +144,18 @@ def markdown(study: Study) -> str:
 
 _LEFT_OUT = ("mode, figure", "left out", "the others choose", "there", "here", "best here")
 _HEAD = (
-    *("rule", "reads", "passes", "AUC", "Spearman", "false-safe", "certified plan"),
+    *("rule", "requires", "forward_cost", "AUC", "Spearman", "false-safe", "certified plan"),
     *("saved", "FLOPs", "latency", "changed", "broken"),
 )
 
 
-def _of_model(model: ModelStudy) -> list[str]:
+def _of_model(model: ModelBenchmark) -> list[str]:
     sizes = ", ".join(f"{n} {split}" for split, n in model.n_images.items())
     lines = [f"## {model.model}, {model.n_layers} layers", "", f"Images: {sizes}.", ""]
-    if model.passes is not None:
-        lines[2] += f" Every rule had {model.passes:g} forward passes over those seen."
+    if model.forward_cost is not None:
+        lines[2] += (
+            f" Every rule had {model.forward_cost:g} forward passes over the profiling images."
+        )
     for mode in model.modes:
         lines += [f"### {mode}", ""]
         for truth in model.truths:
@@ -172,15 +174,15 @@ def _of_model(model: ModelStudy) -> list[str]:
 
 def _cells(one: RuleResult, epsilon: float) -> list[str]:
     score, made = one.score, one.chosen
-    speed, promises = made.speed, made.promises
+    speed, check = made.speed, made.error_rate_check
     broken = "-"
-    if promises is not None:
-        star = " †" if promises.worst <= epsilon else ""
-        broken = f"{promises.broken}{star}"
+    if check is not None:
+        star = " †" if check.worst <= epsilon else ""
+        broken = f"{check.broken}{star}"
     return [
         score.rule,
-        score.reads,
-        f"{score.passes:.1f}",
+        score.requires,
+        f"{score.forward_cost:.1f}",
         *(_shown(figure) for figure in (score.auc, score.spearman, score.false_safe)),
         "none" if made.plan.is_empty else made.plan.describe(),
         _shown(made.saving),

@@ -87,7 +87,7 @@ def models(names: list[str], batch: int) -> list[tuple[VLM, Mapping[str, Tensor]
     if "reference" in names:
         vlm = load("reference")
         items = limit_per_image(easy_vqa("test"), 1)[: 4 * batch]
-        found.append((vlm, next(batches(vlm, items, size=4 * batch)).inputs))
+        found.append((vlm, next(batches(vlm, items, batch_size=4 * batch)).inputs))
     return found
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--pairs", type=int, default=15, help="timed pairs of a plan")
     parser.add_argument("--tokens", type=int, default=8, help="tokens decoded; 0 leaves it out")
-    parser.add_argument("--batch", type=int, default=2, help="sequences (reference: 4 times)")
+    parser.add_argument("--batch-size", type=int, default=2, help="sequences (reference: 4 times)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mode", nargs="*", help="only these modes")
     parser.add_argument("--model", nargs="*", default=["random", "reference"])
@@ -107,7 +107,7 @@ def main() -> None:
         row(
             vlm, plan, cost_of_inputs(vlm, plan, inputs, pairs=options.pairs, tokens=options.tokens)
         )
-        for vlm, inputs in models(options.model, options.batch)
+        for vlm, inputs in models(options.model, options.batch_size)
         for plan in plans(vlm.layout.n_layers)
         if not options.mode or plan.mode in options.mode
     ]
@@ -116,7 +116,7 @@ def main() -> None:
         rows,
         as_json=options.json,
         pairs=options.pairs,
-        batch=options.batch,
+        batch=options.batch_size,
         interval="95 % of the median of paired ratios",
     )
 

@@ -1,30 +1,42 @@
-"""Brings the stored results of `docs/results` to the form that this version reads.
+"""Brings the stored results of `docs/results` to the names that this version reads.
 
-`python docs/convert.py` adds the `origin` of its rule to every `RuleResult` that has none; no
-number is touched, and a second run changes nothing.
+`python docs/convert.py` renames keys and options of recorded commands; it touches no number, and
+a second run changes nothing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.rules import find_rule
+KEYS = {
+    "reads": "requires",
+    "passes": "forward_cost",
+    "seen": "profiling",
+    "promises": "error_rate_check",
+}
+TYPES = {
+    "Study": "RuleBenchmark",
+    "ModelStudy": "ModelBenchmark",
+    "Promises": "ErrorRateCheck",
+}
+OPTIONS = {"--seen": "--profiling", "--passes": "--forward-cost", "--journal": "--checkpoint"}
 
 
 def converted(value: Any) -> Any:
-    """The same JSON data, with `origin` after `source` in every rule's result."""
+    """The same JSON data under the present names."""
     if isinstance(value, list):
-        return [converted(one) for one in value]
+        return [converted(part) for part in value]
+    if isinstance(value, str):
+        return re.sub(r"--[a-z]+", lambda option: OPTIONS.get(option[0], option[0]), value)
     if not isinstance(value, dict):
         return value
-    found: dict[str, Any] = {}
-    for key, one in value.items():
-        found[key] = converted(one)
-        if key == "source" and value.get("type") == "RuleResult" and "origin" not in value:
-            found["origin"] = find_rule(value["score"]["rule"]).origin
-    return found
+    renamed = {KEYS.get(key, key): converted(part) for key, part in value.items()}
+    if "type" in renamed:
+        renamed["type"] = TYPES.get(renamed["type"], renamed["type"])
+    return renamed
 
 
 if __name__ == "__main__":
@@ -33,4 +45,5 @@ if __name__ == "__main__":
         body = json.loads(text)
         if (new := converted(body)) != body:
             end = text[len(text.rstrip()) :]
-            path.write_text(json.dumps(new, allow_nan=False) + end)
+            indent = 1 if "\n" in text.rstrip() else None
+            path.write_text(json.dumps(new, allow_nan=False, indent=indent) + end)

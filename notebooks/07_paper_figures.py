@@ -30,7 +30,7 @@
 #
 # Sizes are small: 10 images for the profiles, 4 for the copies with random weights, and for the
 # answers one question each of 16 test images, 48 where the model is small and fast. "Safe" below
-# means that at most one answer in 16 is lost. `skipit confirm` asks the same at full size. Layers
+# means that at most one answer in 16 is lost. `skipit claims` asks the same at full size. Layers
 # are 0-based.
 
 # %%
@@ -48,7 +48,7 @@ from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.training.evaluate import task_sets
 
 PROFILED, NULL = 10, 4
-# The second LLaVA of 30 layers is left to `skipit confirm`, so that this takes a minute.
+# The second LLaVA of 30 layers is left to `skipit claims`, so that this takes a minute.
 MODELS = [name for name in shipped_models() if name != "reference-all-linear"]
 PARTS = {"exit": 6, "entry": 3}  # depths that cut the decoder into so many parts
 LOST = 1 / 16  # accuracy that a safe skip may cost

@@ -59,7 +59,7 @@ def images(split: str, count: int) -> list:
 
 # %%
 seen = images("profile", 8)
-evidence = Evidence(vlm, seen, vb.profile(vlm, seen), size=8)
+evidence = Evidence(vlm, seen, vb.profile(vlm, seen), batch_size=8)
 nested = nested_plans(find_rule("skip-it-slopes"), evidence, "block")
 for plan in nested[:4]:
     print(plan.describe())
@@ -148,8 +148,8 @@ run = subprocess.run(
 )
 kind, n_layers, plain = json.loads(run.stdout)
 with vb.skipping(vlm, plan):
-    skipped = vb.answer(vlm, test, size=1)
-whole = vb.answer(vlm, test, size=1)
+    skipped = vb.answer(vlm, test, batch_size=1)
+whole = vb.answer(vlm, test, batch_size=1)
 same = sum(a == b for a, b in zip(plain, skipped, strict=True))
 kept = sum(a == b for a, b in zip(plain, whole, strict=True))
 right = [sum(a == item.answer for a, item in zip(one, test, strict=True)) for one in (whole, plain)]
@@ -164,7 +164,7 @@ print(f"right answers: full {right[0]}, pruned {right[1]} of {len(test)}")
 
 # %%
 pruned = AutoModelForImageTextToText.from_pretrained(folder).eval()
-inputs = next(batches(vlm, test[:4], size=4)).inputs
+inputs = next(batches(vlm, test[:4], batch_size=4)).inputs
 
 
 @torch.no_grad()
@@ -179,7 +179,7 @@ for what, tokens in (("prefill and first token", 1), ("with 8 tokens", 8)):
     pairs = [(seconds(vlm.model, tokens), seconds(pruned, tokens)) for _ in range(8)][1:]
     ratios[what] = median_estimate([after / before for before, after in pairs])
 parameters = {name: m.num_parameters() for name, m in (("full", vlm.model), ("pruned", pruned))}
-cost = vb.measure_cost(vlm, plan, test, size=4, pairs=1)
+cost = vb.measure_cost(vlm, plan, test, batch_size=4, pairs=1)
 print(f"parameters: {parameters['full'] / 1e6:.1f} -> {parameters['pruned'] / 1e6:.1f} M")
 print(f"prefill FLOPs, pruned/full: {cost.prefill.flops_ratio:.2f}")
 for what, ratio in ratios.items():

@@ -36,7 +36,7 @@ def test_plans_keep_at_most_seven_tenths_of_the_flops():
 
 @pytest.mark.slow
 def test_skip_prints_json(capsys, monkeypatch):
-    few = "--json --pairs 1 --tokens 2 --batch 1 --model random --mode early_exit sublayer"
+    few = "--json --pairs 1 --tokens 2 --batch-size 1 --model random --mode early_exit sublayer"
     monkeypatch.setattr(sys, "argv", ["skip", *few.split()])
     skip.main()
     body = json.loads(capsys.readouterr().out)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vlm_bridge.evaluate.sweep import sweep_plans as sweep_plans
     from vlm_bridge.model.vlm import VLM as VLM
     from vlm_bridge.model.vlm import load as load
-    from vlm_bridge.model.vlm import outline as outline
+    from vlm_bridge.model.vlm import load_meta as load_meta
     from vlm_bridge.observe.collector import Collector as Collector
     from vlm_bridge.observe.profile import profile as profile
     from vlm_bridge.observe.profile import random_copy as random_copy
@@ -53,7 +53,7 @@ _HOMES = {
     "sweep_plans": "vlm_bridge.evaluate.sweep",
     "VLM": "vlm_bridge.model.vlm",
     "load": "vlm_bridge.model.vlm",
-    "outline": "vlm_bridge.model.vlm",
+    "load_meta": "vlm_bridge.model.vlm",
     "Collector": "vlm_bridge.observe.collector",
     "profile": "vlm_bridge.observe.profile",
     "random_copy": "vlm_bridge.observe.profile",
@@ -84,8 +84,8 @@ __all__ = [
     "compare",
     "describe",
     "load",
+    "load_meta",
     "measure_cost",
-    "outline",
     "profile",
     "prune",
     "random_copy",

@@ -1,4 +1,4 @@
-"""The benchmark of mutual information: its truths, its caps, its journal, its arithmetic."""
+"""The benchmark of mutual information: its truths, its caps, its checkpoint, its arithmetic."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def test_what_takes_too_long_is_stopped_and_the_next_goes_on():
 def options(folder, *more):
     few = ["--n", "300", "--problems", "1v1-normal-0.75", "gaussian-spread-2"]
     few += ["--methods", "gaussian", "plug-in", "--out", str(folder)]
-    return [*few, "--journal", str(folder / "journal.jsonl"), *more]
+    return [*few, "--checkpoint", str(folder / "checkpoint.jsonl"), *more]
 
 
 def test_a_stopped_run_goes_on(tmp_path, capsys):
     mi.main(options(tmp_path, "--seeds", "2"))
     said = capsys.readouterr().out
     assert said == (tmp_path / "mi.md").read_text()
-    journal = tmp_path / "journal.jsonl"
-    first = journal.read_text()
+    checkpoint = tmp_path / "checkpoint.jsonl"
+    first = checkpoint.read_text()
     assert len(first.splitlines()) == 8
     mi.main(options(tmp_path, "--seeds", "3", "--json"))
-    assert journal.read_text().startswith(first)
-    assert len(journal.read_text().splitlines()) == 12
+    assert checkpoint.read_text().startswith(first)
+    assert len(checkpoint.read_text().splitlines()) == 12
     body = json.loads(capsys.readouterr().out)
     assert body == json.loads((tmp_path / "mi.json").read_text())
     ours, plug_in = (
@@ -91,9 +91,9 @@ def test_a_stopped_run_goes_on(tmp_path, capsys):
 
 def test_a_report_measures_nothing_and_says_what_was_not_run(tmp_path, capsys):
     mi.main(options(tmp_path, "--seeds", "1", "--methods", "plug-in"))
-    before = (tmp_path / "journal.jsonl").read_text()
+    before = (tmp_path / "checkpoint.jsonl").read_text()
     mi.main(options(tmp_path, "--report"))
-    assert (tmp_path / "journal.jsonl").read_text() == before
+    assert (tmp_path / "checkpoint.jsonl").read_text() == before
     body = json.loads((tmp_path / "mi.json").read_text())
     counts = {row["method"]: (row["answered"], row["not_run"]) for row in body["overview"]}
     assert counts == {"gaussian": (0, 1), "plug-in": (1, 0)}

@@ -10,7 +10,9 @@ from benchmarks._pid_peers import PEERS
 
 def test_it_measures_and_prints_json(capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "PEERS", {"ours": PEERS["ours"], "Clarabel": PEERS["Clarabel"]})
-    benchmark.main(["--json", "--random", "8", "--batch", "3", "--sizes", "2", "--limit", "30"])
+    benchmark.main(
+        ["--json", "--random", "8", "--batch-size", "3", "--sizes", "2", "--limit", "30"]
+    )
     result = json.loads(capsys.readouterr().out)
     assert result["gates"]["gates"] == 26
     assert result["gates"]["max_error_bits"] < 1e-6

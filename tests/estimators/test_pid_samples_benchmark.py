@@ -1,4 +1,4 @@
-"""The benchmark of PID from samples: its systems, its journal, its arithmetic."""
+"""The benchmark of PID from samples: its systems, its checkpoint, its arithmetic."""
 
 import json
 
@@ -29,21 +29,21 @@ def test_the_tie_is_one_and_the_others_are_not():
 
 def run(folder, *more):
     options = ["--bins", "2", "--n", "300", "--systems", "gaussian", "--out", str(folder)]
-    pid_samples.main([*options, "--journal", str(folder / "journal.jsonl"), *more])
+    pid_samples.main([*options, "--checkpoint", str(folder / "checkpoint.jsonl"), *more])
     return json.loads((folder / "pid_samples.json").read_text())
 
 
 def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
     run(tmp_path, "--seeds", "2")
     capsys.readouterr()
-    journal = tmp_path / "journal.jsonl"
-    first = journal.read_text()
+    checkpoint = tmp_path / "checkpoint.jsonl"
+    first = checkpoint.read_text()
     asked = []
     original = pid_samples.measure
     monkeypatch.setattr(pid_samples, "measure", lambda *case: asked.append(case) or original(*case))
     result = run(tmp_path, "--seeds", "3", "--json")
     assert asked == [("gaussian", 2, 300, 2)]
-    assert journal.read_text().startswith(first)
+    assert checkpoint.read_text().startswith(first)
     assert json.loads(capsys.readouterr().out) == result
     assert result["table"][0]["seeds"] == 3
     assert "| gaussian | 2 | 300 |" in (tmp_path / "pid_samples.md").read_text()
@@ -51,7 +51,7 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
 
 def test_summary_is_bias_error_and_coverage(tmp_path):
     run(tmp_path, "--seeds", "4")
-    rows = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "checkpoint.jsonl").read_text().splitlines()]
     entry = json.loads((tmp_path / "pid_samples.json").read_text())["table"][0]
     truth = np.array(list(pid_pmf(SYSTEMS["gaussian"](2), unit="bits").atoms.values()))
     ours = np.array([row["ours"] for row in rows])

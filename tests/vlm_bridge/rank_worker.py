@@ -29,28 +29,30 @@ PLAN = SkipPlan("freeze", 4, layers=(1, 2))
 
 
 def results(data: Path, out: Path) -> dict[str, object]:
-    """Everything two ranks must agree on with one, with journals in `out`."""
+    """Everything two ranks must agree on with one, with checkpoints in `out`."""
     vlm, items = tiny_llava(), read_jsonl(data)
     reservoir = Reservoir(rows=6, width=5, seed=3)
     made = {
         "profile": profile(
-            vlm, items, size=2, journal=out / "profile.safetensors", reservoir=reservoir
+            vlm, items, batch_size=2, checkpoint=out / "profile.safetensors", reservoir=reservoir
         ).to_json(),
         "sweep": [
             one.to_json()
-            for one in sweep(vlm, items, sweep_plans(4, step=2), size=2, journal=out / "s.jsonl")
+            for one in sweep(
+                vlm, items, sweep_plans(4, step=2), batch_size=2, checkpoint=out / "s.jsonl"
+            )
         ],
         "certificates": [
             one.to_json()
             for one in certify.certify_both(
-                vlm, PLAN, items, epsilon=0.5, size=2, journal=out / "c.jsonl"
+                vlm, PLAN, items, epsilon=0.5, batch_size=2, checkpoint=out / "c.jsonl"
             )
         ],
     }
-    full = FullAnswers.ask(vlm, items, size=2, journal=out / "f.jsonl")
-    alike = full.outcomes(vlm, PLAN, size=2, limit=2.0, journal=out / "never.jsonl")
+    full = FullAnswers.ask(vlm, items, batch_size=2, checkpoint=out / "f.jsonl")
+    alike = full.outcomes(vlm, PLAN, batch_size=2, limit=2.0, checkpoint=out / "never.jsonl")
     made["answers"] = [list(full.texts), list(alike.disagree)]
-    early = full.outcomes(vlm, SkipPlan("early_exit", 4, exit=0), size=2, limit=0.0)
+    early = full.outcomes(vlm, SkipPlan("early_exit", 4, exit=0), batch_size=2, limit=0.0)
     made["given up"] = 0 < len(early.items) < len(items) and sum(early.disagree) > 0
     samples = reservoir.samples
     made["rows"] = samples.rows

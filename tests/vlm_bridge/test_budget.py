@@ -12,7 +12,7 @@ from vlm_bridge.cli.options import ModelOptions
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.observe.profile import profile as run_profile
-from vlm_bridge.rules import Evidence, SkipItRuns, find_rule, score_units, within_passes
+from vlm_bridge.rules import Evidence, SkipItRuns, find_rule, score_units, within_forward_cost
 
 
 @pytest.fixture(scope="module")
@@ -26,26 +26,26 @@ def made(tmp_path_factory):
     ("name", "mode"),
     [("shortv", "freeze"), ("vtw", "early_exit"), ("deepinsert", "late_entry")],
 )
-@pytest.mark.parametrize("passes", [3.0, 9.0])
+@pytest.mark.parametrize("forward_cost", [3.0, 9.0])
 def test_a_rule_sees_what_it_can_pay_for(made, name, mode, passes):
     vlm, items = made
     evidence = Evidence(vlm, items)
-    rule, part = within_passes(find_rule(name), evidence, mode, passes)
+    rule, part = within_forward_cost(find_rule(name), evidence, mode, passes)
     assert not evidence.cost  # the price was found on one image, not on all
     score_units(rule, part, mode)
     cost = sum(part.spent[name].values()) * len(part.items)
     price = cost / len(part.items)
     assert cost <= passes * len(items) + 1e-6
     assert cost + price > passes * len(items) or len(part.items) == len(items)
-    assert part.groups == [item.group for item in items][: len(part.items)]
+    assert part.clusters == [item.cluster for item in items][: len(part.items)]
 
 
 def test_enough_is_the_evidence_itself(made):
     vlm, items = made
     evidence = Evidence(vlm, items)
-    assert within_passes(find_rule("shortgpt"), evidence, "block", 1.0)[1] is evidence
-    rule, part = within_passes(find_rule("skip-it-runs"), evidence, "block", 12.0)
-    assert (rule, part) == (SkipItRuns(passes=12.0), evidence)
+    assert within_forward_cost(find_rule("shortgpt"), evidence, "block", 1.0)[1] is evidence
+    rule, part = within_forward_cost(find_rule("skip-it-runs"), evidence, "block", 12.0)
+    assert (rule, part) == (SkipItRuns(forward_cost=12.0), evidence)
     score_units(rule, part, "block")
     assert 8.0 < sum(part.spent["skip-it-runs"].values()) <= 12.0
 
@@ -54,9 +54,9 @@ def test_bad_budgets_are_named(made):
     vlm, items = made
     evidence = Evidence(vlm, items)
     with pytest.raises(BridgeError, match="positive number of forward passes, got 0"):
-        within_passes(find_rule("shortv"), evidence, "freeze", 0.0)
+        within_forward_cost(find_rule("shortv"), evidence, "freeze", 0.0)
     with pytest.raises(BridgeError, match=r"'shortv' costs .* do not pay for one image"):
-        within_passes(find_rule("shortv"), evidence, "freeze", 0.1)
+        within_forward_cost(find_rule("shortv"), evidence, "freeze", 0.1)
     with pytest.raises(BridgeError, match="no question is about any of 1 images"):
         evidence.part(["nothing"])
 
@@ -66,7 +66,7 @@ def test_a_plan_is_explained_within_a_budget(made, tmp_path, monkeypatch, capsys
     toy = toy_vlm()
     items = toy_items(toy, tmp_path / "images", images=24)
     data = tmp_path / "data.jsonl"
-    rows = [{"image": str(i.image), "question": i.question, "group": i.group} for i in items]
+    rows = [{"image": str(i.image), "question": i.question, "cluster": i.cluster} for i in items]
     data.write_text("\n".join(json.dumps(row) for row in rows))
     monkeypatch.setattr(ModelOptions, "load", lambda self: vlm)
     profile = tmp_path / "profile.json"
@@ -90,8 +90,8 @@ def test_a_plan_is_explained_within_a_budget(made, tmp_path, monkeypatch, capsys
         assert s6.endswith("*") == (depth not in safe)
     assert lines[-2].startswith("forward-pass equivalents: slopes of the margin, 24 images 7.0")
     assert "the rule cost" in lines[-1]
-    assert run("shortv", "--passes", "3") == 0
-    spent = json.loads((tmp_path / "plan.json").read_text())["source"]["passes"]
+    assert run("shortv", "--forward-cost", "3") == 0
+    spent = json.loads((tmp_path / "plan.json").read_text())["source"]["forward_cost"]
     assert 6.0 < spent < 8.0  # 1 + 66 / 11 for each of fewer questions
     assert run("shortv", "--explain") == 2
     assert "no conditions to explain; skip-it-slopes has" in capsys.readouterr().err

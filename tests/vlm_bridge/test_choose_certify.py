@@ -133,7 +133,7 @@ def test_the_order_of_images_does_not_change_the_choice(items):
     vlm = redundant_llava([1])
     found = profile(vlm, items)
     plans = [
-        choose_plan(vlm, found, asked, rule="shortgpt", epsilon=epsilon, size=size)
+        choose_plan(vlm, found, asked, rule="shortgpt", epsilon=epsilon, batch_size=size)
         for epsilon in (0.02, 0.5, 0.9)
         for asked, size in ((items, 1), (items[::-1], 2), (items, 9))
     ]
@@ -164,13 +164,13 @@ def test_compare_pairs_both_models(items):
     full = answer(vlm, items)
     with skipping(vlm, plan, fast=False):
         skipped = answer(vlm, items)
-    outcomes = paired_outcomes(vlm, plan, items, size=4)
+    outcomes = paired_outcomes(vlm, plan, items, batch_size=4)
     at = {id(item): place for place, item in enumerate(items)}
     for item, changed in zip(outcomes.items, outcomes.disagree, strict=True):
         assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
     assert 0 < sum(outcomes.disagree)
     assert all(k > 0 for k in outcomes.kl_full_skipped)
-    found = compare(vlm, plan, items, size=4)
+    found = compare(vlm, plan, items, batch_size=4)
     assert found.n_images == 5
     assert found.n_questions == 9
     low, high = found.disagreement.interval
@@ -190,7 +190,7 @@ def test_drop_is_full_minus_skipped():
 
 def test_answers_do_not_depend_on_the_batch(items):
     vlm = tiny_llava()
-    assert answer(vlm, items, size=1) == answer(vlm, items, size=9)
+    assert answer(vlm, items, batch_size=1) == answer(vlm, items, batch_size=9)
 
 
 def test_certificates(items):
@@ -247,20 +247,20 @@ def test_both_certificates_take_the_methods_they_can(items, method, methods):
 def test_a_limit_counts_images_not_questions(items, size):
     """Questions stop being asked at the first batch after which the mean must exceed the limit."""
     vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
-    full = FullAnswers.ask(vlm, items, size=size)
-    whole = full.outcomes(vlm, plan, size=size)
-    asked = Counter(item.group for item in whole.items)
+    full = FullAnswers.ask(vlm, items, batch_size=size)
+    whole = full.outcomes(vlm, plan, batch_size=size)
+    asked = Counter(item.cluster for item in whole.items)
     sizes = [len(places) for places in batch_places(whole.items, size)]
     seen = set()
     for limit in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8):
         total, done = 0.0, 0
         for count in sizes:
             for item, changed in list(zip(whole.items, whole.disagree, strict=True))[done:][:count]:
-                total += changed / asked[item.group]
+                total += changed / asked[item.cluster]
             done += count
             if total / len(asked) > limit:
                 break
-        found = full.outcomes(vlm, plan, size=size, limit=limit)
+        found = full.outcomes(vlm, plan, batch_size=size, limit=limit)
         assert found.items == whole.items[:done]
         assert found.disagree == whole.disagree[:done]
         seen.add(done)
@@ -274,7 +274,7 @@ def test_a_tuned_path_is_the_path_of_measured_rates(items):
     rates = [compare(vlm, plan, items).disagreement.value for plan in plans]
     savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
     wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
-    found = tuned_path(vlm, plans, items, epsilon=epsilon, size=1)
+    found = tuned_path(vlm, plans, items, epsilon=epsilon, batch_size=1)
     assert [(s.plan, s.saving) for s in found] == [(s.plan, s.saving) for s in wanted]
     assert [s.rate for s in found] == pytest.approx([s.rate for s in wanted])
     assert any(0 < step.rate for step in found)
@@ -284,7 +284,7 @@ def test_images_that_chose_a_plan_cannot_certify_it(items):
     vlm = redundant_llava([1])
     plan = choose_plan(vlm, profile(vlm, items), items)
     with pytest.raises(BridgeError, match="2 of these images chose the plan"):
-        certify(vlm, plan, [item for item in items if item.group in ("1.png", "3.png")])
+        certify(vlm, plan, [item for item in items if item.cluster in ("1.png", "3.png")])
 
 
 def test_blind_answers():
@@ -302,7 +302,7 @@ def test_blind_answers():
     texts = blind_answers(training, asked)
     assert texts == ["no", "red", "no"]
     assert blind_answers([item("a", "b"), item("a", "a")], asked[:1]) == ["a"]
-    scored = accuracy(texts, [replace(i, group=str(n)) for n, i in enumerate(asked)])
+    scored = accuracy(texts, [replace(i, cluster=str(n)) for n, i in enumerate(asked)])
     assert scored.value == pytest.approx(2 / 3)
     with pytest.raises(BridgeError, match="training items with answers"):
         blind_answers([item("a", None)], asked)

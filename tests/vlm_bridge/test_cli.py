@@ -121,7 +121,7 @@ def test_describe_cost_and_prune(folder, tmp_path, capsys):
     assert not any(found.modes.values())
     assert run("describe", folder) == 0
     assert "LlavaForConditionalGeneration" in capsys.readouterr().out
-    few = ("--batch", 2, "--pairs", 1, "--side", 16, "--tokens", 2)
+    few = ("--batch-size", 2, "--pairs", 1, "--side", 16, "--tokens", 2)
     out = tmp_path / "cost.json"
     assert run("cost", folder, "early_exit exit=2", *few, "--out", out) == 0
     said = capsys.readouterr().out
@@ -138,7 +138,7 @@ def test_states_are_kept_on_request(folder, jsonl, tmp_path):
     keep = ("--reservoir", 3, "--reservoir-width", 5, "--no-null")
     assert run("profile", folder, "--data", jsonl, "--out", out, *keep) == 0
     assert (tmp_path / "profile-states" / "states.safetensors").is_file()
-    assert not list(tmp_path.glob("*journal*"))
+    assert not list(tmp_path.glob("*checkpoint*"))
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +167,9 @@ def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
     plan = SkipPlan.read(out)
     assert plan.source["rule"] == name
     assert "forward passes beside the profile" in capsys.readouterr().out
-    looks_ahead = RULES[name].reads in ("candidate runs", "labels")
+    looks_ahead = RULES[name].requires in ("candidate runs", "labels")
     if RULES[name].modes[-1] in ("block", "freeze", "sublayer"):  # depths have their own order
-        assert (plan.source["passes"] > 1.0) == looks_ahead
+        assert (plan.source["forward_cost"] > 1.0) == looks_ahead
 
 
 def test_a_mode_the_rule_has_not(folder, profiled, refused):
@@ -243,7 +243,7 @@ def test_help_lists_every_command(capsys):
 def test_rules_are_listed(capsys):
     assert run("rules") == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["name", "modes", "reads", "condition", "source"]
+    assert lines[0] == ["name", "modes", "requires", "condition", "source"]
     assert [line[0] for line in lines[1:]] == list(RULES)
     assert lines[-1][2] == "nothing"
 
@@ -251,7 +251,7 @@ def test_rules_are_listed(capsys):
 def test_listed_rules_are_what_the_rules_say(capsys):
     assert run("rules", "--json") == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"name": one.name, "modes": list(one.modes), "reads": one.reads}
+        {"name": one.name, "modes": list(one.modes), "requires": one.requires}
         | {"condition": one.condition, "source": one.source}
         for one in RULES.values()
     ]

@@ -20,7 +20,7 @@ from vlm_bridge.errors import BridgeError
 
 def test_jsonl_round_trip(items):
     assert len(items) == 1 + 2 + 3 + 1 + 2
-    assert len({item.group for item in items}) == 5
+    assert len({item.cluster for item in items}) == 5
     assert items[0].open().size == (16, 16)
 
 
@@ -55,7 +55,7 @@ def test_hash_sees_pixels_question_answer_group_and_order(items):
     base = items_hash(items)
     assert items_hash(list(items)) == base
     assert items_hash(items[::-1]) != base
-    for change in ({"question": "?"}, {"answer": None}, {"group": "g"}):
+    for change in ({"question": "?"}, {"answer": None}, {"cluster": "g"}):
         assert items_hash([replace(items[0], **change), *items[1:]]) != base
     items[0].image.write_bytes(items[1].image.read_bytes())
     assert items_hash(items) != base
@@ -63,19 +63,19 @@ def test_hash_sees_pixels_question_answer_group_and_order(items):
 
 @given(count=st.integers(1, 4), seed=st.integers(0, 99))
 def test_limit_per_image_keeps_order_and_depends_on_the_item_alone(count, seed):
-    made = [Item(f"{i % 4}.png", f"q{i}", group=f"{i % 4}") for i in range(14)]  # type: ignore[arg-type]
+    made = [Item(f"{i % 4}.png", f"q{i}", cluster=f"{i % 4}") for i in range(14)]  # type: ignore[arg-type]
     kept = limit_per_image(made, count, seed=seed)
     assert kept == [item for item in made if item in kept]
     for group in "0123":
-        here = [i for i in made if i.group == group]
-        assert len([i for i in kept if i.group == group]) == min(count, len(here))
-    alone = limit_per_image([i for i in made if i.group == "2"], count, seed=seed)
-    assert alone == [i for i in kept if i.group == "2"]
+        here = [i for i in made if i.cluster == group]
+        assert len([i for i in kept if i.cluster == group]) == min(count, len(here))
+    alone = limit_per_image([i for i in made if i.cluster == "2"], count, seed=seed)
+    assert alone == [i for i in kept if i.cluster == "2"]
 
 
 def test_splits_are_disjoint_by_image_and_complete():
     splits = {name: easy_vqa(name) for name in EASY_VQA_SPLITS}
-    images = {name: {item.group for item in items} for name, items in splits.items()}
+    images = {name: {item.cluster for item in items} for name, items in splits.items()}
     for name, (_, count) in EASY_VQA_SPLITS.items():
         assert len(images[name]) == count
     assert len(set.union(*images.values())) == 5000

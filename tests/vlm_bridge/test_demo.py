@@ -14,7 +14,9 @@ from vlm_bridge.experiments.demo.run import DemoSize, run_demo
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection import CertifiedPlan
 
-SMALL = DemoSize(profile=4, null=2, tuning=12, certification=12, test=8, sweep=4, step=15, batch=8)
+SMALL = DemoSize(
+    profile=4, null_images=2, tuning=12, certification=12, test=8, sweep=4, step=15, batch_size=8
+)
 
 
 def test_an_output_that_cannot_be_written_is_said_before_any_work(tmp_path):

@@ -11,7 +11,7 @@ from tests.vlm_bridge.families.configs import LAYERS
 from tests.vlm_bridge.families.table import AUDIO_FAMILY
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.model.layout import find_layout
-from vlm_bridge.model.vlm import VLM, outline
+from vlm_bridge.model.vlm import VLM, load_meta
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.runtime.machine import command_line
 from vlm_bridge.skip.describe import ModelDescription, describe
@@ -87,7 +87,7 @@ def test_without_weights(tmp_path):
     vlm.model.save_pretrained(tmp_path)
     vlm.processor.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    from_config, loaded = describe(outline(tmp_path)), describe(vlm)
+    from_config, loaded = describe(load_meta(tmp_path)), describe(vlm)
     ours = from_config.to_json() | {"name": "tiny"}
     assert from_config.token_ids["special"] == (0, 1, 2)
     assert ours | {"token_ids": None} == loaded.to_json() | {"token_ids": None}

@@ -82,22 +82,22 @@ def test_two_processes_equal_one(jsonl, tmp_path, one_process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "said", "journal"),
+    ("how", "said", "checkpoint"),
     [
         ("killed", "rank 1 of 2 died without a word", "profile.safetensors"),
         ("failed", "rank 1 of 2 failed: cannot read the image 3.png", "c.jsonl"),
     ],
 )
 def test_a_dead_rank_is_named_and_the_rerun_goes_on(
-    jsonl, tmp_path, one_process, how, said, journal
+    jsonl, tmp_path, one_process, how, said, checkpoint
 ):
     out = tmp_path / "two"
     run = launch(jsonl, out, "--die", "1", how)
     assert run.returncode != 0
     assert f"rank 0 says: {said}" in run.stderr
-    assert f"finished batches are kept in {out / journal}, and the same command" in run.stderr
+    assert f"finished batches are kept in {out / checkpoint}, and the same command" in run.stderr
     assert not (out / "results.json").exists()
-    kept = of_all_ranks(out / journal)
+    kept = of_all_ranks(out / checkpoint)
     assert kept, "nothing was kept"
     # Another number of ranks takes over what both left behind.
     again = launch(jsonl, out, ranks=1)
@@ -268,13 +268,13 @@ def test_work_is_dealt_out_whole():
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_files_beside_a_journal(tmp_path):
-    journal = tmp_path / "j.jsonl"
-    assert of_all_ranks(journal) == []
+def test_files_beside_a_checkpoint(tmp_path):
+    checkpoint = tmp_path / "j.jsonl"
+    assert of_all_ranks(checkpoint) == []
     for number in (0, 1, 10):
-        beside(journal, number).touch()
+        beside(checkpoint, number).touch()
     (tmp_path / "other-rank1.jsonl").touch()
-    assert [one.name for one in of_all_ranks(journal)] == [
+    assert [one.name for one in of_all_ranks(checkpoint)] == [
         "j.jsonl",
         "j-rank1.jsonl",
         "j-rank10.jsonl",

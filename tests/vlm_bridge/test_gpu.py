@@ -120,8 +120,8 @@ def test_greedy_tokens_equal(plan):
 
 def test_sweep_on_a_gpu_equals_the_cpu(items):
     plans = sweep_plans(4, step=2, modes=RULE_MODES)
-    want = sweep(tiny_llava(), items, plans, size=3)
-    found = sweep(on_device(tiny_llava()), items, plans, size=3)
+    want = sweep(tiny_llava(), items, plans, batch_size=3)
+    found = sweep(on_device(tiny_llava()), items, plans, batch_size=3)
     for one, other in zip(found, want, strict=True):
         assert one.kl_full_skipped.value == pytest.approx(other.kl_full_skipped.value, abs=1e-3)
 

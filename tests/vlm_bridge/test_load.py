@@ -13,7 +13,7 @@ from tests.vlm_bridge.families import FAMILIES, PLANS, SITUATIONS, batch, tiny
 from tests.vlm_bridge.families.configs import qwen2_audio
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import find_layout
-from vlm_bridge.model.vlm import VLM, load, outline
+from vlm_bridge.model.vlm import VLM, load, load_meta
 from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.skip import skipping
 
@@ -24,23 +24,23 @@ def refusal(call) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("read", [load, outline])
+@pytest.mark.parametrize("read", [load, load_meta])
 def test_a_family_is_refused_from_its_configuration(read, tmp_path):
     """The folder holds nothing else: no weights, no processor."""
     AutoConfig.for_model("mllama").save_pretrained(tmp_path)
     assert refusal(lambda: read(tmp_path)).startswith("MllamaForConditionalGeneration: layer 3 ")
 
 
-@pytest.mark.parametrize("read", [load, outline])
+@pytest.mark.parametrize("read", [load, load_meta])
 def test_a_language_model_is_refused(read, tmp_path):
     AutoConfig.for_model("llama").save_pretrained(tmp_path)
     expected = f"cannot load '{tmp_path}': model type 'llama' takes no images, video or audio"
     assert refusal(lambda: read(tmp_path)) == expected
 
 
-def test_outline_of_a_model_that_hears(tmp_path):
+def test_load_meta_of_a_model_that_hears(tmp_path):
     qwen2_audio().save_pretrained(tmp_path)
-    vlm = outline(tmp_path)
+    vlm = load_meta(tmp_path)
     assert type(vlm.model).__name__ == "Qwen2AudioForConditionalGeneration"
     assert all(parameter.is_meta for parameter in vlm.model.parameters())
     assert vlm.layout.audio_ids == (5,)

@@ -26,7 +26,7 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
 from vlm_bridge.rules.published import gm_skip
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.passes import Pass
+from vlm_bridge.skip.pass_state import PassState
 from vlm_bridge.skip.sublayers import Sublayers
 
 NAMES = ["LLaVA", "Qwen2.5-VL", "SmolVLM", "Gemma3"]
@@ -149,7 +149,7 @@ def test_kept_rows_are_text_and_the_tokens_that_change_most(seed, keep):
 
 
 def test_the_change_of_a_token_is_relative_to_it():
-    now = Pass(torch.tensor([[False, True, True]]))
+    now = PassState(torch.tensor([[False, True, True]]))
     chosen = _Chosen(0.5, SimpleNamespace(current=now))
     states, update = torch.tensor([[[1.0], [8.0], [2.0]]]), torch.tensor([[[0.0], [3.0], [1.0]]])
     chosen.choose(states, update)  # 3/8 against 1/2: the one that moves less changes more
@@ -207,7 +207,7 @@ def test_end_to_end_on_the_toy(tmp_path, name):
     )
     assert result.accuracy_full.value == 1.0
     assert result.drop.value == pytest.approx(1 - result.accuracy.value)
-    assert result.disagreement.n == len({item.group for item in items[-8:]})
+    assert result.disagreement.n == len({item.cluster for item in items[-8:]})
     assert (result.plan is None) == (name in ("delask", "skip-vision"))
     ratio = result.cost.prefill.flops_ratio
     assert ratio == 1.0 if name == "delask" else ratio < 1.0
@@ -300,7 +300,7 @@ def test_methods_are_listed(capsys):
     with pytest.raises(SystemExit):
         cli.main(["methods"])
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["name", "settings", "reads", "source", "deviation"]
+    assert lines[0] == ["name", "settings", "requires", "source", "deviation"]
     assert [line[0] for line in lines[1:]] == list(METHODS)
     assert {len(line) for line in lines} == {5}
     assert lines[-1][1] == "speed_up=1.25"
@@ -309,7 +309,7 @@ def test_methods_are_listed(capsys):
 def test_listed_methods_are_what_the_methods_say(capsys):
     with pytest.raises(SystemExit):
         cli.main(["methods", "--json"])
-    about = ("name", "settings", "reads", "source", "deviation")
+    about = ("name", "settings", "requires", "source", "deviation")
     assert json.loads(capsys.readouterr().out) == [
         {key: settings_of(one) if key == "settings" else getattr(one, key) for key in about}
         for one in METHODS.values()

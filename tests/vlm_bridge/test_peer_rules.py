@@ -38,7 +38,7 @@ class Held(Evidence):
             self.cost[name.replace("_", " ")] = 1.0
 
     @property
-    def groups(self) -> list[str]:
+    def clusters(self) -> list[str]:
         return [str(image) for image in range(30)]
 
 
@@ -62,12 +62,12 @@ def test_geometry_of_fixed_states():
 def test_adaskip_is_reproduced_from_its_definition(items):
     """Prompt by prompt, from the modules of a Llama layer by name."""
     vlm = tiny_llava()
-    got = score_units(find_rule("adaskip"), Evidence(vlm, items, size=4))
-    change = score_units(find_rule("skip-vision"), Evidence(vlm, items, size=4))
+    got = score_units(find_rule("adaskip"), Evidence(vlm, items, batch_size=4))
+    change = score_units(find_rule("skip-vision"), Evidence(vlm, items, batch_size=4))
     cosines: list[list[float]] = [[] for _ in got]
     changes: list[list[float]] = [[] for _ in change]
     for item in items:
-        (one,) = batches(vlm, [item], size=1)
+        (one,) = batches(vlm, [item], batch_size=1)
         seen = vlm.layout.vision_flags(one.inputs["input_ids"])[0]
         streams: dict[int, list[torch.Tensor]] = {}
         handles = []
@@ -155,13 +155,13 @@ def test_arank_is_the_rank_that_was_planted(seed, rank):
 @torch.no_grad()
 def test_arank_is_reproduced_from_its_definition(items):
     eager = tiny_llava(attention="eager")
-    got = score_units(find_rule("arank"), Evidence(tiny_llava(), items, size=4))
+    got = score_units(find_rule("arank"), Evidence(tiny_llava(), items, batch_size=4))
     per_image: dict[str, list[list[float]]] = {}
     for item in items:
-        (one,) = batches(eager, [item], size=1)
+        (one,) = batches(eager, [item], batch_size=1)
         maps = eager.model(**one.inputs, output_attentions=True).attentions
         ranks = [np.mean([np.linalg.matrix_rank(head) for head in m[0].numpy()]) for m in maps]
-        per_image.setdefault(item.group, []).append(ranks)
+        per_image.setdefault(item.cluster, []).append(ranks)
     expected = np.mean([np.mean(ranks, axis=0) for ranks in per_image.values()], axis=0)
     assert got == pytest.approx(expected, abs=0.3)  # a singular value may lie on the threshold
 

@@ -37,7 +37,7 @@ MORE = {
 @each_family
 def test_batches(name, items):
     vlm = with_processor(name)
-    made = list(batches(vlm, items, size=4))
+    made = list(batches(vlm, items, batch_size=4))
     assert sum(len(batch.items) for batch in made) == len(items)
     for batch in made:
         inputs = batch.inputs
@@ -54,21 +54,21 @@ def test_batches(name, items):
 @each_family
 def test_answers_with_and_without_a_plan(name, items):
     vlm = with_processor(name)
-    texts = answer(vlm, items, size=4)
+    texts = answer(vlm, items, batch_size=4)
     assert len(texts) == len(items)
     # Padding and company in a batch change nothing.
     assert texts == [answer(vlm, [item])[0] for item in items]
     assert answer(vlm, items, with_images=False) != texts
     for plan in (SkipPlan("block", L, layers=(0, 2)), SkipPlan("band", L, entry=1, exit=3)):
         with skipping(vlm, plan):
-            fast = answer(vlm, items, size=4)
+            fast = answer(vlm, items, batch_size=4)
         with skipping(vlm, plan, fast=False):
-            assert answer(vlm, items, size=4) == fast
+            assert answer(vlm, items, batch_size=4) == fast
 
 
 @each_family
 def test_profile(name, items):
-    found = profile(with_processor(name), items, size=4)
+    found = profile(with_processor(name), items, batch_size=4)
     assert found.values("image", "cosine_distance").shape == (L,)
     assert (found.values("text", "cosine_distance") > 0).all()
 
@@ -104,7 +104,7 @@ def test_a_base_model_without_chat_template(items):
     processor = paligemma()
     family = tiny(FAMILIES["PaliGemma"])
     vlm = VLM("base", family.model, processor, family.layout)
-    (batch,) = batches(vlm, items[:2], size=4)
+    (batch,) = batches(vlm, items[:2], batch_size=4)
     assert (batch.inputs["input_ids"] == IMAGE).sum(1).tolist() == [4, 4]
     assert "labels" not in batch.inputs  # its processor makes some
     assert not batch.inputs["token_type_ids"].any()  # all prompt, seen in both directions

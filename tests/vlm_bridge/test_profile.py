@@ -27,7 +27,7 @@ def stored(vlm, items):
         )
 
     with torch.no_grad(), capturing_states(vlm, keep):
-        for batch in batches(vlm, items, size=3):
+        for batch in batches(vlm, items, batch_size=3):
             vlm.model(**batch.inputs)
     return {
         layer: [torch.cat(part) for part in zip(*rows, strict=True)]
@@ -38,7 +38,7 @@ def stored(vlm, items):
 @pytest.mark.parametrize("group", ["text", "image"])
 def test_profile_equals_stored_states(items, group):
     vlm = tiny_llava()
-    found = profile(vlm, items, size=3)
+    found = profile(vlm, items, batch_size=3)
     for layer, (groups, before, after) in stored(vlm, items).items():
         rows = groups == TOKEN_GROUPS.index(group)
         x, y = before[rows].numpy(), after[rows].numpy()
@@ -51,7 +51,7 @@ def test_profile_equals_stored_states(items, group):
 
 def test_batch_size_changes_nothing(items):
     vlm = tiny_llava()
-    one, many = (profile(vlm, items, size=size) for size in (1, 8))
+    one, many = (profile(vlm, items, batch_size=size) for size in (1, 8))
     for group in one.groups:
         for measure in one.measures[group]:
             np.testing.assert_allclose(
@@ -81,13 +81,13 @@ def test_attention_mass_equals_eager_attention(items, size):
     observed = []
     vlm = tiny_llava()
     with torch.no_grad(), capturing_attention(vlm, lambda _, p: observed.append(p)):
-        for batch in batches(vlm, items, size=size):
+        for batch in batches(vlm, items, batch_size=size):
             vlm.model(**batch.inputs)
     assert vlm.layout.text_config._attn_implementation == "sdpa"
     eager = tiny_llava(attention="eager")
     expected, masks = [], []
     with torch.no_grad():
-        for batch in batches(eager, items, size=size):
+        for batch in batches(eager, items, batch_size=size):
             out = eager.model(**batch.inputs, output_attentions=True)
             expected += out.attentions
             masks += [batch.inputs["attention_mask"].bool()] * len(out.attentions)

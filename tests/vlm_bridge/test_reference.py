@@ -75,9 +75,9 @@ def test_labels_are_deduced_from_questions_negation_included(questions, names, l
 def test_training_labels_agree_with_every_answer_about_them():
     items = easy_vqa("profile")
     labels = read_labels(items)
-    order = list(dict.fromkeys(item.group for item in items))
+    order = list(dict.fromkeys(item.cluster for item in items))
     for item in items:
-        shape = int(labels.shape[order.index(item.group)])
+        shape = int(labels.shape[order.index(item.cluster)])
         if item.answer in SHAPES and shape >= 0:
             assert item.answer == SHAPES[shape]
 

@@ -55,7 +55,7 @@ def a_profile(name: str, distance: np.ndarray, var: np.ndarray) -> Profile:
     return Profile(
         model=name,
         n_layers=N_LAYERS,
-        groups=tuple(groups),
+        clusters=tuple(groups),
         measures=measures,
         tail_grid=TAIL_GRID,
         tails={},
@@ -145,7 +145,7 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
         kv_bytes_skipped=8_000_000,
         peak_bytes_full=50_000_000,
         peak_bytes_skipped=40_000_000,
-        batch=8,
+        batch_size=8,
         length=96,
         device="cpu (2 threads)",
         dtype="float32",

@@ -11,13 +11,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks import rules as benchmark
+from benchmarks import rules as rules_command
 from estimators import Estimate
 from tests.vlm_bridge.test_report import Page, quick_results
 from theory.systems import toy_vlm
 from vlm_bridge.cli import main
 from vlm_bridge.experiments.demo.page import _quantity, write_report
-from vlm_bridge.experiments.rule_benchmark import ModeTruth, Promises, RuleResult, Study
+from vlm_bridge.experiments.rule_benchmark import (
+    ErrorRateCheck,
+    ModeTruth,
+    RuleBenchmark,
+    RuleResult,
+)
 from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
 from vlm_bridge.experiments.rule_benchmark.page import unit_names
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -29,20 +34,20 @@ from vlm_bridge.selection import CertifiedPlan
 def folder(tmp_path_factory):
     """A small run of the benchmark on the toy: its files."""
     out = tmp_path_factory.mktemp("rules")
-    benchmark.main(
+    rules_command.main(
         [
             *("--models", "toy", "--modes", "freeze", "late_entry", "--rules"),
             *("skip-it-slopes", "shortv", "unified", "random", "gm-skip", "--images", "60"),
-            *("--tuning", "24", "--seen", "4", "--pairs", "1", "--resamples", "20"),
-            *("--epsilon", "0.2", "--journal", str(out / "journal"), "--out", str(out)),
+            *("--tuning", "24", "--profiling", "4", "--pairs", "1", "--resamples", "20"),
+            *("--epsilon", "0.2", "--checkpoint", str(out / "checkpoint"), "--out", str(out)),
         ]
     )
     return out
 
 
 @pytest.fixture(scope="module")
-def study(folder) -> Study:
-    return Study.from_json(json.loads((folder / "rules.json").read_text()))
+def benchmark(folder) -> RuleBenchmark:
+    return RuleBenchmark.from_json(json.loads((folder / "rules.json").read_text()))
 
 
 class Attributes(HTMLParser):
@@ -78,8 +83,8 @@ class Attributes(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(study, tmp_path_factory) -> tuple[str, Attributes]:
-    path = write_report(quick_results(), tmp_path_factory.mktemp("page"), study=study)
+def page(benchmark, tmp_path_factory) -> tuple[str, Attributes]:
+    path = write_report(quick_results(), tmp_path_factory.mktemp("page"), benchmark=benchmark)
     text = path.read_text(encoding="utf-8")
     return text, Attributes(text)
 
@@ -93,16 +98,16 @@ def check(cell: dict[str, str], estimate: Estimate) -> None:
     assert (float(cell["low"]), float(cell["high"])) == estimate.interval
 
 
-def test_every_number_on_the_page_is_the_librarys(study, page) -> None:
+def test_every_number_on_the_page_is_the_librarys(benchmark, page) -> None:
     found = page[1]
-    (model,) = study.models
+    (model,) = benchmark.models
     assert len([key for key in found.rows if key[0] == "rule"]) == len(model.rules)
     for one in model.rules:
         name = f"toy/{one.score.mode}/{one.score.rule}"
         row, cells = found.rows["rule", name], found.cells["rule", name]
         assert [float(x) for x in row["scores"].split()] == list(one.scores)
-        assert float(cells["passes"]["value"]) == one.score.passes
-        assert one.score.passes == pytest.approx(sum(one.spent.values()))
+        assert float(cells["forward_cost"]["value"]) == one.score.forward_cost
+        assert one.score.forward_cost == pytest.approx(sum(one.spent.values()))
         for figure in ("auc", "spearman", "false_safe"):
             check(cells[figure], getattr(one.score, figure))
         plan, made = found.cells["plan", name], one.chosen
@@ -114,16 +119,16 @@ def test_every_number_on_the_page_is_the_librarys(study, page) -> None:
             check(plan["latency"], made.speed.latency_ratio)
         else:
             assert "flops" not in plan
-        if made.promises is not None:
-            assert int(plan["broken"]["value"]) == made.promises.broken
+        if made.error_rate_check is not None:
+            assert int(plan["broken"]["value"]) == made.error_rate_check.broken
     for truth in model.truths:
         row = found.rows["truth", f"toy/{truth.mode}/"]
         assert row["verdicts"].split() == list(truth.verdicts)
         assert [float(x) for x in row["mean"].split()] == list(truth.mean)
 
 
-def test_what_people_read_is_the_number_rounded(study, page) -> None:
-    (model,) = study.models
+def test_what_people_read_is_the_number_rounded(benchmark, page) -> None:
+    (model,) = benchmark.models
     for one in model.rules:
         name = f"toy/{one.score.mode}/{one.score.rule}"
         said = page[1].words["rule", name]
@@ -131,12 +136,12 @@ def test_what_people_read_is_the_number_rounded(study, page) -> None:
             estimate = getattr(one.score, figure)
             shown = "not defined" if math.isnan(estimate.value) else _quantity(estimate, "ratio")
             assert said[figure].strip() == shown
-        assert said["passes"].strip() == f"{one.score.passes:.1f}"
+        assert said["forward_cost"].strip() == f"{one.score.forward_cost:.1f}"
         shown = page[1].words["plan", name]["disagreement"]
         assert shown.strip() == _quantity(one.chosen.disagreement, "share")
 
 
-def test_the_page_tells_what_was_found(study, page) -> None:
+def test_the_page_tells_what_was_found(benchmark, page) -> None:
     text = Page(page[0]).text
     truth = toy_vlm().truth
     harmful = [n for n in range(toy_vlm().n_layers) if n not in truth.safe_freezes]
@@ -145,8 +150,8 @@ def test_the_page_tells_what_was_found(study, page) -> None:
     assert "candidate runs" in text
     assert "forced into neither class" in text
     assert "Plans of this mode are depths, the same ones for every rule" in text
-    assert study.promises() in text
-    searched = sum(one.chosen.promises is not None for one in study.models[0].rules)
+    assert benchmark.error_rates() in text
+    searched = sum(one.chosen.error_rate_check is not None for one in benchmark.models[0].rules)
     assert re.search(rf"(None of|Promises could be broken in \d+ of) {searched} searches", text)
 
 
@@ -156,7 +161,7 @@ def test_without_a_study_there_is_no_section(tmp_path) -> None:
     assert not list(tmp_path.glob("scores-*.png"))
 
 
-def test_the_command_line_takes_the_file(folder, study, tmp_path, capsys) -> None:
+def test_the_command_line_takes_the_file(folder, benchmark, tmp_path, capsys) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps(quick_results() | {"type": "DemoResults"}))
     out = tmp_path / "report"
@@ -173,64 +178,66 @@ def test_the_command_line_takes_the_file(folder, study, tmp_path, capsys) -> Non
         "scores-toy-freeze.png", "scores-toy-late_entry.png",
     }  # fmt: skip
     found = Attributes((out / "report.html").read_text(encoding="utf-8"))
-    assert len([key for key in found.rows if key[0] == "rule"]) == len(study.models[0].rules)
+    assert len([key for key in found.rows if key[0] == "rule"]) == len(benchmark.models[0].rules)
     capsys.readouterr()
     assert run("--rules", results) == 2
-    assert "does not hold a study of rules" in capsys.readouterr().err
+    assert "does not hold a rule benchmark" in capsys.readouterr().err
     assert run("--rules", tmp_path / "none.json") == 2
-    assert f"no study of rules at {tmp_path}" in capsys.readouterr().err
-    assert run() == 0  # figures of the study that was there before are gone
+    assert f"no rule benchmark at {tmp_path}" in capsys.readouterr().err
+    assert run() == 0  # figures of the benchmark that was there before are gone
     assert not list(out.glob("scores-*.png"))
 
 
 # --- the benchmark's own output ---------------------------------------------------------------
 
 
-def test_the_benchmark_writes_what_it_measured(folder, study) -> None:
+def test_the_benchmark_writes_what_it_measured(folder, benchmark) -> None:
     text = (folder / "rules.md").read_text()
     assert "## toy, 11 layers" in text
-    assert "Images: 4 seen, 24 tuning, 60 certification, 60 test." in text
-    for one in study.models[0].rules:
-        assert f"| {one.score.rule} | {one.score.reads} | {one.score.passes:.1f} |" in text
-    shortv = by_name(study, "shortv", "freeze")
+    assert "Images: 4 profiling, 24 tuning, 60 certification, 60 test." in text
+    for one in benchmark.models[0].rules:
+        assert f"| {one.score.rule} | {one.score.requires} | {one.score.forward_cost:.1f} |" in text
+    shortv = by_name(benchmark, "shortv", "freeze")
     assert f"| {shortv.chosen.plan.describe()} |" in text
     assert shortv.score.auc.value == 1.0
-    assert shortv.score.passes > by_name(study, "unified", "freeze").score.passes == 0
+    assert (
+        shortv.score.forward_cost > by_name(benchmark, "unified", "freeze").score.forward_cost == 0
+    )
     assert len(text.splitlines()) > 20
 
 
-def by_name(study: Study, rule: str, mode: str) -> RuleResult:
+def by_name(benchmark: RuleBenchmark, rule: str, mode: str) -> RuleResult:
     (found,) = (
         one
-        for model in study.models
+        for model in benchmark.models
         for one in model.rules
         if (one.score.rule, one.score.mode) == (rule, mode)
     )
     return found
 
 
-def test_the_benchmark_goes_on_and_prints_json(folder, study, tmp_path, capsys, monkeypatch):
+def test_the_benchmark_goes_on_and_prints_json(folder, benchmark, tmp_path, capsys, monkeypatch):
     def nothing(*_: Any, **__: Any) -> None:
         raise AssertionError("this was measured before")
 
     monkeypatch.setattr("vlm_bridge.experiments.rule_benchmark.store.sweep_outcomes", nothing)
     # The same questions about the same images; the toy draws its files anew.
-    benchmark.main(
+    rules_command.main(
         [
             *("--models", "toy", "--modes", "freeze", "--rules", "shortv", "--images", "60"),
-            *("--tuning", "24", "--seen", "4", "--pairs", "1", "--resamples", "20"),
-            *("--epsilon", "0.2", "--journal", str(folder / "journal")),
+            *("--tuning", "24", "--profiling", "4", "--pairs", "1", "--resamples", "20"),
+            *("--epsilon", "0.2", "--checkpoint", str(folder / "checkpoint")),
             *("--out", str(tmp_path), "--json"),
         ]
     )
-    printed = Study.from_json(json.loads(capsys.readouterr().out))
-    assert printed.models[0].rules == (by_name(study, "shortv", "freeze"),)
-    assert printed == Study.from_json(json.loads((tmp_path / "rules.json").read_text()))
+    printed = RuleBenchmark.from_json(json.loads(capsys.readouterr().out))
+    assert printed.models[0].rules == (by_name(benchmark, "shortv", "freeze"),)
+    assert printed == RuleBenchmark.from_json(json.loads((tmp_path / "rules.json").read_text()))
 
 
-def test_leaving_one_model_out_is_by_mode(study) -> None:
-    (model,) = study.models
-    assert study.across == ()
+def test_leaving_one_model_out_is_by_mode(benchmark) -> None:
+    (model,) = benchmark.models
+    assert benchmark.across == ()
     twin = [model, replace(model, model="twin")]
     found = benchmark.across(twin, ["freeze", "block"])
     figures = ["AUC", "AUC, one pass at most", "saving"]
@@ -240,7 +247,9 @@ def test_leaving_one_model_out_is_by_mode(study) -> None:
     assert [left.here for left in found[0].left_out] == [best, best]
     body = json.loads(json.dumps([one.to_json() for one in found], allow_nan=False))
     assert [found[0].from_json(one) for one in body] == found
-    text = benchmark.markdown(Study(tuple(twin), tuple(found), study.decision, study.machine))
+    text = rules_command.markdown(
+        RuleBenchmark(tuple(twin), tuple(found), benchmark.decision, benchmark.machine)
+    )
     assert "| freeze, AUC | twin |" in text
 
 
@@ -254,9 +263,9 @@ def test_leaving_one_model_out_is_by_mode(study) -> None:
 )
 def test_the_benchmark_refuses_in_one_line(arguments, said, capsys, tmp_path) -> None:
     given = [] if "--models" in arguments else ["--models", "toy"]
-    few = ["--images", "2", "--tuning", "2", "--seen", "2"]
+    few = ["--images", "2", "--tuning", "2", "--profiling", "2"]
     with pytest.raises(SystemExit):
-        benchmark.main([*given, *arguments, *few, "--out", str(tmp_path)])
+        rules_command.main([*given, *arguments, *few, "--out", str(tmp_path)])
     assert said in capsys.readouterr().err
 
 
@@ -271,9 +280,9 @@ def test_units_stand_where_they_are() -> None:
     assert [unit_place(unit) for unit in units("sublayer", 2)] == [0, 0.5, 1, 1.5]
 
 
-def test_undetermined_units_are_named_and_drawn(study, tmp_path) -> None:
+def test_undetermined_units_are_named_and_drawn(benchmark, tmp_path) -> None:
     """A unit whose interval straddles epsilon is hollow and in neither list."""
-    (model,) = study.models
+    (model,) = benchmark.models
     verdicts = ("safe", "undetermined", "harmful") + ("safe",) * 8
     other = [t for t in model.truths if t.mode != "freeze"]
     (truth,) = (t for t in model.truths if t.mode == "freeze")
@@ -297,24 +306,26 @@ def test_undetermined_units_are_named_and_drawn(study, tmp_path) -> None:
     assert unit_names(made, "undetermined") == "attention 0, MLP 1"
 
 
-def test_a_plan_that_skips_nothing_is_said(study, tmp_path) -> None:
-    (model,) = study.models
+def test_a_plan_that_skips_nothing_is_said(benchmark, tmp_path) -> None:
+    (model,) = benchmark.models
     first, *others = (one for one in model.rules if one.score.mode == "freeze")
     nothing = CertifiedPlan(SkipPlan("block", model.n_layers), None, (), ())
-    chosen = replace(first.chosen, search=nothing, speed=None, promises=None)
+    chosen = replace(first.chosen, search=nothing, speed=None, error_rate_check=None)
     rules = (replace(first, chosen=chosen), *others)
-    changed = replace(study, models=(replace(model, rules=rules, truths=model.truths[:1]),))
-    text = write_report(quick_results(), tmp_path, study=changed).read_text(encoding="utf-8")
+    changed = replace(benchmark, models=(replace(model, rules=rules, truths=model.truths[:1]),))
+    text = write_report(quick_results(), tmp_path, benchmark=changed).read_text(encoding="utf-8")
     assert text.count("none could be certified") == 1
-    assert Study.from_json(json.loads(json.dumps(changed.to_json()))) == changed
-    bad = Promises(resamples=200, broken=30, certified=180, delta=0.05, worst=0.3)
-    broken = replace(first, chosen=replace(first.chosen, promises=bad))
-    told = replace(changed, models=(replace(model, rules=(broken,)),)).promises()
+    assert RuleBenchmark.from_json(json.loads(json.dumps(changed.to_json()))) == changed
+    bad = ErrorRateCheck(resamples=200, broken=30, certified=180, delta=0.05, worst=0.3)
+    broken = replace(first, chosen=replace(first.chosen, error_rate_check=bad))
+    told = replace(changed, models=(replace(model, rules=(broken,)),)).error_rates()
     assert told == (
         "Promises could be broken in 1 of 1 searches; the most broken are 30 of 200 (15.0%) where "
         "5.0% may be, with a Monte-Carlo standard error of 1.5%; 1 are above that by more than "
         "three errors."
     )
-    assert replace(changed, models=(replace(model, rules=rules[:1]),)).promises() == ""
-    assert f"| {first.score.reads} | {first.score.passes:.1f} |" in benchmark.markdown(changed)
-    assert "| none |" in benchmark.markdown(changed)
+    assert replace(changed, models=(replace(model, rules=rules[:1]),)).error_rates() == ""
+    assert f"| {first.score.requires} | {first.score.forward_cost:.1f} |" in rules_command.markdown(
+        changed
+    )
+    assert "| none |" in rules_command.markdown(changed)

@@ -20,8 +20,8 @@ from vlm_bridge.experiments.reproduce import (
     Published,
     Reproduction,
     find_published,
+    forward_cost_of,
     needs_of,
-    passes_of,
     reproduce,
     write_reproduction,
 )
@@ -61,7 +61,7 @@ def run(family, split, folder, published=TINY, **options):
 @pytest.mark.parametrize("family", CLASSES)
 def test_the_protocol_on_every_published_class(family, split, tmp_path):
     vlm, found = run(family, split, tmp_path / "out")
-    evidence = Evidence(vlm, split[0], size=4)
+    evidence = Evidence(vlm, split[0], batch_size=4)
     assert found.shortv_kl == pytest.approx(score_units(find_rule("shortv"), evidence), rel=1e-3)
     assert found.vtw_kl == pytest.approx(score_units(find_rule("vtw"), evidence), rel=1e-3)
     choice = VTW(eta=0.5).choice(evidence)
@@ -73,7 +73,7 @@ def test_the_protocol_on_every_published_class(family, split, tmp_path):
     assert found.published_plan.plan.layers == (0, 3)
     ours = [found.shortv_kl[3], found.shortv_kl[0]]
     assert found.order_agreement == pytest.approx(spearmanr(ours, [0, 1]).statistic)
-    assert found.n_seen == found.n_images == found.own_plan.n_images == 4
+    assert found.n_profiling == found.n_images == found.own_plan.n_images == 4
     assert len(found.sweep) == 4 + 5 + 5
     assert found.profile.n_layers == 4
     assert found.flops_ratio < 1
@@ -155,7 +155,7 @@ def test_first_below(depth):
 
 
 def test_what_a_machine_lacks():
-    needs = needs_of(find_published("llava-1.5-7b"), passes=10)
+    needs = needs_of(find_published("llava-1.5-7b"), forward_cost=10)
     assert Machine("cuda:0", 40.0, 100.0).lacks(needs, download=True) == []
     assert Machine("cuda:0", 40.0, 1.0).lacks(needs, download=False) == []
     small = Machine("cuda:0", 8.0, 1.0).lacks(needs, download=True)
@@ -167,7 +167,7 @@ def test_what_a_machine_lacks():
 
 def test_passes_are_those_of_the_run():
     # profile, full model, 4 freezes, 3 exits; full model, 14 plans swept, two plans beside it
-    assert passes_of(4, 10, 100) == 10 * 9 + 100 * (1 + 14 + 4)
+    assert forward_cost_of(4, 10, 100) == 10 * 9 + 100 * (1 + 14 + 4)
 
 
 def command(capsys, *words):
@@ -191,7 +191,7 @@ def data(split, tmp_path):
 
 def test_the_command_says_what_it_needs_and_refuses(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Machine, "here", lambda device=None: Machine("cpu", 4.0, 100.0))
-    words = ("llava-1.5-7b", "--data", data, "--seen", 4, "--out", tmp_path / "out")
+    words = ("llava-1.5-7b", "--data", data, "--profiling", 4, "--out", tmp_path / "out")
     code, out, err = command(capsys, *words)
     assert code == 2
     assert "16 GiB of device memory, 13 GiB to download" in out
@@ -202,7 +202,7 @@ def test_the_command_says_what_it_needs_and_refuses(data, tmp_path, capsys, monk
 def test_the_command_asks_before_it_starts(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Machine, "here", lambda device=None: Machine("cpu", 99.0, 100.0))
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    words = ("llava-1.5-7b", "--data", data, "--seen", 4, "--out", tmp_path / "out")
+    words = ("llava-1.5-7b", "--data", data, "--profiling", 4, "--out", tmp_path / "out")
     code, out, _ = command(capsys, *words)
     assert code == 1
     assert "Start?" in out
@@ -214,7 +214,7 @@ def test_the_command_runs_given_weights(data, tmp_path, capsys, monkeypatch, fol
         "tiny",
         "--data",
         data,
-        "--seen",
+        "--profiling",
         4,
         "--weights",
         folder,
@@ -233,7 +233,7 @@ def test_the_command_runs_given_weights(data, tmp_path, capsys, monkeypatch, fol
     ("words", "message"),
     [
         (("gpt-5",), "nothing is known of 'gpt-5'; choose from llava-1.5-7b"),
-        (("llava-1.5-7b", "--seen", 8), "is about 8 images; the first 8 give the orders"),
+        (("llava-1.5-7b", "--profiling", 8), "is about 8 images; the first 8 give the orders"),
     ],
 )
 def test_the_command_refuses(words, message, data, tmp_path, capsys):

@@ -20,11 +20,11 @@ def test_published_orders_name_layers_once(name: str) -> None:
 
 def test_memory_and_time_follow_from_size() -> None:
     model = find_published("llava-1.5-7b")
-    one, two = needs_of(model, passes=1000), needs_of(model, passes=2000, tflops=200)
+    one, two = needs_of(model, forward_cost=1000), needs_of(model, forward_cost=2000, tflops=200)
     assert two.hours == pytest.approx(one.hours)
     assert two.pflop == pytest.approx(2 * one.pflop)
     assert one.pflop == pytest.approx(2 * 7.06e9 * 640 * 1000 / 1e15)
-    assert needs_of(model, passes=1, dtype="float32").gib == pytest.approx(2 * one.gib)
+    assert needs_of(model, forward_cost=1, dtype="float32").gib == pytest.approx(2 * one.gib)
     assert "16 GiB of device memory" in str(one)
 
 
@@ -33,6 +33,6 @@ def test_what_is_said_of_bad_input() -> None:
         find_published("gpt")
     model = find_published("llava-1.5-7b")
     with pytest.raises(BridgeError, match="unknown dtype 'int4'"):
-        needs_of(model, passes=1, dtype="int4")
+        needs_of(model, forward_cost=1, dtype="int4")
     with pytest.raises(BridgeError, match="must be positive, got 0 and 100"):
-        needs_of(model, passes=0)
+        needs_of(model, forward_cost=0)

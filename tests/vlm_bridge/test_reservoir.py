@@ -21,9 +21,9 @@ from vlm_bridge.observe.profile import profile
 from vlm_bridge.observe.reservoir import MANIFEST, STATES, Reservoir, Samples
 
 
-def sampled(items, *, size=3, **settings):
+def sampled(items, *, batch_size=3, **settings):
     reservoir = Reservoir(**settings)
-    profile(tiny_llava(), items, size=size, reservoir=reservoir)
+    profile(tiny_llava(), items, batch_size=batch_size, reservoir=reservoir)
     return reservoir.samples
 
 
@@ -31,7 +31,7 @@ def test_rows_are_the_states_they_say_they_are(items):
     vlm, samples = tiny_llava(), sampled(items, rows=7)
     whole = {}
     with torch.no_grad():
-        for batch in batches(vlm, items, size=3):
+        for batch in batches(vlm, items, batch_size=3):
             seen = {}
             with capturing_states(vlm, lambda i, x, y, s=seen: s.update({i: x, i + 1: y})):
                 vlm.model(**batch.inputs)
@@ -43,7 +43,7 @@ def test_rows_are_the_states_they_say_they_are(items):
         assert len(states) == 5
         assert rows == sorted(rows, key=lambda row: (row["item"], row["token"]))
         for number, row in enumerate(rows):
-            assert row["image"] == items[row["item"]].group
+            assert row["image"] == items[row["item"]].cluster
             for depth in range(5):
                 want = whole[row["item"]][depth][row["token"]].numpy()
                 np.testing.assert_allclose(states[depth][number], want, rtol=1e-5, atol=1e-5)
@@ -51,7 +51,7 @@ def test_rows_are_the_states_they_say_they_are(items):
 
 @pytest.mark.parametrize("size", [1, 2, 8])
 def test_batch_size_and_order_change_nothing(items, size):
-    one, other = sampled(items, rows=5, size=3), sampled(items, rows=5, size=size)
+    one, other = sampled(items, rows=5, batch_size=3), sampled(items, rows=5, batch_size=size)
     assert one.rows == other.rows
     assert {group: len(rows) for group, rows in one.rows.items()} == {"image": 5, "text": 5}
     for group, states in one.arrays.items():
@@ -81,7 +81,7 @@ def test_samples_feed_the_estimators(items):
         rtol=1e-3,
         atol=1e-6,
     )
-    assert again.n_images == streamed.n_images == len({item.group for item in items})
+    assert again.n_images == streamed.n_images == len({item.cluster for item in items})
 
 
 def test_projection_is_one_matrix_and_keeps_lengths_on_average(items):
@@ -138,8 +138,8 @@ def test_memory_is_what_is_kept(items):
     vlm = tiny_llava()
     collector = Collector(4, Reservoir(rows=3))
     sizes = set()
-    for number, batch in enumerate([*batches(vlm, items, size=2)] * 3):
-        collector.run(vlm, batch.inputs, [f"{number}{item.group}" for item in batch.items])
+    for number, batch in enumerate([*batches(vlm, items, batch_size=2)] * 3):
+        collector.run(vlm, batch.inputs, [f"{number}{item.cluster}" for item in batch.items])
         arrays = collector.reservoir.to_arrays()
         sizes.add(sum(array.nbytes for array in arrays.values()))
     assert len(sizes) <= 2  # filling up, then full
@@ -190,13 +190,13 @@ def test_a_reservoir_takes_one_run(items):
         Reservoir(rows=1, width=0)
 
 
-# --- the journal of a profile ---------------------------------------------------------------
+# --- the checkpoint of a profile ---------------------------------------------------------------
 
 
 def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
-    journal, vlm = tmp_path / "profile.safetensors", tiny_llava()
+    checkpoint, vlm = tmp_path / "profile.safetensors", tiny_llava()
     sample = Reservoir(rows=4)
-    whole = profile(vlm, items, size=2, reservoir=sample)
+    whole = profile(vlm, items, batch_size=2, reservoir=sample)
     clean, left = Collector.run, {"count": 3}
 
     def killed(self, *args):
@@ -207,15 +207,15 @@ def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Collector, "run", killed)
     with pytest.raises(KeyboardInterrupt):
-        profile(vlm, items, size=2, journal=journal, reservoir=Reservoir(rows=4))
-    done = profiling._read_batches(journal, json.dumps(key(vlm, items)))
+        profile(vlm, items, batch_size=2, checkpoint=checkpoint, reservoir=Reservoir(rows=4))
+    done = profiling._read_batches(checkpoint, json.dumps(key(vlm, items)))
     assert done
     monkeypatch.setattr(Collector, "run", clean)
     ran = []
     monkeypatch.setattr(Collector, "run", lambda s, *a: (ran.append(a[3]), clean(s, *a))[1])
     resumed = Reservoir(rows=4)
-    again = profile(vlm, items, size=2, journal=journal, reservoir=resumed)
-    assert len(ran) == len(list(batches(vlm, items, size=2))) - len(done)
+    again = profile(vlm, items, batch_size=2, checkpoint=checkpoint, reservoir=resumed)
+    assert len(ran) == len(list(batches(vlm, items, batch_size=2))) - len(done)
     assert resumed.samples.rows == sample.samples.rows
     for group in whole.groups:
         for measure in whole.measures[group]:
@@ -224,8 +224,11 @@ def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
             )
     assert again.quantiles == whole.quantiles
     ran.clear()
-    assert profile(vlm, items, size=2, journal=journal, reservoir=Reservoir(rows=4)) == again
-    assert not ran  # what was resumed is journalled as a whole
+    assert (
+        profile(vlm, items, batch_size=2, checkpoint=checkpoint, reservoir=Reservoir(rows=4))
+        == again
+    )
+    assert not ran  # what was resumed is checkpointed as a whole
 
 
 def key(vlm, items):
@@ -234,14 +237,14 @@ def key(vlm, items):
     return {"model": vlm.name, "data_hash": data, "size": 2, "reservoir": settings}
 
 
-def test_a_journal_of_another_profile_is_refused(items, tmp_path):
-    journal = tmp_path / "profile.safetensors"
-    profile(tiny_llava(), items, size=2, journal=journal)
-    before = journal.read_bytes()
+def test_a_checkpoint_of_another_profile_is_refused(items, tmp_path):
+    checkpoint = tmp_path / "profile.safetensors"
+    profile(tiny_llava(), items, batch_size=2, checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
     for other in ({"size": 4}, {"size": 2, "reservoir": Reservoir(rows=4)}):
         with pytest.raises(BridgeError, match="belongs to another run"):
-            profile(tiny_llava(), items, journal=journal, **other)
-    assert journal.read_bytes() == before
-    journal.write_text("no safetensors")
-    with pytest.raises(BridgeError, match="or is no journal"):
-        profile(tiny_llava(), items, size=2, journal=journal)
+            profile(tiny_llava(), items, checkpoint=checkpoint, **other)
+    assert checkpoint.read_bytes() == before
+    checkpoint.write_text("no safetensors")
+    with pytest.raises(BridgeError, match="or is no checkpoint"):
+        profile(tiny_llava(), items, batch_size=2, checkpoint=checkpoint)

@@ -18,7 +18,7 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import empty_plan, union, units
 from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
 from vlm_bridge.rules.controls import evenly
-from vlm_bridge.rules.evidence import READS
+from vlm_bridge.rules.evidence import REQUIREMENTS
 from vlm_bridge.rules.measure.candidates import CandidateRun
 from vlm_bridge.rules.measure.last_token import last_token_states
 from vlm_bridge.skip import skipping
@@ -45,7 +45,7 @@ class Made(Evidence):
 def test_every_rule_says_what_it_is(name):
     rule = RULES[name]
     assert rule.name == name
-    assert rule.reads in READS
+    assert rule.requires in REQUIREMENTS
     assert set(rule.modes) <= set(RULE_MODES)
     assert rule.source
     assert rule.condition
@@ -121,7 +121,7 @@ class Seen(Evidence):
         self.cost["last-token states"] = 1.0
 
     @property
-    def groups(self):
+    def clusters(self):
         return ["a", "b"]
 
 
@@ -149,10 +149,10 @@ def test_delask_is_the_cosine_of_consecutive_updates():
 
 def test_last_token_states_are_the_inputs_of_the_layers(items):
     vlm = tiny_llava()
-    evidence = Evidence(vlm, items, size=2)
+    evidence = Evidence(vlm, items, batch_size=2)
     found = last_token_states(evidence)
     for place, item in enumerate(items):
-        (batch,) = batches(vlm, [item], size=1)
+        (batch,) = batches(vlm, [item], batch_size=1)
         with torch.no_grad():
             plain = vlm.model(**batch.inputs, output_hidden_states=True).hidden_states
         for layer in range(vlm.layout.n_layers):
@@ -198,7 +198,7 @@ def many(items):
         picture(number).save(folder / f"many-{number}.png")
     asked = [items[number % len(items)] for number in range(24)]
     return [
-        replace(item, image=folder / f"many-{number}.png", group=str(number))
+        replace(item, image=folder / f"many-{number}.png", cluster=str(number))
         for number, item in enumerate(asked)
     ]
 
@@ -211,9 +211,9 @@ def test_no_rule_reads_more_than_it_says(items, many, name):
     for mode in rule.modes:
         assert np.isfinite(score_units(rule, evidence, mode)).all()
     kinds = evidence.spent[name]
-    if rule.reads == "nothing":
+    if rule.requires == "nothing":
         assert not kinds
-    if rule.reads == "forward pass":
+    if rule.requires == "forward pass":
         assert not any(kind.startswith("candidate") for kind in kinds)
 
 
@@ -222,12 +222,12 @@ def by_hand(vlm, items, plan: SkipPlan) -> float:
     """Mean over images of `KL(p_skip || p_full)` at the last position, in the plain form."""
     per_image: dict[str, list[float]] = {}
     for item in items:
-        (batch,) = batches(vlm, [item], size=1)
+        (batch,) = batches(vlm, [item], batch_size=1)
         full = vlm.model(**batch.inputs).logits[0, -1].double().softmax(-1)
         with skipping(vlm, plan, fast=False):
             other = vlm.model(**batch.inputs).logits[0, -1].double().softmax(-1)
         value = float((other * (other.log() - full.log())).sum())
-        per_image.setdefault(item.group, []).append(value)
+        per_image.setdefault(item.cluster, []).append(value)
     return float(np.mean([np.mean(values) for values in per_image.values()]))
 
 
@@ -257,11 +257,11 @@ def accuracy_by_hand(vlm, items, plan: SkipPlan) -> float:
     judge = starts_right(vlm)
     per_image: dict[str, list[float]] = {}
     for item in items:
-        (batch,) = batches(vlm, [item], size=1)
+        (batch,) = batches(vlm, [item], batch_size=1)
         with skipping(vlm, plan, fast=False):
             token = int(vlm.model(**batch.inputs).logits[0, -1].argmax())
         right = judge(vlm.processor.tokenizer.decode([token]), item)
-        per_image.setdefault(item.group, []).append(float(bool(right)))
+        per_image.setdefault(item.cluster, []).append(float(bool(right)))
     return float(np.mean([np.mean(values) for values in per_image.values()]))
 
 
@@ -288,14 +288,14 @@ def test_labels_are_for_gm_skip_alone(items):
     with pytest.raises(BridgeError, match="outside a rule one reads candidate runs only"):
         evidence.labels()
     for name, rule in RULES.items():
-        with evidence.open_to(name, rule.reads):
-            if rule.reads == "labels":
+        with evidence.open_to(name, rule.requires):
+            if rule.requires == "labels":
                 assert evidence.labels() == [item.answer for item in items]
             else:
-                with pytest.raises(BridgeError, match=f"rule '{name}' reads {rule.reads} only"):
+                with pytest.raises(BridgeError, match=f"rule '{name}' reads {rule.requires} only"):
                     evidence.labels()
     assert all(item.answer is None for item in evidence.items)
-    assert [name for name, rule in RULES.items() if rule.reads == "labels"] == ["gm-skip"]
+    assert [name for name, rule in RULES.items() if rule.requires == "labels"] == ["gm-skip"]
 
 
 def test_gm_skip_refuses_deep_models_and_missing_labels(items):

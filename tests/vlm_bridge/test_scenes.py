@@ -90,7 +90,7 @@ def test_training_never_shows_a_held_out_pair_and_the_others_do():
     assert not pairs & HELD_OUT
     for split in SPLITS[1:]:
         items = scenes(split)
-        assert len({item.group for item in items}) == SCENES_SPLITS[split]
+        assert len({item.cluster for item in items}) == SCENES_SPLITS[split]
         share = np.mean([shows_held_out(item) for item in items])
         assert 0.3 < share < 0.7
 

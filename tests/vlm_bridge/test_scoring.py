@@ -124,7 +124,7 @@ def plans(n: int) -> list[SkipPlan]:
 
 def items(groups: list[str], answer: str | None = "yes") -> tuple[Item, ...]:
     return tuple(
-        Item(image=f"{group}.png", question="?", answer=answer, group=group) for group in groups
+        Item(image=f"{group}.png", question="?", answer=answer, cluster=group) for group in groups
     )
 
 
@@ -176,7 +176,7 @@ RATES = np.array([0.0, 0.0, 0.01, 0.05, 0.3, 0.4, 0.5, 0.6])
 
 def test_a_score_carries_counts_and_intervals() -> None:
     truth = simulated(200, RATES)
-    found = score_rule(RATES, truth, rule="r", reads="forward pass", model="m", epsilon=0.05)
+    found = score_rule(RATES, truth, rule="r", requires="forward pass", model="m", epsilon=0.05)
     assert (found.safe, found.harmful) == (3, 4)
     assert found.undetermined == 1
     assert found.auc.value == 1.0
@@ -190,7 +190,7 @@ def test_resamples_are_of_whole_images() -> None:
     """With one image in all there is no other world, and the interval is a point."""
     truth = simulated(1, np.array([0.0, 1.0]))
     found = score_rule(
-        np.array([0.0, 1.0]), truth, rule="r", reads="nothing", model="m", epsilon=0.5
+        np.array([0.0, 1.0]), truth, rule="r", requires="nothing", model="m", epsilon=0.5
     )
     assert found.spearman.interval == pytest.approx((1.0, 1.0))
 
@@ -202,7 +202,7 @@ def test_bootstrap_interval_covers_the_long_run() -> None:
     covered = 0
     for seed in range(60):
         found = score_rule(
-            score, simulated(150, rates, seed), rule="r", reads="nothing", model="m",
+            score, simulated(150, rates, seed), rule="r", requires="nothing", model="m",
             epsilon=0.1, resamples=200, seed=seed,
         )  # fmt: skip
         covered += found.spearman.interval[0] <= limit <= found.spearman.interval[1]
@@ -211,7 +211,7 @@ def test_bootstrap_interval_covers_the_long_run() -> None:
 
 def test_what_is_not_defined_says_so() -> None:
     truth = simulated(100, np.zeros(4))
-    found = score_rule(np.arange(4.0), truth, rule="r", reads="nothing", model="m", epsilon=0.1)
+    found = score_rule(np.arange(4.0), truth, rule="r", requires="nothing", model="m", epsilon=0.1)
     assert math.isnan(found.auc.value)
     assert "no unit is safe, or none is harmful" in found.auc.reason
     assert found.to_json()["auc"]["value"] is None
@@ -221,7 +221,9 @@ def test_bad_scores_are_refused() -> None:
     truth = simulated(10, np.zeros(2))
 
     def score(values: list[float], epsilon: float = 0.1) -> None:
-        score_rule(np.array(values), truth, rule="r", reads="nothing", model="m", epsilon=epsilon)
+        score_rule(
+            np.array(values), truth, rule="r", requires="nothing", model="m", epsilon=epsilon
+        )
 
     with pytest.raises(BridgeError, match="rule 'r' needs 2 finite scores"):
         score([0.0])

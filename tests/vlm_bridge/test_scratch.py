@@ -26,7 +26,7 @@ SCRATCH = {name: r for name, r in RECIPES.items() if isinstance(r, ScratchRecipe
 def by_image(items):
     groups = {}
     for item in items:
-        groups.setdefault(item.group, []).append(item)
+        groups.setdefault(item.cluster, []).append(item)
     return list(groups.values())
 
 
@@ -110,7 +110,7 @@ def test_parts_of_another_model_are_refused():
 def test_labels_of_cells_are_where_a_scene_has_its_objects():
     items = scenes("profile")
     for item in items[::40]:
-        split, _, number = item.group.partition("/")
+        split, _, number = item.cluster.partition("/")
         things = scene(split, int(number))
         shapes, colours, dots = _cells(item)
         assert int((shapes > 0).sum()) == int((colours > 0).sum()) == len(things)

@@ -254,13 +254,13 @@ def count_batches(monkeypatch) -> list[int]:
 def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path, monkeypatch) -> None:
     tuning, certification = splits
     plans = bands(TOY.n_layers, step=5)
-    first = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
+    first = search(vlm, plans, tuning, certification, epsilon=0.02, checkpoint=tmp_path)
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {"tuning-full.jsonl", "certification-full.jsonl"} < set(kept)
     steps = [name for name in kept if name.startswith("certification-")]
     assert len(steps) == 1 + len(first.certificates)
     asked = count_batches(monkeypatch)
-    again = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
+    again = search(vlm, plans, tuning, certification, epsilon=0.02, checkpoint=tmp_path)
     assert again.to_json() == first.to_json()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
     assert asked == []
@@ -268,7 +268,7 @@ def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path, monkeypatch)
     (last,) = (p for p in tmp_path.iterdir() if first.certificates[-1].plan_hash[:12] in p.name
                and p.name.startswith("certification-"))  # fmt: skip
     last.write_bytes(kept[last.name][:-20])
-    again = search(vlm, plans, tuning, certification, epsilon=0.02, journal=tmp_path)
+    again = search(vlm, plans, tuning, certification, epsilon=0.02, checkpoint=tmp_path)
     assert again.to_json() == first.to_json()
     assert len(asked) == 1
 
@@ -278,7 +278,7 @@ def test_the_full_model_is_run_once_on_each_split(vlm, splits, monkeypatch) -> N
     layers = TOY.truth.safe_freezes
     plans = [SkipPlan("freeze", TOY.n_layers, layers=layers[:n]) for n in (1, 2)]
     asked = count_batches(monkeypatch)
-    found = search(vlm, plans, tuning, certification, epsilon=0.05, size=16)
+    found = search(vlm, plans, tuning, certification, epsilon=0.05, batch_size=16)
     # The larger plan reaches the lowest rung, so the smaller one is not asked at all.
     assert sum(asked) == 2 * len(tuning) + 2 * len(certification)
     assert [step.plan for step in found.path] == [plans[1]]
@@ -290,14 +290,14 @@ def test_a_harmful_plan_is_given_up_after_a_batch(vlm, splits, monkeypatch) -> N
     tuning = splits[0]
     harmful = [SkipPlan("early_exit", TOY.n_layers, exit=1)]
     asked = count_batches(monkeypatch)
-    assert tuned_path(vlm, harmful, tuning, epsilon=0.1, size=10) == []  # 6 of 60 may change
+    assert tuned_path(vlm, harmful, tuning, epsilon=0.1, batch_size=10) == []  # 6 of 60 may change
     assert asked == [10] * 6 + [10]
 
 
 def test_steps_are_held_against_the_same_answers(vlm, splits, tmp_path) -> None:
     items = splits[1][:40]
-    full = FullAnswers.ask(vlm, items, size=8, journal=tmp_path / "full.jsonl")
-    assert FullAnswers.ask(vlm, items, size=8, journal=tmp_path / "full.jsonl") == full
+    full = FullAnswers.ask(vlm, items, batch_size=8, checkpoint=tmp_path / "full.jsonl")
+    assert FullAnswers.ask(vlm, items, batch_size=8, checkpoint=tmp_path / "full.jsonl") == full
     nothing = full.outcomes(vlm, SkipPlan("early_exit", TOY.n_layers, exit=TOY.n_layers))
     assert sum(nothing.disagree) == 0
     for exit in (1, 3, 7):
@@ -314,10 +314,10 @@ def test_steps_are_held_against_the_same_answers(vlm, splits, tmp_path) -> None:
     other = replace(vlm, name="other")
     with pytest.raises(BridgeError, match=f"the answers of {vlm.name}, not of other"):
         full.outcomes(other, one)
-    full.outcomes(vlm, one, journal=tmp_path / "one.jsonl")
+    full.outcomes(vlm, one, checkpoint=tmp_path / "one.jsonl")
     lied = replace(full, texts=("else", *full.texts[1:]))
     with pytest.raises(BridgeError, match="belongs to another run"):
-        lied.outcomes(vlm, one, journal=tmp_path / "one.jsonl")
+        lied.outcomes(vlm, one, checkpoint=tmp_path / "one.jsonl")
 
 
 def test_nothing_is_promised_where_nothing_is_safe(vlm, splits) -> None:

@@ -27,7 +27,7 @@ from vlm_bridge.rules.measure.sensitivity import (
 from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, jvp
 
 
-def passes_of(items, attention="sdpa", **options):
+def forward_cost_of(items, attention="sdpa", **options):
     vlm = tiny_llava(attention=attention)
     one = next(iter(batches(vlm, items, size=len(items))))
     return KeptPass(vlm, one), MarginPass(vlm, one, **options)
@@ -36,7 +36,7 @@ def passes_of(items, attention="sdpa", **options):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_reverse_mode_is_forward_mode(attention, kind, items):
-    kept, margin = passes_of(items, attention)
+    kept, margin = forward_cost_of(items, attention)
     top = kept.logits.topk(2, dim=-1).indices
     for layer in (0, 2):
         along = kept.direction(layer, kind)
@@ -48,7 +48,7 @@ def test_reverse_mode_is_forward_mode(attention, kind, items):
 
 @pytest.mark.parametrize("held", [False, True])
 def test_the_pass_is_the_full_pass(held, items):
-    kept, margin = passes_of(items, held=held)
+    kept, margin = forward_cost_of(items, held=held)
     torch.testing.assert_close(margin.logits, kept.logits)
     for ours, theirs in zip(margin.outputs, kept.outputs, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -130,7 +130,7 @@ def test_a_linear_tail_in_closed_form(items):
 def made(bound, change, weights=None, margins=None, groups=None):
     n = len(bound)
     return MarginSensitivity(
-        groups=tuple(groups or map(str, range(n))),
+        clusters=tuple(groups or map(str, range(n))),
         margins=np.ones(n) if margins is None else np.asarray(margins),
         weights=np.full(n, 0.5) if weights is None else np.asarray(weights),
         bound={"block": np.asarray(bound, dtype=float)},
@@ -144,7 +144,7 @@ def test_scores_on_fixed_numbers():
         [[1.0, 0.0], [-2.0, 1e-6], [0.5, -1e-6]],
         weights=[0.5, 0.25, 0.1],
         margins=[2.0, 2.0, 0.5],
-        groups=["a", "a", "b"],
+        clusters=["a", "a", "b"],
     )
     # Images a and b: ((4 + 1) / 2 + 0.2) / 2; the second step is orthogonal to the slope.
     orthogonal = (0.25e-6 / 2 + 0.1e-6) / 2 / ORTHOGONAL
@@ -162,7 +162,7 @@ def test_half_its_square_is_the_kl_to_second_order(p, dm):
 
 def test_the_bound_is_above_any_turned_step(items):
     """Cauchy-Schwarz, token by token, and the plain slope of the very step."""
-    kept, margin = passes_of(items)
+    kept, margin = forward_cost_of(items)
     found = measure_sensitivity(kept.vlm, items, modes=["freeze", "block"], size=len(items))
     order = np.argsort(margin.batch.places)
     generator = torch.Generator().manual_seed(0)
@@ -176,8 +176,8 @@ def test_the_bound_is_above_any_turned_step(items):
 
 
 def test_exits_are_sums_and_an_entry_is_one_place(items):
-    kept, margin = passes_of(items)
-    _, held = passes_of(items, held=True)
+    kept, margin = forward_cost_of(items)
+    _, held = forward_cost_of(items, held=True)
     found = measure_sensitivity(kept.vlm, items, size=len(items))
     order = np.argsort(margin.batch.places)
     unseen = [kept.direction(layer, "unseen") for layer in range(4)]
@@ -201,13 +201,13 @@ def test_exits_are_sums_and_an_entry_is_one_place(items):
 
 
 def test_it_does_not_depend_on_the_batch_and_continues(items, tmp_path):
-    vlm, journal = tiny_llava(), tmp_path / "felt.jsonl"
-    whole = measure_sensitivity(vlm, items, size=16)
-    parts = measure_sensitivity(vlm, items, size=2, journal=journal)
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join(lines[:2]) + "\n")
-    again = measure_sensitivity(vlm, items, size=2, journal=journal)
-    assert len(journal.read_text().splitlines()) == len(lines)
+    vlm, checkpoint = tiny_llava(), tmp_path / "felt.jsonl"
+    whole = measure_sensitivity(vlm, items, batch_size=16)
+    parts = measure_sensitivity(vlm, items, batch_size=2, checkpoint=checkpoint)
+    lines = checkpoint.read_text().splitlines()
+    checkpoint.write_text("\n".join(lines[:2]) + "\n")
+    again = measure_sensitivity(vlm, items, batch_size=2, checkpoint=checkpoint)
+    assert len(checkpoint.read_text().splitlines()) == len(lines)
     for mode in MODES:
         np.testing.assert_allclose(parts.bound[mode], again.bound[mode])
         np.testing.assert_allclose(whole.score(mode), parts.score(mode), rtol=2e-3)
@@ -241,14 +241,14 @@ def test_what_slopes_alone_miss_on_a_trained_model():
     """Layer 0 makes of vision what all others read, and no derivative at its end says so."""
     vlm = load("reference")
     items = limit_per_image(easy_vqa("tuning"), 1)[:12]
-    found = measure_sensitivity(vlm, items, size=6)
+    found = measure_sensitivity(vlm, items, batch_size=6)
     freeze = found.score("freeze")
     assert freeze.argmax() == 0
     assert freeze[0] > 1.4 * np.delete(freeze, 0).max()
     assert freeze[-1] == 0.0  # nothing reads vision behind the last layer
     assert {0, 1, 2} < set(np.argsort(-found.score("block"))[:6].tolist())
     assert found.score("late_entry")[0] > 2 * found.score("late_entry")[-1]
-    one = next(iter(batches(vlm, items, size=12)))
+    one = next(iter(batches(vlm, items, batch_size=12)))
     plain = MarginPass(vlm, one)
     change = (plain.slopes[0] * plain.direction(0, "freeze")).sum((-1, -2))
     assert (change.abs() < plain.margins).all()

@@ -17,7 +17,7 @@ from transformers.cache_utils import (
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip.cache import UNUSED, PartialLayer, placeholder
-from vlm_bridge.skip.passes import Pass
+from vlm_bridge.skip.pass_state import PassState
 
 KINDS = {
     "dynamic": DynamicLayer,
@@ -35,7 +35,7 @@ def numbered(positions: torch.Tensor) -> torch.Tensor:
 
 def feed(layer: PartialLayer, flags: torch.Tensor) -> torch.Tensor | None:
     """One pass over `flags` (batch, t): only positions without a flag are held."""
-    rows, length = Pass(flags).text, flags.shape[1]
+    rows, length = PassState(flags).text, flags.shape[1]
     if len(rows) == 0:
         layer.advance(length)
         return None
@@ -88,7 +88,7 @@ def held_positions(layer: PartialLayer, sequence: int) -> list[int]:
     return [int(position) for position in found]
 
 
-@given(passes=flag_passes(), window=st.none() | st.integers(2, 9))
+@given(forward_cost=flag_passes(), window=st.none() | st.integers(2, 9))
 def test_a_window_keeps_what_it_can_still_see(passes, window):
     layer = PartialLayer(window=window)
     for flags in passes:
@@ -104,7 +104,7 @@ def test_a_window_keeps_what_it_can_still_see(passes, window):
             assert layer.positions is None or layer.positions.shape[1] < window
 
 
-@given(passes=flag_passes(), window=st.none() | st.integers(2, 9), back=st.integers(1, 6))
+@given(forward_cost=flag_passes(), window=st.none() | st.integers(2, 9), back=st.integers(1, 6))
 def test_cropping_forgets_the_last_tokens(passes, window, back):
     layer = PartialLayer(window=window)
     layer.activate_past_recording()

@@ -110,7 +110,7 @@ def atoms(kept: KeptPass, states: torch.Tensor):
 
 @pytest.fixture(scope="module")
 def kept(evidence):
-    return KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, size=16))))
+    return KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, batch_size=16))))
 
 
 def test_unique_information_alone_calls_every_exit_safe(tmp_path):
@@ -118,7 +118,7 @@ def test_unique_information_alone_calls_every_exit_safe(tmp_path):
     # As many questions as classes: image and question alone say nothing about the answer.
     toy = toy_vlm((np.arange(4)[None, :] + np.arange(4)[:, None]) % 4)
     evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path, images=4))
-    kept = KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, size=16))))
+    kept = KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, batch_size=16))))
     plans, copy = units("early_exit", toy.n_layers), toy.schedule.index("copy")
     for depth in range(1, copy + 1):
         found = atoms(kept, kept.inputs[depth])
@@ -185,7 +185,7 @@ def test_more_conditions_want_more_images(toy, evidence):
 def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
     toy = toy_vlm()
     evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path))
-    rule = SkipItRuns(passes=11.0)
+    rule = SkipItRuns(forward_cost=11.0)
     score = score_units(rule, evidence, "early_exit")
     spent = evidence.spent[rule.name]
     assert spent["slopes of the margin, 8 images"] == 7.0
@@ -233,7 +233,7 @@ def test_two_readings_keep_what_both_say(predicted, kl):
 
 
 def test_classes_are_kept_apart(items):
-    assert (SkipItSlopes().reads, SkipItRuns().reads) == ("forward pass", "candidate runs")
+    assert (SkipItSlopes().requires, SkipItRuns().requires) == ("forward pass", "candidate runs")
     evidence = Evidence(tiny_llava(), items)
     rule = SkipItSlopes(images=2)
     for mode in rule.modes:
@@ -246,7 +246,7 @@ def test_classes_are_kept_apart(items):
 
 def test_a_small_budget_runs_nothing(items):
     evidence = Evidence(tiny_llava(), items)
-    score = score_units(SkipItRuns(passes=7.5), evidence, "block")
+    score = score_units(SkipItRuns(forward_cost=7.5), evidence, "block")
     assert score == pytest.approx(score_units(SkipItSlopes(), evidence, "block"))
     assert not any(name.startswith("candidate") for name in evidence.cost)
 

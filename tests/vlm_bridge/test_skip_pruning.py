@@ -12,7 +12,7 @@ from tests.vlm_bridge.test_skip_contract import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.passes import Pass, PassTracker, Rows
+from vlm_bridge.skip.pass_state import PassState, PassTracker, Rows
 from vlm_bridge.skip.pruning import Scored, chosen
 from vlm_bridge.skip.tensors import causal, probabilities
 
@@ -28,7 +28,7 @@ def scored(draw):
 @given(scored())
 def test_chosen_by_sorting(case):
     flags, scores, keep = case
-    kept = chosen(scores, Pass(flags, keep=keep))
+    kept = chosen(scores, PassState(flags, keep=keep))
     for row, score, found in zip(flags.tolist(), scores.tolist(), kept.tolist(), strict=True):
         places = sorted((i for i, v in enumerate(row) if v), key=lambda i: (-score[i], i))
         count = max(1, round(keep * len(places))) if places else 0

@@ -19,7 +19,7 @@ from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping, supported_modes
 from vlm_bridge.skip.fast import fast_forwards
-from vlm_bridge.skip.passes import PassTracker
+from vlm_bridge.skip.pass_state import PassTracker
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import causal, cut_keywords
 

@@ -15,7 +15,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules.measure.slopes import Slopes, measure_slopes, slope_passes
+from vlm_bridge.rules.measure.slopes import Slopes, measure_slopes, slopes_forward_cost
 from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, finite_difference, gain, jvp
 from vlm_bridge.skip import skipping
 
@@ -98,7 +98,7 @@ def test_the_middle_of_the_step_predicts_the_whole_better(kept):
 
 def test_slopes_do_not_depend_on_the_batch(items):
     vlm = tiny_llava()
-    whole, parts = (measure_slopes(vlm, items, size=size, tokens=5) for size in (16, 1))
+    whole, parts = (measure_slopes(vlm, items, batch_size=size, tokens=5) for size in (16, 1))
     for kind in KINDS:
         np.testing.assert_allclose(whole.changes[kind], parts.changes[kind], rtol=2e-3, atol=1e-5)
 
@@ -149,22 +149,26 @@ def test_flips_of_the_toy_are_the_planted_truth(tmp_path):
         assert tuple(np.flatnonzero(flips == 0.0)) == safe
 
 
-def test_the_journal_continues(items, tmp_path):
-    vlm, journal = tiny_llava(), tmp_path / "journal.jsonl"
-    first = measure_slopes(vlm, items, size=3, journal=journal)
-    lines = journal.read_text().splitlines()
+def test_the_checkpoint_continues(items, tmp_path):
+    vlm, checkpoint = tiny_llava(), tmp_path / "checkpoint.jsonl"
+    first = measure_slopes(vlm, items, batch_size=3, checkpoint=checkpoint)
+    lines = checkpoint.read_text().splitlines()
     assert len(lines) > 2
-    journal.write_text("\n".join(lines[:2]) + "\n")
-    again = measure_slopes(vlm, items, size=3, journal=journal)
+    checkpoint.write_text("\n".join(lines[:2]) + "\n")
+    again = measure_slopes(vlm, items, batch_size=3, checkpoint=checkpoint)
     np.testing.assert_array_equal(first.changes["freeze"], again.changes["freeze"])
     with pytest.raises(BridgeError, match="belongs to another run"):
-        measure_slopes(vlm, items, size=3, tokens=7, journal=journal)
+        measure_slopes(vlm, items, batch_size=3, tokens=7, checkpoint=checkpoint)
 
 
 def test_json_is_strict_and_says_what_it_cost(items):
     found = measure_slopes(tiny_llava(), items, kinds=("freeze",)).to_json()
     read = json.loads(json.dumps(found, allow_nan=False))
-    assert read["passes"] == slope_passes(4, ("freeze",)) == {"full pass": 1.0, "jvp": 3.0}
+    assert (
+        read["forward_cost"]
+        == slopes_forward_cost(4, ("freeze",))
+        == {"full pass": 1.0, "jvp": 3.0}
+    )
     assert read["attention"] == "sdpa (math kernel)"
     assert [row["looseness"] for row in read["rows"]] == [None] * 4
     assert read["n_images"] == 5
@@ -219,4 +223,4 @@ def test_the_command_prints_what_it_writes(jsonl, tmp_path, capsys):
     assert any(
         line.startswith("forward-pass equivalents: full pass 1.0, jvp 9.0") for line in lines
     )
-    assert not list(tmp_path.glob("*journal*"))
+    assert not list(tmp_path.glob("*checkpoint*"))

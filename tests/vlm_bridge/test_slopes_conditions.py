@@ -32,8 +32,8 @@ def test_values_and_limits_by_hand(evidence, mode):
     for unit in range(len(units(mode, N))):
         size = np.abs(found.change[mode][:, unit])
         kl = size**2 / 8
-        groups = np.array(found.groups)
-        by_image = [kl[groups == name].mean() for name in dict.fromkeys(found.groups)]
+        groups = np.array(found.clusters)
+        by_image = [kl[groups == name].mean() for name in dict.fromkeys(found.clusters)]
         wanted.append((unit, "S6", found.flips(mode)[unit], 0.1))
         wanted.append((unit, "S7", np.mean(by_image), 0.005))
         if mode in ("block", "freeze"):

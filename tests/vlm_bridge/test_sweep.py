@@ -49,10 +49,10 @@ def plans():
 
 def test_sweep_equals_every_plan_on_its_own(items, plans):
     vlm = tiny_llava()
-    found = sweep_function(vlm, items, plans, size=4)
+    found = sweep_function(vlm, items, plans, batch_size=4)
     for plan, comparison in zip(plans, found, strict=True):
         parts = []
-        for batch in batches(vlm, items, size=4):
+        for batch in batches(vlm, items, batch_size=4):
             full = first_tokens(vlm, batch)
             with skipping(vlm, plan, fast=False):
                 skipped = first_tokens(vlm, batch)
@@ -113,11 +113,11 @@ def test_an_empty_plan_changes_nothing_and_the_last_entry_changes_most(items, pl
 
 
 def test_a_killed_sweep_continues_where_it_was(items, plans, tmp_path, monkeypatch):
-    vlm, journal, plans = tiny_llava(), tmp_path / "journal.jsonl", plans[::6]
-    whole = sweep_function(vlm, items, plans, size=2)
-    sweep_function(vlm, items, plans, size=2, journal=journal)
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join(lines[:3]) + "\n" + lines[3][:20])  # killed while writing
+    vlm, checkpoint, plans = tiny_llava(), tmp_path / "checkpoint.jsonl", plans[::6]
+    whole = sweep_function(vlm, items, plans, batch_size=2)
+    sweep_function(vlm, items, plans, batch_size=2, checkpoint=checkpoint)
+    lines = checkpoint.read_text().splitlines()
+    checkpoint.write_text("\n".join(lines[:3]) + "\n" + lines[3][:20])  # killed while writing
     seen = []
 
     def counted(vlm, batch, plans, run=sweeping._run_batch):
@@ -125,22 +125,22 @@ def test_a_killed_sweep_continues_where_it_was(items, plans, tmp_path, monkeypat
         return run(vlm, batch, plans)
 
     monkeypatch.setattr(sweeping, "_run_batch", counted)
-    again = sweep_function(vlm, items, plans, size=2, journal=journal)
+    again = sweep_function(vlm, items, plans, batch_size=2, checkpoint=checkpoint)
     assert again == whole
     assert len(seen) == len(lines) - 3
-    assert len(journal.read_text().splitlines()) == len(lines)
+    assert len(checkpoint.read_text().splitlines()) == len(lines)
     seen.clear()
-    assert sweep_function(vlm, items, plans, size=2, journal=journal) == whole
-    assert not seen  # every line of the mended journal can be read
+    assert sweep_function(vlm, items, plans, batch_size=2, checkpoint=checkpoint) == whole
+    assert not seen  # every line of the mended checkpoint can be read
 
 
-def test_a_journal_of_another_sweep_is_refused(items, plans, tmp_path):
-    vlm, journal = tiny_llava(), tmp_path / "journal.jsonl"
-    sweep_function(vlm, items, plans[:2], journal=journal)
-    before = journal.read_text()
+def test_a_checkpoint_of_another_sweep_is_refused(items, plans, tmp_path):
+    vlm, checkpoint = tiny_llava(), tmp_path / "checkpoint.jsonl"
+    sweep_function(vlm, items, plans[:2], checkpoint=checkpoint)
+    before = checkpoint.read_text()
     with pytest.raises(BridgeError, match="belongs to another run"):
-        sweep_function(vlm, items, plans[:3], journal=journal)
-    assert journal.read_text() == before
+        sweep_function(vlm, items, plans[:3], checkpoint=checkpoint)
+    assert checkpoint.read_text() == before
 
 
 def test_sweep_plans_cover_both_ends():

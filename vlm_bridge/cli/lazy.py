@@ -72,8 +72,8 @@ COMMANDS = {
         "vlm_bridge.cli.method:method",
         "Run a published method end to end beside the full model. Resumable.",
     ),
-    "confirm": (
-        "vlm_bridge.cli.confirming:confirm",
+    "claims": (
+        "vlm_bridge.cli.claims:claims",
         "Confirm or refute the paper's claim on trained models, clause by clause. Resumable.",
     ),
     "reproduce": (

@@ -20,44 +20,44 @@ def method(
     name: Annotated[str, typer.Argument(metavar="METHOD", help="`skipit methods` lists them.")],
     model: ModelOptions,
     data: DataOptions,
-    seen: Annotated[
+    profiling: Annotated[
         str | None,
         typer.Option(help="Questions the method may choose by, as --data (images of their own)."),
     ] = None,
-    seen_limit: Annotated[int, typer.Option(min=1, help="Only so many of their images.")] = 40,
+    profiling_limit: Annotated[int, typer.Option(min=1, help="Only so many of their images.")] = 40,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, NAME=VALUE; may be repeated.")
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Timed pairs of full and method.")] = 15,
     tokens: Annotated[int, typer.Option(help="Tokens generated to time one; 0 or 2 up.")] = 4,
-    out: Annotated[Path, typer.Option(help="Folder of the result and its journals.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of the result and its checkpoints.")] = Path(
         "out/method"
     ),
 ) -> None:
     """Run a published method end to end beside the full model. Resumable.
 
-    The method chooses on --seen, then full model and method answer --data: accuracy and
+    The method chooses on --profiling, then full model and method answer --data: accuracy and
     disagreement by image, FLOPs counted, latency measured.
 
     Example: `skipit method unified reference --data easy-vqa:test --limit 40 --set speed_up=1.2`
 
-    Example: `skipit method gm-skip reference-smolvlm --data scenes:test --seen scenes:tuning`
+    Example: `skipit method gm-skip reference-smolvlm --data scenes:test --profiling scenes:tuning`
     """
     chosen = find_method(name, **_settings(name, set_ or []))
-    if chosen.reads != "nothing" and seen is None:
+    if chosen.requires != "nothing" and profiling is None:
         raise BridgeError(
-            f"{name} reads {chosen.reads}: name the questions it may choose by with --seen"
+            f"{name} reads {chosen.requires}: name the questions it may choose by with --profiling"
         )
     check_writable(out / "result.json")
     result = run_method(
         model.load(),
         chosen,
-        [] if seen is None else _seen(seen, data, seen_limit),
+        [] if profiling is None else _seen(profiling, data, profiling_limit),
         data.items(),
-        size=data.batch,
+        batch_size=data.batch_size,
         pairs=pairs,
         tokens=tokens,
-        folder=out / "journal",
+        folder=out / "checkpoint",
     )
     save(out / "result.json", result.to_json())
     for line in method_lines(result):
@@ -69,7 +69,7 @@ def method_lines(result: MethodResult) -> list[str]:
     """A result for people, a line a quantity."""
     lines = [f"{result.method} ({result.source}); {result.deviation}"]
     plan = "decided while the model runs" if result.plan is None else result.plan.describe()
-    lines.append(f"plan: {plan}; choosing cost {result.passes:.1f} passes")
+    lines.append(f"plan: {plan}; choosing cost {result.forward_cost:.1f} passes")
     lines.append(f"disagreement: {_shown(result.disagreement)}")
     if result.accuracy is not None and result.accuracy_full is not None:
         full, skipped = _shown(result.accuracy_full), _shown(result.accuracy)

@@ -13,7 +13,7 @@ from vlm_bridge.cli.options import Model, ModelOptions, PlanWords, Remote
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import noise_items, read_jsonl
-from vlm_bridge.model.vlm import outline
+from vlm_bridge.model.vlm import load_meta
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.skip.describe import describe as run_describe
@@ -29,7 +29,7 @@ def describe(
 
     Example: `skipit describe reference`
     """
-    found = run_describe(outline(model, trust_remote_code=trust_remote_code))
+    found = run_describe(load_meta(model, trust_remote_code=trust_remote_code))
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else str(found))
 
 
@@ -41,7 +41,7 @@ def cost(
         typer.Option(help="JSONL of questions to time (default: about images of noise)."),
     ] = None,
     side: Annotated[int, typer.Option(min=8, help="Pixels of a side of a noise image.")] = 336,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences in the timed batch.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences in the timed batch.")] = 16,
     pairs: Annotated[
         int, typer.Option(min=1, help="Timed pairs of full and skipped; 6 give an interval.")
     ] = 15,
@@ -61,8 +61,8 @@ def cost(
     vlm = model.load()
     read = planned(vlm.layout.n_layers)
     with tempfile.TemporaryDirectory() as folder:
-        items = read_jsonl(data) if data else noise_items(Path(folder), batch, side=side)
-        found = measure_cost(vlm, read, items, size=batch, pairs=pairs, tokens=tokens)
+        items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
+        found = measure_cost(vlm, read, items, batch_size=batch_size, pairs=pairs, tokens=tokens)
     save(out, {"plan": read.to_json(), "model": vlm.name, "cost": found.to_json()})
     say(read.describe())
     for line in cost_lines(found):
@@ -92,7 +92,7 @@ def cost_lines(cost: Cost) -> list[str]:
         ("peak", cost.peak_bytes_full, cost.peak_bytes_skipped, cost.peak_ratio),
     ):
         lines.append(f"{name:<10}{full / 1e6:.3g} -> {skipped / 1e6:.3g} MB ({ratio:.2f})")
-    lines.append(f"{cost.batch} x {cost.length} tokens, {cost.dtype}, {cost.device}")
+    lines.append(f"{cost.batch_size} x {cost.length} tokens, {cost.dtype}, {cost.device}")
     return lines
 
 

@@ -60,7 +60,7 @@ class DataOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="A JSONL file of {image, question, answer?, group?}, easy-vqa:SPLIT or "
+            help="A JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
             "scenes:SPLIT."
         ),
     ]
@@ -72,7 +72,7 @@ class DataOptions:
         typer.Option(min=1, help="At most this many questions of an image (default: all)."),
     ] = None
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None
-    batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:
         """The questions."""
@@ -84,6 +84,6 @@ class DataOptions:
         if self.per_image is not None:
             items = limit_per_image(items, self.per_image)
         if self.limit is not None:
-            kept = set(list(dict.fromkeys(item.group for item in items))[: self.limit])
-            items = [item for item in items if item.group in kept]
+            kept = set(list(dict.fromkeys(item.cluster for item in items))[: self.limit])
+            items = [item for item in items if item.cluster in kept]
         return items

@@ -28,13 +28,13 @@ def save(path: Path, data: Any) -> None:
 
 @contextlib.contextmanager
 def resumable(out: Path, suffix: str = ".jsonl") -> Iterator[Path]:
-    """A journal beside `out` for a long run; it goes when the run has ended well.
+    """A checkpoint beside `out` for a long run; it goes when the run has ended well.
 
     A killed run leaves it, and the same command continues from there.
     """
     check_writable(out)
-    journal = out.with_name(f"{out.stem}-journal{suffix}")
-    yield journal
+    checkpoint = out.with_name(f"{out.stem}-checkpoint{suffix}")
+    yield checkpoint
     if is_main():
-        for part in of_all_ranks(journal):
+        for part in of_all_ranks(checkpoint):
             part.unlink()

@@ -55,7 +55,7 @@ class ProfiledData(DataOptions):
     data: Annotated[
         str,
         typer.Option(
-            help="A JSONL file of {image, question, answer?, group?}, or easy-vqa:SPLIT; not "
+            help="A JSONL file of {image, question, answer?, cluster?}, or easy-vqa:SPLIT; not "
             "with a file of states."
         ),
     ] = ""
@@ -119,16 +119,20 @@ def profile(
     items = data.items()
     vlm = model.load()
     sample = Reservoir(reservoir, width=reservoir_width) if reservoir else None
-    with resumable(out, ".safetensors") as journal:
-        found = run_profile(vlm, items, size=data.batch, journal=journal, reservoir=sample)
+    with resumable(out, ".safetensors") as checkpoint:
+        found = run_profile(
+            vlm, items, batch_size=data.batch_size, checkpoint=checkpoint, reservoir=sample
+        )
     save(out, found.to_json())
     if sample is not None and is_main():
         sample.samples.save(out.with_name(f"{out.stem}-states"))
     random = None
     if null:
         null_out = out.with_name(f"{out.stem}-null.json")
-        with resumable(null_out, ".safetensors") as journal:
-            random = run_profile(random_copy(vlm), items, size=data.batch, journal=journal)
+        with resumable(null_out, ".safetensors") as checkpoint:
+            random = run_profile(
+                random_copy(vlm), items, batch_size=data.batch_size, checkpoint=checkpoint
+            )
         save(null_out, random.to_json())
     picture = out.with_suffix(".png")
     if is_main():
@@ -167,7 +171,7 @@ def plan(
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
     epsilon: Epsilon = 0.02,
-    passes: Annotated[
+    forward_cost: Annotated[
         float | None,
         typer.Option(
             help="What the rule may cost, in forward passes over the images: a dearer one sees "
@@ -203,7 +207,7 @@ def plan(
     if explain and not isinstance(found_rule, SkipItSlopes):
         raise BridgeError(f"rule '{rule}' has no conditions to explain; skip-it-slopes has")
     vlm = model.load()
-    evidence = Evidence(vlm, items, found, size=data.batch)
+    evidence = Evidence(vlm, items, found, batch_size=data.batch_size)
     chosen = choose_plan(
         vlm,
         found,
@@ -211,12 +215,12 @@ def plan(
         rule=rule,
         mode=mode,
         epsilon=epsilon,
-        size=data.batch,
+        batch_size=data.batch_size,
         evidence=evidence,
-        passes=passes,
+        forward_cost=forward_cost,
     )
     save(out, chosen.to_json())
-    cost = chosen.source["passes"]
+    cost = chosen.source["forward_cost"]
     if explain and isinstance(found_rule, SkipItSlopes):
         for line in explained(found_rule, evidence, check_mode(found_rule, mode), epsilon):
             say(line)
@@ -248,7 +252,7 @@ def certify(
     planned, items = read_plan(plan), data.items()
     vlm = model.load()
     read = planned(vlm.layout.n_layers)
-    with resumable(out) as journal:
+    with resumable(out) as checkpoint:
         made = certify_both(
             vlm,
             read,
@@ -256,8 +260,8 @@ def certify(
             epsilon=epsilon,
             delta=delta,
             method=method,
-            size=data.batch,
-            journal=journal,
+            batch_size=data.batch_size,
+            checkpoint=checkpoint,
         )
     save(out, [certificate.to_json() for certificate in made])
     for certificate in made:
@@ -280,9 +284,9 @@ def compare(
     planned, items = read_plan(plan), data.items()
     vlm = model.load()
     read = planned(vlm.layout.n_layers)
-    with resumable(out) as journal:
-        found = run_compare(vlm, read, items, size=data.batch, journal=journal)
-    cost = measure_cost(vlm, read, items, size=data.batch)
+    with resumable(out) as checkpoint:
+        found = run_compare(vlm, read, items, batch_size=data.batch_size, checkpoint=checkpoint)
+    cost = measure_cost(vlm, read, items, batch_size=data.batch_size)
     save(out, {"comparison": found.to_json(), "cost": cost.to_json()})
     low, high = found.disagreement.interval
     say(
@@ -296,7 +300,7 @@ def sweep(
     model: ModelOptions,
     data: DataOptions,
     out: Annotated[
-        Path, typer.Option(help="Folder for sweep.json, its journal and the plots.")
+        Path, typer.Option(help="Folder for sweep.json, its checkpoint and the plots.")
     ] = Path("out/sweep"),
     step: Annotated[int, typer.Option(min=1, help="Every so many layers and depths.")] = 1,
     epsilon: Epsilon = 0.02,
@@ -319,9 +323,11 @@ def sweep(
     items = data.items()
     vlm = model.load()
     plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or SWEPT)
-    found = run_sweep(vlm, items, plans, journal=out / "journal.jsonl", size=data.batch)
+    found = run_sweep(
+        vlm, items, plans, checkpoint=out / "checkpoint.jsonl", batch_size=data.batch_size
+    )
     save(out / "sweep.json", [comparison.to_json() for comparison in found])
     if is_main():
         plot_depth(out / "depth.png", found, blind=None, no_vision=None)
         plot_layers(out / "layers.png", found, SkipPlan("block", vlm.layout.n_layers), epsilon)
-    say(f"{len(found)} plans on {len({i.group for i in items})} images: {out}/sweep.json")
+    say(f"{len(found)} plans on {len({i.cluster for i in items})} images: {out}/sweep.json")

@@ -14,8 +14,8 @@ from vlm_bridge.experiments.reproduce import (
     PUBLISHED,
     Machine,
     find_published,
+    forward_cost_of,
     needs_of,
-    passes_of,
     write_reproduction,
 )
 from vlm_bridge.experiments.reproduce import reproduce as run_reproduction
@@ -29,7 +29,7 @@ def reproduce(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the weights (default: downloaded from the hub).")
     ] = None,
-    seen: Annotated[
+    profiling: Annotated[
         int, typer.Option(min=2, help="So many of the first images give the orders, no label read.")
     ] = 40,
     step: Annotated[int, typer.Option(min=1, help="Sweep every so many layers and depths.")] = 1,
@@ -44,7 +44,7 @@ def reproduce(
         bool, typer.Option("--force", help="Start even where memory or disk look too small.")
     ] = False,
     trust_remote_code: Remote = False,
-    out: Annotated[Path, typer.Option(help="Folder of journals, results and plots.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, results and plots.")] = Path(
         "out/reproduce"
     ),
 ) -> None:
@@ -60,17 +60,17 @@ def reproduce(
     published = find_published(name)
     check_writable(out / "reproduction.json")
     items = data.items()
-    images = list(dict.fromkeys(item.group for item in items))
-    if len(images) <= seen:
+    images = list(dict.fromkeys(item.cluster for item in items))
+    if len(images) <= profiling:
         raise BridgeError(
-            f"{data.data} is about {len(images)} images; the first {seen} give the orders, and "
-            "others have to test them: lower --seen or bring more images"
+            f"{data.data} is about {len(images)} images; the first {profiling} give the orders, "
+            "and others have to test them: lower --profiling or bring more images"
         )
-    first = set(images[:seen])
-    showing = [item for item in items if item.group in first]
-    testing = [item for item in items if item.group not in first]
-    passes = passes_of(published.n_layers, len(showing), len(testing), step=step)
-    needs = needs_of(published, passes=passes, dtype=dtype, tflops=tflops)
+    first = set(images[:profiling])
+    showing = [item for item in items if item.cluster in first]
+    testing = [item for item in items if item.cluster not in first]
+    forward_cost = forward_cost_of(published.n_layers, len(showing), len(testing), step=step)
+    needs = needs_of(published, forward_cost=forward_cost, dtype=dtype, tflops=tflops)
     where = published.hub_id if weights is None else str(weights)
     say(f"{name} needs {needs}")
     say(f"weights: {where}" + (" (from the hub, over the network)" if weights is None else ""))
@@ -81,7 +81,7 @@ def reproduce(
         typer.confirm("Start?", abort=True)
     vlm = load(where, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     found = run_reproduction(
-        vlm, published, showing, testing, out, size=data.batch, step=step, pairs=pairs
+        vlm, published, showing, testing, out, batch_size=data.batch_size, step=step, pairs=pairs
     )
     save(out / "reproduction.json", found.to_json())
     for line in write_reproduction(found, published, out):

@@ -12,7 +12,7 @@ from theory.command import run_verify
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.experiments.demo.run import run_demo
-from vlm_bridge.experiments.rule_benchmark import Study
+from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.runtime.files import check_writable, read_json
 
 
@@ -57,19 +57,21 @@ def report(
     body: Any = read_json(results, "results file")
     if not isinstance(body, dict) or body.get("type") != "DemoResults":
         raise BridgeError(f"{results} does not hold results of a demo")
-    typer.echo(str(write_report(body, out, study=None if rules is None else _study(rules))))
+    typer.echo(
+        str(write_report(body, out, benchmark=None if rules is None else _read_benchmark(rules)))
+    )
 
 
-def _study(path: Path) -> Study:
-    """The study of rules in a file.
+def _read_benchmark(path: Path) -> RuleBenchmark:
+    """The rule benchmark in a file.
 
     Raises:
         BridgeError: there is none.
     """
     try:
-        return Study.from_json(read_json(path, "study of rules"))
+        return RuleBenchmark.from_json(read_json(path, "rule benchmark"))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BridgeError(f"{path} does not hold a study of rules: {error}") from None
+        raise BridgeError(f"{path} does not hold a rule benchmark: {error}") from None
 
 
 def demo(

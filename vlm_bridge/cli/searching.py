@@ -38,9 +38,9 @@ def search(
     step: Annotated[int, typer.Option(min=1, help="bands: every so many depths.")] = 1,
     epsilon: Epsilon = 0.02,
     delta: Annotated[float, typer.Option(help="Chance the promise may be wrong.")] = 0.05,
-    out: Annotated[Path, typer.Option(help="Folder for search.json, plan.json, journals.")] = Path(
-        "out/search"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for search.json, plan.json, checkpoints.")
+    ] = Path("out/search"),
 ) -> None:
     """The largest plan whose disagreement is certified, the search paid for. Resumable.
 
@@ -56,7 +56,7 @@ def search(
     tuning, judges = data.items(), replace(data, data=certification).items()
     vlm = model.load()
     found_rule = find_rule(rule)
-    evidence = Evidence(vlm, tuning, size=data.batch)
+    evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
         candidates = bands(vlm.layout.n_layers, step=step)
     elif how == "greedy":
@@ -70,8 +70,8 @@ def search(
         judges,
         epsilon=epsilon,
         delta=delta,
-        size=data.batch,
-        journal=out / "journals",
+        batch_size=data.batch_size,
+        checkpoint=out / "checkpoints",
     )
     save(out / "search.json", found.to_json())
     save(out / "plan.json", found.plan.to_json())

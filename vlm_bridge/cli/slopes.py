@@ -45,7 +45,7 @@ def slopes(
     """
     items = data.items()
     vlm = model.load()
-    with resumable(out) as journal:
+    with resumable(out) as checkpoint:
         found = measure_slopes(
             vlm,
             items,
@@ -53,17 +53,19 @@ def slopes(
             differences=differences,
             bound=bound,
             tokens=tokens,
-            size=data.batch,
-            journal=journal,
+            batch_size=data.batch_size,
+            checkpoint=checkpoint,
         )
     save(out, found.to_json())
     say("\t".join(_HEAD))
     for row in found.rows():
         say(_line(row))
-    cost = ", ".join(f"{name} {passes:.1f}" for name, passes in found.passes.items())
+    cost = ", ".join(
+        f"{name} {forward_cost:.1f}" for name, forward_cost in found.forward_cost.items()
+    )
     say(f"attention: {found.attention}")
-    say(f"forward-pass equivalents: {cost}; sum {sum(found.passes.values()):.1f}")
-    say(f"slopes of {found.n_layers} layers on {len(set(found.groups))} images: {out}")
+    say(f"forward-pass equivalents: {cost}; sum {sum(found.forward_cost.values()):.1f}")
+    say(f"slopes of {found.n_layers} layers on {len(set(found.clusters))} images: {out}")
 
 
 def _line(row: SlopeRow) -> str:

@@ -39,7 +39,7 @@ class Cost(Record):
         peak_bytes_full: most bytes of activations and cache alive at once in the prefill,
             weights not counted.
         peak_bytes_skipped: the same of the skipped model.
-        batch: sequences in the batch.
+        batch_size: sequences in the batch.
         length: tokens of the longest.
         device: where it ran, and on how many threads.
         dtype: of the weights.
@@ -53,7 +53,7 @@ class Cost(Record):
     kv_bytes_skipped: int
     peak_bytes_full: int
     peak_bytes_skipped: int
-    batch: int
+    batch_size: int
     length: int
     device: str
     dtype: str
@@ -74,17 +74,21 @@ def measure_cost(
     plan: SkipPlan,
     items: Sequence[Item],
     *,
-    size: int = 8,
+    batch_size: int = 16,
     pairs: int = 15,
     tokens: int = 0,
 ) -> Cost:
-    """`cost_of_inputs` on the first `size` of `items` as one batch.
+    """`cost_of_inputs` on the first `batch_size` of `items` as one batch.
 
     Raises:
         BridgeError: the plan does not fit the model, or there are no items.
     """
     return cost_of_inputs(
-        vlm, plan, next(batches(vlm, items[:size], size=size)).inputs, pairs=pairs, tokens=tokens
+        vlm,
+        plan,
+        next(batches(vlm, items[:batch_size], batch_size=batch_size)).inputs,
+        pairs=pairs,
+        tokens=tokens,
     )
 
 
@@ -152,7 +156,7 @@ def cost_inside(
         kv_bytes_skipped=kv[1],
         peak_bytes_full=peak[0],
         peak_bytes_skipped=peak[1],
-        batch=len(inputs["input_ids"]),
+        batch_size=len(inputs["input_ids"]),
         length=inputs["input_ids"].shape[1],
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
         dtype=str(vlm.model.dtype).removeprefix("torch."),

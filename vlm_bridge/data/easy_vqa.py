@@ -51,7 +51,7 @@ def easy_vqa(split: str) -> list[Item]:
         BridgeError: unknown split, or the package is absent.
 
     Example:
-        >>> len({item.group for item in easy_vqa("certification")})
+        >>> len({item.cluster for item in easy_vqa("certification")})
         700
     """
     if split not in EASY_VQA_SPLITS:

@@ -22,24 +22,24 @@ class Item:
         question: the text put to the model.
         answer: the true answer, or None where there is no label (profiling and
             label-free certificates need none).
-        group: the independent unit. Items of one image share it; it defaults to the
+        cluster: the independent unit. Items of one image share it; it defaults to the
             image path, and every interval and split in this package goes by it.
 
     Example:
-        >>> Item(Path("a.png"), "is there a circle?").group
+        >>> Item(Path("a.png"), "is there a circle?").cluster
         'a.png'
     """
 
     image: Path
     question: str
     answer: str | None = None
-    group: str = ""
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise BridgeError(f"an item about {self.image} has an empty question")
-        if not self.group:
-            object.__setattr__(self, "group", str(self.image))
+        if not self.cluster:
+            object.__setattr__(self, "cluster", str(self.image))
 
     def open(self) -> Image.Image:
         """The image as RGB pixels; a missing or broken file is a `BridgeError`."""
@@ -51,7 +51,7 @@ class Item:
 
 
 def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
-    """Read items from a JSONL file of `{image, question, answer?, group?}`.
+    """Read items from a JSONL file of `{image, question, answer?, cluster?}`.
 
     Args:
         path: the file, one JSON object a line; blank lines are passed over.
@@ -90,7 +90,12 @@ def _parse(line: str, where: str, folder: Path) -> Item:
     for key in ("image", "question"):
         if not isinstance(record.get(key), str):
             raise BridgeError(f"{where}: '{key}' is missing or not text")
-    for key in ("answer", "group"):
+    if "group" in record:
+        raise BridgeError(
+            f"{where}: the field 'group' is now `cluster`, the name of the independent unit; "
+            "rename it"
+        )
+    for key in ("answer", "cluster"):
         if record.get(key) is not None and not isinstance(record[key], str):
             raise BridgeError(f"{where}: '{key}' is not text")
     image = folder / record["image"]
@@ -98,8 +103,8 @@ def _parse(line: str, where: str, folder: Path) -> Item:
         raise BridgeError(f"{where}: the image {record['image']} lies outside {folder}")
     if not image.is_file():
         raise BridgeError(f"{where}: no image at {image}")
-    group = record.get("group") or record["image"]
-    return Item(image, record["question"], record.get("answer"), group)
+    cluster = record.get("cluster") or record["image"]
+    return Item(image, record["question"], record.get("answer"), cluster)
 
 
 def image_hashes(items: Iterable[Item]) -> list[str]:
@@ -109,7 +114,7 @@ def image_hashes(items: Iterable[Item]) -> list[str]:
 
 
 def items_hash(items: Iterable[Item]) -> str:
-    """SHA-256 over image bytes, question, answer and group of every item, in order.
+    """SHA-256 over image bytes, question, answer and cluster of every item, in order.
 
     Two runs that report the same hash saw the same data, wherever it lay on disk.
     """
@@ -118,7 +123,7 @@ def items_hash(items: Iterable[Item]) -> str:
     for item in items:
         if item.image not in pixels:
             pixels[item.image] = hashlib.sha256(item.image.read_bytes()).hexdigest()
-        fields = [pixels[item.image], item.question, item.answer, item.group]
+        fields = [pixels[item.image], item.question, item.answer, item.cluster]
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 
@@ -126,7 +131,7 @@ def items_hash(items: Iterable[Item]) -> str:
 def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list[Item]:
     """At most `count` questions of every image, chosen by a seeded hash, order kept.
 
-    The choice depends on seed, group and question alone, so it does not change when
+    The choice depends on seed, cluster and question alone, so it does not change when
     other items come or go.
 
     Raises:
@@ -136,10 +141,10 @@ def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list
         raise BridgeError(f"questions per image must be at least 1, got {count}")
 
     def rank(item: Item) -> str:
-        return hashlib.sha256(f"{seed}\0{item.group}\0{item.question}".encode()).hexdigest()
+        return hashlib.sha256(f"{seed}\0{item.cluster}\0{item.question}".encode()).hexdigest()
 
-    by_group: dict[str, list[Item]] = {}
+    by_cluster: dict[str, list[Item]] = {}
     for item in items:
-        by_group.setdefault(item.group, []).append(item)
-    kept = {id(i) for group in by_group.values() for i in sorted(group, key=rank)[:count]}
+        by_cluster.setdefault(item.cluster, []).append(item)
+    kept = {id(i) for cluster in by_cluster.values() for i in sorted(cluster, key=rank)[:count]}
     return [item for item in items if id(item) in kept]

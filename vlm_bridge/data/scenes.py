@@ -113,7 +113,7 @@ def scenes(split: str) -> list[Item]:
         BridgeError: unknown split, or the cache cannot be written.
 
     Example:
-        >>> len({item.group for item in scenes("test")})
+        >>> len({item.cluster for item in scenes("test")})
         300
     """
     if split not in SCENES_SPLITS:
@@ -131,7 +131,7 @@ def scenes(split: str) -> list[Item]:
 
 def shows_held_out(item: Item) -> bool:
     """Whether an item's scene holds a pair of colour and shape that training never showed."""
-    split, _, number = item.group.partition("/")
+    split, _, number = item.cluster.partition("/")
     return any((thing.colour, thing.shape) in HELD_OUT for thing in scene(split, int(number)))
 
 

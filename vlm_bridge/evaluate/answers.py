@@ -49,7 +49,7 @@ def answer(
     vlm: VLM,
     items: Sequence[Item],
     *,
-    size: int = 16,
+    batch_size: int = 16,
     with_images: bool = True,
     max_new_tokens: int = 8,
     title: str = "answers",
@@ -59,14 +59,16 @@ def answer(
     Args:
         vlm: the model; inside `skipping` it answers as the skipped model.
         items: the questions.
-        size: batch size.
+        batch_size: questions in a batch.
         with_images: False asks without the image; each question text is then asked once.
         max_new_tokens: longest answer.
         title: of the progress bar.
     """
     asked = items if with_images else list({item.question: item for item in items}.values())
     texts = [""] * len(asked)
-    for batch in track_batches(vlm, asked, size=size, with_images=with_images, title=title):
+    for batch in track_batches(
+        vlm, asked, batch_size=batch_size, with_images=with_images, title=title
+    ):
         found = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         for place, text in zip(batch.places, found.texts, strict=True):
             texts[place] = text
@@ -77,11 +79,11 @@ def answer(
 
 
 def track_batches(
-    vlm: VLM, items: Sequence[Item], *, size: int, title: str, with_images: bool = True
+    vlm: VLM, items: Sequence[Item], *, batch_size: int, title: str, with_images: bool = True
 ) -> Iterator[Batch]:
     """`batches` under a progress bar that counts items."""
     with track(title, len(items)) as advance:
-        for batch in batches(vlm, items, size=size, with_images=with_images):
+        for batch in batches(vlm, items, batch_size=batch_size, with_images=with_images):
             yield batch
             advance(len(batch.items))
 

@@ -58,4 +58,4 @@ def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
     if None in right:
         raise BridgeError("accuracy needs an answer in every item")
     values = [float(bool(r)) for r in right]
-    return clustered_mean(values, [item.group for item in items], bounds=(0, 1), unit="1")
+    return clustered_mean(values, [item.cluster for item in items], bounds=(0, 1), unit="1")

@@ -28,9 +28,9 @@ def certify(
     delta: float = 0.05,
     quantity: str = "disagreement",
     method: str = "auto",
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
-    journal: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Certificate:
     """Bound what `plan` does to the answers, with probability at least `1 - delta`.
 
@@ -42,8 +42,8 @@ def certify(
         vlm: the model.
         plan: chosen without looking at `items`.
         items: certification questions, drawn like those of later use; or the full model's
-            answers to them, which several plans can share (`size` apart, the other settings are
-            then those of the answers).
+            answers to them, which several plans can share (all settings but
+            `batch_size` are then those of the answers).
         epsilon: what is asked; `holds` says whether the bound is at most this.
         delta: probability with which the bound may be wrong.
         quantity: `disagreement` or `accuracy_drop`.
@@ -51,15 +51,15 @@ def certify(
             `clopper-pearson` (disagreement only), `harm` (drop only); see
             `theory.certify_mean`. `label-free` (drop only) reads no labels and certifies the
             disagreement in the `auto` way.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        journal: a file every finished batch is added to, so that a second call continues.
+        checkpoint: a file every finished batch is added to, so that a second call continues.
 
     Raises:
         BridgeError: bad arguments, labels missing for a drop, images that also tuned the plan,
-            a journal of another run, or, under `torchrun`, a rank that died.
+            a checkpoint of another run, or, under `torchrun`, a rank that died.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, size, max_new_tokens, journal)
+    outcomes = _outcomes_of_others(vlm, plan, items, batch_size, max_new_tokens, checkpoint)
     return certificate_of(
         plan, outcomes, epsilon=epsilon, delta=delta, quantity=quantity, method=method
     )
@@ -73,9 +73,9 @@ def certify_both(
     epsilon: float = 0.02,
     delta: float = 0.05,
     method: str = "auto",
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
-    journal: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> list[Certificate]:
     """Certificates of disagreement and, where there are labels, of the accuracy drop.
 
@@ -83,7 +83,7 @@ def certify_both(
     Each holds with probability `1 - delta`; for both at once pass half of delta. Arguments
     and errors as in `certify`.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, size, max_new_tokens, journal)
+    outcomes = _outcomes_of_others(vlm, plan, items, batch_size, max_new_tokens, checkpoint)
     # Clopper-Pearson counts failures, a drop is a difference; and some methods know drops only.
     mine = "auto" if method in DROP_ONLY else method
     other = "auto" if method == "clopper-pearson" else method
@@ -103,9 +103,9 @@ def _outcomes_of_others(
     vlm: VLM,
     plan: SkipPlan,
     items: Iterable[Item] | FullAnswers,
-    size: int,
+    batch_size: int,
     max_new_tokens: int,
-    journal: Path | None,
+    checkpoint: Path | None,
 ) -> Outcomes:
     """Paired outcomes on images of which none tuned the plan."""
     asked = items.items if isinstance(items, FullAnswers) else tuple(items)
@@ -116,9 +116,14 @@ def _outcomes_of_others(
             "use other images"
         )
     if isinstance(items, FullAnswers):
-        return items.outcomes(vlm, plan, size=size, journal=journal)
+        return items.outcomes(vlm, plan, batch_size=batch_size, checkpoint=checkpoint)
     return paired_outcomes(
-        vlm, plan, asked, size=size, max_new_tokens=max_new_tokens, journal=journal
+        vlm,
+        plan,
+        asked,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        checkpoint=checkpoint,
     )
 
 

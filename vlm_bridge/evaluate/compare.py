@@ -84,9 +84,9 @@ def paired_outcomes(
     plan: SkipPlan,
     items: Iterable[Item],
     *,
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
-    journal: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
 
@@ -97,13 +97,13 @@ def paired_outcomes(
         vlm: the model.
         plan: what to skip.
         items: the questions.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        journal: a file every finished batch is added to; a second call with the same model,
+        checkpoint: a file every finished batch is added to; a second call with the same model,
             plan and items continues after the last one.
 
     Raises:
-        BridgeError: the model cannot do the plan, there are no items, the journal is of
+        BridgeError: the model cannot do the plan, there are no items, the checkpoint is of
             another run, or another rank died.
     """
     check_support(vlm, plan)
@@ -120,15 +120,15 @@ def paired_outcomes(
         vlm,
         items,
         lambda batch: pair(batch).columns(),
-        size=size,
+        batch_size=batch_size,
         title="full and skipped model",
-        journal=journal,
+        checkpoint=checkpoint,
         key={
             "run": "paired outcomes",
             "model": vlm.name,
             "data": items_hash(items),
             "plan": plan.hash(),
-            "size": size,
+            "batch_size": batch_size,
             "max_new_tokens": max_new_tokens,
         },
     )
@@ -140,9 +140,9 @@ def compare(
     plan: SkipPlan,
     items: Iterable[Item],
     *,
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
-    journal: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> Comparison:
     """`paired_outcomes`, summarised: accuracy, drop, disagreement, KL both ways, by image.
 
@@ -150,15 +150,20 @@ def compare(
         vlm: the model.
         plan: what to skip.
         items: questions; without labels the accuracies are None.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        journal: as in `paired_outcomes`.
+        checkpoint: as in `paired_outcomes`.
 
     Raises:
         BridgeError: as `paired_outcomes`.
     """
     outcomes = paired_outcomes(
-        vlm, plan, items, size=size, max_new_tokens=max_new_tokens, journal=journal
+        vlm,
+        plan,
+        items,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        checkpoint=checkpoint,
     )
     return Comparison.of(plan, outcomes, "generated answer")
 

@@ -54,38 +54,38 @@ class FullAnswers:
         vlm: VLM,
         items: Iterable[Item],
         *,
-        size: int = 16,
+        batch_size: int = 16,
         max_new_tokens: int = 8,
-        journal: Path | None = None,
+        checkpoint: Path | None = None,
     ) -> FullAnswers:
         """Ask the full model.
 
         Args:
             vlm: the model, not inside `skipping`.
             items: the questions.
-            size: batch size.
+            batch_size: questions in a batch.
             max_new_tokens: longest answer.
-            journal: a file every finished batch is added to; a second call goes on from it.
+            checkpoint: a file every finished batch is added to; a second call goes on from it.
 
         Raises:
-            BridgeError: there are no items, the journal is of another run, or a rank died.
+            BridgeError: there are no items, the checkpoint is of another run, or a rank died.
         """
         items = list(items)
         found = run_batches(
             vlm,
             items,
             lambda batch: answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts,
-            size=size,
+            batch_size=batch_size,
             title="full model",
-            journal=journal,
-            key=_key("full answers", vlm, items, size, max_new_tokens),
+            checkpoint=checkpoint,
+            key=_key("full answers", vlm, items, batch_size, max_new_tokens),
         )
         asked = tuple(item for chosen, _ in found for item in chosen)
         return cls(vlm.name, asked, tuple(t for _, texts in found for t in texts), max_new_tokens)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the answers, for the journals of plans that were held against them."""
+        """SHA-256 of the answers, for the checkpoints of plans that were held against them."""
         return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
 
     def outcomes(
@@ -93,22 +93,22 @@ class FullAnswers:
         vlm: VLM,
         plan: SkipPlan,
         *,
-        size: int = 16,
+        batch_size: int = 16,
         limit: float | None = None,
-        journal: Path | None = None,
+        checkpoint: Path | None = None,
     ) -> Outcomes:
         """What `plan` does to these answers; the full model is not run again.
 
         Args:
             vlm: the same model.
             plan: what to skip.
-            size: batch size.
+            batch_size: questions in a batch.
             limit: stop once the disagreement over all images must come out above this; the
                 outcomes are then of the questions asked so far.
-            journal: a file every finished batch is added to; a second call goes on from it.
+            checkpoint: a file every finished batch is added to; a second call goes on from it.
 
         Raises:
-            BridgeError: another model's answers, a plan it cannot do, a journal of another run,
+            BridgeError: another model's answers, a plan it cannot do, a checkpoint of another run,
                 or a rank that died.
         """
         if vlm.name != self.model:
@@ -116,7 +116,7 @@ class FullAnswers:
         if plan.is_empty:
             return Outcomes.of_words(self.items, self.texts, self.texts)
         check_support(vlm, plan)
-        asked = Counter(item.group for item in self.items)
+        asked = Counter(item.cluster for item in self.items)
 
         def work(batch: Batch) -> dict[str, Any]:
             full = [self.texts[place] for place in batch.places]
@@ -125,7 +125,7 @@ class FullAnswers:
             return {
                 "texts": texts,
                 "changed": sum(
-                    (text != before) / asked[item.group]
+                    (text != before) / asked[item.cluster]
                     for item, text, before in zip(batch.items, texts, full, strict=True)
                 ),
             }
@@ -138,11 +138,11 @@ class FullAnswers:
             vlm,
             self.items,
             work,
-            size=size,
+            batch_size=batch_size,
             title=plan.describe(),
-            journal=journal,
+            checkpoint=checkpoint,
             key={
-                **_key("answers under a plan", vlm, self.items, size, self.max_new_tokens),
+                **_key("answers under a plan", vlm, self.items, batch_size, self.max_new_tokens),
                 "plan": plan.hash(),
                 "full": self.hash,
             },
@@ -157,11 +157,13 @@ class FullAnswers:
         )
 
 
-def _key(run: str, vlm: VLM, items: Sequence[Item], size: int, longest: int) -> dict[str, Any]:
+def _key(
+    run: str, vlm: VLM, items: Sequence[Item], batch_size: int, longest: int
+) -> dict[str, Any]:
     return {
         "run": run,
         "model": vlm.name,
         "data": items_hash(items),
-        "size": size,
+        "batch_size": batch_size,
         "max_new_tokens": longest,
     }

@@ -101,7 +101,7 @@ class Outcomes:
     @property
     def clusters(self) -> list[str]:
         """The independent unit of every question: its image."""
-        return [item.group for item in self.items]
+        return [item.cluster for item in self.items]
 
     @property
     def drop(self) -> list[float] | None:

@@ -80,8 +80,8 @@ def sweep(
     items: Iterable[Item],
     plans: Sequence[SkipPlan],
     *,
-    journal: Path | None = None,
-    size: int = 16,
+    checkpoint: Path | None = None,
+    batch_size: int = 16,
 ) -> list[Comparison]:
     """Compare every plan with the full model on the same items.
 
@@ -93,15 +93,15 @@ def sweep(
         vlm: the model.
         items: the questions, with answers where accuracy is wanted.
         plans: as `sweep_plans` makes them; any plan works, those share most.
-        journal: a file every finished batch is added to; a second call with the same
+        checkpoint: a file every finished batch is added to; a second call with the same
             model, items and plans continues after the last one.
-        size: batch size.
+        batch_size: questions in a batch.
 
     Raises:
-        BridgeError: the model cannot do a plan, there are no items, the journal is of another
+        BridgeError: the model cannot do a plan, there are no items, the checkpoint is of another
             run, or another rank died.
     """
-    found = sweep_outcomes(vlm, items, plans, journal=journal, size=size)
+    found = sweep_outcomes(vlm, items, plans, checkpoint=checkpoint, batch_size=batch_size)
     return [Comparison.of(p, o, DECISION) for p, o in zip(plans, found, strict=True)]
 
 
@@ -110,8 +110,8 @@ def sweep_outcomes(
     items: Iterable[Item],
     plans: Sequence[SkipPlan],
     *,
-    journal: Path | None = None,
-    size: int = 16,
+    checkpoint: Path | None = None,
+    batch_size: int = 16,
 ) -> list[Outcomes]:
     """As `sweep`, question by question: what scores of rules are held against.
 
@@ -125,15 +125,15 @@ def sweep_outcomes(
         vlm,
         items,
         lambda batch: [outcomes.columns() for outcomes in _run_batch(vlm, batch, plans)],
-        size=size,
+        batch_size=batch_size,
         title=f"sweep of {len(plans)} plans",
-        journal=journal,
+        checkpoint=checkpoint,
         key={
             "run": "sweep",
             "model": vlm.name,
             "data": items_hash(items),
             "plans": [plan.hash() for plan in plans],
-            "size": size,
+            "batch_size": batch_size,
         },
     )
     parts = [[Outcomes.of_columns(chosen, c) for c in columns] for chosen, columns in found]

@@ -36,7 +36,7 @@ class DeLaskMethod:
     threshold: float = 0.0
     name: str = "delask"
     source: str = "arXiv:2606.00819, reversal rule"
-    reads: str = "nothing"
+    requires: str = "nothing"
     deviation: str = "the share that is taken back is a setting, 0.5 unless it is set"
 
     def __post_init__(self) -> None:

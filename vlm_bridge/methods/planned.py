@@ -45,7 +45,7 @@ class GMSkipMethod(Planned):
     rounds: int = 8
     name: str = "gm-skip"
     source: str = "arXiv:2508.18227, algorithm 1"
-    reads: str = "labels"
+    requires: str = "labels"
     deviation: str = "the metric is accuracy of the first answer token, the trade-off is ours"
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class GMSkipMethod(Planned):
         """Search on the labelled questions of `evidence`."""
         n, out = evidence.n_layers, list[int]()
         best, best_at = -float("inf"), 0
-        with evidence.open_to(self.name, self.reads):
+        with evidence.open_to(self.name, self.requires):
             for turn, (layer, accuracy) in enumerate(rounds(evidence, "block"), start=1):
                 out.append(layer)
                 worth = accuracy + self.trade_off * turn / n
@@ -83,7 +83,7 @@ class UnifiedMethod(Planned):
     speed_up: float = 1.25
     name: str = "unified"
     source: str = "Liu et al. 2024, arXiv:2404.06954, section 3"
-    reads: str = "nothing"
+    requires: str = "nothing"
     deviation: str = "none: its fine-tuning afterwards is optional there and left out here"
 
     def __post_init__(self) -> None:

@@ -24,8 +24,8 @@ class Method(Protocol):
         ...
 
     @property
-    def reads(self) -> str:
-        """What it looks at before it answers: one of `rules.evidence.READS`."""
+    def requires(self) -> str:
+        """What it looks at before it answers: one of `rules.evidence.REQUIREMENTS`."""
         ...
 
     @property

@@ -23,7 +23,7 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
 
 #: What every method has beside its settings.
-_ABOUT = ("name", "source", "reads", "deviation")
+_ABOUT = ("name", "source", "requires", "deviation")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MethodResult(Record):
         settings: its settings.
         model: name of the model.
         plan: what it settled on; None where it decides while the model runs.
-        passes: what choosing cost, in passes over the questions it chose by.
+        forward_cost: what choosing cost, in passes over the questions it chose by.
         data_hash: of the questions it answered.
         disagreement: share of answers that changed.
         accuracy_full: None without labels, as are the next two.
@@ -52,7 +52,7 @@ class MethodResult(Record):
     settings: dict[str, float]
     model: str
     plan: SkipPlan | None
-    passes: float
+    forward_cost: float
     data_hash: str
     disagreement: Estimate
     accuracy_full: Estimate | None
@@ -75,23 +75,23 @@ def settings_of(method: Method) -> dict[str, Any]:
 def run_method(
     vlm: VLM,
     method: Method,
-    seen: Sequence[Item],
+    profiling: Sequence[Item],
     items: Sequence[Item],
     *,
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
     pairs: int = 15,
     tokens: int = 4,
     folder: Path | None = None,
 ) -> MethodResult:
-    """Let a method choose on `seen`, then answer `items` with it and with the full model.
+    """Let a method choose on `profiling`, then answer `items` with it and with the full model.
 
     Args:
         vlm: the model.
         method: what to run.
-        seen: questions it may look at; with answers, if it reads labels.
+        profiling: questions it may look at; with answers, if it reads labels.
         items: questions about other images.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
         pairs: timed pairs of the full model and the method.
         tokens: generated to time a token; 0 leaves that out.
@@ -101,40 +101,40 @@ def run_method(
         BridgeError: an image in both, labels missing that the method reads, or the model cannot do
             what it settles on.
     """
-    seen, items = list(seen), list(items)
-    both = set(image_hashes(seen)) & set(image_hashes(items))
+    profiling, items = list(profiling), list(items)
+    both = set(image_hashes(profiling)) & set(image_hashes(items))
     if both:
         raise BridgeError(
             f"{len(both)} images are among those the method chooses by and those it answers about"
         )
-    evidence = Evidence(vlm, seen, size=size)
+    evidence = Evidence(vlm, profiling, batch_size=batch_size)
     plan = method.choose(evidence)
 
     def kept(name: str) -> Path | None:
         return None if folder is None else folder / f"{name}.jsonl"
 
     full = FullAnswers.ask(
-        vlm, items, size=size, max_new_tokens=max_new_tokens, journal=kept("full")
+        vlm, items, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=kept("full")
     )
     with method.applying(vlm, plan):
         found = run_batches(
             vlm,
             items,
             lambda batch: answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts,
-            size=size,
+            batch_size=batch_size,
             title=method.name,
-            journal=kept(method.name),
+            checkpoint=kept(method.name),
             key={
                 "run": f"method {method.name}",
                 "settings": settings_of(method),
                 "plan": None if plan is None else plan.hash(),
                 "full": full.hash,
-                "size": size,
+                "batch_size": batch_size,
             },
         )
     texts = [text for _, part in found for text in part]
     outcomes = Outcomes.of_words(full.items, full.texts, texts)
-    inputs = next(batches(vlm, items[:size], size=size)).inputs
+    inputs = next(batches(vlm, items[:batch_size], batch_size=batch_size)).inputs
     cost = cost_inside(vlm, lambda: method.applying(vlm, plan), inputs, pairs=pairs, tokens=tokens)
 
     def mean(values: Sequence[float] | None, low: float) -> Estimate | None:
@@ -149,7 +149,7 @@ def run_method(
         settings=settings_of(method),
         model=vlm.name,
         plan=plan,
-        passes=sum(evidence.cost.values()),
+        forward_cost=sum(evidence.cost.values()),
         data_hash=items_hash(items),
         disagreement=clustered_mean(outcomes.disagree, outcomes.clusters, bounds=(0, 1), unit="1"),
         accuracy_full=mean(outcomes.correct_full, 0),

@@ -14,7 +14,7 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.passes import Pass, PassTracker, Rows
+from vlm_bridge.skip.pass_state import PassState, PassTracker, Rows
 from vlm_bridge.skip.patching import Forward, forward_of, patched
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.support import check_support
@@ -37,7 +37,7 @@ class SkipVisionMethod:
     keep: float = 0.5
     name: str = "skip-vision"
     source: str = "arXiv:2503.21817, skip of the feed-forward network"
-    reads: str = "nothing"
+    requires: str = "nothing"
     deviation: str = (
         "keys and values of skipped tokens stay in the cache, which the paper drops for decoding; "
         "tokens are ranked by feature change, not by a trained token merger"
@@ -82,7 +82,7 @@ class _Chosen:
 
     def __init__(self, keep: float, tracker: PassTracker) -> None:
         self.keep, self.tracker = keep, tracker
-        self._of: Pass | None = None
+        self._of: PassState | None = None
         self._rows: Rows | None = None
 
     def choose(self, states: Tensor, update: Tensor) -> None:

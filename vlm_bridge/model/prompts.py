@@ -30,28 +30,28 @@ class Batch:
 
 
 def batches(
-    vlm: VLM, items: Sequence[Item], *, size: int = 16, with_images: bool = True
+    vlm: VLM, items: Sequence[Item], *, batch_size: int = 16, with_images: bool = True
 ) -> Iterator[Batch]:
-    """Left-padded batches of at most `size` items; an image's questions stay together.
+    """Left-padded batches of at most `batch_size` items; an image's questions stay together.
 
-    An image with more than `size` questions makes a batch of its own, since everything
+    An image with more than `batch_size` questions makes a batch of its own, since everything
     that counts by image wants all of its questions in one batch.
 
     Args:
         vlm: the model whose processor makes the inputs.
         items: the questions.
-        size: items of a batch.
+        batch_size: questions in a batch.
         with_images: False leaves the image out of the prompt (the model without its
             vision tokens).
 
     Raises:
         BridgeError: there are no items.
     """
-    for places in batch_places(items, size):
+    for places in batch_places(items, batch_size):
         yield collate(vlm, items, places, with_images=with_images)
 
 
-def batch_places(items: Sequence[Item], size: int) -> list[list[int]]:
+def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
     """Which items go into which batch, as their indices: the plan that `batches` follows.
 
     Raises:
@@ -61,10 +61,10 @@ def batch_places(items: Sequence[Item], size: int) -> list[list[int]]:
         raise BridgeError("there are no items to run on")
     by_image: dict[str, list[int]] = {}
     for place, item in enumerate(items):
-        by_image.setdefault(item.group, []).append(place)
+        by_image.setdefault(item.cluster, []).append(place)
     found: list[list[int]] = [[]]
     for places in by_image.values():
-        if found[-1] and len(found[-1]) + len(places) > size:
+        if found[-1] and len(found[-1]) + len(places) > batch_size:
             found.append([])
         found[-1] += places
     return found

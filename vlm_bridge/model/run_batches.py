@@ -20,9 +20,9 @@ def run_batches(
     items: Sequence[Item],
     work: Callable[[Batch], Any],
     *,
-    size: int,
+    batch_size: int,
     title: str,
-    journal: Path | None,
+    checkpoint: Path | None,
     key: dict[str, Any],
     enough: Callable[[Sequence[Any]], bool] | None = None,
 ) -> list[tuple[tuple[Item, ...], Any]]:
@@ -32,19 +32,19 @@ def run_batches(
         vlm: the model.
         items: what the batches are made of.
         work: batch -> JSON-ready result.
-        size: batch size.
+        batch_size: questions in a batch.
         title: of the progress bar.
-        journal: a file every finished batch is added to, or None.
-        key: what the run is; a journal with another one is refused.
+        checkpoint: a file every finished batch is added to, or None.
+        key: what the run is; a checkpoint with another one is refused.
         enough: asked between batches with the results so far, in any order; True ends the run,
             and the batches that are left are not returned. None runs them all.
 
     Raises:
-        BridgeError: there are no items, the journal is of another run, or a rank died.
+        BridgeError: there are no items, the checkpoint is of another run, or a rank died.
     """
-    places = batch_places(items, size)
-    with sharing(kept_in(journal)) as ranks:
-        book = Checkpoint(journal, key, ranks)
+    places = batch_places(items, batch_size)
+    with sharing(kept_in(checkpoint)) as ranks:
+        book = Checkpoint(checkpoint, key, ranks)
         done = book.done
         waiting = [number for number in range(len(places)) if number not in done]
         found: dict[int, Any] = {}

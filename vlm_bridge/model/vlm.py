@@ -110,7 +110,7 @@ def load(
     return VLM(str(name), model, processor, find_layout(model, _special_ids(processor)))
 
 
-def outline(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
+def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
     """A VLM without its weights, from its configuration alone: enough to describe it.
 
     The model lies on the meta device; nothing can be computed with it. Where the tokenizer
@@ -124,7 +124,7 @@ def outline(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
         BridgeError: as `load`, but for the weights.
 
     Example:
-        >>> outline("llava-hf/llava-1.5-7b-hf").layout.n_layers  # doctest: +SKIP
+        >>> load_meta("llava-hf/llava-1.5-7b-hf").layout.n_layers  # doctest: +SKIP
         32
     """
     source = _locate(name)

@@ -30,8 +30,8 @@ def profile(
     vlm: VLM,
     items: Iterable[Item],
     *,
-    size: int = 16,
-    journal: Path | None = None,
+    batch_size: int = 16,
+    checkpoint: Path | None = None,
     reservoir: Reservoir | None = None,
 ) -> Profile:
     """Distance between adjacent states, per layer and token group, from one forward pass.
@@ -48,13 +48,13 @@ def profile(
     Args:
         vlm: the model.
         items: unlabelled questions; an image's questions are kept in one batch.
-        size: batch size.
-        journal: a safetensors file for what was collected so far; a second call with the same
+        batch_size: questions in a batch.
+        checkpoint: a safetensors file for what was collected so far; a second call with the same
             model, items, batch size and reservoir continues from there.
         reservoir: filled with a sample of states, for estimators that need rows.
 
     Raises:
-        BridgeError: there are no items, a state has no direction, the journal is of another
+        BridgeError: there are no items, a state has no direction, the checkpoint is of another
             run, or another rank died.
 
     Example:
@@ -62,11 +62,11 @@ def profile(
         array([0.74, 0.21, ...])
     """
     items = list(items)
-    places = batch_places(items, size)
+    places = batch_places(items, batch_size)
     run = {"model": vlm.name, "data_hash": items_hash(items)}
-    key = {**run, "size": size, "reservoir": reservoir and reservoir.settings}
-    with sharing(kept_in(journal)) as ranks:
-        shard = _Shard(journal, json.dumps(key), ranks, _collector(vlm, reservoir))
+    key = {**run, "batch_size": batch_size, "reservoir": reservoir and reservoir.settings}
+    with sharing(kept_in(checkpoint)) as ranks:
+        shard = _Shard(checkpoint, json.dumps(key), ranks, _collector(vlm, reservoir))
         waiting = [number for number in range(len(places)) if number not in shard.known]
         with track(f"profile of {vlm.name}", len(items)) as advance:
             advance(sum(len(places[number]) for number in shard.known))
@@ -74,7 +74,7 @@ def profile(
                 ranks.check()
                 for number in ranks.share(waiting[turn : turn + ranks.size]):
                     batch = collate(vlm, items, places[number])
-                    clusters = [item.group for item in batch.items]
+                    clusters = [item.cluster for item in batch.items]
                     shard.collector.run(vlm, batch.inputs, clusters, batch.places)
                     shard.add(number)
                 advance(sum(len(places[number]) for number in waiting[turn : turn + ranks.size]))
@@ -82,9 +82,9 @@ def profile(
         for part in ranks.gather(shard.close()):
             whole.add_arrays(load(part))
     if reservoir is not None and whole.reservoir is not None:
-        reservoir.finish(run, [item.group for item in items])
+        reservoir.finish(run, [item.cluster for item in items])
         reservoir.add_arrays(whole.reservoir.to_arrays())
-    n_images = len({item.group for item in items})
+    n_images = len({item.cluster for item in items})
     return whole.profile(vlm.name, n_images=n_images, data_hash=run["data_hash"])
 
 
@@ -134,7 +134,9 @@ class _Shard:
         for one in of_all_ranks(path):
             batches = _read_batches(one, key)
             if self.known & set(batches):
-                raise BridgeError(f"{one} holds batches of another shard too; delete the journal")
+                raise BridgeError(
+                    f"{one} holds batches of another shard too; delete the checkpoint"
+                )
             self.known |= set(batches)
             if one == self._path:
                 self._batches = batches
@@ -179,6 +181,6 @@ def _read_batches(path: Path, key: str) -> list[int]:
     if meta.get("key") != key:
         raise BridgeError(
             f"{path} belongs to another run (model, data, batch size or reservoir differ) or is "
-            "no journal; choose another one or delete it"
+            "no checkpoint; choose another one or delete it"
         )
     return [int(number) for number in json.loads(meta["batches"])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.units import empty_plan as empty_plan
 from vlm_bridge.plan.units import units as units
-from vlm_bridge.rules.budget import within_passes as within_passes
+from vlm_bridge.rules.budget import within_forward_cost as within_forward_cost
 from vlm_bridge.rules.controls import DeepestFirst as DeepestFirst
 from vlm_bridge.rules.controls import Random as Random
 from vlm_bridge.rules.controls import Unified as Unified

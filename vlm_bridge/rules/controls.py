@@ -25,7 +25,7 @@ class Random(RuleBase):
     modes: tuple[str, ...] = RULE_MODES
     source: str = "null"
     condition: str = "none"
-    reads: str = "nothing"
+    requires: str = "nothing"
     origin: Origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
@@ -42,7 +42,7 @@ class DeepestFirst(RuleBase):
     modes: tuple[str, ...] = RULE_MODES
     source: str = "null; as the simple rule of Gromov et al. 2024, arXiv:2403.17887, section 4.4"
     condition: str = "none"
-    reads: str = "nothing"
+    requires: str = "nothing"
     origin: Origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
@@ -62,7 +62,7 @@ class Unified(RuleBase):
     modes: tuple[str, ...] = _LAYERWISE
     source: str = "Liu et al. 2024, arXiv:2404.06954, section 3"
     condition: str = "none"
-    reads: str = "nothing"
+    requires: str = "nothing"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from vlm_bridge.rules.measure.candidates import CandidateRun, run_candidates
 T = TypeVar("T")
 
 #: What a rule may look at, each with all before it.
-READS = ("nothing", "forward pass", "candidate runs", "labels")
+REQUIREMENTS = ("nothing", "forward pass", "candidate runs", "labels")
 #: What evidence is open to outside `open_to`: all but labels.
 _DEFAULT = "candidate runs"
 
@@ -38,7 +38,7 @@ class Evidence:
         vlm: the model; None where a profile is all there is.
         items: the questions. Rules see them without answers.
         profile: of the same model, where it is at hand; else it is made when asked for.
-        size: batch size.
+        batch_size: questions in a batch.
 
     Attributes:
         items: the questions, unlabelled.
@@ -62,7 +62,7 @@ class Evidence:
         items: Iterable[Item] = (),
         profile: Profile | None = None,
         *,
-        size: int = 16,
+        batch_size: int = 16,
     ) -> None:
         if vlm is None and profile is None:
             raise BridgeError("evidence needs a model or a profile, got neither")
@@ -74,12 +74,12 @@ class Evidence:
         self._labelled = tuple(items)
         self._profile = profile
         self.items = tuple(replace(item, answer=None) for item in self._labelled)
-        self.size = size
+        self.batch_size = batch_size
         self.cost: dict[str, float] = {}
         self.spent: dict[str, dict[str, float]] = {}
         self._made: dict[str, Any] = {}
         self._rule = ""
-        self._reads = _DEFAULT
+        self._requires = _DEFAULT
 
     @property
     def vlm(self) -> VLM:
@@ -112,9 +112,9 @@ class Evidence:
         return self._profile.n_layers
 
     @property
-    def groups(self) -> list[str]:
+    def clusters(self) -> list[str]:
         """The independent unit of every question: its image."""
-        return [item.group for item in self.items]
+        return [item.cluster for item in self.items]
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -128,52 +128,61 @@ class Evidence:
             BridgeError: there is no model, or no question about them.
         """
         chosen = set(images)
-        items = [item for item in self._labelled if item.group in chosen]
+        items = [item for item in self._labelled if item.cluster in chosen]
         if not items:
             raise BridgeError(f"no question is about any of {len(chosen)} images")
-        return Evidence(self.vlm, items, size=self.size)
+        return Evidence(self.vlm, items, batch_size=self.batch_size)
 
     @contextlib.contextmanager
-    def open_to(self, rule: str, reads: str) -> Iterator[None]:
-        """Open as far as `reads`, on the account of `rule`, for as long as the block lasts.
+    def open_to(self, rule: str, requires: str) -> Iterator[None]:
+        """Open as far as `requires`, on the account of `rule`, for as long as the block lasts.
 
         Raises:
             BridgeError: the rule reads something unknown.
         """
-        if reads not in READS:
-            raise BridgeError(f"rule '{rule}' reads '{reads}', not one of {', '.join(READS)}")
-        before = self._rule, self._reads
-        self._rule, self._reads = rule, reads
+        if requires not in REQUIREMENTS:
+            raise BridgeError(
+                f"rule '{rule}' requires '{requires}', not one of {', '.join(REQUIREMENTS)}"
+            )
+        before = self._rule, self._requires
+        self._rule, self._requires = rule, requires
         self.spent.setdefault(rule, {})
         try:
             yield
         finally:
-            self._rule, self._reads = before
+            self._rule, self._requires = before
 
     def measured(
-        self, name: str, make: Callable[[], T], *, passes: float = 1.0, reads: str = "forward pass"
+        self,
+        name: str,
+        make: Callable[[], T],
+        *,
+        forward_cost: float = 1.0,
+        requires: str = "forward pass",
     ) -> T:
         """What `make` returns, made once under `name` and paid for.
 
         Args:
             name: of the measurement, its settings included.
             make: measures.
-            passes: what that costs, in forward-pass equivalents.
-            reads: one of `READS`; refused to a rule that says it reads less.
+            forward_cost: what that costs, in forward-pass equivalents.
+            requires: one of `REQUIREMENTS`; refused to a rule that says it reads less.
         """
-        self._ask(reads, name)
+        self._ask(requires, name)
         if name not in self._made:
             self._made[name] = make()
-            self.cost[name] = passes
+            self.cost[name] = forward_cost
         if self._rule:
             self.spent[self._rule][name] = self.cost[name]
         found: T = self._made[name]
         return found
 
-    def _ask(self, reads: str, what: str) -> None:
-        if READS.index(reads) > READS.index(self._reads):
-            who = f"rule '{self._rule}' reads" if self._rule else "outside a rule one reads"
-            raise BridgeError(f"{who} {self._reads} only, and asked for {what} ({reads})")
+    def _ask(self, requires: str, what: str) -> None:
+        if REQUIREMENTS.index(requires) > REQUIREMENTS.index(self._requires):
+            who = (
+                f"rule '{self._rule}' requires" if self._rule else "outside a rule, evidence gives"
+            )
+            raise BridgeError(f"{who} {self._requires} only, and asked for {what} ({requires})")
 
     @property
     def profile(self) -> Profile:
@@ -181,7 +190,7 @@ class Evidence:
 
         def make() -> Profile:
             if self._profile is None:
-                self._profile = run_profile(self.vlm, self.items, size=self.size)
+                self._profile = run_profile(self.vlm, self.items, batch_size=self.batch_size)
             return self._profile
 
         return self.measured("profile", make)
@@ -207,13 +216,15 @@ class Evidence:
         self._ask("candidate runs", f"{len(plans)} candidates")
         waiting = {n: p for n, p in zip(names, plans, strict=True) if n not in self._made}
         if waiting:
-            self.measured("full model for candidates", lambda: None, reads="candidate runs")
-            runs = run_candidates(self.vlm, self.items, list(waiting.values()), size=self.size)
+            self.measured("full model for candidates", lambda: None, requires="candidate runs")
+            runs = run_candidates(
+                self.vlm, self.items, list(waiting.values()), batch_size=self.batch_size
+            )
             self._made |= dict(zip(waiting, runs, strict=True))
-            self.cost |= {name: run.passes for name, run in zip(waiting, runs, strict=True)}
+            self.cost |= {name: run.forward_cost for name, run in zip(waiting, runs, strict=True)}
         # Sharing the full model's run: it is paid once, by every rule that needs it.
-        self.measured("full model for candidates", lambda: None, reads="candidate runs")
-        return [self.measured(n, lambda: None, reads="candidate runs") for n in names]  # type: ignore[misc]
+        self.measured("full model for candidates", lambda: None, requires="candidate runs")
+        return [self.measured(n, lambda: None, requires="candidate runs") for n in names]  # type: ignore[misc]
 
     def candidate_kl(self, mode: str, *, keep: float = KEEP) -> NDArray[np.float64]:
         """(n_units,) mean `KL(p_skip || p_full)` of the first answer token, in nats."""

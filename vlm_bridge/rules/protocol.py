@@ -43,8 +43,8 @@ class Rule(Protocol):
         ...
 
     @property
-    def reads(self) -> str:
-        """One of `evidence.READS`."""
+    def requires(self) -> str:
+        """One of `evidence.REQUIREMENTS`."""
         ...
 
     @property
@@ -135,7 +135,7 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> NDAr
     """
     mode = check_mode(rule, mode)
     n = len(units_of(rule, mode, evidence.n_layers))
-    with evidence.open_to(rule.name, rule.reads):
+    with evidence.open_to(rule.name, rule.requires):
         found = np.asarray(rule.score(evidence, mode), dtype=np.float64)
     if found.shape != (n,) or not np.isfinite(found).all():
         raise BridgeError(
@@ -150,7 +150,7 @@ def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | Non
     Raises:
         BridgeError: evidence that the rule does not say it reads.
     """
-    with evidence.open_to(rule.name, rule.reads):
+    with evidence.open_to(rule.name, rule.requires):
         return rule.plans(evidence, mode)
 
 

@@ -36,7 +36,7 @@ class SkipIt(RuleBase):
     modes: tuple[str, ...] = ("freeze",)
     source: str = "reconstruction of arXiv:2509.25584 (geometric, proximal, cross-modal)"
     condition: str = "geometric + proximal + cross-modal"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "ours"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

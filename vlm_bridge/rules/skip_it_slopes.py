@@ -107,7 +107,7 @@ class SkipItSlopes(RuleBase):
     modes: tuple[str, ...] = MODES
     source: str = "reconstruction of arXiv:2509.25584 (S6 slopes, cross-modal S8, S7)"
     condition: str = "functional: S6 slopes + cross-modal S8"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "ours"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
@@ -118,19 +118,19 @@ class SkipItSlopes(RuleBase):
         """The sensitivity of the margin on the rule's images, in all modes, measured once."""
         items = self._items(evidence)
         return evidence.measured(
-            f"slopes of the margin, {len({item.group for item in items})} images",
-            lambda: measure_sensitivity(evidence.vlm, items, size=evidence.size),
-            passes=self.passes(evidence),
+            f"slopes of the margin, {len({item.cluster for item in items})} images",
+            lambda: measure_sensitivity(evidence.vlm, items, batch_size=evidence.batch_size),
+            forward_cost=self.forward_cost(evidence),
         )
 
-    def passes(self, evidence: Evidence) -> float:
+    def forward_cost(self, evidence: Evidence) -> float:
         """Cost of `sensitivity`, in forward passes over all of the evidence."""
         share = len(self._items(evidence)) / max(1, len(evidence.items))
         return sum(sensitivity_passes().values()) * share
 
     def _items(self, evidence: Evidence) -> list[Item]:
-        kept = set(list(dict.fromkeys(evidence.groups))[: self.images])
-        return [item for item in evidence.items if item.group in kept]
+        kept = set(list(dict.fromkeys(evidence.clusters))[: self.images])
+        return [item for item in evidence.items if item.cluster in kept]
 
     def explain(
         self, evidence: Evidence, mode: str, *, epsilon: float = 0.02, probes: bool = False
@@ -158,7 +158,7 @@ class SkipItSlopes(RuleBase):
         """
         _check_epsilon(epsilon)
         check_mode(self, mode)
-        with evidence.open_to(self.name, self.reads):
+        with evidence.open_to(self.name, self.requires):
             found = self.sensitivity(evidence)
             geometric = _geometric(evidence, mode)
             states = state_conditions(evidence) if probes else None
@@ -171,7 +171,7 @@ class SkipItSlopes(RuleBase):
             kl = [kl_from_logit_change([one, 0.0]).value for one in size]
             osc = Bound(
                 quantity="mean KL between the two likeliest answers, either way",
-                value=float(image_mean(np.array(kl), found.groups)),
+                value=float(image_mean(np.array(kl), found.clusters)),
                 unit="nats",
                 statement="S7",
                 assumed=(_LINEAR,),
@@ -198,7 +198,7 @@ class SkipItSlopes(RuleBase):
         """
         _check_epsilon(epsilon)
         check_mode(self, mode)
-        with evidence.open_to(self.name, self.reads):
+        with evidence.open_to(self.name, self.requires):
             flips = self.sensitivity(evidence).flips(mode)
         return tuple(np.flatnonzero(flips <= epsilon).tolist())
 
@@ -207,36 +207,36 @@ class SkipItSlopes(RuleBase):
 class SkipItRuns(RuleBase):
     """Our rule with candidate runs: the safest-looking units are run, within a budget.
 
-    Units are run in the order of `SkipItSlopes` until `passes` forward-pass equivalents are spent,
-    slopes and the full model's run among them. What slopes predict, s, and what a run measures,
+    Units are run in the order of `SkipItSlopes` until `forward_cost` forward-pass equivalents are
+    spent, slopes and the full model's run among them. What slopes predict, s, and what a run measures,
     `r = sqrt(2 KL(p_skip || p_full))`, are two readings of one thing, the one blurred by what is
     not linear, the other by the few images that matter in a mean of KL. A unit that was run
     scores `sqrt(s r)`, every other one s on the scale of those run last, which looked most like
     it: `s sqrt(median of r / s)`.
 
     Attributes:
-        passes: budget per image; `within_passes` gives any other rule the same.
+        forward_cost: budget per image; `within_forward_cost` gives any other rule the same.
         first: the rule that orders the candidates.
     """
 
-    passes: float = 16.0
+    forward_cost: float = 16.0
     first: SkipItSlopes = SkipItSlopes()
     name: str = "skip-it-runs"
     modes: tuple[str, ...] = MODES
     source: str = "skip-it-slopes, then KL of the candidates it puts first"
     condition: str = "functional: S6 slopes and measured KL"
-    reads: str = "candidate runs"
+    requires: str = "candidate runs"
     origin: Origin = "ours"
 
     def within(self, forward_cost: float) -> SkipItRuns:
         """Itself with as many candidate runs as `forward_cost` passes pay for."""
-        return replace(self, passes=forward_cost)
+        return replace(self, forward_cost=forward_cost)
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_units,) logits; see the class."""
         predicted = self.first.score(evidence, mode)
         plans = units(mode, evidence.n_layers)
-        left, run = self.passes - self.first.passes(evidence) - 1.0, []
+        left, run = self.forward_cost - self.first.forward_cost(evidence) - 1.0, []
         for unit in np.argsort(predicted, kind="stable").tolist():
             cost = candidate_passes(plans[unit], evidence.n_layers)
             if cost > left:

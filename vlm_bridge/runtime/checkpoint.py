@@ -1,6 +1,6 @@
-"""Work on batches: dealt out to the ranks, and kept in a journal so that a rerun goes on.
+"""Work on batches: dealt out to the ranks, and kept in a checkpoint so that a rerun goes on.
 
-A journal is a file of JSON lines: what the run is, then one line per finished batch. Rank 0
+A checkpoint is a file of JSON lines: what the run is, then one line per finished batch. Rank 0
 writes the file that was named, every other rank one beside it; a rerun reads them all, so the
 number of ranks may change.
 """
@@ -15,18 +15,18 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import Ranks
 
 
-def kept_in(journal: Path | None) -> str:
+def kept_in(checkpoint: Path | None) -> str:
     """What is left of a run that a dead rank ended."""
-    if journal is None:
-        return "nothing is kept, since no journal was asked for"
-    return f"finished batches are kept in {journal}, and the same command goes on from there"
+    if checkpoint is None:
+        return "nothing is kept, since no checkpoint was asked for"
+    return f"finished batches are kept in {checkpoint}, and the same command goes on from there"
 
 
 def beside(path: Path, rank: int) -> Path:
     """The file of a rank: `path` itself for rank 0.
 
-    >>> beside(Path("out/journal.jsonl"), 2).name
-    'journal-rank2.jsonl'
+    >>> beside(Path("out/checkpoint.jsonl"), 2).name
+    'checkpoint-rank2.jsonl'
     """
     return path if rank == 0 else path.with_name(f"{path.stem}-rank{rank}{path.suffix}")
 
@@ -71,7 +71,7 @@ def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
     try:
         found, *rows = (json.loads(line) for line in lines)
     except json.JSONDecodeError:
-        raise BridgeError(f"{path} is no journal; choose another folder or delete it") from None
+        raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it") from None
     if found != key:
         raise BridgeError(
             f"{path} belongs to another run (model, data, plans or batch size differ); "

@@ -81,9 +81,9 @@ def search(
     quantity: str = "disagreement",
     method: str = "auto",
     rungs: Sequence[float] = RUNGS,
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
-    journal: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> CertifiedPlan:
     """The largest of many candidate plans whose loss is certified, the search paid for.
 
@@ -101,9 +101,9 @@ def search(
         quantity: "disagreement" or "accuracy_drop".
         method: of the certificate; see `vlm_bridge.certify`.
         rungs: tuning rates of the path, as shares of epsilon.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        journal: a folder in which finished batches are kept, so that a second call continues.
+        checkpoint: a folder in which finished batches are kept, so that a second call continues.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon or delta outside
@@ -121,9 +121,9 @@ def search(
         tuning,
         epsilon=epsilon,
         rungs=rungs,
-        size=size,
+        batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        journal=journal,
+        checkpoint=checkpoint,
     )
     empty = SkipPlan("block", vlm.layout.n_layers, source=tuned_source(candidates, tuning, epsilon))
     if not path:
@@ -131,9 +131,9 @@ def search(
     full = FullAnswers.ask(
         vlm,
         certification,
-        size=size,
+        batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        journal=journal and journal / "certification-full.jsonl",
+        checkpoint=checkpoint and checkpoint / "certification-full.jsonl",
     )
 
     def certify_one(plan: SkipPlan) -> Certificate:
@@ -145,8 +145,8 @@ def search(
             delta=delta,
             quantity=quantity,
             method=method,
-            size=size,
-            journal=journal and journal / f"certification-{plan.hash()[:12]}.jsonl",
+            batch_size=batch_size,
+            checkpoint=checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl",
         )
 
     return certify_path(path, certify_one, empty=empty)

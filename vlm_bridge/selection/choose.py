@@ -19,7 +19,7 @@ from vlm_bridge.rules import (
     empty_plan,
     find_rule,
     nested_plans,
-    within_passes,
+    within_forward_cost,
 )
 from vlm_bridge.runtime.progress import track
 from vlm_bridge.skip import skipping
@@ -33,11 +33,11 @@ def choose_plan(
     rule: str = "skip-it",
     mode: str | None = None,
     epsilon: float = 0.02,
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
     full: Sequence[str] | None = None,
     evidence: Evidence | None = None,
-    passes: float | None = None,
+    forward_cost: float | None = None,
 ) -> SkipPlan:
     """The largest plan of a rule whose disagreement on `items` is at most `epsilon / 2`.
 
@@ -55,11 +55,12 @@ def choose_plan(
         rule: a name in `RULES`.
         mode: one of the rule's modes; None is its first.
         epsilon: the disagreement the certificate will be asked for.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
         full: the full model's answers to `items`, where they are already at hand.
         evidence: what the rule looks at, where it is at hand; of `items` by default.
-        passes: what the rule may cost, in forward passes over the evidence; see `within_passes`.
+        forward_cost: what the rule may cost, in forward passes over the evidence; see
+            `within_forward_cost`.
 
     Returns:
         The plan; skipping nothing where even the smallest one disagrees too often. Its
@@ -79,13 +80,13 @@ def choose_plan(
     chosen = find_rule(rule)
     mode = check_mode(chosen, mode)
     if evidence is None:
-        evidence = Evidence(vlm, items, profile, size=size)
-    if passes is not None:
-        chosen, evidence = within_passes(chosen, evidence, mode, passes)
+        evidence = Evidence(vlm, items, profile, batch_size=batch_size)
+    if forward_cost is not None:
+        chosen, evidence = within_forward_cost(chosen, evidence, mode, forward_cost)
     candidates = nested_plans(chosen, evidence, mode)
     if full is None:
         title = "full model on tuning images"
-        full = answer(vlm, items, size=size, max_new_tokens=max_new_tokens, title=title)
+        full = answer(vlm, items, batch_size=batch_size, max_new_tokens=max_new_tokens, title=title)
     if len(full) != len(items):
         raise BridgeError(f"{len(full)} full answers were given for {len(items)} items")
     tried: list[dict[str, object]] = []
@@ -96,10 +97,10 @@ def choose_plan(
             rate, whole = _disagreement(
                 vlm,
                 candidate,
-                sorted(zip(items, full, strict=True), key=lambda pair: -changes[pair[0].group]),
+                sorted(zip(items, full, strict=True), key=lambda pair: -changes[pair[0].cluster]),
                 epsilon / 2,
                 changes,
-                size=size,
+                batch_size=batch_size,
                 max_new_tokens=max_new_tokens,
             )
             tried.append({"layers": len(candidate.touched_layers), "rate": rate, "whole": whole})
@@ -114,7 +115,7 @@ def choose_plan(
         "epsilon": epsilon,
         "threshold": epsilon / 2,
         "tried": tried,
-        "passes": sum(evidence.spent.get(chosen.name, {}).values()),
+        "forward_cost": sum(evidence.spent.get(chosen.name, {}).values()),
     }
     return replace(found, source=source)
 
@@ -126,7 +127,7 @@ def _disagreement(
     limit: float,
     changes: Counter[str],
     *,
-    size: int,
+    batch_size: int,
     max_new_tokens: int,
 ) -> tuple[float, bool]:
     """Mean over images of the share of changed answers, and whether all images were seen.
@@ -135,15 +136,15 @@ def _disagreement(
     number is then a lower bound. `changes` counts the changed answers of every image.
     """
     items = [item for item, _ in answered]
-    asked = Counter(item.group for item in items)
+    asked = Counter(item.cluster for item in items)
     total = 0.0
     with skipping(vlm, plan):
-        for batch in batches(vlm, items, size=size):
+        for batch in batches(vlm, items, batch_size=batch_size):
             texts = answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts
             for item, place, text in zip(batch.items, batch.places, texts, strict=True):
                 if text != answered[place][1]:
-                    changes[item.group] += 1
-                    total += 1 / asked[item.group]
+                    changes[item.cluster] += 1
+                    total += 1 / asked[item.cluster]
             if total / len(asked) > limit:
                 return total / len(asked), False
     return total / len(asked), True

@@ -28,9 +28,9 @@ def tuned_path(
     *,
     epsilon: float,
     rungs: Sequence[float] = RUNGS,
-    size: int = 16,
+    batch_size: int = 16,
     max_new_tokens: int = 8,
-    journal: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> list[Step]:
     """The steps that certification images will test, the safest first; see `pareto_path`.
 
@@ -44,9 +44,9 @@ def tuned_path(
         tuning: questions that choose.
         epsilon: what is to be promised.
         rungs: tuning rates of the path, as shares of epsilon.
-        size: batch size.
+        batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        journal: a folder in which finished batches are kept, so that a second call continues.
+        checkpoint: a folder in which finished batches are kept, so that a second call continues.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon outside (0, 1), or no
@@ -54,23 +54,23 @@ def tuned_path(
     """
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
-    tuning, plans = list(tuning), able(vlm, candidates)
+    tuning, plans = list(tuning), supported_only(vlm, candidates)
     share = vision_share(vlm, tuning)
     full = FullAnswers.ask(
         vlm,
         tuning,
-        size=size,
+        batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        journal=journal and journal / "tuning-full.jsonl",
+        checkpoint=checkpoint and checkpoint / "tuning-full.jsonl",
     )
 
     def rate(plan: SkipPlan) -> float:
         outcomes = full.outcomes(
             vlm,
             plan,
-            size=size,
+            batch_size=batch_size,
             limit=max(rungs) * epsilon,
-            journal=journal and journal / f"tuning-{plan.hash()[:12]}.jsonl",
+            checkpoint=checkpoint and checkpoint / f"tuning-{plan.hash()[:12]}.jsonl",
         )
         # Of a plan that was given up this is the mean over images seen, above the limit too.
         return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
@@ -85,7 +85,7 @@ def tuned_path(
     ]
 
 
-def able(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
+def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
     """The candidates that the model can do.
 
     Raises:
@@ -112,7 +112,7 @@ def tuned_source(
 
 def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
     """Share of the first prompt that is vision tokens."""
-    inputs = next(batches(vlm, items[:1], size=1)).inputs
+    inputs = next(batches(vlm, items[:1], batch_size=1)).inputs
     ids = inputs["input_ids"]
     vision = sum(int((ids == one).sum()) for one in vlm.layout.vision_ids)
     return vision / ids.numel()

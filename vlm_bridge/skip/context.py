@@ -14,7 +14,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.fast import fast_forwards
-from vlm_bridge.skip.passes import PassTracker
+from vlm_bridge.skip.pass_state import PassTracker
 from vlm_bridge.skip.patching import by_name, forward_of, patched
 from vlm_bridge.skip.plain import install_plain
 from vlm_bridge.skip.pruning import Scored

@@ -99,14 +99,14 @@ class ModelDescription(Record):
 def describe(vlm: VLM) -> ModelDescription:
     """Layout, token groups, attention types and supported modes of a model.
 
-    Nothing is computed, so a model without weights does: `describe(outline(name))`.
+    Nothing is computed, so a model without weights does: `describe(load_meta(name))`.
 
     Args:
-        vlm: a model from `load` or `outline`.
+        vlm: a model from `load` or `load_meta`.
 
     Example:
-        >>> from vlm_bridge.model.vlm import outline
-        >>> print(describe(outline("llava-hf/llava-1.5-7b-hf")))  # doctest: +SKIP
+        >>> from vlm_bridge.model.vlm import load_meta
+        >>> print(describe(load_meta("llava-hf/llava-1.5-7b-hf")))  # doctest: +SKIP
         model          llava-hf/llava-1.5-7b-hf (LlavaForConditionalGeneration), ...
     """
     layout, config = vlm.layout, vlm.layout.text_config

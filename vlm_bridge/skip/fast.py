@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.freeze import Freeze
-from vlm_bridge.skip.passes import PassTracker
+from vlm_bridge.skip.pass_state import PassTracker
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.rows import OnRows
 from vlm_bridge.skip.sublayers import NoAttention, Sublayers, no_mlp, returns_tuple

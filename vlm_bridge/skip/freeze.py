@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.skip.passes import Pass, PassTracker, Rows
+from vlm_bridge.skip.pass_state import PassState, PassTracker, Rows
 from vlm_bridge.skip.patching import Forward
 from vlm_bridge.skip.tensors import (
     causal,
@@ -50,7 +50,7 @@ class Freeze:
         output = self.forward(cut_rows(hidden_states, rows.index), **cut)
         return like(output, rows.scatter(hidden_states, first_of(output)))
 
-    def _causal(self, states: Tensor, past: Any, now: Pass) -> Tensor:
+    def _causal(self, states: Tensor, past: Any, now: PassState) -> Tensor:
         # Without a mask, sdpa would cut the keys to the number of queries.
         length, start = states.shape[1], 0
         keys = length

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
-from vlm_bridge.skip.passes import Pass, PassTracker, passes_of
+from vlm_bridge.skip.pass_state import PassState, PassTracker, pass_states_of
 from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, states_of
@@ -73,8 +73,8 @@ class _HideAbsent:
         log = [(0, now)]
         if (cache := kwargs.get("past_key_values")) is not None:
             # A cache the decoder made itself, after the hook ran, has seen this pass only.
-            log = passes_of(cache) or log
-            passes_of(cache)[:] = log
+            log = pass_states_of(cache) or log
+            pass_states_of(cache)[:] = log
         if not any(one.has_vision for _, one in log):
             return None
         mask = kwargs.get("attention_mask")
@@ -93,7 +93,7 @@ class _HideAbsent:
         hidden = (flags[:, None, :] & ~absent[:, :, None])[:, None]
         return (), {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
 
-    def _absent_keys(self, log: list[tuple[int, Pass]], length: int) -> Tensor:
+    def _absent_keys(self, log: list[tuple[int, PassState]], length: int) -> Tensor:
         """(batch, length) bool: keys that do not exist in this layer, by position."""
         flags = log[-1][1].flags
         keys = flags.new_zeros(len(flags), length)

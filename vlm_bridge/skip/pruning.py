@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.skip.passes import Pass, PassTracker
+from vlm_bridge.skip.pass_state import PassState, PassTracker
 from vlm_bridge.skip.patching import Forward
 from vlm_bridge.skip.tensors import check_mask, cut_keywords, cut_queries, cut_rows, probabilities
 
@@ -87,7 +87,7 @@ class Scored:
         )
 
 
-def chosen(scores: Tensor, now: Pass) -> Tensor:
+def chosen(scores: Tensor, now: PassState) -> Tensor:
     """(batch, t) bool: per sequence the vision positions of highest score, earlier ones first.
 
     Args:

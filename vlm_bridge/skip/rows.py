@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.skip.cache import UNUSED, PartialLayer
-from vlm_bridge.skip.passes import PassTracker, Rows
+from vlm_bridge.skip.pass_state import PassTracker, Rows
 from vlm_bridge.skip.patching import Forward
 from vlm_bridge.skip.tensors import (
     check_mask,

@@ -93,7 +93,7 @@ def cut_keywords(
         kwargs: as the layer got them.
         index: (batch, k) the rows.
         length: number of all rows.
-        share: calls a function on its arguments, once for all layers (`Pass.share`).
+        share: calls a function on its arguments, once for all layers (`PassState.share`).
 
     Raises:
         BridgeError: a keyword has a row per token and is not one we know how to cut.

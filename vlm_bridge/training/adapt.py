@@ -45,12 +45,12 @@ class _Packer:
         self.head = self._encode(head)
         self.tail = tail
         self.prefix = len(self.head) + recipe.vision_tokens
-        groups: dict[str, list[Item]] = {}
+        clusters: dict[str, list[Item]] = {}
         for item in items:
-            groups.setdefault(item.group, []).append(item)
-        self.groups = list(groups.values())
+            clusters.setdefault(item.cluster, []).append(item)
+        self.clusters = list(clusters.values())
         self.pixels = torch.from_numpy(
-            np.stack([np.asarray(group[0].open()) for group in self.groups])
+            np.stack([np.asarray(group[0].open()) for group in self.clusters])
         ).permute(0, 3, 1, 2)
 
     def _encode(self, text: str) -> list[int]:
@@ -66,16 +66,16 @@ class _Packer:
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Pixels, question ids, labels, positions and mask of one step, from its number."""
         recipe = self.recipe
-        per_epoch = len(self.groups) // recipe.adapt.batch
+        per_epoch = len(self.clusters) // recipe.adapt.batch
         epoch, place = divmod(step, per_epoch)
         order = random.Random(f"{recipe.seed}/{epoch}").sample(
-            range(len(self.groups)), len(self.groups)
+            range(len(self.clusters)), len(self.clusters)
         )
         rows = order[place * recipe.adapt.batch : (place + 1) * recipe.adapt.batch]
         draw = random.Random(f"{recipe.seed}/{step}")
         packed = []
         for row in rows:
-            group = self.groups[row]
+            group = self.clusters[row]
             picked = draw.sample(group, min(recipe.questions_per_image, len(group)))
             packed.append([self.question(item) for item in picked])
         length = self.prefix + max(sum(len(ids) for ids, _ in each) for each in packed)

@@ -108,7 +108,7 @@ def answer_as_trained(vlm: VLM, items: Sequence[Item], *, with_images: bool = Tr
     return answer(
         vlm,
         items,
-        size=32,
+        batch_size=32,
         max_new_tokens=6,
         with_images=with_images,
         title="test questions" if with_images else "without vision",

@@ -146,12 +146,12 @@ def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:
 
 
 def draw_rows(
-    groups: Sequence[Sequence[Item]], count: int, questions: int, seed: str, step: int
+    clusters: Sequence[Sequence[Item]], count: int, questions: int, seed: str, step: int
 ) -> list[list[Item]]:
     """The images of a step and the questions asked of each, from the step's number alone."""
-    per_epoch = len(groups) // count
+    per_epoch = len(clusters) // count
     epoch, place = divmod(step, per_epoch)
-    order = random.Random(f"{seed}/{epoch}").sample(range(len(groups)), len(groups))
+    order = random.Random(f"{seed}/{epoch}").sample(range(len(clusters)), len(clusters))
     draw = random.Random(f"{seed}/{epoch}/{place}")
-    rows = [groups[i] for i in order[place * count : (place + 1) * count]]
+    rows = [clusters[i] for i in order[place * count : (place + 1) * count]]
     return [draw.sample(list(row), min(questions, len(row))) for row in rows]

@@ -41,9 +41,9 @@ def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
     """Train, or continue, in `folder`; returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
     _scale_words(vlm)
-    groups = {task: _by_image(TASKS[task]("train")) for task in recipe.tasks}
-    _see(vlm, recipe, groups, folder / "see.checkpoint.safetensors")
-    _learn(vlm, recipe, groups, folder / "learn.checkpoint.safetensors")
+    clusters = {task: _by_image(TASKS[task]("train")) for task in recipe.tasks}
+    _see(vlm, recipe, clusters, folder / "see.checkpoint.safetensors")
+    _learn(vlm, recipe, clusters, folder / "learn.checkpoint.safetensors")
     return {name: p.detach() for name, p in vlm.model.named_parameters()}
 
 
@@ -55,10 +55,10 @@ def _scale_words(vlm: VLM) -> None:
 
 
 def _by_image(items: Sequence[Item]) -> list[list[Item]]:
-    groups: dict[str, list[Item]] = {}
+    clusters: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault(item.group, []).append(item)
-    return list(groups.values())
+        clusters.setdefault(item.cluster, []).append(item)
+    return list(clusters.values())
 
 
 #: The words that stage one reads: of the one shape of easy-VQA, and of a cell of a scene.
@@ -92,12 +92,12 @@ Words = Callable[[str], Tensor]  # the embeddings of some words
 
 
 def _batch(
-    groups: Groups, schedule: Schedule, questions: int, seed: int, step: int
+    clusters: Groups, schedule: Schedule, questions: int, seed: int, step: int
 ) -> tuple[list[list[Item]], list[Image.Image]]:
     """Images of every task set in equal number; those of easy-VQA moved."""
     rows, pictures = [], []
-    for task, those in groups.items():
-        drawn = draw_rows(those, schedule.batch // len(groups), questions, f"{seed}/{task}", step)
+    for task, those in clusters.items():
+        drawn = draw_rows(those, schedule.batch // len(clusters), questions, f"{seed}/{task}", step)
         rows += drawn
         pictures += _pictures(drawn, seed * 7_919 + step if task == "easy-vqa" else None)
     return rows, pictures
@@ -106,13 +106,13 @@ def _batch(
 class _Whole(nn.Module):
     """Reads shape and colour of the one object of an easy-VQA image from the mean of its tokens."""
 
-    def __init__(self, groups: Sequence[Sequence[Item]]) -> None:
+    def __init__(self, clusters: Sequence[Sequence[Item]]) -> None:
         super().__init__()
-        self.place = {row[0].group: i for i, row in enumerate(groups)}
-        self.labels = tower.read_labels([item for row in groups for item in row])
+        self.place = {row[0].cluster: i for i, row in enumerate(clusters)}
+        self.labels = tower.read_labels([item for row in clusters for item in row])
 
     def forward(self, features: Tensor, rows: Sequence[Sequence[Item]], words: Words) -> Tensor:
-        places = torch.tensor([self.place[row[0].group] for row in rows])
+        places = torch.tensor([self.place[row[0].cluster] for row in rows])
         truths = {"shape": self.labels.shape[places], "colour": self.labels.colour[places]}
         total = features.new_zeros(())
         for name, truth in truths.items():
@@ -147,7 +147,7 @@ def _cells(item: Item) -> Tensor:
     """(3, 16) shape, colour and dot colour of the object in every cell; 0 where there is none."""
     found = torch.zeros(3, TOKENS, dtype=torch.long)
     colours = list(COLOURS)
-    split, _, number = item.group.partition("/")
+    split, _, number = item.cluster.partition("/")
     for thing in scene(split, int(number)):
         cell = (thing.y * CELLS // SIDE) * CELLS + thing.x * CELLS // SIDE
         found[0, cell] = SHAPES.index(thing.shape) + 1
@@ -156,14 +156,14 @@ def _cells(item: Item) -> Tensor:
     return found
 
 
-def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
+def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
     """Vision tokens learn to lie where the words for them lie, before the decoder sees either.
 
     A token's score for a word is its product with the word's embedding.
     """
     readers = {
         task: _Whole(those) if task == "easy-vqa" else _Cells(recipe.width)
-        for task, those in groups.items()
+        for task, those in clusters.items()
     }
     table = vlm.model.get_input_embeddings()
     ids = {
@@ -182,7 +182,7 @@ def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> N
         parameters |= {f"{task}.{name}": p for name, p in reader.named_parameters()}
 
     def loss_at(step: int) -> Tensor:
-        rows, pictures = _batch(groups, recipe.see, 1, recipe.seed, step)
+        rows, pictures = _batch(clusters, recipe.see, 1, recipe.seed, step)
         features = image_features(vlm, pictures)
         total = (features.std() / _SCALE).log().square()
         each = len(rows) // len(readers)
@@ -194,9 +194,9 @@ def _see(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> N
     fit(parameters, loss_at, recipe.see, checkpoint, title="what lies where", log_every=50)
 
 
-def _learn(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) -> None:
+def _learn(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
     packer = Packer(vlm)
-    start = packer.start(next(iter(groups.values()))[0][0])
+    start = packer.start(next(iter(clusters.values()))[0][0])
     ids = start["input_ids"][0]
     vision = vlm.layout.vision_flags(ids)
     table, head = vlm.model.get_input_embeddings(), vlm.model.get_output_embeddings()
@@ -205,7 +205,9 @@ def _learn(vlm: VLM, recipe: ScratchRecipe, groups: Groups, checkpoint: Path) ->
     vlm.layout.decoder.requires_grad_(True)
 
     def loss_at(step: int) -> Tensor:
-        rows, pictures = _batch(groups, recipe.learn, recipe.questions_per_image, recipe.seed, step)
+        rows, pictures = _batch(
+            clusters, recipe.learn, recipe.questions_per_image, recipe.seed, step
+        )
         packed = packer.pack(rows, len(ids))
         with torch.no_grad():
             features = image_features(vlm, pictures)

@@ -36,11 +36,11 @@ def read_labels(items: Sequence[Item]) -> Labelled:
     "is there not a red shape?" -> "no" says red; "is a circle present?" -> "no" says
     nothing yet, but rules the circle out.
     """
-    groups: dict[str, list[Item]] = {}
+    clusters: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault(item.group, []).append(item)
+        clusters.setdefault(item.cluster, []).append(item)
     pixels, shapes, colours = [], [], []
-    for group in groups.values():
+    for group in clusters.values():
         pixels.append(np.asarray(group[0].open()))
         shapes.append(_deduce(group, SHAPES))
         colours.append(_deduce(group, COLOURS))

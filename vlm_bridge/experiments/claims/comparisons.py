@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
 from vlm_bridge.rules import Origin
 
 #: Modes whose units can be joined, so that a plan of any size lies anywhere.
@@ -16,24 +16,26 @@ def of_origin(results: Iterable[RuleResult], *origins: Origin) -> list[RuleResul
     return [one for one in results if one.origin in origins]
 
 
-def our_conditions(study: ModelStudy) -> list[RuleResult]:
+def our_conditions(benchmark: ModelBenchmark) -> list[RuleResult]:
     """Our rules that need forward passes alone: what the framework foresees without a skipped run.
 
     Rules that run candidates measure what they are to foresee, so no clause rests on them.
     """
-    return [one for one in of_origin(study.rules, "ours") if one.score.reads == "forward pass"]
+    return [
+        one for one in of_origin(benchmark.rules, "ours") if one.score.requires == "forward pass"
+    ]
 
 
-def peers_of(study: ModelStudy, ours: RuleResult) -> list[RuleResult]:
+def peers_of(benchmark: ModelBenchmark, ours: RuleResult) -> list[RuleResult]:
     """Published methods to hold one of our rankings against: those of its mode.
 
     A ranking of frozen layers whose rule does not speak of blocks is also held against methods
     that skip blocks: both name layers.
     """
     mode = ours.score.mode
-    modes = {one.score.mode for one in study.rules if one.score.rule == ours.score.rule}
+    modes = {one.score.mode for one in benchmark.rules if one.score.rule == ours.score.rule}
     wanted = {mode, "block"} if mode == "freeze" and "block" not in modes else {mode}
-    found = [one for one in of_origin(study.rules, "published") if one.score.mode in wanted]
+    found = [one for one in of_origin(benchmark.rules, "published") if one.score.mode in wanted]
     # A method that has both modes stands in the same one.
     here = {one.score.rule for one in found if one.score.mode == mode}
     return [one for one in found if one.score.mode == mode or one.score.rule not in here]

@@ -10,7 +10,7 @@ from estimators import Estimate
 from vlm_bridge.experiments.claims.comparisons import LAYERWISE
 from vlm_bridge.experiments.claims.control import Control
 from vlm_bridge.experiments.claims.overlap import Overlap
-from vlm_bridge.experiments.claims.results import ModelConfirmation
+from vlm_bridge.experiments.claims.results import ModelClaims
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 #: A test says something below this.
@@ -61,10 +61,10 @@ class Conclusion:
         return f"({self.clause}) {CLAUSES[self.clause]}: {self.verdict}. {self.reason}"
 
 
-def conclusions(found: ModelConfirmation) -> list[Conclusion]:
+def conclusions(found: ModelClaims) -> list[Conclusion]:
     """All four clauses on one model, from the numbers alone; see `CRITERIA`."""
     said = {"i": _coincide(found), "ii": _faster(found), "iii": _safe(found), "iv": _degrade(found)}
-    name = found.study.model
+    name = found.benchmark.model
     return [Conclusion(clause, name, *verdict) for clause, verdict in said.items()]
 
 
@@ -96,7 +96,7 @@ def of_control(one: Control, epsilon: float) -> str:
     return REFUTED if harm_high <= epsilon or high < 0 else UNDECIDED
 
 
-def _coincide(found: ModelConfirmation) -> tuple[str, str]:
+def _coincide(found: ModelClaims) -> tuple[str, str]:
     if not found.overlaps:
         return UNDECIDED, "No published method shares a mode with a ranking of ours."
     verdicts = [of_overlap(one) for one in found.overlaps]
@@ -108,7 +108,7 @@ def _coincide(found: ModelConfirmation) -> tuple[str, str]:
     return combined(verdicts), f"Mean Jaccard index, {said}."
 
 
-def _faster(found: ModelConfirmation) -> tuple[str, str]:
+def _faster(found: ModelClaims) -> tuple[str, str]:
     if found.speed is None:
         return UNDECIDED, "No plan was certified, so there is nothing to time."
     ratio = found.speed.prefill.latency_ratio
@@ -122,15 +122,17 @@ def _faster(found: ModelConfirmation) -> tuple[str, str]:
     )
 
 
-def _safe(found: ModelConfirmation) -> tuple[str, str]:
-    epsilon, promise = found.study.epsilon, found.promise
-    if promise is not None:
-        tested = promise.tested.disagreement
-        found_by = f"by {promise.rule}" if promise.mode in LAYERWISE else "by tuning images alone"
+def _safe(found: ModelClaims) -> tuple[str, str]:
+    epsilon, certified = found.benchmark.epsilon, found.certified
+    if certified is not None:
+        tested = certified.tested.disagreement
+        found_by = (
+            f"by {certified.rule}" if certified.mode in LAYERWISE else "by tuning images alone"
+        )
         verdict = REFUTED if tested.interval[0] > epsilon else SUPPORTED
         return verdict, (
-            f"{promise.tested.plan.describe().capitalize()} ({found_by}) is certified "
-            f"at {epsilon:g} with probability {1 - found.study.delta:.0%}; it changes "
+            f"{certified.tested.plan.describe().capitalize()} ({found_by}) is certified "
+            f"at {epsilon:g} with probability {1 - found.benchmark.delta:.0%}; it changes "
             f"{shown(tested, '.3f')} of the answers on {tested.n} untouched images."
         )
     safe = [one.safe.disagreement for one in found.controls]
@@ -143,10 +145,13 @@ def _safe(found: ModelConfirmation) -> tuple[str, str]:
     return UNDECIDED, f"Nothing was certified at {epsilon:g} on this many images."
 
 
-def _degrade(found: ModelConfirmation) -> tuple[str, str]:
+def _degrade(found: ModelClaims) -> tuple[str, str]:
     if not found.controls:
-        return UNDECIDED, "No layer-wise mode was studied, so there is no control of equal size."
-    verdicts = [of_control(one, found.study.epsilon) for one in found.controls]
+        return (
+            UNDECIDED,
+            "No layer-wise mode was benchmarked, so there is no control of equal size.",
+        )
+    verdicts = [of_control(one, found.benchmark.epsilon) for one in found.controls]
     said = "; ".join(
         f"{one.rule}, {one.mode}, {one.size} layers: {shown(one.unsafe.disagreement, '.3f')} "
         f"against {shown(one.safe.disagreement, '.3f')} ({verdict})"

@@ -12,7 +12,7 @@ from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.claims.comparisons import LAYERWISE, control_size, order_of
-from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult, Store
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult, Store
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union
 
@@ -74,10 +74,12 @@ def control_plans(result: RuleResult, units: Sequence[SkipPlan]) -> tuple[SkipPl
     return union([units[i] for i in order[:size]]), union([units[i] for i in order[-size:]])
 
 
-def controls(study: ModelStudy, results: Sequence[RuleResult], store: Store) -> list[Control]:
+def controls(
+    benchmark: ModelBenchmark, results: Sequence[RuleResult], store: Store
+) -> list[Control]:
     """The control of each result of a layer-wise mode, on the test images."""
     asked = [one for one in results if one.score.mode in LAYERWISE]
-    pairs = [control_plans(one, study.truth_of(one).units) for one in asked]
+    pairs = [control_plans(one, benchmark.truth_of(one).units) for one in asked]
     store.outcomes("test", [plan for pair in pairs for plan in pair])
     return [_control(one, pair, store) for one, pair in zip(asked, pairs, strict=True)]
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.experiments.claims.results import Confirmation, ModelConfirmation
-from vlm_bridge.experiments.claims.run import confirm_model
-from vlm_bridge.experiments.rule_benchmark import Settings, Sizes, subject
+from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims
+from vlm_bridge.experiments.claims.run import check_claims
+from vlm_bridge.experiments.rule_benchmark import Settings, Sizes, load_case
 from vlm_bridge.rules import Rule
 from vlm_bridge.runtime.files import read_json, write_bytes
 from vlm_bridge.runtime.machine import machine
 
 
-def confirm(
+def check_models(
     names: Sequence[str],
     *,
     data: str,
@@ -25,31 +25,31 @@ def confirm(
     folder: Path | None,
     null_images: int = 8,
     tokens: int = 8,
-    told: Callable[[Confirmation], None] = lambda _: None,
-) -> Confirmation:
-    """`confirm_model` on every model; see there for the other arguments.
+    on_model: Callable[[ClaimsResult], None] = lambda _: None,
+) -> ClaimsResult:
+    """`check_claims` on every model; see there for the other arguments.
 
     Args:
         names: as for `load`, or "toy".
         data: name of a task set.
         sizes: images of each split.
-        rules: those to study.
+        rules: those to benchmark.
         modes: of the units.
-        settings: of the study.
-        folder: its journal.
+        settings: of the benchmark.
+        folder: its checkpoint.
         null_images: images of each null.
         tokens: generated to time a token.
-        told: called after every model with all that is done.
+        on_model: called after every model with all that is done.
 
     Raises:
-        BridgeError: no models or one twice, or as `confirm_model`.
+        BridgeError: no models or one twice, or as `check_claims`.
     """
     if not names or len(set(names)) < len(names):
         raise BridgeError(f"name models, each once; got {', '.join(names) or 'none'}")
-    done: list[ModelConfirmation] = []
+    done: list[ModelClaims] = []
     for name in names:
-        one = confirm_model(
-            subject(name, data, sizes),
+        one = check_claims(
+            load_case(name, data, sizes),
             rules=rules,
             modes=modes,
             settings=settings,
@@ -58,23 +58,23 @@ def confirm(
             tokens=tokens,
         )
         done.append(one)
-        told(Confirmation(tuple(done), machine()))
-    return Confirmation(tuple(done), machine())
+        on_model(ClaimsResult(tuple(done), machine()))
+    return ClaimsResult(tuple(done), machine())
 
 
-def read_confirmation(path: Path) -> Confirmation:
+def read_claims(path: Path) -> ClaimsResult:
     """What a run wrote.
 
     Raises:
         BridgeError: there is none in the file.
     """
     try:
-        return Confirmation.from_json(read_json(path, "confirmation"))
+        return ClaimsResult.from_json(read_json(path, "result of `skipit claims`"))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BridgeError(f"{path} does not hold a confirmation: {error}") from None
+        raise BridgeError(f"{path} does not hold a result of `skipit claims`: {error}") from None
 
 
-def write_confirmation(path: Path, found: Confirmation) -> Path:
+def write_claims(path: Path, found: ClaimsResult) -> Path:
     """Write it without indentation: it is for programs, and large.
 
     Raises:
@@ -83,15 +83,15 @@ def write_confirmation(path: Path, found: Confirmation) -> Path:
     return write_bytes(path, (found.dumps() + "\n").encode())
 
 
-def joined(parts: Sequence[Confirmation]) -> Confirmation:
+def joined(parts: Sequence[ClaimsResult]) -> ClaimsResult:
     """Several runs as one, models in order; commands are joined, the first machine is named.
 
     Raises:
         BridgeError: none, or a model on the same task set in two of them.
     """
     models = [one for part in parts for one in part.models]
-    names = [(one.study.model, one.data) for one in models]
+    names = [(one.benchmark.model, one.data) for one in models]
     if not parts or len(set(names)) < len(names):
         raise BridgeError(f"each model counts once on a task set; got {names}")
     command = "; ".join(str(part.machine["command"]) for part in parts)
-    return Confirmation(tuple(models), {**parts[0].machine, "command": command})
+    return ClaimsResult(tuple(models), {**parts[0].machine, "command": command})

@@ -23,7 +23,7 @@ from vlm_bridge.experiments.claims.accuracy import accuracy_of
 from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence
 from vlm_bridge.experiments.claims.comparisons import LAYERWISE, compared_size
 from vlm_bridge.experiments.claims.control import control_plans
-from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult, Splits, Store, ranked
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult, Splits, Store, ranked
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule
@@ -66,14 +66,14 @@ class Null(Record):
 
     Attributes:
         kind: `RANDOM` or `SHUFFLED`.
-        n_seen: images the rules looked at.
+        n_profiling: images the rules looked at.
         accuracy: of the first answer token there; None without labels.
         scores: of every rule that needs forward passes alone.
         plans: of every control.
     """
 
     kind: str
-    n_seen: int
+    n_profiling: int
     accuracy: Estimate | None
     scores: tuple[NullScore, ...]
     plans: tuple[NullPlan, ...]
@@ -90,52 +90,53 @@ def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
         >>> [item.image.name for item in shuffled_images(asked)]
         ['b.png', 'a.png']
     """
-    images = {item.group: item.image for item in items}
+    images = {item.cluster: item.image for item in items}
     order = list(images)
     if len(order) < 2:
         raise BridgeError(f"images are shuffled among at least two, got {len(order)}")
     random.Random(seed).shuffle(order)
     other = dict(zip(order, [*order[1:], order[0]], strict=True))
     return [
-        replace(item, image=images[other[item.group]], group=other[item.group]) for item in items
+        replace(item, image=images[other[item.cluster]], cluster=other[item.cluster])
+        for item in items
     ]
 
 
-def null(
+def measure_null(
     kind: str,
     vlm: VLM,
     splits: Splits,
-    study: ModelStudy,
+    benchmark: ModelBenchmark,
     ours: Sequence[RuleResult],
     *,
     images: int,
     folder: Path | None,
-    size: int = 16,
+    batch_size: int = 16,
 ) -> Null:
     """Rankings and control plans on a null, held against those of the model.
 
     Args:
         kind: `RANDOM` or `SHUFFLED`; for the latter images are shuffled here.
         vlm: the model, or its copy with random weights.
-        splits: of the study.
-        study: of the model.
+        splits: of the benchmark.
+        benchmark: of the model.
         ours: results whose control plans are run.
         images: so many that rules look at, and so many test images.
         folder: where finished work is kept.
-        size: batch size.
+        batch_size: questions in a batch.
 
     Raises:
         BridgeError: fewer than two images.
     """
-    seen, test = splits.seen[:images], splits.test[:images]
+    profiling, test = splits.profiling[:images], splits.test[:images]
     if kind == SHUFFLED:
-        seen, test = tuple(shuffled_images(seen)), tuple(shuffled_images(test))
-    store = Store(vlm, {"seen": seen, "test": test}, folder, size=size)
-    asked = [one for one in study.rules if one.score.reads == "forward pass"]
-    evidence = Evidence(vlm, seen, size=size)
+        profiling, test = tuple(shuffled_images(profiling)), tuple(shuffled_images(test))
+    store = Store(vlm, {"profiling": profiling, "test": test}, folder, batch_size=batch_size)
+    asked = [one for one in benchmark.rules if one.score.requires == "forward pass"]
+    evidence = Evidence(vlm, profiling, batch_size=batch_size)
     layerwise = [one for one in ours if one.score.mode in LAYERWISE]
-    plans = [control_plans(one, study.truth_of(one).units) for one in layerwise]
-    every = [SkipPlan("block", study.n_layers), *(plan for pair in plans for plan in pair)]
+    plans = [control_plans(one, benchmark.truth_of(one).units) for one in layerwise]
+    every = [SkipPlan("block", benchmark.n_layers), *(plan for pair in plans for plan in pair)]
     found = dict(zip(every, store.outcomes("test", every), strict=True))
 
     def changed(plan: SkipPlan) -> Estimate:
@@ -143,7 +144,7 @@ def null(
 
     return Null(
         kind=kind,
-        n_seen=len({item.group for item in seen}),
+        n_profiling=len({item.cluster for item in profiling}),
         accuracy=accuracy_of(found[every[0]]),
         scores=tuple(_score(one, evidence, store) for one in asked),
         plans=tuple(

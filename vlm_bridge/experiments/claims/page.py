@@ -9,7 +9,7 @@ from pathlib import Path
 from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.experiments.claims.conclusions import CLAUSES, COMBINED, CRITERIA, conclusions
 from vlm_bridge.experiments.claims.plots import plot_auc, plot_controls, plot_layers, plot_overlap
-from vlm_bridge.experiments.claims.results import Confirmation, ModelConfirmation
+from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims
 from vlm_bridge.experiments.claims.tables import (
     accuracy_table,
     auc_table,
@@ -27,7 +27,7 @@ from vlm_bridge.runtime.files import write_bytes
 _SOURCE = "arXiv 2509.25584"
 
 
-def write_page(found: Confirmation, page: Path, images: Path, *, command: str) -> Path:
+def write_page(found: ClaimsResult, page: Path, images: Path, *, command: str) -> Path:
     """Draw the plots into `images` and write the page, which links to them.
 
     Args:
@@ -46,14 +46,14 @@ def write_page(found: Confirmation, page: Path, images: Path, *, command: str) -
         return [f"![{what}]({os.path.relpath(path, page.parent)})", ""]
 
     lines = [*_head(found, command), *_clauses(found)]
-    controls = plot_controls(images / "confirm-controls.png", found.models)
+    controls = plot_controls(images / "claims-controls.png", found.models)
     lines += link(controls, "plans of equal size inside and outside the conditions")
     for one in found.models:
         lines += _model(one, images, link)
     return write_bytes(page, ("\n".join(lines).rstrip() + "\n").encode())
 
 
-def _head(found: Confirmation, command: str) -> list[str]:
+def _head(found: ClaimsResult, command: str) -> list[str]:
     return [
         "# The claim on trained models",
         "",
@@ -70,12 +70,12 @@ def _head(found: Confirmation, command: str) -> list[str]:
     ]
 
 
-def _clauses(found: Confirmation) -> list[str]:
+def _clauses(found: ClaimsResult) -> list[str]:
     said = [conclusions(one) for one in found.models]
     lines = ["## Conclusions", "", row(["model", *(f"({clause})" for clause in CLAUSES)])]
     lines.append("|---" * (1 + len(CLAUSES)) + "|")
     for model, verdicts in zip(found.models, said, strict=True):
-        lines.append(row([model.study.model, *(f"**{one.verdict}**" for one in verdicts)]))
+        lines.append(row([model.benchmark.model, *(f"**{one.verdict}**" for one in verdicts)]))
     lines.append("")
     for at, (clause, text) in enumerate(CLAUSES.items()):
         lines += [f"### ({clause}) {text.capitalize()}", "", CRITERIA[clause], ""]
@@ -85,25 +85,25 @@ def _clauses(found: Confirmation) -> list[str]:
 
 
 def _model(
-    found: ModelConfirmation, images: Path, link: Callable[[Path | None, str], list[str]]
+    found: ModelClaims, images: Path, link: Callable[[Path | None, str], list[str]]
 ) -> list[str]:
-    study = found.study
-    name = study.model.strip("/").replace("/", "--")
-    sizes = ", ".join(f"{n} {split}" for split, n in study.n_images.items())
-    lines = [f"## {study.model}, {study.n_layers} layers, on {found.data}", ""]
-    lines += [f"Images: {sizes}; epsilon {study.epsilon:g}, delta {study.delta:g}.", ""]
-    need = least_images(study.epsilon)
-    if study.n_images["test"] < need:
+    benchmark = found.benchmark
+    name = benchmark.model.strip("/").replace("/", "--")
+    sizes = ", ".join(f"{n} {split}" for split, n in benchmark.n_images.items())
+    lines = [f"## {benchmark.model}, {benchmark.n_layers} layers, on {found.data}", ""]
+    lines += [f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}.", ""]
+    need = least_images(benchmark.epsilon)
+    if benchmark.n_images["test"] < need:
         lines += [
-            f"On {study.n_images['test']} images no unit can be told safe at epsilon "
-            f"{study.epsilon:g}, which takes {need}: AUC is not defined here.",
+            f"On {benchmark.n_images['test']} images no unit can be told safe at epsilon "
+            f"{benchmark.epsilon:g}, which takes {need}: AUC is not defined here.",
             "",
         ]
     lines += [*accuracy_table(found), *certified_table(found), *auc_table(found)]
-    lines += link(plot_auc(images / f"confirm-{name}-auc.png", found), "AUC per rule")
-    lines += link(plot_layers(images / f"confirm-{name}-layers.png", found), "layers one by one")
+    lines += link(plot_auc(images / f"claims-{name}-auc.png", found), "AUC per rule")
+    lines += link(plot_layers(images / f"claims-{name}-layers.png", found), "layers one by one")
     lines += overlaps_table(found)
-    lines += link(plot_overlap(images / f"confirm-{name}-overlap.png", found), "overlap of sets")
+    lines += link(plot_overlap(images / f"claims-{name}-overlap.png", found), "overlap of sets")
     return [
         *lines,
         *controls_table(found),

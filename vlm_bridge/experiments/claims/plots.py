@@ -1,4 +1,4 @@
-"""Figures of a confirmation: layers one by one, AUC per rule, overlap, controls."""
+"""Figures of a result of `skipit claims`: layers one by one, AUC per rule, overlap, controls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlm_bridge.experiments.claims.comparisons import (
     order_of,
     our_conditions,
 )
-from vlm_bridge.experiments.claims.results import ModelConfirmation
+from vlm_bridge.experiments.claims.results import ModelClaims
 from vlm_bridge.figures.axes import (
     BLUE,
     GREEN,
@@ -42,17 +42,17 @@ _NAMES = {
 }
 
 
-def plot_layers(path: Path, found: ModelConfirmation) -> Path | None:
+def plot_layers(path: Path, found: ModelClaims) -> Path | None:
     """What leaving out each layer does, and which layers our rule calls safest and least safe.
 
     A panel for every layer-wise ranking of ours; None where there is none.
     """
-    ours = [one for one in our_conditions(found.study) if one.score.mode in LAYERWISE]
+    ours = [one for one in our_conditions(found.benchmark) if one.score.mode in LAYERWISE]
     if not ours:
         return None
     figure, grid = panels_figure(len(ours), 1, height=2.2 * len(ours) + 0.6)
     for ax, one in zip(flat(grid), ours, strict=True):
-        truth, size = found.study.truth_of(one), control_size(one)
+        truth, size = found.benchmark.truth_of(one), control_size(one)
         order = order_of(one.scores)
         for units, colour, name in (
             (order[:size], GREEN, f"our {size} safest"),
@@ -72,17 +72,17 @@ def plot_layers(path: Path, found: ModelConfirmation) -> Path | None:
                 color=colour,
                 label=name.replace(f" {size}", ""),
             )
-        ax.axhline(found.study.epsilon, color=GREY, ls="--", lw=1, label="epsilon")
-        layer_axis(ax, found.study.n_layers)
+        ax.axhline(found.benchmark.epsilon, color=GREY, ls="--", lw=1, label="epsilon")
+        layer_axis(ax, found.benchmark.n_layers)
         _shares(ax, "changed answers (%)")
         title(ax, f"{one.score.mode}, ranked by {one.score.rule}: one layer at a time")
     legend(figure, grid)
     return save(figure, path)
 
 
-def plot_auc(path: Path, found: ModelConfirmation) -> Path | None:
+def plot_auc(path: Path, found: ModelClaims) -> Path | None:
     """AUC of every rule in every mode, with intervals; None where no AUC is defined."""
-    results = [one for one in found.study.rules if not math.isnan(one.score.auc.value)]
+    results = [one for one in found.benchmark.rules if not math.isnan(one.score.auc.value)]
     if not results:
         return None
     results.sort(key=lambda one: (one.score.mode, one.score.auc.value))
@@ -95,12 +95,12 @@ def plot_auc(path: Path, found: ModelConfirmation) -> Path | None:
     ax.set_yticklabels([f"{one.score.mode}: {one.score.rule}" for one in results], fontsize=8)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("AUC of harmful against safe units, 95 % interval over images")
-    title(ax, f"{found.study.model}: who foresees what skipping does")
+    title(ax, f"{found.benchmark.model}: who foresees what skipping does")
     legend(figure, grid)
     return save(figure, path)
 
 
-def plot_overlap(path: Path, found: ModelConfirmation) -> Path | None:
+def plot_overlap(path: Path, found: ModelClaims) -> Path | None:
     """Jaccard index of our set with each published method's, beside chance."""
     pairs = [(one, peer) for one in found.overlaps for peer in one.peers]
     if not pairs:
@@ -115,12 +115,12 @@ def plot_overlap(path: Path, found: ModelConfirmation) -> Path | None:
     ax.set_yticklabels(names, fontsize=8)
     ax.set_xlim(0, 1.02)
     ax.set_xlabel("Jaccard index of the skipped sets at equal size")
-    title(ax, f"{found.study.model}: do the sets coincide?")
+    title(ax, f"{found.benchmark.model}: do the sets coincide?")
     legend(figure, grid)
     return save(figure, path)
 
 
-def plot_controls(path: Path, models: Sequence[ModelConfirmation]) -> Path | None:
+def plot_controls(path: Path, models: Sequence[ModelClaims]) -> Path | None:
     """Plans inside and outside the conditions at equal size, for every model."""
     rows = [(found, one) for found in models for one in found.controls]
     if not rows:
@@ -132,7 +132,7 @@ def plot_controls(path: Path, models: Sequence[ModelConfirmation]) -> Path | Non
         _across(ax, at - 0.12, one.unsafe.disagreement, VERMILLION, "outside the conditions")
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_yticks(range(len(rows)))
-    names = [f"{found.study.model}: {one.rule}, {one.mode}, {one.size}" for found, one in rows]
+    names = [f"{found.benchmark.model}: {one.rule}, {one.mode}, {one.size}" for found, one in rows]
     ax.set_yticklabels(names, fontsize=8)
     ax.set_xlim(-0.02, 1.02)
     ax.xaxis.set_major_formatter(FuncFormatter(percent))

@@ -8,24 +8,24 @@ from typing import Any
 
 from estimators.record import Record
 from vlm_bridge.experiments.claims.accuracy import Accuracies
-from vlm_bridge.experiments.claims.certified_plan import Promise
+from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult
 from vlm_bridge.experiments.claims.control import Control
 from vlm_bridge.experiments.claims.converse import Converse
 from vlm_bridge.experiments.claims.nulls import Null
 from vlm_bridge.experiments.claims.overlap import Overlap
 from vlm_bridge.experiments.claims.speed import PlanSpeed
-from vlm_bridge.experiments.rule_benchmark import ModelStudy
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark
 
 
 @dataclass(frozen=True)
-class ModelConfirmation(Record):
+class ModelClaims(Record):
     """Everything that was measured on one model.
 
     Attributes:
         data: name of the task set.
-        study: truth of every unit, scores and certified plan of every rule.
+        benchmark: truth of every unit, scores and certified plan of every rule.
         accuracies: on the test images, with the baselines.
-        promise: the plan of ours that is certified; None where there is none.
+        certified: the plan of ours that is certified; None where there is none.
         speed: of that plan.
         overlaps: of every ranking of ours.
         controls: of every layer-wise ranking of ours.
@@ -34,9 +34,9 @@ class ModelConfirmation(Record):
     """
 
     data: str
-    study: ModelStudy
+    benchmark: ModelBenchmark
     accuracies: Accuracies
-    promise: Promise | None
+    certified: CertifiedPlanResult | None
     speed: PlanSpeed | None
     overlaps: tuple[Overlap, ...]
     controls: tuple[Control, ...]
@@ -45,7 +45,7 @@ class ModelConfirmation(Record):
 
 
 @dataclass(frozen=True)
-class Confirmation(Record):
+class ClaimsResult(Record):
     """All models.
 
     Attributes:
@@ -53,5 +53,5 @@ class Confirmation(Record):
         machine: what it ran on, and the command.
     """
 
-    models: tuple[ModelConfirmation, ...]
+    models: tuple[ModelClaims, ...]
     machine: Mapping[str, Any]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.accuracy import Accuracies
-from vlm_bridge.experiments.claims.certified_plan import promise
+from vlm_bridge.experiments.claims.certified_plan import best_certified
 from vlm_bridge.experiments.claims.comparisons import (
     LAYERWISE,
     compared_size,
@@ -17,18 +17,18 @@ from vlm_bridge.experiments.claims.comparisons import (
 )
 from vlm_bridge.experiments.claims.control import controls
 from vlm_bridge.experiments.claims.converse import Ranking, converses
-from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED, null
+from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED, measure_null
 from vlm_bridge.experiments.claims.overlap import Overlap, overlap
-from vlm_bridge.experiments.claims.results import ModelConfirmation
+from vlm_bridge.experiments.claims.results import ModelClaims
 from vlm_bridge.experiments.claims.speed import plan_speed
 from vlm_bridge.experiments.rule_benchmark import (
-    ModelStudy,
+    Case,
+    ModelBenchmark,
     RuleResult,
     Settings,
     Store,
-    Subject,
+    benchmark_rules,
     open_store,
-    study_rules,
 )
 from vlm_bridge.observe.profile import random_copy
 from vlm_bridge.plan.modes import RULE_MODES
@@ -40,8 +40,8 @@ from vlm_bridge.runtime.progress import track
 DISTANCE = "vision distance"
 
 
-def confirm_model(
-    subject: Subject,
+def check_claims(
+    case: Case,
     *,
     rules: Iterable[Rule] | None = None,
     modes: Sequence[str] = RULE_MODES,
@@ -49,18 +49,18 @@ def confirm_model(
     folder: Path | None = None,
     null_images: int = 8,
     tokens: int = 8,
-) -> ModelConfirmation:
+) -> ModelClaims:
     """Test every clause on one model; a second call goes on from where the first was killed.
 
-    `study_rules` measures truth, scores and certified plans. On top come the control plans, the
+    `benchmark_rules` measures truth, scores and certified plans. On top come the control plans, the
     converses, the nulls on few images, and the speed of one plan.
 
     Args:
-        subject: model and images.
-        rules: those to study; None is every one.
+        case: model and images.
+        rules: those to benchmark; None is every one.
         modes: some of `RULE_MODES`.
-        settings: of the study.
-        folder: its journal; work of a study with equal sizes is found there.
+        settings: of the benchmark.
+        folder: its checkpoint; work of a benchmark with equal sizes is found there.
         null_images: images of each null that rules look at, and that plans are run on.
         tokens: generated to time a token; 0 leaves that out.
 
@@ -68,47 +68,57 @@ def confirm_model(
         BridgeError: unknown modes, no mode the model can do, fewer than two images for the nulls.
 
     Example:
-        >>> found = confirm_model(subject("toy", "easy-vqa", Sizes(80, 32, 8)))  # doctest: +SKIP
+        >>> found = check_claims(load_case("toy", "easy-vqa", Sizes(80, 32, 8)))  # doctest: +SKIP
         >>> conclusions(found)[3].verdict  # doctest: +SKIP
         'supported'
     """
     settings = settings or Settings()
-    vlm, splits = subject.vlm, subject.splits
+    vlm, splits = case.vlm, case.splits
     if null_images < 2:
         raise BridgeError(f"the nulls need at least two images, got {null_images}")
-    study = study_rules(vlm, splits, rules=rules, modes=modes, settings=settings, folder=folder)
-    if not study.truths:
-        reasons = "; ".join(sorted({one.reason for one in study.refused}))
-        raise BridgeError(f"{vlm.name}: no rule could be studied in {', '.join(modes)}: {reasons}")
+    benchmark = benchmark_rules(
+        vlm, splits, rules=rules, modes=modes, settings=settings, folder=folder
+    )
+    if not benchmark.truths:
+        reasons = "; ".join(sorted({one.reason for one in benchmark.refused}))
+        raise BridgeError(f"{vlm.name}: no rule could be scored in {', '.join(modes)}: {reasons}")
     store = open_store(vlm, splits, settings, folder)
-    evidence = Evidence(vlm, splits.seen, size=settings.size)
-    ours = our_conditions(study)
+    evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
+    ours = our_conditions(benchmark)
     with track(f"{vlm.name}: what follows", 5) as advance:
-        overlaps = _overlaps(study, ours, evidence)
-        controlled = controls(study, ours, store)
+        overlaps = _overlaps(benchmark, ours, evidence)
+        controlled = controls(benchmark, ours, store)
         advance(1)
-        rankings = _rankings(study, ours, evidence, store)
+        rankings = _rankings(benchmark, ours, evidence, store)
         conversed = converses(rankings, store, epsilon=settings.epsilon)
         advance(1)
         nulls = []
         for kind in (RANDOM, SHUFFLED):
             model = random_copy(vlm) if kind == RANDOM else vlm
-            size = settings.size
             nulls.append(
-                null(kind, model, splits, study, ours, images=null_images, folder=folder, size=size)
+                measure_null(
+                    kind,
+                    model,
+                    splits,
+                    benchmark,
+                    ours,
+                    images=null_images,
+                    folder=folder,
+                    batch_size=settings.batch_size,
+                )
             )
             advance(1)
-        promised = promise(study, store)
+        certified = best_certified(benchmark, store)
         speed = None
-        if promised is not None:
-            speed = plan_speed(store, promised.tested.plan, settings, tokens=tokens)
+        if certified is not None:
+            speed = plan_speed(store, certified.tested.plan, settings, tokens=tokens)
         advance(1)
-    (outcomes,) = store.outcomes("test", study.truths[0].units[:1])
-    return ModelConfirmation(
-        data=subject.data,
-        study=study,
-        accuracies=Accuracies.of(outcomes, subject.training),
-        promise=promised,
+    (outcomes,) = store.outcomes("test", benchmark.truths[0].units[:1])
+    return ModelClaims(
+        data=case.data,
+        benchmark=benchmark,
+        accuracies=Accuracies.of(outcomes, case.training),
+        certified=certified,
         speed=speed,
         overlaps=tuple(overlaps),
         controls=tuple(controlled),
@@ -117,13 +127,15 @@ def confirm_model(
     )
 
 
-def _overlaps(study: ModelStudy, ours: Sequence[RuleResult], evidence: Evidence) -> list[Overlap]:
+def _overlaps(
+    benchmark: ModelBenchmark, ours: Sequence[RuleResult], evidence: Evidence
+) -> list[Overlap]:
     found = []
     for one in ours:
         mode, size = one.score.mode, compared_size(one)
         peers = {
             _peer_name(peer, mode): _method_scores(peer, size, evidence)
-            for peer in peers_of(study, one)
+            for peer in peers_of(benchmark, one)
         }
         if peers:
             found.append(overlap(one.scores, peers, size, rule=one.score.rule, mode=mode))
@@ -146,15 +158,17 @@ def _method_scores(peer: RuleResult, size: int, evidence: Evidence) -> Sequence[
 
 
 def _rankings(
-    study: ModelStudy, ours: Sequence[RuleResult], evidence: Evidence, store: Store
+    benchmark: ModelBenchmark, ours: Sequence[RuleResult], evidence: Evidence, store: Store
 ) -> list[Ranking]:
     """Ours, the published ones by distance, and the distance of vision where layers are frozen."""
-    distances = [one for one in of_origin(study.rules, "published") if one.condition == "geometric"]
+    distances = [
+        one for one in of_origin(benchmark.rules, "published") if one.condition == "geometric"
+    ]
     found = [
-        Ranking(one.score.rule, study.truth_of(one).units, one.scores, one in distances)
+        Ranking(one.score.rule, benchmark.truth_of(one).units, one.scores, one in distances)
         for one in (*ours, *distances)
     ]
-    for truth in study.truths:
+    for truth in benchmark.truths:
         if truth.mode == "freeze":
             found.append(Ranking(DISTANCE, truth.units, _distance(evidence, store), True))
     return found
@@ -162,7 +176,7 @@ def _rankings(
 
 def _distance(evidence: Evidence, store: Store) -> tuple[float, ...]:
     """(n_layers,) mean cosine distance of every layer's vision states."""
-    path = store.kept("vision-distance", store.hashes["seen"])
+    path = store.kept("vision-distance", store.hashes["profiling"])
     if path is not None and path.is_file():
         return tuple(read_json(path, "vision distances"))
     found = evidence.profile.values("image", "cosine_distance").tolist()

@@ -11,7 +11,7 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import read_json, write_json
 
 #: Sequences in the timed batch.
-BATCH = 4
+BATCH_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ def plan_speed(store: Store, plan: SkipPlan, settings: Settings, *, tokens: int)
     if path is not None and path.is_file():
         return PlanSpeed.from_json(read_json(path, "speed of a plan"))
     cost = measure_cost(
-        store.vlm, plan, store.splits["test"], size=BATCH, pairs=settings.pairs, tokens=tokens
+        store.vlm,
+        plan,
+        store.splits["test"],
+        batch_size=BATCH_SIZE,
+        pairs=settings.pairs,
+        tokens=tokens,
     )
     phases = [
         None if one is None else Speed(one.flops_ratio, one.latency_ratio, cost.device)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vlm_bridge.experiments.claims.conclusions import shown
-from vlm_bridge.experiments.claims.results import ModelConfirmation
+from vlm_bridge.experiments.claims.results import ModelClaims
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
-def accuracy_table(found: ModelConfirmation) -> list[str]:
+def accuracy_table(found: ModelClaims) -> list[str]:
     """The model beside its baselines and the nulls."""
     one = found.accuracies
     figures = {"model": one.model, "blind": one.blind, "majority": one.majority}
@@ -24,17 +24,17 @@ def accuracy_table(found: ModelConfirmation) -> list[str]:
     return _table("Accuracy on untouched images", ["", "accuracy", "images"], rows, note)
 
 
-def certified_table(found: ModelConfirmation) -> list[str]:
+def certified_table(found: ModelClaims) -> list[str]:
     """The plan, its certificate, its cost in both phases."""
-    promise, speed = found.promise, found.speed
+    certified, speed = found.certified, found.speed
     lines = ["### Certified plan", ""]
-    if promise is None or speed is None:
+    if certified is None or speed is None:
         return [*lines, "None: no search of ours certified anything at its share of delta.", ""]
-    tested = promise.tested
+    tested = certified.tested
     lines += [
-        f"{tested.plan.describe().capitalize()} ({promise.rule}, {promise.mode}): of all plans of "
-        f"ours that are certified together the one that saves most. "
-        f"{promise.certificate.sentence()}; {promise.certificate.checked[-1]}. On untouched "
+        f"{tested.plan.describe().capitalize()} ({certified.rule}, {certified.mode}): of all "
+        f"plans of ours that are certified together the one that saves most. "
+        f"{certified.certificate.sentence()}; {certified.certificate.checked[-1]}. On untouched "
         f"images: changed {shown(tested.disagreement, '.3f')}, drop "
         f"{shown(tested.drop, '.3f')}.",
         "",
@@ -49,11 +49,11 @@ def certified_table(found: ModelConfirmation) -> list[str]:
     return [*lines, *_table("", head, rows, note)]
 
 
-def auc_table(found: ModelConfirmation) -> list[str]:
+def auc_table(found: ModelClaims) -> list[str]:
     """Every rule in every mode: how it ranks, what it certifies."""
     rows = []
-    for mode in found.study.modes:
-        results = [one for one in found.study.rules if one.score.mode == mode]
+    for mode in found.benchmark.modes:
+        results = [one for one in found.benchmark.rules if one.score.mode == mode]
         results.sort(key=lambda one: -one.score.auc.value if one.score.auc.value >= 0 else 1.0)
         for one in results:
             score, plan = one.score, one.chosen.plan
@@ -62,7 +62,7 @@ def auc_table(found: ModelConfirmation) -> list[str]:
                     mode,
                     score.rule,
                     one.origin,
-                    score.reads,
+                    score.requires,
                     shown(score.auc),
                     shown(score.spearman),
                     f"{score.safe}/{score.harmful}/{score.undetermined}",
@@ -72,17 +72,17 @@ def auc_table(found: ModelConfirmation) -> list[str]:
                     shown(one.chosen.drop, ".3f"),
                 ]
             )
-    head = ["mode", "rule", "origin", "reads", "AUC", "Spearman", "safe/harmful/undetermined"]
+    head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "safe/harmful/undetermined"]
     head += ["certified plan", "saved", "changed", "drop"]
     note = (
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "
-        "Spearman alone. Every certified plan is a promise of its own. Every depth is a candidate "
-        "of every rule, so in modes of depths a certified plan says nothing of the rule."
+        "Spearman alone. Every certificate is a statement of its own. Every depth is a "
+        "candidate of every rule, so in modes of depths a certified plan says nothing of the rule."
     )
     return _table("Rules against what skipping does", head, rows, note)
 
 
-def overlaps_table(found: ModelConfirmation) -> list[str]:
+def overlaps_table(found: ModelClaims) -> list[str]:
     """Our sets beside those of the published methods."""
     rows = []
     for one in found.overlaps:
@@ -101,7 +101,7 @@ def overlaps_table(found: ModelConfirmation) -> list[str]:
     return _table("Coincidence with published methods", head, rows, note)
 
 
-def controls_table(found: ModelConfirmation) -> list[str]:
+def controls_table(found: ModelClaims) -> list[str]:
     """Plans of equal size inside and outside the conditions."""
     rows = []
     for one in found.controls:
@@ -113,7 +113,7 @@ def controls_table(found: ModelConfirmation) -> list[str]:
     return _table("Negative control", head, rows)
 
 
-def converses_table(found: ModelConfirmation) -> list[str]:
+def converses_table(found: ModelClaims) -> list[str]:
     """What was looked for, found, and confirmed or not."""
     rows = [
         [
@@ -146,7 +146,7 @@ def converses_table(found: ModelConfirmation) -> list[str]:
     return _table("Converses that the theory refutes", head, rows, note)
 
 
-def nulls_table(found: ModelConfirmation) -> list[str]:
+def nulls_table(found: ModelClaims) -> list[str]:
     """Rankings and control plans where there is nothing to find."""
     rows = []
     for null in found.nulls:
@@ -156,7 +156,7 @@ def nulls_table(found: ModelConfirmation) -> list[str]:
                 f"{one.spearman:.2f}", f"{sets.jaccard:.2f} ({sets.expected:.2f}, "
                 f"{sets.p_permutation:.2g})",
             ]  # fmt: skip
-            rows.append([null.kind, null.n_seen, one.mode, one.rule, *cells])
+            rows.append([null.kind, null.n_profiling, one.mode, one.rule, *cells])
     head = ["null", "images", "mode", "rule", "Spearman with the model", "Jaccard (chance, p)"]
     note = (
         "Where a copy with random weights ranks units as the model does, the ranking comes from "
@@ -172,9 +172,9 @@ def nulls_table(found: ModelConfirmation) -> list[str]:
     return lines + _table("Nulls: the plans of the control", changed, plans)
 
 
-def refused_table(found: ModelConfirmation) -> list[str]:
+def refused_table(found: ModelClaims) -> list[str]:
     """What could not be measured, and why."""
-    said = [f"- {one.rule}, {one.mode}: {one.reason}" for one in found.study.refused]
+    said = [f"- {one.rule}, {one.mode}: {one.reason}" for one in found.benchmark.refused]
     said += [
         f"- {one.rule}, {one.mode}, {null.kind}: {one.reason}"
         for null in found.nulls

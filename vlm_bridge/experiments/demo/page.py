@@ -17,7 +17,7 @@ from vlm_bridge.cost import Cost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.sweep import SWEPT
-from vlm_bridge.experiments.rule_benchmark import Study
+from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.experiments.rule_benchmark.page import png_uri, rule_sections, unit_names
 from vlm_bridge.figures import layers, prediction
 from vlm_bridge.figures.axes import by_position
@@ -60,7 +60,9 @@ class _Figure:
     notes: tuple[str, ...]
 
 
-def write_report(results: Mapping[str, Any], folder: Path, *, study: Study | None = None) -> Path:
+def write_report(
+    results: Mapping[str, Any], folder: Path, *, benchmark: RuleBenchmark | None = None
+) -> Path:
     """Write the figures and `report.html` of a run; the page holds everything it shows.
 
     Args:
@@ -68,7 +70,7 @@ def write_report(results: Mapping[str, Any], folder: Path, *, study: Study | Non
             `search`, `comparison_test` and `profile_null` may be None; `sweep` and `peers` may
             be empty; the page says what is missing.
         folder: made if it does not exist. The page replaces an older one as a whole.
-        study: of rules, for a section of its own; None leaves it out.
+        benchmark: of rules, for a section of its own; None leaves it out.
 
     Returns:
         Path of the page.
@@ -92,9 +94,9 @@ def write_report(results: Mapping[str, Any], folder: Path, *, study: Study | Non
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     template = _environment().get_template(f"{NAME}.j2")
-    for old in folder.glob("scores-*.png"):  # of another study
+    for old in folder.glob("scores-*.png"):  # of another benchmark
         old.unlink()
-    page = template.render(read, figures=_figures(read, folder), **_rules(study, folder))
+    page = template.render(read, figures=_figures(read, folder), **_rules(benchmark, folder))
     return write_bytes(folder / NAME, page.encode("utf-8"))
 
 
@@ -151,11 +153,11 @@ def _read(results: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def _rules(study: Study | None, folder: Path) -> dict[str, Any]:
-    """What the page asks of a study of rules."""
-    if study is None:
-        return {"study": None}
-    return {"study": study, "sections": rule_sections(study, folder)}
+def _rules(benchmark: RuleBenchmark | None, folder: Path) -> dict[str, Any]:
+    """What the page asks of a rule benchmark."""
+    if benchmark is None:
+        return {"benchmark": None}
+    return {"benchmark": benchmark, "sections": rule_sections(benchmark, folder)}
 
 
 def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:

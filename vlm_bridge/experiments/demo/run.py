@@ -46,25 +46,25 @@ class DemoSize:
 
     Attributes:
         profile: images a rule looks at.
-        null: of them, for the copy with random weights.
+        null_images: of them, for the copy with random weights.
         tuning: choose the path.
         certification: certify it.
         test: report on it.
         sweep: test images of the single-layer and depth sweeps.
         step: every so many layers and depths of those sweeps.
         stride: every so many of the rule's nested plans is a candidate.
-        batch: questions in a batch.
+        batch_size: questions in a batch.
     """
 
     profile: int = 48
-    null: int = 16
+    null_images: int = 16
     tuning: int = 200
     certification: int = 400
     test: int = 100
     sweep: int = 12
     step: int = 6
     stride: int = 3
-    batch: int = 32
+    batch_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,18 @@ def run_demo(
         for name in ("profile", "tuning", "certification", "test")
     }
     test = splits["test"]
-    found = profile(vlm, splits["profile"], size=size.batch)
-    null = profile(random_copy(vlm, seed=seed), splits["profile"][: size.null], size=size.batch)
+    found = profile(vlm, splits["profile"], batch_size=size.batch_size)
+    null = profile(
+        random_copy(vlm, seed=seed),
+        splits["profile"][: size.null_images],
+        batch_size=size.batch_size,
+    )
     path, epsilon, note = _path(vlm, found, splits["tuning"], size)
     searched, tested = _certified(vlm, path, splits["certification"], epsilon, size)
     plan, certificate, certified = _shown(searched, tested, epsilon)
-    cost = measure_cost(vlm, plan, test, size=4, pairs=11)
-    full = FullAnswers.ask(vlm, test, size=size.batch)
-    reported = _compared(plan, full.outcomes(vlm, plan, size=size.batch))
+    cost = measure_cost(vlm, plan, test, batch_size=4, pairs=11)
+    full = FullAnswers.ask(vlm, test, batch_size=size.batch_size)
+    reported = _compared(plan, full.outcomes(vlm, plan, batch_size=size.batch_size))
     results = {
         **_header(vlm, splits, seed, command),
         **_accuracies(vlm, test, reported, size),
@@ -160,7 +164,9 @@ def _path(
     nested = nested_plans(find_rule(RULE), Evidence(profile=found))
     candidates = nested[:: -size.stride]
     for epsilon in EPSILONS:
-        path = tuned_path(vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, size=size.batch)
+        path = tuned_path(
+            vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=size.batch_size
+        )
         most = path[-1].saving if path else 0.0
         if most >= LEAST_SAVING:
             return path, epsilon, note
@@ -175,12 +181,12 @@ def _certified(
     vlm: VLM, path: list[Step], items: list[Item], epsilon: float, size: DemoSize
 ) -> tuple[CertifiedPlan, dict[str, Outcomes]]:
     """The path tested in sequence, and what every tested plan did, by its hash."""
-    full = FullAnswers.ask(vlm, items, size=size.batch)
+    full = FullAnswers.ask(vlm, items, batch_size=size.batch_size)
     empty = empty_plan("freeze", vlm.layout.n_layers)
-    tested = {empty.hash(): full.outcomes(vlm, empty, size=size.batch)}
+    tested = {empty.hash(): full.outcomes(vlm, empty, batch_size=size.batch_size)}
 
     def certify_one(plan: SkipPlan) -> Certificate:
-        tested[plan.hash()] = full.outcomes(vlm, plan, size=size.batch)
+        tested[plan.hash()] = full.outcomes(vlm, plan, batch_size=size.batch_size)
         return certificate_of(plan, tested[plan.hash()], epsilon=epsilon, delta=DELTA)
 
     return certify_path(path, certify_one, empty=empty), tested
@@ -216,7 +222,7 @@ def _header(vlm: VLM, splits: dict[str, list[Item]], seed: int, command: str) ->
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "data": {
             name: {
-                "n_images": len({item.group for item in items}),
+                "n_images": len({item.cluster for item in items}),
                 "n_questions": len(items),
                 "data_hash": items_hash(items),
             }
@@ -229,7 +235,9 @@ def _accuracies(
     vlm: VLM, test: list[Item], reported: Comparison, size: DemoSize
 ) -> dict[str, dict[str, Any]]:
     blind = accuracy(blind_answers(easy_vqa("train"), test), test)
-    unseen = answer(vlm, test, size=size.batch, with_images=False, title="without vision tokens")
+    unseen = answer(
+        vlm, test, batch_size=size.batch_size, with_images=False, title="without vision tokens"
+    )
     full, skipped = reported.accuracy_full, reported.accuracy_skipped
     assert full is not None
     assert skipped is not None
@@ -261,8 +269,8 @@ def _peers(
     for name in PEERS:
         rule = find_rule(name)
         plan = nested_plans(rule, Evidence(profile=found))[as_many - 1]
-        outcomes = full.outcomes(vlm, plan, size=size.batch)
-        cost = measure_cost(vlm, plan, full.items, size=4, pairs=1)
+        outcomes = full.outcomes(vlm, plan, batch_size=size.batch_size)
+        cost = measure_cost(vlm, plan, full.items, batch_size=4, pairs=1)
         peers.append(
             {
                 "rule": f"{name}, about our FLOPs",
@@ -278,7 +286,7 @@ def _peers(
 
 def _coarse_sweep(vlm: VLM, test: list[Item], size: DemoSize) -> list[dict[str, Any]]:
     plans = sweep_plans(vlm.layout.n_layers, step=size.step)
-    compared = sweep(vlm, test[: size.sweep], plans, size=size.batch)
+    compared = sweep(vlm, test[: size.sweep], plans, batch_size=size.batch_size)
     return [comparison.to_json() for comparison in compared]
 
 

@@ -10,5 +10,5 @@ from vlm_bridge.experiments.reproduce.published import Published as Published
 from vlm_bridge.experiments.reproduce.published import find_published as find_published
 from vlm_bridge.experiments.reproduce.resources import Machine as Machine
 from vlm_bridge.experiments.reproduce.run import Reproduction as Reproduction
-from vlm_bridge.experiments.reproduce.run import passes_of as passes_of
+from vlm_bridge.experiments.reproduce.run import forward_cost_of as forward_cost_of
 from vlm_bridge.experiments.reproduce.run import reproduce as reproduce

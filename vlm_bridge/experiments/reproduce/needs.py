@@ -20,7 +20,7 @@ class Needs(Record):
     Attributes:
         gib: device memory in GiB: weights, and a fifth more for all that lies beside them.
         download_gib: size of the weights in GiB.
-        passes: full forward passes over one image, skipped passes counted as full ones.
+        forward_cost: full forward passes over one image, skipped passes counted as full ones.
         pflop: `2 * parameters * tokens` for each pass, in PFLOP.
         hours: at `tflops` TFLOP/s, reached throughput, not peak.
         tflops: what was assumed.
@@ -28,7 +28,7 @@ class Needs(Record):
 
     gib: float
     download_gib: float
-    passes: int
+    forward_cost: int
     pflop: float
     hours: float
     tflops: float
@@ -36,19 +36,19 @@ class Needs(Record):
     def __str__(self) -> str:
         return (
             f"about {self.gib:.0f} GiB of device memory, {self.download_gib:.0f} GiB to download, "
-            f"{self.passes:,} passes ({self.pflop:,.0f} PFLOP): {self.hours:.1f} h at "
+            f"{self.forward_cost:,} passes ({self.pflop:,.0f} PFLOP): {self.hours:.1f} h at "
             f"{self.tflops:g} TFLOP/s"
         )
 
 
 def needs_of(
-    model: Published, *, passes: int, dtype: str = "bfloat16", tflops: float = 100.0
+    model: Published, *, forward_cost: int, dtype: str = "bfloat16", tflops: float = 100.0
 ) -> Needs:
     """Memory and time for so many forward passes of one image each.
 
     Args:
         model: which one.
-        passes: forward passes of the whole run.
+        forward_cost: forward passes of the whole run.
         dtype: of the weights: `float32`, `bfloat16` or `float16`.
         tflops: throughput that the device reaches. About 100 for one A100 in bfloat16.
 
@@ -57,19 +57,21 @@ def needs_of(
 
     Example:
         >>> from vlm_bridge.experiments.reproduce.published import find_published
-        >>> round(needs_of(find_published("llava-1.5-7b"), passes=1000).download_gib)
+        >>> round(needs_of(find_published("llava-1.5-7b"), forward_cost=1000).download_gib)
         13
     """
     if dtype not in _BYTES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(_BYTES)}")
-    if passes < 1 or not tflops > 0:
-        raise BridgeError(f"passes and tflops must be positive, got {passes} and {tflops}")
+    if forward_cost < 1 or not tflops > 0:
+        raise BridgeError(
+            f"forward_cost and tflops must be positive, got {forward_cost} and {tflops}"
+        )
     weights = model.parameters * _BYTES[dtype] / 2**30
-    flop = 2.0 * model.parameters * model.tokens * passes
+    flop = 2.0 * model.parameters * model.tokens * forward_cost
     return Needs(
         gib=weights * (1 + _BESIDE),
         download_gib=weights,
-        passes=passes,
+        forward_cost=forward_cost,
         pflop=flop / 1e15,
         hours=flop / (tflops * 1e12) / 3600,
         tflops=tflops,

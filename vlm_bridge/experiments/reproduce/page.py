@@ -34,8 +34,8 @@ def lines_of(found: Reproduction, published: Published) -> list[str]:
     lines = [
         f"# {found.name}, run as {found.model}",
         "",
-        f"Orders from {found.n_seen} images, tested on {found.n_images} others. Intervals are by "
-        "image.",
+        f"Orders from {found.n_profiling} images, tested on {found.n_images} others. Intervals are "
+        "by image.",
         "",
         "| what | published | here |",
         "|---|---|---|",

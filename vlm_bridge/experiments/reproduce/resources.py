@@ -45,7 +45,7 @@ class Machine:
 
         Example:
             >>> from vlm_bridge.experiments.reproduce import find_published, needs_of
-            >>> needs = needs_of(find_published("llava-1.5-7b"), passes=100)
+            >>> needs = needs_of(find_published("llava-1.5-7b"), forward_cost=100)
             >>> Machine("cpu", 8.0, 100.0).lacks(needs, download=True)
             ['16 GiB of memory on cpu, 8 are free']
         """

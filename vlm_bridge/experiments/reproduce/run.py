@@ -34,7 +34,7 @@ class Reproduction(Record):
     Attributes:
         name: of the published model.
         model: what was run.
-        n_seen: images that gave the two orders.
+        n_profiling: images that gave the two orders.
         n_images: images that tested them.
         profile: distances, tail probabilities and attention on vision, by layer.
         shortv_kl: (L,) `mean KL(p_frozen || p_full)` of every layer, nats.
@@ -51,7 +51,7 @@ class Reproduction(Record):
 
     name: str
     model: str
-    n_seen: int
+    n_profiling: int
     n_images: int
     profile: Profile
     shortv_kl: tuple[float, ...]
@@ -71,26 +71,26 @@ class Reproduction(Record):
         return sorted(range(len(self.shortv_kl)), key=lambda layer: self.shortv_kl[layer])
 
 
-def passes_of(n_layers: int, n_seen: int, n_images: int, *, step: int = 1) -> int:
+def forward_cost_of(n_layers: int, n_profiling: int, n_images: int, *, step: int = 1) -> int:
     """Forward passes over one image that `reproduce` makes, skipped ones counted as full.
 
     Example:
-        >>> passes_of(32, 40, 200, step=2)
+        >>> forward_cost_of(32, 40, 200, step=2)
         13800
     """
     orders = 1 + 1 + n_layers + n_layers - 1  # profile, full model, freezes, exits
     swept = 1 + len(sweep_plans(n_layers, step=step, modes=_SWEPT))
-    return n_seen * orders + n_images * (swept + 4)  # two plans, full model beside each
+    return n_profiling * orders + n_images * (swept + 4)  # two plans, full model beside each
 
 
 def reproduce(
     vlm: VLM,
     published: Published,
-    seen: Sequence[Item],
+    profiling: Sequence[Item],
     items: Sequence[Item],
     folder: Path,
     *,
-    size: int = 4,
+    batch_size: int = 16,
     step: int = 1,
     share: float = 0.6,
     pairs: int = 15,
@@ -100,17 +100,17 @@ def reproduce(
     Args:
         vlm: the model.
         published: what others reported of it.
-        seen: questions that give the orders; 40 images in ShortV, 20 in VTW. No label is read.
+        profiling: questions that give the orders; 40 images in ShortV, 20 in VTW. No label is read.
         items: questions about other images, with answers where accuracy is wanted.
-        folder: of the journals.
-        size: batch size.
+        folder: of the checkpoints.
+        batch_size: questions in a batch.
         step: sweep every so many layers and depths.
         share: of layers frozen where no order is published (ShortV: 60 %).
         pairs: timed pairs of the full and the frozen model.
 
     Raises:
-        BridgeError: another depth than the published model's, an image in both sets, or a journal
-            of another run in `folder`.
+        BridgeError: another depth than the published model's, an image in both sets, or a
+            checkpoint of another run in `folder`.
     """
     n = vlm.layout.n_layers
     if n != published.n_layers:
@@ -118,29 +118,35 @@ def reproduce(
             f"{published.name} has {published.n_layers} layers, {vlm.name} has {n}: these are not "
             "its weights"
         )
-    both = set(image_hashes(seen)) & set(image_hashes(items))
+    both = set(image_hashes(profiling)) & set(image_hashes(items))
     if both:
         raise BridgeError(f"{len(both)} images both give the orders and test them")
     folder.mkdir(parents=True, exist_ok=True)
-    found = _profile(vlm, seen, size, folder)
+    found = _profile(vlm, profiling, batch_size, folder)
     freezes, exits = units("freeze", n), units("early_exit", n)
-    orders = sweep(vlm, seen, [*freezes, *exits], journal=folder / "orders.jsonl", size=size)
+    orders = sweep(
+        vlm,
+        profiling,
+        [*freezes, *exits],
+        checkpoint=folder / "orders.jsonl",
+        batch_size=batch_size,
+    )
     shortv, vtw = _divergence(orders[:n]), _divergence(orders[n:])
     order = published.shortv_order
     count = len(order) or max(1, min(n - 1, round(share * n)))
     own = sorted(range(n), key=lambda layer: shortv[layer])[:count]
     own_plan = SkipPlan("freeze", n, layers=tuple(sorted(own)))
     swept = sweep_plans(n, step=step, modes=_SWEPT)
-    cost = measure_cost(vlm, own_plan, items, size=size, pairs=pairs)
+    cost = measure_cost(vlm, own_plan, items, batch_size=batch_size, pairs=pairs)
 
     def tested(plan: SkipPlan, name: str) -> Comparison:
-        return compare(vlm, plan, items, size=size, journal=folder / f"{name}.jsonl")
+        return compare(vlm, plan, items, batch_size=batch_size, checkpoint=folder / f"{name}.jsonl")
 
     return Reproduction(
         name=published.name,
         model=vlm.name,
-        n_seen=len({item.group for item in seen}),
-        n_images=len({item.group for item in items}),
+        n_profiling=len({item.cluster for item in profiling}),
+        n_images=len({item.cluster for item in items}),
         profile=found,
         shortv_kl=tuple(shortv),
         vtw_kl=tuple(vtw),
@@ -149,7 +155,9 @@ def reproduce(
         if order
         else None,
         order_agreement=spearman([shortv[i] for i in order], range(len(order))) if order else None,
-        sweep=tuple(sweep(vlm, items, swept, journal=folder / "sweep.jsonl", size=size)),
+        sweep=tuple(
+            sweep(vlm, items, swept, checkpoint=folder / "sweep.jsonl", batch_size=batch_size)
+        ),
         published_plan=tested(SkipPlan("freeze", n, layers=tuple(sorted(order))), "published")
         if order
         else None,
@@ -159,11 +167,11 @@ def reproduce(
     )
 
 
-def _profile(vlm: VLM, items: Sequence[Item], size: int, folder: Path) -> Profile:
+def _profile(vlm: VLM, items: Sequence[Item], batch_size: int, folder: Path) -> Profile:
     path = folder / "profile.json"
     if path.is_file():
         return Profile.from_json(read_json(path, "profile"))
-    found = profile(vlm, items, size=size, journal=folder / "profile.safetensors")
+    found = profile(vlm, items, batch_size=batch_size, checkpoint=folder / "profile.safetensors")
     write_json(path, found.to_json())
     return found
 

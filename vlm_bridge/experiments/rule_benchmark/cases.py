@@ -1,4 +1,4 @@
-"""Models by name with the images they are studied on."""
+"""Models by name with the images they are benchmarked on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sizes:
     Attributes:
         images: to certify, and as many untouched ones.
         tuning: choose paths.
-        seen: a rule may look at them.
+        profiling: a rule may look at them.
 
     Raises:
         BridgeError: fewer than one.
@@ -29,10 +29,10 @@ class Sizes:
 
     images: int = 200
     tuning: int = 100
-    seen: int = 40
+    profiling: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("images", "tuning", "seen"):
+        for name in ("images", "tuning", "profiling"):
             if getattr(self, name) < 1:
                 raise BridgeError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -40,7 +40,7 @@ class Sizes:
     def by_split(self) -> dict[str, int]:
         """Split of a task set -> images, in the order of `Splits`."""
         return {
-            "profile": self.seen,
+            "profile": self.profiling,
             "tuning": self.tuning,
             "certification": self.images,
             "test": self.images,
@@ -48,7 +48,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Case:
     """A model and the questions it is asked.
 
     Attributes:
@@ -64,7 +64,7 @@ class Subject:
     data: str
 
 
-def subject(name: str, data: str, sizes: Sizes) -> Subject:
+def load_case(name: str, data: str, sizes: Sizes) -> Case:
     """A model and its images.
 
     Args:
@@ -82,11 +82,11 @@ def subject(name: str, data: str, sizes: Sizes) -> Subject:
     if name != "toy":
         vlm = load(name)
         parts = [limit_per_image(TASKS[data](split), 1)[:n] for split, n in wanted.items()]
-        return Subject(vlm, Splits(*map(tuple, parts)), tuple(TASKS[data]("train")), data)
+        return Case(vlm, Splits(*map(tuple, parts)), tuple(TASKS[data]("train")), data)
     planted = toy_vlm()
     folder = tempfile.mkdtemp(prefix="toy-")
     items = toy_items(planted, folder, images=sum(wanted.values()), questions_per_image=1)
     ends = list(accumulate(wanted.values()))
     parts = [items[end - n : end] for end, n in zip(ends, wanted.values(), strict=True)]
     splits = Splits(*map(tuple, parts))
-    return Subject(toy_llava(planted), splits, (*splits.seen, *splits.tuning), "toy")
+    return Case(toy_llava(planted), splits, (*splits.profiling, *splits.tuning), "toy")

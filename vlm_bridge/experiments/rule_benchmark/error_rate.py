@@ -20,7 +20,7 @@ from vlm_bridge.selection import Step, certify_path
 
 
 @dataclass(frozen=True)
-class Promises(Record):
+class ErrorRateCheck(Record):
     """How often a promise was broken over resamplings of the certification images.
 
     Attributes:
@@ -52,7 +52,7 @@ class Promises(Record):
         return math.sqrt(self.delta * (1.0 - self.delta) / self.resamples)
 
 
-def resampled(
+def check_error_rate(
     path: Sequence[Step],
     outcomes: Sequence[Outcomes],
     *,
@@ -61,7 +61,7 @@ def resampled(
     resamples: int = 200,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[Promises, Estimate]:
+) -> tuple[ErrorRateCheck, Estimate]:
     """Certify the path on resampled certification images, many times.
 
     Each draw takes as many whole images as there are, with replacement, and tests the path in
@@ -120,7 +120,7 @@ def resampled(
     savings = np.array([one for one, _ in draws])
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(savings, [tail, 100.0 - tail])
-    promises = Promises(
+    promises = ErrorRateCheck(
         resamples=resamples,
         broken=sum(wrong for _, wrong in draws),
         certified=int((savings > 0).sum()),
@@ -137,9 +137,9 @@ def resampled(
     return promises, estimate
 
 
-def _by_image(groups: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_image(clusters: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows sorted by image, and where each image's rows begin, with the end behind the last."""
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
     rows = np.argsort(codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
     return rows.astype(np.int64), starts.astype(np.int64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vlm_bridge.experiments.rule_benchmark import ModelStudy, RuleResult
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
 from vlm_bridge.figures.axes import (
     GREEN,
     GREY,
@@ -50,31 +50,31 @@ def unit_place(unit: SkipPlan) -> float:
     return layer + (0.5 if unit.mlp else 0.0)
 
 
-def plot_scores(path: Path, study: ModelStudy, mode: str) -> Path:
+def plot_scores(path: Path, benchmark: ModelBenchmark, mode: str) -> Path:
     """A panel for each rule of a mode; markers say what skipping the unit did, undetermined too.
 
     Args:
         path: the PNG to write.
-        study: of one model.
+        benchmark: of one model.
         mode: one of its modes.
 
     Example:
-        >>> plot_scores(Path("scores.png"), study, "freeze")  # doctest: +SKIP
+        >>> plot_scores(Path("scores.png"), benchmark, "freeze")  # doctest: +SKIP
     """
-    results = [one for one in study.rules if one.score.mode == mode]
+    results = [one for one in benchmark.rules if one.score.mode == mode]
     columns = min(_COLUMNS, len(results))
     rows = math.ceil(len(results) / columns)
     figure, grid = panels_figure(rows, columns, height=2.3 * rows + 0.7)
     for ax, result in zip(flat(grid), results, strict=False):
-        _panel(ax, study, result)
+        _panel(ax, benchmark, result)
     for ax in flat(grid)[len(results) :]:
         ax.set_axis_off()
     legend(figure, grid)
     return save(figure, path)
 
 
-def _panel(ax: Axes, study: ModelStudy, result: RuleResult) -> None:
-    truth = study.truth_of(result)
+def _panel(ax: Axes, benchmark: ModelBenchmark, result: RuleResult) -> None:
+    truth = benchmark.truth_of(result)
     places = [unit_place(unit) for unit in truth.units]
     if truth.mode in ("block", "freeze") and not result.chosen.plan.is_empty:
         shade(ax, result.chosen.plan)

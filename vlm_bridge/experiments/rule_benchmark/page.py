@@ -1,4 +1,4 @@
-"""What the page says about rules: a study, with a figure for every model and mode."""
+"""What the page says about rules: a benchmark, with a figure for every model and mode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_bridge.experiments.rule_benchmark import ModelStudy, ModeTruth, RuleResult, Study
+from vlm_bridge.experiments.rule_benchmark import (
+    ModelBenchmark,
+    ModeTruth,
+    RuleBenchmark,
+    RuleResult,
+)
 from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
 from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -36,23 +41,24 @@ class ModeSection:
 class ModelSection:
     """One model with its modes."""
 
-    study: ModelStudy
+    benchmark: ModelBenchmark
     modes: Sequence[ModeSection]
 
 
-def rule_sections(study: Study, folder: Path) -> list[ModelSection]:
-    """Draw the figures of a study into `folder` and arrange it for the page."""
+def rule_sections(benchmark: RuleBenchmark, folder: Path) -> list[ModelSection]:
+    """Draw the figures of a benchmark into `folder` and arrange it for the page."""
     return [
-        ModelSection(one, [_mode(one, mode, folder) for mode in one.modes]) for one in study.models
+        ModelSection(one, [_mode(one, mode, folder) for mode in one.modes])
+        for one in benchmark.models
     ]
 
 
-def _mode(study: ModelStudy, mode: str, folder: Path) -> ModeSection:
-    path = plot_scores(folder / f"scores-{study.model}-{mode}.png", study, mode)
-    results = [one for one in study.rules if one.score.mode == mode]
+def _mode(benchmark: ModelBenchmark, mode: str, folder: Path) -> ModeSection:
+    path = plot_scores(folder / f"scores-{benchmark.model}-{mode}.png", benchmark, mode)
+    results = [one for one in benchmark.rules if one.score.mode == mode]
     return ModeSection(
         mode=mode,
-        truths=[one for one in study.truths if one.mode == mode],
+        truths=[one for one in benchmark.truths if one.mode == mode],
         results=results,
         uri=png_uri(path),
         same_plans=mode not in LAYERWISE,

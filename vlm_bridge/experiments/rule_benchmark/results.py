@@ -1,4 +1,4 @@
-"""What a study of rules found, as objects and as JSON; the report and the tables read these."""
+"""What a rule benchmark found, as objects and as JSON; the report and the tables read these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from estimators import Estimate
 from estimators.record import Record
-from vlm_bridge.experiments.rule_benchmark.error_rate import Promises
+from vlm_bridge.experiments.rule_benchmark.error_rate import ErrorRateCheck
 from vlm_bridge.experiments.scoring import HARMFUL, SAFE, UNDETERMINED, LeftOut, RuleScore, Truth
 from vlm_bridge.experiments.scoring.truth import intervals, verdicts
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -90,7 +90,7 @@ class Chosen(Record):
         disagreement: of the plan on untouched images.
         drop: of accuracy, there; None without labels.
         speed: None where nothing is skipped.
-        promises: over resampled certification images; None where the path is empty.
+        error_rate_check: over resampled certification images; None where the path is empty.
     """
 
     search: CertifiedPlan
@@ -98,7 +98,7 @@ class Chosen(Record):
     disagreement: Estimate
     drop: Estimate | None
     speed: Speed | None
-    promises: Promises | None
+    error_rate_check: ErrorRateCheck | None
 
     @property
     def plan(self) -> SkipPlan:
@@ -141,7 +141,7 @@ class Refusal(Record):
 
 
 @dataclass(frozen=True)
-class ModelStudy(Record):
+class ModelBenchmark(Record):
     """Every rule on one model.
 
     Attributes:
@@ -154,7 +154,8 @@ class ModelStudy(Record):
         truths: of every mode.
         rules: of every mode and rule.
         refused: what could not be measured.
-        passes: what every rule might cost, in forward passes over the images seen; None: no limit.
+        forward_cost: most that a rule might cost, in forward passes over the profiling images;
+            None: no limit.
     """
 
     model: str
@@ -166,11 +167,11 @@ class ModelStudy(Record):
     truths: tuple[ModeTruth, ...]
     rules: tuple[RuleResult, ...]
     refused: tuple[Refusal, ...]
-    passes: float | None = None
+    forward_cost: float | None = None
 
     @property
     def modes(self) -> list[str]:
-        """Modes that were studied, in order."""
+        """Modes that were benchmarked, in order."""
         return list(dict.fromkeys(truth.mode for truth in self.truths))
 
     def truth_of(self, result: RuleResult) -> ModeTruth:
@@ -197,7 +198,7 @@ class AcrossModels(Record):
 
 
 @dataclass(frozen=True)
-class Study(Record):
+class RuleBenchmark(Record):
     """Every rule on every model.
 
     Attributes:
@@ -207,18 +208,18 @@ class Study(Record):
         machine: what it ran on, and the command.
     """
 
-    models: tuple[ModelStudy, ...]
+    models: tuple[ModelBenchmark, ...]
     across: tuple[AcrossModels, ...]
     decision: str
     machine: Mapping[str, Any]
 
-    def promises(self) -> str:
+    def error_rates(self) -> str:
         """In one line, how promises fared over all searches; empty where none was resampled."""
         made = [
-            (one.chosen.promises, model.epsilon)
+            (one.chosen.error_rate_check, model.epsilon)
             for model in self.models
             for one in model.rules
-            if one.chosen.promises is not None
+            if one.chosen.error_rate_check is not None
         ]
         hard = [promises for promises, epsilon in made if promises.worst > epsilon]
         if not made:

@@ -1,4 +1,4 @@
-"""Run a study: truth once, then every rule's scores, path, certificate, test and speed."""
+"""Run a benchmark: truth once, then every rule's scores, path, certificate, test and speed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.first_token import DECISION
-from vlm_bridge.experiments.rule_benchmark.error_rate import resampled
+from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
 from vlm_bridge.experiments.rule_benchmark.results import (
     Chosen,
-    ModelStudy,
+    ModelBenchmark,
     ModeTruth,
     Refusal,
     RuleResult,
@@ -53,7 +53,7 @@ _CLASSES = ("forward pass", "candidate runs", "labels", "nothing")
 #: Modes whose units join to nested plans; the others have depths, the same for every rule.
 
 
-def study_rules(
+def benchmark_rules(
     vlm: VLM,
     splits: Splits,
     *,
@@ -61,7 +61,7 @@ def study_rules(
     modes: Sequence[str] = RULE_MODES,
     settings: Settings | None = None,
     folder: Path | None = None,
-) -> ModelStudy:
+) -> ModelBenchmark:
     """Hold every rule against what skipping does, and certify the plan it leads to.
 
     What a plan does to a question (the first answer token) is measured once and kept; every rule,
@@ -70,7 +70,7 @@ def study_rules(
     Args:
         vlm: the model.
         splits: disjoint by image.
-        rules: those to study, in the order of what they read; None is every one in `RULES`.
+        rules: those to benchmark, in the order of what they read; None is every one in `RULES`.
         modes: some of `RULE_MODES`; those the model cannot do are reported as refused.
         settings: how it is done.
         folder: where finished work is kept; the same call goes on from there.
@@ -79,7 +79,7 @@ def study_rules(
         BridgeError: unknown modes.
 
     Example:
-        >>> found = study_rules(vlm, splits, modes=["freeze"])  # doctest: +SKIP
+        >>> found = benchmark_rules(vlm, splits, modes=["freeze"])  # doctest: +SKIP
         >>> {one.score.rule: one.score.auc.value for one in found.rules}  # doctest: +SKIP
         {'skip-it': 0.83, 'skip-it-slopes': 0.91, ...}
     """
@@ -89,24 +89,29 @@ def study_rules(
             f"rules have no mode {', '.join(sorted(unknown))}; they have {', '.join(RULE_MODES)}"
         )
     given = RULES.values() if rules is None else rules
-    chosen = sorted(given, key=lambda rule: _CLASSES.index(rule.reads))
+    chosen = sorted(given, key=lambda rule: _CLASSES.index(rule.requires))
     return _Run(vlm, splits, settings or Settings(), folder).run(chosen, modes)
 
 
 def open_store(vlm: VLM, splits: Splits, settings: Settings, folder: Path | None) -> Store:
-    """Where a study of this model on these images keeps what plans did.
+    """Where a benchmark of this model on these images keeps what plans did.
 
     The first batch of tuning images is a split of its own, `screen`: it turns most harmful plans
     down before the other images are run.
     """
-    first = set(batch_places(splits.tuning, settings.size)[0])
+    first = set(batch_places(splits.tuning, settings.batch_size)[0])
     parts = {
         "screen": [item for i, item in enumerate(splits.tuning) if i in first],
         "tuning": [item for i, item in enumerate(splits.tuning) if i not in first],
     }
     kept = {name: part for name, part in parts.items() if part}
     others = {"certification": splits.certification, "test": splits.test}
-    return Store(vlm, {"seen": splits.seen, **kept, **others}, folder, size=settings.size)
+    return Store(
+        vlm,
+        {"profiling": splits.profiling, **kept, **others},
+        folder,
+        batch_size=settings.batch_size,
+    )
 
 
 @dataclass(frozen=True)
@@ -126,10 +131,10 @@ class _Run:
         self.epsilon, self.delta = settings.epsilon, settings.delta
         self.n_layers = vlm.layout.n_layers
         self.store = open_store(vlm, splits, settings, folder)
-        self.evidence = Evidence(vlm, splits.seen, size=settings.size)
-        self.vision = vision_share(vlm, splits.seen)
+        self.evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
+        self.vision = vision_share(vlm, splits.profiling)
 
-    def run(self, rules: Sequence[Rule], modes: Sequence[str]) -> ModelStudy:
+    def run(self, rules: Sequence[Rule], modes: Sequence[str]) -> ModelBenchmark:
         unable = supported_modes(self.vlm)
         truths: dict[tuple[str, float | None], ModeTruth] = {}
         found: list[RuleResult] = []
@@ -152,17 +157,17 @@ class _Run:
                 truths[mode, one.units[0].keep] = ModeTruth.of(truth, epsilon=self.epsilon)
                 found.append(self._result(one, truth, plan))
         named = {name: getattr(self.splits, name) for name in Splits.__dataclass_fields__}
-        return ModelStudy(
+        return ModelBenchmark(
             model=self.vlm.name,
             n_layers=self.n_layers,
             epsilon=self.epsilon,
             delta=self.delta,
-            n_images={name: len({item.group for item in part}) for name, part in named.items()},
+            n_images={name: len({item.cluster for item in part}) for name, part in named.items()},
             hashes={name: items_hash(part) for name, part in named.items()},
             truths=tuple(truths.values()),
             rules=tuple(found),
             refused=tuple(refused),
-            passes=self.settings.passes,
+            forward_cost=self.settings.forward_cost,
         )
 
     def _result(self, one: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
@@ -170,10 +175,10 @@ class _Run:
             np.array(one.scores),
             truth,
             rule=one.rule.name,
-            reads=one.rule.reads,
+            requires=one.rule.requires,
             model=self.vlm.name,
             epsilon=self.epsilon,
-            passes=sum(one.spent.values()),
+            forward_cost=sum(one.spent.values()),
             seed=self.settings.seed,
         )
         return RuleResult(
@@ -189,7 +194,9 @@ class _Run:
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
         """A rule's scores and candidates, and what they cost."""
-        found = ranked(rule, mode, self.evidence, self.store, passes=self.settings.passes)
+        found = ranked(
+            rule, mode, self.evidence, self.store, forward_cost=self.settings.forward_cost
+        )
         candidates = list(dict.fromkeys(found.plans))
         if mode in LAYERWISE:
             at = np.linspace(0, len(candidates) - 1, self.settings.candidates).round().astype(int)
@@ -212,7 +219,7 @@ class _Run:
 
     def _rates(self, plans: Sequence[SkipPlan]) -> dict[SkipPlan, float]:
         """Disagreement on tuning images; of those turned down by the first batch, a lower bound."""
-        n_images = len({item.group for item in self.splits.tuning})
+        n_images = len({item.cluster for item in self.splits.tuning})
         rates = dict.fromkeys(plans, 0.0)
         for split in ("screen", "tuning"):
             left = [p for p, rate in rates.items() if rate <= max(RUNGS) * self.epsilon]
@@ -232,9 +239,9 @@ class _Run:
         )
 
     def _tested(self, searched: CertifiedPlan) -> Chosen:
-        promises, saved = None, _nothing(len({item.group for item in self.splits.certification}))
+        check, saved = None, _nothing(len({item.cluster for item in self.splits.certification}))
         if searched.path:
-            promises, saved = resampled(
+            check, saved = check_error_rate(
                 searched.path,
                 self.store.outcomes("certification", [step.plan for step in searched.path]),
                 epsilon=self.epsilon,
@@ -250,14 +257,16 @@ class _Run:
             disagreement=compared.disagreement,
             drop=compared.drop,
             speed=None if searched.plan.is_empty else self._speed(searched.plan),
-            promises=promises,
+            error_rate_check=check,
         )
 
     def _speed(self, plan: SkipPlan) -> Speed:
         path = self.store.kept("speed", [plan.hash(), self.settings.pairs])
         if path is not None and path.is_file():
             return Speed.from_json(read_json(path, "speed of a plan"))
-        cost = measure_cost(self.vlm, plan, self.splits.test, size=4, pairs=self.settings.pairs)
+        cost = measure_cost(
+            self.vlm, plan, self.splits.test, batch_size=4, pairs=self.settings.pairs
+        )
         found = Speed(cost.prefill.flops_ratio, cost.prefill.latency_ratio, cost.device)
         if path is not None:
             write_json(path, found.to_json())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vlm_bridge.experiments.rule_benchmark.store import Store
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units, within_passes
+from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units, within_forward_cost
 from vlm_bridge.runtime.files import read_json, write_json
 
 #: Of what rules share (`vlm_bridge.rules.measure`, the estimators): raise it when that changes the
@@ -30,30 +30,30 @@ class Ranked:
 
 
 def ranked(
-    rule: Rule, mode: str, evidence: Evidence, store: Store, *, passes: float | None = None
+    rule: Rule, mode: str, evidence: Evidence, store: Store, *, forward_cost: float | None = None
 ) -> Ranked:
     """Scores and plans of a rule; those of the same versions on the same images are read.
 
     Args:
         rule: any that has the mode.
         mode: of the units.
-        evidence: on the split `seen` of the store.
+        evidence: on the split `profiling` of the store.
         store: of the model.
-        passes: what the rule may cost, in forward passes over all of the evidence; a dearer one
-            sees fewer images (`within_passes`). None is whatever it takes.
+        forward_cost: what the rule may cost, in forward passes over all of the evidence; a dearer
+            one sees fewer images (`within_forward_cost`). None is whatever it takes.
 
     Raises:
         BridgeError: the rule cannot be measured, or not for so little.
     """
-    key = [repr(rule), rule.version, SCORES_VERSION, store.hashes["seen"], passes]
+    key = [repr(rule), rule.version, SCORES_VERSION, store.hashes["profiling"], forward_cost]
     path = store.kept(f"{rule.name}-{mode}", key)
     if path is not None and path.is_file():
         body = read_json(path, "scores of a rule")
         plans = [SkipPlan.from_json(one) for one in body["plans"]]
         return Ranked(body["scores"], body["spent"], plans)
     part = evidence
-    if passes is not None:
-        rule, part = within_passes(rule, evidence, mode, passes)
+    if forward_cost is not None:
+        rule, part = within_forward_cost(rule, evidence, mode, forward_cost)
     part.spent.pop(rule.name, None)  # its account in this mode alone
     scores = score_units(rule, part, mode).tolist()
     plans = nested_plans(rule, part, mode)

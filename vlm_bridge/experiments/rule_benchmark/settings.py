@@ -1,4 +1,4 @@
-"""What a study looks at, and how it is done."""
+"""What a benchmark looks at, and how it is done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Splits:
     """Four sets of questions; no image is in two of them.
 
     Attributes:
-        seen: what rules may look at.
+        profiling: what rules may look at.
         tuning: choose the path of every rule.
         certification: certify it; the pool of the resamplings.
         test: say what is true of units, and of certified plans.
@@ -22,13 +22,13 @@ class Splits:
         BridgeError: an image in two of them, or one is empty.
     """
 
-    seen: tuple[Item, ...]
+    profiling: tuple[Item, ...]
     tuning: tuple[Item, ...]
     certification: tuple[Item, ...]
     test: tuple[Item, ...]
 
     def __post_init__(self) -> None:
-        names = ("seen", "tuning", "certification", "test")
+        names = ("profiling", "tuning", "certification", "test")
         owner: dict[str, str] = {}
         for name in names:
             items = getattr(self, name)
@@ -41,7 +41,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a study is done.
+    """How a benchmark is done.
 
     Attributes:
         epsilon: the line between safe and harmful, and what is promised.
@@ -50,14 +50,14 @@ class Settings:
             depths every one is a candidate.
         resamples: of the certification images.
         pairs: timed pairs of full and skipped.
-        size: batch size.
+        batch_size: questions in a batch.
         seed: of resampling.
-        passes: what every rule may cost, in forward passes over the images it may look at; a rule
-            that costs more sees fewer of them. None: whatever it takes.
+        forward_cost: what every rule may cost, in forward passes over the images it may look at; a
+            rule that costs more sees fewer of them. None: whatever it takes.
 
     Raises:
-        BridgeError: passes not positive, fewer than two candidates, no resample or pair, epsilon
-            or delta outside (0, 1).
+        BridgeError: forward_cost not positive, fewer than two candidates, no resample or pair,
+            epsilon or delta outside (0, 1).
     """
 
     epsilon: float = 0.05
@@ -65,17 +65,19 @@ class Settings:
     candidates: int = 10
     resamples: int = 200
     pairs: int = 11
-    size: int = 16
+    batch_size: int = 16
     seed: int = 0
-    passes: float | None = None
+    forward_cost: float | None = None
 
     def __post_init__(self) -> None:
-        if self.passes is not None and not self.passes > 0:
-            raise BridgeError(f"a budget of forward passes must be positive, got {self.passes}")
+        if self.forward_cost is not None and not self.forward_cost > 0:
+            raise BridgeError(
+                f"a budget of forward passes must be positive, got {self.forward_cost}"
+            )
         if not 0 < self.epsilon < 1 or not 0 < self.delta < 1:
             raise BridgeError(
                 f"epsilon and delta must lie in (0, 1), got {self.epsilon} and {self.delta}"
             )
-        for name, least in {"candidates": 2, "resamples": 1, "pairs": 1, "size": 1}.items():
+        for name, least in {"candidates": 2, "resamples": 1, "pairs": 1, "batch_size": 1}.items():
             if getattr(self, name) < least:
                 raise BridgeError(f"{name} must be at least {least}, got {getattr(self, name)}")

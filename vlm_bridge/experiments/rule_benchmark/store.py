@@ -33,7 +33,7 @@ class Store:
         vlm: the model.
         splits: name -> questions.
         folder: where outcomes are kept; None keeps them in memory alone.
-        size: batch size.
+        batch_size: questions in a batch.
 
     Attributes:
         folder: of this very model, or None.
@@ -45,14 +45,14 @@ class Store:
         splits: Mapping[str, Sequence[Item]],
         folder: Path | None,
         *,
-        size: int = 16,
+        batch_size: int = 16,
     ) -> None:
-        self.vlm, self.size = vlm, size
+        self.vlm, self.batch_size = vlm, batch_size
         self.splits = {name: tuple(items) for name, items in splits.items()}
         self.hashes = {name: items_hash(items) for name, items in self.splits.items()}
         name = vlm.name.strip("/").replace(
             "/", "--"
-        )  # a model's folder is no place for its journal
+        )  # a model's folder is no place for its checkpoint
         self.folder = folder and folder / f"{name}-{fingerprint(vlm)}"
         self._known: dict[tuple[str, str], Outcomes] = {}
 
@@ -69,9 +69,13 @@ class Store:
         }
         if missing:
             items = self.splits[split]
-            journal = self._file(split, f"sweep-{digest(sorted(missing))}.jsonl")
+            checkpoint = self._file(split, f"sweep-{digest(sorted(missing))}.jsonl")
             found = sweep_outcomes(
-                self.vlm, items, list(missing.values()), size=self.size, journal=journal
+                self.vlm,
+                items,
+                list(missing.values()),
+                batch_size=self.batch_size,
+                checkpoint=checkpoint,
             )
             for name, one in zip(missing, found, strict=True):
                 self._known[split, name] = replace(one, kl_full_skipped=None, kl_skipped_full=None)
@@ -81,8 +85,8 @@ class Store:
                     order = [items.index(item) for item in one.items]
                     body = {"order": order, **{kept: columns[kept] for kept in _KEPT}}
                     write_json(path, body)
-            if journal is not None:
-                journal.unlink()
+            if checkpoint is not None:
+                checkpoint.unlink()
         return [self._known[split, plan.hash()] for plan in plans]
 
     def kept(self, name: str, key: Any) -> Path | None:

@@ -27,7 +27,7 @@ class RuleScore(Record):
 
     Attributes:
         rule: its name.
-        reads: what it looked at: "nothing", "forward pass", "candidate runs" or "labels".
+        requires: what it looked at: "nothing", "forward pass", "candidate runs" or "labels".
         mode: of the units.
         model: name of the model.
         quantity: "disagreement" or "drop".
@@ -38,11 +38,11 @@ class RuleScore(Record):
         auc: probability that a harmful unit scores above a safe one.
         spearman: rank correlation with the measured mean, over all units.
         false_safe: harmful share of what the rule would skip, at as many units as are safe.
-        passes: what it cost, in forward passes over its images.
+        forward_cost: what it cost, in forward passes over its images.
     """
 
     rule: str
-    reads: str
+    requires: str
     mode: str
     model: str
     quantity: str
@@ -53,7 +53,7 @@ class RuleScore(Record):
     auc: Estimate
     spearman: Estimate
     false_safe: Estimate
-    passes: float
+    forward_cost: float
 
 
 _FIGURES = ("auc", "spearman", "false_safe")
@@ -64,11 +64,11 @@ def score_rule(
     truth: Truth,
     *,
     rule: str,
-    reads: str,
+    requires: str,
     model: str,
     epsilon: float,
     quantity: str = "disagreement",
-    passes: float = 0.0,
+    forward_cost: float = 0.0,
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -79,11 +79,11 @@ def score_rule(
         score: (n_units,) the rule's scores, the lower, the safer, in the order of `truth.plans`.
         truth: measured on images the rule has not seen.
         rule: its name.
-        reads: what it looked at.
+        requires: what it looked at.
         model: name of the model.
         epsilon: the line between safe and harmful.
         quantity: "disagreement" or "drop".
-        passes: what the rule cost.
+        forward_cost: what the rule cost.
         level: of the verdicts' intervals and of those reported.
         resamples: of the images.
         seed: of the resampling.
@@ -118,7 +118,7 @@ def score_rule(
 
     return RuleScore(
         rule=rule,
-        reads=reads,
+        requires=requires,
         mode=truth.plans[0].mode,
         model=model,
         quantity=quantity,
@@ -129,7 +129,7 @@ def score_rule(
         auc=figure("auc", lambda v, _: auc(score, v)),
         spearman=figure("spearman", lambda _, mean: spearman(score, mean)),
         false_safe=figure("false-safe", lambda v, _: false_safe(score, v)),
-        passes=passes,
+        forward_cost=forward_cost,
     )
 
 

@@ -46,12 +46,12 @@ class Truth:
         """
         if not plans or len(plans) != len(outcomes):
             raise BridgeError(f"{len(plans)} plans need as many outcomes, got {len(outcomes)}")
-        groups = outcomes[0].clusters
+        clusters = outcomes[0].clusters
         if any(one.items != outcomes[0].items for one in outcomes[1:]):
             raise BridgeError("the outcomes of the plans are about different questions")
-        codes = cluster_codes(groups)
+        codes = cluster_codes(clusters)
         names: list[str] = [""] * (int(codes.max()) + 1)
-        for code, name in zip(codes.tolist(), groups, strict=True):
+        for code, name in zip(codes.tolist(), clusters, strict=True):
             names[code] = name
 
         def by_image(columns: list[Sequence[float]]) -> NDArray[np.float64]:

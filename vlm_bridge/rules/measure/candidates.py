@@ -27,7 +27,7 @@ class CandidateRun:
         kl_full_skipped: `KL(p_full || p_skip)`, nats.
         loss: `-log p_skip` of the full model's own first token, nats.
         disagreement: share of questions whose first token changed.
-        passes: what the run cost in forward-pass equivalents: layers run over all layers.
+        forward_cost: what the run cost in forward-pass equivalents: layers run over all layers.
     """
 
     plan: SkipPlan
@@ -35,11 +35,11 @@ class CandidateRun:
     kl_full_skipped: float
     loss: float
     disagreement: float
-    passes: float
+    forward_cost: float
 
 
 def run_candidates(
-    vlm: VLM, items: Sequence[Item], plans: Sequence[SkipPlan], *, size: int = 16
+    vlm: VLM, items: Sequence[Item], plans: Sequence[SkipPlan], *, batch_size: int = 16
 ) -> list[CandidateRun]:
     """Run every plan on every item; layers before the first one touched are not run again.
 
@@ -49,9 +49,9 @@ def run_candidates(
     for plan in plans:
         check_support(vlm, plan)
     rows: list[np.ndarray] = []
-    groups: list[str] = []
+    clusters: list[str] = []
     with track(f"{len(plans)} candidates", len(items)) as advance:
-        for batch in batches(vlm, items, size=size):
+        for batch in batches(vlm, items, batch_size=batch_size):
             full, skipped = first_tokens(vlm, batch, plans)
             own = full.argmax(-1, keepdim=True)
             for other in skipped:
@@ -63,18 +63,18 @@ def run_candidates(
                     (other.argmax(-1) != own[:, 0]).float(),
                 ]
                 rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
-            groups += [item.group for item in batch.items]
+            clusters += [item.cluster for item in batch.items]
             advance(len(batch.items))
     per_plan = [np.concatenate(rows[i :: len(plans)]) for i in range(len(plans))]
     n = vlm.layout.n_layers
     return [
-        CandidateRun(plan, *map(float, [*image_mean(found, groups), candidate_passes(plan, n)]))
+        CandidateRun(plan, *map(float, [*image_mean(found, clusters), candidate_passes(plan, n)]))
         for plan, found in zip(plans, per_plan, strict=True)
     ]
 
 
 def candidate_passes(plan: SkipPlan, n_layers: int) -> float:
-    """What running a plan costs in full passes: the layers from the first it touches on."""
+    """What running a plan costs in full forward_cost: the layers from the first it touches on."""
     if plan.mode == "late_entry":
         return 1.0  # layers before the entry run too, on text alone
     return (n_layers - plan.first_layer) / n_layers

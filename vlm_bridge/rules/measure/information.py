@@ -112,7 +112,9 @@ def state_conditions(evidence: Evidence, *, seed: int = 0) -> StateConditions:
     """
     _captured(evidence)
     return evidence.measured(
-        f"probes on captured states, seed {seed}", lambda: _measure(evidence, seed), passes=0.0
+        f"probes on captured states, seed {seed}",
+        lambda: _measure(evidence, seed),
+        forward_cost=0.0,
     )
 
 
@@ -125,7 +127,7 @@ def coded_states(evidence: Evidence) -> CodedStates:
     kept = _captured(evidence)
 
     def make() -> CodedStates:
-        first = np.unique(np.asarray(evidence.groups), return_index=True)[1]
+        first = np.unique(np.asarray(evidence.clusters), return_index=True)[1]
 
         def coded(states: list[Floats]) -> tuple[NDArray[np.int64], ...]:
             n = len(kept.answers)
@@ -134,7 +136,7 @@ def coded_states(evidence: Evidence) -> CodedStates:
         answers = np.unique(kept.answers, return_inverse=True)[1][first]
         return CodedStates(coded(kept.last), coded(kept.vision), answers.astype(np.int64))
 
-    return evidence.measured("clusters of captured states", make, passes=0.0)
+    return evidence.measured("clusters of captured states", make, forward_cost=0.0)
 
 
 def state_atoms(evidence: Evidence) -> StateAtoms:
@@ -153,11 +155,11 @@ def state_atoms(evidence: Evidence) -> StateAtoms:
         names = ("redundant", "unique_1", "unique_2", "synergistic")
         return StateAtoms(*(np.array([getattr(one, name) for one in found]) for name in names))
 
-    return evidence.measured("atoms of captured states", make, passes=0.0)
+    return evidence.measured("atoms of captured states", make, forward_cost=0.0)
 
 
 def _captured(evidence: Evidence) -> _Kept:
-    n_images = len(set(evidence.groups))
+    n_images = len(set(evidence.clusters))
     if n_images < FEWEST_IMAGES:
         raise BridgeError(
             f"probes on captured states need at least {FEWEST_IMAGES} images, got {n_images}"
@@ -169,7 +171,7 @@ def _captured(evidence: Evidence) -> _Kept:
 
 
 def _measure(evidence: Evidence, seed: int) -> StateConditions:
-    groups, kept = np.asarray(evidence.groups), _captured(evidence)
+    clusters, kept = np.asarray(evidence.clusters), _captured(evidence)
     answers = np.unique(kept.answers, return_inverse=True)[1]
     found: dict[str, list[float]] = {name: [] for name in ("text", "vision", "alone")}
     with track("probes on captured states", len(kept.last)) as advance:
@@ -180,7 +182,7 @@ def _measure(evidence: Evidence, seed: int) -> StateConditions:
                 if x is None:
                     return 0.0
                 one = usable_information(
-                    x, answers, given=given, method="linear", clusters=groups, seed=seed
+                    x, answers, given=given, method="linear", clusters=clusters, seed=seed
                 )
                 return one.value
 
@@ -195,9 +197,9 @@ def _measure(evidence: Evidence, seed: int) -> StateConditions:
         vision_alone=np.array(found["alone"]),
         unique=atoms.unique_vision,
         synergistic=atoms.synergistic,
-        removal=image_mean(kept.removal, evidence.groups),
-        removal_bound=image_mean(kept.bound, evidence.groups),
-        n_images=len(set(evidence.groups)),
+        removal=image_mean(kept.removal, evidence.clusters),
+        removal_bound=image_mean(kept.bound, evidence.clusters),
+        n_images=len(set(evidence.clusters)),
     )
 
 
@@ -274,7 +276,7 @@ def _capture(evidence: Evidence) -> _Kept:
     vlm, n_layers = evidence.vlm, evidence.n_layers
     kept = _Kept(len(evidence.items), n_layers)
     with track("states and values", len(evidence.items)) as advance:
-        for batch in batches(vlm, evidence.items, size=evidence.size):
+        for batch in batches(vlm, evidence.items, batch_size=evidence.batch_size):
             _capture_batch(evidence, batch, kept)
             advance(len(batch.items))
     return kept

@@ -31,7 +31,7 @@ def _measure(evidence: Evidence) -> Floats:
     n_layers = vlm.layout.n_layers
     found: Floats = np.empty(0)
     with track("states at the last token", len(evidence.items)) as advance:
-        for batch in batches(vlm, evidence.items, size=evidence.size):
+        for batch in batches(vlm, evidence.items, batch_size=evidence.batch_size):
             seen: list[Tensor | None] = [None] * (n_layers + 1)
 
             def keep(
@@ -55,6 +55,6 @@ def cosine(a: Floats, b: Floats) -> Floats:
     return np.asarray((a * b).sum(axis=-1) / np.where(lengths > 0, lengths, np.inf))
 
 
-def by_image(values: Floats, groups: list[str]) -> float:
+def by_image(values: Floats, clusters: list[str]) -> float:
     """Mean over images of the mean over an image's questions."""
-    return float(image_mean(values, groups))
+    return float(image_mean(values, clusters))

@@ -57,14 +57,14 @@ class MarginSensitivity:
     """What every unit of some modes does to the margin of the answer, question by question.
 
     Attributes:
-        groups: the image of every question.
+        clusters: the image of every question.
         margins: (n,), largest minus second largest logit of the first answer token.
         weights: (n,), `sqrt(p_1 p_2)` of these two answers.
         bound: mode -> (n, units), logits.
         change: mode -> (n, units), logits.
     """
 
-    groups: tuple[str, ...]
+    clusters: tuple[str, ...]
     margins: Floats
     weights: Floats
     bound: dict[str, Floats]
@@ -77,7 +77,7 @@ class MarginSensitivity:
         place of the range). A step orthogonal to the slope counts by its change instead.
         """
         bound, change = (
-            image_mean(self.weights[:, None] * np.abs(part[mode]), self.groups)
+            image_mean(self.weights[:, None] * np.abs(part[mode]), self.clusters)
             for part in (self.bound, self.change)
         )
         return np.asarray(np.minimum(bound, change / ORTHOGONAL))
@@ -85,7 +85,7 @@ class MarginSensitivity:
     def flips(self, mode: str) -> Floats:
         """(units,) share of questions with `|change| >= m`: the other answer may come first."""
         reached = np.abs(self.change[mode]) >= self.margins[:, None]
-        return np.asarray(image_mean(reached.astype(np.float64), self.groups))
+        return np.asarray(image_mean(reached.astype(np.float64), self.clusters))
 
 
 def measure_sensitivity(
@@ -93,8 +93,8 @@ def measure_sensitivity(
     items: Iterable[Item],
     *,
     modes: Sequence[str] = MODES,
-    size: int = 16,
-    journal: Path | None = None,
+    batch_size: int = 16,
+    checkpoint: Path | None = None,
 ) -> MarginSensitivity:
     """Measure what the answer feels of every unit. No skipped model is run.
 
@@ -102,8 +102,8 @@ def measure_sensitivity(
         vlm: the model, in float32, with sdpa (its math kernel is used) or eager attention.
         items: questions; answers are not read.
         modes: some of `MODES`.
-        size: batch size.
-        journal: a file every finished batch is added to; the same call continues from it.
+        batch_size: questions in a batch.
+        checkpoint: a file every finished batch is added to; the same call continues from it.
 
     Raises:
         BridgeError: no items, unknown modes, or a model whose layers do more than add attention
@@ -132,14 +132,14 @@ def measure_sensitivity(
         vlm,
         items,
         lambda batch: _of_batch(vlm, batch, modes),
-        size=size,
+        batch_size=batch_size,
         title=f"what the answer of {vlm.name} feels",
-        journal=journal,
+        checkpoint=checkpoint,
         key={
             "run": "sensitivity",
             "model": vlm.name,
             "data": items_hash(items),
-            "settings": [list(modes), size],
+            "settings": [list(modes), batch_size],
         },
     )
 
@@ -147,7 +147,7 @@ def measure_sensitivity(
         return np.concatenate([np.asarray(part[name], dtype=np.float64) for _, part in found])
 
     return MarginSensitivity(
-        groups=tuple(item.group for chosen, _ in found for item in chosen),
+        clusters=tuple(item.cluster for chosen, _ in found for item in chosen),
         margins=joined("margins"),
         weights=joined("weights"),
         bound={mode: joined(f"bound {mode}") for mode in modes},

@@ -81,7 +81,7 @@ class Slopes:
         model: name of the model.
         n_layers: L.
         data_hash: of the questions.
-        groups: the image of every question.
+        clusters: the image of every question.
         logits: (n, k), those of the k likeliest answers of each question.
         changes: kind -> (n, L, k), `dz` of the same answers.
         lengths: kind -> (n, L), `|d|`.
@@ -89,14 +89,14 @@ class Slopes:
         gains: (n, L), local gain lambda of each layer's update, or None.
         head: (n,), local gain K of final norm and head, or None.
         attention: how attention was computed.
-        passes: cost in forward-pass equivalents, by name; a jvp counts as two passes through
+        forward_cost: cost in forward-pass equivalents, by name; a jvp counts as two passes through
             the layers it goes through, a step of the power iteration as five.
     """
 
     model: str
     n_layers: int
     data_hash: str
-    groups: tuple[str, ...]
+    clusters: tuple[str, ...]
     logits: Floats
     changes: dict[str, Floats]
     lengths: dict[str, Floats]
@@ -104,7 +104,7 @@ class Slopes:
     gains: Floats | None
     head: Floats | None
     attention: str
-    passes: dict[str, float]
+    forward_cost: dict[str, float]
 
     def bound(self, kind: str) -> Floats:
         """(n, L) the S6 bound on the largest logit change, from norms and gains alone.
@@ -137,7 +137,7 @@ class Slopes:
         after = _log_softmax(self.logits[:, None, :] + change)
         kl = np.clip((np.exp(before) * (before - after)).sum(-1), 0.0, None)
         flips = (after.argmax(-1) != before.argmax(-1)).astype(float)
-        return image_mean(kl, self.groups), image_mean(flips, self.groups)
+        return image_mean(kl, self.clusters), image_mean(flips, self.clusters)
 
     def rows(self) -> list[SlopeRow]:
         """Every kind and layer."""
@@ -146,10 +146,10 @@ class Slopes:
     def _rows(self, kind: str) -> list[SlopeRow]:
         kl, flips = self.predicted(self.changes[kind])
         size = np.abs(self.changes[kind]).max(-1)
-        length, change = (image_mean(x, self.groups) for x in (self.lengths[kind], size))
+        length, change = (image_mean(x, self.clusters) for x in (self.lengths[kind], size))
         bound = np.full(self.n_layers, np.nan)
         if self.gains is not None:
-            bound = image_mean(self.bound(kind), self.groups)
+            bound = image_mean(self.bound(kind), self.clusters)
         return [
             SlopeRow(
                 layer=layer,
@@ -185,11 +185,11 @@ class Slopes:
             "schema_version": 1,
             "model": self.model,
             "n_layers": self.n_layers,
-            "n_images": len(set(self.groups)),
-            "n_questions": len(self.groups),
+            "n_images": len(set(self.clusters)),
+            "n_questions": len(self.clusters),
             "data_hash": self.data_hash,
             "attention": self.attention,
-            "passes": self.passes,
+            "forward_cost": self.forward_cost,
             "rows": rows,
         }
 
@@ -203,8 +203,8 @@ def measure_slopes(
     bound: bool = False,
     at: float = 0.0,
     tokens: int = TOKENS,
-    size: int = 16,
-    journal: Path | None = None,
+    batch_size: int = 16,
+    checkpoint: Path | None = None,
 ) -> Slopes:
     """Measure slopes along what each layer does, from one full pass and forward-mode derivatives.
 
@@ -219,8 +219,8 @@ def measure_slopes(
             order.
         tokens: how many of the likeliest answers of a question are followed, at least 2; a
             change to any other answer is not seen.
-        size: batch size.
-        journal: a file every finished batch is added to; the same call continues from it.
+        batch_size: questions in a batch.
+        checkpoint: a file every finished batch is added to; the same call continues from it.
 
     Raises:
         BridgeError: no items, unknown kinds, a model without forward-mode derivatives, `at`
@@ -250,14 +250,14 @@ def measure_slopes(
         vlm,
         items,
         lambda batch: _of_batch(vlm, batch, kinds, differences, bound, at, tokens),
-        size=size,
+        batch_size=batch_size,
         title=f"slopes of {vlm.name}",
-        journal=journal,
+        checkpoint=checkpoint,
         key={
             "run": "slopes",
             "model": vlm.name,
             "data": items_hash(items),
-            "settings": [list(kinds), differences, bound, at, tokens, size],
+            "settings": [list(kinds), differences, bound, at, tokens, batch_size],
         },
     )
 
@@ -269,7 +269,7 @@ def measure_slopes(
         model=vlm.name,
         n_layers=vlm.layout.n_layers,
         data_hash=items_hash(items),
-        groups=tuple(item.group for chosen, _ in found for item in chosen),
+        clusters=tuple(item.cluster for chosen, _ in found for item in chosen),
         logits=joined("logits"),
         changes={kind: joined(f"change {kind}") for kind in kinds},
         lengths={kind: joined(f"length {kind}") for kind in kinds},
@@ -277,17 +277,19 @@ def measure_slopes(
         gains=joined("gains") if bound else None,
         head=joined("head") if bound else None,
         attention="sdpa (math kernel)" if attention == "sdpa" else attention,
-        passes=slope_passes(vlm.layout.n_layers, kinds, differences=differences, bound=bound),
+        forward_cost=slopes_forward_cost(
+            vlm.layout.n_layers, kinds, differences=differences, bound=bound
+        ),
     )
 
 
-def slope_passes(
+def slopes_forward_cost(
     n_layers: int, kinds: Sequence[str], *, differences: bool = False, bound: bool = False
 ) -> dict[str, float]:
     """What `measure_slopes` costs in forward-pass equivalents: decoder layers run over all layers.
 
     Example:
-        >>> slope_passes(30, ("block", "freeze"))
+        >>> slopes_forward_cost(30, ("block", "freeze"))
         {'full pass': 1.0, 'jvp': 58.0}
     """
     tails = sum(n_layers - layer - 1 for layer in range(n_layers)) / n_layers

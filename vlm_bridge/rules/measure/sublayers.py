@@ -57,7 +57,7 @@ def _measure(evidence: Evidence) -> SublayerGeometry:
     sums = np.zeros((3, 2 * evidence.n_layers))
     n_tokens = n_vision = 0
     with track("geometry of sublayers", len(evidence.items)) as advance:
-        for batch in batches(vlm, evidence.items, size=evidence.size):
+        for batch in batches(vlm, evidence.items, batch_size=evidence.batch_size):
             ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
             vision = vlm.layout.vision_flags(ids)
             real = torch.ones_like(vision) if mask is None else mask.bool()

@@ -24,7 +24,7 @@ class AdaSkip(RuleBase):
     modes: tuple[str, ...] = ("sublayer",)
     source: str = "He et al. 2025, arXiv:2501.02336, input-output similarity of sublayers"
     condition: str = "geometric"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ class Angular(RuleBase):
     modes: tuple[str, ...] = ("block",)
     source: str = "Gromov et al. 2024, arXiv:2403.17887, eq. 6 and 7"
     condition: str = "geometric"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def distances(self, evidence: Evidence, n: int) -> NDArray[np.float64]:
@@ -33,7 +33,7 @@ class Angular(RuleBase):
         states = last_token_states(evidence)
         return np.array(
             [
-                by_image(np.arccos(np.clip(cosine(a, b), -1.0, 1.0)) / np.pi, evidence.groups)
+                by_image(np.arccos(np.clip(cosine(a, b), -1.0, 1.0)) / np.pi, evidence.clusters)
                 for a, b in zip(states[:-n], states[n:], strict=True)
             ]
         )

@@ -30,7 +30,7 @@ class ARank(RuleBase):
     modes: tuple[str, ...] = ("block",)
     source: str = "Luo et al. 2024, arXiv:2410.13859, rank of attention maps"
     condition: str = "none of the four"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def _measure(evidence: Evidence) -> NDArray[np.float64]:
     vlm = evidence.vlm
     ranks = np.zeros((len(evidence.items), evidence.n_layers))
     with track("rank of attention maps", len(evidence.items)) as advance:
-        for batch in batches(vlm, evidence.items, size=evidence.size):
+        for batch in batches(vlm, evidence.items, batch_size=evidence.batch_size):
             ids = batch.inputs["input_ids"]
             mask = batch.inputs.get("attention_mask", torch.ones_like(ids))
             places = list(batch.places)
@@ -56,7 +56,7 @@ def _measure(evidence: Evidence) -> NDArray[np.float64]:
             with capturing_attention(vlm, keep):
                 vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
             advance(len(batch.items))
-    return image_mean(ranks, evidence.groups)
+    return image_mean(ranks, evidence.clusters)
 
 
 def mean_rank(maps: Tensor, real: Tensor) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ class DeepInsert(RuleBase):
     modes: tuple[str, ...] = ("late_entry",)
     source: str = "arXiv:2504.19327, section 3"
     condition: str = "informational at entry, functional (without labels)"
-    reads: str = "candidate runs"
+    requires: str = "candidate runs"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

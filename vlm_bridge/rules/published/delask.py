@@ -25,11 +25,11 @@ class DeLask(RuleBase):
     modes: tuple[str, ...] = ("block",)
     source: str = "arXiv:2606.00819, reversal rule"
     condition: str = "none of the four"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
         """(n_layers,) mean cosine with the update before, in [-1, 1]."""
         updates = np.diff(last_token_states(evidence), axis=0)
-        turns = [by_image(cosine(a, b), evidence.groups) for a, b in pairwise(updates)]
+        turns = [by_image(cosine(a, b), evidence.clusters) for a, b in pairwise(updates)]
         return np.array([1.0, *turns])

@@ -27,7 +27,7 @@ class FastV(RuleBase):
     modes: tuple[str, ...] = ("token_pruning",)
     source: str = "Chen et al. 2024, arXiv:2403.06764, section 3.3"
     condition: str = "cross-modal"
-    reads: str = "candidate runs"
+    requires: str = "candidate runs"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

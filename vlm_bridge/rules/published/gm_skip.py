@@ -33,7 +33,7 @@ class GMSkip(RuleBase):
     modes: tuple[str, ...] = ("block", "freeze")
     source: str = "arXiv:2508.18227, algorithm 1"
     condition: str = "functional (with labels)"
-    reads: str = "labels"
+    requires: str = "labels"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
@@ -67,12 +67,12 @@ def rounds(evidence: Evidence, mode: str) -> Iterator[tuple[int, float]]:
         plans = [SkipPlan(mode, n, layers=tuple(sorted([*out, one]))) for one in left]
 
         def measure(plans: list[SkipPlan] = plans) -> list[float]:
-            found = sweep_outcomes(evidence.vlm, items, plans, size=evidence.size)
+            found = sweep_outcomes(evidence.vlm, items, plans, batch_size=evidence.batch_size)
             right = [np.array(one.correct_skipped, dtype=np.float64) for one in found]
-            return [float(image_mean(one, evidence.groups)) for one in right]
+            return [float(image_mean(one, evidence.clusters)) for one in right]
 
         name = f"accuracy, {mode} {sorted(out)} and one more"
-        kept = evidence.measured(name, measure, passes=float(len(plans)), reads="labels")
+        kept = evidence.measured(name, measure, forward_cost=float(len(plans)), requires="labels")
         best = max(range(len(left)), key=lambda at: (kept[at], left[at]))
         out.append(left[best])
         yield left[best], kept[best]

@@ -28,7 +28,7 @@ class LVLMPID(RuleBase):
     modes: tuple[str, ...] = ("early_exit", "freeze")
     source: str = "arXiv:2603.29676, atoms by layer"
     condition: str = "informational"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

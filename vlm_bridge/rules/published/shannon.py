@@ -33,7 +33,7 @@ class ShannonInvariants(RuleBase):
     modes: tuple[str, ...] = ("block", "freeze")
     source: str = "Gutknecht et al. 2025, arXiv:2504.15779, redundancy degree"
     condition: str = "informational"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

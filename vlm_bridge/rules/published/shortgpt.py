@@ -19,7 +19,7 @@ class ShortGPT(RuleBase):
     modes: tuple[str, ...] = ("block",)
     source: str = "Men et al. 2024, arXiv:2403.03853, eq. 1"
     condition: str = "geometric"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ class ShortV(RuleBase):
     modes: tuple[str, ...] = ("freeze",)
     source: str = "Yuan et al. 2025, arXiv:2504.00502, eq. 3"
     condition: str = "functional (without labels)"
-    reads: str = "candidate runs"
+    requires: str = "candidate runs"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

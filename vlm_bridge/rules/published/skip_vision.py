@@ -25,7 +25,7 @@ class SkipVision(RuleBase):
     modes: tuple[str, ...] = ("freeze",)
     source: str = "arXiv:2503.21817, feature change of vision tokens by the feed-forward network"
     condition: str = "proximal"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ class VAR(RuleBase):
     modes: tuple[str, ...] = ("early_exit", "freeze", "late_entry")
     source: str = "visual attention ratio as in arXiv:2509.25584, cross-modal condition"
     condition: str = "cross-modal"
-    reads: str = "forward pass"
+    requires: str = "forward pass"
     origin: Origin = "framework"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ class VTW(RuleBase):
     modes: tuple[str, ...] = ("early_exit",)
     source: str = "Lin et al. 2024, arXiv:2405.05803, eq. 5 and its code"
     condition: str = "informational at exit, functional (without labels)"
-    reads: str = "candidate runs"
+    requires: str = "candidate runs"
     origin: Origin = "published"
 
     def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def _moved(rows: Rows, device: torch.device) -> Rows:
     return there
 
 
-class Pass:
+class PassState:
     """One forward pass: where its vision is, and what its layers share.
 
     Everything the host must know is read from the device here, once; no layer waits for it.
@@ -137,13 +137,13 @@ class Pass:
         return self.flags & ~self.kept
 
     @cached_property
-    def within_kept(self) -> Pass:
+    def within_kept(self) -> PassState:
         """This pass as seen from inside a layer that runs on text and kept vision only."""
         rows = self.text_and_kept
         texts = [self.length - count for count in self.counts]
         # A filled slot is a dropped vision position, so it is vision here too.
         counts = [len(rows) - count for count in texts]
-        return Pass(self.flags.gather(1, rows.index), counts=counts)
+        return PassState(self.flags.gather(1, rows.index), counts=counts)
 
     def share(self, make: Callable[..., T], *inputs: Any) -> T:
         """`make(*inputs)`, computed once per pass however many layers ask for it."""
@@ -170,7 +170,7 @@ class PassTracker:
         self._layout = layout
         self._keep = keep
         self._log = log
-        self._current: Pass | None = None
+        self._current: PassState | None = None
 
     @property
     def width(self) -> int:
@@ -178,7 +178,7 @@ class PassTracker:
         return int(self._layout.text_config.hidden_size)
 
     @property
-    def current(self) -> Pass:
+    def current(self) -> PassState:
         """The pass now running.
 
         Raises:
@@ -212,11 +212,11 @@ class PassTracker:
             real = mask[:, -flags.shape[1] :].to(flags.device) != 0
             places = torch.arange(real.shape[1], device=flags.device)
             last = (real * places).argmax(1, keepdim=True)
-        self._current = Pass(flags, counts=counts, last=last, keep=self._keep)
+        self._current = PassState(flags, counts=counts, last=last, keep=self._keep)
         if self._log and cache is not None:
-            passes_of(cache).append((int(cache.get_seq_length()), self._current))
+            pass_states_of(cache).append((int(cache.get_seq_length()), self._current))
 
-    def within(self, inner: Pass, run: Callable[[], T]) -> T:
+    def within(self, inner: PassState, run: Callable[[], T]) -> T:
         """`run()` while `inner` is the current pass."""
         outer, self._current = self._current, inner
         try:
@@ -245,9 +245,9 @@ class PassTracker:
             self.begin(flags, cache, counts=[0] * len(ids))
 
 
-def passes_of(cache: Any) -> list[tuple[int, Pass]]:
+def pass_states_of(cache: Any) -> list[tuple[int, PassState]]:
     """(start, pass) of every pass logged for `cache`; it travels with the cache's copies."""
-    log: list[tuple[int, Pass]] = cache.__dict__.setdefault("_skipit_passes", [])
+    log: list[tuple[int, PassState]] = cache.__dict__.setdefault("_skipit_pass_states", [])
     return log
 
 

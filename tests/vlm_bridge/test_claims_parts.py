@@ -1,4 +1,4 @@
-"""Parts of a confirmation on made-up numbers: overlap, roles, converses, conclusions, records."""
+"""Parts of `skipit claims` on made-up numbers: overlap, origins, converses, conclusions, records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.claims import conclusions
 from vlm_bridge.experiments.claims.accuracy import Accuracies
-from vlm_bridge.experiments.claims.certified_plan import Promise, promise
+from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult
 from vlm_bridge.experiments.claims.comparisons import (
     compared_size,
     control_size,
@@ -35,9 +35,9 @@ from vlm_bridge.experiments.claims.control import Control, Measured, control_pla
 from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS, Ranking, converses
 from vlm_bridge.experiments.claims.nulls import shuffled_images
 from vlm_bridge.experiments.claims.overlap import Overlap, overlap
-from vlm_bridge.experiments.claims.results import ModelConfirmation
+from vlm_bridge.experiments.claims.results import ModelClaims
 from vlm_bridge.experiments.claims.speed import PlanSpeed
-from vlm_bridge.experiments.rule_benchmark import Chosen, ModelStudy, RuleResult, Speed
+from vlm_bridge.experiments.rule_benchmark import Chosen, ModelBenchmark, RuleResult, Speed
 from vlm_bridge.experiments.scoring import RuleScore
 from vlm_bridge.experiments.scoring.truth import intervals, least_images
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -126,14 +126,16 @@ def result(
     rule: str,
     mode: str = "block",
     *,
-    reads: str = "forward pass",
+    requires: str = "forward pass",
     origin: Origin | None = None,
     plan: SkipPlan | None = None,
     path: tuple[Step, ...] = (),
     scores: tuple[float, ...] | None = None,
     disagreement: Estimate = ZERO,
 ) -> RuleResult:
-    score = RuleScore(rule, reads, mode, "m", "disagreement", 0.05, 1, 1, 0, ZERO, ZERO, ZERO, 1.0)
+    score = RuleScore(
+        rule, requires, mode, "m", "disagreement", 0.05, 1, 1, 0, ZERO, ZERO, ZERO, 1.0
+    )
     n = len(units(mode, LAYERS))
     empty = SkipPlan("block", LAYERS)
     searched = CertifiedPlan(plan or empty, None, path, ())
@@ -149,8 +151,8 @@ def result(
     )
 
 
-def study(*results: RuleResult) -> ModelStudy:
-    return ModelStudy("m", LAYERS, 0.05, 0.05, {"test": 60}, {}, (), results, ())
+def benchmark(*results: RuleResult) -> ModelBenchmark:
+    return ModelBenchmark("m", LAYERS, 0.05, 0.05, {"test": 60}, {}, (), results, ())
 
 
 @pytest.mark.parametrize(
@@ -177,10 +179,10 @@ def test_sizes(
 def test_our_rankings_and_whom_they_are_compared_with() -> None:
     ours = result("skip-it", "freeze")
     slopes = [result("skip-it-slopes", mode) for mode in ("freeze", "block")]
-    runs = result("skip-it-runs", "freeze", reads="candidate runs")
+    runs = result("skip-it-runs", "freeze", requires="candidate runs")
     both = [result("gm-skip", mode) for mode in ("freeze", "block")]
     others = [result("shortgpt"), result("shortv", "freeze"), result("random", origin="control")]
-    made = study(ours, *slopes, runs, *both, *others)
+    made = benchmark(ours, *slopes, runs, *both, *others)
     assert our_conditions(made) == [ours, *slopes]
 
     def names(one: RuleResult) -> list[tuple[str, str]]:
@@ -203,7 +205,7 @@ class Certifying:
 
     def outcomes(self, split: str, plans: list[SkipPlan]) -> list[Outcomes]:
         image = self.folder / "one.png"
-        items = [Item(image, "?", "yes", group=str(i)) for i in range(60)]
+        items = [Item(image, "?", "yes", cluster=str(i)) for i in range(60)]
         found = []
         for plan in plans:
             wrong = self.counts[len(plan.layers)] + 6 * (split == "test")
@@ -219,13 +221,13 @@ def searched(rule: str, mode: str, *sizes: int) -> RuleResult:
 
 def test_a_promise_is_paid_for_by_all_searches(tmp_path: Path) -> None:
     """0 of 60 bounds the mean by .0487 at delta .05, by .066 at .05 / 3: two searches of three."""
-    wide = replace(study(), epsilon=0.08)
+    wide = replace(benchmark(), epsilon=0.08)
     one = searched("skip-it", "freeze", 2, 9)
     other = searched("skip-it-slopes", "freeze", 3, 5)
     third = searched("skip-it-slopes", "block", 8)  # fails at its first step
     peer = searched("shortgpt", "block", 12)
     store = Certifying(tmp_path, {2: 0, 9: 1, 3: 0, 5: 0, 8: 7, 12: 0})
-    found = promise(replace(wide, rules=(one, third, other, peer)), store)  # type: ignore[arg-type]
+    found = best_certified(replace(wide, rules=(one, third, other, peer)), store)  # type: ignore[arg-type]
     assert found is not None
     assert (found.rule, found.mode) == ("skip-it-slopes", "freeze")
     assert found.tested.plan.layers == tuple(range(5))  # 9 layers: 1 of 60 is too much at .05 / 3
@@ -233,7 +235,7 @@ def test_a_promise_is_paid_for_by_all_searches(tmp_path: Path) -> None:
     assert found.tested.disagreement.value == 0.1
     assert (found.certificate.delta, found.certificate.bound) == (0.05, 0.08)
     assert found.certificate.checked[-1] == "one of 3 searches, each at delta 0.05 / 3"
-    alone = promise(replace(wide, rules=(one,)), store)  # type: ignore[arg-type]
+    alone = best_certified(replace(wide, rules=(one,)), store)  # type: ignore[arg-type]
     assert alone is not None
     assert alone.tested.plan.layers == tuple(range(9))
 
@@ -241,7 +243,7 @@ def test_a_promise_is_paid_for_by_all_searches(tmp_path: Path) -> None:
 def test_no_promise_where_nothing_holds(tmp_path: Path) -> None:
     store = Certifying(tmp_path, {2: 30})
     for rules in ((), (result("skip-it", "freeze"),), (searched("skip-it", "freeze", 2),)):
-        assert promise(study(*rules), store) is None  # type: ignore[arg-type]
+        assert best_certified(benchmark(*rules), store) is None  # type: ignore[arg-type]
 
 
 def test_control_plans_are_the_ends_of_the_ranking() -> None:
@@ -366,10 +368,12 @@ def test_no_question_keeps_its_image(n: int, questions: int, seed: int) -> None:
         Item(Path(f"{i}.png"), f"q{j}", "yes", f"g{i}") for i in range(n) for j in range(questions)
     ]
     made = shuffled_images(items, seed=seed)
-    assert all(a.image != b.image and a.group != b.group for a, b in zip(items, made, strict=True))
+    assert all(
+        a.image != b.image and a.cluster != b.cluster for a, b in zip(items, made, strict=True)
+    )
     assert [(a.question, a.answer) for a in items] == [(b.question, b.answer) for b in made]
-    assert {b.group: b.image for b in made} == {a.group: a.image for a in items}
-    assert len({(b.group, b.question) for b in made}) == len(items)
+    assert {b.cluster: b.image for b in made} == {a.cluster: a.image for a in items}
+    assert len({(b.cluster, b.question) for b in made}) == len(items)
 
 
 def test_images_are_shuffled_among_two() -> None:
@@ -442,24 +446,22 @@ def model(
     tested: Estimate = ZERO,
     certified: bool = True,
     plan: SkipPlan = SKIPPED,
-) -> ModelConfirmation:
+) -> ModelClaims:
     promised = None
     if certified:
         certificate = certify_mean(
             [0.0] * 60, range(60), quantity="disagreement", epsilon=0.05, delta=0.05
         )
         measured = Measured(plan, tested, None)
-        promised = Promise("skip-it-slopes", 0.1, certificate, measured)
+        promised = CertifiedPlanResult("skip-it-slopes", 0.1, certificate, measured)
     speed = None
     if latency is not None:
         speed = PlanSpeed(plan, Speed(0.8, latency, "cpu"), None, 1.0, 1.0)
     accuracies = Accuracies(None, None, None)
-    return ModelConfirmation(
-        "made", study(), accuracies, promised, speed, overlaps, controls, (), ()
-    )
+    return ModelClaims("made", benchmark(), accuracies, promised, speed, overlaps, controls, (), ())
 
 
-def verdict(found: ModelConfirmation, clause: str) -> str:
+def verdict(found: ModelClaims, clause: str) -> str:
     (one,) = [one for one in conclusions(found) if one.clause == clause]
     return one.verdict
 

@@ -20,13 +20,13 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.experiments.claims import (
-    Confirmation,
-    ModelConfirmation,
+    ClaimsResult,
+    ModelClaims,
+    check_claims,
     conclusions,
-    confirm_model,
     joined,
-    read_confirmation,
-    write_confirmation,
+    read_claims,
+    write_claims,
     write_page,
 )
 from vlm_bridge.experiments.claims import nulls as confirm_nulls
@@ -36,13 +36,13 @@ from vlm_bridge.experiments.claims.coincidence import safest
 from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS
 from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED
 from vlm_bridge.experiments.rule_benchmark import (
+    Case,
     Settings,
     Sizes,
     Splits,
-    Subject,
+    benchmark_rules,
+    load_case,
     open_store,
-    study_rules,
-    subject,
 )
 from vlm_bridge.experiments.rule_benchmark import run as study_run
 from vlm_bridge.experiments.rule_benchmark import scores as study_scores
@@ -51,39 +51,50 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
 
 TOY = toy_vlm()
-SIZES = Sizes(images=24, tuning=12, seen=4)
+SIZES = Sizes(images=24, tuning=12, profiling=4)
 FEW = Settings(epsilon=0.2, pairs=1, candidates=4, resamples=5)
 MODES = ("freeze", "block")
 NAMES = ("skip-it", "skip-it-slopes", "shortgpt", "angular", "shortv", "random")
 SMALL = (
-    *("--models", "toy", "--images", "24", "--tuning", "12", "--seen", "4", "--nulls", "3"),
+    *(
+        "--models",
+        "toy",
+        "--images",
+        "24",
+        "--tuning",
+        "12",
+        "--profiling",
+        "4",
+        "--null-images",
+        "3",
+    ),
     *("--pairs", "1", "--candidates", "4", "--resamples", "5", "--tokens", "2"),
     *("--epsilon", "0.2"),
 )
 
 
 @pytest.fixture(scope="module")
-def toy() -> Subject:
-    return subject("toy", "easy-vqa", SIZES)
+def toy() -> Case:
+    return load_case("toy", "easy-vqa", SIZES)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("journal")
+    return tmp_path_factory.mktemp("checkpoint")
 
 
-def confirmed(toy: Subject, folder: Path | None) -> ModelConfirmation:
+def confirmed(toy: Case, folder: Path | None) -> ModelClaims:
     rules = [find_rule(name) for name in NAMES]
-    return confirm_model(
+    return check_claims(
         toy, rules=rules, modes=MODES, settings=FEW, folder=folder, null_images=3, tokens=2
     )
 
 
 @pytest.fixture(scope="module")
 def swept(toy, folder) -> dict[str, int]:
-    """Plans run on each split by a confirmation after a study that used the same journal."""
+    """Plans run on each split by `skipit claims` after a benchmark with the same checkpoint."""
     rules = [find_rule(name) for name in NAMES]
-    study_rules(toy.vlm, toy.splits, rules=rules, modes=MODES, settings=FEW, folder=folder)
+    benchmark_rules(toy.vlm, toy.splits, rules=rules, modes=MODES, settings=FEW, folder=folder)
     ran: dict[str, int] = {}
 
     def counted(vlm, items, plans, **options):
@@ -97,14 +108,14 @@ def swept(toy, folder) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def found(swept, toy, folder) -> ModelConfirmation:
+def found(swept, toy, folder) -> ModelClaims:
     return confirmed(toy, folder)
 
 
 @pytest.fixture(scope="module")
 def written(found, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("written") / "confirm.json"
-    return write_confirmation(path, Confirmation((found,), {"command": "made"}))
+    path = tmp_path_factory.mktemp("written") / "claims.json"
+    return write_claims(path, ClaimsResult((found,), {"command": "made"}))
 
 
 # --- the planted truth ------------------------------------------------------------------------
@@ -177,8 +188,8 @@ def test_accuracies_and_nulls(found, toy) -> None:
 
 def test_speed_is_of_the_certified_plan(found, toy) -> None:
     plan = found.speed.plan
-    assert plan in [one.chosen.plan for one in found.study.rules]
-    cost = measure_cost(toy.vlm, plan, toy.splits.test, size=4, pairs=1, tokens=2)
+    assert plan in [one.chosen.plan for one in found.benchmark.rules]
+    cost = measure_cost(toy.vlm, plan, toy.splits.test, batch_size=4, pairs=1, tokens=2)
     assert found.speed.prefill.flops_ratio == cost.prefill.flops_ratio < 1
     assert found.speed.token is not None
     assert found.speed.token.flops_ratio == cost.decode.flops_ratio
@@ -187,8 +198,8 @@ def test_speed_is_of_the_certified_plan(found, toy) -> None:
 
 def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> None:
     """Angular skips a contiguous block, which its scores of single layers do not tell."""
-    (angular,) = [one for one in found.study.rules if one.score.rule == "angular"]
-    evidence = Evidence(toy.vlm, toy.splits.seen)
+    (angular,) = [one for one in found.benchmark.rules if one.score.rule == "angular"]
+    evidence = Evidence(toy.vlm, toy.splits.profiling)
     plans = {len(one.layers): one for one in nested_plans(find_rule("angular"), evidence)}
     differs = 0
     for size in range(1, TOY.n_layers // 2 + 1):
@@ -210,7 +221,7 @@ def test_the_clauses_come_out_as_planted(found) -> None:
 
 
 def test_little_comes_on_top_of_a_study(swept) -> None:
-    """On all test images only the plans of controls; the units are in the study's journal."""
+    """On all test images only the plans of controls; the units are in the checkpoint."""
     assert swept["toy", SIZES.images] <= 6
     assert swept["toy", 3] <= 7  # shuffled images: the empty plan and the controls
     assert swept["toy (random weights)", 3] <= 7
@@ -241,9 +252,9 @@ def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None
     ask = {"rules": rules, "modes": ["freeze"], "settings": FEW, "null_images": 3, "tokens": 0}
     monkeypatch.setattr(confirm_run, "null", dies)
     with pytest.raises(KeyboardInterrupt):
-        confirm_model(toy, folder=folder, **ask)
+        check_claims(toy, folder=folder, **ask)
     monkeypatch.undo()
-    again = confirm_model(toy, folder=folder, **ask)
+    again = check_claims(toy, folder=folder, **ask)
     assert again.controls == tuple(
         one for one in found.controls if (one.rule, one.mode) == ("skip-it-slopes", "freeze")
     )
@@ -254,39 +265,39 @@ def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None
 
 
 def test_json_is_whole(found, written) -> None:
-    assert read_confirmation(written) == Confirmation((found,), {"command": "made"})
+    assert read_claims(written) == ClaimsResult((found,), {"command": "made"})
     body = json.loads(written.read_text())
-    with pytest.raises(ValueError, match="Confirmation version 1 lacks machine"):
-        Confirmation.from_json({k: v for k, v in body.items() if k != "machine"})
+    with pytest.raises(ValueError, match="ClaimsResult version 1 lacks machine"):
+        ClaimsResult.from_json({k: v for k, v in body.items() if k != "machine"})
 
 
 def test_files_that_hold_no_confirmation(tmp_path, written) -> None:
-    (tmp_path / "a.json").write_text('{"type": "Study"}')
-    with pytest.raises(BridgeError, match=r"a\.json does not hold a confirmation"):
-        read_confirmation(tmp_path / "a.json")
-    with pytest.raises(BridgeError, match="no confirmation at"):
-        read_confirmation(tmp_path / "b.json")
-    one = read_confirmation(written)
+    (tmp_path / "a.json").write_text('{"type": "RuleBenchmark"}')
+    with pytest.raises(BridgeError, match=r"a\.json does not hold a result of `skipit claims`"):
+        read_claims(tmp_path / "a.json")
+    with pytest.raises(BridgeError, match="no result of `skipit claims` at"):
+        read_claims(tmp_path / "b.json")
+    one = read_claims(written)
     with pytest.raises(BridgeError, match="each model counts once on a task set"):
         joined([one, one])
     other = replace(one.models[0], data="scenes")
-    both = joined([one, Confirmation((other,), {"command": "later"})])
+    both = joined([one, ClaimsResult((other,), {"command": "later"})])
     assert both.models == (one.models[0], other)
     assert both.machine["command"] == "made; later"
 
 
 def test_the_page_says_what_was_found(found, tmp_path) -> None:
     page = tmp_path / "docs" / "results.md"
-    made = Confirmation((found,), {"command": "made"})
-    write_page(made, page, page.parent / "images", command="python -m benchmarks.confirm --write")
+    made = ClaimsResult((found,), {"command": "made"})
+    write_page(made, page, page.parent / "images", command="python -m benchmarks.claims --write")
     text = page.read_text()
-    assert "Made by `python -m benchmarks.confirm --write` from measurements of `made`" in text
+    assert "Made by `python -m benchmarks.claims --write` from measurements of `made`" in text
     for one in conclusions(found):
         assert f"- toy: **{one.verdict}**. {one.reason}" in text
     links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
     assert len(links) == 4
     assert all((page.parent / link).stat().st_size > 5_000 for link in links)
-    for rule in found.study.rules:
+    for rule in found.benchmark.rules:
         assert f"| {rule.score.mode} | {rule.score.rule} |" in text
     for one in found.controls:
         assert one.unsafe.plan.describe() in text
@@ -294,8 +305,8 @@ def test_the_page_says_what_was_found(found, tmp_path) -> None:
 
 
 def test_too_few_images_are_named(found, tmp_path) -> None:
-    few = replace(found.study, n_images={**found.study.n_images, "test": 16})
-    made = Confirmation((replace(found, study=few),), {"command": "made"})
+    few = replace(found.benchmark, n_images={**found.benchmark.n_images, "test": 16})
+    made = ClaimsResult((replace(found, benchmark=few),), {"command": "made"})
     text = write_page(made, tmp_path / "a.md", tmp_path, command="c").read_text()
     assert "On 16 images no unit can be told safe at epsilon 0.2, which takes 17" in text
 
@@ -304,17 +315,17 @@ def test_too_few_images_are_named(found, tmp_path) -> None:
 
 
 def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
-    names = ("--modes", "freeze", "--rules", "skip-it,shortv", "--journal", folder)
+    names = ("--modes", "freeze", "--rules", "skip-it,shortv", "--checkpoint", folder)
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["confirm", *SMALL, *map(str, names), "--out", str(out)])
+        cli.main(["claims", *SMALL, *map(str, names), "--out", str(out)])
     assert not stopped.value.code
     said = capsys.readouterr().out
-    read = read_confirmation(out / "confirm.json")
+    read = read_claims(out / "claims.json")
     assert all(f"toy {one}" in said for one in conclusions(read.models[0]))
-    assert (out / "confirm.md").is_file()
+    assert (out / "claims.md").is_file()
     page = tmp_path / "docs" / "results.md"
-    results = ["--results", str(out / "confirm.json")]
+    results = ["--results", str(out / "claims.json")]
     benchmark.main([*results, "--json", "--write", str(page)])
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     one = read.models[0]
@@ -323,11 +334,11 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     assert row["latency_ratio"]["value"] == one.speed.prefill.latency_ratio.value
     assert row["drop"]["value"] == 0.0
     assert row["jaccard"] == {"skip-it, freeze": {"shortv": one.overlaps[0].peers[0].jaccard}}
-    auc = {r.score.rule: r.score.auc.value for r in one.study.rules}
+    auc = {r.score.rule: r.score.auc.value for r in one.benchmark.rules}
     assert row["auc"]["freeze"]["ours"]["value"] == auc["skip-it"]
     assert row["auc"]["freeze"]["best_peer"]["value"] == auc["shortv"]
     assert row["auc"]["freeze"]["best_peer_one_pass"] is None
-    assert "benchmarks.confirm" in page.read_text()
+    assert "benchmarks.claims" in page.read_text()
     benchmark.main(results)
     said = capsys.readouterr().out
     assert all(title in said for title in ("certified plans", "AUC", "coincidence"))
@@ -337,10 +348,10 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
 
 
 def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
-    names = ("--modes", "freeze", "--rules", "skip-it", "shortv", "--journal", str(folder))
+    names = ("--modes", "freeze", "--rules", "skip-it", "shortv", "--checkpoint", str(folder))
     benchmark.main([*SMALL, *names, "--out", str(tmp_path / "c.json"), "--json"])
     assert json.loads(capsys.readouterr().out)["rows"][0]["model"] == "toy"
-    assert read_confirmation(tmp_path / "c.json").models[0].study.model == "toy"
+    assert read_claims(tmp_path / "c.json").models[0].benchmark.model == "toy"
 
 
 @pytest.mark.parametrize(
@@ -354,16 +365,16 @@ def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
     ],
 )
 def test_what_the_command_refuses(arguments, says, tmp_path, capsys) -> None:
-    given = ["--models", "toy", "--images", "2", "--tuning", "2", "--seen", "2", *arguments]
+    given = ["--models", "toy", "--images", "2", "--tuning", "2", "--profiling", "2", *arguments]
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["confirm", *given, "--out", str(tmp_path)])
+        cli.main(["claims", *given, "--out", str(tmp_path)])
     assert stopped.value.code == 2
     assert says in capsys.readouterr().err
 
 
 def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["confirm", "--images", "71", "--data", "coco", "--out", str(tmp_path)])
+        cli.main(["claims", "--images", "71", "--data", "coco", "--out", str(tmp_path)])
     assert "on 71 images no unit can be told safe at epsilon 0.05" in capsys.readouterr().err
 
 
@@ -371,23 +382,23 @@ def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
 
 
 @pytest.fixture
-def tiny(tmp_path) -> Subject:
+def tiny(tmp_path) -> Case:
     """A random model, and two or three images a split."""
     asked = []
     for number in range(9):
         picture(number).save(tmp_path / f"{number}.png")
         asked.append(Item(tmp_path / f"{number}.png", "is there a circle ?", "yes"))
     parts = (asked[:2], asked[2:4], asked[4:6], asked[6:])
-    return Subject(tiny_llava(), Splits(*map(tuple, parts)), tuple(asked[:3]), "tiny")
+    return Case(tiny_llava(), Splits(*map(tuple, parts)), tuple(asked[:3]), "tiny")
 
 
 def test_a_random_model_is_confirmed_too(tiny) -> None:
     """Three images decide nothing, and the page of that can be written."""
     rules = [find_rule(name) for name in ("skip-it", "skip-it-slopes", "shortgpt", "vtw")]
     modes = ["block", "freeze", "early_exit"]
-    found = confirm_model(tiny, rules=rules, modes=modes, settings=FEW, null_images=2, tokens=0)
+    found = check_claims(tiny, rules=rules, modes=modes, settings=FEW, null_images=2, tokens=0)
     assert found.speed is None or found.speed.token is None
-    assert ModelConfirmation.from_json(json.loads(found.dumps())) == found
+    assert ModelClaims.from_json(json.loads(found.dumps())) == found
     assert {one.mode for one in found.overlaps} == {"freeze", "block", "early_exit"}
     assert {one.mode for one in found.controls} == {"freeze", "block"}
     assert not any(one.holds for one in found.converses if one.claim == HARMLESS)
@@ -403,25 +414,25 @@ def test_every_plan_is_timed_for_itself(tiny, tmp_path) -> None:
 
 def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> None:
     ask = {"rules": [find_rule("vtw")], "settings": FEW, "null_images": 2, "tokens": 0}
-    found = confirm_model(tiny, modes=["early_exit"], **ask)
+    found = check_claims(tiny, modes=["early_exit"], **ask)
     assert (found.overlaps, found.controls, found.converses) == ((), (), ())
     said = {one.clause: one for one in conclusions(found)}
     assert said["i"].reason == "No published method shares a mode with a ranking of ours."
     assert said["iv"].verdict == "undecided"
     text = write_page(
-        Confirmation((found,), {"command": "made"}), tmp_path / "a.md", tmp_path, command="c"
+        ClaimsResult((found,), {"command": "made"}), tmp_path / "a.md", tmp_path, command="c"
     ).read_text()
     assert "Nothing was measured in these modes." in text
 
 
 def test_a_model_that_can_do_no_mode_is_refused(tiny, monkeypatch) -> None:
     monkeypatch.setattr(study_run, "supported_modes", lambda _: {"freeze": "no eyes"})
-    with pytest.raises(BridgeError, match="tiny: no rule could be studied in freeze: no eyes"):
-        confirm_model(tiny, modes=["freeze"], settings=FEW)
+    with pytest.raises(BridgeError, match="tiny: no rule could be scored in freeze: no eyes"):
+        check_claims(tiny, modes=["freeze"], settings=FEW)
 
 
 def test_bad_requests(toy) -> None:
     with pytest.raises(BridgeError, match="the nulls need at least two images, got 1"):
-        confirm_model(toy, null_images=1)
+        check_claims(toy, null_images=1)
     with pytest.raises(BridgeError, match="tuning must be at least 1, got 0"):
         Sizes(tuning=0)

@@ -1,8 +1,8 @@
-"""The paper's claim on trained models: what `skipit confirm` found, in one row for each.
+"""The paper's claim on trained models: what `skipit claims` found, in one row for each.
 
-    python -m benchmarks.confirm --results out/confirm/confirm.json --write docs/results.md
+    python -m benchmarks.claims --results out/claims/claims.json --write docs/results.md
 
-Without `--results` it is measured, with the options of `benchmarks.rules` and its journal.
+Without `--results` it is measured, with the options of `benchmarks.rules` and its checkpoint.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._study import add_options, settings_of, sizes_of
+from benchmarks._options import add_options, settings_of, sizes_of
 from benchmarks._table import show
 from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims import (
-    Confirmation,
-    ModelConfirmation,
+    ClaimsResult,
+    ModelClaims,
+    check_models,
     conclusions,
-    confirm,
     joined,
-    read_confirmation,
-    write_confirmation,
+    read_claims,
+    write_claims,
     write_page,
 )
 from vlm_bridge.experiments.claims.comparisons import of_origin, our_conditions
@@ -42,24 +42,24 @@ IMAGES = "images"
 def main(arguments: list[str] | None = None) -> None:
     """Read or measure, print, and write the page."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.confirm", description=__doc__.splitlines()[0]
+        prog="python -m benchmarks.claims", description=__doc__.splitlines()[0]
     )
     parser.add_argument(
-        "--results", nargs="+", type=Path, help="confirm.json of earlier runs; models are joined"
+        "--results", nargs="+", type=Path, help="claims.json of earlier runs; models are joined"
     )
     add_options(parser)
-    parser.add_argument("--nulls", type=int, default=8, help="images of each null (8)")
+    parser.add_argument("--null-images", type=int, default=8, help="images of each null (8)")
     parser.add_argument("--tokens", type=int, default=8, help="tokens decoded; 0 leaves it out")
-    parser.add_argument("--out", type=Path, help="confirm.json to write")
+    parser.add_argument("--out", type=Path, help="claims.json to write")
     parser.add_argument("--write", type=Path, help="page to write; plots go to images/ beside it")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
         found = measured(options)
         if options.out:
-            write_confirmation(options.out, found)
+            write_claims(options.out, found)
         if options.write:
-            command = ["python", "-m", "benchmarks.confirm", *(arguments or sys.argv[1:])]
+            command = ["python", "-m", "benchmarks.claims", *(arguments or sys.argv[1:])]
             write_page(
                 found, options.write, options.write.parent / IMAGES, command=shlex.join(command)
             )
@@ -73,70 +73,70 @@ def main(arguments: list[str] | None = None) -> None:
         show(title, each)
 
 
-def measured(options: argparse.Namespace) -> Confirmation:
+def measured(options: argparse.Namespace) -> ClaimsResult:
     """What is in the files, or a run."""
     if options.results:
-        return joined([read_confirmation(path) for path in options.results])
-    return confirm(
+        return joined([read_claims(path) for path in options.results])
+    return check_models(
         options.models,
         data=options.data,
         sizes=sizes_of(options),
         rules=[find_rule(name) for name in options.rules],
         modes=options.modes,
         settings=settings_of(options),
-        folder=options.journal,
+        folder=options.checkpoint,
         null_images=options.nulls,
         tokens=options.tokens,
-        told=_tell,
+        on_model=_tell,
     )
 
 
-def _tell(so_far: Confirmation) -> None:
-    sys.stderr.write(f"{so_far.models[-1].study.model}: done\n")
+def _tell(so_far: ClaimsResult) -> None:
+    sys.stderr.write(f"{so_far.models[-1].benchmark.model}: done\n")
 
 
-def summary(found: ModelConfirmation) -> dict[str, Any]:
+def summary(found: ModelClaims) -> dict[str, Any]:
     """One model: accuracies, certified plan and its price, overlaps, AUC, verdicts."""
-    promise, speed = found.promise, found.speed
+    certified, speed = found.certified, found.speed
     token = None if speed is None else speed.token
     return {
-        "model": found.study.model,
+        "model": found.benchmark.model,
         "data": found.data,
-        "n_layers": found.study.n_layers,
-        "images": dict(found.study.n_images),
-        "epsilon": found.study.epsilon,
+        "n_layers": found.benchmark.n_layers,
+        "images": dict(found.benchmark.n_images),
+        "epsilon": found.benchmark.epsilon,
         "accuracy": _estimate(found.accuracies.model),
         "blind": _estimate(found.accuracies.blind),
         "majority": _estimate(found.accuracies.majority),
-        "plan": None if promise is None else promise.tested.plan.describe(),
-        "rule": None if promise is None else promise.rule,
+        "plan": None if certified is None else certified.tested.plan.describe(),
+        "rule": None if certified is None else certified.rule,
         "flops_ratio": None if speed is None else speed.prefill.flops_ratio,
         "latency_ratio": None if speed is None else _estimate(speed.prefill.latency_ratio),
         "token_flops_ratio": None if token is None else token.flops_ratio,
         "token_latency_ratio": None if token is None else _estimate(token.latency_ratio),
-        "disagreement": None if promise is None else _estimate(promise.tested.disagreement),
-        "drop": None if promise is None else _estimate(promise.tested.drop),
+        "disagreement": None if certified is None else _estimate(certified.tested.disagreement),
+        "drop": None if certified is None else _estimate(certified.tested.drop),
         "jaccard": {
             f"{one.rule}, {one.mode}": {peer.theirs: peer.jaccard for peer in one.peers}
             for one in found.overlaps
         },
         "auc": {
             mode: {who: _auc(one) for who, one in best(found, mode).items()}
-            for mode in found.study.modes
+            for mode in found.benchmark.modes
         },
         "verdicts": {one.clause: one.verdict for one in conclusions(found)},
     }
 
 
-def best(found: ModelConfirmation, mode: str) -> dict[str, RuleResult | None]:
+def best(found: ModelClaims, mode: str) -> dict[str, RuleResult | None]:
     """By AUC: our best rule of forward passes, the best method of as much, and of any method."""
 
     def of_mode(results: Sequence[RuleResult]) -> list[RuleResult]:
         return [one for one in results if one.score.mode == mode]
 
-    peers = of_mode(of_origin(found.study.rules, "published"))
-    cheap = [one for one in peers if one.score.reads in ("nothing", "forward pass")]
-    ours = of_mode(our_conditions(found.study))
+    peers = of_mode(of_origin(found.benchmark.rules, "published"))
+    cheap = [one for one in peers if one.score.requires in ("nothing", "forward pass")]
+    ours = of_mode(our_conditions(found.benchmark))
     return {"ours": _best(ours), "best_peer_one_pass": _best(cheap), "best_peer": _best(peers)}
 
 
@@ -149,7 +149,7 @@ def _auc(one: RuleResult | None) -> dict[str, Any] | None:
     if one is None:
         return None
     score = one.score
-    return {"rule": score.rule, "reads": score.reads, **(_estimate(score.auc) or {})}
+    return {"rule": score.rule, "requires": score.requires, **(_estimate(score.auc) or {})}
 
 
 def _estimate(one: Estimate | None) -> dict[str, Any] | None:
@@ -160,11 +160,11 @@ def _estimate(one: Estimate | None) -> dict[str, Any] | None:
     return {"value": one.value, "low": low, "high": high, "n": one.n}
 
 
-def tables(models: Sequence[ModelConfirmation]) -> dict[str, list[dict[str, str]]]:
+def tables(models: Sequence[ModelClaims]) -> dict[str, list[dict[str, str]]]:
     """The same for people, as tables by title."""
     verdicts = [
         {
-            "model": one.study.model,
+            "model": one.benchmark.model,
             "accuracy": shown(one.accuracies.model, ".3f"),
             "blind": shown(one.accuracies.blind, ".3f"),
             **{f"({said.clause})": said.verdict for said in conclusions(one)},
@@ -177,7 +177,7 @@ def tables(models: Sequence[ModelConfirmation]) -> dict[str, list[dict[str, str]
         "AUC": [row for one in models for row in _auc_rows(one)],
         "coincidence": [
             {
-                "model": one.study.model,
+                "model": one.benchmark.model,
                 "ranking": f"{each.rule}, {each.mode}",
                 "Jaccard index with": ", ".join(
                     f"{peer.theirs} {peer.jaccard:.2f}" for peer in each.peers
@@ -190,11 +190,11 @@ def tables(models: Sequence[ModelConfirmation]) -> dict[str, list[dict[str, str]
     return {title: rows for title, rows in found.items() if rows}
 
 
-def _plan(one: ModelConfirmation) -> dict[str, str]:
-    tested = None if one.promise is None else one.promise.tested
+def _plan(one: ModelClaims) -> dict[str, str]:
+    tested = None if one.certified is None else one.certified.tested
     prefill = None if one.speed is None else one.speed.prefill
     return {
-        "model": one.study.model,
+        "model": one.benchmark.model,
         "certified plan": "none" if tested is None else tested.plan.describe(),
         "FLOPs": "-" if prefill is None else f"{prefill.flops_ratio:.2f}",
         "latency": shown(None if prefill is None else prefill.latency_ratio),
@@ -203,10 +203,10 @@ def _plan(one: ModelConfirmation) -> dict[str, str]:
     }
 
 
-def _auc_rows(one: ModelConfirmation) -> list[dict[str, str]]:
+def _auc_rows(one: ModelClaims) -> list[dict[str, str]]:
     """A row for every mode in which an AUC is defined."""
     rows = []
-    for mode in one.study.modes:
+    for mode in one.benchmark.modes:
         found = best(one, mode)
         ours, cheap, peer = (
             each and f"{each.score.rule} {shown(each.score.auc)}" for each in found.values()
@@ -214,7 +214,7 @@ def _auc_rows(one: ModelConfirmation) -> list[dict[str, str]]:
         if any(found.values()):
             rows.append(
                 {
-                    "model": one.study.model,
+                    "model": one.benchmark.model,
                     "mode": mode,
                     "ours": ours or "-",
                     "best published, one pass": cheap or "-",

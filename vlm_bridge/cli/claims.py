@@ -1,4 +1,4 @@
-"""`skipit confirm`: the paper's claim, clause by clause, on one or several models."""
+"""`skipit claims`: the paper's claim, clause by clause, on one or several models."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vlm_bridge.cli.options import Epsilon
 from vlm_bridge.cli.output import say
 from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.claims import (
-    Confirmation,
+    ClaimsResult,
+    check_models,
     conclusions,
-    write_confirmation,
+    write_claims,
     write_page,
 )
-from vlm_bridge.experiments.claims import confirm as run_confirm
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.experiments.scoring.truth import least_images
 from vlm_bridge.plan.modes import RULE_MODES
@@ -29,15 +29,15 @@ from vlm_bridge.runtime.machine import command_line
 
 
 @dataclass(frozen=True)
-class StudyOptions:
+class BenchmarkOptions:
     """How many images, and how it is done."""
 
     images: Annotated[
         int, typer.Option(min=1, help="Images that certify, and as many untouched ones.")
     ] = 72
     tuning: Annotated[int, typer.Option(min=1, help="Images that choose plans.")] = 24
-    seen: Annotated[int, typer.Option(min=1, help="Images a rule may look at.")] = 12
-    nulls: Annotated[
+    profiling: Annotated[int, typer.Option(min=1, help="Images a rule may look at.")] = 12
+    null_images: Annotated[
         int, typer.Option(min=2, help="Images of each null (random weights, shuffled images).")
     ] = 8
     epsilon: Epsilon = Settings.epsilon
@@ -54,8 +54,10 @@ class StudyOptions:
     tokens: Annotated[
         int, typer.Option(help="Tokens to generate for the time per token; 0 leaves it out.")
     ] = 8
-    batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = Settings.size
-    journal: Annotated[
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = (
+        Settings.batch_size
+    )
+    checkpoint: Annotated[
         Path,
         typer.Option(
             help="Folder of finished work. That of `python -m benchmarks.rules` does: what it "
@@ -64,8 +66,8 @@ class StudyOptions:
     ] = Path("out/rules")
 
 
-def confirm(
-    study: StudyOptions,
+def claims(
+    benchmark: BenchmarkOptions,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,13 +87,13 @@ def confirm(
     rules: Annotated[
         list[str] | None,
         typer.Option(
-            help="Rules to study, repeatable or joined by commas (default: all; see "
+            help="Rules to score, repeatable or joined by commas (default: all; see "
             "`skipit rules`)."
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for confirm.json, confirm.md and the plots.")
-    ] = Path("out/confirm"),
+        Path, typer.Option(help="Folder for claims.json, claims.md and the plots.")
+    ] = Path("out/claims"),
 ) -> None:
     """Confirm or refute the paper's claim on trained models, clause by clause. Resumable.
 
@@ -100,58 +102,58 @@ def confirm(
     latency measured, in the prefill and per token. (iii) It is safe: a certified plan, on
     untouched images. (iv) Skipping others degrades: as many layers outside the conditions.
 
-    Each is *supported*, *refuted* or *undecided* by criteria that confirm.md states. It also
+    Each is *supported*, *refuted* or *undecided* by criteria that claims.md states. It also
     holds accuracy beside blind and majority baselines, every rule's AUC, layers that show the two
     converses the theory refutes (found on one split, confirmed on another), and nulls: a copy with
     random weights and shuffled images.
 
-    Killed at any time, the same command goes on from the journal. The defaults are small: a unit
+    Killed at any time, the same command goes on from the checkpoint. The defaults are small: a unit
     can be told safe at epsilon 0.05 on 72 images at least, more decide more. All modes and rules
     of a 30-layer model still take an hour or more on two cores; `--modes freeze` and some `--rules`
     take minutes. `--models toy` has a planted truth.
 
-    Example: `skipit confirm --models toy --modes freeze --out out/toy`
+    Example: `skipit claims --models toy --modes freeze --out out/toy`
 
-    Example: `skipit confirm --models reference,reference-all-linear --modes block,freeze`
+    Example: `skipit claims --models reference,reference-all-linear --modes block,freeze`
     """
-    check_writable(out / "confirm.json")
+    check_writable(out / "claims.json")
     settings = Settings(
-        epsilon=study.epsilon,
-        delta=study.delta,
-        candidates=study.candidates,
-        resamples=study.resamples,
-        pairs=study.pairs,
-        size=study.batch,
+        epsilon=benchmark.epsilon,
+        delta=benchmark.delta,
+        candidates=benchmark.candidates,
+        resamples=benchmark.resamples,
+        pairs=benchmark.pairs,
+        batch_size=benchmark.batch_size,
     )
-    need = least_images(study.epsilon)
-    if study.images < need and is_main():
+    need = least_images(benchmark.epsilon)
+    if benchmark.images < need and is_main():
         typer.echo(
-            f"note: on {study.images} images no unit can be told safe at epsilon {study.epsilon:g} "
-            f"(that takes {need}), so no AUC will be defined",
+            f"note: {benchmark.images} images cannot show that a unit is safe at epsilon "
+            f"{benchmark.epsilon:g} (that takes {need}), so no AUC will be defined",
             err=True,
         )
 
-    def tell(so_far: Confirmation) -> None:
+    def tell(so_far: ClaimsResult) -> None:
         done = so_far.models[-1]
         for one in conclusions(done):
-            say(f"{done.study.model} {one}")
+            say(f"{done.benchmark.model} {one}")
         if is_main():
-            write_confirmation(out / "confirm.json", so_far)
-            write_page(so_far, out / "confirm.md", out, command=command_line())
+            write_claims(out / "claims.json", so_far)
+            write_page(so_far, out / "claims.md", out, command=command_line())
 
-    found = run_confirm(
+    found = check_models(
         _names(models) or shipped_models(),
         data=data,
-        sizes=Sizes(study.images, study.tuning, study.seen),
+        sizes=Sizes(benchmark.images, benchmark.tuning, benchmark.profiling),
         rules=[find_rule(name) for name in _names(rules) or RULES],
         modes=_names(modes) or RULE_MODES,
         settings=settings,
-        folder=study.journal,
-        null_images=study.nulls,
-        tokens=study.tokens,
-        told=tell,
+        folder=benchmark.checkpoint,
+        null_images=benchmark.null_images,
+        tokens=benchmark.tokens,
+        on_model=tell,
     )
-    say(f"{len(found.models)} models: {out}/confirm.json, {out}/confirm.md")
+    say(f"{len(found.models)} models: {out}/claims.json, {out}/claims.md")
 
 
 def _names(given: list[str] | None) -> list[str]:

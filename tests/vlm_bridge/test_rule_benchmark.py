@@ -1,4 +1,4 @@
-"""Studies of rules: nothing is run twice, paths and promises are the library's, JSON is whole."""
+"""Rule benchmarks: nothing is run twice, paths and promises are the library's, JSON is whole."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vlm_bridge.evaluate.certify import certificate_of
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.experiments.rule_benchmark import (
-    ModelStudy,
+    ModelBenchmark,
     ModeTruth,
     Settings,
     Splits,
-    resampled,
-    study_rules,
+    benchmark_rules,
+    check_error_rate,
 )
 from vlm_bridge.experiments.rule_benchmark import run as study_run
 from vlm_bridge.experiments.rule_benchmark import scores as study_scores
@@ -62,71 +62,71 @@ def splits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("study")
+    return tmp_path_factory.mktemp("benchmark")
 
 
 @pytest.fixture(scope="module")
-def study(vlm, splits, folder):
+def benchmark(vlm, splits, folder):
     rules = [find_rule(name) for name in ("skip-it-slopes", "shortv", "vtw", "random")]
     modes = ["freeze", "early_exit"]
-    return study_rules(vlm, splits, rules=rules, modes=modes, settings=FEW, folder=folder)
+    return benchmark_rules(vlm, splits, rules=rules, modes=modes, settings=FEW, folder=folder)
 
 
-def result(study: ModelStudy, rule: str, mode: str):
-    (found,) = (r for r in study.rules if (r.score.rule, r.score.mode) == (rule, mode))
+def result(benchmark: ModelBenchmark, rule: str, mode: str):
+    (found,) = (r for r in benchmark.rules if (r.score.rule, r.score.mode) == (rule, mode))
     return found
 
 
-# --- a study says what the library says -------------------------------------------------------
+# --- a benchmark says what the library says -------------------------------------------------------
 
 
-def test_scores_and_figures_are_the_librarys(study, vlm, splits) -> None:
+def test_scores_and_figures_are_the_librarys(benchmark, vlm, splits) -> None:
     for rule, mode in (("skip-it-slopes", "freeze"), ("vtw", "early_exit")):
-        found = result(study, rule, mode)
-        evidence = Evidence(vlm, splits.seen)
+        found = result(benchmark, rule, mode)
+        evidence = Evidence(vlm, splits.profiling)
         score = score_units(find_rule(rule), evidence, mode)
         assert found.scores == pytest.approx(score.tolist(), rel=1e-4, abs=1e-9)
         assert found.spent == pytest.approx(evidence.spent[rule])
         singles = units(mode, TOY.n_layers)
         truth = Truth.of(singles, sweep_outcomes(vlm, splits.test, singles))
         again = score_rule(
-            np.array(found.scores), truth, rule=rule, reads=find_rule(rule).reads,
-            model=vlm.name, epsilon=FEW.epsilon, passes=sum(evidence.spent[rule].values()),
+            np.array(found.scores), truth, rule=rule, requires=find_rule(rule).requires,
+            model=vlm.name, epsilon=FEW.epsilon, forward_cost=sum(evidence.spent[rule].values()),
         )  # fmt: skip
         assert found.score == again
-        assert study.truth_of(found) == ModeTruth.of(truth, epsilon=FEW.epsilon)
+        assert benchmark.truth_of(found) == ModeTruth.of(truth, epsilon=FEW.epsilon)
 
 
-def test_classes_of_rules_are_kept_apart(study) -> None:
-    for mode in study.modes:
-        reads = [one.score.reads for one in study.rules if one.score.mode == mode]
+def test_classes_of_rules_are_kept_apart(benchmark) -> None:
+    for mode in benchmark.modes:
+        reads = [one.score.requires for one in benchmark.rules if one.score.mode == mode]
         assert reads == sorted(reads, key=["forward pass", "candidate runs", "nothing"].index)
 
 
-def test_planted_truth_is_told(study) -> None:
+def test_planted_truth_is_told(benchmark) -> None:
     safe = {f"freeze {layer}" for layer in TOY.truth.safe_freezes}
-    truth = study.truth_of(result(study, "shortv", "freeze"))
+    truth = benchmark.truth_of(result(benchmark, "shortv", "freeze"))
     assert {
         f"freeze {unit.layers[0]}"
         for unit, verdict in zip(truth.units, truth.verdicts, strict=True)
         if verdict == "safe"
     } == safe
-    assert result(study, "shortv", "freeze").score.auc.value == 1.0
-    plan = result(study, "vtw", "early_exit").chosen.plan
+    assert result(benchmark, "shortv", "freeze").score.auc.value == 1.0
+    plan = result(benchmark, "vtw", "early_exit").chosen.plan
     assert plan.exit == min(TOY.truth.safe_exits)
 
 
-def test_certified_plans_follow_the_search(study, vlm, splits) -> None:
+def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
     """The path that no screening shortens, and the certificate from outcomes taken afresh."""
     rule = find_rule("random")
-    nested = nested_plans(rule, Evidence(vlm, splits.seen), "freeze")
+    nested = nested_plans(rule, Evidence(vlm, splits.profiling), "freeze")
     at = np.linspace(0, len(nested) - 1, FEW.candidates).round().astype(int)
     plans = [nested[i] for i in at]
     rates = Truth.of(plans, sweep_outcomes(vlm, splits.tuning, plans)).disagreement.mean(axis=0)
     share = vision_share(vlm, splits.tuning)
     savings = [saving(plan, vision=share) for plan in plans]
     path = pareto_path(plans, rates.tolist(), savings, epsilon=FEW.epsilon)
-    found = result(study, "random", "freeze").chosen
+    found = result(benchmark, "random", "freeze").chosen
     assert [(s.plan, s.rate, s.saving) for s in found.search.path] == [
         (s.plan, s.rate, s.saving) for s in path
     ]
@@ -141,7 +141,7 @@ def test_certified_plans_follow_the_search(study, vlm, splits) -> None:
     assert found.disagreement.value == np.mean(tested.disagree)
     assert found.disagreement.n == 90
     assert found.drop is not None
-    cost = measure_cost(vlm, found.plan, splits.test, size=4, pairs=1)
+    cost = measure_cost(vlm, found.plan, splits.test, batch_size=4, pairs=1)
     assert found.speed is not None
     assert found.speed.flops_ratio == cost.prefill.flops_ratio < 1
 
@@ -153,18 +153,18 @@ def test_a_first_batch_turns_down_only_what_cannot_be_on_the_path(vlm, splits) -
     changes = {("screen", fair): 1, ("tuning", fair): 1, ("screen", poor): 3}
 
     def outcomes_of(split: str, plans: list[SkipPlan]) -> list[Outcomes]:
-        names = [item.group for item in run.store.splits[split]]
+        names = [item.cluster for item in run.store.splits[split]]
         return [outcomes(names, np.arange(len(names)) < changes[split, plan]) for plan in plans]
 
     run.store.outcomes = outcomes_of  # type: ignore[method-assign]
     assert run._rates([fair, poor]) == pytest.approx({fair: 2 / 40, poor: 3 / 40})
 
 
-def test_json_is_whole(study) -> None:
-    body = json.loads(json.dumps(study.to_json(), allow_nan=False))
-    assert ModelStudy.from_json(body) == study
-    with pytest.raises(ValueError, match="ModelStudy version 1 lacks epsilon"):
-        ModelStudy.from_json({k: v for k, v in body.items() if k != "epsilon"})
+def test_json_is_whole(benchmark) -> None:
+    body = json.loads(json.dumps(benchmark.to_json(), allow_nan=False))
+    assert ModelBenchmark.from_json(body) == benchmark
+    with pytest.raises(ValueError, match="ModelBenchmark version 1 lacks epsilon"):
+        ModelBenchmark.from_json({k: v for k, v in body.items() if k != "epsilon"})
 
 
 def test_an_account_is_of_one_mode(vlm, splits) -> None:
@@ -182,27 +182,29 @@ def test_an_account_is_of_one_mode(vlm, splits) -> None:
 def test_every_rule_costs_what_the_budget_allows(vlm, splits, folder) -> None:
     """Dear rules see fewer images; cheap ones lose nothing, and nothing else changes."""
     names = ("skip-it", "skip-it-runs", "shortv")
-    settings = replace(FEW, passes=3.0)
+    settings = replace(FEW, forward_cost=3.0)
     rules = [find_rule(name) for name in names]
-    few = study_rules(vlm, splits, rules=rules, modes=["freeze"], settings=settings, folder=folder)
-    assert few.passes == 3.0
+    few = benchmark_rules(
+        vlm, splits, rules=rules, modes=["freeze"], settings=settings, folder=folder
+    )
+    assert few.forward_cost == 3.0
     assert [one.score.rule for one in few.rules] == list(names)
     for one in few.rules:
-        assert one.score.passes <= 3.0 + 1e-9
-    free = study_rules(vlm, splits, rules=rules, modes=["freeze"], settings=FEW, folder=folder)
-    assert free.passes is None
-    cost = {one.score.rule: one.score.passes for one in free.rules}
+        assert one.score.forward_cost <= 3.0 + 1e-9
+    free = benchmark_rules(vlm, splits, rules=rules, modes=["freeze"], settings=FEW, folder=folder)
+    assert free.forward_cost is None
+    cost = {one.score.rule: one.score.forward_cost for one in free.rules}
     assert cost["shortv"] > 3.0
     assert result(few, "skip-it", "freeze").scores == result(free, "skip-it", "freeze").scores
     # ShortV on the images it can pay for is ShortV on those images alone.
-    seen = int(len(splits.seen) * 3.0 / cost["shortv"])
-    alone = Evidence(vlm, splits.seen[:seen], size=FEW.size)
+    seen = int(len(splits.profiling) * 3.0 / cost["shortv"])
+    alone = Evidence(vlm, splits.profiling[:seen], batch_size=FEW.batch_size)
     expected = score_units(find_rule("shortv"), alone, "freeze")
     assert result(few, "shortv", "freeze").scores == pytest.approx(expected.tolist())
     assert few.truths == free.truths
 
 
-def test_a_second_study_runs_no_model(study, vlm, splits, folder, monkeypatch) -> None:
+def test_a_second_study_runs_no_model(benchmark, vlm, splits, folder, monkeypatch) -> None:
     def nothing(*_, **__):
         raise AssertionError("this was measured before")
 
@@ -210,9 +212,11 @@ def test_a_second_study_runs_no_model(study, vlm, splits, folder, monkeypatch) -
     monkeypatch.setattr(study_scores, "score_units", nothing)
     monkeypatch.setattr(study_run, "measure_cost", nothing)
     rules = [find_rule(name) for name in ("vtw", "skip-it-slopes")]  # fewer, in another order
-    again = study_rules(vlm, splits, rules=rules, modes=["early_exit"], settings=FEW, folder=folder)
+    again = benchmark_rules(
+        vlm, splits, rules=rules, modes=["early_exit"], settings=FEW, folder=folder
+    )
     assert {one.score.rule: one for one in again.rules} == {
-        name: result(study, name, "early_exit") for name in ("vtw", "skip-it-slopes")
+        name: result(benchmark, name, "early_exit") for name in ("vtw", "skip-it-slopes")
     }
     assert not list(folder.rglob("*.jsonl"))
 
@@ -246,8 +250,8 @@ def test_outcomes_are_kept_by_plan(vlm, splits, tmp_path, monkeypatch) -> None:
 def test_questions_of_an_image_stay_in_order(items, tmp_path) -> None:
     vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=1)
     mixed = [items[i] for i in (3, 0, 4, 1, 5, 2)]
-    (made,) = Store(vlm, {"a": mixed}, tmp_path, size=2).outcomes("a", [plan])
-    (read,) = Store(vlm, {"a": mixed}, tmp_path, size=2).outcomes("a", [plan])
+    (made,) = Store(vlm, {"a": mixed}, tmp_path, batch_size=2).outcomes("a", [plan])
+    (read,) = Store(vlm, {"a": mixed}, tmp_path, batch_size=2).outcomes("a", [plan])
     assert read == made
     assert [item.question for item in made.items] != [item.question for item in mixed]
 
@@ -255,7 +259,7 @@ def test_questions_of_an_image_stay_in_order(items, tmp_path) -> None:
 def test_a_killed_sweep_goes_on(vlm, splits, tmp_path, monkeypatch) -> None:
     plans = units("early_exit", TOY.n_layers)[:2]
     parts = {"a": splits.tuning[:6]}
-    whole = Store(vlm, parts, None, size=2).outcomes("a", plans)
+    whole = Store(vlm, parts, None, batch_size=2).outcomes("a", plans)
     runs: list[int] = []
     work = sweep_outcomes.__globals__["_run_batch"]
 
@@ -267,18 +271,18 @@ def test_a_killed_sweep_goes_on(vlm, splits, tmp_path, monkeypatch) -> None:
 
     monkeypatch.setitem(sweep_outcomes.__globals__, "_run_batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        Store(vlm, parts, tmp_path, size=2).outcomes("a", plans)
-    again = Store(vlm, parts, tmp_path, size=2).outcomes("a", plans)
+        Store(vlm, parts, tmp_path, batch_size=2).outcomes("a", plans)
+    again = Store(vlm, parts, tmp_path, batch_size=2).outcomes("a", plans)
     assert again == whole
     assert len(runs) == 4  # two, the one that died, and that one again
 
 
 def test_scores_are_kept_by_version(vlm, splits, tmp_path, monkeypatch) -> None:
-    store = Store(vlm, {"seen": splits.seen[:4]}, tmp_path, size=4)
+    store = Store(vlm, {"profiling": splits.profiling[:4]}, tmp_path, batch_size=4)
     rule = find_rule("shortgpt")
 
     def runs(rule: Rule) -> bool:
-        evidence = Evidence(vlm, splits.seen[:4], size=4)
+        evidence = Evidence(vlm, splits.profiling[:4], batch_size=4)
         ranked(rule, "block", evidence, store)
         return bool(evidence.cost)
 
@@ -303,7 +307,7 @@ def test_other_weights_are_another_model(tmp_path) -> None:
 
 
 def item(group: str) -> Item:
-    return Item(image=f"{group}.png", question="?", answer="yes", group=group)
+    return Item(image=f"{group}.png", question="?", answer="yes", cluster=group)
 
 
 def outcomes(groups: list[str], disagree: np.ndarray) -> Outcomes:
@@ -324,7 +328,7 @@ def test_promises_by_hand() -> None:
     changed = (np.arange(n)[:, None] < np.array([1, 4, 8])).astype(float)  # 8 of 120 are too many
     path = steps(3)
     made = [outcomes([f"{i:03d}" for i in range(n)], changed[:, k]) for k in range(3)]
-    found, kept = resampled(path, made, epsilon=epsilon, delta=delta, resamples=300, seed=5)
+    found, kept = check_error_rate(path, made, epsilon=epsilon, delta=delta, resamples=300, seed=5)
     draw, truth, savings, broken = np.random.default_rng(5), changed.mean(axis=0), [], 0
     for _ in range(300):
         chosen = changed[draw.integers(n, size=n)]
@@ -355,7 +359,7 @@ def test_promises_are_kept_where_the_truth_is_just_above(questions: int) -> None
     groups = [f"{i:03d}" for i in range(n) for _ in range(questions)]
     made = [outcomes(groups, changed[:, k]) for k in range(3)]
     runs = 300 if questions == 1 else 60
-    found, _ = resampled(steps(3), made, epsilon=epsilon, delta=delta, resamples=runs)
+    found, _ = check_error_rate(steps(3), made, epsilon=epsilon, delta=delta, resamples=runs)
     assert found.worst > epsilon
     assert found.rate <= delta + 3 * found.error
 
@@ -364,7 +368,7 @@ def test_images_weigh_the_same_in_the_truth() -> None:
     """One image asked nine times and never changed, nine asked once and always changed."""
     groups = ["a"] * 9 + [f"b{i}" for i in range(9)]
     made = outcomes(groups, np.array([0] * 9 + [1] * 9))
-    found, kept = resampled(steps(1), [made], epsilon=0.5, delta=0.1, resamples=3)
+    found, kept = check_error_rate(steps(1), [made], epsilon=0.5, delta=0.1, resamples=3)
     assert found.worst == pytest.approx(0.9)
     assert kept.value == 0.0
     assert kept.n == 10
@@ -376,7 +380,7 @@ def test_questions_of_one_image_are_no_sample() -> None:
     few = [f"{i % 10}" for i in range(300)]
     for groups, certified in ((many, 5), (few, 0)):
         made = outcomes(groups, np.zeros(300))
-        found, _ = resampled(steps(1), [made], epsilon=0.1, delta=0.1, resamples=5)
+        found, _ = check_error_rate(steps(1), [made], epsilon=0.1, delta=0.1, resamples=5)
         assert found.certified == certified
 
 
@@ -387,7 +391,9 @@ def test_the_order_of_questions_does_not_matter() -> None:
     order = np.random.default_rng(2).permutation(len(groups))
     mixed = outcomes([groups[i] for i in order], changed[order])
     ask = {"epsilon": 0.45, "delta": 0.1, "resamples": 9}
-    found, other = (resampled(steps(1), [o], **ask) for o in (outcomes(groups, changed), mixed))
+    found, other = (
+        check_error_rate(steps(1), [o], **ask) for o in (outcomes(groups, changed), mixed)
+    )
     assert found[0].worst == other[0].worst == 0.25
     assert 0 < found[0].certified == other[0].certified
     assert found[1] == other[1]
@@ -395,34 +401,34 @@ def test_the_order_of_questions_does_not_matter() -> None:
 
 def test_promises_need_steps() -> None:
     with pytest.raises(BridgeError, match="0 steps need as many outcomes, got 0"):
-        resampled([], [], epsilon=0.1, delta=0.1)
+        check_error_rate([], [], epsilon=0.1, delta=0.1)
 
 
 # --- bad requests -----------------------------------------------------------------------------
 
 
 def test_what_a_study_refuses(vlm, splits) -> None:
-    with pytest.raises(BridgeError, match="splits 'seen' and 'test' share an image"):
-        replace(splits, test=(*splits.test, splits.seen[0]))
+    with pytest.raises(BridgeError, match="splits 'profiling' and 'test' share an image"):
+        replace(splits, test=(*splits.test, splits.profiling[0]))
     with pytest.raises(BridgeError, match="the split 'tuning' has no questions"):
         replace(splits, tuning=())
     with pytest.raises(BridgeError, match="rules have no mode band; they have block, freeze"):
-        study_rules(vlm, splits, modes=["band"])
+        benchmark_rules(vlm, splits, modes=["band"])
     with pytest.raises(BridgeError, match=r"epsilon and delta must lie in \(0, 1\), got 0 and 0"):
         Settings(epsilon=0)
     with pytest.raises(BridgeError, match="candidates must be at least 2, got 1"):
         Settings(candidates=1)
     with pytest.raises(BridgeError, match="passes must be positive, got 0"):
-        Settings(passes=0)
+        Settings(forward_cost=0)
 
 
 def test_a_rule_that_refuses_is_reported(vlm, splits, monkeypatch) -> None:
     few = Splits(
-        *(getattr(splits, name)[:4] for name in ("seen", "tuning", "certification", "test"))
+        *(getattr(splits, name)[:4] for name in ("profiling", "tuning", "certification", "test"))
     )
     rule = replace(find_rule("gm-skip"), most_layers=2)
     monkeypatch.setattr(study_run, "supported_modes", lambda _: {"block": "", "freeze": "no eyes"})
-    found = study_rules(vlm, few, rules=[rule, find_rule("unified")], modes=["block", "freeze"],
+    found = benchmark_rules(vlm, few, rules=[rule, find_rule("unified")], modes=["block", "freeze"],
                         settings=FEW)  # fmt: skip
     assert [(one.rule, one.mode) for one in found.refused] == [
         ("gm-skip", "block"), ("gm-skip", "freeze"), ("unified", "freeze"),
@@ -436,7 +442,7 @@ def test_a_rule_that_refuses_is_reported(vlm, splits, monkeypatch) -> None:
 def test_with_nothing_certified_nothing_is_saved(vlm, splits) -> None:
     harmful = replace(find_rule("random"), seed=0)
     few = replace(splits, certification=splits.certification[:5])  # too few to promise anything
-    found = study_rules(vlm, few, rules=[harmful], modes=["freeze"], settings=FEW)
+    found = benchmark_rules(vlm, few, rules=[harmful], modes=["freeze"], settings=FEW)
     (one,) = found.rules
     assert one.chosen.plan.is_empty
     assert one.chosen.search.path
@@ -448,5 +454,5 @@ def test_with_nothing_certified_nothing_is_saved(vlm, splits) -> None:
 def test_a_random_model_is_studied_too(items) -> None:
     vlm, asked = tiny_llava(), limit_per_image(items, 1)
     few = Splits(*((one,) for one in asked[:4]))
-    found = study_rules(vlm, few, rules=[find_rule("shortgpt")], settings=FEW)
+    found = benchmark_rules(vlm, few, rules=[find_rule("shortgpt")], settings=FEW)
     assert [one.score.mode for one in found.rules] == ["block"]
