@@ -22,7 +22,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.claims import conclusions
 from vlm_bridge.experiments.claims.accuracy import Accuracies
-from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult
+from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult, best_certified
 from vlm_bridge.experiments.claims.comparisons import (
     compared_size,
     control_size,

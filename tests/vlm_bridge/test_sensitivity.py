@@ -40,7 +40,7 @@ def test_reverse_mode_is_forward_mode(attention, kind, items):
     top = kept.logits.topk(2, dim=-1).indices
     for layer in (0, 2):
         along = kept.direction(layer, kind)
-        moved = jvp(kept.tail(layer), kept.outputs[layer], along).gather(-1, top)
+        moved = jvp(kept.suffix(layer), kept.outputs[layer], along).gather(-1, top)
         found = (margin.slopes[layer] * along).sum((-1, -2))
         torch.testing.assert_close(found, moved[:, 0] - moved[:, 1], rtol=1e-3, atol=1e-5)
     assert found.abs().max() > 1e-4 or kind == "freeze"
@@ -70,7 +70,7 @@ def test_every_family(name):
     torch.testing.assert_close(held.logits, kept.logits)
     top = kept.logits.topk(2, dim=-1).indices
     along = kept.direction(1, "block")
-    moved = jvp(kept.tail(1), kept.outputs[1], along).gather(-1, top)
+    moved = jvp(kept.suffix(1), kept.outputs[1], along).gather(-1, top)
     found = (plain.slopes[1] * along).sum((-1, -2))
     torch.testing.assert_close(found, moved[:, 0] - moved[:, 1], rtol=1e-3, atol=1e-5)
     last = kept.outputs[-1]

@@ -36,15 +36,15 @@ def test_forward_mode_is_the_finite_difference(attention, kind, items):
     kept = kept_pass(attention, items)
     for layer in range(3):
         along = kept.direction(layer, kind)
-        exact = jvp(kept.tail(layer), kept.outputs[layer], along)
-        numeric = finite_difference(kept.tail(layer), kept.outputs[layer], along)
+        exact = jvp(kept.suffix(layer), kept.outputs[layer], along)
+        numeric = finite_difference(kept.suffix(layer), kept.outputs[layer], along)
         assert exact.norm() > 1e-3
         assert (exact - numeric).norm() < 0.01 * exact.norm()
 
 
 def test_the_tail_is_the_model(kept):
     for layer in range(4):
-        torch.testing.assert_close(kept.tail(layer)(kept.outputs[layer]), kept.logits)
+        torch.testing.assert_close(kept.suffix(layer)(kept.outputs[layer]), kept.logits)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_whole_step_is_the_skipped_model(kept, kind, plan):
     moved = kept.outputs[1] + kept.direction(1, kind)
     with skipping(kept.vlm, SkipPlan(kind, 4, **plan)):
         skipped = kept.vlm.model(**kept.batch.inputs, use_cache=False).logits[:, -1]
-    torch.testing.assert_close(kept.tail(1)(moved), skipped, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(kept.suffix(1)(moved), skipped, atol=1e-4, rtol=1e-4)
     assert (skipped - kept.logits).abs().max() > 0.01
 
 
@@ -65,7 +65,7 @@ def test_a_whole_step_unseen_in_the_last_layer_is_exit_before_it(kept):
     moved = kept.outputs[3] + kept.direction(3, "unseen")
     with skipping(kept.vlm, SkipPlan("early_exit", 4, exit=3)):
         skipped = kept.vlm.model(**kept.batch.inputs, use_cache=False).logits[:, -1]
-    torch.testing.assert_close(kept.tail(3)(moved), skipped, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(kept.suffix(3)(moved), skipped, atol=1e-4, rtol=1e-4)
     assert (skipped - kept.logits).abs().max() > 0.01
 
 
@@ -89,9 +89,9 @@ def test_the_middle_of_the_step_predicts_the_whole_better(kept):
         off = 0.0
         for layer in range(3):
             along, end = kept.direction(layer, "block"), kept.outputs[layer]
-            slope = jvp(kept.tail(layer), end + at * along, along)
+            slope = jvp(kept.suffix(layer), end + at * along, along)
             with torch.no_grad():
-                off += float((kept.tail(layer)(end + along) - kept.logits - slope).norm())
+                off += float((kept.suffix(layer)(end + along) - kept.logits - slope).norm())
         errors.append(off)
     assert errors[1] < errors[0]
 

@@ -10,7 +10,7 @@ From one full pass, against the model's own answer (no label is read):
                 vision keys, and its bound `a diam(values) / |o|` (S8)
 
 On real states an estimate of information measures the probe and the clusters: a generic layer
-loses nothing for the best predictor, and the fixed tail may need just what a probe does not.
+loses nothing for the best predictor, and the fixed suffix may need just what a probe does not.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def bounds_of(found: StateConditions, mode: str, unit: int) -> list[Bound]:
             unit="nats",
             statement="S14",
             checked=(f"held out, {found.n_images} images",),
-            assumed=("the tail does no more than a linear probe",),
+            assumed=("the suffix does no more than a linear probe",),
         )
     ]
     if mode == "early_exit":

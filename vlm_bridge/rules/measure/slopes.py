@@ -2,10 +2,10 @@
 
     dz_l = J_l(h_{l+1} + at d_l) d_l
 
-with `J_l` the Jacobian of the tail behind layer l, at the state of the full pass where `at` is 0,
-and `d_l` one of `tail.KINDS`: minus the update of the layer (block), of its vision tokens
+with `J_l` the Jacobian of the suffix after layer l, at the state of the full pass where `at` is 0,
+and `d_l` one of `suffix.KINDS`: minus the update of the layer (block), of its vision tokens
 (freeze), or what text loses where it does not attend to vision there (unseen). `z + dz` is what
-the first answer token's logits would be if the tail were linear. No skipped model is run.
+the first answer token's logits would be if the suffix were linear. No skipped model is run.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SlopeRow:
 
     Attributes:
         layer: 0-based.
-        kind: one of `tail.KINDS`.
+        kind: one of `suffix.KINDS`.
         length: `|d|`, l2 over all tokens, unit of the residual stream.
         change: largest `|dz|` over the answers followed, logits.
         slope: `change / length`, 0 where the length is.
@@ -211,8 +211,8 @@ def measure_slopes(
     Args:
         vlm: the model, in float32, with sdpa (its math kernel is used) or eager attention.
         items: questions; answers are not read.
-        kinds: some of `tail.KINDS`.
-        differences: also measure every slope by finite differences; runs the tail twice more.
+        kinds: some of `suffix.KINDS`.
+        differences: also measure every slope by finite differences; runs the suffix twice more.
         bound: also measure the gain of every layer and of the head, for the S6 bound.
         at: where along the step the slope is taken: 0 at the state of the full pass, 0.5 in the
             middle of what the skip takes away, where a linear prediction is right to second
@@ -292,12 +292,12 @@ def slopes_forward_cost(
         >>> slopes_forward_cost(30, ("block", "freeze"))
         {'full pass': 1.0, 'jvp': 58.0}
     """
-    tails = sum(n_layers - layer - 1 for layer in range(n_layers)) / n_layers
-    cost = {"full pass": 1.0, "jvp": 2.0 * len(kinds) * tails}
+    suffixes = sum(n_layers - layer - 1 for layer in range(n_layers)) / n_layers
+    cost = {"full pass": 1.0, "jvp": 2.0 * len(kinds) * suffixes}
     if "unseen" in kinds:
         cost["layers without vision keys"] = 1.0
     if differences:
-        cost["finite differences"] = 2.0 * len(kinds) * tails
+        cost["finite differences"] = 2.0 * len(kinds) * suffixes
     if bound:
         cost["gains"] = 5.0 * STEPS
     return cost
@@ -324,17 +324,17 @@ def _of_batch(
     for kind in kinds:
         along = [kept.direction(layer, kind) for layer in layers]
         places = [kept.outputs[i] + at * along[i] for i in layers]
-        slopes = [jvp(kept.tail(i), places[i], along[i]) for i in layers]
+        slopes = [jvp(kept.suffix(i), places[i], along[i]) for i in layers]
         found[f"change {kind}"] = followed(slopes)
         found[f"length {kind}"] = torch.stack([d.flatten(1).norm(dim=1) for d in along], 1).tolist()
         if differences:
-            numeric = [finite_difference(kept.tail(i), places[i], along[i]) for i in layers]
+            numeric = [finite_difference(kept.suffix(i), places[i], along[i]) for i in layers]
             found[f"numeric {kind}"] = followed(numeric)
     if bound:
         gains = [gain(kept.update(i), kept.inputs[i], steps=STEPS) for i in layers]
         found["gains"] = torch.stack(gains, 1).tolist()
         last = layers[-1]
-        found["head"] = gain(kept.tail(last), kept.outputs[last], steps=STEPS).tolist()
+        found["head"] = gain(kept.suffix(last), kept.outputs[last], steps=STEPS).tolist()
     return found
 
 

@@ -1,6 +1,6 @@
-"""One full pass kept, and the tail of the network behind each layer as a function of its states.
+"""One full pass kept, and the suffix of the network behind each layer as a function of its states.
 
-The tail behind layer l is what turns the output of l into logits of the first answer token:
+The suffix of layer l is what turns the output of l into logits of the first answer token:
 layers l+1 to L-1, the final norm and the head, exactly as the model runs them. Forward-mode
 derivatives need attention that has them: sdpa runs with its math kernel here, eager as it is.
 """
@@ -71,7 +71,7 @@ class KeptPass:
         logits: Tensor = made.logits[:, -1]
         return logits
 
-    def tail(self, layer: int) -> States:
+    def suffix(self, layer: int) -> States:
         """Output states of `layer` -> logits of the first answer token, (batch, vocabulary)."""
 
         def run(states: Tensor) -> Tensor:
@@ -119,19 +119,19 @@ class KeptPass:
         return torch.where(rows[..., None], change, torch.zeros_like(change))
 
 
-def jvp(tail: States, at: Tensor, along: Tensor) -> Tensor:
-    """Slope of `tail` at a state along a direction, by forward-mode differentiation."""
+def jvp(suffix: States, at: Tensor, along: Tensor) -> Tensor:
+    """Slope of `suffix` at a state along a direction, by forward-mode differentiation."""
     with torch.no_grad(), warnings.catch_warnings():
         # torch compiles its own rules for derivatives by what it has deprecated itself.
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
-        found: Tensor = torch.func.jvp(tail, (at,), (along,))[1]
+        found: Tensor = torch.func.jvp(suffix, (at,), (along,))[1]
     return found
 
 
 @torch.no_grad()
-def finite_difference(tail: States, at: Tensor, along: Tensor, step: float = 0.05) -> Tensor:
+def finite_difference(suffix: States, at: Tensor, along: Tensor, step: float = 0.05) -> Tensor:
     """The same slope by the central difference over `step` times the direction."""
-    return (tail(at + step * along) - tail(at - step * along)) / (2.0 * step)
+    return (suffix(at + step * along) - suffix(at - step * along)) / (2.0 * step)
 
 
 def gain(function: States, at: Tensor, *, steps: int, seed: int = 0) -> Tensor:
