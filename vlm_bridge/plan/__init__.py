@@ -1,1 +1,1 @@
-"""What is to be skipped, as plain data: plans, the units they are made of, what they save."""
+"""Skip plans as plain data: their modes, their units, what they save."""
