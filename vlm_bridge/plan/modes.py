@@ -68,11 +68,6 @@ class Mode:
     any_attention: bool = False
     deeper_skips_less: bool | None = None
 
-    @property
-    def places_vision(self) -> bool:
-        """It decides in which layers vision tokens exist, which one part of a plan may do."""
-        return self.by != "layer"
-
 
 def ranges(layers: Iterable[int]) -> str:
     """Ascending layers as ranges.
@@ -207,7 +202,7 @@ _RECORDS = (
 #: Every mode by name.
 MODES: dict[str, Mode] = {mode.name: mode for mode in _RECORDS}
 #: Modes that decide where vision tokens exist; a composed plan has at most one of them.
-TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.places_vision)
+TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.by != "layer")
 #: Modes whose units are single layers or sublayers, any of which can be joined.
 LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
 #: Modes that a rule can score: those of single layers and of depths. A band has two depths.
