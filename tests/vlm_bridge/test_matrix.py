@@ -141,7 +141,7 @@ CHUNKED = (
     "tokens only cannot keep right"
 )
 EXPERTS = (
-    "layer 1: Llama4TextDecoderLayer does not run with an attention and an MLP that give zero "
+    "layer 1: Llama4TextDecoderLayer does not run if its attention and its MLP return zero "
     "(ValueError: not enough values to unpack (expected 2, got 1))"
 )
 #: Cells that are refused, and why: of these families only Llama4 has any.

@@ -40,8 +40,7 @@ class Cost(Record):
         kv_bytes_full, kv_bytes_skipped: bytes of the cache after the prefill.
         peak_bytes_full, peak_bytes_skipped: peak bytes of activations and cache in the prefill,
             without weights.
-        batch_size: sequences in the batch.
-        length: tokens of the longest sequence.
+        batch_size, length: sequences, and tokens of the longest one.
         device: device and number of threads.
         dtype: of the weights.
     """
@@ -123,20 +122,20 @@ def cost_inside(
     if tokens == 1 or tokens < 0:
         raise BridgeError(f"decoding is timed between tokens: tokens is 0 or 2 up, got {tokens}")
     runs = _Runs(vlm, inside, dict(inputs))
-    flops = runs.both(lambda: count_flops(runs.prefill))
+    flops = runs.full_and_skipped(lambda: count_flops(runs.prefill))
     seconds = runs.in_turn("prefill", lambda: timed(runs.prefill, vlm.device), pairs)
     prefill, decode = PhaseCost.of(flops, *seconds), None
     if tokens:
-        all_tokens = runs.both(lambda: count_flops(lambda: runs.generate(tokens)))
-        first = runs.both(lambda: count_flops(lambda: runs.generate(1)))
+        all_tokens = runs.full_and_skipped(lambda: count_flops(lambda: runs.generate(tokens)))
+        first = runs.full_and_skipped(lambda: count_flops(lambda: runs.generate(1)))
         full, skipped = ((a - b) // (tokens - 1) for a, b in zip(all_tokens, first, strict=True))
         seconds = runs.in_turn("decoding", lambda: runs.seconds_per_token(tokens), pairs)
         decode = PhaseCost.of((full, skipped), *seconds)
     return Cost(
         prefill,
         decode,
-        *runs.both(lambda: cache_bytes(runs.prefill().past_key_values)),
-        *runs.both(lambda: peak_bytes(runs.prefill, vlm.device)),
+        *runs.full_and_skipped(lambda: cache_bytes(runs.prefill().past_key_values)),
+        *runs.full_and_skipped(lambda: peak_bytes(runs.prefill, vlm.device)),
         batch_size=len(inputs["input_ids"]),
         length=inputs["input_ids"].shape[1],
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
@@ -170,7 +169,7 @@ class _Runs:
         self.generate(tokens, clock)
         return (clock.ticks[-1] - clock.ticks[0]) / (len(clock.ticks) - 1)
 
-    def both(self, run: Callable[[], int]) -> tuple[int, int]:
+    def full_and_skipped(self, run: Callable[[], int]) -> tuple[int, int]:
         """Results of the full and of the skipped model."""
         full = run()
         with self.inside():

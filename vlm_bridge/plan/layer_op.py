@@ -37,15 +37,12 @@ class Operation:
 
 
 def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tuple[Operation, ...]:
-    """The operation of every layer. Of a bypassed layer no other field is set.
+    """The operation of every layer; a bypassed layer has no other change.
 
-    Args:
-        n_layers: depth of the decoder.
-        changes: what the parts of a plan change in the layers they name.
-        scored: the layer from whose attention token pruning takes its score, if any.
+    `scored` is the layer from whose attention token pruning takes its score, if any.
 
     Raises:
-        BridgeError: two parts contradict each other on a layer, which the message names.
+        BridgeError: two parts of the plan contradict each other on a layer.
     """
     operations = [Operation()] * n_layers
     modes: list[dict[str, str]] = [{} for _ in range(n_layers)]

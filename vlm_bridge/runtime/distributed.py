@@ -86,12 +86,7 @@ def _from_environment(name: str, default: int) -> int:
 
 
 class Ranks:
-    """The processes of a run, seen from one of them; `sharing` makes it.
-
-    Attributes:
-        rank: number of this process.
-        size: number of processes.
-    """
+    """The `size` processes of a run, seen from process `rank`; `sharing` makes it."""
 
     def __init__(self, rank: int, size: int, store: Any, group: Any, remains: str) -> None:
         self.rank, self.size, self._remains = rank, size, remains
@@ -104,7 +99,7 @@ class Ranks:
         """This rank's part of `work`, dealt out in turn."""
         return work[self.rank :: self.size]
 
-    def gather(self, data: bytes) -> list[bytes]:
+    def gather(self, data: T) -> list[T]:
         """The `data` of every rank, in rank order, on every rank. All ranks must call it.
 
         Raises:
@@ -112,7 +107,7 @@ class Ranks:
         """
         if self.size == 1:
             return [data]
-        step, parts = next(self._steps), [b""] * self.size
+        step, parts = next(self._steps), [data] * self.size
         self._meet(f"{step}/ready")  # a collective would wait for a dead rank without end
         try:
             dist.all_gather_object(parts, data, group=self._group)
@@ -137,15 +132,15 @@ class Ranks:
     def _look(self) -> bool:
         """Note the time of new heartbeats; True if a rank reported a failure."""
         now = time.monotonic()
-        for other, beat in enumerate(self._each("beat")):
-            if beat != self._beats[other][0]:
-                self._beats[other] = (beat, now)
+        for peer, beat in enumerate(self._each("beat")):
+            if beat != self._beats[peer][0]:
+                self._beats[peer] = (beat, now)
         return any(self._each("failed"))
 
     def _each(self, what: str) -> list[str]:
         """The entry `what` of every rank in the store, "" where there is none."""
         with self._store_alive():
-            keys = [f"{what}/{other}" for other in range(self.size)]
+            keys = [f"{what}/{peer}" for peer in range(self.size)]
             return [
                 str(self._store.get(key).decode()) if self._store.check([key]) else ""
                 for key in keys
@@ -165,7 +160,7 @@ class Ranks:
         """Wait until every rank is at `place`, checking that all are alive."""
         with self._store_alive():
             self._store.set(f"{place}/{self.rank}", "1")
-            while not self._store.check([f"{place}/{other}" for other in range(self.size)]):
+            while not self._store.check([f"{place}/{peer}" for peer in range(self.size)]):
                 self.check()
                 time.sleep(0.02)
 
@@ -174,18 +169,18 @@ class Ranks:
         silent: list[int] = []
         if not self._look():  # from here on a rank has to beat again to count as alive
             started = time.monotonic()
-            silent = [other for other in range(self.size) if other != self.rank]
+            silent = [peer for peer in range(self.size) if peer != self.rank]
             while silent and time.monotonic() - started < WATCH_S:
                 time.sleep(BEAT_S / 2)
                 if self._look():
                     break
                 leaving = self._each("leaving")
                 silent = [i for i in silent if self._beats[i][1] < started and not leaving[i]]
-        for other, message in enumerate(self._each("failed")):
+        for peer, message in enumerate(self._each("failed")):
             if message:
-                raise RankError(f"rank {other} of {self.size} failed: {message}; {self._remains}")
+                raise RankError(f"rank {peer} of {self.size} failed: {message}; {self._remains}")
         if silent:
-            dead = " and ".join(f"rank {other}" for other in silent)
+            dead = " and ".join(f"rank {peer}" for peer in silent)
             cause = "died without a word (killed, or out of memory)"
             raise RankError(f"{dead} of {self.size} {cause}; {self._remains}")
         raise RankError(

@@ -14,12 +14,8 @@ def load_processor(source: str, config: Any, **options: Any) -> Any:
 
     transformers reads videos with torchvision only, and without it refuses the whole processor
     of a family that takes videos (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL). Images, which
-    are all that is needed here, need Pillow alone.
-
-    Args:
-        source: folder or hub id.
-        config: the model's configuration.
-        options: of `from_pretrained`.
+    are all that is needed here, need Pillow alone. `source` is a folder or hub id, `config` the
+    model's configuration; `options` are those of `from_pretrained`.
     """
     kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
     if kind is None or is_torchvision_available() or "video_processor" not in kind.get_attributes():

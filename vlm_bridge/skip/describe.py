@@ -24,15 +24,9 @@ class ModelDescription(Record):
 
     Attributes:
         name: the name by which the model was loaded.
-        model_class: its transformers class.
-        decoder_class: class of its text decoder.
-        layer_class: class of the decoder's layers.
-        n_layers: number of decoder layers.
-        hidden_size: width of a hidden state.
-        heads: query heads of a layer.
-        kv_heads: key and value heads of a layer.
-        parameters: number of parameters of the model.
-        layer_parameters: number of parameters of all decoder layers.
+        model_class, decoder_class, layer_class: names of transformers classes.
+        n_layers, hidden_size, heads, kv_heads: shape of the text decoder.
+        parameters, layer_parameters: number of parameters of the model and of all its layers.
         sublayers: names of the modules of a layer, in the order of the class.
         attention_types: attention type of every layer, as the configuration names it.
         window: length of the sliding window in tokens; None if no layer slides.

@@ -60,12 +60,12 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         >>> prune(load("reference"), plan, "out/smaller")  # doctest: +SKIP
         PosixPath('out/smaller')
     """
-    kept = _kept_layers(vlm, plan)
+    layers = _remaining_layers(vlm, plan)
     # The plan's source may name thousands of tuning images; only the plan file contains it.
     short = plan.to_json() | {"source": {}}
-    record = {"source": vlm.name, "plan": short, "kept_layers": list(kept)}
+    record = {"source": vlm.name, "plan": short, "kept_layers": list(layers)}
     with _new_folder(Path(folder)) as partial:
-        model = _smaller(vlm, kept)
+        model = _smaller(vlm, layers)
         setattr(model.config, RECORD, record)
         try:
             model.save_pretrained(partial)
@@ -74,11 +74,11 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         except (OSError, ValueError) as error:
             raise BridgeError(f"cannot save the pruned model: {error}") from error
         write_json(partial / PLAN_FILE, plan.to_json())
-        write_bytes(partial / "README.md", _card(vlm, plan, kept).encode())
+        write_bytes(partial / "README.md", _card(vlm, plan, layers).encode())
     return Path(folder)
 
 
-def _kept_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
+def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
     plan.check_depth(vlm.layout.n_layers)
     for part in plan.parts or (plan,):
         if part.mode != "block":
@@ -98,8 +98,8 @@ def _kept_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
     return tuple(layer for layer in range(plan.n_layers) if layer not in plan.layers)
 
 
-def _smaller(vlm: VLM, kept: tuple[int, ...]) -> Any:
-    """A new model of the same class with the layers `kept`, which shares their weights."""
+def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
+    """A new model of the same class with these layers, which shares their weights."""
     old: Any = vlm.model
     weights = old.state_dict()
     lost = [name for name, value in weights.items() if value.is_meta]
@@ -109,46 +109,46 @@ def _smaller(vlm: VLM, kept: tuple[int, ...]) -> Any:
             "the model without offloading"
         )
     config = copy.deepcopy(old.config)
-    _edit(config, vlm.layout.n_layers, kept)
+    _edit(config, vlm.layout.n_layers, layers)
     # Read the configuration as from disk, since some families change it when reading.
     config = type(config).from_dict(json.loads(config.to_json_string()))
     with torch.device("meta"):
         new = type(old)(config)
     path = next(name for name, part in old.named_modules() if part is vlm.layout.layers)
-    for layer, new_layer in zip(kept, new.get_submodule(path), strict=True):
+    for layer, new_layer in zip(layers, new.get_submodule(path), strict=True):
         _check_same(type(old).__name__, layer, vlm.layout.layers[layer], new_layer)
-    renamed = dict(_renamed(weights, f"{path}.", kept))
+    renamed = dict(_renamed(weights, f"{path}.", layers))
     new.load_state_dict(renamed, strict=True, assign=True)
     new.tie_weights()
     new.generation_config = copy.deepcopy(old.generation_config)
     return new.eval()
 
 
-def _edit(config: Any, n_layers: int, kept: tuple[int, ...]) -> None:
-    """Shorten a configuration and all its entries by layer to the layers `kept`."""
+def _edit(config: Any, n_layers: int, layers: tuple[int, ...]) -> None:
+    """Shorten a configuration and all its entries by layer to these layers."""
     text = config.get_text_config(decoder=True)
     for name, value in list(vars(text).items()):
         if name in _INDEX_LISTS and value:
-            setattr(text, name, [kept.index(layer) for layer in value if layer in kept])
+            setattr(text, name, [layers.index(layer) for layer in value if layer in layers])
         elif name in _COUNTS and isinstance(value, int):
-            setattr(text, name, sum(layer < value for layer in kept))
+            setattr(text, name, sum(layer < value for layer in layers))
         elif "layer" in name and isinstance(value, list | tuple) and len(value) == n_layers:
-            setattr(text, name, type(value)(value[layer] for layer in kept))
-    text.num_hidden_layers = len(kept)
+            setattr(text, name, type(value)(value[layer] for layer in layers))
+    text.num_hidden_layers = len(layers)
     if layer_map := getattr(config, "deepstack_layer_map", None):
-        config.deepstack_layer_map = [(vision, kept.index(layer)) for vision, layer in layer_map]
+        config.deepstack_layer_map = [(vision, layers.index(layer)) for vision, layer in layer_map]
 
 
 def _renamed(
-    weights: dict[str, Tensor], prefix: str, kept: tuple[int, ...]
+    weights: dict[str, Tensor], prefix: str, layers: tuple[int, ...]
 ) -> Iterator[tuple[str, Tensor]]:
     for name, value in weights.items():
         if not name.startswith(prefix):
             yield name, value
             continue
         layer, _, rest = name.removeprefix(prefix).partition(".")
-        if int(layer) in kept:
-            yield f"{prefix}{kept.index(int(layer))}.{rest}", value
+        if int(layer) in layers:
+            yield f"{prefix}{layers.index(int(layer))}.{rest}", value
 
 
 def _check_same(family: str, layer: int, old: nn.Module, new: nn.Module) -> None:
@@ -157,8 +157,8 @@ def _check_same(family: str, layer: int, old: nn.Module, new: nn.Module) -> None
     for name in sorted(was.keys() | now.keys()):
         if was.get(name) != now.get(name):
             raise BridgeError(
-                f"{family}: the configuration cannot say that layer {layer} comes at its new "
-                f"place: {name} is {was.get(name)} there, but would be {now.get(name)}"
+                f"{family}: the configuration cannot describe layer {layer} at its new place: "
+                f"{name} is {was.get(name)}, but would be {now.get(name)}"
             )
 
 
@@ -192,7 +192,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _card(vlm: VLM, plan: SkipPlan, kept: tuple[int, ...]) -> str:
+def _card(vlm: VLM, plan: SkipPlan, layers: tuple[int, ...]) -> str:
     return f"""---
 library_name: transformers
 tags: [layer-skipping]
@@ -200,8 +200,8 @@ tags: [layer-skipping]
 
 # {vlm.name}, pruned
 
-{type(vlm.model).__name__} with {len(kept)} of {plan.n_layers} decoder layers: {plan.describe()}.
-Layers kept, by their old numbers: {", ".join(map(str, kept))}.
+{type(vlm.model).__name__} with {len(layers)} of {plan.n_layers} decoder layers: {plan.describe()}.
+Layers kept, by their old numbers: {", ".join(map(str, layers))}.
 
 The weights of the kept layers are those of the source, {vlm.name}, and were not trained again.
 The plan is in `{PLAN_FILE}`; `config.json` repeats it under `{RECORD}`.

@@ -66,7 +66,7 @@ class PassState:
         last: (batch, 1) position of every sequence's last token that is not padding.
         kept_counts: number of vision positions of every sequence that token pruning keeps.
         quota: (batch, 1) `kept_counts` on the device.
-        kept: (batch, t) bool, the vision positions that it keeps; None until it has chosen.
+        kept_flags: (batch, t) bool, the vision positions that it keeps; None until it has chosen.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PassState:
         if keep is not None and self.has_vision:
             self.kept_counts = [max(min(count, 1), round(count * keep)) for count in self.counts]
             self.quota = torch.tensor(self.kept_counts, device=flags.device)[:, None]
-        self.kept: Tensor | None = None
+        self.kept_flags: Tensor | None = None
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
     @property
@@ -107,8 +107,8 @@ class PassState:
     @cached_property
     def text_and_kept(self) -> Rows:
         """Positions of text and of the vision that token pruning keeps."""
-        pairs = zip(self.counts, self.kept_counts, strict=True)
-        return Rows(~self.absent("kept"), [self.length - all_ + kept for all_, kept in pairs])
+        dropped = map(int.__sub__, self.counts, self.kept_counts)
+        return Rows(~self.absent("kept"), [self.length - count for count in dropped])
 
     def rows(self, which: str, device: torch.device) -> Rows:
         """The rows of `text`, of `vision`, or of text and `kept` vision, on `device`."""
@@ -124,12 +124,12 @@ class PassState:
         """
         if tokens == "text" or not self.has_vision:
             return self.flags
-        if self.kept is None:
+        if self.kept_flags is None:
             raise BridgeError(
                 "token pruning reads its score in the layer before its first, and that layer "
                 "did not run in this pass"
             )
-        return self.flags & ~self.kept
+        return self.flags & ~self.kept_flags
 
     @cached_property
     def within_kept(self) -> PassState:
@@ -179,7 +179,7 @@ class PassTracker:
         if self._current is None:
             raise BridgeError(
                 "the decoder was called directly while layers are skipped; call the model, so "
-                "that vision positions can be told from input_ids"
+                "that vision positions can be derived from input_ids"
             )
         return self._current
 
@@ -216,7 +216,7 @@ class PassTracker:
         if ids is None:
             raise BridgeError(
                 "while layers are skipped the model must be called with input_ids, not only "
-                "inputs_embeds: vision positions are told from the ids"
+                "inputs_embeds: vision positions are derived from the ids"
             )
         cache = kwargs.get("past_key_values")
         check_cache(cache)

@@ -36,7 +36,7 @@ class Scored:
         AttentionInterface.register(_SCORE, _interrupt_with_scores)
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
-        """The layer's output; sets `kept` of the current pass."""
+        """The layer's output; sets `kept_flags` of the current pass."""
         now = self.tracker.current
         if not now.has_vision:
             return self.forward(hidden_states, **kwargs)
@@ -57,7 +57,7 @@ class Scored:
         held = scores.shape[1]
         offset = 0 if isinstance(start, Tensor) else max(start + length - held, 0)
         own = torch.arange(length, device=scores.device) + (start - offset)
-        now.kept = chosen(scores[:, own].to(now.flags.device), now)
+        now.kept_flags = chosen(scores[:, own].to(now.flags.device), now)
         return output
 
     def _scores(

@@ -41,7 +41,7 @@ class Sublayers:
         if len(attention) != 1 or len(mlp) != 1:
             raise BridgeError(
                 f"{type(layer).__name__} has {len(attention)} attention modules and {len(mlp)} "
-                "MLPs among its children; a sublayer can be left out of one of each"
+                "MLPs among its children; skipping a sublayer needs exactly one of each"
             )
         return cls(attention[0], mlp[0])
 
@@ -85,7 +85,7 @@ def _without_sublayers(layer: nn.Module, width: int) -> tuple[Tensor, Any]:
             return noise, layer.forward(noise, position_embeddings=(noise, noise))
     except Exception as error:
         raise BridgeError(
-            f"{kind} does not run with an attention and an MLP that give zero "
+            f"{kind} does not run if its attention and its MLP return zero "
             f"({type(error).__name__}: {error})"
         ) from error
 
