@@ -48,13 +48,10 @@ class Checkpoint:
             self.done |= _read(file, key)
         self._mine = beside(path, ranks.rank)
         ranks.gather(b"")  # no rank writes before all have read
-        if self._mine.is_file():
-            # Remove an unfinished last line, left by a run that was killed.
-            text = self._mine.read_text(encoding="utf-8")
-            self._mine.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
-        if not self._mine.is_file() or not self._mine.stat().st_size:
-            self._mine.parent.mkdir(parents=True, exist_ok=True)
-            self._mine.write_text(json.dumps(key) + "\n", encoding="utf-8")
+        text = self._mine.read_text(encoding="utf-8") if self._mine.is_file() else ""
+        whole_lines = text[: text.rfind("\n") + 1]  # a killed run may leave half a line
+        self._mine.parent.mkdir(parents=True, exist_ok=True)
+        self._mine.write_text(whole_lines or json.dumps(key) + "\n", encoding="utf-8")
 
     def add(self, number: int, result: Any) -> None:
         """Append one finished batch to this rank's file."""
