@@ -137,8 +137,8 @@ def test_an_image_behind_a_past(name):
 
 
 CHUNKED = (
-    "its chunked attention counts positions from the cache, which a layer that runs on some "
-    "tokens only cannot keep right"
+    "its chunked attention counts positions from the cache, which are wrong in a layer that runs "
+    "on some tokens only"
 )
 EXPERTS = (
     "layer 1: Llama4TextDecoderLayer does not run if its attention and its MLP return zero "

@@ -66,7 +66,7 @@ class Freeze:
             keys, values = stopped.tensors
             return keys, values
         raise BridgeError(
-            f"layer {self.index} hands no keys to its cache, so its vision rows cannot be frozen"
+            f"layer {self.index} passes no keys to its cache, so its vision rows cannot be frozen"
         )
 
 

@@ -48,7 +48,7 @@ class Scored:
         output = self.forward(hidden_states, **{**kwargs, "past_key_values": watch})
         if watch.result is None:
             raise BridgeError(
-                f"layer {self.index} hands no keys to its cache, so token pruning has no score"
+                f"layer {self.index} passes no keys to its cache, so token pruning has no score"
             )
         keys, values = watch.result
         if kwargs.get("attention_mask") is None and (isinstance(start, Tensor) or start == 0):
@@ -80,7 +80,7 @@ class Scored:
         finally:
             config._attn_implementation = before
         raise BridgeError(
-            f"layer {self.index} computes its attention past transformers' AttentionInterface, "
+            f"layer {self.index} computes its attention without transformers' AttentionInterface, "
             "so token pruning has no score"
         )
 

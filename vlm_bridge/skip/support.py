@@ -50,13 +50,13 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:
         attention = str(layout.text_config._attn_implementation)
         if any(word in attention for word in ("flash", "flex", "paged")):
             return (
-                f"attention '{attention}' takes no mask that can be cut by token; load the model "
+                f"attention '{attention}' does not take a mask per query and key; load the model "
                 "with attn_implementation 'sdpa' or 'eager'"
             )
         if "chunked_attention" in layout.attention_types:
             return (
-                "its chunked attention counts positions from the cache, which a layer that runs "
-                "on some tokens only cannot keep right"
+                "its chunked attention counts positions from the cache, which are wrong in a layer "
+                "that runs on some tokens only"
             )
     for index in layers:
         layer = layout.layers[index]
