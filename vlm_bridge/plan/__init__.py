@@ -1,1 +1,1 @@
-"""Skip plans as plain data: their modes, their units, what they save."""
+"""Skip plans as plain data: modes, units, and the share of work that a plan saves."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 KEEP = 0.5
 
 
-#: Fields of a plan that list layers, and those that are a depth, with the least depth allowed.
+#: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
 LISTS = ("layers", "attention", "mlp")
 DEPTHS = {"entry": 0, "exit": 0, "after": 1}
 
@@ -43,7 +43,7 @@ class Mode:
     Attributes:
         name: its name in plans and on the command line.
         takes: fields of `SkipPlan` that it needs.
-        title: what a unit of it skips, for figures.
+        title: name of its units, for figures.
         changes: (layer, changed fields of `Operation`) for each layer that a plan touches. The
             share of work saved (`plan.savings`) and the plain and fast forms follow from them.
         words: describes a plan that skips something in one line.

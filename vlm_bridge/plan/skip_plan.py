@@ -82,7 +82,7 @@ class SkipPlan(PlanFields):
 
     @classmethod
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
-        """Join plans of different modes into one plan that does what each of them does.
+        """Join plans of different modes into one plan with the effects of all.
 
         At most one of early_exit, late_entry, band and token_pruning, and at most one each of
         freeze, sublayer and block.

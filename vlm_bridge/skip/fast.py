@@ -1,4 +1,4 @@
-"""The fast form of every mode: what is skipped is not computed."""
+"""The fast form of every mode, which does not compute skipped parts."""
 
 from __future__ import annotations
 
