@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.systems.toy_vlm import Floats, ToyVLM
+from theory.systems.toy_model import Floats, ToyVLM
 
 
 @dataclass(frozen=True, eq=False)
