@@ -1,7 +1,7 @@
-"""The inequalities as plain functions on measured numbers, each returning a `Bound`.
+"""Evaluates the inequalities at measured values; each function returns a `Bound`.
 
-A `Bound` says which statement it comes from, which hypotheses were checked on the numbers
-given, and which are only assumed.
+A `Bound` names its statement, the hypotheses checked on the arguments, and the hypotheses that are
+assumed.
 
 Example:
     >>> from theory import conditions

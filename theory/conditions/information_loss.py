@@ -1,4 +1,4 @@
-"""Information lost by a skip, from entropies and informations: P-I, S2, S3, S9, S10."""
+"""Information lost by a skip: P-I, S2, S3, S9, S10."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from scipy.special import entr
 
 from theory.conditions.bound import Bound, count, numbers, within
 
-#: What every bound on entropies and informations assumes of its arguments.
+#: Assumption on the entropies and informations that the bounds are given.
 IN_NATS = "the entropies and informations are those of the distribution, in nats"
 
 
 def information_gap_from_support(
     tail: float, *, size: int, largest_ball: int, smallest_ball: int
 ) -> Bound:
-    """H(X'|X) <= h_b(delta) + (1 - delta) log N + delta log(|X| - N_min): a distance-based Fano.
+    """Distance-based Fano: H(X'|X) <= h_b(delta) + (1 - delta) log N + delta log(|X| - N_min).
 
-    It bounds |I(X'; Y) - I(X; Y)| where it holds in both directions.
+    With the same bound on H(X|X'), it bounds |I(X'; Y) - I(X; Y)| too (P-Ib).
 
     Args:
-        tail: delta = P(d(X, X') > eps), in [0, 1].
-        size: |X|, support points, at least 2.
-        largest_ball: N, most support points within eps of a support point, 1 to size.
-        smallest_ball: N_min, fewest of them, 1 to `largest_ball`.
+        tail: delta = P(d(X, X') > eps).
+        size: |X|, number of support points, at least 2.
+        largest_ball: N, largest number of support points within eps of a support point.
+        smallest_ball: N_min, smallest number of support points within eps of a support point.
 
     Returns:
-        Bound in nats; log |X| where delta is too large for the inequality.
+        Bound in nats; log |X| if delta is too large for the inequality.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: an argument is out of range, or not 1 <= N_min <= N <= |X|.
 
     Source:
-        Statement P-Ia (reconstruction of arXiv:2509.25584). With only delta <= 1 - 1/|X| it
-        would be false.
+        Statement P-Ia (reconstruction of arXiv:2509.25584). The condition delta <= 1 - 1/|X| is
+        not sufficient.
 
     Example:
         >>> round(
@@ -56,9 +56,9 @@ def information_gap_from_support(
     covered = tail * (outside + largest_ball) <= outside
     value = math.log(size)
     if covered and (outside or not tail):
-        far = tail * math.log(outside) if tail else 0.0
+        outer = tail * math.log(outside) if tail else 0.0
         binary = float(entr(tail) + entr(1.0 - tail))
-        value = min(value, binary + (1.0 - tail) * math.log(largest_ball) + far)
+        value = min(value, binary + (1.0 - tail) * math.log(largest_ball) + outer)
     return Bound(
         quantity="H(X'|X)",
         value=value,
@@ -68,22 +68,22 @@ def information_gap_from_support(
             f"delta is {'at most' if covered else 'above'} "
             f"(|X| - N_min)/(|X| - N_min + N) = {outside / (outside + largest_ball):.4g}",
         ),
-        assumed=("the support is finite and has the size and balls given",),
+        assumed=("the support is finite, with the given numbers of points",),
     )
 
 
 def vision_removal_cost(entropy_without: float, entropy_with: float) -> Bound:
-    """H(Y|T) - H(Y|V,T) = I(Y; V|T): what removing vision costs the best predictor in log loss.
+    """H(Y|T) - H(Y|V,T) = I(Y; V|T): increase of the smallest log loss when vision is removed.
 
     Args:
         entropy_without: H(Y|T_l) >= 0, in nats.
-        entropy_with: H(Y|V_l, T_l), in nats, at most the former.
+        entropy_with: H(Y|V_l, T_l) >= 0, in nats, at most H(Y|T_l).
 
     Returns:
         Exact value in nats.
 
     Raises:
-        ValueError: a negative entropy, or information that hurts.
+        ValueError: a negative entropy, or H(Y|V_l, T_l) > H(Y|T_l).
 
     Source:
         Statement S2.
@@ -100,28 +100,27 @@ def vision_removal_cost(entropy_without: float, entropy_with: float) -> Bound:
         value=entropy_without - entropy_with,
         unit="nats",
         statement="S2",
-        checked=("conditioning on more does not raise the entropy",),
+        checked=("the entropy does not increase when V is added",),
         assumed=(IN_NATS,),
     )
 
 
 def late_entry_loss_from_collisions(before: ArrayLike, after: ArrayLike) -> Bound:
-    """I(Y; T_0 | V_0, g(T_0)) <= H(T_0 | g(T_0)): zero where g tells all prompts apart.
+    """I(Y; T_0 | V_0, g(T_0)) <= H(T_0 | g(T_0)): zero if g is injective on the prompts.
 
-    The entropy is computed on the prompts given, each counted once per row: equal rows are the
-    same prompt. On real-valued states it is 0 almost always, and says nothing about what the
-    fixed tail can still use.
+    The entropy is that of the empirical distribution; equal rows are the same prompt. It is almost
+    always 0 on real-valued states, which does not imply that the fixed suffix can use them.
 
     Args:
         before: array of shape (n, ...), T_0 of n prompts (token ids or states).
-        after: array of shape (n, ...), g(T_0): the same prompts after the text-only layers.
+        after: array of shape (n, ...), g(T_0), the same prompts after the text-only layers.
 
     Returns:
         Bound in nats.
 
     Raises:
-        ValueError: lengths that differ or are zero; equal rows of `before` with different rows
-            of `after` (then g is no function of the prompt).
+        ValueError: different or zero lengths, or equal rows of `before` with different rows of
+            `after` (g would not be a function of the prompt).
 
     Source:
         Statement S3.
@@ -145,19 +144,19 @@ def late_entry_loss_from_collisions(before: ArrayLike, after: ArrayLike) -> Boun
         unit="nats",
         statement="S3",
         checked=(f"collisions of g counted on {len(first)} prompts",),
-        assumed=("the prompts given are the support of T_0",),
+        assumed=("T_0 has the empirical distribution of the prompts",),
     )
 
 
 def early_exit_loss_from_pid(unique_vision: float, synergistic: float) -> Bound:
-    """I(Y; V|T) = U_V + S: unique vision information alone is not what early exit discards.
+    """I(Y; V|T) = U_V + S: early exit loses unique vision information and synergy.
 
     Args:
         unique_vision: U_V >= 0, in nats.
         synergistic: S >= 0, in nats.
 
     Returns:
-        Exact value in nats; early exit is lossless for every loss iff it is 0.
+        Exact value in nats; 0 iff early exit does not increase the Bayes risk for any loss.
 
     Raises:
         ValueError: a negative atom.
@@ -187,7 +186,7 @@ def withdrawal_gap_next(
 ) -> Bound:
     """g_{l+1} <= g_l + I(Y; T_l) - I(Y; T_{l+1}), with g_l = I(Y; V_l | T_l).
 
-    Information only: it says nothing about the fixed tail.
+    The bound concerns information, not the fixed suffix.
 
     Args:
         gap: g_l >= 0, in nats.
@@ -195,10 +194,11 @@ def withdrawal_gap_next(
         next_text_information: I(Y; T_{l+1}) >= 0, in nats.
 
     Returns:
-        Bound on g_{l+1} in nats; at most g_l where text information does not fall.
+        Bound on g_{l+1} in nats; at most g_l if the text information does not decrease.
 
     Raises:
-        ValueError: a negative number, or numbers that no Markov chain has.
+        ValueError: a negative number, or I(Y; T_{l+1}) > I(Y; V_l, T_l), impossible for a Markov
+            chain.
 
     Source:
         Statement S10.
@@ -212,18 +212,19 @@ def withdrawal_gap_next(
     within(gap, 0.0, math.inf, "gap")
     within(text_information, 0.0, math.inf, "text_information")
     within(next_text_information, 0.0, gap + text_information + 1e-9, "next_text_information")
-    grows = next_text_information >= text_information
+    keeps = next_text_information >= text_information
     return Bound(
-        quantity="I(Y; V|T) one layer on",
+        quantity="I(Y; V|T) after the next layer",
         value=max(0.0, gap + text_information - next_text_information),
         unit="nats",
         statement="S10",
-        checked=(f"text information {'does not fall' if grows else 'FALLS'} here",),
-        assumed=(IN_NATS, "the next state depends on Y through this one only"),
+        checked=(f"text information {'does not fall' if keeps else 'FALLS'} here",),
+        assumed=(IN_NATS, "Y and the next state are independent given this state"),
     )
 
 
 def _rows(values: ArrayLike, name: str) -> np.ndarray:
+    """Validated array of shape (n, -1)."""
     array = np.asarray(values)
     if array.ndim < 1 or not len(array):
         raise ValueError(f"{name} needs at least one row, got shape {array.shape}")
@@ -233,5 +234,6 @@ def _rows(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def _shares(labels: np.ndarray) -> np.ndarray:
+    """Relative frequencies of integer labels."""
     counts = np.bincount(labels.ravel()).astype(np.float64)
     return np.asarray(counts / counts.sum())

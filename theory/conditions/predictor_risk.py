@@ -1,4 +1,4 @@
-"""Risk of a predictor, from entropies and informations: I-F, S2, S4, S14."""
+"""Risk of predictors, from entropies and informations: I-F, S2, S4, S14."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def risk_gap_from_information(information: float, *, loss_range: float = 1.0) ->
 
     Args:
         information: I >= 0, in nats.
-        loss_range: M >= 0, largest minus smallest loss.
+        loss_range: M >= 0, largest minus smallest value of the loss.
 
     Returns:
         Bound in the unit of the loss.
@@ -34,24 +34,24 @@ def risk_gap_from_information(information: float, *, loss_range: float = 1.0) ->
     within(loss_range, 0.0, math.inf, "loss_range")
     root = min(math.sqrt(information / 2.0), math.sqrt(-math.expm1(-information)))
     return Bound(
-        quantity="rise of the Bayes risk",
+        quantity="increase of the Bayes risk",
         value=loss_range * root,
         unit="loss",
         statement="I-F",
-        checked=("information is nonnegative",),
-        assumed=(IN_NATS, "losses lie in an interval of the length given"),
+        checked=("the information is nonnegative",),
+        assumed=(IN_NATS, "the values of the loss lie in an interval of length loss_range"),
     )
 
 
 def nll_change_from_kl(kl_skipped: float, kl_full: float) -> Bound:
-    """NLL_skip - NLL_full = E KL(P || p_skip) - E KL(P || p_full), for real predictors.
+    """NLL_skip - NLL_full = E KL(P || p_skip) - E KL(P || p_full), for any two predictors.
 
     Args:
-        kl_skipped: E KL(P || p_skip) >= 0, in nats, P the true conditional distribution.
+        kl_skipped: E KL(P || p_skip) >= 0, in nats, with P the true conditional distribution.
         kl_full: E KL(P || p_full) >= 0, in nats.
 
     Returns:
-        Exact value in nats; negative where skipping helps.
+        Exact value in nats; negative if skipping improves the predictor.
 
     Raises:
         ValueError: a negative divergence.
@@ -71,13 +71,13 @@ def nll_change_from_kl(kl_skipped: float, kl_full: float) -> Bound:
         value=kl_skipped - kl_full,
         unit="nats",
         statement="S2",
-        checked=("divergences are nonnegative",),
+        checked=("both divergences are nonnegative",),
         assumed=("both divergences are from the true conditional distribution",),
     )
 
 
 def error_from_entropy(entropy: float) -> Bound:
-    """P_e <= min( H(Y|Z) / (2 ln 2), 1 - exp(-H(Y|Z)) ) for the best predictor.
+    """P_e <= min( H(Y|Z) / (2 ln 2), 1 - exp(-H(Y|Z)) ), with P_e the Bayes error.
 
     Args:
         entropy: H(Y|Z) >= 0, in nats.
@@ -117,7 +117,7 @@ def fano_error(entropy: float, *, classes: int) -> Bound:
         Lower bound on a probability, unit "1".
 
     Raises:
-        ValueError: an entropy outside [0, log k], fewer than two classes.
+        ValueError: the entropy is outside [0, log k], or there are fewer than two classes.
 
     Source:
         Statement S4b (Fano).
@@ -130,15 +130,16 @@ def fano_error(entropy: float, *, classes: int) -> Bound:
 
     count(classes, 2, "classes")
     within(entropy, 0.0, math.log(classes) * (1.0 + 1e-12), "entropy")
-    most = 1.0 - 1.0 / classes
+    chance = 1.0 - 1.0 / classes
 
     def excess(error: float) -> float:
-        spread = error * math.log(classes - 1) if classes > 2 else 0.0
-        return float(entr(error) + entr(1.0 - error)) + spread - entropy
+        """Largest entropy at an error minus the given entropy."""
+        wrong = error * math.log(classes - 1) if classes > 2 else 0.0
+        return float(entr(error) + entr(1.0 - error)) + wrong - entropy
 
-    error = most if excess(most) <= 0.0 else 0.0
+    error = chance if excess(chance) <= 0.0 else 0.0
     if entropy > 0.0 and not error:
-        error = float(brentq(excess, 0.0, most, xtol=1e-15))
+        error = float(brentq(excess, 0.0, chance, xtol=1e-15))
     return Bound(
         quantity="Bayes error",
         kind="at least",
@@ -151,7 +152,7 @@ def fano_error(entropy: float, *, classes: int) -> Bound:
 
 
 def fano_accuracy_drop(entropy_full: float, entropy_skipped: float, *, classes: int) -> Bound:
-    """Drop of the best accuracy, from two entropies: S4a at the skipped minus Fano at the full.
+    """Bound the drop of the Bayes accuracy: S4a for the skipped state minus Fano for the full.
 
     Args:
         entropy_full: H(Y|Z_full), in nats, in [0, log k].
@@ -159,7 +160,7 @@ def fano_accuracy_drop(entropy_full: float, entropy_skipped: float, *, classes: 
         classes: k, at least 2.
 
     Returns:
-        Bound on the drop of Bayes accuracy, unit "1".
+        Bound on the drop of the Bayes accuracy, unit "1".
 
     Raises:
         ValueError: as `fano_error`.
@@ -176,7 +177,7 @@ def fano_accuracy_drop(entropy_full: float, entropy_skipped: float, *, classes: 
     upper = min(error_from_entropy(entropy_skipped).value, 1.0 - 1.0 / classes)
     lower = fano_error(entropy_full, classes=classes)
     return Bound(
-        quantity="drop of Bayes accuracy",
+        quantity="drop of the Bayes accuracy",
         value=upper - lower.value,
         unit="1",
         statement="S4b",
@@ -186,15 +187,15 @@ def fano_accuracy_drop(entropy_full: float, entropy_skipped: float, *, classes: 
 
 
 def usable_information_unsafety(family_entropy: float, *, nll_full: float) -> Bound:
-    """NLL_skip - NLL_full >= H_F(Y|Z_skip) - NLL_full: proof that a skip hurts.
+    """NLL_skip - NLL_full >= H_F(Y|Z_skip) - NLL_full: certifies that a skip is harmful.
 
     Args:
-        family_entropy: H_F(Y|Z_skip), in nats: the least log loss within a family F that
-            holds the model's fixed tail.
+        family_entropy: H_F(Y|Z_skip), in nats: smallest log loss within a family F of predictors
+            that contains the fixed suffix of the model.
         nll_full: negative log-likelihood of the full model, in nats.
 
     Returns:
-        Lower bound in nats; above 0 the skip is certainly not free, below it says nothing.
+        Lower bound in nats; positive values prove that the skip is harmful.
 
     Raises:
         ValueError: a negative number.
@@ -209,11 +210,11 @@ def usable_information_unsafety(family_entropy: float, *, nll_full: float) -> Bo
     within(family_entropy, 0.0, math.inf, "family_entropy")
     within(nll_full, 0.0, math.inf, "nll_full")
     return Bound(
-        quantity="rise of the negative log-likelihood",
+        quantity="increase of the negative log-likelihood",
         kind="at least",
         value=family_entropy - nll_full,
         unit="nats",
         statement="S14a",
         checked=("both log losses are nonnegative",),
-        assumed=("the family holds the fixed tail", "its least log loss was reached"),
+        assumed=("F contains the fixed suffix", "family_entropy is the minimum over F"),
     )

@@ -30,7 +30,7 @@ def shannon(*claims: tuple[str, str | Sequence[str]]) -> ProofCheck:
     for claim, given in claims:
         known = given if isinstance(given, str) else " and ".join(given)
         name = f"{claim} [{known}]" if known else claim
-        shown[name] = prove(claim, given).proved
+        shown[name] = prove(claim, given=given).proved
     return collect(shown, "shannon-lp")
 
 

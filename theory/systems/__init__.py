@@ -1,7 +1,7 @@
-"""Synthetic systems that know their truth, as plain numpy arrays.
+"""Synthetic systems with known ground truth, as numpy arrays.
 
-Gates with exact atoms, Gaussian systems with closed forms, a toy VLM with planted layers,
-attention heads with chosen mass and geometry.
+Gates with exact PID atoms, Gaussian systems with closed forms, a toy VLM with planted layers, and
+attention heads with given mass on vision and given geometry of values.
 
 Example:
     >>> from theory import systems
