@@ -35,7 +35,7 @@ def run_verify(
     Example:
         >>> run_verify(["S3"], trials=5)
         id  evidence    trials  worst slack  holds  needed  claim in words
-        S3  shannon-lp  5       ...  yes    1/1     what late entry loses
+        S3  shannon-lp  5       ...  yes    1/1     information lost by late entry
         <BLANKLINE>
         1 of 1 statements hold; 1 of 1 hypotheses shown to be needed; ...
         0

@@ -39,7 +39,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
     Example:
         >>> print(table(statements.verify_all(["S3"], trials=5)).splitlines()[1])
-        S3  shannon-lp  5  ...  yes  1/1  what late entry loses
+        S3  shannon-lp  5  ...  yes  1/1  information lost by late entry
     """
     rows = [_row(verdict) for verdict in verdicts]
     widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]

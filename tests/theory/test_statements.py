@@ -126,7 +126,7 @@ def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["verify", "S3", "--trials", "5"]) == 0
-    assert "[1/1] S3 what late entry loses" in capsys.readouterr().err
+    assert "[1/1] S3 information lost by late entry" in capsys.readouterr().err
 
 
 def test_a_missing_counterexample_ends_in_exit_code_1(capsys, monkeypatch):
