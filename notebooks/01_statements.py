@@ -14,8 +14,8 @@
 # # Every claim about skipping is machine-checked, and every hypothesis is necessary
 #
 # **Claim.** All registered statements hold: their proofs succeed, neither random instances nor an
-# optimiser violates them, and each hypothesis has a counterexample, an instance that meets all other
-# hypotheses and violates the claim.
+# optimiser violates them, and each hypothesis has a counterexample, an instance that meets all
+# other hypotheses and violates the claim.
 #
 # Information is in nats. The theory is a reconstruction of arXiv:2509.25584.
 
@@ -32,8 +32,8 @@ from theory.report import problems, table
 # %% [markdown]
 # ## A statement
 #
-# Statement S9: early exit loses unique vision information and synergy. The cell prints the claim, its
-# hypotheses and their counterexamples.
+# Statement S9: early exit loses unique vision information and synergy. The cell prints the claim,
+# its hypotheses and their counterexamples.
 
 # %%
 early_exit = statements.get("S9")
@@ -47,9 +47,9 @@ for hypothesis in early_exit.hypotheses:
 # %% [markdown]
 # ## A proof for all distributions
 #
-# A linear program over the entropy cone proves S10, and its rational certificate is checked exactly:
-# the information lost by an exit does not increase at the next layer unless the text information
-# decreases. W and S are vision and text after the layer.
+# A linear program over the entropy cone proves S10, and its rational certificate is checked
+# exactly: the information lost by an exit does not increase at the next layer unless the text
+# information decreases. W and S are vision and text after the layer.
 
 # %%
 exit_stays_safe = prove("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)", given="Y -> V,T -> W,S")
@@ -70,8 +70,8 @@ print(zhang_yeung)
 # ## The hypothesis of Fano's inequality is not sufficient
 #
 # P-Ia bounds H(X'|X) by h_b(delta) + (1-delta) log N_eps + delta log(|X|-N_min). Fano's inequality
-# requires delta <= 1 - 1/|X|, which is not sufficient here: for four points in two near pairs and X'
-# uniform, P(d > eps) = 1/2, and for delta > 1/2 the bound is below H(X'|X).
+# requires delta <= 1 - 1/|X|, which is not sufficient here: for four points in two near pairs and
+# X' uniform, P(d > eps) = 1/2, and for delta > 1/2 the bound is below H(X'|X).
 
 # %%
 fano = statements.get("P-Ia")
