@@ -17,19 +17,16 @@ from estimators.cka import CKAAccumulator as CKAAccumulator
 from estimators.cka import linear_cka as linear_cka
 from estimators.clustered import cluster_means as cluster_means
 from estimators.clustered import clustered_mean as clustered_mean
-from estimators.decomposition.by_bins import pid_by_bins as pid_by_bins
 from estimators.decomposition.dispatch import pid as pid
-from estimators.decomposition.gaussian import gaussian_pid as gaussian_pid
-from estimators.decomposition.gaussian import pid_gaussian as pid_gaussian
-from estimators.decomposition.learned import learned_pid as learned_pid
+from estimators.decomposition.gaussian import pid_from_covariance as pid_from_covariance
 from estimators.decomposition.multivariate import PIDLattice as PIDLattice
 from estimators.decomposition.multivariate import pid_lattice as pid_lattice
 from estimators.decomposition.multivariate import unique_informations as unique_informations
-from estimators.decomposition.pmf import pid_pmf as pid_pmf
-from estimators.decomposition.pmf import pid_pmf_batch as pid_pmf_batch
+from estimators.decomposition.pmf import pid_from_pmf as pid_from_pmf
+from estimators.decomposition.pmf import pid_from_pmf_batch as pid_from_pmf_batch
 from estimators.decomposition.result import PID as PID
-from estimators.decomposition.samples import pid_categories as pid_categories
-from estimators.decomposition.samples import pid_counts as pid_counts
+from estimators.decomposition.samples import pid_from_counts as pid_from_counts
+from estimators.decomposition.samples import pid_from_samples as pid_from_samples
 from estimators.dimension import intrinsic_dimension as intrinsic_dimension
 from estimators.estimate import Estimate as Estimate
 from estimators.geometry import PairRows as PairRows
@@ -48,7 +45,7 @@ from estimators.information.dispatch import mutual_information as mutual_informa
 from estimators.moments import CrossMoments as CrossMoments
 from estimators.moments import moments_cka as moments_cka
 from estimators.profile import Profile as Profile
-from estimators.quantize import quantize as quantize
+from estimators.quantization import quantize as quantize
 from estimators.spectrum import SpectrumAccumulator as SpectrumAccumulator
 from estimators.spectrum import effective_rank as effective_rank
 from estimators.spectrum import matrix_entropy as matrix_entropy
@@ -88,23 +85,20 @@ __all__ = [
     "discrete",
     "effective_rank",
     "entropy",
-    "gaussian_pid",
     "intrinsic_dimension",
     "last_rows",
-    "learned_pid",
     "linear_cka",
     "matrix_entropy",
     "moments_cka",
     "mutual_information",
     "norm_ratio",
     "pid",
-    "pid_by_bins",
-    "pid_categories",
-    "pid_counts",
-    "pid_gaussian",
+    "pid_from_counts",
+    "pid_from_covariance",
+    "pid_from_pmf",
+    "pid_from_pmf_batch",
+    "pid_from_samples",
     "pid_lattice",
-    "pid_pmf",
-    "pid_pmf_batch",
     "profile_states",
     "quantize",
     "relative_update_norm",

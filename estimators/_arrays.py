@@ -152,5 +152,5 @@ def duplicates_reason(rows: Rows, name: str) -> str:
         return ""
     return (
         f"{share:.0%} of the rows of {name} repeat an earlier one, so it is not continuous or its "
-        "rows are not independent (pass groups)"
+        "rows are not independent (pass clusters=)"
     )

@@ -17,7 +17,7 @@ from estimators.jackknife import FoldedMoments
 Floats = NDArray[np.float64]
 
 
-def spectral_entropy(eigenvalues: ArrayLike, alpha: float = 1.0) -> float:
+def spectral_entropy(eigenvalues: ArrayLike, *, alpha: float = 1.0) -> float:
     """Rényi entropy of order alpha of eigenvalues scaled to sum to one, in nats.
 
         S_alpha = ln(sum_i p_i^alpha) / (1 - alpha),   S_1 = -sum_i p_i ln p_i
@@ -188,7 +188,9 @@ class SpectrumAccumulator:
             ValueError: fewer than four rows, no spread, alpha not positive, level outside (0, 1).
         """
         return self._folds.estimate(
-            lambda moments: spectral_entropy(np.linalg.eigvalsh(moments["x"].covariance()), alpha),
+            lambda moments: spectral_entropy(
+                np.linalg.eigvalsh(moments["x"].covariance()), alpha=alpha
+            ),
             level=level,
             unit="nats",
             method=f"matrix-entropy (alpha={alpha:g})",

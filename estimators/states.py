@@ -26,8 +26,8 @@ from estimators.usable.dispatch import usable_information
 def profile_states(
     states: Sequence[Any] | Mapping[str, Any],
     target: Any = None,
-    groups: Mapping[str, ArrayLike] | None = None,
     *,
+    token_groups: Mapping[str, ArrayLike] | None = None,
     clusters: Labels | None = None,
     last_token: bool = False,
     probe: str = "linear",
@@ -49,8 +49,8 @@ def profile_states(
             (see `estimators.hooks.ordered_states`).
         target: what the states should tell, one per row or one per sequence: labels (whole
             numbers, strings), or numbers, one or k of them.
-        groups: name of a token group -> boolean mask of shape (n,) or (b, s). Default: one group
-            "all". Rows in no group are not looked at, so padding may hold anything.
+        token_groups: boolean mask of shape (n,) or (b, s) of each token group, by name. Default:
+            one group "all". Rows in no group are ignored, so padding may hold anything.
         clusters: labels of the independent units (images), one per row or one per sequence.
             Default: every sequence, or every row, is its own; that makes intervals too narrow
             where rows are tokens of the same image.
@@ -88,7 +88,7 @@ def profile_states(
     given = ordered_states(states)
     if len(given) < 2:
         raise ValueError(f"at least two states are needed, got {len(given)}")
-    rows = TokenRows.of(given[0], groups, clusters, last_token)
+    rows = TokenRows.of(given[0], token_groups, clusters, last_token)
     truth = None if target is None else _target(target, rows.shape)
     flat = [_flat(state, number, given[0]) for number, state in enumerate(given)]
     pairs: dict[str, list[PairAccumulator]] = {group: [] for group in rows.masks}

@@ -125,7 +125,7 @@ def spread(values: NDArray[Any], shape: tuple[int, ...], what: str) -> NDArray[A
 def _masks(groups: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Masks:
     if not isinstance(groups, Mapping):
         raise ValueError(
-            f"groups must map names of token groups to boolean masks, got {type(groups).__name__}; "
+            f"token_groups must map names to boolean masks, got {type(groups).__name__}; "
             "labels of independent units (images) are clusters="
         )
     n = int(np.prod(shape))

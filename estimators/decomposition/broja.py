@@ -106,7 +106,8 @@ def solve_broja(
     marginals and the dual point into its domain, exactly, so both values are proofs.
 
     Args:
-        p: distributions, shape (b, x1, x2, y) or (x1, x2, y). Trusted: see `pid_pmf` for checks.
+        p: distributions, shape (b, x1, x2, y) or (x1, x2, y). Not checked here: see
+            `pid_from_pmf`.
         tolerance: gap in nats at which a problem counts as solved.
         max_iterations: Newton steps at most.
         device: None for numpy where there is one distribution or no torch, and torch on the CPU

@@ -1,4 +1,4 @@
-"""`pid_by_bins`: what the number of bins does to the PID of continuous variables."""
+"""`pid_by_bin_count`: what the number of bins does to the PID of continuous variables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import pid_categories
-from estimators.quantize import quantize
+from estimators.decomposition.samples import pid_from_samples
+from estimators.quantization import quantize
 
 
-def pid_by_bins(
+def pid_by_bin_count(
     x1: ArrayLike,
     x2: ArrayLike,
     y: ArrayLike,
@@ -47,12 +47,12 @@ def pid_by_bins(
         ValueError: as `quantize` and `pid`; no number of bins; an unknown kind of target.
 
     Source:
-        See `pid_counts`.
+        See `pid_from_counts`.
 
     Example:
         >>> import numpy as np
         >>> x1, x2 = np.random.default_rng(0).normal(size=(2, 1000))
-        >>> results = pid_by_bins(x1, x2, x1 + x2, bins=(2, 4), unit="bits")
+        >>> results = pid_by_bin_count(x1, x2, x1 + x2, bins=(2, 4), unit="bits")
         >>> results[2].total < results[4].total
         True
     """
@@ -67,7 +67,7 @@ def pid_by_bins(
         answer = np.asarray(y)
         if target == "continuous":
             answer = quantize(answer, count, quantization=quantization, name="y")
-        result = pid_categories(first, second, answer, **options)
+        result = pid_from_samples(first, second, answer, **options)
         said: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
         results[count] = replace(result, diagnostics={**result.diagnostics, **said})
     return results

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from estimators._arrays import to_numpy
-from estimators.decomposition.gaussian import gaussian_pid
-from estimators.decomposition.learned import learned_pid
+from estimators.decomposition.gaussian import fit_gaussian_pid
+from estimators.decomposition.learned import fit_learned_pid
 from estimators.decomposition.result import PID
 from estimators.decomposition.samples import METHODS as CATEGORICAL
-from estimators.decomposition.samples import pid_categories
+from estimators.decomposition.samples import pid_from_samples
 
 METHODS = ("auto", *CATEGORICAL, "gaussian", "learned")
 
@@ -20,9 +20,9 @@ def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PI
     """Decompose I(X1, X2; Y) from samples, discrete or continuous.
 
         sources       target     auto                      function with all options
-        categories    categories "smooth-bootstrap"        `pid_categories`
-        rows (n, d)   labels     "learned"                 `learned_pid`
-        rows (n, d)   rows       "gaussian"                `gaussian_pid`
+        categories    categories "smooth-bootstrap"        `pid_from_samples`
+        rows (n, d)   labels     "learned"                 `fit_learned_pid`
+        rows (n, d)   rows       "gaussian"                `fit_gaussian_pid`
 
     Args:
         x1: categories (n,) or (n, k) of whole numbers or strings, or rows (n, d) of fractions.
@@ -53,10 +53,10 @@ def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PI
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
     chosen = _chosen(x1, x2, y) if method == "auto" else method
     if chosen == "gaussian":
-        return gaussian_pid(x1, x2, y, **options)
+        return fit_gaussian_pid(x1, x2, y, **options)
     if chosen == "learned":
-        return learned_pid(x1, x2, y, **options)
-    return pid_categories(x1, x2, y, method=chosen, **options)
+        return fit_learned_pid(x1, x2, y, **options)
+    return pid_from_samples(x1, x2, y, method=chosen, **options)
 
 
 def _chosen(x1: Any, x2: Any, y: Any) -> str:

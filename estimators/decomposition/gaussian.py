@@ -29,7 +29,7 @@ _CONVERGED = 1e-3
 _DETERMINED = 1.0 - 1e-10
 
 
-def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nats") -> PID:
+def pid_from_covariance(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nats") -> PID:
     """BROJA PID of a Gaussian from its covariance, of any dimensions.
 
     `I_union = min over covariances with the same (X1, Y) and (X2, Y) blocks of I(X1, X2; Y)`; a
@@ -53,7 +53,7 @@ def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nat
 
     Example:
         >>> cov = np.array([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 1.0, 1.0]])  # Y plus noise each
-        >>> found = pid_gaussian(cov, (1, 1, 1), unit="bits")
+        >>> found = pid_from_covariance(cov, (1, 1, 1), unit="bits")
         >>> round(found.redundant, 6), round(found.unique_1, 6) == 0.0
         (0.5, True)
     """
@@ -85,7 +85,7 @@ def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nat
     return found_in_nats.to_unit(unit)
 
 
-def gaussian_pid(
+def fit_gaussian_pid(
     x1: Any,
     x2: Any,
     y: Any,
@@ -122,11 +122,11 @@ def gaussian_pid(
         ValueError: bad arrays, n - 1 < d_1 + d_2 + d_y, or a target that the sources determine.
 
     Source:
-        As `pid_gaussian`; the bias of its plug-in: Venkatesh et al. 2023, section 4.
+        As `pid_from_covariance`; the bias of its plug-in: Venkatesh et al. 2023, section 4.
 
     Example:
         >>> y, e1, e2 = np.random.default_rng(0).normal(size=(3, 4000, 2))
-        >>> found = gaussian_pid(y + e1, y + e2, y, unit="bits")  # truth: 1 bit redundant
+        >>> found = fit_gaussian_pid(y + e1, y + e2, y, unit="bits")  # truth: 1 bit redundant
         >>> low, high = found.intervals["redundant"]
         >>> low < 1 < high
         True
@@ -137,7 +137,7 @@ def gaussian_pid(
     same_device(x1=x1, x2=x2, y=y)
     a, b, c = as_rows(x1, "x1"), as_rows(x2, "x2"), as_rows(y, "y")
     n = paired(x1=a, x2=b, y=c)
-    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
     pair = canonical(np.concatenate([a, b], axis=1), c, ask.codes)
     if pair.squared[0] > _DETERMINED:
         raise ValueError(

@@ -13,7 +13,7 @@ from estimators._pmf import check_unit
 from estimators._training import descend
 from estimators.clustered import Labels
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import pid_counts
+from estimators.decomposition.samples import pid_from_counts
 from estimators.extras import require
 from estimators.information._request import Request
 from estimators.usable._folds import folds_of
@@ -35,7 +35,7 @@ _DIRECTIONS = 32
 _RESTARTS = 3
 
 
-def learned_pid(
+def fit_learned_pid(
     x1: Any,
     x2: Any,
     y: Any,
@@ -53,7 +53,7 @@ def learned_pid(
     One joint model, `q(y | x1, x2) = sum_ab f(a | x1) g(b | x2) T(y | a, b)` with encoders f and g
     into `codes` codes, is trained by likelihood on one half of the units and encodes the other,
     together with what each code says alone, so that no source is left out because the other
-    knows the same; the table n[a, b, y] of held-out codes goes to `pid_counts`, and the two
+    knows the same; the table n[a, b, y] of held-out codes goes to `pid_from_counts`, and the two
     halves are averaged. All atoms of a half come from one table, so the sum rules hold exactly. A
     code learned jointly keeps what only both sources together say (an exclusive or), which
     single posteriors lose. An encoder sees the 32 widest uncorrelated directions of its source
@@ -69,11 +69,11 @@ def learned_pid(
         x2: (n, d_2) array or tensor.
         y: (n,) labels.
         codes: codes of each source, at least 2.
-        measure: as in `pid_pmf`.
+        measure: as in `pid_from_pmf`.
         unit: "nats" or "bits".
         level: of the intervals.
         clusters: (n,) labels of the independent units; folds keep them together.
-        permutations: of the null of `pid_counts`.
+        permutations: of the null of `pid_from_counts`.
         seed: of folds, training, bootstrap and null.
 
     Returns:
@@ -91,7 +91,7 @@ def learned_pid(
         >>> rng = np.random.default_rng(0)
         >>> x1, x2 = rng.normal(size=(2, 1500, 3))
         >>> y = (x1[:, 0] > 0) & (x2[:, 0] > 0)
-        >>> found = learned_pid(x1, x2, y, codes=2, unit="bits")
+        >>> found = fit_learned_pid(x1, x2, y, codes=2, unit="bits")
         >>> bool(abs(found.total - 0.811) < 0.15)  # H of an AND
         True
     """
@@ -104,7 +104,7 @@ def learned_pid(
     if labels is None:
         raise ValueError("y must be (n,) labels: whole numbers, booleans or strings")
     n = paired(x1=a, x2=b, y=labels[:, None].astype(np.float64))
-    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
     units = np.arange(n) if ask.codes is None else ask.codes
     classes = int(labels.max()) + 1
     sides = [uncorrelated(side)[:, ::-1] for side in (a, b)]  # the widest directions first
@@ -116,7 +116,9 @@ def learned_pid(
         table = np.zeros((codes, codes, classes), dtype=np.int64)
         np.add.at(table, (one, two, labels[held]), 1)
         parts.append(
-            pid_counts(table, measure=measure, level=level, permutations=permutations, seed=seed)
+            pid_from_counts(
+                table, measure=measure, level=level, permutations=permutations, seed=seed
+            )
         )
     found = _mean(parts[0], parts[1])
     shares = np.bincount(labels) / n

@@ -53,7 +53,7 @@ class PIDLattice(Record):
         return self.redundancies["{123}"]
 
 
-def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDLattice:
+def pid_lattice(p: ArrayLike, *, measure: str = "imin", unit: str = "nats") -> PIDLattice:
     """The I_min decomposition of three sources about one target.
 
         I_min(A_1, ..., A_k) = sum_y p(y) min_i I(A_i; Y=y)
@@ -65,7 +65,7 @@ def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDL
         unit: "nats" or "bits".
 
     Raises:
-        ValueError: another measure, another number of sources, and what `pid_pmf` refuses.
+        ValueError: another measure, another number of sources, and what `pid_from_pmf` refuses.
 
     Source:
         Williams & Beer 2010, arXiv 1004.2515, equations 3 and 7.
@@ -89,7 +89,7 @@ def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDL
             f"the lattice is offered for three sources, p[x1, x2, x3, y], got shape {array.shape}"
         )
     if array.ndim == 3:
-        raise ValueError(f"two sources are decomposed by pid_pmf, got shape {array.shape}")
+        raise ValueError(f"two sources are decomposed by pid_from_pmf, got shape {array.shape}")
     pmf = as_pmf(p, axes="x1, x2, x3, y", counts="a division by their sum")
     pairs = {
         group: pmf.sum(tuple(i for i in range(3) if i not in group)).reshape(-1, pmf.shape[-1])
@@ -107,7 +107,7 @@ def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDL
     )
 
 
-def unique_informations(p: ArrayLike, unit: str = "nats") -> tuple[float, ...]:
+def unique_informations(p: ArrayLike, *, unit: str = "nats") -> tuple[float, ...]:
     """BROJA's unique information of each source against all other sources together.
 
     U_i = min I_Q(X_i; Y | X_-i) over the joints Q with the marginals (X_i, Y) and (X_-i, Y).
@@ -117,10 +117,10 @@ def unique_informations(p: ArrayLike, unit: str = "nats") -> tuple[float, ...]:
         unit: "nats" or "bits".
 
     Returns:
-        m numbers, each certified to the gap of `pid_pmf`.
+        m numbers, each certified to the gap of `pid_from_pmf`.
 
     Raises:
-        ValueError: fewer than two sources, a gap that was not reached, and what `pid_pmf` refuses.
+        ValueError: fewer than two sources, a gap that was not reached, and as `pid_from_pmf`.
 
     Source:
         Bertschinger et al. 2014, arXiv 1311.2852, equation 12.

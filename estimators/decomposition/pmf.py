@@ -1,4 +1,4 @@
-"""`pid_pmf`: the decomposition of a given distribution, under the measure you name."""
+"""`pid_from_pmf`: the decomposition of a given distribution, under the measure you name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from estimators.decomposition.result import PID
 Floats = NDArray[np.float64]
 
 AXES = "x1, x2, y"
-COUNTS = "pid_counts(counts)"
+COUNTS = "pid_from_counts(counts)"
 
 #: Measures that are defined by their redundancy, in nats.
 _REDUNDANCIES: dict[str, Callable[[Floats], float]] = {
@@ -30,7 +30,7 @@ _REDUNDANCIES: dict[str, Callable[[Floats], float]] = {
 MEASURES = ("broja", *_REDUNDANCIES)
 
 
-def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
+def pid_from_pmf(p: ArrayLike, *, measure: str = "broja", unit: str = "nats") -> PID:
     """Decompose I(X1, X2; Y) of a known distribution.
 
         "broja"  R = I_1 + I_2 - I_union, I_union = min of I_Q(X1, X2; Y) over the joints Q with
@@ -59,7 +59,7 @@ def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
     Example:
         >>> xor = np.zeros((2, 2, 2))
         >>> xor[0, 0, 0] = xor[0, 1, 1] = xor[1, 0, 1] = xor[1, 1, 0] = 0.25
-        >>> found = pid_pmf(xor, unit="bits")
+        >>> found = pid_from_pmf(xor, unit="bits")
         >>> {name: round(value, 6) for name, value in found.atoms.items()}
         {'redundant': 0.0, 'unique_1': 0.0, 'unique_2': 0.0, 'synergistic': 1.0}
         >>> found.converged
@@ -72,14 +72,14 @@ def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
     return _by_redundancy(pmf, measure).to_unit(unit)
 
 
-def pid_pmf_batch(
-    p: ArrayLike, measure: str = "broja", unit: str = "nats", *, device: str | None = None
+def pid_from_pmf_batch(
+    p: ArrayLike, *, measure: str = "broja", unit: str = "nats", device: str | None = None
 ) -> tuple[PID, ...]:
     """Decompose many distributions of one shape; BROJA solves them together.
 
     Args:
         p: array p[b, x1, x2, y]; each p[i] sums to one.
-        measure: as in `pid_pmf`.
+        measure: as in `pid_from_pmf`.
         unit: "nats" or "bits".
         device: torch device for BROJA, for example "cuda"; None is the CPU.
 
@@ -87,11 +87,11 @@ def pid_pmf_batch(
         One `PID` for each distribution.
 
     Raises:
-        ValueError: as `pid_pmf`, with the number of the distribution in the message.
+        ValueError: as `pid_from_pmf`, with the number of the distribution in the message.
 
     Example:
         >>> p = np.random.default_rng(0).dirichlet(np.ones(27), 5).reshape(5, 3, 3, 3)
-        >>> [result.converged for result in pid_pmf_batch(p)]
+        >>> [result.converged for result in pid_from_pmf_batch(p)]
         [True, True, True, True, True]
     """
     check_unit(unit)

@@ -1,4 +1,4 @@
-"""`pid_categories`, `pid_counts`: PID of discrete samples, corrected, with intervals and null."""
+"""PID of discrete samples: bias correction, confidence intervals, permutation p-values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estimators._pmf import check_unit
 from estimators._validate import check_fraction
 from estimators.decomposition.broja import solve_broja
 from estimators.decomposition.exchangeability import exchangeability_p_value
-from estimators.decomposition.pmf import pid_pmf_batch
+from estimators.decomposition.pmf import pid_from_pmf_batch
 from estimators.decomposition.result import ATOMS, PID
 from estimators.decomposition.smooth import smooth_model
 from estimators.discrete._samples import as_codes
@@ -34,7 +34,7 @@ _BIAS_SHARE = 0.15
 _PLUGIN_BIAS = 0.02
 
 
-def pid_categories(
+def pid_from_samples(
     x1: ArrayLike,
     x2: ArrayLike,
     y: ArrayLike,
@@ -49,16 +49,16 @@ def pid_categories(
 ) -> PID:
     """Decompose I(X1, X2; Y) from samples of discrete variables.
 
-    The samples are counted in a table n[x1, x2, y] and handed to `pid_counts`. Continuous
-    variables are binned first, by you and in the open: see `quantize` and `pid_by_bins`.
+    The samples are counted in a table n[x1, x2, y] and handed to `pid_from_counts`. Continuous
+    variables are binned first, by you and in the open: see `quantize` and `pid_by_bin_count`.
 
     Args:
         x1: categories of the first source, array of shape (n,), or (n, k) whose rows are the
             symbols. Rows are independent units.
         x2: likewise, the second source.
         y: likewise, the target.
-        measure: the definition, as in `pid_pmf`.
-        method: the estimation, "smooth-bootstrap" or "plugin", see `pid_counts`.
+        measure: the definition, as in `pid_from_pmf`.
+        method: the estimation, "smooth-bootstrap" or "plugin", see `pid_from_counts`.
         unit: "nats" or "bits".
         level: confidence of the intervals, in (0, 1).
         resamples: number of bootstrap tables, at least 20.
@@ -66,20 +66,20 @@ def pid_categories(
         seed: fixes folds, resamples and permutations.
 
     Returns:
-        PID as from `pid_counts`.
+        PID as from `pid_from_counts`.
 
     Raises:
         ValueError: an empty, non-categorical or wrongly shaped variable, numbers of rows that
-            differ, and as `pid_counts`.
+            differ, and as `pid_from_counts`.
 
     Source:
-        See `pid_counts`.
+        See `pid_from_counts`.
 
     Example:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x1, x2 = rng.integers(0, 2, size=(2, 400))
-        >>> result = pid_categories(x1, x2, x1 ^ x2, unit="bits")
+        >>> result = pid_from_samples(x1, x2, x1 ^ x2, unit="bits")
         >>> bool(0.98 < result.synergistic < 1.02), result.n
         (True, 400)
     """
@@ -87,7 +87,7 @@ def pid_categories(
     shape = tuple(codes.max(axis=0) + 1)
     cells = np.ravel_multi_index(tuple(codes.T), shape)
     counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-    return pid_counts(
+    return pid_from_counts(
         counts,
         measure=measure,
         method=method,
@@ -99,7 +99,7 @@ def pid_categories(
     )
 
 
-def pid_counts(
+def pid_from_counts(
     counts: ArrayLike,
     *,
     measure: str = "broja",
@@ -112,7 +112,7 @@ def pid_counts(
 ) -> PID:
     """Decompose I(X1, X2; Y) from a table of counts n[x1, x2, y].
 
-    "plugin" is `pid_pmf` of n/N, whose synergy is far too large in small samples. Default is
+    "plugin" is `pid_from_pmf` of n/N, whose synergy is far too large in small samples. Default is
     "smooth-bootstrap", with theta(p) = (I(X1; Y), I(X2; Y), I(X1, X2; Y), I_union):
 
         p~     = (n + a m) / (N + a), m and a by cross-validated likelihood (`smooth_model`);
@@ -129,7 +129,7 @@ def pid_counts(
 
     Args:
         counts: whole numbers, array of shape (|X1|, |X2|, |Y|).
-        measure: the definition, as in `pid_pmf`.
+        measure: the definition, as in `pid_from_pmf`.
         method: the estimation, "smooth-bootstrap" or "plugin".
         unit: "nats" or "bits".
         level: confidence of the intervals, in (0, 1).
@@ -157,7 +157,7 @@ def pid_counts(
 
     Example:
         >>> copy = [[[100, 0], [0, 0]], [[0, 0], [0, 100]]]
-        >>> result = pid_counts(copy, unit="bits", method="plugin")
+        >>> result = pid_from_counts(copy, unit="bits", method="plugin")
         >>> round(result.redundant, 6)
         1.0
     """
@@ -224,7 +224,7 @@ class _Solved:
     @classmethod
     def of(cls, p: Floats, measure: str, tolerance: float | None = None) -> _Solved:
         if measure != "broja":
-            results = pid_pmf_batch(p, measure=measure)
+            results = pid_from_pmf_batch(p, measure=measure)
             return cls(np.array([list(result.atoms.values()) for result in results]), None, {})
         solution = solve_broja(p) if tolerance is None else solve_broja(p, tolerance=tolerance)
         certificate = {

@@ -25,13 +25,13 @@ def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]
     Source:
         Phipson and Smyth 2010, Permutation p-values should never be zero.
     """
-    count = ask.null
+    count = ask.permutations
     if not count:
         return {}
     # Rows must lie together in memory, or picking them costs ten times the product.
     left, right = np.ascontiguousarray(pair.x.T), np.ascontiguousarray(pair.y)
     seen = float(-np.log1p(-pair.squared).sum())
-    order = permutations(ask, pair.rows)
+    order = draw_permutations(ask, pair.rows)
     chunk = max(1, _CHUNK_NUMBERS // (len(left) * right.shape[1]))
     above = 0
     for start in range(0, count, chunk):
@@ -48,10 +48,10 @@ def p_value(
     Raises:
         ValueError: no two clusters are equally large.
     """
-    if not ask.null:
+    if not ask.permutations:
         return {}
-    above = sum(statistic(order) >= seen - 1e-12 for order in permutations(ask, n))
-    return {"p_value": (1 + above) / (1 + ask.null), "permutations": ask.null}
+    above = sum(statistic(order) >= seen - 1e-12 for order in draw_permutations(ask, n))
+    return {"p_value": (1 + above) / (1 + ask.permutations), "permutations": ask.permutations}
 
 
 def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -62,13 +62,13 @@ def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-np.linalg.slogdet(inner).logabsdet)
 
 
-def permutations(ask: Request, n: int) -> NDArray[np.int64]:
+def draw_permutations(ask: Request, n: int) -> NDArray[np.int64]:
     """(null, n) row numbers; whole clusters move among clusters of their size.
 
     Raises:
         ValueError: no two clusters have equally many rows.
     """
-    codes, count, rng = ask.codes, ask.null, np.random.default_rng(ask.seed)
+    codes, count, rng = ask.codes, ask.permutations, np.random.default_rng(ask.seed)
     if codes is None:
         return rng.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
     sizes = np.bincount(codes)

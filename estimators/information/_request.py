@@ -25,31 +25,33 @@ class Request:
     Attributes:
         level: confidence of the interval.
         codes: (n,) number of the independent unit of every row, or None: each row is one.
-        null: permutations for a p-value of independence; 0 for none.
+        permutations: random permutations for a p-value of independence; 0 for none.
         seed: of everything random.
     """
 
     level: float = 0.95
     codes: NDArray[np.int64] | None = None
-    null: int = 0
+    permutations: int = 0
     seed: int = 0
 
     @classmethod
-    def of(cls, n: int, *, level: float, clusters: Labels | None, null: int, seed: int) -> Request:
+    def of(
+        cls, n: int, *, level: float, clusters: Labels | None, permutations: int, seed: int
+    ) -> Request:
         """A checked request about n rows.
 
         Raises:
-            ValueError: a level outside (0, 1), labels of the wrong length, or a negative null.
+            ValueError: a level outside (0, 1), labels of the wrong length, or permutations below 0.
         """
         check_fraction(level, "level")
-        if null < 0:
-            raise ValueError(f"null is a number of permutations, got {null}")
+        if permutations < 0:
+            raise ValueError(f"permutations must be at least 0, got {permutations}")
         codes = None
         if clusters is not None:
             codes = cluster_codes(clusters)
             if len(codes) != n:
                 raise ValueError(f"{n} rows but {len(codes)} labels in clusters")
-        return cls(level, codes, null, seed)
+        return cls(level, codes, permutations, seed)
 
     @property
     def z(self) -> float:

@@ -71,7 +71,7 @@ def mutual_information(
     method: str = "auto",
     level: float = 0.95,
     clusters: Labels | None = None,
-    null: int = 0,
+    permutations: int = 0,
     seed: int = 0,
     unit: str = "nats",
     **options: Any,
@@ -89,8 +89,9 @@ def mutual_information(
         level: of the interval.
         clusters: (n,) labels of the independent units (images). Rows of a unit may depend on each
             other: n then counts units.
-        null: permutations of y for a p-value of independence, `diagnostics["p_value"]`; whole
-            units are permuted, among units of equally many rows. Not every method has one.
+        permutations: random permutations of y for a p-value of independence, in
+            `diagnostics["p_value"]`; whole clusters are permuted among clusters of equal size.
+            Not every method computes it.
         seed: of everything random.
         unit: "nats" or "bits".
         options: of the method: `k` for the neighbour methods, and so on.
@@ -118,7 +119,7 @@ def mutual_information(
     labels = as_labels(y, "y")
     other: Any = as_rows(y, "y") if labels is None else labels
     n = paired(x=rows, y=other)
-    ask = Request.of(n, level=level, clusters=clusters, null=null, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=permutations, seed=seed)
     known = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
     return _run(known, method, (rows, other), ask, unit, options)
 
@@ -160,7 +161,7 @@ def entropy(
         True
     """
     rows = as_rows(x, "x")
-    ask = Request.of(len(rows), level=level, clusters=clusters, null=0, seed=seed)
+    ask = Request.of(len(rows), level=level, clusters=clusters, permutations=0, seed=seed)
     return _run(ENTROPY, method, (rows,), ask, unit, options)
 
 
@@ -207,7 +208,7 @@ def conditional_mutual_information(
     same_device(x=x, y=y, z=z)
     rows = tuple(as_rows(side, name) for side, name in ((x, "x"), (y, "y"), (z, "z")))
     n = paired(x=rows[0], y=rows[1], z=rows[2])
-    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
     return _run(CONDITIONAL, method, rows, ask, unit, options)
 
 

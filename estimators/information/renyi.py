@@ -138,4 +138,4 @@ def gram_entropy(a: Rows, alpha: float) -> float:
         raise ValueError(f"the order alpha is positive, got {alpha}")
     if alpha == 2.0:
         return -float(np.log((a**2).sum()))
-    return spectral_entropy(np.maximum(eigvalsh(a), 0.0), alpha)
+    return spectral_entropy(np.maximum(eigvalsh(a), 0.0), alpha=alpha)

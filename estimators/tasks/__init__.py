@@ -15,9 +15,9 @@ Example:
     True
 """
 
+from estimators.tasks.base import Task as Task
 from estimators.tasks.suite import TASKS as TASKS
 from estimators.tasks.suite import table as table
 from estimators.tasks.suite import task as task
-from estimators.tasks.task import Task as Task
 
 __all__ = ["TASKS", "Task", "table", "task"]

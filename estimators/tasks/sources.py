@@ -68,14 +68,14 @@ class Normal:
         return rows[:, : self.dim_x], rows[:, self.dim_x :]
 
     @classmethod
-    def dense(cls, p: int, q: int, correlation: float = 0.5) -> Normal:
+    def dense(cls, p: int, q: int, *, correlation: float = 0.5) -> Normal:
         """Every two variables are equally correlated."""
         c = np.full((p + q, p + q), correlation)
         np.fill_diagonal(c, 1.0)
         return cls(_rows(c), p)
 
     @classmethod
-    def pairs(cls, p: int, q: int, count: int = 2, correlation: float = 0.8) -> Normal:
+    def pairs(cls, p: int, q: int, *, count: int = 2, correlation: float = 0.8) -> Normal:
         """x_i and y_i are correlated for i < count, all else is independent."""
         c = np.eye(p + q)
         for i in range(count):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from estimators.tasks import maps
+from estimators.tasks.base import Task
 from estimators.tasks.sources import AdditiveUniform, Normal, Source, StudentT
-from estimators.tasks.task import Task
 
 
 def task(id: str) -> Task:
@@ -103,7 +103,9 @@ def _additive(width: float) -> Task:
 
 
 def _all() -> tuple[Task, ...]:
-    normal = _plain("1v1-normal-0.75", "Bivariate normal 1 × 1", Normal.dense(1, 1, 0.75))
+    normal = _plain(
+        "1v1-normal-0.75", "Bivariate normal 1 × 1", Normal.dense(1, 1, correlation=0.75)
+    )
     uniform = _normal_cdf(normal)
     bimodal = uniform.mapped(
         "1v1-bimodal-0.75", "Bimodal 1 × 1", x=maps.bimodal_x, y=maps.bimodal_y

@@ -30,7 +30,7 @@ def usable_information(
     folds: int = 5,
     level: float = 0.95,
     clusters: Labels | None = None,
-    null: int = 0,
+    permutations: int = 0,
     seed: int = 0,
     unit: str = "nats",
 ) -> Estimate:
@@ -50,7 +50,7 @@ def usable_information(
         folds: of the cross-fitting, by unit.
         level: of the interval.
         clusters: (n,) labels of the independent units (images).
-        null: permutations of x for a p-value; each runs the whole cross-fit again.
+        permutations: permutations of x for a p-value; each runs the whole cross-fit again.
         seed: of folds, permutations and training.
         unit: "nats" or "bits".
 
@@ -78,7 +78,7 @@ def usable_information(
     target: Any = as_rows(y, "y") if labels is None else labels
     known = None if given is None else as_rows(given, "given")
     n = paired(x=rows, y=target, **({} if known is None else {"given": known}))
-    ask = Request.of(n, level=level, clusters=clusters, null=null, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=permutations, seed=seed)
     probes = probes_of(method, n)
     check_unit(unit)
     codes = np.arange(n) if ask.codes is None else ask.codes

@@ -50,8 +50,8 @@ def test_a_joint_matrix_has_at_least_the_entropy_of_each(seed) -> None:
 
 def test_dependence_is_seen_and_never_taken_for_shannons() -> None:
     x, e = np.random.default_rng(0).normal(size=(2, 300, 1))
-    near = mutual_information(x, x + 0.3 * e, method="renyi", null=39)
-    none = mutual_information(x, e, method="renyi", null=39)
+    near = mutual_information(x, x + 0.3 * e, method="renyi", permutations=39)
+    none = mutual_information(x, e, method="renyi", permutations=39)
     assert near.value > none.value
     assert near.diagnostics["p_value"] == pytest.approx(1 / 40)
     assert none.diagnostics["p_value"] > 1 / 40

@@ -90,8 +90,8 @@ def test_noise_reads_about_nothing() -> None:
 
 def test_null_tells_signal_from_noise() -> None:
     x, y = logistic(200, 1, 0)
-    signal = usable_information(x, y, method="linear", null=19)
-    noise = usable_information(x[::-1].copy(), y, method="linear", null=19)
+    signal = usable_information(x, y, method="linear", permutations=19)
+    noise = usable_information(x[::-1].copy(), y, method="linear", permutations=19)
     assert signal.diagnostics["p_value"] == pytest.approx(0.05)
     assert noise.diagnostics["p_value"] > 0.05
 

@@ -20,7 +20,7 @@ def quantize(
 
     A value on an edge goes to the upper bin. Information between binned variables is at most
     that between the variables themselves, and a PID of binned variables is not a bound on
-    anything: look at several numbers of bins (`pid_by_bins`).
+    anything: look at several numbers of bins (`pid_by_bin_count`).
 
     Args:
         x: finite numbers, array of shape (n,).
