@@ -24,3 +24,22 @@ from estimators.discrete.samples import dual_total_correlation as dual_total_cor
 from estimators.discrete.samples import entropy as entropy
 from estimators.discrete.samples import mutual_information as mutual_information
 from estimators.discrete.samples import total_correlation as total_correlation
+
+__all__ = [
+    "ShannonInvariants",
+    "co_information",
+    "co_information_pmf",
+    "conditional_mutual_information",
+    "conditional_mutual_information_pmf",
+    "dual_total_correlation",
+    "dual_total_correlation_pmf",
+    "entropy",
+    "entropy_counts",
+    "entropy_pmf",
+    "mutual_information",
+    "mutual_information_pmf",
+    "shannon_invariants",
+    "shannon_invariants_pmf",
+    "total_correlation",
+    "total_correlation_pmf",
+]
