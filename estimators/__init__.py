@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from estimators.cka import linear_cka as linear_cka
     from estimators.clustered import cluster_means as cluster_means
     from estimators.clustered import clustered_mean as clustered_mean
+    from estimators.decomposition.counts import pid_from_counts as pid_from_counts
     from estimators.decomposition.dispatch import pid as pid
     from estimators.decomposition.gaussian import pid_from_covariance as pid_from_covariance
     from estimators.decomposition.multivariate import PIDLattice as PIDLattice
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from estimators.decomposition.pmf import pid_from_pmf as pid_from_pmf
     from estimators.decomposition.pmf import pid_from_pmf_batch as pid_from_pmf_batch
     from estimators.decomposition.result import PID as PID
-    from estimators.decomposition.samples import pid_from_counts as pid_from_counts
     from estimators.decomposition.samples import pid_from_samples as pid_from_samples
     from estimators.dimension import intrinsic_dimension as intrinsic_dimension
     from estimators.estimate import Estimate as Estimate
@@ -71,12 +71,13 @@ _EXPORTS = {
     "estimators.bounded_mean": ("betting_interval", "betting_p_value", "betting_upper_bound"),
     "estimators.cka": ("CKAAccumulator", "linear_cka"),
     "estimators.clustered": ("cluster_means", "clustered_mean"),
+    "estimators.decomposition.counts": ("pid_from_counts",),
     "estimators.decomposition.dispatch": ("pid",),
     "estimators.decomposition.gaussian": ("pid_from_covariance",),
     "estimators.decomposition.multivariate": ("PIDLattice", "pid_lattice", "unique_informations"),
     "estimators.decomposition.pmf": ("pid_from_pmf", "pid_from_pmf_batch"),
     "estimators.decomposition.result": ("PID",),
-    "estimators.decomposition.samples": ("pid_from_counts", "pid_from_samples"),
+    "estimators.decomposition.samples": ("pid_from_samples",),
     "estimators.dimension": ("intrinsic_dimension",),
     "estimators.estimate": ("Estimate",),
     "estimators.geometry": (

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from estimators._arrays import to_numpy
+from estimators.decomposition.counts import METHODS as CATEGORICAL
 from estimators.decomposition.gaussian import fit_gaussian_pid
 from estimators.decomposition.learned import fit_learned_pid
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import METHODS as CATEGORICAL
 from estimators.decomposition.samples import pid_from_samples
 
 METHODS = ("auto", *CATEGORICAL, "gaussian", "learned")

@@ -12,8 +12,8 @@ from estimators._arrays import Rows, as_labels, as_rows, paired, same_device
 from estimators._pmf import check_unit
 from estimators._training import descend
 from estimators.clustered import Labels
+from estimators.decomposition.counts import pid_from_counts
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import pid_from_counts
 from estimators.extras import require
 from estimators.information._request import Request
 from estimators.usable._folds import folds_of

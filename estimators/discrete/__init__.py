@@ -16,14 +16,14 @@ from estimators.discrete.exact import total_correlation_pmf as total_correlation
 from estimators.discrete.invariants import ShannonInvariants as ShannonInvariants
 from estimators.discrete.invariants import shannon_invariants as shannon_invariants
 from estimators.discrete.invariants import shannon_invariants_pmf as shannon_invariants_pmf
-from estimators.discrete.samples import co_information as co_information
+from estimators.discrete.multivariate import co_information as co_information
+from estimators.discrete.multivariate import dual_total_correlation as dual_total_correlation
+from estimators.discrete.multivariate import total_correlation as total_correlation
 from estimators.discrete.samples import (
     conditional_mutual_information as conditional_mutual_information,
 )
-from estimators.discrete.samples import dual_total_correlation as dual_total_correlation
 from estimators.discrete.samples import entropy as entropy
 from estimators.discrete.samples import mutual_information as mutual_information
-from estimators.discrete.samples import total_correlation as total_correlation
 
 __all__ = [
     "ShannonInvariants",

@@ -11,15 +11,15 @@ from scipy.special import ndtri
 
 from estimators._pmf import as_pmf
 from estimators._validate import check_fraction
-from estimators.discrete._samples import as_codes, measure_of
-from estimators.discrete._terms import exact_value, invariant_terms
-from estimators.discrete.corrections import check_method
-from estimators.discrete.samples import (
+from estimators.discrete._estimate import (
     alphabet_sizes,
     coverage_reason,
     sample_coverage,
     standard_error,
 )
+from estimators.discrete._samples import as_codes, measure_of
+from estimators.discrete._terms import exact_value, invariant_terms
+from estimators.discrete.corrections import check_method
 from estimators.estimate import Estimate
 
 # Total information below which a ratio to it means nothing: rounding of a pmf's entropies.
