@@ -51,7 +51,7 @@ def profile_states(
             numbers, strings), or numbers, one or k of them.
         token_groups: boolean mask of shape (n,) or (b, s) of each token group, by name. Default:
             one group "all". Rows in no group are ignored, so padding may hold anything.
-        clusters: labels of the independent units (images), one per row or one per sequence.
+        clusters: labels of the independent clusters (images), one per row or one per sequence.
             Default: every sequence, or every row, is its own; that makes intervals too narrow
             where rows are tokens of the same image.
         last_token: also profile the group "last": of every sequence (every cluster where states

@@ -110,7 +110,7 @@ def fit_gaussian_pid(
         y: (n, d_y) array or tensor.
         unit: "nats" or "bits".
         level: of the intervals.
-        clusters: (n,) labels of the independent units.
+        clusters: (n,) labels of the independent clusters.
         resamples: bootstrap covariances, at least 10.
         seed: of the bootstrap.
 
@@ -175,7 +175,7 @@ def fit_gaussian_pid(
         unit="nats",
         measure="broja",
         method="gaussian, bias-corrected",
-        n=ask.units(n),
+        n=ask.cluster_count(n),
         intervals=intervals,
         level=level,
         reliable=reliable,

@@ -51,7 +51,7 @@ def fit_learned_pid(
     """Decompose what two wide sources say about labels, by way of learned codes of each.
 
     One joint model, `q(y | x1, x2) = sum_ab f(a | x1) g(b | x2) T(y | a, b)` with encoders f and g
-    into `codes` codes, is trained by likelihood on one half of the units and encodes the other,
+    into `codes` codes, is trained by likelihood on one half of the clusters and encodes the other,
     together with what each code says alone, so that no source is left out because the other
     knows the same; the table n[a, b, y] of held-out codes goes to `pid_from_counts`, and the two
     halves are averaged. All atoms of a half come from one table, so the sum rules hold exactly. A
@@ -72,7 +72,7 @@ def fit_learned_pid(
         measure: as in `pid_from_pmf`.
         unit: "nats" or "bits".
         level: of the intervals.
-        clusters: (n,) labels of the independent units; folds keep them together.
+        clusters: (n,) labels of the independent clusters; folds keep them together.
         permutations: of the null of `pid_from_counts`.
         seed: of folds, training, bootstrap and null.
 
@@ -81,7 +81,7 @@ def fit_learned_pid(
         unit repeat each other, and the result is then not called reliable.
 
     Raises:
-        ValueError: bad arrays, labels that are none, fewer than two units, codes below 2.
+        ValueError: bad arrays, labels that are none, fewer than two clusters, codes below 2.
 
     Source:
         One joint model for all terms: Liang et al. 2023, Quantifying and modeling multimodal
@@ -105,13 +105,13 @@ def fit_learned_pid(
         raise ValueError("y must be (n,) labels: whole numbers, booleans or strings")
     n = paired(x1=a, x2=b, y=labels[:, None].astype(np.float64))
     ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
-    units = np.arange(n) if ask.codes is None else ask.codes
+    row_clusters = np.arange(n) if ask.codes is None else ask.codes
     classes = int(labels.max()) + 1
     sides = [uncorrelated(side)[:, ::-1] for side in (a, b)]  # the widest directions first
     parts = []
-    for train, held in folds_of(units, 2, seed):
-        features = [_features(side, labels, units, train, held, seed) for side in sides]
-        inner = inner_rows(units[train], seed)
+    for train, held in folds_of(row_clusters, 2, seed):
+        features = [_features(side, labels, row_clusters, train, held, seed) for side in sides]
+        inner = inner_rows(row_clusters[train], seed)
         one, two = _encode(features, labels[train], inner, codes, classes, seed)
         table = np.zeros((codes, codes, classes), dtype=np.int64)
         np.add.at(table, (one, two, labels[held]), 1)
@@ -132,11 +132,11 @@ def fit_learned_pid(
     if widest > n / _ROWS_PER_COLUMN:
         doubts.append(f"{n} rows are too few to learn all that {widest} columns may say")
     if ask.codes is not None:
-        doubts.append("rows share units, and the intervals are those of rows")
+        doubts.append("rows share clusters, but the intervals treat rows as independent")
     return replace(
         found,
         method=f"learned codes ({codes} x {codes}), {found.method}",
-        n=ask.units(n),
+        n=ask.cluster_count(n),
         reliable=not doubts,
         reason="; ".join(doubts),
         diagnostics={**found.diagnostics, "unread_bits": unread},
@@ -146,16 +146,16 @@ def fit_learned_pid(
 def _features(
     side: Rows,
     labels: NDArray[np.int64],
-    units: NDArray[np.int64],
+    row_clusters: NDArray[np.int64],
     train: NDArray[np.int64],
     held: NDArray[np.int64],
     seed: int,
 ) -> tuple[Rows, Rows]:
     """What an encoder sees of the training and of the held-out rows."""
     probe, classes = LinearProbe(), int(labels.max()) + 1
-    codes = np.unique(units[train], return_inverse=True)[1]
+    codes = np.unique(row_clusters[train], return_inverse=True)[1]
     inside = held_out_log_probabilities(side[train], labels[train], codes, [probe], 4, seed)
-    inner = inner_rows(units[train], seed)
+    inner = inner_rows(row_clusters[train], seed)
     outside, _ = probe.log_probabilities(
         side[train], labels[train], side[held], inner, classes, seed
     )

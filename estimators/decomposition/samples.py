@@ -30,7 +30,7 @@ def pid_from_samples(
 
     Args:
         x1: categories of the first source, array of shape (n,), or (n, k) whose rows are the
-            symbols. Rows are independent units.
+            symbols. Rows are independent clusters.
         x2: likewise, the second source.
         y: likewise, the target.
         measure: the definition, as in `pid_from_pmf`.

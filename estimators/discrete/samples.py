@@ -32,7 +32,7 @@ def entropy(
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols. Rows are
-            independent units.
+            independent clusters.
         method: "plugin", "miller-madow", "grassberger", "chao-shen" or "nsb".
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).

@@ -22,7 +22,7 @@ class Canonical:
         x: (n, p) orthonormal columns that span the centred rows of x.
         y: (n, q) the same of y.
         squared: (min(p, q),) squared canonical correlations, descending.
-        codes: (n,) number of the independent unit of every row, or None: each row is one.
+        codes: (n,) number of the independent cluster of every row, or None: each row is one.
         design_effect: variance of the cross-products of the rows over what it would be if the
             rows were independent, at least 1.
         lost: dimensions that were projected out before, for what they cost in freedom.
@@ -60,7 +60,7 @@ def canonical(
     Args:
         x: (n, p) checked rows.
         y: (n, q) checked rows.
-        codes: (n,) numbers of the independent units, or None.
+        codes: (n,) numbers of the independent clusters, or None.
         lost: dimensions projected out of x and y before.
 
     Raises:

@@ -20,11 +20,11 @@ UNITS = {"nats": 1.0, "bits": 1.0 / float(np.log(2.0))}
 
 @dataclass(frozen=True)
 class Request:
-    """Level, independent units, permutations and seed of one estimate.
+    """Level, independent clusters, permutations and seed of one estimate.
 
     Attributes:
         level: confidence of the interval.
-        codes: (n,) number of the independent unit of every row, or None: each row is one.
+        codes: (n,) number of the independent cluster of every row, or None: each row is one.
         permutations: random permutations for a p-value of independence; 0 for none.
         seed: of everything random.
     """
@@ -58,25 +58,25 @@ class Request:
         """Normal quantile of a two-sided interval."""
         return float(ndtri(0.5 + 0.5 * self.level))
 
-    def units(self, n: int) -> int:
-        """Independent units among n rows."""
+    def cluster_count(self, n: int) -> int:
+        """Independent clusters among n rows."""
         return n if self.codes is None else int(self.codes.max()) + 1
 
     def halves(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row numbers of two random halves; the rows of a unit stay together."""
+        """Row numbers of two random halves; the rows of a cluster stay together."""
         codes = np.arange(n) if self.codes is None else self.codes
-        units = int(codes.max()) + 1
-        first = np.random.default_rng(self.seed).permutation(units) < units // 2
+        clusters = int(codes.max()) + 1
+        first = np.random.default_rng(self.seed).permutation(clusters) < clusters // 2
         return np.flatnonzero(first[codes]), np.flatnonzero(~first[codes])
 
     def sums(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(units,) sums of per-row terms over the rows of each unit."""
+        """(clusters,) sums of per-row terms over the rows of each cluster."""
         if self.codes is None:
             return terms
         return np.asarray(np.bincount(self.codes, weights=terms), dtype=np.float64)
 
     def variance_of_mean(self, terms: NDArray[np.float64]) -> float:
-        """Variance of the mean of per-row terms, rows of a unit together."""
+        """Variance of the mean of per-row terms, rows of a cluster together."""
         n, sums = len(terms), self.sums(terms - terms.mean())
         if len(sums) < 2:
             return float("inf")
@@ -114,7 +114,7 @@ class Request:
             value=value,
             interval=interval,
             level=self.level,
-            n=self.units(n),
+            n=self.cluster_count(n),
             d=d,
             unit="nats",
             method=method,

@@ -58,7 +58,7 @@ def _half(found: Estimate) -> float:
 
 def _reduced(x: Rows, y: Rows, ask: Request) -> Estimate:
     n, p, q = len(x), x.shape[1], y.shape[1]
-    k = max(1, ask.units(n) // ROWS_PER_COMPONENT)
+    k = max(1, ask.cluster_count(n) // ROWS_PER_COMPONENT)
     kept = min(k, p), min(k, q)
     found = copula(components(x, kept[0]), components(y, kept[1]), ask)
     reason = (

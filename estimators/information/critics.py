@@ -46,7 +46,7 @@ def neural_bound(
         mine     mean_joint[s] - ln mean_product[exp s]              Donsker-Varadhan
         smile    as mine, product scores clipped to +-5 nats         no bound: biased, steadier
 
-    60 % of the units train, 20 % stop, the last 20 % give the value: on the training rows a
+    60 % of the clusters train, 20 % stop, the last 20 % give the value: on the training rows a
     critic overfits by nats. It is separable, `s(x, y) = f(x)' g(y) / sqrt(w)`, with f and g a
     hidden layer beside a linear map; trained by the bound itself, by the Jensen-Shannon loss for
     "smile". Never called reliable: it cannot tell how far below the truth it is.
@@ -55,7 +55,7 @@ def neural_bound(
         kind: which bound.
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units and seed.
+        ask: level, clusters and seed.
         width: of the networks.
         epochs: at most so many passes; training stops after ten without a better bound.
         batch: rows in a step.
@@ -64,7 +64,7 @@ def neural_bound(
         progress: called with (epoch, epochs) after each.
 
     Raises:
-        ValueError: an unknown kind, fewer than 100 units, or sizes below 1.
+        ValueError: an unknown kind, fewer than 100 clusters, or sizes below 1.
 
     Source:
         infonce: van den Oord et al. 2018, arXiv 1807.03748, eq. (4); nwj: Nguyen et al. 2010,
@@ -77,8 +77,10 @@ def neural_bound(
     if kind not in KINDS:
         raise ValueError(f"unknown bound '{kind}'; choose from {', '.join(KINDS)}")
     n = len(x)
-    if ask.units(n) < 100:
-        raise ValueError(f"a neural bound wants at least 100 independent units, got {ask.units(n)}")
+    if ask.cluster_count(n) < 100:
+        raise ValueError(
+            f"a neural bound wants at least 100 independent clusters, got {ask.cluster_count(n)}"
+        )
     if min(width, epochs, batch) < 1:
         raise ValueError(f"width, epochs and batch count from 1, got {width}, {epochs}, {batch}")
     parts = _split(ask, n)
@@ -133,10 +135,10 @@ def neural_bound(
 
 
 def _split(ask: Request, n: int) -> dict[str, NDArray[np.int64]]:
-    """Row numbers that train, stop and evaluate; all rows of a unit together, order mixed."""
+    """Row numbers that train, stop and evaluate; all rows of a cluster together, order mixed."""
     rng = np.random.default_rng(ask.seed)
     codes = np.arange(n) if ask.codes is None else ask.codes
-    place = rng.permutation(ask.units(n))[codes] / ask.units(n)
+    place = rng.permutation(ask.cluster_count(n))[codes] / ask.cluster_count(n)
     edges = {
         "train": (0.0, _TRAIN),
         "stop": (_TRAIN, _TRAIN + _STOP),

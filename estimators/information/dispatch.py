@@ -87,8 +87,8 @@ def mutual_information(
         method: a name in `MUTUAL_INFORMATION`, or in `LABEL_INFORMATION` for labels. "auto"
             chooses, and says in `diagnostics["chosen"]` why.
         level: of the interval.
-        clusters: (n,) labels of the independent units (images). Rows of a unit may depend on each
-            other: n then counts units.
+        clusters: (n,) labels of the independent clusters (images). Rows of a cluster may depend on each
+            other: n then counts clusters.
         permutations: random permutations of y for a p-value of independence, in
             `diagnostics["p_value"]`; whole clusters are permuted among clusters of equal size.
             Not every method computes it.
@@ -142,7 +142,7 @@ def entropy(
         x: (n, d) array or tensor.
         method: a name in `ENTROPY`.
         level: of the interval.
-        clusters: (n,) labels of the independent units.
+        clusters: (n,) labels of the independent clusters.
         seed: of everything random.
         unit: "nats" or "bits".
         options: of the method.
@@ -187,7 +187,7 @@ def conditional_mutual_information(
         z: (n, d_z) array or tensor.
         method: a name in `CONDITIONAL`.
         level: of the interval.
-        clusters: (n,) labels of the independent units.
+        clusters: (n,) labels of the independent clusters.
         seed: of everything random.
         unit: "nats" or "bits".
         options: of the method.

@@ -40,12 +40,12 @@ def flow(
     undo what leaves a side Gaussian (a spiral of a Gaussian is one), nor a scale that both sides
     share; the checks, made on the mapped rows, are there to find those. Affine coupling layers,
     trained by maximum likelihood on each side alone, so that the fit cannot invent dependence;
-    stopped on a fifth of the units. One column alone is mapped by its ranks.
+    stopped on a fifth of the clusters. One column alone is mapped by its ranks.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null and seed.
+        ask: level, clusters, null and seed.
         layers: coupling layers.
         width: of the networks inside.
         epochs: at most so many passes.
@@ -82,7 +82,7 @@ def _gaussianised(
         return from_ranks, 0.0
     rng = np.random.default_rng(ask.seed)
     codes = np.arange(n) if ask.codes is None else ask.codes
-    judge = (rng.permutation(ask.units(n))[codes] / ask.units(n)) < _STOP
+    judge = (rng.permutation(ask.cluster_count(n))[codes] / ask.cluster_count(n)) < _STOP
     white = standardised(from_ranks)
     rows = torch.tensor(white, dtype=torch.float32)
     generator = torch.Generator().manual_seed(ask.seed)

@@ -24,7 +24,7 @@ def gaussian(x: Rows, y: Rows, ask: Request) -> Estimate:
 
     The interval is normal, with variance
     `1/4 sum_i [psi1((v-q-i+1)/2) - psi1((v-i+1)/2)] + sum_i rho_i^2 / (v (1 - (p+q)/v))`. Where
-    rows of one unit depend on each other, v is what the rows are worth (`design_effect`).
+    rows of one cluster depend on each other, v is what the rows are worth (`design_effect`).
 
     Raises:
         ValueError: n - 1 < d_x + d_y.

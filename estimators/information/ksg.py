@@ -51,7 +51,7 @@ def ksg1(
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null.
+        ask: level, clusters, null.
         k: neighbours, or several numbers of them.
         extrapolate: give the centre of the interval for the value, not I.
 
@@ -75,7 +75,7 @@ def ksg2(
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null.
+        ask: level, clusters, null.
         k: neighbours, or several numbers of them.
         extrapolate: as in `ksg1`.
 
@@ -98,7 +98,7 @@ def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -
     Args:
         x: (n, p) rows.
         labels: (n,) codes 0, 1, ...
-        ask: level, units, null.
+        ask: level, clusters, null.
         k: neighbours.
 
     Raises:

@@ -14,7 +14,7 @@ from estimators.usable.crossfit import held_out_losses, probes_of
 def probe(
     x: Rows, labels: NDArray[np.int64], ask: Request, *, probes: str = "auto", folds: int = 5
 ) -> Estimate:
-    """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe that never saw the row's unit.
+    """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe that never saw the row's cluster.
 
     A lower bound in expectation, whatever the dimension; how far below, no sample can tell. So
     its interval is that of the bound, and it is called reliable as a bound only, as the
@@ -23,12 +23,12 @@ def probe(
     Args:
         x: (n, p) rows.
         labels: (n,) codes.
-        ask: level and units.
+        ask: level and clusters.
         probes: "linear", "mlp" (needs torch) or "auto".
-        folds: of the cross-fitting, by unit.
+        folds: of the cross-fitting, by cluster.
 
     Raises:
-        ValueError: unknown probes, or fewer units than folds.
+        ValueError: unknown probes, or fewer clusters than folds.
 
     Source:
         Barber and Agakov 2003, The IM algorithm, NIPS, eq. (3).

@@ -26,17 +26,17 @@ def renyi(
     A and B are Gaussian-kernel Gram matrices with trace one, o is the entry-wise product. It is
     a measure of dependence of its own, not Shannon's mutual information, and grows with n up to
     ln n; so it is never called reliable in nats of the latter. With alpha = 2 no eigenvalues are
-    needed: `S_2(A) = -ln |A|_F^2`. The interval is a jackknife over ten blocks of units.
+    needed: `S_2(A) = -ln |A|_F^2`. The interval is a jackknife over ten blocks of clusters.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null and seed.
+        ask: level, clusters, null and seed.
         alpha: order, above 0; 1 is the von Neumann limit.
         width: of the kernel on standardised columns; None takes `sqrt(d) n^(-1/(4+d))`.
 
     Raises:
-        ValueError: alpha or width not positive, more than 5,000 rows, fewer units than ten.
+        ValueError: alpha or width not positive, more than 5,000 rows, fewer than ten clusters.
 
     Source:
         Sanchez Giraldo, Rao and Principe 2015, Measures of entropy from data using infinitely
@@ -45,12 +45,14 @@ def renyi(
     n = len(x)
     if n > MOST_ROWS:
         raise ValueError(f"Gram matrices take at most {MOST_ROWS:,} rows, got {n:,}; draw some")
-    units = ask.units(n)
-    if units < _BLOCKS:
-        raise ValueError(f"the jackknife wants at least {_BLOCKS} independent units, got {units}")
+    clusters = ask.cluster_count(n)
+    if clusters < _BLOCKS:
+        raise ValueError(
+            f"the jackknife wants at least {_BLOCKS} independent clusters, got {clusters}"
+        )
     a, b = gram(x, width), gram(y, width)
     codes = np.arange(n) if ask.codes is None else ask.codes
-    block = np.random.default_rng(ask.seed).permutation(units)[codes] % _BLOCKS
+    block = np.random.default_rng(ask.seed).permutation(clusters)[codes] % _BLOCKS
 
     def on(rows: NDArray[np.bool_]) -> float:
         return information(a[np.ix_(rows, rows)], b[np.ix_(rows, rows)], alpha)

@@ -38,7 +38,7 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null, seed.
+        ask: level, clusters, null, seed.
         resamples: samples of the shrunk model, at least 10.
 
     Raises:

@@ -42,7 +42,7 @@ def held_out_losses(
     Args:
         x: (n, d) checked rows, or None.
         target: (n,) codes of labels, or (n, q) numbers.
-        codes: (n,) number of every row's unit.
+        codes: (n,) number of every row's cluster.
         probes: from `probes_of`; in each fold the one with the least loss on the inner rows.
         folds: of the cross-fitting.
         seed: of folds and training.

@@ -16,7 +16,7 @@ from estimators.usable.crossfit import held_out_losses, probes_of
 from estimators.usable.linear import INNER_SHARE
 
 #: Folds may differ by chance; two of them are too few to say how much.
-_FEWEST_UNITS = 50
+_FEWEST_CLUSTERS = 50
 #: Fewer rows for each continuous target bias the residual covariance, and with it the loss.
 _ROWS_PER_TARGET = 20
 
@@ -37,7 +37,7 @@ def usable_information(
     """What a family of probes gets out of x about y, held out: predictive V-information.
 
     `I_V(Y; X | T) = H_V(Y | T) - H_V(Y | X, T)` with `H_V(Y | X) = -E log q(y | x)` of the best
-    probe q in the family, each held-out loss from a probe that never saw the row's unit. Without
+    probe q in the family, each held-out loss from a probe that never saw the row's cluster. Without
     `given`, `H_V(Y)` is that of the best constant. It is at most the mutual information in the
     limit, and processing x can raise it: a family that cannot read x may read f(x).
 
@@ -46,20 +46,20 @@ def usable_information(
         y: (n,) labels, or (n, d_y) numbers (then probes are Gaussian with constant covariance).
         given: (n, d_t) array or tensor T that the probe has in either case, or None.
         method: "linear", "mlp" (needs torch), or "auto": the better of the two on the
-            training units of each fold where n is at least 1,000, else linear.
-        folds: of the cross-fitting, by unit.
+            training clusters of each fold where n is at least 1,000, else linear.
+        folds: of the cross-fitting, by cluster.
         level: of the interval.
-        clusters: (n,) labels of the independent units (images).
+        clusters: (n,) labels of the independent clusters (images).
         permutations: permutations of x for a p-value; each runs the whole cross-fit again.
         seed: of folds, permutations and training.
         unit: "nats" or "bits".
 
     Returns:
-        Estimate; its interval is normal, from the units' mean differences of held-out loss. The
+        Estimate; its interval is normal, from the clusters' mean differences of held-out loss. The
         value may be negative where the probe learned noise.
 
     Raises:
-        ValueError: bad arrays, an unknown method or unit, fewer units than folds.
+        ValueError: bad arrays, an unknown method or unit, fewer clusters than folds.
 
     Source:
         Xu et al. 2020, A theory of usable information under computational constraints, ICLR,
@@ -92,8 +92,10 @@ def usable_information(
     terms = gain(np.arange(n))
     value = float(terms.mean())
     doubts = []
-    if ask.units(n) < _FEWEST_UNITS:
-        doubts.append(f"{ask.units(n)} units are too few for a normal interval of held-out losses")
+    if ask.cluster_count(n) < _FEWEST_CLUSTERS:
+        doubts.append(
+            f"{ask.cluster_count(n)} clusters are too few for a normal interval of held-out losses"
+        )
     aside = n * (folds - 1) / folds * INNER_SHARE
     if labels is None and aside < _ROWS_PER_TARGET * target.shape[1]:
         doubts.append(

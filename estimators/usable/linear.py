@@ -11,7 +11,7 @@ from estimators._arrays import Rows
 
 #: Penalties tried, on standardised features, per training row.
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
-#: Share of the training units that chooses settings.
+#: Share of the training clusters that chooses settings.
 INNER_SHARE = 0.2
 _STEPS = 100
 
@@ -22,7 +22,7 @@ class LinearProbe:
 
     `log p(y | x) = x' w_y + b_y - logsumexp`, or `y ~ N(W x + b, S)` with S the residual
     covariance; the penalty `lambda n |W|^2 / 2` is the best of `PENALTIES` on a fifth of the
-    training units, then fitted on all.
+    training clusters, then fitted on all.
 
     Attributes:
         penalties: to choose from.
@@ -81,9 +81,11 @@ def residual_covariance(rest: Rows) -> Rows:
 
 
 def inner_rows(codes: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
-    """(n,) whether a training row belongs to the fifth of the units that choose settings."""
-    units = np.unique(codes)
-    chosen = np.random.default_rng(seed).permutation(units)[: max(1, int(len(units) * INNER_SHARE))]
+    """(n,) whether a training row belongs to the fifth of the clusters that choose settings."""
+    clusters = np.unique(codes)
+    chosen = np.random.default_rng(seed).permutation(clusters)[
+        : max(1, int(len(clusters) * INNER_SHARE))
+    ]
     return np.isin(codes, chosen)
 
 

@@ -81,12 +81,12 @@ def test_a_seed_fixes_it() -> None:
 
 def test_units_stay_together_and_are_counted() -> None:
     x1, x2, y = planted("copy", 300, 3, 0)
-    units = np.repeat(np.arange(300), 2)
+    images = np.repeat(np.arange(300), 2)
     found = fit_learned_pid(
-        *(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, clusters=units
+        *(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, clusters=images
     )
     assert found.n == 300
-    assert "rows share units" in found.reason
+    assert "rows share clusters" in found.reason
 
 
 def test_the_verb_chooses_by_the_kind_of_data() -> None:

@@ -78,7 +78,7 @@ def test_progress_is_told() -> None:
 
 def test_what_neural_bounds_refuse() -> None:
     x, y = gaussian(90, 0)
-    with pytest.raises(ValueError, match="at least 100 independent units, got 90"):
+    with pytest.raises(ValueError, match="at least 100 independent clusters, got 90"):
         bound("infonce", x, y)
     x, y = gaussian(200, 0)
     with pytest.raises(ValueError, match="count from 1, got 0"):

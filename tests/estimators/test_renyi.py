@@ -73,7 +73,7 @@ def test_what_is_refused() -> None:
         mutual_information(x, x + x**2, method="renyi", alpha=0.0)
     with pytest.raises(ValueError, match=r"the width of a kernel is positive, got -1"):
         mutual_information(x, x + x**2, method="renyi", width=-1.0)
-    with pytest.raises(ValueError, match="at least 10 independent units, got 9"):
+    with pytest.raises(ValueError, match="at least 10 independent clusters, got 9"):
         mutual_information(x[:9], x[:9] ** 2, method="renyi")
     wide = np.random.default_rng(0).normal(size=(5001, 1))
     with pytest.raises(ValueError, match="at most 5,000 rows, got 5,001"):
