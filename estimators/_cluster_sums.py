@@ -53,8 +53,8 @@ class ClusterSums:
     """Sums over clusters c of S_c, S_c n_c, S_c^2 and n_c^2, for `width` measures.
 
     S_c is the sum over the rows of cluster c and n_c their number. Sums are taken about an
-    origin, the first row seen, so that the spread of nearly constant measures survives the
-    subtraction; `merge` shifts the sums of the other accumulator to this origin. All arrays have shape (width,).
+    origin, the first row, so that the spread of nearly constant measures is not lost to
+    rounding; `merge` shifts the other sums to this origin. All arrays have shape (width,).
     """
 
     def __init__(self, width: int) -> None:
@@ -147,7 +147,7 @@ class ClusterSums:
     def estimate(
         self, column: int, *, level: float, unit: str, bounds: tuple[float, float]
     ) -> Estimate:
-        """The ratio with its Student t interval on C - 1 degrees of freedom, clipped to `bounds`."""
+        """The ratio with a Student t interval on C - 1 degrees, clipped to `bounds`."""
         check_fraction(level, "level")
         moments = self.moments(column)
         low, high = bounds

@@ -47,7 +47,7 @@ class Record:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """The record that `to_json` wrote; fields of type `Any` or `float | str` keep their JSON value.
+        """Restore a record; fields of type `Any` or `float | str` keep their JSON value.
 
         Raises:
             ValueError: another type, another schema version, a field missing or unknown, or

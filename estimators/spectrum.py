@@ -59,7 +59,7 @@ def matrix_entropy(
     """Matrix-based entropy of a representation: Rényi entropy of its covariance spectrum.
 
     The covariance has the eigenvalues of the centred linear Gram matrix, up to scale. The
-    exponential of the entropy is a number of directions: d for isotropic rows, 1 for rows on a line.
+    exponential is a number of directions: d for isotropic rows, 1 for rows on a line.
 
     Args:
         x: array or tensor of shape (n, d), n >= 4.

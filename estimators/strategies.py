@@ -186,7 +186,7 @@ def garblings(
 
 
 def markov_chains(length: int = 3, size: Size = (2, MAX_SYMBOLS)) -> st.SearchStrategy[Floats]:
-    """Markov chains X1 - X2 - ... : joint pmfs in which each variable depends on its predecessor only.
+    """Markov chains X1 - X2 - ... : joint pmfs; each variable depends on its predecessor only.
 
     Args:
         length: number of variables, at least 2.

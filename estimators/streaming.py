@@ -260,7 +260,7 @@ class PairAccumulator:
         """Quantiles of the cosine distance over rows, without interval.
 
         Each is the midpoint of the histogram bin that contains the quantile (inverse of the
-        empirical distribution function), clipped to the observed range: within 1/4096 of the exact value.
+        empirical distribution function), clipped to the observed range: exact to 1/4096.
 
         Args:
             levels: numbers strictly between 0 and 1.

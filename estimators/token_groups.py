@@ -63,7 +63,7 @@ class TokenRows:
         """Assign the rows of a state.
 
         Raises:
-            ValueError: a state of another shape, labels or masks of the wrong length, masks that are
+            ValueError: a state of another shape, wrong lengths of labels or masks, masks that are
                 not boolean, a group called "last" beside `last_token`.
         """
         if state.ndim not in (2, 3) or not state.size:

@@ -14,10 +14,12 @@ _CHUNK_NUMBERS = 4_000_000
 
 
 def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]:
-    """`(1 + #{T_perm >= T}) / (1 + null)` for Wilks' `T = -ln det(I - R R')`, or {} for 0.
+    """Permutation p-value of Wilks' `T = -ln det(I - R R')`; empty without permutations.
 
-    Whole clusters are permuted, among those with equally many rows, so what rows of a cluster
-    have in common stays. The result goes into `diagnostics`.
+    The p-value is `(1 + #{T_perm >= T}) / (1 + permutations)`.
+
+    Whole clusters are permuted among clusters of equal size, which preserves dependence within
+    clusters. The result goes into `diagnostics`.
 
     Raises:
         ValueError: no two clusters are equally large.
@@ -28,14 +30,14 @@ def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]
     count = ask.permutations
     if not count:
         return {}
-    # Rows must lie together in memory, or picking them costs ten times the product.
+    # Contiguous rows: otherwise indexing costs ten times the product.
     left, right = np.ascontiguousarray(pair.x.T), np.ascontiguousarray(pair.y)
     seen = float(-np.log1p(-pair.squared).sum())
     order = draw_permutations(ask, pair.rows)
     chunk = max(1, _CHUNK_NUMBERS // (len(left) * right.shape[1]))
     above = 0
     for start in range(0, count, chunk):
-        cross = np.stack([left @ right[one] for one in order[start : start + chunk]])
+        cross = np.stack([left @ right[rows] for rows in order[start : start + chunk]])
         above += int((_wilks(cross) >= seen * (1 - 1e-9)).sum())
     return {"p_value": (1 + above) / (1 + count), "permutations": count}
 
@@ -43,7 +45,7 @@ def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]
 def p_value(
     seen: float, statistic: Callable[[NDArray[np.int64]], float], ask: Request, n: int
 ) -> dict[str, float | int]:
-    """`(1 + #{T(perm) >= T}) / (1 + null)` for any statistic of an order of n rows; {} for 0.
+    """Permutation p-value of a statistic of a row order; empty without permutations.
 
     Raises:
         ValueError: no two clusters are equally large.
@@ -63,7 +65,7 @@ def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def draw_permutations(ask: Request, n: int) -> NDArray[np.int64]:
-    """(null, n) row numbers; whole clusters move among clusters of their size.
+    """Row numbers (permutations, n); whole clusters are permuted among clusters of equal size.
 
     Raises:
         ValueError: no two clusters have equally many rows.

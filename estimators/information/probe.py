@@ -1,4 +1,4 @@
-"""Mutual information with a label, from below: what a cross-fitted probe gets out of x."""
+"""Lower bound of the mutual information with a label, from a cross-fitted probe."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from estimators.usable.crossfit import held_out_losses, probes_of
 def probe(
     x: Rows, labels: NDArray[np.int64], ask: Request, *, probes: str = "auto", folds: int = 5
 ) -> Estimate:
-    """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe that never saw the row's cluster.
+    """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe trained on other clusters.
 
-    A lower bound in expectation, whatever the dimension; how far below, no sample can tell. So
-    its interval is that of the bound, and it is called reliable as a bound only, as the
-    method's name says.
+    A lower bound in expectation, in any dimension, whose distance from the truth is unknown. The
+    interval and the verdict concern the bound.
 
     Args:
         x: (n, p) rows.
         labels: (n,) codes.
-        ask: level and clusters.
+        ask: level and clusters of the estimate.
         probes: "linear", "mlp" (needs torch) or "auto".
-        folds: of the cross-fitting, by cluster.
+        folds: number of cross-fitting folds of clusters.
 
     Raises:
         ValueError: unknown probes, or fewer clusters than folds.
@@ -42,7 +41,7 @@ def probe(
         ask.variance_of_mean(terms),
         n=len(x),
         d=x.shape[1] + 1,
-        method=f"lower bound by a {'/'.join(one.name for one in family)} probe",
+        method=f"lower bound by a {'/'.join(member.name for member in family)} probe",
         doubts=[],
         diagnostics={"folds": folds},
     )

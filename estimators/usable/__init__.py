@@ -1,4 +1,4 @@
-"""Usable information: what a family of predictors gets out of rows about a target."""
+"""Usable (predictive V-) information: information that a family of predictors can extract."""
 
 from estimators.usable.dispatch import usable_information as usable_information
 

@@ -9,12 +9,12 @@ Indices = NDArray[np.int64]
 
 
 def folds_of(codes: Indices, count: int, seed: int) -> list[tuple[Indices, Indices]]:
-    """(train, held-out) row numbers of every fold; all rows of a cluster are in one fold.
+    """Training and held-out row numbers of every fold of clusters.
 
     Args:
-        codes: (n,) number of every row's cluster.
+        codes: (n,) cluster number of every row.
         count: number of folds.
-        seed: of the assignment.
+        seed: seed of the assignment.
 
     Raises:
         ValueError: fewer than two folds, or fewer clusters than folds.

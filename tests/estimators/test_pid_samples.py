@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
 from estimators import PID, pid, pid_from_counts, pid_from_pmf, quantize
-from estimators.decomposition import exchangeability, samples, smooth
+from estimators.decomposition import _smooth_bootstrap, exchangeability, smooth
 from estimators.decomposition.by_bins import pid_by_bin_count
 from estimators.decomposition.result import ATOMS
 from estimators.discrete import entropy_counts
@@ -245,7 +245,7 @@ def test_pairwise_model_has_the_pairwise_marginals(counts):
 @few
 @given(TABLES)
 def test_total_of_the_corrected_atoms_is_grassbergers(counts):
-    moved = samples._with_grassberger_total(np.zeros((1, 4)), counts[None])[0]
+    moved = _smooth_bootstrap._with_grassberger_total(np.zeros((1, 4)), counts[None])[0]
     both, answers = (entropy_counts(counts.sum(axis=a)) for a in (2, (0, 1)))
     assert moved == pytest.approx([0.0, 0.0, 0.0, both + answers - entropy_counts(counts)])
 

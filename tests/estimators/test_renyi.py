@@ -69,9 +69,9 @@ def test_entropy_of_rows_counts_clusters() -> None:
 
 def test_what_is_refused() -> None:
     x = np.random.default_rng(0).normal(size=(20, 1))
-    with pytest.raises(ValueError, match=r"the order alpha is positive, got 0"):
+    with pytest.raises(ValueError, match=r"alpha must be positive, got 0"):
         mutual_information(x, x + x**2, method="renyi", alpha=0.0)
-    with pytest.raises(ValueError, match=r"the width of a kernel is positive, got -1"):
+    with pytest.raises(ValueError, match=r"the width of a kernel must be positive, got -1"):
         mutual_information(x, x + x**2, method="renyi", width=-1.0)
     with pytest.raises(ValueError, match="at least 10 independent clusters, got 9"):
         mutual_information(x[:9], x[:9] ** 2, method="renyi")

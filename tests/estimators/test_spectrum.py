@@ -170,7 +170,7 @@ def test_dimension_knows_no_turn_shift_or_scale():
 def test_a_dimension_beyond_the_rows_is_not_believed():
     found = intrinsic_dimension(np.random.default_rng(0).normal(size=(200, 60)))
     assert not found.reliable
-    assert "200 rows cannot tell dimensions over 11 apart" in found.reason
+    assert "200 rows cannot distinguish dimensions over 11" in found.reason
     sure = intrinsic_dimension(curved(1, 2000, 0))
     assert sure.reliable, sure.reason
 
