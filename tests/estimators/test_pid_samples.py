@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
 from estimators import PID, pid, pid_from_counts, pid_from_pmf, quantize
-from estimators.decomposition import _smooth_bootstrap, exchangeability, smooth
+from estimators.decomposition import _smooth_bootstrap, _solved, exchangeability, smooth
 from estimators.decomposition.by_bins import pid_by_bin_count
 from estimators.decomposition.result import ATOMS
 from estimators.discrete import entropy_counts
@@ -302,13 +302,13 @@ def test_stuart_maxwell_corners():
 def test_influence_is_the_derivative_of_the_atoms():
     """psi(cell) - mean psi is the slope of the atoms when that cell gains probability."""
     p = np.random.default_rng(7).dirichlet(np.full(27, 2.0)).reshape(3, 3, 3)
-    base = samples._Solved.of(p[None], "broja")
+    base = _solved.Solved.of(p[None], "broja")
     centred = base.influence - base.influence @ p.reshape(-1, 1)
     step = 1e-4
     for cell in (0, 5, 13, 26):
         moved = (1.0 - step) * p.ravel()
         moved[cell] += step
-        ahead = samples._Solved.of(moved.reshape(1, 3, 3, 3), "broja").atoms[0]
+        ahead = _solved.Solved.of(moved.reshape(1, 3, 3, 3), "broja").atoms[0]
         slope = (ahead - base.atoms[0]) / step
         assert slope == pytest.approx(centred[:, cell], abs=0.02)
 
@@ -407,9 +407,9 @@ def test_null_keeps_both_marginals():
 
     counts = np.random.default_rng(10).multinomial(150, np.full(12, 1 / 12)).reshape(2, 3, 2)
     counts[1, 1] = 0
-    original = samples._Solved.of
+    original = _solved.Solved.of
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples._Solved, "of", spy)
+        patch.setattr(_solved.Solved, "of", spy)
         pid_from_counts(counts, method="plugin", permutations=5)
     tables = np.rint(seen["p"] * counts.sum())
     assert tables.shape == (5, 2, 3, 2)
