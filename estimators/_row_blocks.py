@@ -17,7 +17,7 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some rows of x and y in float64, and their norms without overflow."""
+    """A block of rows of x and y in float64, with overflow-free norms."""
 
     start: int
     x: Floats  # (b, d)
@@ -29,6 +29,7 @@ class Block:
 
 
 def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Check that x and y are real arrays of equal shape (n, d) on one device."""
     same_device(x=x, y=y)
     a, b = to_numpy(x, "x"), to_numpy(y, "y")
     for name, array in (("x", a), ("y", b)):
@@ -42,6 +43,7 @@ def as_pair(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np
 
 
 def row_blocks(x: NDArray[np.generic], y: NDArray[np.generic]) -> Iterator[tuple[slice, Block]]:
+    """Slices of rows with their blocks."""
     step = max(1, _BLOCK // x.shape[1])
     for start in range(0, len(x), step):
         where = slice(start, start + step)
@@ -73,6 +75,7 @@ def _norm(rows: Floats) -> Floats:
 
 
 def cosine_distances(block: Block) -> Floats:
+    """Cosine distance of every row of a block."""
     _refuse_zero(block.y_scale, "y", block.start)
     u = block.x / block.x_scale[:, None] / block.x_norm[:, None]  # (b, d) unit rows
     v = block.y / block.y_scale[:, None] / block.y_norm[:, None]  # (b, d) unit rows
@@ -80,10 +83,12 @@ def cosine_distances(block: Block) -> Floats:
 
 
 def norm_ratios(block: Block) -> Floats:
+    """|y| / |x| of every row of a block."""
     return block.y_norm / block.x_norm * (block.y_scale / block.x_scale)
 
 
 def relative_updates(block: Block) -> Floats:
+    """|y - x| / |x| of every row of a block."""
     scale = np.maximum(block.x_scale, block.y_scale)
     step = _norm(block.y / scale[:, None] - block.x / scale[:, None])
     return step / block.x_norm * (scale / block.x_scale)

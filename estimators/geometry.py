@@ -1,8 +1,8 @@
-"""Geometry of adjacent states: how far one layer moves a vector, row by row.
+"""Geometry of adjacent states: distances between the input and output rows of a layer.
 
-Rows are accumulated in float64 whatever the input; every row is scaled by its largest entry
-first, so that nothing overflows. `PairRows` carries the three numbers per row from which the
-rest follows, so that a hook on another device can reduce its rows there.
+Computed in float64; rows are scaled by their largest entry to prevent overflow. `PairRows` has
+the three numbers per row that determine all measures, so that a hook can reduce rows on
+another device.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from estimators._row_blocks import (
 from estimators._validate import as_vector, check_fraction
 
 Floats = NDArray[np.float64]
-# float32 rounding of 1 - cos that is forgiven (and clipped) at the ends of [0, 2].
+# Tolerated float32 rounding of 1 - cos at the ends of [0, 2].
 _ROUNDING = 1e-5
 
 
 def cosine_distance(x: ArrayLike, y: ArrayLike) -> Floats:
     """1 - <x, y> / (|x| |y|), in [0, 2], computed as half the squared chord of the directions.
 
-    The chord keeps full relative accuracy for nearly equal directions and is 0 for equal rows.
+    The chord is accurate for nearly equal directions and 0 for equal rows.
 
     Args:
         x: array or tensor of shape (n, d).
@@ -77,7 +77,7 @@ def block_influence(x: ArrayLike, y: ArrayLike) -> float:
 
         BI = 1 - (1/n) sum_i <x_i, y_i> / (|x_i| |y_i|)
 
-    `PairAccumulator.mean("cosine_distance")` is the same number in one pass, with an interval.
+    `PairAccumulator.mean("cosine_distance")` computes it in one pass, with an interval.
 
     Args:
         x: array or tensor of shape (n, d), n >= 1, the layer's input.
@@ -97,9 +97,9 @@ def block_influence(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def cosine_tail(x: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Floats:
-    """The share of rows whose cosine distance is over eps: P(1 - cos > eps).
+    """Share of rows with cosine distance over eps: P(1 - cos > eps).
 
-    `PairAccumulator.tails` gives it in one pass for `TAIL_GRID`, with intervals.
+    `PairAccumulator.tails` computes it in one pass for `TAIL_GRID`, with intervals.
 
     Args:
         x: array or tensor of shape (n, d), n >= 1.
@@ -124,7 +124,7 @@ def cosine_tail(x: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Floats:
 def cosine_quantiles(x: ArrayLike, y: ArrayLike, levels: Sequence[float]) -> Floats:
     """Quantiles of the cosine distance over rows: inverse of the empirical distribution function.
 
-    `PairAccumulator.quantiles` gives them in one pass, to 1/4096.
+    `PairAccumulator.quantiles` computes them in one pass, to 1/4096.
 
     Args:
         x: array or tensor of shape (n, d), n >= 1.
@@ -149,7 +149,7 @@ def cosine_quantiles(x: ArrayLike, y: ArrayLike, levels: Sequence[float]) -> Flo
 
 
 def norm_ratio(x: ArrayLike, y: ArrayLike) -> Floats:
-    """|y| / |x|.
+    """Norm ratio |y| / |x| of output and input.
 
     Args:
         x: array or tensor of shape (n, d), no zero rows.
@@ -170,7 +170,7 @@ def norm_ratio(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def relative_update_norm(x: ArrayLike, y: ArrayLike) -> Floats:
-    """|y - x| / |x|: the size of the update next to the state it is added to.
+    """Relative update norm |y - x| / |x|.
 
     Args:
         x: array or tensor of shape (n, d), no zero rows.
@@ -191,11 +191,11 @@ def relative_update_norm(x: ArrayLike, y: ArrayLike) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class PairRows:
-    """What the pair of states x -> y says about each row, already reduced over dimensions.
+    """Geometry of each row of a pair of states x -> y, reduced over dimensions.
 
     Attributes:
-        cosine: cosine distance, float64 array of shape (n,), in [0, 2]. Excess of up to 1e-5
-            at either end, float32 rounding, is clipped.
+        cosine: cosine distance, float64 array of shape (n,), in [0, 2]. Rounding errors
+            of up to 1e-5 at either end are clipped.
         norm_ratio: |y| / |x|, float64 array of shape (n,), >= 0.
         relative_update: |y - x| / |x|, float64 array of shape (n,), >= 0.
 
@@ -236,12 +236,12 @@ class PairRows:
         return half_turns(self.cosine)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> PairRows:
-        """The rows that a boolean mask or an index array picks."""
+        """Select rows by a boolean mask or index array."""
         return PairRows(self.cosine[rows], self.norm_ratio[rows], self.relative_update[rows])
 
     @classmethod
     def of(cls, x: ArrayLike, y: ArrayLike) -> Self:
-        """Reduce two arrays of shape (n, d), in one pass.
+        """Reduce two arrays of shape (n, d) in one pass.
 
         Raises:
             ValueError: as `cosine_distance`.

@@ -18,8 +18,8 @@ def permutation_p_values(
     permutations: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """p-values of plug-in atoms and total when the target is permuted against both sources."""
-    from scipy.stats import random_table  # half a second to import
+    """p-values of plug-in atoms and total; the target is permuted against both sources."""
+    from scipy.stats import random_table  # slow to import
 
     sources, target = table.sum(axis=2).ravel(), table.sum(axis=(0, 1))
     seen, answers = sources > 0, target > 0
@@ -30,7 +30,7 @@ def permutation_p_values(
     p = drawn.reshape(permutations, *table.shape) / table.sum()
     null = Solved.of(p, measure, tolerance).atoms
     null = np.column_stack([null, null.sum(axis=1)])
-    found = np.append(observed, observed.sum())
+    values = np.append(observed, observed.sum())
     slack = np.array([tolerance] * 4 + [1e-12])  # the total needs no solver
-    above = 1 + (null >= found - slack).sum(axis=0)
+    above = 1 + (null >= values - slack).sum(axis=0)
     return dict(zip((*ATOMS, "total"), (above / (1.0 + permutations)).tolist(), strict=True))

@@ -16,13 +16,13 @@ Floats = NDArray[np.float64]
 
 # Above this p-value the sources are treated as exchangeable.
 _TIE = 0.1
-# Share of the bias that is taken to be the error of the correction; from measured coverage.
+# Standard error of the correction, as a share of it; from measured coverage.
 _BIAS_SHARE = 0.15
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """Atoms in nats after the correction, and their standard errors."""
+    """Corrected atoms in nats, and their standard errors."""
 
     atoms: Floats
     error: Floats
@@ -56,7 +56,7 @@ def correct_bias(
     error = np.sqrt(spread**2 + (_BIAS_SHARE * moved) ** 2)
     return Corrected(
         atoms,
-        error + TOLERANCE / n,  # never surer than the solver
+        error + TOLERANCE / n,  # at least the error of the solver
         {
             "model": smooth.model,
             "model_weight": smooth.weight / n,
@@ -67,9 +67,9 @@ def correct_bias(
 
 
 def _with_grassberger_total(atoms: Floats, tables: NDArray[np.int64]) -> Floats:
-    """The same atoms, synergy moved to where the total is Grassberger's; nats, shape (b, 4).
+    """Atoms with synergy adjusted to Grassberger's total; nats, shape (b, 4).
 
-    Only synergy contains the total; each of its three entropies is corrected.
+    Only synergy depends on the total, whose three entropies are corrected.
     """
     size = tables[0].sum()
 

@@ -12,13 +12,13 @@ from estimators.decomposition.pmf import pid_from_pmf_batch
 
 Floats = NDArray[np.float64]
 
-# Gap of the many small BROJA problems, in nats, times N: bias and null live on the scale 1/N.
+# Tolerated BROJA gap in nats, times N: bias and permutation values are of order 1/N.
 TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A batch of decompositions in nats; influence and certificate are those of the first."""
+    """Decompositions of a batch in nats; influence and certificate belong to the first table."""
 
     atoms: Floats  # (b, 4)
     influence: Floats | None  # (4, cells), BROJA only
@@ -42,7 +42,7 @@ class Solved:
 
 
 def _influence(p: Floats, dual_1: Floats, dual_2: Floats) -> Floats:
-    """Influence of a cell on the four atoms, in nats, shape (4, cells); 0 where p is 0."""
+    """Influence of every cell on the four atoms, in nats, shape (4, cells); 0 where p is 0."""
 
     def log(q: Floats) -> Floats:
         result: Floats = np.log(np.where(q > 0.0, q, 1.0))
@@ -51,7 +51,7 @@ def _influence(p: Floats, dual_1: Floats, dual_2: Floats) -> Floats:
     target = log(p.sum(axis=(0, 1), keepdims=True))
     first = log(p.sum(axis=1, keepdims=True)) - log(p.sum(axis=(1, 2), keepdims=True)) - target
     second = log(p.sum(axis=0, keepdims=True)) - log(p.sum(axis=(0, 2), keepdims=True)) - target
-    both = log(p) - log(p.sum(axis=2, keepdims=True)) - target
+    joint = log(p) - log(p.sum(axis=2, keepdims=True)) - target
     union = dual_1[:, None, :] + dual_2[None, :, :] - target
-    atoms = (first + second - union, union - second, union - first, both - union)
+    atoms = (first + second - union, union - second, union - first, joint - union)
     return np.stack([np.where(p > 0.0, psi, 0.0).ravel() for psi in atoms])

@@ -1,4 +1,4 @@
-"""`pid_by_bin_count`: what the number of bins does to the PID of continuous variables."""
+"""PID of continuous variables at several numbers of bins."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ def pid_by_bin_count(
     target: str = "continuous",
     **options: Any,
 ) -> dict[int, PID]:
-    """The PID of continuous sources at several numbers of bins.
+    """PID of continuous sources, binned, for each of several numbers of bins.
 
-    Atoms that still move from one number of bins to the next are about the binning as much as
-    about the variables. Past some number the samples no longer fill the table: the results say
-    so themselves (`reliable`).
+    Atoms that change with the number of bins depend on the binning as well as on the variables.
+    With too many bins for the sample the results are unreliable (`reliable`).
 
     Args:
         x1: first source, finite numbers of shape (n,).
@@ -38,13 +37,13 @@ def pid_by_bin_count(
         bins: numbers of bins, each at least 2.
         quantization: "equal-frequency" or "equal-width", see `quantize`.
         target: "continuous" or "categories".
-        **options: further keywords of `pid`.
+        **options: options of `pid_from_samples`.
 
     Returns:
-        PID by number of bins, in the order of `bins`; diagnostics name bins and quantization.
+        PID by number of bins, in the order of `bins`; diagnostics: bins, quantization.
 
     Raises:
-        ValueError: as `quantize` and `pid`; no number of bins; an unknown kind of target.
+        ValueError: as `quantize` and `pid_from_samples`; empty `bins`; an unknown `target`.
 
     Source:
         See `pid_from_counts`.
@@ -64,10 +63,10 @@ def pid_by_bin_count(
     for count in bins:
         first = quantize(x1, count, quantization=quantization, name="x1")
         second = quantize(x2, count, quantization=quantization, name="x2")
-        answer = np.asarray(y)
+        symbols = np.asarray(y)
         if target == "continuous":
-            answer = quantize(answer, count, quantization=quantization, name="y")
-        result = pid_from_samples(first, second, answer, **options)
-        said: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
-        results[count] = replace(result, diagnostics={**result.diagnostics, **said})
+            symbols = quantize(symbols, count, quantization=quantization, name="y")
+        result = pid_from_samples(first, second, symbols, **options)
+        extra: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
+        results[count] = replace(result, diagnostics={**result.diagnostics, **extra})
     return results

@@ -19,7 +19,7 @@ from estimators.discrete.corrections import as_counts
 
 METHODS = ("smooth-bootstrap", "plugin")
 
-# First-order bias of the total, in nats, from which plug-in atoms are called unreliable: .03 bit.
+# First-order bias of the total, in nats, above which plug-in atoms are unreliable: .03 bit.
 _PLUGIN_BIAS = 0.02
 
 
@@ -34,45 +34,45 @@ def pid_from_counts(
     permutations: int = 0,
     seed: int = 0,
 ) -> PID:
-    """Decompose I(X1, X2; Y) from a table of counts n[x1, x2, y].
+    """Partial information decomposition of I(X1, X2; Y) from a table of counts n[x1, x2, y].
 
-    "plugin" is `pid_from_pmf` of n/N, whose synergy is far too large in small samples. Default is
-    "smooth-bootstrap", with theta(p) = (I(X1; Y), I(X2; Y), I(X1, X2; Y), I_union):
+    "plugin" is `pid_from_pmf` of n/N, whose synergy is far too large in small samples. The
+    default is "smooth-bootstrap", with theta(p) = (I(X1; Y), I(X2; Y), I(X1, X2; Y), I_union):
 
         p~     = (n + a m) / (N + a), m and a by cross-validated likelihood (`smooth_model`);
-                 made symmetric in the sources where they look exchangeable, because at a tie
-                 (both unique atoms zero) I_union has a kink that no resampling of n/N sees
+                 symmetrised if the sources look exchangeable, because I_union has a kink where both
+                 unique atoms are zero, which resampling n/N does not reproduce
         bias   = mean_b theta(n_b / N) - theta(p~),  n_b ~ Multinomial(N, p~)
-        theta^ = theta(n / N) - bias; for the total, Grassberger's estimate in place of the
-                 plug-in, there and in the bias
+        theta^ = theta(n / N) - bias; the total uses Grassberger's estimate instead of the
+                 plug-in, also in the bias
         interval: atom^ -+ z sqrt(max(sd_delta, sd_boot)^2 + (0.15 bias)^2)
 
-    sd_delta comes from the influence functions, that of I_union from the dual solution:
-    L(x1, y) + M(x2, y) - log p(y). Other measures than "broja" have sd_boot only. The null
-    permutes the target against both sources and compares plug-in atoms.
+    sd_delta comes from influence functions; that of I_union is L(x1, y) + M(x2, y) - log p(y)
+    from the dual solution. Measures other than "broja" use sd_boot only. Permutation p-values
+    permute the target against both sources and compare plug-in atoms.
 
     Args:
         counts: whole numbers, array of shape (|X1|, |X2|, |Y|).
-        measure: the definition, as in `pid_from_pmf`.
-        method: the estimation, "smooth-bootstrap" or "plugin".
+        measure: definition of redundancy, as in `pid_from_pmf`.
+        method: estimator, "smooth-bootstrap" or "plugin".
         unit: "nats" or "bits".
         level: confidence of the intervals, in (0, 1).
         resamples: number of bootstrap tables, at least 20.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes folds, resamples and permutations.
+        permutations: number of random permutations for p-values; 0 for none.
+        seed: seed of folds, resamples and permutations.
 
     Returns:
-        PID with n, intervals (none for "plugin") and p_values (of atoms and "total", if asked).
-        Atoms are not clipped and may be below zero: `PID.projected` is the nearest valid
-        decomposition. For "broja" lower, upper, gap, iterations and converged are those of the
-        plug-in table. Diagnostics: plugin_<atom>, coverage (estimated probability of the cells
-        seen; below 0.9 the result is unreliable), and for "smooth-bootstrap" model,
+        PID with n, intervals (none for "plugin") and, with permutations, p_values of atoms and
+        "total". Atoms are not clipped and may be below zero: `PID.projected` is the nearest valid
+        decomposition. For "broja", lower, upper, gap, iterations and converged are those of the
+        plug-in table. Diagnostics: plugin_<atom>, coverage (estimated probability of the observed
+        cells; below 0.9 the result is unreliable), and for "smooth-bootstrap" model,
         model_weight (a / N), tie_p_value, symmetrised (0 or 1).
 
     Raises:
-        ValueError: counts that are not a table with three axes of whole numbers with a positive
-            sum; an unknown measure, method or unit; a level outside (0, 1); fewer than 20
-            resamples, negative permutations.
+        ValueError: counts that are not whole numbers on three axes with a positive sum; an
+            unknown measure, method or unit; a level outside (0, 1); fewer than 20 resamples;
+            negative permutations.
 
     Source:
         BROJA: Bertschinger et al. 2014, arXiv 1311.2862. Bias by a smooth bootstrap: Efron &
@@ -140,7 +140,7 @@ def pid_from_counts(
 
 
 def _plugin_reason(table: NDArray[np.int64]) -> str:
-    """Miller's first-order bias of the total, where it is too large to ignore."""
+    """Message about Miller's first-order bias of the total, if it is large; may be empty."""
     k = [int((table.sum(axis=axes) > 0).sum()) for axes in ((), (2,), (0, 1))]
     bias = (k[0] - k[1] - k[2] + 1) / (2.0 * float(table.sum()))
     if bias <= _PLUGIN_BIAS:

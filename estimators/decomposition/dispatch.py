@@ -1,4 +1,4 @@
-"""The verb `pid`: a decomposition from samples of any kind."""
+"""`pid`: partial information decomposition from samples, discrete or continuous."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ METHODS = ("auto", *CATEGORICAL, "gaussian", "learned")
 
 
 def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PID:
-    """Decompose I(X1, X2; Y) from samples, discrete or continuous.
+    """Partial information decomposition of I(X1, X2; Y) from samples, discrete or continuous.
 
-        sources       target     auto                      function with all options
-        categories    categories "smooth-bootstrap"        `pid_from_samples`
-        rows (n, d)   labels     "learned"                 `fit_learned_pid`
-        rows (n, d)   rows       "gaussian"                `fit_gaussian_pid`
+        sources       target     auto                 function
+        categories    categories "smooth-bootstrap"   `pid_from_samples`
+        rows (n, d)   labels     "learned"            `decomposition.learned.fit_learned_pid`
+        rows (n, d)   rows       "gaussian"           `decomposition.gaussian.fit_gaussian_pid`
 
     Args:
         x1: categories (n,) or (n, k) of whole numbers or strings, or rows (n, d) of fractions.
-        x2: likewise, the second source.
-        y: the target, likewise; labels are (n,) whole numbers, booleans or strings.
+        x2: second source, likewise.
+        y: target, likewise; labels are (n,) whole numbers, booleans or strings.
         method: "auto", "smooth-bootstrap", "plugin", "gaussian" or "learned".
-        options: of that function; all have `unit`, `level` and `seed`.
+        **options: options of the function; all have `unit`, `level` and `seed`.
 
     Returns:
-        PID; its `method` says what was done.
+        PID; its `method` names the estimator.
 
     Raises:
-        ValueError: an unknown method, a kind of data no method takes, and as the function.
-        TypeError: an option the function does not have.
+        ValueError: an unknown method, and as the function.
+        TypeError: an unknown option.
 
     Source:
-        See the function.
+        See the functions.
 
     Example:
         >>> import numpy as np
@@ -60,7 +60,7 @@ def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PI
 
 
 def _chosen(x1: Any, x2: Any, y: Any) -> str:
-    """The method for these kinds of data: floating rows in a source make it continuous."""
+    """Method for the kinds of data; a source of fractional rows is continuous."""
     continuous = [_is_rows(side, name) for side, name in ((x1, "x1"), (x2, "x2"))]
     if not any(continuous):
         return "smooth-bootstrap"

@@ -23,23 +23,23 @@ def pid_from_samples(
     permutations: int = 0,
     seed: int = 0,
 ) -> PID:
-    """Decompose I(X1, X2; Y) from samples of discrete variables.
+    """Partial information decomposition of I(X1, X2; Y) from samples of discrete variables.
 
-    The samples are counted in a table n[x1, x2, y] and handed to `pid_from_counts`. Continuous
-    variables are binned first, by you and in the open: see `quantize` and `pid_by_bin_count`.
+    The samples are counted in a table n[x1, x2, y] for `pid_from_counts`. Continuous variables
+    must be binned first: see `quantize` and `decomposition.by_bins.pid_by_bin_count`.
 
     Args:
         x1: categories of the first source, array of shape (n,), or (n, k) whose rows are the
-            symbols. Rows are independent clusters.
-        x2: likewise, the second source.
-        y: likewise, the target.
-        measure: the definition, as in `pid_from_pmf`.
-        method: the estimation, "smooth-bootstrap" or "plugin", see `pid_from_counts`.
+            symbols. Rows are independent.
+        x2: second source, likewise.
+        y: target, likewise.
+        measure: definition of redundancy, as in `pid_from_pmf`.
+        method: estimator, "smooth-bootstrap" or "plugin", see `pid_from_counts`.
         unit: "nats" or "bits".
         level: confidence of the intervals, in (0, 1).
         resamples: number of bootstrap tables, at least 20.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes folds, resamples and permutations.
+        permutations: number of random permutations for p-values; 0 for none.
+        seed: seed of folds, resamples and permutations.
 
     Returns:
         PID as from `pid_from_counts`.

@@ -1,7 +1,7 @@
 """Discrete information measures: of a known pmf (`*_pmf`), of counts, and from samples.
 
-One verb per measure. `entropy_pmf(p)` is exact; `entropy(x)` measures samples of categories and
-returns an `Estimate`. Continuous samples have verbs of the same names in `estimators` itself.
+One function per measure: `entropy_pmf(p)` is exact, `entropy(x)` estimates from samples of
+categories and returns an `Estimate`. `estimators` has the same functions for continuous samples.
 """
 
 from estimators.discrete.corrections import entropy_counts as entropy_counts

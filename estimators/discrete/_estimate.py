@@ -17,37 +17,37 @@ from estimators.discrete._terms import Axes, Terms
 from estimators.discrete.corrections import check_method
 from estimators.estimate import Estimate
 
-# Share of the correction that is taken to be its own error; from measured coverage.
+# Standard error of the correction, as a share of it; from measured coverage.
 _BIAS_SHARE = 0.15
-# Below this share of the probability on symbols that were seen, no correction is trusted.
+# Smallest coverage (probability of the observed symbols) of a reliable estimate.
 _COVERAGE = 0.9
 
 
 def sample_coverage(codes: Codes) -> float:
-    """Good's estimate of the probability of the joint symbols that were seen: 1 - f1 / n."""
+    """Good's estimate of the probability of the observed joint symbols: 1 - f1 / n."""
     counts = np.bincount(joint_codes(codes, tuple(range(codes.shape[1]))))
     return 1.0 - float((counts == 1).sum()) / len(codes)
 
 
 def coverage_reason(coverage: float) -> str:
-    """Why a sample of this coverage is not to be trusted, or an empty string."""
+    """Reason why a sample of low coverage is unreliable; may be empty."""
     if coverage >= _COVERAGE:
         return ""
     return (
-        f"the joint symbols seen hold about {100 * coverage:.0f} % of the probability; "
-        f"at least {100 * _COVERAGE:.0f} % are wanted: more samples or fewer symbols"
+        f"the observed joint symbols have about {100 * coverage:.0f} % of the probability; "
+        f"at least {100 * _COVERAGE:.0f} % are needed: use more samples or fewer symbols"
     )
 
 
 def standard_error(influence: NDArray[np.float64], freedom: float, correction: float) -> float:
-    """Delta method, second-order term, and a share of the correction, added in squares."""
+    """Root sum of squares of delta method, second-order term and a share of the correction."""
     n = influence.size
     variance = float(influence.var()) / n + freedom / (2.0 * n * n)
     return math.sqrt(variance + (_BIAS_SHARE * correction) ** 2)
 
 
 class Permutations:
-    """What is permuted, within which strata, how often."""
+    """Settings of a permutation test: permuted variables, strata, number."""
 
     def __init__(
         self, shuffled: Axes, strata: Axes, permutations: int, seed: int, *, two_sided: bool = False
@@ -59,7 +59,7 @@ class Permutations:
 
 
 def alphabet_sizes(codes: Codes, alphabets: Sequence[int] | None) -> tuple[int, ...]:
-    """Number of possible symbols of each variable: those given, else those seen."""
+    """Alphabet size of each variable; default the observed size."""
     seen = tuple(int(size) for size in codes.max(axis=0) + 1)
     if alphabets is None:
         return seen
@@ -67,9 +67,7 @@ def alphabet_sizes(codes: Codes, alphabets: Sequence[int] | None) -> tuple[int, 
         raise ValueError(f"{len(seen)} variables but {len(alphabets)} alphabet sizes")
     for i, (given, least) in enumerate(zip(alphabets, seen, strict=True)):
         if given < least:
-            raise ValueError(
-                f"variable {i} shows {least} symbols but its alphabet is said to have {given}"
-            )
+            raise ValueError(f"variable {i} has {least} symbols but its alphabet size is {given}")
     return tuple(int(size) for size in alphabets)
 
 
@@ -82,6 +80,7 @@ def estimate_measure(
     alphabets: Sequence[int] | None,
     null: Permutations | None = None,
 ) -> Estimate:
+    """Estimate a signed sum of entropies, with interval, coverage and p-value."""
     check_method(method)
     scale = check_unit(unit)
     check_fraction(level, "level")

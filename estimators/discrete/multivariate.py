@@ -27,17 +27,17 @@ def co_information(
 ) -> Estimate:
     """Co-information of discrete variables: sum over non-empty A of (-1)^(|A| + 1) H(X_A).
 
-    As `mutual_information`; the null permutes the last variable against the others, and its
-    p-value is two-sided, because co-information has either sign.
+    As `mutual_information`; the p-value permutes the last variable against the others and is
+    two-sided, because co-information may have either sign.
 
     Args:
         *variables: at least two, each of shape (n,), or (n, k) whose rows are the symbols.
         method: correction of the entropies, see `entropy_counts`.
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabets: number of possible symbols of each, used by "nsb"; default those seen.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes the permutations.
+        alphabets: alphabet sizes, used by "nsb"; default the observed sizes.
+        permutations: number of random permutations for a p-value; 0 for none.
+        seed: seed of the permutations.
 
     Returns:
         Estimate with the diagnostics of `mutual_information`.
@@ -70,16 +70,16 @@ def total_correlation(
 ) -> Estimate:
     """Total correlation sum_i H(X_i) - H(X) of discrete variables, from samples.
 
-    As `mutual_information`; the null permutes every variable by itself.
+    As `mutual_information`; the p-value permutes every variable separately.
 
     Args:
         *variables: at least two, each of shape (n,), or (n, k) whose rows are the symbols.
         method: correction of the entropies, see `entropy_counts`.
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabets: number of possible symbols of each, used by "nsb"; default those seen.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes the permutations.
+        alphabets: alphabet sizes, used by "nsb"; default the observed sizes.
+        permutations: number of random permutations for a p-value; 0 for none.
+        seed: seed of the permutations.
 
     Returns:
         Estimate with the diagnostics of `mutual_information`.
@@ -119,9 +119,9 @@ def dual_total_correlation(
         method: correction of the entropies, see `entropy_counts`.
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabets: number of possible symbols of each, used by "nsb"; default those seen.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes the permutations.
+        alphabets: alphabet sizes, used by "nsb"; default the observed sizes.
+        permutations: number of random permutations for a p-value; 0 for none.
+        seed: seed of the permutations.
 
     Returns:
         Estimate with the diagnostics of `mutual_information`.

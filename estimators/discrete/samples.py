@@ -22,29 +22,29 @@ def entropy(
 ) -> Estimate:
     """Entropy H(X) of a discrete variable, from samples.
 
-    The value is `entropy_counts` of how often each symbol occurs. The interval is
+    The value is `entropy_counts` of the symbol counts. The interval is
 
         value -+ z sqrt( var(log p(x_i)) / n + (k - 1) / (2 n^2) + (share * correction)^2 ),
 
-    the delta method, its second-order term (all there is at the uniform distribution), and a
-    share (0.15) of what the correction changed. For "grassberger" the noise of its (-1)^m term,
-    k / (4 n^2), is added.
+    with the delta method, its second-order term (the only one at the uniform distribution), and
+    a share (0.15) of the bias correction. "grassberger" adds the variance of its (-1)^m term,
+    k / (4 n^2).
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols. Rows are
-            independent clusters.
+            independent.
         method: "plugin", "miller-madow", "grassberger", "chao-shen" or "nsb".
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabet: number of possible symbols, used by "nsb"; default those that were seen.
+        alphabet: alphabet size, used by "nsb"; default the observed size.
 
     Returns:
         Estimate, not clipped. Diagnostics: plugin (in `unit`), coverage (estimated probability
-        of the symbols seen; below 0.9 the estimate is unreliable), symbols.
+        of the observed symbols; below 0.9 the estimate is unreliable), symbols.
 
     Raises:
         ValueError: an empty, non-categorical or wrongly shaped x; unknown method or unit; a
-            level outside (0, 1); an alphabet smaller than what was seen.
+            level outside (0, 1); an alphabet smaller than observed.
 
     Source:
         See `entropy_counts`; delta method: Basharin 1959; coverage: Good 1953.
@@ -72,7 +72,7 @@ def mutual_information(
     """Mutual information I(X; Y) = H(X) + H(Y) - H(X, Y) of discrete variables, from samples.
 
     Each entropy is corrected by `method`. The interval is that of `entropy` with the influence
-    log p(x, y) / (p(x) p(y)) and (kx - 1)(ky - 1) degrees of freedom. The null permutes x.
+    log p(x, y) / (p(x) p(y)) and (kx - 1)(ky - 1) degrees of freedom. The p-value permutes x.
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols.
@@ -80,19 +80,19 @@ def mutual_information(
         method: correction of the entropies, see `entropy_counts`.
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabets: number of possible symbols of x and y, used by "nsb"; default those seen.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes the permutations.
+        alphabets: alphabet sizes of x and y, used by "nsb"; default the observed sizes.
+        permutations: number of random permutations for a p-value; 0 for none.
+        seed: seed of the permutations.
 
     Returns:
         Estimate, not clipped: it may be below zero. Diagnostics as `entropy`, and with
-        permutations p_value (of a plug-in value as large under independence), null_mean.
+        permutations p_value (of the plug-in value under independence) and null_mean.
 
     Raises:
         ValueError: as `entropy`; numbers of rows that differ; negative `permutations`.
 
     Source:
-        See `entropy_counts`; the null: Fisher 1935 (permutation test).
+        See `entropy_counts`; permutation test: Fisher 1935.
 
     Example:
         >>> x = [0, 1, 2, 3] * 25
@@ -120,18 +120,18 @@ def conditional_mutual_information(
 ) -> Estimate:
     """I(X; Y | Z) = H(X, Z) + H(Y, Z) - H(X, Y, Z) - H(Z) of discrete variables, from samples.
 
-    As `mutual_information`; the null permutes x among rows with equal z.
+    As `mutual_information`; the p-value permutes x among rows with equal z.
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols.
         y: likewise.
-        z: likewise; what is given.
+        z: condition, likewise.
         method: correction of the entropies, see `entropy_counts`.
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabets: number of possible symbols of x, y, z, used by "nsb"; default those seen.
-        permutations: how many permutations the null has; 0 for none.
-        seed: fixes the permutations.
+        alphabets: alphabet sizes of x, y, z, used by "nsb"; default the observed sizes.
+        permutations: number of random permutations for a p-value; 0 for none.
+        seed: seed of the permutations.
 
     Returns:
         Estimate with the diagnostics of `mutual_information`.
@@ -140,7 +140,7 @@ def conditional_mutual_information(
         ValueError: as `mutual_information`.
 
     Source:
-        As `mutual_information`; null within strata: Rosenbaum 1984.
+        As `mutual_information`; permutation within strata: Rosenbaum 1984.
 
     Example:
         >>> x, z = [0, 0, 1, 1] * 30, [0, 1, 0, 1] * 30

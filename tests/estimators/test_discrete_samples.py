@@ -147,7 +147,7 @@ def test_corrections_remove_most_of_the_bias(method):
         (lambda: discrete.entropy([[[1]]]), r"x must have shape \(n,\) or \(n, k\), got shape"),
         (lambda: discrete.entropy([{}]), "x must be whole numbers or strings, got dtype object"),
         (lambda: discrete.entropy([1], level=1.0), "level must lie strictly between 0 and 1"),
-        (lambda: discrete.entropy([0, 1], alphabet=1), "variable 0 shows 2 symbols but"),
+        (lambda: discrete.entropy([0, 1], alphabet=1), "variable 0 has 2 symbols but"),
         (lambda: discrete.mutual_information([1], [1, 2]), "x has 1, y has 2"),
         (lambda: discrete.mutual_information([1], [1], permutations=-1), "at least 0, got -1"),
         (lambda: discrete.mutual_information([1], [1], alphabets=[2]), "2 variables but 1 alph"),
@@ -237,7 +237,7 @@ def test_degrees_without_information_are_called_unreliable():
     x, y, z = np.random.default_rng(1).integers(0, 2, size=(3, 500))
     for found in discrete.shannon_invariants(x, y, z):
         assert not found.reliable
-        assert "not clear of zero" in found.reason
+        assert "not clearly positive" in found.reason
 
 
 # --- nulls ----------------------------------------------------------------------------------

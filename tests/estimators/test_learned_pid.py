@@ -65,7 +65,7 @@ def test_noise_in_the_target_is_not_told_from_what_was_missed() -> None:
 def test_wide_rows_are_not_called_reliable() -> None:
     found = fit_learned_pid(*planted("same", 400, 40, 0), codes=2)
     assert not found.reliable
-    assert "400 rows are too few to learn all that 40 columns may say" in found.reason
+    assert "400 rows are too few to learn codes of 40 columns" in found.reason
 
 
 def test_exchanging_the_sources_exchanges_the_uniques() -> None:
