@@ -153,7 +153,7 @@ class Profile(Record):
                 rows = _rows_per_layer(means, f"{group} {name}")
                 if rows:
                     n_rows.setdefault(group, rows)
-                    by_layer = tuple(one.mean(level=level) for one in means)
+                    by_layer = tuple(layer.mean(level=level) for layer in means)
                     measures.setdefault(group, {})[name] = by_layer
         for group, ready in (estimates or {}).items():
             for name, finished in ready.items():

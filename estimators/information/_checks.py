@@ -119,9 +119,9 @@ def _strongest(pair: Canonical) -> list[tuple[NDArray[np.float64], NDArray[np.fl
     vectors = eigh(cross @ cross.T, subset_by_index=[max(0, p - PAIRS), p - 1])[1][:, ::-1]
     variates: list[tuple[Rows, Rows]] = []
     for column in vectors.T:
-        other = cross.T @ column
-        length = float(np.linalg.norm(other))
+        image = cross.T @ column
+        length = float(np.linalg.norm(image))
         if length > 1e-8:
-            couple = (a @ column, b @ (other / length))
+            couple = (a @ column, b @ (image / length))
             variates.append(couple[::-1] if flip else couple)
     return variates

@@ -120,11 +120,20 @@ def mutual_information(
     same_device(x=x, y=y)
     rows = as_rows(x, "x")
     labels = as_labels(y, "y")
-    other: Any = as_rows(y, "y") if labels is None else labels
-    n = paired(x=rows, y=other)
-    ask = Request.of(n, level=level, clusters=clusters, permutations=permutations, seed=seed)
+    target: Any = as_rows(y, "y") if labels is None else labels
+    paired(x=rows, y=target)
     methods = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
-    return _run(methods, method, (rows, other), ask, unit, options)
+    return _run(
+        methods,
+        method,
+        (rows, target),
+        options,
+        unit=unit,
+        level=level,
+        clusters=clusters,
+        permutations=permutations,
+        seed=seed,
+    )
 
 
 def entropy(
@@ -164,8 +173,9 @@ def entropy(
         True
     """
     rows = as_rows(x, "x")
-    ask = Request.of(len(rows), level=level, clusters=clusters, permutations=0, seed=seed)
-    return _run(ENTROPY, method, (rows,), ask, unit, options)
+    return _run(
+        ENTROPY, method, (rows,), options, unit=unit, level=level, clusters=clusters, seed=seed
+    )
 
 
 def conditional_mutual_information(
@@ -210,20 +220,28 @@ def conditional_mutual_information(
     """
     same_device(x=x, y=y, z=z)
     rows = tuple(as_rows(side, name) for side, name in ((x, "x"), (y, "y"), (z, "z")))
-    n = paired(x=rows[0], y=rows[1], z=rows[2])
-    ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
-    return _run(CONDITIONAL, method, rows, ask, unit, options)
+    paired(x=rows[0], y=rows[1], z=rows[2])
+    return _run(
+        CONDITIONAL, method, rows, options, unit=unit, level=level, clusters=clusters, seed=seed
+    )
 
 
 def _run(
     methods: Mapping[str, Method],
     method: str,
     rows: tuple[Any, ...],
-    ask: Request,
-    unit: str,
     options: dict[str, Any],
+    *,
+    unit: str,
+    level: float,
+    clusters: Labels | None,
+    permutations: int = 0,
+    seed: int,
 ) -> Estimate:
-    """Check method, unit and options, and run the method."""
+    """Check the settings, method, unit and options, and run the method."""
+    ask = Request.of(
+        len(rows[0]), level=level, clusters=clusters, permutations=permutations, seed=seed
+    )
     if method not in methods:
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(methods)}")
     check_unit(unit)

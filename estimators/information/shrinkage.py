@@ -51,10 +51,10 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     if resamples < 10:
         raise ValueError(f"resamples must be at least 10, got {resamples}")
     n, p, q = len(x), x.shape[1], y.shape[1]
-    both = standardised(np.concatenate([x, y], axis=1))
-    effect = ask.effect(both)
+    joint = standardised(np.concatenate([x, y], axis=1))
+    effect = ask.effect(joint)
     worth = max(int(n / effect), 3)
-    model, weight = shrunk_correlations(both, effect)
+    model, weight = shrunk_correlations(joint, effect)
     raw = _information(model, p)
     factor = np.linalg.cholesky(model)
     rng = np.random.default_rng(ask.seed)
@@ -70,7 +70,7 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     interval, doubts = _interval(x, y, ask, value, variance)
 
     def shuffled(order: NDArray[np.int64]) -> float:
-        rows = np.concatenate([both[:, :p], both[order, p:]], axis=1)
+        rows = np.concatenate([joint[:, :p], joint[order, p:]], axis=1)
         return _information(shrunk_correlations(rows, effect)[0], p)
 
     return ask.estimate(
