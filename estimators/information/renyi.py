@@ -52,7 +52,7 @@ def renyi(
         raise ValueError(
             f"the jackknife needs at least {_BLOCKS} independent clusters, got {clusters}"
         )
-    a, b = gram(x, width), gram(y, width)
+    a, b = gram(x, width=width), gram(y, width=width)
     codes = np.arange(n) if ask.codes is None else ask.codes
     block = np.random.default_rng(ask.seed).permutation(clusters)[codes] % _BLOCKS
 
@@ -93,7 +93,7 @@ def renyi_entropy(
         raise ValueError(
             f"Gram matrices take at most {MOST_ROWS:,} rows, got {n:,}; subsample the rows"
         )
-    a = gram(x, width)
+    a = gram(x, width=width)
     value = gram_entropy(a, alpha)
     return ask.estimate(
         value,
@@ -106,7 +106,7 @@ def renyi_entropy(
     )
 
 
-def gram(rows: Rows, width: float | None = None) -> Rows:
+def gram(rows: Rows, *, width: float | None = None) -> Rows:
     """(n, n) `exp(-|x_i - x_j|^2 / (2 w^2)) / n` on standardised columns.
 
     Raises:

@@ -54,7 +54,7 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     joint = standardised(np.concatenate([x, y], axis=1))
     effect = ask.effect(joint)
     worth = max(int(n / effect), 3)
-    model, weight = shrunk_correlations(joint, effect)
+    model, weight = shrunk_correlations(joint, effect=effect)
     raw = _information(model, p)
     factor = np.linalg.cholesky(model)
     rng = np.random.default_rng(ask.seed)
@@ -71,7 +71,7 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
 
     def shuffled(order: NDArray[np.int64]) -> float:
         rows = np.concatenate([joint[:, :p], joint[order, p:]], axis=1)
-        return _information(shrunk_correlations(rows, effect)[0], p)
+        return _information(shrunk_correlations(rows, effect=effect)[0], p)
 
     return ask.estimate(
         value,
@@ -89,7 +89,7 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     )
 
 
-def shrunk_correlations(rows: Rows, effect: float = 1.0) -> tuple[Floats, float]:
+def shrunk_correlations(rows: Rows, *, effect: float = 1.0) -> tuple[Floats, float]:
     """Shrunk correlations (d, d) of standardised rows, and the weight of the unit matrix.
 
     Args:
