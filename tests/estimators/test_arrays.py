@@ -125,7 +125,7 @@ def test_devices_must_agree():
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         same_device(x=OnCuda(), y=torch.tensor(GOOD))
     assert str(caught.value) == (
-        "arrays lie on different devices (x is on cuda:0, y is on cpu); bring them to one"
+        "arrays lie on different devices (x is on cuda:0, y is on cpu); move them to one device"
     )
 
 

@@ -140,7 +140,7 @@ def test_corrections_remove_most_of_the_bias(method):
         (lambda: discrete.entropy_counts([2, math.nan]), r"counts\[1\] = nan"),
         (lambda: discrete.entropy_counts([0, 0]), r"counts of shape \(2,\) counts nothing"),
         (lambda: discrete.entropy_counts([1], method="jack"), "unknown method 'jack'; choose from"),
-        (lambda: discrete.entropy_counts([1, 1], alphabet=1), "2 symbols were seen but"),
+        (lambda: discrete.entropy_counts([1, 1], alphabet=1), "2 symbols were observed but"),
         (lambda: discrete.entropy([]), r"x is empty, shape \(0,\)"),
         (lambda: discrete.entropy([0.5, 1.0]), r"x\[0\] = 0.5 is not a category; bin"),
         (lambda: discrete.entropy([0.0, math.inf]), r"x\[1\] = inf is not a category"),

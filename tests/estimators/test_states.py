@@ -291,7 +291,7 @@ def test_progress_is_told():
             lambda: profile_states(
                 walk(), token_groups={"last": np.ones(80, dtype=bool)}, last_token=True
             ),
-            "a group is called 'last' already",
+            "a token group is already called 'last'",
         ),
         (lambda: profile_states([np.ones(3), np.ones(3)]), r"\(n, d\) or \(b, s, d\).*has \(3,\)"),
         (lambda: profile_states({}), "at least two states are needed, got 0"),
