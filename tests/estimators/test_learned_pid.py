@@ -59,7 +59,7 @@ def test_noise_in_the_target_is_not_told_from_what_was_missed() -> None:
     found = fit_learned_pid(x1, x2, y, codes=2, unit="bits")
     assert found.total < 0.05
     assert not found.reliable
-    assert "unexplained" in found.reason
+    assert "entropy unexplained" in found.reason
 
 
 def test_wide_rows_are_not_called_reliable() -> None:
