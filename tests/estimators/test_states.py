@@ -109,8 +109,8 @@ def test_names_without_numbers_keep_their_order():
         ),
         (["h.0.attn", "h.0.mlp", "h.1.mlp"], r"not one state per layer: h\.#\.attn, h\.#\.mlp"),
         (["h.0.1", "h.1.2"], r"not one state per layer: h\.0\.1, h\.1\.2"),
-        (["h.0", "h.1", "norm"], "norm: not the name of a layer or of one embedding"),
-        (["h.0", "embed", "wte"], "embed, wte: not the name"),
+        (["h.0", "h.1", "norm"], "norm: neither a layer nor a single embedding"),
+        (["h.0", "embed", "wte"], "embed, wte: neither a layer"),
     ],
 )
 def test_names_that_leave_doubt_are_refused(names, message):
