@@ -79,6 +79,9 @@ class Mode:
         words: a plan that skips something, in one line.
         any_attention: it works with every type of attention.
         deeper_skips_less: of two depths the deeper one skips less; None for modes without depths.
+        removes: what a touched layer no longer adds to the residual stream, where one full pass
+            knows it: the whole update (`block`), the update of vision tokens (`freeze`), or what
+            text reads from vision (`unseen`). None: it takes a run of the plan.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Mode:
     words: Callable[[PlanFields], str]
     any_attention: bool = False
     deeper_skips_less: bool | None = None
+    removes: Literal["block", "freeze", "unseen"] | None = None
 
     @property
     def places_vision(self) -> bool:
@@ -160,6 +164,7 @@ _RECORDS = (
         changes=lambda plan: ((i, {"bypass": True}) for i in plan.layers),
         words=_counted("skip"),
         any_attention=True,
+        removes="block",
     ),
     Mode(
         "freeze",
@@ -171,6 +176,7 @@ _RECORDS = (
         empty=lambda _: {},
         changes=lambda plan: ((i, {"freeze": True}) for i in plan.layers),
         words=_counted("freeze vision tokens in"),
+        removes="freeze",
     ),
     Mode(
         "early_exit",
@@ -183,6 +189,7 @@ _RECORDS = (
         changes=_outside,
         words=_present("early_exit", lambda plan: f"leave after layer {int(plan.exit or 0) - 1}"),
         deeper_skips_less=True,
+        removes="unseen",
     ),
     Mode(
         "late_entry",
@@ -195,6 +202,7 @@ _RECORDS = (
         changes=_outside,
         words=_present("late_entry", lambda plan: f"enter at layer {plan.entry}"),
         deeper_skips_less=False,
+        removes="unseen",
     ),
     Mode(
         "band",
@@ -249,3 +257,9 @@ TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.places_vision)
 LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
 #: Modes a rule can score: those of single layers and of depths. A band is made of two depths.
 RULE_MODES = (*LAYERWISE, *(name for name, mode in MODES.items() if mode.by == "depth"))
+#: Rule modes that name whole layers, with no other field.
+WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("layers",))
+#: Rule modes whose effect on the residual stream one full pass knows; those on vision alone first.
+KNOWN_REMOVAL_MODES = tuple(
+    sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
+)

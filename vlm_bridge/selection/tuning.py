@@ -1,4 +1,4 @@
-"""The path of a search, from tuning images: largest savings first, harmful plans given up early."""
+"""The path of a search: candidates on tuning images, largest savings first, with early stops."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def tuned_path(
 ) -> list[Step]:
     """The steps that certification images will test, the safest first; see `pareto_path`.
 
-    Candidates answer the tuning questions in the order of what they save, the largest first. One
-    is given up as soon as too many answers have changed, and none is asked that could not be on
-    the path.
+    Candidates answer the tuning questions in order of their savings, the largest first. A
+    candidate is stopped as soon as too many answers have changed; candidates that cannot be on
+    the path are not run.
 
     Args:
         vlm: the model.
-        candidates: plans of any modes; those the model cannot do are left out.
-        tuning: questions that choose.
-        epsilon: what is to be promised.
-        rungs: tuning rates of the path, as shares of epsilon.
+        candidates: plans of any modes; unsupported ones are left out.
+        tuning: questions for the choice.
+        epsilon: bound to certify.
+        rungs: largest tuning rates of the steps, as shares of epsilon.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        checkpoint: a folder in which finished batches are kept, so that a second call continues.
+        checkpoint: a folder for finished batches; the same call resumes from it.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon outside (0, 1), or no
@@ -72,7 +72,7 @@ def tuned_path(
             limit=max(rungs) * epsilon,
             checkpoint=checkpoint and checkpoint / f"tuning-{plan.hash()[:12]}.jsonl",
         )
-        # Of a plan that was given up this is the mean over images seen, above the limit too.
+        # Of a stopped plan this is the mean over the images asked, which is above the limit too.
         return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
 
     steps = lazy_path(
@@ -86,22 +86,22 @@ def tuned_path(
 
 
 def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
-    """The candidates that the model can do.
+    """The candidates that the model supports.
 
     Raises:
         BridgeError: there are none.
     """
     modes = supported_modes(vlm)
-    found = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
-    if not found:
+    plans = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
+    if not plans:
         raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}")
-    return found
+    return plans
 
 
 def tuned_source(
     candidates: Sequence[SkipPlan], tuning: Sequence[Item], epsilon: float
 ) -> dict[str, Any]:
-    """Where a plan on the path came from, for its record."""
+    """Fields of a plan's `source`: the data and settings of its choice."""
     return {
         "tuning_hash": items_hash(tuning),
         "tuning_images": image_hashes(tuning),
@@ -114,5 +114,5 @@ def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
     """Share of the first prompt that is vision tokens."""
     inputs = next(batches(vlm, items[:1], batch_size=1)).inputs
     ids = inputs["input_ids"]
-    vision = sum(int((ids == one).sum()) for one in vlm.layout.vision_ids)
+    vision = sum(int((ids == token).sum()) for token in vlm.layout.vision_ids)
     return vision / ids.numel()

@@ -1,1 +1,1 @@
-"""Measurements that several rules share; each is made once and kept."""
+"""Measurements of a model on questions that several rules read; `Evidence` makes each once."""
