@@ -16,12 +16,6 @@ def within_forward_cost(
     cost is the same for every question, so the rule reads the first images only: as many as fit,
     by the cost measured on the first image.
 
-    Args:
-        rule: the rule.
-        evidence: with the model.
-        mode: one of the rule's modes.
-        forward_cost: forward-pass equivalents; 1 is a full pass over all questions of the evidence.
-
     Raises:
         BridgeError: forward_cost is not positive, or does not pay for one image.
 

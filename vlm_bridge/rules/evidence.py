@@ -8,13 +8,13 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.account import Account
+from vlm_bridge.rules.measure import Floats
 
 if TYPE_CHECKING:
     from estimators import Profile
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from vlm_bridge.rules.measure.states import CapturedStates
     from vlm_bridge.rules.measure.sublayers import SublayerGeometry
 
-Floats = NDArray[np.float64]
 #: What a skip removes -> the token group whose directions it moves.
 _MOVED = {"freeze": "image", "block": "text"}
 _FULL_RUN = "full model for candidates"
@@ -144,7 +143,7 @@ class Evidence(Account):
 
     def last_token_states(self) -> Floats:
         """(L + 1, n_items, width): state l is the input of layer l, state L the final output."""
-        return self.measured("last-token states", lambda: self._run("last_token:last_token_states"))
+        return self.measured("last-token states", lambda: self._run("states:last_token_states"))
 
     def sublayer_geometry(self) -> SublayerGeometry:
         """How far every attention and MLP turns and lengthens the states."""
@@ -162,7 +161,7 @@ class Evidence(Account):
         """Clusters of the last-token and mean vision states, one question of every image.
 
         Raises:
-            BridgeError: too few images, or the model gives the same answer to every question.
+            BridgeError: fewer than `FEWEST_IMAGES`, or one answer for all questions.
         """
         states = self._captured_states()
         return self.measured(
@@ -217,13 +216,7 @@ class Evidence(Account):
         return [item for item in self.items if item.cluster in first]
 
     def unit_bounds(self, mode: str, *, images: int, probes: bool) -> list[list[Bound]]:
-        """What each condition says about every unit of a mode.
-
-        Args:
-            mode: one of `KNOWN_REMOVAL_MODES`.
-            images: S6 and S7 are measured on the first images, so many.
-            probes: also the conditions of `state_conditions`.
-        """
+        """Per unit: S6 and S7 on the first `images`, G-F and P-F, and S14, S9, S8 with `probes`."""
         per_unit: list[list[Bound]] = _measure("bounds:sensitivity_bounds")(
             self.sensitivity(images), mode
         )

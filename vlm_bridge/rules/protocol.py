@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, LAYERWISE, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union, units
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.measure import Floats as Floats
 
 if TYPE_CHECKING:
     from theory.conditions import Bound
 
-Floats = NDArray[np.float64]
 #: Where a rule comes from: ours, the paper's framework, a published method, or a control, which
 #: reads nothing and which every other rule should beat.
 Origin = Literal["ours", "framework", "published", "control"]
@@ -99,11 +98,7 @@ class Rule(ABC):
 
 
 def check_mode(rule: Rule, mode: str | None) -> str:
-    """`mode`, or the rule's default for None.
-
-    Raises:
-        BridgeError: the rule has no such mode.
-    """
+    """`mode`, or the rule's first for None; a mode that the rule lacks is a `BridgeError`."""
     if mode is None:
         return rule.modes[0]
     if mode not in rule.modes:
@@ -119,15 +114,9 @@ def units_of(rule: Rule, mode: str, n_layers: int) -> list[SkipPlan]:
 
 
 def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floats:
-    """The rule's checked scores, from no more evidence than the rule declares.
+    """(n_units,) checked scores in the order of `units_of`, from the declared evidence only.
 
-    Args:
-        rule: the rule.
-        evidence: measured on demand; the cost is added to `evidence.spent[rule.name]`.
-        mode: one of the rule's modes (default: its first).
-
-    Returns:
-        (n_units,) scores, in the order of `units_of`.
+    The cost is added to `evidence.spent[rule.name]`. The default mode is the rule's first.
 
     Raises:
         BridgeError: a mode that the rule lacks, evidence that it does not declare, or scores
@@ -145,11 +134,7 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floa
 
 
 def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
-    """`rule.plans`, from no more evidence than the rule declares.
-
-    Raises:
-        BridgeError: evidence that the rule does not declare.
-    """
+    """`rule.plans`, from the declared evidence only; other evidence is a `BridgeError`."""
     with evidence.open_to(rule.name, rule.requires):
         return rule.plans(evidence, mode)
 
@@ -158,12 +143,8 @@ def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> lis
     """The rule's plans, the smallest first.
 
     Layers and sublayers are added in order of score. Depths are ordered by how much they skip:
-    late exits, early entries and late prunings first. A rule's own plans take precedence.
-
-    Args:
-        rule: the rule.
-        evidence: measured on demand.
-        mode: one of the rule's modes (default: its first).
+    late exits, early entries and late prunings first. A rule's own plans take precedence. The
+    default mode is the rule's first.
 
     Raises:
         BridgeError: as `score_units`.

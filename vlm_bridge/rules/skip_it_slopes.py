@@ -24,33 +24,30 @@ class SkipItSlopes(Rule):
 
     is how far the removed update d could move the margin m between the two likeliest answers (S6,
     with the slope at every token in place of a Lipschitz constant; the loss of text without vision
-    is exact, S8), as the root of twice a KL (S7). One reverse-mode derivative has the slope along
-    every layer's update, where a jvp has it for one layer (`skipit slopes`, with the S6 bound).
+    is exact, S8), as the root of twice a KL (S7). One backward pass has the slope along every
+    layer's update; a jvp has it for one layer (`skipit slopes`, with the S6 bound).
 
-    Why lengths, and not the change `<dm/dh, d>` that slopes predict: a layer's update is a large
-    step. Freezing layer 0 of the reference VLM changes 6 answers in 10, and the slope along it
-    predicts none: that layer makes the states 10 times as long, and the derivative of a norm,
-    which divides by this length, does not see it. Over such steps the directions that reach the
-    answer mix, while their size is preserved. Only where step and slope are orthogonal does the
-    score use the change: nothing reads what the unit writes (S6b). That change, with norms held,
-    predicts 1 answer in 4 there; `safe` uses it.
+    Why lengths, and not the change `<dm/dh, d>`: a layer's update is a large step. Freezing layer
+    0 of the reference VLM changes 6 answers in 10, and its slope predicts none: the layer makes
+    states 10 times as long, which the derivative of a norm ignores. Only where step and slope are
+    orthogonal does the score use the change: nothing reads what the unit writes (S6b). With norms
+    held, that change predicts 1 answer in 4 there; `safe` uses it.
 
-    Measured, shown by `explain`, and left out of the score. On 80 tuning images of the reference
-    VLM that chose nothing here, Spearman with the measured KL in freeze, block, early exit and
+    `explain` also shows conditions that the score leaves out. Spearman with the measured KL, on 80
+    tuning images of the reference VLM that chose nothing here, in freeze, block, early exit and
     late entry: this score .85, .61, .96, .37; usable information (S14) -.08, .10, .35, -.37; unique
-    and synergistic vision (S9) -.79 in an exit, since a probe finds vision where the suffix does
-    not read it; bounds from attention mass (S8) .65, .23, .96, -.35. The mean of its rank with
-    any of theirs is worse or no better in every mode, by bootstrap over images. Late entry does
-    not depend on depth: that model misreads vision that enters late, which harms it more than no
-    vision at all.
+    and synergistic vision (S9) -.79 in an exit (a probe finds it where the suffix does not use
+    it); bounds from attention mass (S8) .65, .23, .96, -.35. Averaging its rank with any of theirs
+    does not help in any mode, by bootstrap over images. Late entry does not follow depth: that
+    model misreads vision that enters late, which harms it more than no vision at all.
 
-    Units are scored one by one, and blocks do not add up that way. The three blocks it ranks
-    first there (25 to 27) change no answer of 144 alone and 5 of 20 together, where ShortGPT's
-    first three change none. A frozen plan of 24, 27 or 28 layers is as good by this rule as by
-    `skip-it` within the noise of 20 images.
+    Units are scored one by one, but blocks are not additive: the three it ranks first there (25
+    to 27) change no answer of 144 alone and 5 of 20 together; ShortGPT's first three change none.
+    Frozen plans of 24, 27 or 28 layers are as good as those of `skip-it`, within the noise of 20
+    images.
 
     Attributes:
-        images: slopes are measured on the first images, so many; 7 forward-pass equivalents each,
+        images: number of images, the first ones, for the slopes; they cost 7 forward passes each,
             for all modes together.
     """
 
@@ -71,21 +68,14 @@ class SkipItSlopes(Rule):
     ) -> list[Reason]:
         """What each condition says about every unit.
 
-        - S6: share of questions whose likeliest answer may change, since the margin may change by
-          its own size; at most epsilon.
+        - S6: share of questions whose margin may change by its own size, at most epsilon.
         - S7: KL of the two likeliest answers under that change, at most `epsilon^2 / 2` (then the
           total variation is at most epsilon / 2, by Pinsker).
         - G-F and P-F (block, freeze): how far directions move, at most epsilon. They ignore norms
           and the later layers: alone they are neither sufficient nor necessary (S6b).
-        - S14, S9 (with probes): usable, and unique and synergistic, information about the model's
-          own answer that the unit removes, at most `2 epsilon^2` (then no optimal predictor loses
-          more than epsilon, by I-F). S8: the change of a head, at most epsilon.
-
-        Args:
-            evidence: with the model.
-            mode: one of `modes`.
-            epsilon: share of answers that may change.
-            probes: also S14, S9 and S8; one more pass over all questions.
+        - With `probes`, one more pass. S14, S9: usable, and unique and synergistic, information
+          about the model's own answer that the unit removes, at most `2 epsilon^2` (then no
+          optimal predictor loses more than epsilon, by I-F). S8: change of a head, at most epsilon.
 
         Raises:
             BridgeError: epsilon outside (0, 1), another mode, too few images for probes.
@@ -162,12 +152,7 @@ class SkipItRuns(Rule):
 
 
 def combined(predicted: Floats, run: list[int], kl: Floats) -> Floats:
-    """Geometric mean of prediction and measurement where a unit was run; see `SkipItRuns`.
-
-    Args:
-        predicted: (n_units,) s, at least 0.
-        run: the units that were run, in that order.
-        kl: (len(run),) measured, nats.
+    """Scores of `SkipItRuns`: (n_units,) s, units in their order of running, their KL in nats.
 
     Example:
         >>> combined(np.array([1.0, 1.0, 4.0]), [0, 1], np.array([2.0, 2.0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from estimators.record import Record
 from theory import Certificate
@@ -91,7 +92,7 @@ def search(
     once. A disagreement needs no labels.
 
     Args:
-        vlm: the model.
+        vlm: not inside `skipping`.
         candidates: plans of any modes: `nested_plans` of a rule, `bands`, `greedy_plans`.
         tuning: questions for the choice.
         certification: questions for the certificate, about other images.
@@ -113,38 +114,19 @@ def search(
         raise BridgeError(f"{len(shared)} images are in both splits; certify on other images")
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
+    generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
-        vlm,
-        candidates,
-        tuning,
-        epsilon=epsilon,
-        rungs=rungs,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint,
+        vlm, candidates, tuning, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
     )
     empty = SkipPlan("block", vlm.layout.n_layers, source=tuned_source(candidates, tuning, epsilon))
     if not path:
         return CertifiedPlan(empty, None, (), ())
-    full = FullAnswers.ask(
-        vlm,
-        certification,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint and checkpoint / "certification-full.jsonl",
-    )
+    file = checkpoint and checkpoint / "certification-full.jsonl"
+    full = FullAnswers.ask(vlm, certification, checkpoint=file, **generating)
+    level: Any = {"epsilon": epsilon, "delta": delta, "quantity": quantity, "method": method}
 
     def certify_one(plan: SkipPlan) -> Certificate:
-        return certify(
-            vlm,
-            plan,
-            full,
-            epsilon=epsilon,
-            delta=delta,
-            quantity=quantity,
-            method=method,
-            batch_size=batch_size,
-            checkpoint=checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl",
-        )
+        file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
+        return certify(vlm, plan, full, batch_size=batch_size, checkpoint=file, **level)
 
     return certify_path(path, certify_one, empty=empty)

@@ -56,28 +56,21 @@ def tuned_path(
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
     tuning, plans = list(tuning), supported_only(vlm, candidates)
     share = vision_share(vlm, tuning)
+    file = checkpoint and checkpoint / "tuning-full.jsonl"
     full = FullAnswers.ask(
-        vlm,
-        tuning,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint and checkpoint / "tuning-full.jsonl",
+        vlm, tuning, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=file
     )
 
     def rate(plan: SkipPlan) -> float:
+        file, limit = checkpoint and checkpoint / f"tuning-{plan.hash()[:12]}.jsonl", max(rungs)
         outcomes = full.outcomes(
-            vlm,
-            plan,
-            batch_size=batch_size,
-            limit=max(rungs) * epsilon,
-            checkpoint=checkpoint and checkpoint / f"tuning-{plan.hash()[:12]}.jsonl",
+            vlm, plan, batch_size=batch_size, limit=limit * epsilon, checkpoint=file
         )
         # Of a stopped plan this is the mean over the images asked, which is above the limit too.
         return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
 
-    steps = lazy_path(
-        plans, [saving(plan, vision=share) for plan in plans], rate, epsilon=epsilon, rungs=rungs
-    )
+    savings = [saving(plan, vision=share) for plan in plans]
+    steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
     source = tuned_source(candidates, tuning, epsilon)
     return [
         replace(step, plan=replace(step.plan, source={**step.plan.source, **source}))

@@ -6,45 +6,36 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm_bridge.data import Item
-from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention
-from vlm_bridge.runtime.progress import track
-
-Floats = NDArray[np.float64]
+from vlm_bridge.rules.measure import Floats
+from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
 
 
 @torch.no_grad()
 def attention_ranks(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
     """(n_items, n_layers) mean over heads of the rank of each prompt's attention map."""
     ranks = np.zeros((len(items), vlm.layout.n_layers))
-    with track("rank of attention maps", len(items)) as advance:
-        for batch in batches(vlm, items, batch_size=batch_size):
-            ids = batch.inputs["input_ids"]
-            mask = batch.inputs.get("attention_mask", torch.ones_like(ids)).bool()
-            places = list(batch.places)
+    for batch in tracked(vlm, items, batch_size, "rank of attention maps"):
+        real, rows = token_masks(vlm, batch)[1], ranks[list(batch.places)]
 
-            def store(
-                layer: int, maps: Tensor, places: list[int] = places, mask: Tensor = mask
-            ) -> None:
-                ranks[places, layer] = mean_rank(maps, mask)
+        def store(layer: int, maps: Tensor, real: Tensor = real, rows: Floats = rows) -> None:
+            rows[:, layer] = mean_rank(maps, real)
 
-            with capturing_attention(vlm, store):
-                vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-            advance(len(batch.items))
+        with capturing_attention(vlm, store):
+            first_logits(vlm, batch)
+        ranks[list(batch.places)] = rows
     return ranks
 
 
 def mean_rank(maps: Tensor, real: Tensor) -> Floats:
     """(batch,) mean over heads of the rank of each prompt's map, without padding.
 
-    Args:
-        maps: (batch, heads, length, length) attention probabilities.
-        real: (batch, length) bool, False on padding.
+    `maps` are (batch, heads, length, length) probabilities; `real` (batch, length) is False on
+    padding.
     """
     means = []
     for of_prompt, tokens in zip(maps.float(), real.to(maps.device), strict=True):

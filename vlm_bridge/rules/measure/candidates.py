@@ -10,10 +10,9 @@ import numpy as np
 from estimators.clustered import image_mean
 from vlm_bridge.data import Item
 from vlm_bridge.evaluate.first_token import first_tokens
-from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.progress import track
+from vlm_bridge.rules.measure.passes import tracked
 from vlm_bridge.skip import check_support
 
 
@@ -50,21 +49,19 @@ def run_candidates(
         check_support(vlm, plan)
     rows: list[np.ndarray] = []
     clusters: list[str] = []
-    with track(f"{len(plans)} candidates", len(items)) as advance:
-        for batch in batches(vlm, items, batch_size=batch_size):
-            full, of_plans = first_tokens(vlm, batch, plans)
-            own = full.argmax(-1, keepdim=True)
-            for skipped in of_plans:
-                gap = skipped - full
-                columns = [
-                    (skipped.exp() * gap).sum(-1).clamp(min=0),
-                    -(full.exp() * gap).sum(-1).clamp(max=0),
-                    -skipped.gather(-1, own)[:, 0],
-                    (skipped.argmax(-1) != own[:, 0]).float(),
-                ]
-                rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
-            clusters += [item.cluster for item in batch.items]
-            advance(len(batch.items))
+    for batch in tracked(vlm, items, batch_size, f"{len(plans)} candidates"):
+        full, of_plans = first_tokens(vlm, batch, plans)
+        own = full.argmax(-1, keepdim=True)
+        for skipped in of_plans:
+            gap = skipped - full
+            columns = [
+                (skipped.exp() * gap).sum(-1).clamp(min=0),
+                -(full.exp() * gap).sum(-1).clamp(max=0),
+                -skipped.gather(-1, own)[:, 0],
+                (skipped.argmax(-1) != own[:, 0]).float(),
+            ]
+            rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
+        clusters += [item.cluster for item in batch.items]
     n, runs = vlm.layout.n_layers, []
     for i, plan in enumerate(plans):
         means = image_mean(np.concatenate(rows[i :: len(plans)]), clusters).tolist()

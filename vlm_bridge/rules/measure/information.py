@@ -23,10 +23,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from estimators import pid, usable_information
 from estimators.clustered import image_mean
 from estimators.discrete import entropy, shannon_invariants
+from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.states import CapturedStates
 from vlm_bridge.runtime.progress import track
 
-Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 #: Principal components of each state that a probe reads.
 COMPONENTS = 32

@@ -33,7 +33,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from estimators.clustered import image_mean
@@ -45,11 +44,11 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
+from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.margin import MarginPass
 from vlm_bridge.rules.measure.suffix import check_differentiable, joined
 from vlm_bridge.skip.sublayers import check_residual
 
-Floats = NDArray[np.float64]
 #: Cosine of step and slope below which the step is orthogonal to everything the answer reads. By
 #: chance it is about 1/sqrt(tokens x width), a few thousandths on the smallest models.
 ORTHOGONAL = 1e-4
@@ -101,16 +100,12 @@ def measure_sensitivity(
 ) -> MarginSensitivity:
     """Measure the sensitivity of the answer's margin to every unit; no skipped model is run.
 
-    Args:
-        vlm: the model, in float32, with sdpa (its math kernel is used) or eager attention.
-        items: questions; answers are not read.
-        modes: some of `KNOWN_REMOVAL_MODES`.
-        batch_size: questions in a batch.
-        checkpoint: a file for finished batches; the same call resumes from it.
+    The model needs float32 and sdpa (its math kernel is used) or eager attention; labels are not
+    read. `checkpoint` is a file for finished batches, from which the same call resumes.
 
     Raises:
-        BridgeError: no items, unknown modes, or a model whose layers do more than add attention
-            and MLP to their states.
+        BridgeError: no items, modes outside `KNOWN_REMOVAL_MODES`, or a model whose layers do more
+            than add attention and MLP to their states.
 
     Source:
         Statements S6, S7 and S8 (reconstruction of arXiv:2509.25584). Norms held: Ali et al.
@@ -131,6 +126,8 @@ def measure_sensitivity(
     for layer in vlm.layout.layers:
         check_residual(layer, vlm.layout.text_config.hidden_size)
     modes = tuple(dict.fromkeys(modes))
+    settings = [list(modes), batch_size]
+    data = items_hash(items)
     results = run_batches(
         vlm,
         items,
@@ -138,12 +135,7 @@ def measure_sensitivity(
         batch_size=batch_size,
         title=f"sensitivity of the answers of {vlm.name}",
         checkpoint=checkpoint,
-        key={
-            "run": "sensitivity",
-            "model": vlm.name,
-            "data": items_hash(items),
-            "settings": [list(modes), batch_size],
-        },
+        key={"run": "sensitivity", "model": vlm.name, "data": data, "settings": settings},
     )
     clusters, columns = joined(results)
     return MarginSensitivity(

@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from estimators.clustered import image_mean
 from theory.conditions import telescoping_bound
 from vlm_bridge.errors import BridgeError
-
-Floats = NDArray[np.float64]
+from vlm_bridge.rules.measure import Floats
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,11 @@ class Slopes:
         """
         if self.gains is None or self.head is None:
             raise BridgeError("the S6 bound needs the gains: measure slopes with bound=True")
-        layers = range(self.n_layers)
-        questions = zip(self.lengths[kind], self.gains, self.head, strict=True)
-        return np.array(
-            [
-                [telescoping_bound(d, g, {i}).value * head for i in layers]
-                for d, g, head in questions
-            ]
-        )
+        bounds = np.empty_like(self.lengths[kind])
+        for i, layer in np.ndindex(bounds.shape):
+            state = telescoping_bound(self.lengths[kind][i], self.gains[i], {layer}).value
+            bounds[i, layer] = state * self.head[i]
+        return bounds
 
     def predicted(self, change: Floats) -> tuple[Floats, Floats]:
         """Effect of a change of the logits on the first answer token, mean over images.
@@ -119,26 +114,24 @@ class Slopes:
 
     def _rows(self, kind: str) -> list[SlopeRow]:
         """The rows of one kind, a layer each."""
-        kl, flips = self.predicted(self.changes[kind])
-        size = np.abs(self.changes[kind]).max(-1)
-        length, change = (image_mean(x, self.clusters) for x in (self.lengths[kind], size))
-        bound = np.full(self.n_layers, np.nan)
-        if self.gains is not None:
-            bound = image_mean(self.bound(kind), self.clusters)
+        sizes = np.abs(self.changes[kind]).max(-1)
+        bounds = np.full_like(sizes, np.nan) if self.gains is None else self.bound(kind)
+        columns = (image_mean(x, self.clusters) for x in (self.lengths[kind], sizes, bounds))
+        numbers = np.array([*columns, *self.predicted(self.changes[kind])]).T.tolist()
         return [
             SlopeRow(
                 layer=layer,
                 kind=kind,
-                length=float(length[layer]),
-                change=float(change[layer]),
-                slope=float(change[layer] / length[layer]) if length[layer] > 0 else 0.0,
-                kl=float(kl[layer]),
-                flips=float(flips[layer]),
+                length=length,
+                change=change,
+                slope=change / length if length > 0 else 0.0,
+                kl=kl,
+                flips=flips,
                 difference=self._difference(kind, layer),
-                bound=float(bound[layer]),
-                looseness=float(bound[layer] / change[layer]) if change[layer] > 0 else np.nan,
+                bound=bound,
+                looseness=bound / change if change > 0 else np.nan,
             )
-            for layer in range(self.n_layers)
+            for layer, (length, change, bound, kl, flips) in enumerate(numbers)
         ]
 
     def _difference(self, kind: str, layer: int) -> float:

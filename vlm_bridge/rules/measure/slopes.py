@@ -53,8 +53,8 @@ def measure_slopes(
     """Measure slopes along each layer's update, by one full pass and forward-mode derivatives.
 
     Args:
-        vlm: the model, in float32, with sdpa (its math kernel is used) or eager attention.
-        items: questions; answers are not read.
+        vlm: in float32, with sdpa (its math kernel is used) or eager attention.
+        items: questions; labels are not read.
         kinds: some of `suffix.KINDS`.
         differences: also measure every slope by finite differences; runs the suffix twice more.
         bound: also measure the gain of every layer and of the head, for the S6 bound.
@@ -89,6 +89,8 @@ def measure_slopes(
         raise BridgeError(f"slopes need at least two answers to compare, got tokens={tokens}")
     check_differentiable(vlm)
     kinds = tuple(dict.fromkeys(kinds))
+    settings = [list(kinds), differences, bound, at, tokens, batch_size]
+    data = items_hash(items)
     results = run_batches(
         vlm,
         items,
@@ -96,12 +98,7 @@ def measure_slopes(
         batch_size=batch_size,
         title=f"slopes of {vlm.name}",
         checkpoint=checkpoint,
-        key={
-            "run": "slopes",
-            "model": vlm.name,
-            "data": items_hash(items),
-            "settings": [list(kinds), differences, bound, at, tokens, batch_size],
-        },
+        key={"run": "slopes", "model": vlm.name, "data": data, "settings": settings},
     )
 
     clusters, columns = joined(results)
@@ -110,7 +107,7 @@ def measure_slopes(
     return Slopes(
         model=vlm.name,
         n_layers=n_layers,
-        data_hash=items_hash(items),
+        data_hash=data,
         clusters=clusters,
         logits=columns["logits"],
         changes={kind: columns[f"change {kind}"] for kind in kinds},

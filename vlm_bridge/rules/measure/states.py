@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention, capturing_states
-from vlm_bridge.runtime.progress import track
+from vlm_bridge.rules.measure import Floats
+from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
 
-Floats = NDArray[np.float64]
 #: Estimates from fewer images are too noisy to compare layers.
 FEWEST_IMAGES = 20
 
@@ -54,24 +54,49 @@ def check_images(clusters: Sequence[str]) -> None:
 
 
 @torch.no_grad()
+def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
+    """(L + 1, n_items, width): state l is the input of layer l, state L the last layer's output.
+
+    One forward pass. Prompts are padded on the left, so the last position is the last token.
+    """
+    by_state: dict[int, Floats] = {}
+    for batch in tracked(vlm, items, batch_size, "states at the last token"):
+        places = list(batch.places)
+
+        def on_state(state: int, states: Tensor, places: list[int] = places) -> None:
+            rows = states[:, -1].double().cpu().numpy()
+            by_state.setdefault(state, np.empty((len(items), rows.shape[1])))[places] = rows
+
+        with capturing_states(vlm, _each_state(on_state)):
+            first_logits(vlm, batch)
+    return np.stack([by_state[state] for state in sorted(by_state)])
+
+
+@torch.no_grad()
 def capture_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> CapturedStates:
-    """Capture them in one forward pass."""
+    """Capture text and vision states in one forward pass."""
     n, n_layers = len(items), vlm.layout.n_layers
     zeros = np.zeros((n, n_layers))
     captured = CapturedStates(np.zeros(n, dtype=np.int64), zeros, zeros.copy())
-    with track("states and values", n) as advance:
-        for batch in batches(vlm, items, batch_size=batch_size):
-            _capture_batch(vlm, batch, captured)
-            advance(len(batch.items))
+    for batch in tracked(vlm, items, batch_size, "states and values"):
+        _capture_batch(vlm, batch, captured)
     return captured
+
+
+def _each_state(on_state: Callable[[int, Tensor], None]) -> Callable[[int, Tensor, Tensor], None]:
+    """A hook on layers that passes on every state once: the first input and all outputs."""
+
+    def hook(layer: int, before: Tensor, after: Tensor) -> None:
+        if layer == 0:
+            on_state(0, before)
+        on_state(layer + 1, after)
+
+    return hook
 
 
 def _capture_batch(vlm: VLM, batch: Batch, captured: CapturedStates) -> None:
     places = list(batch.places)
-    ids = batch.inputs["input_ids"]
-    vision = vlm.layout.vision_flags(ids)
-    mask = batch.inputs.get("attention_mask")
-    real = torch.ones_like(vision) if mask is None else mask.bool()
+    vision, real = token_masks(vlm, batch)
     share = vision.float() / vision.sum(-1, keepdim=True).clamp(min=1)
     values: dict[int, Tensor] = {}
 
@@ -79,24 +104,22 @@ def _capture_batch(vlm: VLM, batch: Batch, captured: CapturedStates) -> None:
         empty = np.zeros((len(captured.answers), rows.shape[-1]), dtype=np.float32)
         to.setdefault(state, empty)[places] = rows.float().cpu().numpy()
 
-    def on_states(layer: int, before: Tensor, after: Tensor) -> None:
-        for state, states in ((layer + 1, after),) if layer else ((0, before), (1, after)):
-            store(captured.last, state, states[:, -1])
-            mean = torch.einsum("bt,btd->bd", share.to(states.device), states.float())
-            store(captured.vision, state, mean)
+    def on_state(state: int, states: Tensor) -> None:
+        store(captured.last, state, states[:, -1])
+        mean = torch.einsum("bt,btd->bd", share.to(states.device), states.float())
+        store(captured.vision, state, mean)
 
     def on_attention(layer: int, weights: Tensor) -> None:
         change, bound = removal(weights[:, :, -1], values.pop(layer).float(), vision, real)
         captured.removal[places, layer] = change.mean(-1).double().cpu().numpy()
         captured.bound[places, layer] = bound.mean(-1).double().cpu().numpy()
 
-    last = torch.full((len(ids), 1), ids.shape[1] - 1)
+    last = torch.full((len(places), 1), vision.shape[1] - 1)
     with (
-        capturing_states(vlm, on_states),
+        capturing_states(vlm, _each_state(on_state)),
         capturing_attention(vlm, on_attention, last.to, values.__setitem__),
     ):
-        logits = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
-    captured.answers[places] = logits.argmax(-1).cpu().numpy()
+        captured.answers[places] = first_logits(vlm, batch).argmax(-1).cpu().numpy()
 
 
 def removal(weights: Tensor, values: Tensor, vision: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,8 +132,8 @@ def removal(weights: Tensor, values: Tensor, vision: Tensor, real: Tensor) -> tu
         real: (batch, keys) bool, False on padding.
 
     Returns:
-        `a |o_V - o_T|` and `a diam(values)`, divided by the length of the head's output o, each
-        (batch, heads); the first is at most the second.
+        `a |o_V - o_T| / |o|` and `a diam(values) / |o|`, o the head's output, (batch, heads) each;
+        the first is at most the second.
     """
     values = values.repeat_interleave(weights.shape[1] // values.shape[1], dim=1)
     seen = vision.to(weights.device)[:, None, :]

@@ -5,23 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
-from vlm_bridge.runtime.progress import track
+from vlm_bridge.rules.measure import Floats
+from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import first_of, states_of
 
-Floats = NDArray[np.float64]
 #: (layer, its input, the state between attention and MLP, its output), (batch, length, width).
 OnParts = Callable[[int, Tensor, Tensor, Tensor], None]
 
@@ -52,27 +51,16 @@ def sublayer_geometry(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Su
     """
     sums = np.zeros((3, 2 * vlm.layout.n_layers))
     n_tokens = n_vision = 0
-    with track("geometry of sublayers", len(items)) as advance:
-        for batch in batches(vlm, items, batch_size=batch_size):
-            ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
-            vision = vlm.layout.vision_flags(ids)
-            real = torch.ones_like(vision) if mask is None else mask.bool()
-            n_tokens, n_vision = n_tokens + int(real.sum()), n_vision + int(vision.sum())
+    for batch in tracked(vlm, items, batch_size, "geometry of sublayers"):
+        vision, real = masks = token_masks(vlm, batch)
+        n_tokens, n_vision = n_tokens + int(real.sum()), n_vision + int(vision.sum())
 
-            def add(
-                layer: int,
-                before: Tensor,
-                between: Tensor,
-                after: Tensor,
-                real: Tensor = real,
-                vision: Tensor = vision,
-            ) -> None:
-                for part, (a, b) in enumerate(((before, between), (between, after))):
-                    sums[:, 2 * layer + part] += _geometry(a, b, real, vision)
+        def add(layer: int, *states: Tensor, masks: tuple[Tensor, Tensor] = masks) -> None:
+            for part, (a, b) in enumerate(pairwise(states)):
+                sums[:, 2 * layer + part] += _geometry(a, b, masks[1], masks[0])
 
-            with capturing_parts(vlm, add):
-                vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-            advance(len(batch.items))
+        with capturing_parts(vlm, add):
+            first_logits(vlm, batch)
     return SublayerGeometry(sums[0] / n_tokens, sums[1] / n_tokens, sums[2] / max(1, n_vision))
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -22,6 +21,8 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.rules.measure import Floats
+from vlm_bridge.rules.measure.passes import first_logits, token_masks
 from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.resume import starting_at as starting_at
 from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide
@@ -53,10 +54,7 @@ class FullPass:
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self._keywords: list[dict[str, Any]] = []
-        ids = batch.inputs["input_ids"]
-        self.vision = vlm.layout.vision_flags(ids)
-        mask = batch.inputs.get("attention_mask")
-        self.real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        self.vision, self.real = token_masks(vlm, batch)
         with torch.no_grad(), differentiable(), contextlib.ExitStack() as stack:
             for layer in vlm.layout.layers:
                 handle = layer.register_forward_hook(self._store, with_kwargs=True)
@@ -70,9 +68,7 @@ class FullPass:
         self.outputs.append(first_of(out))
 
     def _run(self) -> Tensor:
-        output = self.vlm.model(**self.batch.inputs, use_cache=False, logits_to_keep=1)
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        return first_logits(self.vlm, self.batch)
 
     def suffix(self, layer: int) -> States:
         """The map from output states of `layer` to first-token logits (batch, vocabulary)."""
@@ -190,7 +186,7 @@ def check_differentiable(vlm: VLM) -> None:
 
 def joined(
     results: Sequence[tuple[tuple[Item, ...], dict[str, Any]]],
-) -> tuple[tuple[str, ...], dict[str, NDArray[np.float64]]]:
+) -> tuple[tuple[str, ...], dict[str, Floats]]:
     """The image of every question, and the columns of all batches joined by name."""
     clusters = tuple(item.cluster for items, _ in results for item in items)
     parts = [columns for _, columns in results]
