@@ -59,10 +59,8 @@ class _Chosen:
 def kept_rows(change: Tensor, vision: Tensor, keep: float) -> Rows:
     """All text tokens, and the share `keep` of each sequence's vision tokens that changed most.
 
-    Args:
-        change: (batch, length) change of every token.
-        vision: (batch, length) bool.
-        keep: share of vision tokens; at least one stays where a sequence has any.
+    `change` and the mask `vision` are (batch, length); a sequence keeps at least one of its
+    vision tokens.
     """
     counts = vision.sum(1)
     quota = torch.where(counts > 0, (counts * keep).round().clamp(min=1), counts)

@@ -62,11 +62,7 @@ class Account:
     ) -> T:
         """The result of `make`, made once under `name` and charged to every rule that reads it.
 
-        Args:
-            name: of the measurement, its settings included.
-            make: measures.
-            forward_cost: of `make`, in forward-pass equivalents.
-            requires: one of `REQUIREMENTS`; a rule that declares less is refused.
+        `name` includes the settings. A rule that declares less than `requires` is refused.
         """
         self._check_allowed(requires, name)
         if name not in self._made:

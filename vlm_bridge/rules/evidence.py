@@ -120,9 +120,16 @@ class Evidence(Account):
             raise BridgeError(f"no question is about any of {len(chosen)} images")
         return Evidence(self.vlm, items, batch_size=self.batch_size)
 
-    def _run(self, function: str, *args: Any) -> Any:
-        """Call `module:name` of `rules.measure` with model, questions and batch size."""
-        return _measure(function)(self.vlm, self.items, *args, batch_size=self.batch_size)
+    def _run(self, name: str, function: str) -> Any:
+        """`module:function` of `rules.measure`, run once under `name` on all questions."""
+        measure = _measure(function)
+        return self.measured(
+            name, lambda: measure(self.vlm, self.items, batch_size=self.batch_size)
+        )
+
+    def _derive(self, name: str, function: str, *measured: Any) -> Any:
+        """`module:function` of `rules.measure`, run once under `name` on other measurements."""
+        return self.measured(name, lambda: _measure(function)(*measured), forward_cost=0.0)
 
     def image_mean(self, values: Floats) -> Floats:
         """Mean over images of the mean over an image's questions: (n_items, ...) -> (...)."""
@@ -143,19 +150,19 @@ class Evidence(Account):
 
     def last_token_states(self) -> Floats:
         """(L + 1, n_items, width): state l is the input of layer l, state L the final output."""
-        return self.measured("last-token states", lambda: self._run("states:last_token_states"))
+        states: Floats = self._run("last-token states", "states:last_token_states")
+        return states
 
     def sublayer_geometry(self) -> SublayerGeometry:
         """How far every attention and MLP turns and lengthens the states."""
-        return self.measured(
-            "geometry of sublayers", lambda: self._run("sublayers:sublayer_geometry")
-        )
+        name, function = "geometry of sublayers", "sublayers:sublayer_geometry"
+        geometry: SublayerGeometry = self._run(name, function)
+        return geometry
 
     def attention_ranks(self) -> Floats:
         """(n_items, L) mean rank over heads of each layer's attention maps."""
-        return self.measured(
-            "rank of attention maps", lambda: self._run("attention_rank:attention_ranks")
-        )
+        ranks: Floats = self._run("rank of attention maps", "attention_rank:attention_ranks")
+        return ranks
 
     def coded_states(self) -> CodedStates:
         """Clusters of the last-token and mean vision states, one question of every image.
@@ -163,48 +170,39 @@ class Evidence(Account):
         Raises:
             BridgeError: fewer than `FEWEST_IMAGES`, or one answer for all questions.
         """
-        states = self._captured_states()
-        return self.measured(
-            "clusters of captured states",
-            lambda: _measure("information:coded_states")(states, self.clusters),
-            forward_cost=0.0,
-        )
+        name, function = "clusters of captured states", "information:coded_states"
+        coded: CodedStates = self._derive(name, function, self._captured_states(), self.clusters)
+        return coded
 
     def state_atoms(self) -> StateAtoms:
         """PID of the model's own answer in vision and text states; raises as `coded_states`."""
-        coded = self.coded_states()
-        return self.measured(
-            "atoms of captured states",
-            lambda: _measure("information:state_atoms")(coded),
-            forward_cost=0.0,
-        )
+        name, function = "atoms of captured states", "information:state_atoms"
+        atoms: StateAtoms = self._derive(name, function, self.coded_states())
+        return atoms
 
     def state_conditions(self, *, seed: int = 0) -> StateConditions:
         """S8, S9 and S14 on captured states; `seed` splits folds; raises as `coded_states`."""
-        states, atoms = self._captured_states(), self.state_atoms()
-        return self.measured(
-            f"probes on captured states, seed {seed}",
-            lambda: _measure("information:state_conditions")(states, atoms, self.clusters, seed),
-            forward_cost=0.0,
-        )
+        name, function = f"probes on captured states, seed {seed}", "information:state_conditions"
+        measured = self._captured_states(), self.state_atoms(), self.clusters, seed
+        conditions: StateConditions = self._derive(name, function, *measured)
+        return conditions
 
     def _captured_states(self) -> CapturedStates:
         _measure("states:check_images")(self.clusters)
-        states = self.measured("captured states", lambda: self._run("states:capture_states"))
+        states: CapturedStates = self._run("captured states", "states:capture_states")
         if len(set(states.answers.tolist())) == 1:
             raise BridgeError("the model gives the same answer to every question: nothing to learn")
         return states
 
     def sensitivity(self, images: int) -> MarginSensitivity:
         """Sensitivity of the answer's margin, in all modes, on the questions of `images` images."""
-        items = self._of_first(images)
-        return self.measured(
+        items, measure = self._of_first(images), _measure("sensitivity:measure_sensitivity")
+        sensitivity: MarginSensitivity = self.measured(
             f"slopes of the margin, {len({item.cluster for item in items})} images",
-            lambda: _measure("sensitivity:measure_sensitivity")(
-                self.vlm, items, batch_size=self.batch_size
-            ),
+            lambda: measure(self.vlm, items, batch_size=self.batch_size),
             forward_cost=self.sensitivity_cost(images),
         )
+        return sensitivity
 
     def sensitivity_cost(self, images: int) -> float:
         """Cost of `sensitivity`, in forward passes over all questions."""
@@ -236,7 +234,8 @@ class Evidence(Account):
         # The full model's run is paid once, by every rule that compares candidates with it.
         self.measured(_FULL_RUN, lambda: None, requires="candidate runs")
         if waiting:
-            runs = self._run("candidates:run_candidates", list(waiting.values()))
+            run = _measure("candidates:run_candidates")
+            runs = run(self.vlm, self.items, list(waiting.values()), batch_size=self.batch_size)
             self._made |= dict(zip(waiting, runs, strict=True))
             self.cost |= {name: run.forward_cost for name, run in zip(waiting, runs, strict=True)}
         return [self.measured(n, lambda: None, requires="candidate runs") for n in names]  # type: ignore[misc]

@@ -16,10 +16,7 @@ def bands(n_layers: int, *, step: int = 1) -> list[SkipPlan]:
     """Every contiguous band [entry, exit) of layers with vision tokens, about L^2 / 2 plans.
 
     Entry 0 is an early exit and exit L a late entry; the full model, with both, is left out.
-
-    Args:
-        n_layers: depth L of the decoder.
-        step: between depths; the first and the last depth are included.
+    Depths are `step` apart, with the first and the last included.
 
     Raises:
         BridgeError: a step below 1.
@@ -49,15 +46,8 @@ def greedy_plans(
 
     Every round tries the `width` remaining units of lowest score on top of the skipped ones, and
     adds the one with the least `KL(p_skip || p_full)` at the first answer token. With `width` 1
-    these are the rule's own nested plans. Candidate runs are charged to the evidence's account;
-    no labels are read.
-
-    Args:
-        rule: orders the units.
-        evidence: on tuning images.
-        mode: one of `LAYERWISE`.
-        width: candidates per round.
-        most: units of the largest plan (default: all but one).
+    these are the rule's own nested plans. `most` bounds the units of the largest plan (default:
+    all but one). Candidate runs are charged to the evidence's account; no labels are read.
 
     Raises:
         BridgeError: a mode of depths, which has no unions, or width below 1.

@@ -47,10 +47,8 @@ def certify_path(
     delta, however many steps there are. The certified bound is epsilon: a step's own bound, which
     may be smaller, is not valid for a plan chosen by it, so it appears in `certificates` only.
 
-    Args:
-        path: in an order fixed without the certification images.
-        certify_one: gives a certificate at level delta on those images.
-        empty: the plan that skips nothing.
+    The order of `path` is fixed without the certification images, on which `certify_one` gives a
+    certificate at level delta; `empty` skips nothing.
 
     Source:
         Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;

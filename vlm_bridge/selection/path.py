@@ -40,14 +40,7 @@ def pareto_path(
 
     Each step saves more than the one before and is less safe; rungs without a larger saving
     have no step. The order is fixed before any certification image is read, as fixed-sequence
-    testing requires.
-
-    Args:
-        plans: candidates of any modes.
-        rates: their disagreement on tuning images.
-        savings: their shares of the prefill.
-        epsilon: bound to certify.
-        rungs: shares of epsilon, ascending.
+    testing requires. `rates` are disagreements on tuning images, `epsilon` is the bound to certify.
 
     Raises:
         BridgeError: lists of different length, or rungs that do not ascend.
@@ -88,15 +81,8 @@ def lazy_path(
     """`pareto_path` that measures only candidates that can be on it, the largest savings first.
 
     A candidate on the lowest rung ends the search: every rung allows it, so smaller savings add
-    no step.
-
-    Args:
-        plans: candidates of any modes.
-        savings: their shares of the prefill.
-        measure: plan -> disagreement on tuning images, or any number above the highest rung
-            that it is known to exceed.
-        epsilon: bound to certify.
-        rungs: shares of epsilon, ascending.
+    no step. `measure` gives a plan's disagreement on tuning images, or any lower bound of it above
+    the highest rung.
 
     Raises:
         BridgeError: as `pareto_path`.

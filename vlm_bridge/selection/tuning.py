@@ -36,17 +36,7 @@ def tuned_path(
 
     Candidates answer the tuning questions in order of their savings, the largest first. A
     candidate is stopped as soon as too many answers have changed; candidates that cannot be on
-    the path are not run.
-
-    Args:
-        vlm: the model.
-        candidates: plans of any modes; unsupported ones are left out.
-        tuning: questions for the choice.
-        epsilon: bound to certify.
-        rungs: largest tuning rates of the steps, as shares of epsilon.
-        batch_size: questions in a batch.
-        max_new_tokens: longest answer.
-        checkpoint: a folder for finished batches; the same call resumes from it.
+    the path, or that the model does not support, are not run. Arguments are those of `search`.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon outside (0, 1), or no

@@ -64,6 +64,6 @@ def run_candidates(
         clusters += [item.cluster for item in batch.items]
     n, runs = vlm.layout.n_layers, []
     for i, plan in enumerate(plans):
-        means = image_mean(np.concatenate(rows[i :: len(plans)]), clusters).tolist()
-        runs.append(CandidateRun(plan, *means, (n - plan.first_layer) / n))
+        means = image_mean(np.concatenate(rows[i :: len(plans)]), clusters)
+        runs.append(CandidateRun(plan, *map(float, [*means, (n - plan.first_layer) / n])))
     return runs

@@ -151,8 +151,11 @@ def state_conditions(
             text, vision = _leading(states.last[state]), _leading(states.vision[state])
             rows.append((usable(text), usable(vision, text), usable(vision)))
             advance(1)
+    usable_text, usable_vision, vision_alone = np.array(rows).T
     return StateConditions(
-        *np.array(rows).T,
+        usable_text=usable_text,
+        usable_vision=usable_vision,
+        vision_alone=vision_alone,
         unique=atoms.unique_vision,
         synergistic=atoms.synergistic,
         removal=image_mean(states.removal, images),

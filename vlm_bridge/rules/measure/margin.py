@@ -26,12 +26,8 @@ from vlm_bridge.skip.tensors import states_of
 class MarginPass(FullPass):
     """A full pass with the slope of its answer's margin at every state.
 
-    The margin m is the largest logit of the first answer token minus the second largest.
-
-    Args:
-        vlm: the model, in float32 and with sdpa or eager attention.
-        batch: the questions.
-        held: treat the divisor of every norm as a constant.
+    The margin m is the largest logit of the first answer token minus the second largest. With
+    `held`, the divisor of every norm is a constant.
 
     Attributes:
         margins: (batch,) m, in logits.

@@ -94,10 +94,7 @@ class Slopes:
         return bounds
 
     def predicted(self, change: Floats) -> tuple[Floats, Floats]:
-        """Effect of a change of the logits on the first answer token, mean over images.
-
-        Args:
-            change: (n, units, k), sums of `changes`.
+        """Effect of a change dz of the logits, (n, units, k), mean over images.
 
         Returns:
             `KL(p || softmax(z + dz))` in nats and the share of changed answers, each (units,).

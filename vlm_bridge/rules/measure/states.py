@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ def _capture_batch(vlm: VLM, batch: Batch, captured: CapturedStates) -> None:
     values: dict[int, Tensor] = {}
 
     def store(to: dict[int, Floats], state: int, rows: Tensor) -> None:
-        empty = np.zeros((len(captured.answers), rows.shape[-1]), dtype=np.float32)
+        empty: NDArray[Any] = np.zeros((len(captured.answers), rows.shape[-1]), dtype=np.float32)
         to.setdefault(state, empty)[places] = rows.float().cpu().numpy()
 
     def on_state(state: int, states: Tensor) -> None:

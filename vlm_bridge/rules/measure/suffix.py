@@ -35,9 +35,7 @@ KINDS = ("block", "freeze", "unseen")
 class FullPass:
     """The states of one full pass over a batch, and the network after each of them.
 
-    Args:
-        vlm: the model, in float32 and with sdpa or eager attention.
-        batch: the questions.
+    The model needs float32 and sdpa or eager attention.
 
     Attributes:
         inputs: per layer, its input states (batch, length, width).

@@ -41,10 +41,7 @@ class VTW(Rule):
 def first_below(divergence: Sequence[float] | Floats, eta: float, *, first: int = 5) -> int | None:
     """The first exit depth from `first` on whose divergence is at most `eta`; None without one.
 
-    Args:
-        divergence: (n_layers - 1,) `mean KL(p_skip || p_full)` of exits 1, 2, ... in nats.
-        eta: the threshold, nats.
-        first: the first depth considered.
+    `divergence` is `mean KL(p_skip || p_full)` of exits 1, 2, ..., L - 1, in nats as `eta`.
 
     Example:
         >>> first_below([0.0, 0.2, 0.001], 0.003, first=2)
