@@ -28,7 +28,7 @@ class DeLaskMethod(Method):
     threshold: float = 0.0
     name = "delask"
     source = "arXiv:2606.00819, reversal rule"
-    deviation = "the share that is taken back is a setting, 0.5 unless it is set"
+    deviation = "the removed share of an update is a setting, 0.5 by default"
     runtime = "vlm_bridge.methods.blending:blending"
 
     def __post_init__(self) -> None:

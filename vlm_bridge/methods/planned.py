@@ -70,7 +70,7 @@ class UnifiedMethod(Method):
     speed_up: float = 1.25
     name = "unified"
     source = "Liu et al. 2024, arXiv:2404.06954, section 3"
-    deviation = "none: its fine-tuning afterwards is optional there and left out here"
+    deviation = "none: the optional fine-tuning afterwards is omitted"
 
     def __post_init__(self) -> None:
         if not self.speed_up > 1:

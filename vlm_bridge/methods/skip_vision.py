@@ -46,5 +46,5 @@ class SkipVisionMethod(Method):
         """
         if self.after >= evidence.n_layers:
             raise BridgeError(
-                f"after={self.after} leaves no layer of {evidence.n_layers} to pass by"
+                f"after={self.after} leaves no layer of {evidence.n_layers} to bypass"
             )

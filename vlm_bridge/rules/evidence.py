@@ -270,13 +270,14 @@ class Evidence(Account):
 
         def make() -> list[float]:
             sweep = resolve_name("vlm_bridge.evaluate.sweep:sweep_outcomes")
-            outcomes = sweep(self.vlm, self._labelled, plans, batch_size=self.batch_size)
-            return [float(self.image_mean(np.array(one.correct_skipped))) for one in outcomes]
+            results = sweep(self.vlm, self._labelled, plans, batch_size=self.batch_size)
+            correct = [np.array(outcomes.correct_skipped) for outcomes in results]
+            return [float(self.image_mean(of_plan)) for of_plan in correct]
 
         return self.measured(name, make, forward_cost=float(len(plans)), requires="labels")
 
 
 def _measure(function: str) -> Callable[..., Any]:
     """The function `module:name` of `rules.measure`, imported when it is needed."""
-    found: Callable[..., Any] = resolve_name(f"vlm_bridge.rules.measure.{function}")
-    return found
+    measure: Callable[..., Any] = resolve_name(f"vlm_bridge.rules.measure.{function}")
+    return measure

@@ -148,7 +148,7 @@ class SkipItRuns(Rule):
             left -= cost
             run.append(unit)
         runs = evidence.candidates([plans[i] for i in run]) if run else []
-        return combined(predicted, run, np.array([one.kl_skipped_full for one in runs]))
+        return combined(predicted, run, np.array([result.kl_skipped_full for result in runs]))
 
 
 def combined(predicted: Floats, run: list[int], kl: Floats) -> Floats:

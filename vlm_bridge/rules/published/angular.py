@@ -25,7 +25,7 @@ class Angular(Rule):
         """(L - n + 1,) mean distance from state l to state l + n."""
         states = evidence.last_token_states()
         cosines = [cosine(a, b) for a, b in zip(states[:-n], states[n:], strict=True)]
-        angles = [np.arccos(np.clip(one, -1.0, 1.0)) / np.pi for one in cosines]
+        angles = [np.arccos(np.clip(of_layer, -1.0, 1.0)) / np.pi for of_layer in cosines]
         return np.array([evidence.image_mean(angle) for angle in angles])
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
