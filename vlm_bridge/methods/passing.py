@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ def passing_by(vlm: VLM, method: SkipVisionMethod, plan: SkipPlan | None) -> Ite
         chosen = _Chosen(method.keep, tracker)
         for index in range(first, n):
             mlp = Sublayers.of(vlm.layout.layers[index]).mlp
-            form = _Scoring if index == first else _Passing
-            stack.enter_context(patched(mlp, form(forward_of(mlp), chosen)))
+            form = chosen.rank if index == first else chosen.update
+            stack.enter_context(patched(mlp, partial(form, forward_of(mlp))))
         yield
 
 
@@ -55,6 +56,22 @@ class _Chosen:
             raise BridgeError("the layer that ranks the vision tokens did not run in this pass")
         return self._rows
 
+    def rank(self, forward: Forward, hidden_states: Tensor) -> Tensor:
+        """The update of the MLP `forward`, which ranks the vision tokens."""
+        update: Tensor = forward(hidden_states)
+        self.choose(hidden_states, update)
+        return update
+
+    def update(self, forward: Forward, hidden_states: Tensor) -> Tensor:
+        """The update of the MLP `forward` at the chosen positions, zero elsewhere."""
+        rows = self.rows()
+        if rows is None:
+            whole: Tensor = forward(hidden_states)
+            return whole
+        sequence = torch.arange(len(hidden_states), device=hidden_states.device)[:, None]
+        update = forward(hidden_states[sequence, rows.index])
+        return rows.scatter(torch.zeros_like(hidden_states), update)
+
 
 def kept_rows(change: Tensor, vision: Tensor, keep: float) -> Rows:
     """All text tokens, and the share `keep` of each sequence's vision tokens that changed most.
@@ -68,31 +85,3 @@ def kept_rows(change: Tensor, vision: Tensor, keep: float) -> Rows:
     rank = ranked.argsort(dim=1)
     wanted = ~vision | (rank < quota[:, None])
     return Rows(wanted, wanted.sum(1).tolist())
-
-
-class _Scoring:
-    """An MLP that ranks the vision tokens by its update."""
-
-    def __init__(self, forward: Forward, chosen: _Chosen) -> None:
-        self.forward, self.chosen = forward, chosen
-
-    def __call__(self, hidden_states: Tensor) -> Tensor:
-        update: Tensor = self.forward(hidden_states)
-        self.chosen.choose(hidden_states, update)
-        return update
-
-
-class _Passing:
-    """An MLP that computes its update for the chosen positions only."""
-
-    def __init__(self, forward: Forward, chosen: _Chosen) -> None:
-        self.forward, self.chosen = forward, chosen
-
-    def __call__(self, hidden_states: Tensor) -> Tensor:
-        rows = self.chosen.rows()
-        if rows is None:
-            whole: Tensor = self.forward(hidden_states)
-            return whole
-        sequence = torch.arange(len(hidden_states), device=hidden_states.device)[:, None]
-        update = self.forward(hidden_states[sequence, rows.index])
-        return rows.scatter(torch.zeros_like(hidden_states), update)

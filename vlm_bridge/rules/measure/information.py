@@ -23,6 +23,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from estimators import pid, usable_information
 from estimators.clustered import image_mean
 from estimators.discrete import entropy, shannon_invariants
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.states import CapturedStates
 from vlm_bridge.runtime.progress import track
@@ -101,7 +102,13 @@ class StateConditions:
 
 
 def coded_states(states: CapturedStates, clusters: Sequence[str]) -> CodedStates:
-    """The captured states in `CLUSTERS` clusters each, for the first question of every image."""
+    """The captured states in `CLUSTERS` clusters each, for the first question of every image.
+
+    Raises:
+        BridgeError: the model gives the same answer to every question.
+    """
+    if len(set(states.answers.tolist())) == 1:
+        raise BridgeError("the model gives the same answer to every question: nothing to predict")
     first = np.unique(np.asarray(clusters), return_index=True)[1]
     n = len(states.answers)
 

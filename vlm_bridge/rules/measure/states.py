@@ -42,18 +42,6 @@ class CapturedStates:
     vision: dict[int, Floats] = field(default_factory=dict)
 
 
-def check_images(clusters: Sequence[str]) -> None:
-    """Refuse fewer than `FEWEST_IMAGES` images.
-
-    Raises:
-        BridgeError: fewer.
-    """
-    if (n_images := len(set(clusters))) < FEWEST_IMAGES:
-        raise BridgeError(
-            f"probes on captured states need at least {FEWEST_IMAGES} images, got {n_images}"
-        )
-
-
 @torch.no_grad()
 def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
     """(L + 1, n_items, width): state l is the input of layer l, state L the last layer's output.
@@ -75,7 +63,15 @@ def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Fl
 
 @torch.no_grad()
 def capture_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> CapturedStates:
-    """Capture text and vision states in one forward pass."""
+    """Capture text and vision states in one forward pass.
+
+    Raises:
+        BridgeError: fewer than `FEWEST_IMAGES` images.
+    """
+    if (n_images := len({item.cluster for item in items})) < FEWEST_IMAGES:
+        raise BridgeError(
+            f"probes on captured states need at least {FEWEST_IMAGES} images, got {n_images}"
+        )
     n, n_layers = len(items), vlm.layout.n_layers
     zeros = np.zeros((n, n_layers))
     captured = CapturedStates(np.zeros(n, dtype=np.int64), zeros, zeros.copy())
