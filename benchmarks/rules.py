@@ -25,7 +25,7 @@ from vlm_bridge.experiments.rule_benchmark import (
 )
 from vlm_bridge.experiments.scoring import leave_one_model_out
 from vlm_bridge.rules import find_rule
-from vlm_bridge.rules.evidence import REQUIREMENTS
+from vlm_bridge.rules.account import REQUIREMENTS
 from vlm_bridge.runtime.files import write_bytes
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"

@@ -21,6 +21,7 @@ TARGETS: dict[str, tuple[tuple[str, ...], float]] = {
     "import vlm_bridge": (("-c", "import vlm_bridge"), 0.7),
     "vlm_bridge --help": (("-m", "vlm_bridge", "--help"), 0.7),
     "vlm_bridge rules": (("-m", "vlm_bridge", "rules"), 0.7),
+    "vlm_bridge methods": (("-m", "vlm_bridge", "methods"), 0.7),
     "vlm_bridge --version": (("-m", "vlm_bridge", "--version"), 0.7),
 }
 #: The floor: our packages cannot start sooner than what they stand on.

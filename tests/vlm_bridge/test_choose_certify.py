@@ -111,7 +111,7 @@ def test_the_order_of_images_does_not_change_the_choice(items):
 
 def test_choose_refuses_bad_input(items):
     vlm = tiny_llava()
-    with pytest.raises(BridgeError, match="1 full answers were given for 9 items"):
+    with pytest.raises(BridgeError, match="1 full answers for 9 questions"):
         choose_plan(vlm, made_profile(image=[0.1] * 4), items, full=["yes"])
     with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 2"):
         choose_plan(vlm, made_profile(image=[0.1] * 4), items, epsilon=2)

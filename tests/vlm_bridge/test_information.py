@@ -13,13 +13,9 @@ from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.rules import Evidence
-from vlm_bridge.rules.measure.information import (
-    StateConditions,
-    _leading,
-    bounds_of,
-    removal,
-    state_conditions,
-)
+from vlm_bridge.rules.measure.bounds import state_bounds
+from vlm_bridge.rules.measure.information import StateConditions, _leading
+from vlm_bridge.rules.measure.states import removal
 from vlm_bridge.rules.skip_it_slopes import SkipItSlopes
 
 
@@ -76,7 +72,7 @@ def found(toy, tmp_path_factory):
     items = toy_items(toy, tmp_path_factory.mktemp("toy"), images=60)
     # One question an image, every pair of class and question equally often.
     chosen = [items[3 * image + image // 3 % 3] for image in range(60)]
-    return state_conditions(Evidence(toy_llava(toy), chosen))
+    return Evidence(toy_llava(toy), chosen).state_conditions()
 
 
 def test_information_is_where_it_was_planted(toy, found):
@@ -100,7 +96,7 @@ def test_what_text_has_already_vision_does_not_add(tmp_path):
     toy = toy_vlm(np.tile(np.arange(3), (2, 1)))
     items = toy_items(toy, tmp_path, images=60, questions_per_image=1)
     evidence = Evidence(toy_llava(toy), items)
-    found = state_conditions(evidence)
+    found = evidence.state_conditions()
     copy, everything = toy.schedule.index("copy"), np.log(3)
     assert found.vision_alone[copy] > 0.9 * everything
     assert found.usable_vision[copy] > 0.9 * everything
@@ -120,31 +116,31 @@ def test_what_text_has_already_vision_does_not_add(tmp_path):
 
 def test_conditions_of_units(toy, found):
     copy, answer = toy.schedule.index("copy"), toy.schedule.index("answer")
-    by = {b.statement: b.value for b in bounds_of(found, "early_exit", copy)}
+    by = {b.statement: b.value for b in state_bounds(found, "early_exit", copy)}
     assert set(by) == {"S14", "S9", "S8"}
     assert by["S14"] == found.usable_vision[copy + 1]
     assert by["S8"] == max(found.removal_bound[copy + 1 :])
-    before = {b.statement: b.value for b in bounds_of(found, "early_exit", copy - 1)}
+    before = {b.statement: b.value for b in state_bounds(found, "early_exit", copy - 1)}
     assert before["S8"] == found.removal_bound[copy]
     assert before["S9"] == found.unique[copy] + found.synergistic[copy]
-    (added,) = bounds_of(found, "block", answer)
+    (added,) = state_bounds(found, "block", answer)
     assert added.value == found.usable_text[answer + 1] - found.usable_text[answer] > 0.5
-    frozen = {b.statement: b.value for b in bounds_of(found, "freeze", copy - 1)}
+    frozen = {b.statement: b.value for b in state_bounds(found, "freeze", copy - 1)}
     assert frozen["S14"] == found.vision_alone[copy] - found.vision_alone[copy - 1]
     assert frozen["S8"] == found.removal_bound[copy]
-    late = {b.statement: b.value for b in bounds_of(found, "late_entry", copy)}
+    late = {b.statement: b.value for b in state_bounds(found, "late_entry", copy)}
     assert late["S14"] == found.usable_text[copy + 1] - found.usable_text[0]
     assert late["S8"] == found.removal_bound[copy]
-    last = {b.statement: b.value for b in bounds_of(found, "freeze", toy.n_layers - 1)}
+    last = {b.statement: b.value for b in state_bounds(found, "freeze", toy.n_layers - 1)}
     assert last["S8"] == 0.0
 
 
 def test_too_little_to_say_anything(items):
     with pytest.raises(BridgeError, match="at least 20 images, got 5"):
-        state_conditions(Evidence(tiny_llava(), items))
+        Evidence(tiny_llava(), items).state_conditions()
 
 
 def test_no_conditions_without_states():
     empty = np.zeros(3)
     made = StateConditions(empty, empty, empty, empty, empty, empty[:2], empty[:2], 30)
-    assert [b.statement for b in bounds_of(made, "block", 0)] == ["S14"]
+    assert [b.statement for b in state_bounds(made, "block", 0)] == ["S14"]

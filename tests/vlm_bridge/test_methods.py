@@ -18,8 +18,9 @@ from theory.systems import toy_vlm
 from vlm_bridge import cli
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer
-from vlm_bridge.methods import METHODS, find_method, run_method, settings_of
-from vlm_bridge.methods.skip_vision import _Chosen, kept_rows
+from vlm_bridge.methods import METHODS, find_method
+from vlm_bridge.methods.passing import _Chosen, kept_rows
+from vlm_bridge.methods.run import run_method
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -212,7 +213,7 @@ def test_end_to_end_on_the_toy(tmp_path, name):
     ratio = result.cost.prefill.flops_ratio
     assert ratio == 1.0 if name == "delask" else ratio < 1.0
     body = json.loads(json.dumps(result.to_json()))
-    assert body["settings"] == settings_of(METHODS[name])
+    assert body["settings"] == METHODS[name].settings
     again = run_method(
         vlm, find_method(name), items[:8], items[-8:], pairs=1, tokens=2, folder=tmp_path / "j"
     )
@@ -244,7 +245,9 @@ def test_finished_batches_are_not_run_again(tmp_path, items, monkeypatch):
 
 
 def test_an_image_in_both_is_refused(items):
-    with pytest.raises(BridgeError, match="5 images are among those"):
+    with pytest.raises(
+        BridgeError, match="5 images are in both the profiling and the answered questions"
+    ):
         run_method(tiny_llava(), find_method("gm-skip"), items, items)
 
 
@@ -311,6 +314,5 @@ def test_listed_methods_are_what_the_methods_say(capsys):
         cli.main(["methods", "--json"])
     about = ("name", "settings", "requires", "source", "deviation")
     assert json.loads(capsys.readouterr().out) == [
-        {key: settings_of(one) if key == "settings" else getattr(one, key) for key in about}
-        for one in METHODS.values()
+        {key: getattr(one, key) for key in about} for one in METHODS.values()
     ]

@@ -19,10 +19,9 @@ from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, score_units
-from vlm_bridge.rules.measure.information import CodedStates, StateAtoms, coded_states, state_atoms
+from vlm_bridge.rules.measure.attention_rank import mean_rank
+from vlm_bridge.rules.measure.information import CodedStates, StateAtoms, redundancy
 from vlm_bridge.rules.measure.sublayers import SublayerGeometry, _geometry, capturing_parts
-from vlm_bridge.rules.published.arank import mean_rank
-from vlm_bridge.rules.published.shannon import redundancy
 from vlm_bridge.skip import skipping
 
 L = 3
@@ -229,7 +228,7 @@ def test_on_the_toy_both_see_the_layer_that_copies_the_answer_to_text(toy, evide
 
 def test_atoms_are_those_of_the_codes(evidence):
     """State by state, against the exact solver on the empirical distribution."""
-    coded, atoms = coded_states(evidence), state_atoms(evidence)
+    coded, atoms = evidence.coded_states(), evidence.state_atoms()
     for state in (0, len(coded.text) - 1):
         codes = (coded.vision[state], coded.text[state], coded.answers)
         p = np.zeros([int(c.max()) + 1 for c in codes])

@@ -17,10 +17,9 @@ from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import empty_plan, union, units
 from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
+from vlm_bridge.rules.account import REQUIREMENTS
 from vlm_bridge.rules.controls import evenly
-from vlm_bridge.rules.evidence import REQUIREMENTS
 from vlm_bridge.rules.measure.candidates import CandidateRun
-from vlm_bridge.rules.measure.last_token import last_token_states
 from vlm_bridge.skip import skipping
 
 L = 5
@@ -34,7 +33,7 @@ class Made(Evidence):
         self.numbers = numbers
 
     def candidates(self, plans):
-        self._ask("candidate runs", "candidates")
+        self._check_allowed("candidate runs", "candidates")
         return [
             CandidateRun(plan, number, 9.0, 2 * number, 0.0, 1.0)
             for plan, number in zip(plans, self.numbers, strict=True)
@@ -150,7 +149,7 @@ def test_delask_is_the_cosine_of_consecutive_updates():
 def test_last_token_states_are_the_inputs_of_the_layers(items):
     vlm = tiny_llava()
     evidence = Evidence(vlm, items, batch_size=2)
-    found = last_token_states(evidence)
+    found = evidence.last_token_states()
     for place, item in enumerate(items):
         (batch,) = batches(vlm, [item], batch_size=1)
         with torch.no_grad():
@@ -285,14 +284,16 @@ def test_gm_skip_is_greedy_on_accuracy(items):
 
 def test_labels_are_for_gm_skip_alone(items):
     evidence = Evidence(tiny_llava(), items)
-    with pytest.raises(BridgeError, match="outside a rule one reads candidate runs only"):
+    with pytest.raises(BridgeError, match="code outside a rule may read candidate runs at most"):
         evidence.labels()
     for name, rule in RULES.items():
         with evidence.open_to(name, rule.requires):
             if rule.requires == "labels":
                 assert evidence.labels() == [item.answer for item in items]
             else:
-                with pytest.raises(BridgeError, match=f"rule '{name}' reads {rule.requires} only"):
+                with pytest.raises(
+                    BridgeError, match=f"rule '{name}' may read {rule.requires} at most"
+                ):
                     evidence.labels()
     assert all(item.answer is None for item in evidence.items)
     assert [name for name, rule in RULES.items() if rule.requires == "labels"] == ["gm-skip"]

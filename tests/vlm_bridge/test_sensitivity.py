@@ -16,21 +16,21 @@ from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import load
+from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES
 from vlm_bridge.rules.measure.margin import MarginPass, _held
 from vlm_bridge.rules.measure.sensitivity import (
-    MODES,
     ORTHOGONAL,
     MarginSensitivity,
     measure_sensitivity,
     sensitivity_passes,
 )
-from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, jvp
+from vlm_bridge.rules.measure.suffix import KINDS, FullPass, jvp
 
 
 def forward_cost_of(items, attention="sdpa", **options):
     vlm = tiny_llava(attention=attention)
     one = next(iter(batches(vlm, items, batch_size=len(items))))
-    return KeptPass(vlm, one), MarginPass(vlm, one, **options)
+    return FullPass(vlm, one), MarginPass(vlm, one, **options)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -65,7 +65,7 @@ def test_every_family(name):
     inputs = batch(FAMILIES[name], SITUATIONS["padded"])
     places = tuple(range(len(inputs["input_ids"])))
     asked = Batch((), places, inputs)
-    kept, plain = KeptPass(vlm, asked), MarginPass(vlm, asked)
+    kept, plain = FullPass(vlm, asked), MarginPass(vlm, asked)
     held = MarginPass(vlm, asked, held=True)
     torch.testing.assert_close(held.logits, kept.logits)
     top = kept.logits.topk(2, dim=-1).indices
@@ -208,7 +208,7 @@ def test_it_does_not_depend_on_the_batch_and_continues(items, tmp_path):
     checkpoint.write_text("\n".join(lines[:2]) + "\n")
     again = measure_sensitivity(vlm, items, batch_size=2, checkpoint=checkpoint)
     assert len(checkpoint.read_text().splitlines()) == len(lines)
-    for mode in MODES:
+    for mode in KNOWN_REMOVAL_MODES:
         np.testing.assert_allclose(parts.bound[mode], again.bound[mode])
         np.testing.assert_allclose(whole.score(mode), parts.score(mode), rtol=2e-3)
 
@@ -220,7 +220,7 @@ def test_weights_get_no_derivative_and_hooks_go_away(items):
         return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()]
 
     one = next(iter(batches(vlm, items, batch_size=len(items))))
-    KeptPass(vlm, one)  # transformers hooks a model when it runs for the first time
+    FullPass(vlm, one)  # transformers hooks a model when it runs for the first time
     before = hooks()
     MarginPass(vlm, one, held=True)
     assert hooks() == before

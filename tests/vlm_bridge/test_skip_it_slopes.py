@@ -16,8 +16,8 @@ from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import Evidence, find_rule, score_units
-from vlm_bridge.rules.measure.suffix import KeptPass
-from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes, both_readings
+from vlm_bridge.rules.measure.suffix import FullPass
+from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes, combined
 
 
 def schedule(seed: int) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def codes(states: torch.Tensor) -> np.ndarray:
     return np.unique(np.round(flat, 2), axis=0, return_inverse=True)[1].ravel()
 
 
-def atoms(kept: KeptPass, states: torch.Tensor):
+def atoms(kept: FullPass, states: torch.Tensor):
     """PID of the full model's own answer in vision and last text state of the given states."""
     vision = codes(torch.stack([row[v][0] for row, v in zip(states, kept.vision, strict=True)]))
     text, answer = codes(states[:, -1]), np.unique(kept.logits.argmax(-1), return_inverse=True)[1]
@@ -110,7 +110,7 @@ def atoms(kept: KeptPass, states: torch.Tensor):
 
 @pytest.fixture(scope="module")
 def kept(evidence):
-    return KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, batch_size=16))))
+    return FullPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, batch_size=16))))
 
 
 def test_unique_information_alone_calls_every_exit_safe(tmp_path):
@@ -118,7 +118,7 @@ def test_unique_information_alone_calls_every_exit_safe(tmp_path):
     # As many questions as classes: image and question alone say nothing about the answer.
     toy = toy_vlm((np.arange(4)[None, :] + np.arange(4)[:, None]) % 4)
     evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path, images=4))
-    kept = KeptPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, batch_size=16))))
+    kept = FullPass(evidence.vlm, next(iter(batches(evidence.vlm, evidence.items, batch_size=16))))
     plans, copy = units("early_exit", toy.n_layers), toy.schedule.index("copy")
     for depth in range(1, copy + 1):
         found = atoms(kept, kept.inputs[depth])
@@ -161,7 +161,7 @@ def test_conditions_can_be_inspected(toy, evidence):
 
 def test_what_is_explained_is_what_safe_goes_by(items):
     evidence, rule = Evidence(tiny_llava(), items), SkipItSlopes()
-    found = rule.sensitivity(evidence)
+    found = evidence.sensitivity(rule.images)
     for mode in rule.modes:
         shares = [r for r in rule.explain(evidence, mode) if r.bound.statement == "S6"]
         assert [r.bound.value for r in shares] == pytest.approx(found.flips(mode).tolist())
@@ -205,7 +205,7 @@ def test_with_runs_it_stays_in_its_budget_and_measures(tmp_path):
 def test_what_was_run_last_says_what_a_prediction_is_worth():
     s = np.array([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 2.0, 3.0])
     worth = np.array([0.1, 0.1, 4.0, 4.0, 9.0, 4.0, 1.0])
-    found = both_readings(s, list(range(7)), (worth * s[:7]) ** 2 / 2)
+    found = combined(s, list(range(7)), (worth * s[:7]) ** 2 / 2)
     assert found[:7] == pytest.approx(s[:7] * np.sqrt(worth))
     assert found[7:] == pytest.approx([4.0, 6.0])  # sqrt(4), the median of the last five
 
@@ -216,18 +216,18 @@ def test_what_was_run_last_says_what_a_prediction_is_worth():
 )
 def test_two_readings_keep_what_both_say(predicted, kl):
     s, kl = np.array(predicted), np.array(kl)
-    none = both_readings(s, [], np.empty(0))
+    none = combined(s, [], np.empty(0))
     assert none == pytest.approx(s)
-    every = both_readings(s, [0, 1, 2, 3], kl)
+    every = combined(s, [0, 1, 2, 3], kl)
     for i in range(4):
         for j in range(4):
             if s[i] <= s[j] and kl[i] <= kl[j]:
                 assert every[i] <= every[j] * (1 + 1e-9)
     # What was not run is never safe because nothing was felt of what was.
-    rest = both_readings(s, [0, 1], np.zeros(2))
+    rest = combined(s, [0, 1], np.zeros(2))
     assert rest[2:] == pytest.approx(s[2:])
     # A prediction that is right to a factor is only scaled.
-    right = both_readings(s, [1, 2], (3.0 * s[[1, 2]]) ** 2 / 2)
+    right = combined(s, [1, 2], (3.0 * s[[1, 2]]) ** 2 / 2)
     scale = np.sqrt(3.0) if s[[1, 2]].any() else 1.0
     assert right == pytest.approx(scale * s, abs=1e-12)
 

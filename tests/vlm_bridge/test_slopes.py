@@ -15,8 +15,9 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules.measure.slopes import Slopes, measure_slopes, slopes_forward_cost
-from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, finite_difference, gain, jvp
+from vlm_bridge.rules.measure.slope_table import Slopes
+from vlm_bridge.rules.measure.slopes import measure_slopes, slopes_forward_cost
+from vlm_bridge.rules.measure.suffix import KINDS, FullPass, finite_difference, gain, jvp
 from vlm_bridge.skip import skipping
 
 
@@ -27,7 +28,7 @@ def kept(items):
 
 def kept_pass(attention, items):
     vlm = tiny_llava(attention=attention)
-    return KeptPass(vlm, next(iter(batches(vlm, items, batch_size=len(items)))))
+    return FullPass(vlm, next(iter(batches(vlm, items, batch_size=len(items)))))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -27,7 +27,7 @@ def evidence(items) -> Evidence:
 @pytest.mark.parametrize("mode", SkipItSlopes().modes)
 def test_values_and_limits_by_hand(evidence, mode):
     rule, epsilon = SkipItSlopes(images=4), 0.1
-    found = rule.sensitivity(evidence)
+    found = evidence.sensitivity(rule.images)
     wanted = []
     for unit in range(len(units(mode, N))):
         size = np.abs(found.change[mode][:, unit])
@@ -55,7 +55,7 @@ def test_values_and_limits_by_hand(evidence, mode):
 def test_a_share_of_exactly_epsilon_is_safe(evidence):
     """As S6 in `explain`: at most epsilon."""
     rule = SkipItSlopes()
-    flips = rule.sensitivity(evidence).flips("block")
+    flips = evidence.sensitivity(rule.images).flips("block")
     shares = [share for share in flips.tolist() if 0 < share < 1]
     assert shares
     for share in shares:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from vlm_bridge.cli.facts import METHOD_FACTS, RULE_FACTS
+from vlm_bridge.methods import METHODS
+from vlm_bridge.rules import RULES
 
 AsJson = Annotated[bool, typer.Option("--json", help="A list of objects instead of a table.")]
 
@@ -20,7 +22,7 @@ def rules(as_json: AsJson = False) -> None:
 
     Example: `skipit rules`
     """
-    _show(RULE_FACTS, as_json)
+    _show(RULES.values(), ("name", "modes", "requires", "condition", "source"), as_json)
 
 
 def methods(as_json: AsJson = False) -> None:
@@ -30,14 +32,16 @@ def methods(as_json: AsJson = False) -> None:
 
     Example: `skipit methods`
     """
-    _show(METHOD_FACTS, as_json)
+    _show(METHODS.values(), ("name", "settings", "requires", "source", "deviation"), as_json)
 
 
-def _show(rows: tuple[dict[str, Any], ...], as_json: bool) -> None:
+def _show(registry: Iterable[object], columns: tuple[str, ...], as_json: bool) -> None:
+    """Print these attributes of every rule or method."""
+    rows = [{column: getattr(entry, column) for column in columns} for entry in registry]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    typer.echo("\t".join(rows[0]))
+    typer.echo("\t".join(columns))
     for row in rows:
         typer.echo("\t".join(map(_cell, row.values())))
 
@@ -45,4 +49,4 @@ def _show(rows: tuple[dict[str, Any], ...], as_json: bool) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={number:g}" for name, number in value.items())
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return str(value) if isinstance(value, str) else ", ".join(value)

@@ -12,7 +12,8 @@ from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import DataOptions, ModelOptions
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.methods import MethodResult, find_method, run_method, settings_of
+from vlm_bridge.methods import find_method
+from vlm_bridge.methods.run import MethodResult, run_method
 from vlm_bridge.runtime.files import check_writable
 
 
@@ -92,7 +93,7 @@ def _settings(name: str, words: list[str]) -> dict[str, Any]:
     Raises:
         BridgeError: not of that form, or no number.
     """
-    known = settings_of(find_method(name))
+    known = find_method(name).settings
     found: dict[str, Any] = {}
     for word in words:
         setting, equals, value = word.partition("=")

@@ -28,7 +28,7 @@ from vlm_bridge.observe.states_file import StatesFile, is_states_file
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
-from vlm_bridge.rules import Evidence, SkipItSlopes, check_mode, find_rule
+from vlm_bridge.rules import RULES, Evidence, check_mode, find_rule
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, read_json
 from vlm_bridge.runtime.progress import track
@@ -204,8 +204,9 @@ def plan(
     except (ValueError, KeyError, TypeError) as error:
         raise BridgeError(f"{profile} is not a profile: {error}") from None
     found_rule = find_rule(rule)
-    if explain and not isinstance(found_rule, SkipItSlopes):
-        raise BridgeError(f"rule '{rule}' has no conditions to explain; skip-it-slopes has")
+    if explain and not found_rule.explains:
+        explaining = ", ".join(name for name, known in RULES.items() if known.explains)
+        raise BridgeError(f"rule '{rule}' has no conditions to explain; {explaining} has")
     vlm = model.load()
     evidence = Evidence(vlm, items, found, batch_size=data.batch_size)
     chosen = choose_plan(
@@ -221,7 +222,7 @@ def plan(
     )
     save(out, chosen.to_json())
     cost = chosen.source["forward_cost"]
-    if explain and isinstance(found_rule, SkipItSlopes):
+    if explain:
         for line in explained(found_rule, evidence, check_mode(found_rule, mode), epsilon):
             say(line)
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())

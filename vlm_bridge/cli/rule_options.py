@@ -9,7 +9,7 @@ import typer
 
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.units import units
-from vlm_bridge.rules import RULES, Evidence, SkipItSlopes, score_units
+from vlm_bridge.rules import RULES, Evidence, Rule, score_units
 
 RuleName = Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]
 RuleMode = Annotated[
@@ -18,7 +18,7 @@ RuleMode = Annotated[
 ]
 
 
-def explained(rule: SkipItSlopes, evidence: Evidence, mode: str, epsilon: float) -> Iterator[str]:
+def explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Iterator[str]:
     """A line for every unit: score and what each condition says; a star where it is not safe."""
     scores = score_units(rule, evidence, mode)
     reasons = rule.explain(evidence, mode, epsilon=epsilon, probes=True)

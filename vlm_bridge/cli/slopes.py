@@ -9,7 +9,8 @@ import typer
 
 from vlm_bridge.cli.options import DataOptions, ModelOptions
 from vlm_bridge.cli.output import resumable, save, say
-from vlm_bridge.rules.measure.slopes import TOKENS, SlopeRow, measure_slopes
+from vlm_bridge.rules.measure.slope_table import SlopeRow
+from vlm_bridge.rules.measure.slopes import TOKENS, measure_slopes
 from vlm_bridge.rules.measure.suffix import KINDS
 
 _HEAD = ("layer", "kind", "|d|", "|dz|", "slope", "KL", "flips", "jvp-fd", "S6 bound", "looseness")

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
 
+if TYPE_CHECKING:
+    from vlm_bridge.model.vlm import VLM
 
-class Method(Protocol):
-    """Chooses what to skip, and makes the model answer that way. Fields are its settings."""
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Chooses what to skip, and makes the model answer that way. Fields are its settings.
+
+    Attributes:
+        name: as `skipit method` takes it.
+        source: the publication.
+        requires: what it reads before it answers; one of `rules.account.REQUIREMENTS`.
+        deviation: where it differs from the publication.
+        runtime: `module:function`, a context manager of (vlm, method, plan) in which the model
+            answers by the method. Named, not imported, so that listing methods needs no torch.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    requires: ClassVar[str] = "nothing"
+    deviation: ClassVar[str]
+    runtime: ClassVar[str] = "vlm_bridge.methods.run:skipping_plan"
 
     @property
-    def name(self) -> str:
-        """What `skipit method` takes."""
-        ...
+    def settings(self) -> dict[str, Any]:
+        """The settings by name."""
+        return asdict(self)
 
-    @property
-    def source(self) -> str:
-        """Where the method comes from."""
-        ...
-
-    @property
-    def requires(self) -> str:
-        """What it looks at before it answers: one of `rules.evidence.REQUIREMENTS`."""
-        ...
-
-    @property
-    def deviation(self) -> str:
-        """Where it is not what was published."""
-        ...
-
+    @abstractmethod
     def choose(self, evidence: Evidence) -> SkipPlan | None:
-        """The plan it settles on; None where it decides while the model runs."""
-        ...
+        """The plan; None where the method decides while the model runs."""
 
     def applying(self, vlm: VLM, plan: SkipPlan | None) -> AbstractContextManager[Any]:
-        """The model answers by the method for as long as the block lasts, cache included."""
-        ...
+        """Within the block the model answers by the method, with and without a cache."""
+        context: AbstractContextManager[Any] = resolve_name(self.runtime)(vlm, self, plan)
+        return context

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,19 @@ from vlm_bridge.model.run_batches import run_batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
-
-#: What every method has beside its settings.
-_ABOUT = ("name", "source", "requires", "deviation")
+from vlm_bridge.skip import skipping
 
 
 @dataclass(frozen=True)
 class MethodResult(Record):
-    """What a method does to a model; intervals are by image, ratios method/full.
+    """Quality and cost of a model under a method; intervals are by image, ratios method/full.
 
     Attributes:
-        method: its name.
-        source: where it comes from.
-        deviation: where it is not what was published.
-        settings: its settings.
+        method: its name; `source`, `deviation` and `settings` are the method's.
         model: name of the model.
-        plan: what it settled on; None where it decides while the model runs.
-        forward_cost: what choosing cost, in passes over the questions it chose by.
-        data_hash: of the questions it answered.
+        plan: the chosen plan; None where the method decides while the model runs.
+        forward_cost: of the choice, in passes over the questions it was made on.
+        data_hash: of the answered questions.
         disagreement: share of answers that changed.
         accuracy_full: None without labels, as are the next two.
         accuracy: with the method.
@@ -61,15 +57,10 @@ class MethodResult(Record):
     cost: Cost
 
 
-def settings_of(method: Method) -> dict[str, Any]:
-    """A method's settings by name.
-
-    Example:
-        >>> from vlm_bridge.methods import find_method
-        >>> settings_of(find_method("delask"))
-        {'blend': 0.5, 'threshold': 0.0}
-    """
-    return {k: v for k, v in asdict(method).items() if k not in _ABOUT}  # type: ignore[call-overload]
+def skipping_plan(vlm: VLM, _: Method, plan: SkipPlan | None) -> AbstractContextManager[Any]:
+    """`skipping(vlm, plan)`: the runtime of methods that choose a plan."""
+    assert plan is not None
+    return skipping(vlm, plan)
 
 
 def run_method(
@@ -88,51 +79,51 @@ def run_method(
 
     Args:
         vlm: the model.
-        method: what to run.
-        profiling: questions it may look at; with answers, if it reads labels.
+        method: with its settings.
+        profiling: questions that the method may read; with answers, if it reads labels.
         items: questions about other images.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
         pairs: timed pairs of the full model and the method.
-        tokens: generated to time a token; 0 leaves that out.
-        folder: where finished batches are kept; the same call goes on from there.
+        tokens: generated to time one token; 0 times none.
+        folder: for finished batches; the same call resumes from it.
 
     Raises:
-        BridgeError: an image in both, labels missing that the method reads, or the model cannot do
-            what it settles on.
+        BridgeError: an image in both, missing labels that the method reads, or a model that does
+            not support the chosen plan.
     """
     profiling, items = list(profiling), list(items)
-    both = set(image_hashes(profiling)) & set(image_hashes(items))
-    if both:
+    if shared := set(image_hashes(profiling)) & set(image_hashes(items)):
         raise BridgeError(
-            f"{len(both)} images are among those the method chooses by and those it answers about"
+            f"{len(shared)} images are in both the profiling and the answered questions"
         )
     evidence = Evidence(vlm, profiling, batch_size=batch_size)
     plan = method.choose(evidence)
 
-    def kept(name: str) -> Path | None:
-        return None if folder is None else folder / f"{name}.jsonl"
-
     full = FullAnswers.ask(
-        vlm, items, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=kept("full")
+        vlm,
+        items,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        checkpoint=folder and folder / "full.jsonl",
     )
     with method.applying(vlm, plan):
-        found = run_batches(
+        answered = run_batches(
             vlm,
             items,
             lambda batch: answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts,
             batch_size=batch_size,
             title=method.name,
-            checkpoint=kept(method.name),
+            checkpoint=folder and folder / f"{method.name}.jsonl",
             key={
                 "run": f"method {method.name}",
-                "settings": settings_of(method),
+                "settings": method.settings,
                 "plan": None if plan is None else plan.hash(),
                 "full": full.hash,
                 "batch_size": batch_size,
             },
         )
-    texts = [text for _, part in found for text in part]
+    texts = [text for _, part in answered for text in part]
     outcomes = Outcomes.of_words(full.items, full.texts, texts)
     inputs = next(batches(vlm, items[:batch_size], batch_size=batch_size)).inputs
     cost = cost_inside(vlm, lambda: method.applying(vlm, plan), inputs, pairs=pairs, tokens=tokens)
@@ -146,7 +137,7 @@ def run_method(
         method=method.name,
         source=method.source,
         deviation=method.deviation,
-        settings=settings_of(method),
+        settings=method.settings,
         model=vlm.name,
         plan=plan,
         forward_cost=sum(evidence.cost.values()),

@@ -54,6 +54,9 @@ class Mode:
         empty: depth of the decoder -> fields of the plan that skips nothing.
         any_attention: it works with every type of attention.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
+        removes: what a touched layer no longer adds to the residual stream, where one full pass
+            knows it: the whole update (`block`), the update of vision tokens (`freeze`), or what
+            text reads from vision (`unseen`). None: it takes a run of the plan.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Mode:
     empty: Callable[[int], Fields] = lambda _: {}
     any_attention: bool = False
     deeper_skips_less: bool | None = None
+    removes: Literal["block", "freeze", "unseen"] | None = None
 
 
 def ranges(layers: Iterable[int]) -> str:
@@ -126,6 +130,7 @@ _RECORDS = (
         changes=lambda plan: ((i, {"bypass": True}) for i in plan.layers),
         words=_layer_words("skip"),
         any_attention=True,
+        removes="block",
     ),
     Mode(
         "freeze",
@@ -133,6 +138,7 @@ _RECORDS = (
         title="one frozen layer",
         changes=lambda plan: ((i, {"freeze": True}) for i in plan.layers),
         words=_layer_words("freeze vision tokens in"),
+        removes="freeze",
     ),
     Mode(
         "early_exit",
@@ -145,6 +151,7 @@ _RECORDS = (
         at=lambda depth, _: [{"exit": depth}],
         empty=lambda n: {"exit": n},
         deeper_skips_less=True,
+        removes="unseen",
     ),
     Mode(
         "late_entry",
@@ -157,6 +164,7 @@ _RECORDS = (
         at=lambda depth, _: [{"entry": depth}],
         empty=lambda _: {"entry": 0},
         deeper_skips_less=False,
+        removes="unseen",
     ),
     Mode(
         "band",
@@ -207,3 +215,9 @@ TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.by != "layer")
 LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
 #: Modes that a rule can score: those of single layers and of depths. A band has two depths.
 RULE_MODES = (*LAYERWISE, *(name for name, mode in MODES.items() if mode.by == "depth"))
+#: Rule modes that name whole layers, with no other field.
+WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("layers",))
+#: Rule modes whose effect on the residual stream one full pass knows; those on vision alone first.
+KNOWN_REMOVAL_MODES = tuple(
+    sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
+)

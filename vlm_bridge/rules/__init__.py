@@ -1,4 +1,4 @@
-"""Rules that predict what can be skipped, behind one protocol."""
+"""Rules that predict what can be skipped, behind one interface; torch is imported when one runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vlm_bridge.rules.controls import Random as Random
 from vlm_bridge.rules.controls import Unified as Unified
 from vlm_bridge.rules.evidence import Evidence as Evidence
 from vlm_bridge.rules.protocol import Origin as Origin
+from vlm_bridge.rules.protocol import Reason as Reason
 from vlm_bridge.rules.protocol import Rule as Rule
-from vlm_bridge.rules.protocol import RuleBase as RuleBase
 from vlm_bridge.rules.protocol import check_mode as check_mode
 from vlm_bridge.rules.protocol import nested_plans as nested_plans
 from vlm_bridge.rules.protocol import own_plans as own_plans
@@ -41,7 +41,7 @@ _ALL: tuple[Rule, ...] = (
     *(SkipItRuns(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )
-#: Every rule `--rule` knows: one forward pass first, then candidate runs, then the controls.
+#: Every rule that `--rule` takes: those on one forward pass, on candidate runs, the controls.
 RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}
 
 
@@ -49,7 +49,7 @@ def find_rule(name: str) -> Rule:
     """The rule of that name.
 
     Raises:
-        BridgeError: there is none.
+        BridgeError: no rule has that name.
 
     Example:
         >>> find_rule("shortgpt").modes

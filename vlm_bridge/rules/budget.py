@@ -1,4 +1,4 @@
-"""The same number of forward passes for every rule."""
+"""An equal budget of forward passes for every rule."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ from vlm_bridge.rules.protocol import Rule, nested_plans, score_units
 def within_forward_cost(
     rule: Rule, evidence: Evidence, mode: str, forward_cost: float
 ) -> tuple[Rule, Evidence]:
-    """A rule and the part of the evidence it can look at for `forward_cost` passes over all of it.
+    """The rule and the part of the evidence that `forward_cost` passes over all of it pay for.
 
-    `Rule.within` does what the rule can do itself: `skip-it-runs` runs as many candidates as fit.
-    What any rule then still costs it costs for every question, so it looks at the first so many
-    images: the price of one image is measured on the first, by the evidence's own account.
-
-    Args:
-        rule: the rule.
-        evidence: with the model.
-        mode: one of the rule's modes.
-        forward_cost: forward-pass equivalents; 1 is a full pass over all questions of the evidence.
+    `Rule.within` adjusts the rule: `skip-it-runs` runs as many candidates as fit. The remaining
+    cost is the same for every question, so the rule reads the first images only: as many as fit,
+    by the cost measured on the first image.
 
     Raises:
-        BridgeError: forward_cost not positive, or too few for a single image.
+        BridgeError: forward_cost is not positive, or does not pay for one image.
 
     Example:
         >>> rule, part = within_forward_cost(find_rule("shortv"), evidence, "freeze", 4.0)
@@ -40,15 +34,15 @@ def within_forward_cost(
     nested_plans(rule, trial, mode)
     price = sum(trial.spent.get(rule.name, {}).values())
     questions = forward_cost * len(evidence.items)
-    kept: list[str] = []
+    affordable: list[str] = []
     for image in images:
         questions -= price * evidence.clusters.count(image)
         if questions < -1e-9:
             break
-        kept.append(image)
-    if not kept:
+        affordable.append(image)
+    if not affordable:
         raise BridgeError(
             f"rule '{rule.name}' costs {price:.1f} forward passes for every question; "
             f"{forward_cost:g} passes over {len(evidence.items)} questions do not pay for one image"
         )
-    return rule, evidence if len(kept) == len(images) else evidence.part(kept)
+    return rule, evidence if len(affordable) == len(images) else evidence.part(affordable)

@@ -1,49 +1,54 @@
-"""`Evidence`: what a rule may look at, measured when asked for, kept, and paid for."""
+"""`Evidence`: the measurements a rule may read, made on demand, cached, and paid for."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from estimators import Profile
-from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.vlm import VLM
-from vlm_bridge.observe.profile import profile as run_profile
-from vlm_bridge.plan.modes import KEEP
+from vlm_bridge.plan.modes import KEEP, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
-from vlm_bridge.rules.measure.candidates import CandidateRun, run_candidates
+from vlm_bridge.rules.account import Account
+from vlm_bridge.rules.measure import Floats
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from estimators import Profile
+    from theory.conditions import Bound
+    from vlm_bridge.data import Item
+    from vlm_bridge.model.vlm import VLM
+    from vlm_bridge.rules.measure.candidates import CandidateRun
+    from vlm_bridge.rules.measure.information import CodedStates, StateAtoms, StateConditions
+    from vlm_bridge.rules.measure.sensitivity import MarginSensitivity
+    from vlm_bridge.rules.measure.states import CapturedStates
+    from vlm_bridge.rules.measure.sublayers import SublayerGeometry
 
-#: What a rule may look at, each with all before it.
-REQUIREMENTS = ("nothing", "forward pass", "candidate runs", "labels")
-#: What evidence is open to outside `open_to`: all but labels.
-_DEFAULT = "candidate runs"
+#: What a skip removes -> the token group whose directions it moves.
+_MOVED = {"freeze": "image", "block": "text"}
+_FULL_RUN = "full model for candidates"
 
 
-class Evidence:
-    """Measurements of one model on one set of questions, shared by every rule.
+class Evidence(Account):
+    """Measurements of one model on one set of questions, shared by all rules.
 
-    Each is made once. What it cost is counted in forward-pass equivalents: 1 is a full pass
-    over all questions, and a candidate that starts at layer l of L costs (L - l) / L.
+    A candidate that starts at layer l of L costs (L - l) / L forward passes. The modules that
+    measure, which need torch, are imported when a measurement is asked for.
 
     Args:
-        vlm: the model; None where a profile is all there is.
-        items: the questions. Rules see them without answers.
-        profile: of the same model, where it is at hand; else it is made when asked for.
+        vlm: the model; None where a profile suffices.
+        items: the questions; rules see them without answers.
+        profile: of the same model; measured on demand by default.
         batch_size: questions in a batch.
 
     Attributes:
         items: the questions, unlabelled.
-        cost: forward-pass equivalents of everything measured so far, by name.
-        spent: rule -> what its measurements cost, also those another rule had made before.
+        model: name of the model.
+        n_layers: depth of the decoder.
+        cost, spent: see `Account`.
 
     Raises:
         BridgeError: neither model nor profile, or they differ in depth.
@@ -70,16 +75,14 @@ class Evidence:
             raise BridgeError(
                 f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
             )
+        super().__init__()
+        self.model: str = vlm.name if vlm is not None else profile.model  # type: ignore[union-attr]
+        self.n_layers: int = (vlm.layout if vlm is not None else profile).n_layers  # type: ignore[union-attr]
         self._vlm = vlm
         self._labelled = tuple(items)
         self._profile = profile
         self.items = tuple(replace(item, answer=None) for item in self._labelled)
         self.batch_size = batch_size
-        self.cost: dict[str, float] = {}
-        self.spent: dict[str, dict[str, float]] = {}
-        self._made: dict[str, Any] = {}
-        self._rule = ""
-        self._requires = _DEFAULT
 
     @property
     def vlm(self) -> VLM:
@@ -96,36 +99,20 @@ class Evidence:
         return self._vlm
 
     @property
-    def model(self) -> str:
-        """Name of the model."""
-        if self._vlm is not None:
-            return self._vlm.name
-        assert self._profile is not None
-        return self._profile.model
-
-    @property
-    def n_layers(self) -> int:
-        """Depth of the decoder."""
-        if self._vlm is not None:
-            return self._vlm.layout.n_layers
-        assert self._profile is not None
-        return self._profile.n_layers
-
-    @property
     def clusters(self) -> list[str]:
         """The independent unit of every question: its image."""
         return [item.cluster for item in self.items]
 
     @property
     def hashes(self) -> dict[str, str]:
-        """For the record: the data the profile was made from, if there is one."""
+        """Hash of the data behind the profile, for the source of a plan; empty without profile."""
         return {} if self._profile is None else {"profile_hash": self._profile.data_hash}
 
     def part(self, images: Iterable[str]) -> Evidence:
-        """Evidence of the questions about some images, with an account of its own.
+        """The evidence restricted to the questions about `images`, with an account of its own.
 
         Raises:
-            BridgeError: there is no model, or no question about them.
+            BridgeError: there is no model, or no question about these images.
         """
         chosen = set(images)
         items = [item for item in self._labelled if item.cluster in chosen]
@@ -133,56 +120,21 @@ class Evidence:
             raise BridgeError(f"no question is about any of {len(chosen)} images")
         return Evidence(self.vlm, items, batch_size=self.batch_size)
 
-    @contextlib.contextmanager
-    def open_to(self, rule: str, requires: str) -> Iterator[None]:
-        """Open as far as `requires`, on the account of `rule`, for as long as the block lasts.
+    def _run(self, name: str, function: str) -> Any:
+        """`module:function` of `rules.measure`, run once under `name` on all questions."""
+        measure = _measure(function)
+        return self.measured(
+            name, lambda: measure(self.vlm, self.items, batch_size=self.batch_size)
+        )
 
-        Raises:
-            BridgeError: the rule reads something unknown.
-        """
-        if requires not in REQUIREMENTS:
-            raise BridgeError(
-                f"rule '{rule}' requires '{requires}', not one of {', '.join(REQUIREMENTS)}"
-            )
-        before = self._rule, self._requires
-        self._rule, self._requires = rule, requires
-        self.spent.setdefault(rule, {})
-        try:
-            yield
-        finally:
-            self._rule, self._requires = before
+    def _derive(self, name: str, function: str, *measured: Any) -> Any:
+        """`module:function` of `rules.measure`, run once under `name` on other measurements."""
+        return self.measured(name, lambda: _measure(function)(*measured), forward_cost=0.0)
 
-    def measured(
-        self,
-        name: str,
-        make: Callable[[], T],
-        *,
-        forward_cost: float = 1.0,
-        requires: str = "forward pass",
-    ) -> T:
-        """What `make` returns, made once under `name` and paid for.
-
-        Args:
-            name: of the measurement, its settings included.
-            make: measures.
-            forward_cost: what that costs, in forward-pass equivalents.
-            requires: one of `REQUIREMENTS`; refused to a rule that says it reads less.
-        """
-        self._ask(requires, name)
-        if name not in self._made:
-            self._made[name] = make()
-            self.cost[name] = forward_cost
-        if self._rule:
-            self.spent[self._rule][name] = self.cost[name]
-        found: T = self._made[name]
-        return found
-
-    def _ask(self, requires: str, what: str) -> None:
-        if REQUIREMENTS.index(requires) > REQUIREMENTS.index(self._requires):
-            who = (
-                f"rule '{self._rule}' requires" if self._rule else "outside a rule, evidence gives"
-            )
-            raise BridgeError(f"{who} {self._requires} only, and asked for {what} ({requires})")
+    def image_mean(self, values: Floats) -> Floats:
+        """Mean over images of the mean over an image's questions: (n_items, ...) -> (...)."""
+        mean: Floats = resolve_name("estimators.clustered:image_mean")(values, self.clusters)
+        return mean
 
     @property
     def profile(self) -> Profile:
@@ -190,43 +142,139 @@ class Evidence:
 
         def make() -> Profile:
             if self._profile is None:
-                self._profile = run_profile(self.vlm, self.items, batch_size=self.batch_size)
+                run = resolve_name("vlm_bridge.observe.profile:profile")
+                self._profile = run(self.vlm, self.items, batch_size=self.batch_size)
             return self._profile
 
         return self.measured("profile", make)
 
-    def labels(self) -> list[str]:
-        """The true answer to every question; only for a rule that says it reads labels.
+    def last_token_states(self) -> Floats:
+        """(L + 1, n_items, width): state l is the input of layer l, state L the final output."""
+        states: Floats = self._run("last-token states", "states:last_token_states")
+        return states
+
+    def sublayer_geometry(self) -> SublayerGeometry:
+        """How far every attention and MLP turns and lengthens the states."""
+        name, function = "geometry of sublayers", "sublayers:sublayer_geometry"
+        geometry: SublayerGeometry = self._run(name, function)
+        return geometry
+
+    def attention_ranks(self) -> Floats:
+        """(n_items, L) mean rank over heads of each layer's attention maps."""
+        ranks: Floats = self._run("rank of attention maps", "attention_rank:attention_ranks")
+        return ranks
+
+    def coded_states(self) -> CodedStates:
+        """Clusters of the last-token and mean vision states, one question of every image.
 
         Raises:
-            BridgeError: another rule asks, or an answer is missing.
+            BridgeError: fewer than `FEWEST_IMAGES`, or one answer for all questions.
         """
-        self._ask("labels", "the true answers")
-        found = [item.answer for item in self._labelled if item.answer is not None]
-        if len(found) < len(self._labelled) or not found:
-            raise BridgeError(
-                f"rule '{self._rule}' reads labels, and {len(self._labelled) - len(found)} of "
-                f"{len(self._labelled)} questions have no answer"
-            )
-        return found
+        name, function = "clusters of captured states", "information:coded_states"
+        coded: CodedStates = self._derive(name, function, self._captured_states(), self.clusters)
+        return coded
+
+    def state_atoms(self) -> StateAtoms:
+        """PID of the model's own answer in vision and text states; raises as `coded_states`."""
+        name, function = "atoms of captured states", "information:state_atoms"
+        atoms: StateAtoms = self._derive(name, function, self.coded_states())
+        return atoms
+
+    def state_conditions(self, *, seed: int = 0) -> StateConditions:
+        """S8, S9 and S14 on captured states; `seed` splits folds; raises as `coded_states`."""
+        name, function = f"probes on captured states, seed {seed}", "information:state_conditions"
+        measured = self._captured_states(), self.state_atoms(), self.clusters, seed
+        conditions: StateConditions = self._derive(name, function, *measured)
+        return conditions
+
+    def _captured_states(self) -> CapturedStates:
+        states: CapturedStates = self._run("captured states", "states:capture_states")
+        return states
+
+    def sensitivity(self, images: int) -> MarginSensitivity:
+        """Sensitivity of the answer's margin, in all modes, on the questions of `images` images."""
+        items, measure = self._of_first(images), _measure("sensitivity:measure_sensitivity")
+        sensitivity: MarginSensitivity = self.measured(
+            f"slopes of the margin, {len({item.cluster for item in items})} images",
+            lambda: measure(self.vlm, items, batch_size=self.batch_size),
+            forward_cost=self.sensitivity_cost(images),
+        )
+        return sensitivity
+
+    def sensitivity_cost(self, images: int) -> float:
+        """Cost of `sensitivity`, in forward passes over all questions."""
+        passes: dict[str, float] = _measure("sensitivity:sensitivity_passes")()
+        return sum(passes.values()) * (len(self._of_first(images)) / max(1, len(self.items)))
+
+    def _of_first(self, images: int) -> list[Item]:
+        first = set(list(dict.fromkeys(self.clusters))[:images])
+        return [item for item in self.items if item.cluster in first]
+
+    def unit_bounds(self, mode: str, *, images: int, probes: bool) -> list[list[Bound]]:
+        """Per unit: S6 and S7 on the first `images`, G-F and P-F, and S14, S9, S8 with `probes`."""
+        per_unit: list[list[Bound]] = _measure("bounds:sensitivity_bounds")(
+            self.sensitivity(images), mode
+        )
+        if group := _MOVED.get(MODES[mode].removes or ""):
+            directions = _measure("bounds:direction_bounds")(self.profile, group)
+            per_unit = [a + b for a, b in zip(per_unit, directions, strict=True)]
+        if probes:
+            states, of_unit = self.state_conditions(), _measure("bounds:state_bounds")
+            per_unit = [a + of_unit(states, mode, unit) for unit, a in enumerate(per_unit)]
+        return per_unit
 
     def candidates(self, plans: Sequence[SkipPlan]) -> list[CandidateRun]:
-        """What every plan does to the first answer token; each plan is run once ever."""
+        """The effect of every plan on the first answer token; each plan is run once only."""
         names = [f"candidate {plan.mode} {plan.hash()[:12]}" for plan in plans]
-        self._ask("candidate runs", f"{len(plans)} candidates")
+        self._check_allowed("candidate runs", f"{len(plans)} candidates")
         waiting = {n: p for n, p in zip(names, plans, strict=True) if n not in self._made}
+        # The full model's run is paid once, by every rule that compares candidates with it.
+        self.measured(_FULL_RUN, lambda: None, requires="candidate runs")
         if waiting:
-            self.measured("full model for candidates", lambda: None, requires="candidate runs")
-            runs = run_candidates(
-                self.vlm, self.items, list(waiting.values()), batch_size=self.batch_size
-            )
+            run = _measure("candidates:run_candidates")
+            runs = run(self.vlm, self.items, list(waiting.values()), batch_size=self.batch_size)
             self._made |= dict(zip(waiting, runs, strict=True))
             self.cost |= {name: run.forward_cost for name, run in zip(waiting, runs, strict=True)}
-        # Sharing the full model's run: it is paid once, by every rule that needs it.
-        self.measured("full model for candidates", lambda: None, requires="candidate runs")
         return [self.measured(n, lambda: None, requires="candidate runs") for n in names]  # type: ignore[misc]
 
-    def candidate_kl(self, mode: str, *, keep: float = KEEP) -> NDArray[np.float64]:
+    def candidate_kl(self, mode: str, *, keep: float = KEEP) -> Floats:
         """(n_units,) mean `KL(p_skip || p_full)` of the first answer token, in nats."""
         runs = self.candidates(units(mode, self.n_layers, keep=keep))
         return np.array([run.kl_skipped_full for run in runs])
+
+    def labels(self) -> list[str]:
+        """The true answer to every question.
+
+        Raises:
+            BridgeError: the rule does not declare that it reads labels, or an answer is missing.
+        """
+        self._check_allowed("labels", "the true answers")
+        answers = [item.answer for item in self._labelled if item.answer is not None]
+        if len(answers) < len(self._labelled) or not answers:
+            raise BridgeError(
+                f"rule '{self._rule}' reads labels, and {len(self._labelled) - len(answers)} of "
+                f"{len(self._labelled)} questions have no answer"
+            )
+        return answers
+
+    def accuracies(self, name: str, plans: Sequence[SkipPlan]) -> list[float]:
+        """Accuracy of the first answer token under each plan, measured once under `name`.
+
+        Raises:
+            BridgeError: as `labels`.
+        """
+        self.labels()
+
+        def make() -> list[float]:
+            sweep = resolve_name("vlm_bridge.evaluate.sweep:sweep_outcomes")
+            results = sweep(self.vlm, self._labelled, plans, batch_size=self.batch_size)
+            correct = [np.array(outcomes.correct_skipped) for outcomes in results]
+            return [float(self.image_mean(of_plan)) for of_plan in correct]
+
+        return self.measured(name, make, forward_cost=float(len(plans)), requires="labels")
+
+
+def _measure(function: str) -> Callable[..., Any]:
+    """The function `module:name` of `rules.measure`, imported when it is needed."""
+    measure: Callable[..., Any] = resolve_name(f"vlm_bridge.rules.measure.{function}")
+    return measure

@@ -1,109 +1,104 @@
-"""What a rule is: a name, the modes it speaks about, and a score of every unit of a mode."""
+"""What a rule is: facts about it, its modes, and a score of every unit of a mode."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.modes import KEEP
+from vlm_bridge.plan.modes import KEEP, LAYERWISE, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union, units
 from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.measure import Floats as Floats
 
-#: Whose a rule is: ours, a part of the paper's framework, a published method, or a control, which
-#: looks at nothing and which any rule has to beat.
+if TYPE_CHECKING:
+    from theory.conditions import Bound
+
+#: Where a rule comes from: ours, the paper's framework, a published method, or a control, which
+#: reads nothing and which every other rule should beat.
 Origin = Literal["ours", "framework", "published", "control"]
 
 
-class Rule(Protocol):
-    """Ranks what to skip, from what it says it reads. `RuleBase` has what few rules change."""
+@dataclass(frozen=True)
+class Reason:
+    """What one condition says about one unit.
+
+    Attributes:
+        unit: position in `units(mode, L)`.
+        bound: the condition's value, with its assumptions.
+        limit: the condition calls the unit safe where the value is at most this.
+    """
+
+    unit: int
+    bound: Bound
+    limit: float
 
     @property
-    def name(self) -> str:
-        """What `--rule` takes."""
-        ...
+    def safe(self) -> bool:
+        """Whether the condition calls the unit safe."""
+        return self.bound.value <= self.limit
 
     @property
-    def modes(self) -> tuple[str, ...]:
-        """Some of `units.RULE_MODES`; the first is the default."""
-        ...
+    def margin(self) -> float:
+        """Limit minus value; negative where the unit is not safe."""
+        return self.limit - self.bound.value
 
-    @property
-    def source(self) -> str:
-        """Where the rule comes from."""
-        ...
-
-    @property
-    def condition(self) -> str:
-        """The redundancy condition it amounts to."""
-        ...
-
-    @property
-    def requires(self) -> str:
-        """One of `evidence.REQUIREMENTS`."""
-        ...
-
-    @property
-    def origin(self) -> Origin:
-        """Whose it is."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """Of its scores; a higher one measures scores that were kept again."""
-        ...
-
-    @property
-    def keep(self) -> float:
-        """The share of vision tokens that its `token_pruning` keeps."""
-        ...
-
-    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
-        """(n_units,) the lower, the safer to skip that unit; the units are `units(mode, L)`."""
-        ...
-
-    def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
-        """Its own plans from the smallest to the largest; None: unions of its best units."""
-        ...
-
-    def within(self, forward_cost: float) -> Rule:
-        """The rule that does what it can for so many forward passes over all questions."""
-        ...
+    def __str__(self) -> str:
+        word = "safe" if self.safe else "not safe"
+        return f"unit {self.unit}: {word} by {self.margin:+.3g}: {self.bound}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuleBase:
-    """What most rules share. A rule has to say its `origin` itself.
+class Rule(ABC):
+    """Ranks what to skip, from the evidence it declares. Fields of a subclass are its settings.
 
     Attributes:
-        origin: whose it is.
-        version: of its scores; raise it when they change.
-        keep: the share of vision tokens that its `token_pruning` keeps.
+        name: as `--rule` takes it.
+        modes: some of `RULE_MODES`; the first is the default.
+        source: the publication, with equation or section.
+        condition: the redundancy condition that the score measures.
+        requires: one of `REQUIREMENTS`.
+        origin: ours, framework, published or control.
+        explains: whether `explain` gives reasons.
+        version: of the scores; raise it when they change, so that cached scores are remeasured.
+        keep: share of vision tokens that its `token_pruning` keeps.
     """
 
-    origin: Origin
+    name: ClassVar[str]
+    modes: ClassVar[tuple[str, ...]]
+    source: ClassVar[str]
+    condition: ClassVar[str]
+    requires: ClassVar[str] = "forward pass"
+    origin: ClassVar[Origin] = "published"
+    explains: ClassVar[bool] = False
     version: int = 1
     keep: float = KEEP
 
+    @abstractmethod
+    def score(self, evidence: Evidence, mode: str) -> Floats:
+        """(n_units,) the lower, the safer to skip that unit; the units are `units(mode, L)`."""
+
     def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
-        """None: its plans are unions of its best units."""
+        """The rule's own plans, the smallest first; None: unions of its lowest-scored units."""
         return None
 
     def within(self, forward_cost: float) -> Self:
-        """Itself: its cost is the same for every question, so it sees fewer images."""
+        """The rule adjusted to a budget of `forward_cost` passes; by default unchanged."""
         return self
+
+    def explain(
+        self, evidence: Evidence, mode: str, *, epsilon: float = 0.02, probes: bool = False
+    ) -> list[Reason]:
+        """What each condition says about each unit; none by default."""
+        return []
 
 
 def check_mode(rule: Rule, mode: str | None) -> str:
-    """`mode`, or the rule's default; refuses what the rule does not speak about.
-
-    Raises:
-        BridgeError: the rule has no such mode.
-    """
+    """`mode`, or the rule's first for None; a mode that the rule lacks is a `BridgeError`."""
     if mode is None:
         return rule.modes[0]
     if mode not in rule.modes:
@@ -118,63 +113,49 @@ def units_of(rule: Rule, mode: str, n_layers: int) -> list[SkipPlan]:
     return units(mode, n_layers, keep=rule.keep)
 
 
-def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> NDArray[np.float64]:
-    """The rule's scores, with the evidence open as far as the rule says it reads, and checked.
+def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floats:
+    """(n_units,) checked scores in the order of `units_of`, from the declared evidence only.
 
-    Args:
-        rule: the rule.
-        evidence: what it may look at; what it touched is in `evidence.spent[rule.name]`.
-        mode: one of the rule's modes (default: its first).
-
-    Returns:
-        (n_units,) scores, in the order of `units_of`.
+    The cost is added to `evidence.spent[rule.name]`. The default mode is the rule's first.
 
     Raises:
-        BridgeError: a mode the rule has not, evidence it does not say it reads, or scores
+        BridgeError: a mode that the rule lacks, evidence that it does not declare, or scores
             that are not one finite number for every unit.
     """
     mode = check_mode(rule, mode)
     n = len(units_of(rule, mode, evidence.n_layers))
     with evidence.open_to(rule.name, rule.requires):
-        found = np.asarray(rule.score(evidence, mode), dtype=np.float64)
-    if found.shape != (n,) or not np.isfinite(found).all():
+        scores = np.asarray(rule.score(evidence, mode), dtype=np.float64)
+    if scores.shape != (n,) or not np.isfinite(scores).all():
         raise BridgeError(
-            f"rule '{rule.name}' must give {n} finite scores in mode {mode}, got {found}"
+            f"rule '{rule.name}' must give {n} finite scores in mode {mode}, got {scores}"
         )
-    return found
+    return scores
 
 
 def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
-    """`rule.plans`, with the evidence open as far as the rule says it reads.
-
-    Raises:
-        BridgeError: evidence that the rule does not say it reads.
-    """
+    """`rule.plans`, from the declared evidence only; other evidence is a `BridgeError`."""
     with evidence.open_to(rule.name, rule.requires):
         return rule.plans(evidence, mode)
 
 
 def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> list[SkipPlan]:
-    """The rule's plans from the smallest to the largest.
+    """The rule's plans, the smallest first.
 
-    Layers and sublayers join in order of score. Depths come in order of how much they skip:
-    late exits, early entries and late prunings first. A rule that has plans of its own gives those.
-
-    Args:
-        rule: the rule.
-        evidence: what it may look at.
-        mode: one of the rule's modes (default: its first).
+    Layers and sublayers are added in order of score. Depths are ordered by how much they skip:
+    late exits, early entries and late prunings first. A rule's own plans take precedence. The
+    default mode is the rule's first.
 
     Raises:
         BridgeError: as `score_units`.
     """
     mode = check_mode(rule, mode)
     singles = units_of(rule, mode, evidence.n_layers)
-    found = own_plans(rule, evidence, mode)
-    if found is None and mode in ("block", "freeze", "sublayer"):
+    plans = own_plans(rule, evidence, mode)
+    if plans is None and mode in LAYERWISE:
         order = np.argsort(score_units(rule, evidence, mode), kind="stable").tolist()
-        found = [union([singles[i] for i in order[:k]]) for k in range(1, len(order) + 1)]
-    elif found is None:
-        found = singles if mode == "late_entry" else singles[::-1]
+        plans = [union([singles[i] for i in order[:k]]) for k in range(1, len(order) + 1)]
+    elif plans is None:
+        plans = singles[::-1] if MODES[mode].deeper_skips_less else singles
     source = {"rule": rule.name, "model": evidence.model, **evidence.hashes}
-    return [replace(plan, source=source) for plan in found]
+    return [replace(plan, source=source) for plan in plans]

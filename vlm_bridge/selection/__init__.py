@@ -1,4 +1,4 @@
-"""From many candidates to the largest plan that is certified, the search paid for."""
+"""From many candidate plans to the largest certified one, corrected for the search."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Many plans to choose from: contiguous bands, all of them, and greedy growth."""
+"""Candidate plans: all contiguous bands, and greedy growth."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import LAYERWISE
@@ -11,14 +13,10 @@ from vlm_bridge.rules.protocol import Rule, score_units, units_of
 
 
 def bands(n_layers: int, *, step: int = 1) -> list[SkipPlan]:
-    """Every contiguous band [entry, exit) of layers that vision tokens may live in.
+    """Every contiguous band [entry, exit) of layers with vision tokens, about L^2 / 2 plans.
 
-    Entry 0 or exit L is a plain early exit or late entry; both together, the full model, is left
-    out. There are about L^2 / 2 of them, so the search over bands is exact.
-
-    Args:
-        n_layers: depth L of the decoder.
-        step: every so many depths, ends included.
+    Entry 0 is an early exit and exit L a late entry; the full model, with both, is left out.
+    Depths are `step` apart, with the first and the last included.
 
     Raises:
         BridgeError: a step below 1.
@@ -30,18 +28,15 @@ def bands(n_layers: int, *, step: int = 1) -> list[SkipPlan]:
     if step < 1:
         raise BridgeError(f"the step of a search must be at least 1, got {step}")
     depths = sorted({*range(0, n_layers + 1, step), n_layers})
-    found = []
-    for entry in depths:
-        for exit in depths:
-            if entry >= exit or (entry, exit) == (0, n_layers):
-                continue
-            if entry == 0:
-                found.append(SkipPlan("early_exit", n_layers, exit=exit))
-            elif exit == n_layers:
-                found.append(SkipPlan("late_entry", n_layers, entry=entry))
-            else:
-                found.append(SkipPlan("band", n_layers, entry=entry, exit=exit))
-    return found
+    plans = []
+    for entry, exit in combinations(depths, 2):
+        if entry == 0 and exit < n_layers:
+            plans.append(SkipPlan("early_exit", n_layers, exit=exit))
+        elif entry > 0 and exit == n_layers:
+            plans.append(SkipPlan("late_entry", n_layers, entry=entry))
+        elif entry > 0:
+            plans.append(SkipPlan("band", n_layers, entry=entry, exit=exit))
+    return plans
 
 
 def greedy_plans(
@@ -49,17 +44,10 @@ def greedy_plans(
 ) -> list[SkipPlan]:
     """Nested plans grown one unit at a time, each the least harmful of the rule's next best.
 
-    In every round the `width` units the rule scores lowest among those left are tried on top of
-    what is skipped already; the one with the least `KL(p_skip || p_full)` at the first answer
-    token stays. With `width` 1 these are the rule's own nested plans. Candidate runs are paid on
-    the evidence's account; no labels are read.
-
-    Args:
-        rule: orders the units.
-        evidence: on tuning images.
-        mode: a layer-wise one: `block`, `freeze` or `sublayer`.
-        width: candidates a round.
-        most: stop after so many units (default: all but one).
+    Every round tries the `width` remaining units of lowest score on top of the skipped ones, and
+    adds the one with the least `KL(p_skip || p_full)` at the first answer token. With `width` 1
+    these are the rule's own nested plans. `most` bounds the units of the largest plan (default:
+    all but one). Candidate runs are charged to the evidence's account; no labels are read.
 
     Raises:
         BridgeError: a mode of depths, which has no unions, or width below 1.
@@ -70,15 +58,14 @@ def greedy_plans(
         raise BridgeError(f"width counts candidates from 1, got {width}")
     singles = units_of(rule, mode, evidence.n_layers)
     left = score_units(rule, evidence, mode).argsort(kind="stable").tolist()
-    taken: list[int] = []
-    found: list[SkipPlan] = []
+    skipped: list[int] = []
+    plans: list[SkipPlan] = []
     for _ in range(min(most or len(singles), len(singles) - 1)):
-        tried = [(i, union([singles[j] for j in (*taken, i)])) for i in left[:width]]
-        best = tried[0]
-        if width > 1 and len(tried) > 1:
-            runs = evidence.candidates([plan for _, plan in tried])
-            best = tried[min(range(len(tried)), key=lambda at: runs[at].kl_skipped_full)]
-        taken.append(best[0])
-        left.remove(best[0])
-        found.append(best[1])
-    return found
+        tried = [union([singles[j] for j in (*skipped, i)]) for i in left[:width]]
+        best = 0
+        if len(tried) > 1:
+            kl = [run.kl_skipped_full for run in evidence.candidates(tried)]
+            best = kl.index(min(kl))
+        plans.append(tried[best])
+        skipped.append(left.pop(best))
+    return plans

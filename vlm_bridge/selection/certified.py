@@ -1,10 +1,11 @@
-"""Test the path in sequence on images that chose nothing; stop at the first that fails."""
+"""Fixed-sequence testing of a path on certification images, up to the first step that fails."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from estimators.record import Record
 from theory import Certificate
@@ -20,14 +21,14 @@ from vlm_bridge.selection.tuning import tuned_path, tuned_source
 
 @dataclass(frozen=True)
 class CertifiedPlan(Record):
-    """The largest plan on the path that was certified, and the path.
+    """The largest certified plan on a path, and the path.
 
     Attributes:
-        plan: skips nothing where not even the first step was certified.
-        certificate: of that plan, the search paid for; None where it skips nothing.
-        path: the steps, in the order they were to be tested.
-        certificates: of the steps tested, each as if it were the only one, in that order; all
-            hold but perhaps the last.
+        plan: skips nothing where the first step was not certified.
+        certificate: of that plan, corrected for the search; None where it skips nothing.
+        path: the steps, in their order of testing.
+        certificates: of the tested steps, each as if it were the only one; all but perhaps the
+            last hold.
     """
 
     plan: SkipPlan
@@ -41,33 +42,30 @@ def certify_path(
 ) -> CertifiedPlan:
     """Fixed-sequence testing: each step at the full delta, until one does not hold.
 
-    The null hypothesis of a step is "its loss is above epsilon". A wrong promise needs the first
-    true null in the order to be rejected, which happens with probability at most delta; so
-    whichever certified plan is taken, its promise is wrong with probability at most delta, however
-    many steps there are. What is promised is epsilon: a step's own bound, which may lie below it,
-    is good for a plan that was not chosen by it, so it stands in `certificates` alone.
+    The null hypothesis of a step is "its loss is above epsilon". Any wrong certificate requires
+    that the first true null in the order is rejected, which happens with probability at most
+    delta, however many steps there are. The certified bound is epsilon: a step's own bound, which
+    may be smaller, is not valid for a plan chosen by it, so it appears in `certificates` only.
 
-    Args:
-        path: in an order fixed without the certification images.
-        certify_one: a certificate at level delta on those images.
-        empty: the plan that skips nothing.
+    The order of `path` is fixed without the certification images, on which `certify_one` gives a
+    certificate at level delta; `empty` skips nothing.
 
     Source:
         Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;
         why the bound is epsilon: Hsu and Berger 1999, JASA 94, stepwise confidence intervals.
     """
-    plan, found = empty, None
-    made: list[Certificate] = []
+    certificates: list[Certificate] = []
     for step in path:
-        made.append(certify_one(step.plan))
-        if not made[-1].holds:
+        certificates.append(certify_one(step.plan))
+        if not certificates[-1].holds:
             break
-        plan, found = step.plan, made[-1]
-    if found is not None:
-        held = sum(one.holds for one in made)
-        said = f"tested in a fixed sequence: step {held} of {len(path)}, and all before it hold"
-        found = replace(found, bound=found.epsilon, checked=(*found.checked, said))
-    return CertifiedPlan(plan, found, tuple(path), tuple(made))
+    held = sum(certificate.holds for certificate in certificates)
+    plan, certificate = empty, None
+    if held:
+        plan, last = path[held - 1].plan, certificates[held - 1]
+        note = f"tested in a fixed sequence: step {held} of {len(path)}, and all before it hold"
+        certificate = replace(last, bound=last.epsilon, checked=(*last.checked, note))
+    return CertifiedPlan(plan, certificate, tuple(path), tuple(certificates))
 
 
 def search(
@@ -85,68 +83,48 @@ def search(
     max_new_tokens: int = 8,
     checkpoint: Path | None = None,
 ) -> CertifiedPlan:
-    """The largest of many candidate plans whose loss is certified, the search paid for.
+    """The largest candidate plan whose loss is certified, corrected for the search.
 
-    Tuning images make a path (`tuned_path`), certification images test it in sequence
+    Tuning images give a path (`tuned_path`), certification images test it in sequence
     (`certify_path`). Both compare whole generated answers; on each split the full model is run
-    once. No labels are read for a disagreement.
+    once. A disagreement needs no labels.
 
     Args:
-        vlm: the model.
+        vlm: not inside `skipping`.
         candidates: plans of any modes: `nested_plans` of a rule, `bands`, `greedy_plans`.
-        tuning: questions that choose.
-        certification: questions that certify; no image of theirs tunes.
-        epsilon: what is to be promised.
-        delta: probability with which the promise may be wrong, the search included.
+        tuning: questions for the choice.
+        certification: questions for the certificate, about other images.
+        epsilon: bound to certify.
+        delta: probability that the certificate is wrong, including the search.
         quantity: "disagreement" or "accuracy_drop".
         method: of the certificate; see `vlm_bridge.certify`.
-        rungs: tuning rates of the path, as shares of epsilon.
+        rungs: largest tuning rates of the steps, as shares of epsilon.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        checkpoint: a folder in which finished batches are kept, so that a second call continues.
+        checkpoint: a folder for finished batches; the same call resumes from it.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon or delta outside
-            (0, 1), images that both tune and certify, no items.
+            (0, 1), an image in both splits, no items.
     """
     tuning, certification = list(tuning), list(certification)
-    shared = set(image_hashes(tuning)) & set(image_hashes(certification))
-    if shared:
+    if shared := set(image_hashes(tuning)) & set(image_hashes(certification)):
         raise BridgeError(f"{len(shared)} images are in both splits; certify on other images")
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
+    generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
-        vlm,
-        candidates,
-        tuning,
-        epsilon=epsilon,
-        rungs=rungs,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint,
+        vlm, candidates, tuning, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
     )
     empty = SkipPlan("block", vlm.layout.n_layers, source=tuned_source(candidates, tuning, epsilon))
     if not path:
         return CertifiedPlan(empty, None, (), ())
-    full = FullAnswers.ask(
-        vlm,
-        certification,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint and checkpoint / "certification-full.jsonl",
-    )
+    file = checkpoint and checkpoint / "certification-full.jsonl"
+    full = FullAnswers.ask(vlm, certification, checkpoint=file, **generating)
+    level: Any = {"epsilon": epsilon, "delta": delta, "quantity": quantity, "method": method}
 
     def certify_one(plan: SkipPlan) -> Certificate:
-        return certify(
-            vlm,
-            plan,
-            full,
-            epsilon=epsilon,
-            delta=delta,
-            quantity=quantity,
-            method=method,
-            batch_size=batch_size,
-            checkpoint=checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl",
-        )
+        file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
+        return certify(vlm, plan, full, batch_size=batch_size, checkpoint=file, **level)
 
     return certify_path(path, certify_one, empty=empty)

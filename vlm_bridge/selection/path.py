@@ -1,4 +1,4 @@
-"""A short path through many candidates, chosen on tuning images, the safest first."""
+"""A short path through many candidate plans, chosen on tuning images, the safest first."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-#: Tuning disagreements at which a step is looked for, as shares of epsilon.
+#: Tuning disagreements of the steps, at most, as shares of epsilon.
 RUNGS = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class Step(Record):
-    """A candidate on the path, with what tuning images said of it.
+    """A candidate on the path, as measured on the tuning images.
 
     Attributes:
         plan: the candidate.
-        rate: its disagreement on the tuning images, by image.
-        saving: share of the prefill it leaves out; see `saving`.
+        rate: its disagreement, by image.
+        saving: share of the prefill that it skips; see `saving`.
     """
 
     plan: SkipPlan
@@ -38,16 +38,9 @@ def pareto_path(
 ) -> list[Step]:
     """For each rung, the candidate that saves most with a tuning rate of at most `rung * epsilon`.
 
-    Steps save more and more and are less and less safe; a rung that adds nothing is left out,
-    and so is a candidate that saves nothing. The order is fixed before a certification image
-    is seen, which is what testing in sequence needs.
-
-    Args:
-        plans: candidates of any modes.
-        rates: their disagreement on tuning images.
-        savings: how much they leave out.
-        epsilon: what will be promised.
-        rungs: shares of epsilon, ascending.
+    Each step saves more than the one before and is less safe; rungs without a larger saving
+    have no step. The order is fixed before any certification image is read, as fixed-sequence
+    testing requires. `rates` are disagreements on tuning images, `epsilon` is the bound to certify.
 
     Raises:
         BridgeError: lists of different length, or rungs that do not ascend.
@@ -67,10 +60,10 @@ def pareto_path(
         )
     if list(rungs) != sorted(set(rungs)):
         raise BridgeError(f"rungs must ascend, got {tuple(rungs)}")
-    every = [Step(*one) for one in zip(plans, rates, savings, strict=True)]
+    steps = [Step(*columns) for columns in zip(plans, rates, savings, strict=True)]
     path: list[Step] = []
     for rung in rungs:
-        allowed = [step for step in every if step.rate <= rung * epsilon and step.saving > 0]
+        allowed = [step for step in steps if step.rate <= rung * epsilon and step.saving > 0]
         best = max(allowed, key=lambda step: (step.saving, -step.rate), default=None)
         if best is not None and (not path or best.saving > path[-1].saving):
             path.append(best)
@@ -85,37 +78,29 @@ def lazy_path(
     epsilon: float,
     rungs: Sequence[float] = RUNGS,
 ) -> list[Step]:
-    """`pareto_path` without measuring what cannot be on it: the largest savings are measured first.
+    """`pareto_path` that measures only candidates that can be on it, the largest savings first.
 
-    A candidate that reaches the lowest rung ends the search, since every rung allows it and
-    whatever saves less would add nothing.
-
-    Args:
-        plans: candidates.
-        savings: how much they leave out.
-        measure: plan -> disagreement on tuning images, or any number above the highest rung
-            that it is known to exceed.
-        epsilon: what will be promised.
-        rungs: shares of epsilon, ascending.
+    A candidate on the lowest rung ends the search: every rung allows it, so smaller savings add
+    no step. `measure` gives a plan's disagreement on tuning images, or any lower bound of it above
+    the highest rung.
 
     Raises:
         BridgeError: as `pareto_path`.
     """
-    pareto_path([], [], [], epsilon=epsilon, rungs=rungs)  # refuses rungs before anything is run
-    order = sorted(range(len(plans)), key=lambda i: -savings[i])
+    pareto_path([], [], [], epsilon=epsilon, rungs=rungs)  # refuses rungs before any measurement
     rates: dict[int, float] = {}
     least = 0.0
-    for i in order:
+    for i in sorted(range(len(plans)), key=lambda i: -savings[i]):
         if savings[i] <= 0 or savings[i] < least:
             break
         rates[i] = measure(plans[i])
         if rates[i] <= rungs[0] * epsilon:
             least = savings[i]
-    kept = sorted(rates)
+    measured = sorted(rates)
     return pareto_path(
-        [plans[i] for i in kept],
-        [rates[i] for i in kept],
-        [savings[i] for i in kept],
+        [plans[i] for i in measured],
+        [rates[i] for i in measured],
+        [savings[i] for i in measured],
         epsilon=epsilon,
         rungs=rungs,
     )

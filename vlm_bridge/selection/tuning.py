@@ -1,4 +1,4 @@
-"""The path of a search, from tuning images: largest savings first, harmful plans given up early."""
+"""The path of a search: candidates on tuning images, largest savings first, with early stops."""
 
 from __future__ import annotations
 
@@ -34,19 +34,9 @@ def tuned_path(
 ) -> list[Step]:
     """The steps that certification images will test, the safest first; see `pareto_path`.
 
-    Candidates answer the tuning questions in the order of what they save, the largest first. One
-    is given up as soon as too many answers have changed, and none is asked that could not be on
-    the path.
-
-    Args:
-        vlm: the model.
-        candidates: plans of any modes; those the model cannot do are left out.
-        tuning: questions that choose.
-        epsilon: what is to be promised.
-        rungs: tuning rates of the path, as shares of epsilon.
-        batch_size: questions in a batch.
-        max_new_tokens: longest answer.
-        checkpoint: a folder in which finished batches are kept, so that a second call continues.
+    Candidates answer the tuning questions in order of their savings, the largest first. A
+    candidate is stopped as soon as too many answers have changed; candidates that cannot be on
+    the path, or that the model does not support, are not run. Arguments are those of `search`.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon outside (0, 1), or no
@@ -56,28 +46,21 @@ def tuned_path(
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
     tuning, plans = list(tuning), supported_only(vlm, candidates)
     share = vision_share(vlm, tuning)
+    file = checkpoint and checkpoint / "tuning-full.jsonl"
     full = FullAnswers.ask(
-        vlm,
-        tuning,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint and checkpoint / "tuning-full.jsonl",
+        vlm, tuning, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=file
     )
 
     def rate(plan: SkipPlan) -> float:
+        file, limit = checkpoint and checkpoint / f"tuning-{plan.hash()[:12]}.jsonl", max(rungs)
         outcomes = full.outcomes(
-            vlm,
-            plan,
-            batch_size=batch_size,
-            limit=max(rungs) * epsilon,
-            checkpoint=checkpoint and checkpoint / f"tuning-{plan.hash()[:12]}.jsonl",
+            vlm, plan, batch_size=batch_size, limit=limit * epsilon, checkpoint=file
         )
-        # Of a plan that was given up this is the mean over images seen, above the limit too.
+        # Of a stopped plan this is the mean over the images asked, which is above the limit too.
         return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
 
-    steps = lazy_path(
-        plans, [saving(plan, vision=share) for plan in plans], rate, epsilon=epsilon, rungs=rungs
-    )
+    savings = [saving(plan, vision=share) for plan in plans]
+    steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
     source = tuned_source(candidates, tuning, epsilon)
     return [
         replace(step, plan=replace(step.plan, source={**step.plan.source, **source}))
@@ -86,22 +69,22 @@ def tuned_path(
 
 
 def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
-    """The candidates that the model can do.
+    """The candidates that the model supports.
 
     Raises:
         BridgeError: there are none.
     """
     modes = supported_modes(vlm)
-    found = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
-    if not found:
+    plans = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
+    if not plans:
         raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}")
-    return found
+    return plans
 
 
 def tuned_source(
     candidates: Sequence[SkipPlan], tuning: Sequence[Item], epsilon: float
 ) -> dict[str, Any]:
-    """Where a plan on the path came from, for its record."""
+    """Fields of a plan's `source`: the data and settings of its choice."""
     return {
         "tuning_hash": items_hash(tuning),
         "tuning_images": image_hashes(tuning),
@@ -114,5 +97,5 @@ def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
     """Share of the first prompt that is vision tokens."""
     inputs = next(batches(vlm, items[:1], batch_size=1)).inputs
     ids = inputs["input_ids"]
-    vision = sum(int((ids == one).sum()) for one in vlm.layout.vision_ids)
+    vision = sum(int((ids == token).sum()) for token in vlm.layout.vision_ids)
     return vision / ids.numel()

@@ -1,4 +1,4 @@
-"""Candidates run beside the full model: what a rule that looks ahead reads."""
+"""Candidate plans run beside the full model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import numpy as np
 from estimators.clustered import image_mean
 from vlm_bridge.data import Item
 from vlm_bridge.evaluate.first_token import first_tokens
-from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.progress import track
+from vlm_bridge.rules.measure.passes import tracked
 from vlm_bridge.skip import check_support
 
 
 @dataclass(frozen=True)
 class CandidateRun:
-    """What one plan does to the first answer token, mean over images, labels not read.
+    """Effect of one plan on the first answer token, mean over images; reads no labels.
 
     Attributes:
         plan: the candidate.
@@ -27,7 +26,7 @@ class CandidateRun:
         kl_full_skipped: `KL(p_full || p_skip)`, nats.
         loss: `-log p_skip` of the full model's own first token, nats.
         disagreement: share of questions whose first token changed.
-        forward_cost: what the run cost in forward-pass equivalents: layers run over all layers.
+        forward_cost: of the run, in forward-pass equivalents: layers run over all layers.
     """
 
     plan: SkipPlan
@@ -41,40 +40,30 @@ class CandidateRun:
 def run_candidates(
     vlm: VLM, items: Sequence[Item], plans: Sequence[SkipPlan], *, batch_size: int = 16
 ) -> list[CandidateRun]:
-    """Run every plan on every item; layers before the first one touched are not run again.
+    """Run every plan on every item, from the first layer that the plan touches.
 
     Raises:
-        BridgeError: the model cannot do a plan, or there are no items.
+        BridgeError: the model does not support a plan, or there are no items.
     """
     for plan in plans:
         check_support(vlm, plan)
     rows: list[np.ndarray] = []
     clusters: list[str] = []
-    with track(f"{len(plans)} candidates", len(items)) as advance:
-        for batch in batches(vlm, items, batch_size=batch_size):
-            full, skipped = first_tokens(vlm, batch, plans)
-            own = full.argmax(-1, keepdim=True)
-            for other in skipped:
-                gap = other - full
-                columns = [
-                    (other.exp() * gap).sum(-1).clamp(min=0),
-                    -(full.exp() * gap).sum(-1).clamp(max=0),
-                    -other.gather(-1, own)[:, 0],
-                    (other.argmax(-1) != own[:, 0]).float(),
-                ]
-                rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
-            clusters += [item.cluster for item in batch.items]
-            advance(len(batch.items))
-    per_plan = [np.concatenate(rows[i :: len(plans)]) for i in range(len(plans))]
-    n = vlm.layout.n_layers
-    return [
-        CandidateRun(plan, *map(float, [*image_mean(found, clusters), candidate_passes(plan, n)]))
-        for plan, found in zip(plans, per_plan, strict=True)
-    ]
-
-
-def candidate_passes(plan: SkipPlan, n_layers: int) -> float:
-    """What running a plan costs in full forward_cost: the layers from the first it touches on."""
-    if plan.mode == "late_entry":
-        return 1.0  # layers before the entry run too, on text alone
-    return (n_layers - plan.first_layer) / n_layers
+    for batch in tracked(vlm, items, batch_size, f"{len(plans)} candidates"):
+        full, of_plans = first_tokens(vlm, batch, plans)
+        own = full.argmax(-1, keepdim=True)
+        for skipped in of_plans:
+            gap = skipped - full
+            columns = [
+                (skipped.exp() * gap).sum(-1).clamp(min=0),
+                -(full.exp() * gap).sum(-1).clamp(max=0),
+                -skipped.gather(-1, own)[:, 0],
+                (skipped.argmax(-1) != own[:, 0]).float(),
+            ]
+            rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
+        clusters += [item.cluster for item in batch.items]
+    n, runs = vlm.layout.n_layers, []
+    for i, plan in enumerate(plans):
+        means = image_mean(np.concatenate(rows[i :: len(plans)]), clusters)
+        runs.append(CandidateRun(plan, *map(float, [*means, (n - plan.first_layer) / n])))
+    return runs

@@ -1,11 +1,11 @@
 """The slope of the answer's margin at every state: one forward and one backward pass.
 
-Reverse mode gives for all layers at once what a jvp gives along one update of one layer.
+Reverse mode gives the slope for all layers at once; a jvp gives it along one update of one layer.
 
-With norms *held*, the derivative is that of the network whose norms divide by what they divide by
-in the full pass. The plain derivative of a norm has a radial term, right for a small step and
-wrong for one as long as the state: an update that turns the state in a plane nobody reads keeps
-its length and changes no answer, but a step along its tangent does (S6b).
+With norms *held*, every norm divides by its value in the full pass, as a constant. The plain
+derivative of a norm has a radial term, right for a small step and wrong for one as long as the
+state: an update that turns the state in a plane that no later layer reads preserves its length
+and changes no answer, but a step along its tangent does (S6b).
 """
 
 from __future__ import annotations
@@ -18,28 +18,24 @@ from torch import Tensor, nn
 
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.rules.measure.suffix import KeptPass, differentiable
+from vlm_bridge.rules.measure.suffix import FullPass, differentiable
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import states_of
 
 
-class MarginPass(KeptPass):
-    """A full pass that also knows how the margin of its answer depends on every state.
+class MarginPass(FullPass):
+    """A full pass with the slope of its answer's margin at every state.
 
-    The margin m is the largest logit of the first answer token minus the second largest.
-
-    Args:
-        vlm: the model, in float32 and with sdpa or eager attention.
-        batch: the questions.
-        held: divide in every norm by what the full pass divides by.
+    The margin m is the largest logit of the first answer token minus the second largest. With
+    `held`, the divisor of every norm is a constant.
 
     Attributes:
         margins: (batch,) m, in logits.
-        weights: (batch,) `sqrt(p_1 p_2)` of the two answers the margin is between.
+        weights: (batch,) `sqrt(p_1 p_2)` of the two likeliest answers.
         slopes: per layer, (batch, length, width) derivative of m with respect to its output.
 
     Raises:
-        BridgeError: as `KeptPass`; a layer without one attention and one MLP.
+        BridgeError: as `FullPass`; a layer without one attention and one MLP.
 
     Source:
         Norms held: Ali et al. 2022, XAI for Transformers, arXiv:2202.07304, section 3.2.
@@ -55,12 +51,12 @@ class MarginPass(KeptPass):
         with torch.enable_grad(), differentiable():
             top = self.logits.log_softmax(-1).topk(2, dim=-1).values
             margins = top[:, 0] - top[:, 1]
-            found = torch.autograd.grad(margins.sum(), self.outputs)
-        self.margins, self.slopes = margins.detach(), list(found)
+            slopes = torch.autograd.grad(margins.sum(), self.outputs)
+        self.margins, self.slopes = margins.detach(), list(slopes)
         self.weights = (0.5 * top.detach().sum(-1)).exp()
         self.logits = self.logits.detach()
-        self.inputs = [one.detach() for one in self.inputs]
-        self.outputs = [one.detach() for one in self.outputs]
+        self.inputs = [states.detach() for states in self.inputs]
+        self.outputs = [states.detach() for states in self.outputs]
 
     def _run(self) -> Tensor:
         with torch.enable_grad():
@@ -68,17 +64,17 @@ class MarginPass(KeptPass):
 
 
 def _norms(vlm: VLM) -> list[nn.Module]:
-    """What normalises the residual stream: of every layer, and before the head."""
-    found = []
+    """Modules that normalise the residual stream: of every layer, and before the head."""
+    norms = []
     for layer in vlm.layout.layers:
         parts = Sublayers.of(layer)
-        found += [one for one in layer.children() if one not in (parts.attention, parts.mlp)]
-    # Of the decoder's own children, a norm is what has vectors for weights.
+        norms += [child for child in layer.children() if child not in (parts.attention, parts.mlp)]
+    # Of the decoder's own children, those with vectors for weights are norms.
     for child in vlm.layout.decoder.children():
         sizes = {weight.dim() for weight in child.parameters()}
         if child is not vlm.layout.layers and sizes == {1}:
-            found.append(child)
-    return found
+            norms.append(child)
+    return norms
 
 
 def _held(norm: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -94,7 +90,7 @@ def _held(norm: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
 
 
 def _leaf(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The states that enter the first layer, as something to differentiate behind."""
+    """Make the input states of the first layer a leaf that requires gradients."""
     states = states_of(args, kwargs).detach().requires_grad_()
     if args:
         return (states, *args[1:]), kwargs

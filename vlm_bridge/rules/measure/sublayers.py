@@ -1,27 +1,26 @@
-"""What attention and MLP do to the states they are added to, for rules that look at sublayers."""
+"""How attention and MLP change the states that they are added to."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
-from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.runtime.progress import track
+from vlm_bridge.rules.measure import Floats
+from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import first_of, states_of
 
-Floats = NDArray[np.float64]
 #: (layer, its input, the state between attention and MLP, its output), (batch, length, width).
 OnParts = Callable[[int, Tensor, Tensor, Tensor], None]
 
@@ -30,9 +29,10 @@ OnParts = Callable[[int, Tensor, Tensor, Tensor], None]
 class SublayerGeometry:
     """Mean geometry of every sublayer: attention of layer 0, its MLP, attention of layer 1, ...
 
+    With a the state before a sublayer and b the state after it, both on the residual stream:
+
     Attributes:
-        similarity: (2 L,) mean over all tokens of `cos(a, b)` of a sublayer's input a and output b,
-            both on the residual stream.
+        similarity: (2 L,) mean over all tokens of `cos(a, b)`.
         scale: (2 L,) mean over all tokens of `|b| / |a|`.
         vision_change: (2 L,) mean over vision tokens of `|b - a| / |a|`.
     """
@@ -42,41 +42,25 @@ class SublayerGeometry:
     vision_change: Floats
 
 
-def sublayer_geometry(evidence: Evidence) -> SublayerGeometry:
-    """Measure it, once; one forward pass.
+@torch.no_grad()
+def sublayer_geometry(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> SublayerGeometry:
+    """Measure it in one forward pass.
 
     Raises:
-        BridgeError: a layer whose attention and MLP are not two residual updates in turn.
+        BridgeError: a layer whose attention and MLP are not two successive residual updates.
     """
-    return evidence.measured("geometry of sublayers", lambda: _measure(evidence))
-
-
-@torch.no_grad()
-def _measure(evidence: Evidence) -> SublayerGeometry:
-    vlm = evidence.vlm
-    sums = np.zeros((3, 2 * evidence.n_layers))
+    sums = np.zeros((3, 2 * vlm.layout.n_layers))
     n_tokens = n_vision = 0
-    with track("geometry of sublayers", len(evidence.items)) as advance:
-        for batch in batches(vlm, evidence.items, batch_size=evidence.batch_size):
-            ids, mask = batch.inputs["input_ids"], batch.inputs.get("attention_mask")
-            vision = vlm.layout.vision_flags(ids)
-            real = torch.ones_like(vision) if mask is None else mask.bool()
-            n_tokens, n_vision = n_tokens + int(real.sum()), n_vision + int(vision.sum())
+    for batch in tracked(vlm, items, batch_size, "geometry of sublayers"):
+        vision, real = masks = token_masks(vlm, batch)
+        n_tokens, n_vision = n_tokens + int(real.sum()), n_vision + int(vision.sum())
 
-            def add(
-                layer: int,
-                before: Tensor,
-                between: Tensor,
-                after: Tensor,
-                real: Tensor = real,
-                vision: Tensor = vision,
-            ) -> None:
-                for part, (a, b) in enumerate(((before, between), (between, after))):
-                    sums[:, 2 * layer + part] += _geometry(a, b, real, vision)
+        def add(layer: int, *states: Tensor, masks: tuple[Tensor, Tensor] = masks) -> None:
+            for part, (a, b) in enumerate(pairwise(states)):
+                sums[:, 2 * layer + part] += _geometry(a, b, masks[1], masks[0])
 
-            with capturing_parts(vlm, add):
-                vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
-            advance(len(batch.items))
+        with capturing_parts(vlm, add):
+            first_logits(vlm, batch)
     return SublayerGeometry(sums[0] / n_tokens, sums[1] / n_tokens, sums[2] / max(1, n_vision))
 
 
@@ -88,24 +72,24 @@ def _geometry(a: Tensor, b: Tensor, real: Tensor, vision: Tensor) -> Floats:
     long_a, long_b = a.norm(dim=-1).clamp(min=tiny), b.norm(dim=-1).clamp(min=tiny)
     cosine = (a * b).sum(-1) / (long_a * long_b)
     change = (b - a).norm(dim=-1) / long_a
-    found = [cosine[real].sum(), (long_b / long_a)[real].sum(), change[vision].sum()]
-    return np.array([float(one) for one in found])
+    sums = [cosine[real].sum(), (long_b / long_a)[real].sum(), change[vision].sum()]
+    return np.array([float(value) for value in sums])
 
 
 @contextlib.contextmanager
 def capturing_parts(vlm: VLM, on_parts: OnParts) -> Iterator[None]:
     """Call `on_parts` for every layer of every pass, with the state between its two updates.
 
-    That state goes, through a norm, into the MLP: it is what the child was given whose output is
-    the MLP's input. So nothing is asked of names, and norms behind a sublayer do no harm.
+    That state enters the MLP through a norm: it is the input of the child module whose output is
+    the MLP's input. So module names do not matter, nor do norms after a sublayer.
     """
     between: dict[int, Tensor] = {}
 
-    def hand_over(layer: int, before: Tensor, after: Tensor) -> None:
+    def forward_parts(layer: int, before: Tensor, after: Tensor) -> None:
         if layer not in between:
             raise BridgeError(
                 f"layer {layer} ({type(vlm.layout.layers[layer]).__name__}) hands no normalised "
-                "state to its MLP, so that its two updates cannot be told apart"
+                "state to its MLP, so its two updates cannot be separated"
             )
         on_parts(layer, before, between.pop(layer), after)
 
@@ -113,23 +97,24 @@ def capturing_parts(vlm: VLM, on_parts: OnParts) -> Iterator[None]:
         for index, layer in enumerate(vlm.layout.layers):
             for handle in _watch(layer, between, index):
                 stack.callback(handle.remove)
-        with capturing_states(vlm, hand_over):
+        with capturing_states(vlm, forward_parts):
             yield
 
 
 def _watch(layer: nn.Module, between: dict[int, Tensor], index: int) -> Iterator[Any]:
+    """Hooks that put the state between attention and MLP into `between[index]`."""
     parts = Sublayers.of(layer)
-    given: list[tuple[Tensor, Tensor]] = []
+    passed: list[tuple[Tensor, Tensor]] = []
 
     def remember(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        given.append((states_of(args, kwargs), first_of(output)))
+        passed.append((states_of(args, kwargs), first_of(output)))
 
     def match(_: nn.Module, args: Any, kwargs: Any) -> None:
-        wanted = states_of(args, kwargs)
-        for came, left in given:
-            if left is wanted:
-                between[index] = came
-        given.clear()
+        mlp_input = states_of(args, kwargs)
+        for before, after in passed:
+            if after is mlp_input:
+                between[index] = before
+        passed.clear()
 
     for child in layer.children():
         if child not in (parts.attention, parts.mlp):

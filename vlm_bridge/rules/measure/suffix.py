@@ -1,39 +1,41 @@
-"""One full pass kept, and the suffix of the network behind each layer as a function of its states.
+"""The states of one full pass, and the suffix of the network after each layer as a function.
 
-The suffix of layer l is what turns the output of l into logits of the first answer token:
-layers l+1 to L-1, the final norm and the head, exactly as the model runs them. Forward-mode
-derivatives need attention that has them: sdpa runs with its math kernel here, eager as it is.
+The suffix after layer l maps the output of l to the logits of the first answer token: layers l+1
+to L-1, the final norm and the head, exactly as the model runs them. Not every attention kernel
+has forward-mode derivatives: sdpa runs its math kernel here, eager attention is unchanged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.rules.measure import Floats
+from vlm_bridge.rules.measure.passes import first_logits, token_masks
 from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.resume import starting_at as starting_at
 from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide
 
 States = Callable[[Tensor], Tensor]
-#: What leaving something out of a layer does to its output; see `KeptPass.direction`.
+#: Ways to leave out part of a layer; see `FullPass.direction`.
 KINDS = ("block", "freeze", "unseen")
 
 
-class KeptPass:
-    """The states of one full pass over a batch, and what follows from changing them.
+class FullPass:
+    """The states of one full pass over a batch, and the network after each of them.
 
-    Args:
-        vlm: the model, in float32 and with sdpa or eager attention.
-        batch: the questions.
+    The model needs float32 and sdpa or eager attention.
 
     Attributes:
         inputs: per layer, its input states (batch, length, width).
@@ -50,29 +52,24 @@ class KeptPass:
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self._keywords: list[dict[str, Any]] = []
-        ids = batch.inputs["input_ids"]
-        self.vision = vlm.layout.vision_flags(ids)
-        mask = batch.inputs.get("attention_mask")
-        self.real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        self.vision, self.real = token_masks(vlm, batch)
         with torch.no_grad(), differentiable(), contextlib.ExitStack() as stack:
             for layer in vlm.layout.layers:
-                handle = layer.register_forward_hook(self._keep, with_kwargs=True)
+                handle = layer.register_forward_hook(self._store, with_kwargs=True)
                 stack.callback(handle.remove)
             self.logits = self._run()
 
-    def _keep(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _store(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         named = dict(zip(parameters_of(layer), args, strict=False)) | kwargs
         self.inputs.append(named.pop("hidden_states"))
         self._keywords.append(named)
         self.outputs.append(first_of(out))
 
     def _run(self) -> Tensor:
-        made = self.vlm.model(**self.batch.inputs, use_cache=False, logits_to_keep=1)
-        logits: Tensor = made.logits[:, -1]
-        return logits
+        return first_logits(self.vlm, self.batch)
 
     def suffix(self, layer: int) -> States:
-        """Output states of `layer` -> logits of the first answer token, (batch, vocabulary)."""
+        """The map from output states of `layer` to first-token logits (batch, vocabulary)."""
 
         def run(states: Tensor) -> Tensor:
             with differentiable(), starting_at(self.vlm, layer + 1, {layer: states}):
@@ -81,7 +78,7 @@ class KeptPass:
         return run
 
     def update(self, layer: int) -> States:
-        """Input states of `layer` -> what it adds to the rows that are no padding."""
+        """The map from input states of `layer` to its update, zero on padding."""
         module, keywords = self.vlm.layout.layers[layer], self._keywords[layer]
 
         def run(states: Tensor) -> Tensor:
@@ -93,11 +90,11 @@ class KeptPass:
 
     @torch.no_grad()
     def direction(self, layer: int, kind: str) -> Tensor:
-        """How the output of `layer` changes when part of what it does is left out.
+        """Change of the output of `layer` when part of the layer is left out.
 
-        `block`: its update, on every token, `-F(h)`. `freeze`: the same on vision tokens only.
-        `unseen`: on text tokens, its output where text does not attend to vision keys minus
-        its output; one layer is run again for it, on the states of the full pass.
+        `block`: minus its update, `-F(h)`, on every token. `freeze`: the same on vision tokens
+        only. `unseen`: on text tokens, its output without attention to vision keys minus its
+        output; the layer is run once more for it, on the states of the full pass.
 
         Returns:
             (batch, length, width), zero on padding.
@@ -122,10 +119,10 @@ class KeptPass:
 def jvp(suffix: States, at: Tensor, along: Tensor) -> Tensor:
     """Slope of `suffix` at a state along a direction, by forward-mode differentiation."""
     with torch.no_grad(), warnings.catch_warnings():
-        # torch compiles its own rules for derivatives by what it has deprecated itself.
+        # torch compiles its own derivative rules with a function that it has deprecated.
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
-        found: Tensor = torch.func.jvp(suffix, (at,), (along,))[1]
-    return found
+        slope: Tensor = torch.func.jvp(suffix, (at,), (along,))[1]
+    return slope
 
 
 @torch.no_grad()
@@ -137,7 +134,7 @@ def finite_difference(suffix: States, at: Tensor, along: Tensor, step: float = 0
 def gain(function: States, at: Tensor, *, steps: int, seed: int = 0) -> Tensor:
     """Largest singular value of the Jacobian at a state, per sequence, by power iteration.
 
-    It approaches the local Lipschitz constant from below, from l2 over all tokens to l2.
+    It approaches the local Lipschitz constant (l2 over all tokens to l2) from below.
 
     Returns:
         (batch,) float32.
@@ -161,13 +158,13 @@ def _norm(states: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def differentiable() -> Iterator[None]:
-    """Run sdpa by its math kernel, the one with forward-mode derivatives on every device."""
+    """Run sdpa with its math kernel, which has forward-mode derivatives on every device."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 def check_differentiable(vlm: VLM) -> None:
-    """Refuse what has no trustworthy forward-mode derivative.
+    """Refuse a model without trustworthy forward-mode derivatives.
 
     Raises:
         BridgeError: attention other than sdpa and eager, or a precision other than float32.
@@ -183,3 +180,15 @@ def check_differentiable(vlm: VLM) -> None:
             f"slopes are measured in float32, and {vlm.name} is in {vlm.model.dtype}; load it "
             "with dtype='float32'"
         )
+
+
+def joined(
+    results: Sequence[tuple[tuple[Item, ...], dict[str, Any]]],
+) -> tuple[tuple[str, ...], dict[str, Floats]]:
+    """The image of every question, and the columns of all batches joined by name."""
+    clusters = tuple(item.cluster for items, _ in results for item in items)
+    parts = [columns for _, columns in results]
+    names = parts[0]
+    return clusters, {
+        name: np.concatenate([np.array(p[name], float) for p in parts]) for name in names
+    }

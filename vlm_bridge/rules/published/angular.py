@@ -1,44 +1,34 @@
-"""Gromov et al. 2024 (arXiv 2403.17887): drop the block of layers that turns the state least."""
+"""Gromov et al. 2024 (arXiv 2403.17887): skip the block of layers that turns the state least."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.last_token import by_image, cosine, last_token_states
-from vlm_bridge.rules.protocol import Origin, RuleBase
+from vlm_bridge.rules.protocol import Floats, Rule
 
 
-@dataclass(frozen=True, kw_only=True)
-class Angular(RuleBase):
-    """`d(l, l + n) = arccos(cos(h_l, h_{l+n})) / pi` at the last token; the block of least d goes.
+class Angular(Rule):
+    """`d(l, l + n) = arccos(cos(h_l, h_{l+n})) / pi` at the last token; skips the least d.
 
-    Its plan for n layers is the contiguous block l, ..., l + n - 1 with the least mean distance
+    The plan for n layers is the contiguous block l, ..., l + n - 1 with the least mean distance
     (its eq. 6 and 7), so plans of different n need not contain each other.
     """
 
-    name: str = "angular"
-    modes: tuple[str, ...] = ("block",)
-    source: str = "Gromov et al. 2024, arXiv:2403.17887, eq. 6 and 7"
-    condition: str = "geometric"
-    requires: str = "forward pass"
-    origin: Origin = "published"
+    name = "angular"
+    modes = ("block",)
+    source = "Gromov et al. 2024, arXiv:2403.17887, eq. 6 and 7"
+    condition = "geometric"
 
-    def distances(self, evidence: Evidence, n: int) -> NDArray[np.float64]:
+    def distances(self, evidence: Evidence, n: int) -> Floats:
         """(L - n + 1,) mean distance from state l to state l + n."""
-        states = last_token_states(evidence)
-        return np.array(
-            [
-                by_image(np.arccos(np.clip(cosine(a, b), -1.0, 1.0)) / np.pi, evidence.clusters)
-                for a, b in zip(states[:-n], states[n:], strict=True)
-            ]
-        )
+        states = evidence.last_token_states()
+        cosines = [cosine(a, b) for a, b in zip(states[:-n], states[n:], strict=True)]
+        angles = [np.arccos(np.clip(of_layer, -1.0, 1.0)) / np.pi for of_layer in cosines]
+        return np.array([evidence.image_mean(angle) for angle in angles])
 
-    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
+    def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) distance of every single layer."""
         return self.distances(evidence, 1)
 
@@ -50,3 +40,9 @@ class Angular(RuleBase):
             SkipPlan(mode, n_layers, layers=tuple(range(start, start + n)))
             for n, start in enumerate(starts, start=1)
         ]
+
+
+def cosine(a: Floats, b: Floats) -> Floats:
+    """(n,) cosine of paired rows; 0 where a row is zero."""
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.asarray((a * b).sum(axis=-1) / np.where(lengths > 0, lengths, np.inf))

@@ -1,39 +1,32 @@
-"""LVLM-PID (arXiv 2603.29676): what vision says alone and together with text, layer by layer."""
+"""LVLM-PID (arXiv 2603.29676): unique and synergistic vision information, layer by layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.measure.information import state_atoms
-from vlm_bridge.rules.protocol import Origin, RuleBase
+from vlm_bridge.rules.protocol import Floats, Rule
 
 
-@dataclass(frozen=True, kw_only=True)
-class LVLMPID(RuleBase):
-    """Unique vision information plus synergy about the model's own answer, by state.
+class LVLMPID(Rule):
+    """Unique vision information U_V plus synergy S about the model's own answer, by state.
 
         early exit b    U_V + S at state b
-        freeze l        what the update of layer l adds to U_V + S, in absolute value
+        freeze l        change of U_V + S by layer l, in absolute value
 
-    The source learns its couplings on continuous representations and reads each layer through the
-    logit lens; here the same programme (least I over q with the same two marginals with the answer)
-    is solved exactly on clusters of the states, and the target is the final answer everywhere.
+    Deviation: the source learns its couplings on continuous representations and reads each layer
+    through the logit lens; here the same program (least I over q with the same two marginals with
+    the answer) is solved exactly on clusters of the states, with the final answer as target.
     """
 
-    name: str = "lvlm-pid"
-    modes: tuple[str, ...] = ("early_exit", "freeze")
-    source: str = "arXiv:2603.29676, atoms by layer"
-    condition: str = "informational"
-    requires: str = "forward pass"
-    origin: Origin = "published"
+    name = "lvlm-pid"
+    modes = ("early_exit", "freeze")
+    source = "arXiv:2603.29676, atoms by layer"
+    condition = "informational"
 
-    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
+    def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_units,) nats."""
-        atoms = state_atoms(evidence)
+        atoms = evidence.state_atoms()
         needs_vision = atoms.unique_vision + atoms.synergistic
         if mode == "early_exit":
             return np.asarray(needs_vision[1:-1])

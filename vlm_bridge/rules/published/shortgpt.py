@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.protocol import Origin, RuleBase
+from vlm_bridge.rules.protocol import Floats, Rule
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShortGPT(RuleBase):
+class ShortGPT(Rule):
     """Block influence `BI_l = 1 - E[cos(h_l, h_{l+1})]` over all tokens (its eq. 1)."""
 
-    name: str = "shortgpt"
-    modes: tuple[str, ...] = ("block",)
-    source: str = "Men et al. 2024, arXiv:2403.03853, eq. 1"
-    condition: str = "geometric"
-    requires: str = "forward pass"
-    origin: Origin = "published"
+    name = "shortgpt"
+    modes = ("block",)
+    source = "Men et al. 2024, arXiv:2403.03853, eq. 1"
+    condition = "geometric"
 
-    def score(self, evidence: Evidence, mode: str) -> NDArray[np.float64]:
+    def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) mean cosine distance over the tokens of every group."""
         profile = evidence.profile
         groups = [g for g in profile.groups if profile.n_rows[g]]
