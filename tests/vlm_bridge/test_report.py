@@ -55,7 +55,7 @@ def a_profile(name: str, distance: np.ndarray, var: np.ndarray) -> Profile:
     return Profile(
         model=name,
         n_layers=N_LAYERS,
-        clusters=tuple(groups),
+        groups=tuple(groups),
         measures=measures,
         tail_grid=TAIL_GRID,
         tails={},
