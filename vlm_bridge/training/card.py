@@ -1,13 +1,13 @@
-"""A reference model's card, written by the training run itself."""
+"""The model card of a reference model, written by its training run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from estimators import Estimate
 from vlm_bridge.data import EASY_VQA_SPLITS, SCENES_SPLITS
 from vlm_bridge.reference.families import CLASSES, TOKENS
 from vlm_bridge.reference.language_model import GGUF_NAME, GGUF_SHA256
@@ -91,7 +91,7 @@ _TRAINING = {"easy-vqa": EASY_VQA_SPLITS["train"][1], "scenes": SCENES_SPLITS["t
 
 
 def write_card(folder: Path, name: str, evaluations: Sequence[Evaluation]) -> None:
-    """Write `MODEL_CARD.md` beside the parts in `folder`."""
+    """Write `MODEL_CARD.md` into `folder`, which holds the parts."""
     parts = (folder / PARTS).read_bytes()
     recipe = RECIPES[check_name(name)]
     card = _CARD.format(
@@ -105,7 +105,7 @@ def write_card(folder: Path, name: str, evaluations: Sequence[Evaluation]) -> No
         parts_sha=hashlib.sha256(parts).hexdigest(),
         tables="".join(_table(e) for e in evaluations),
         stages=_stages(recipe),
-        recipe=json.dumps(recipe.to_dict(), indent=1),
+        recipe=json.dumps(asdict(recipe), indent=1),
     )
     (folder / CARD).write_text(card, encoding="utf-8")
 
@@ -136,18 +136,15 @@ def _stages(recipe: Recipe | ScratchRecipe) -> str:
 
 
 def _table(evaluation: Evaluation) -> str:
-    found = evaluation.accuracies()
-    rows = "".join(
-        f"| {said} | {_cells(found[name])} |\n" for name, said in _ROWS.items() if name in found
-    )
+    rows = ""
+    accuracies = evaluation.accuracies()
+    for name in (name for name in _ROWS if name in accuracies):
+        estimate = accuracies[name]
+        low, high = estimate.interval
+        rows += f"| {_ROWS[name]} | {estimate.value:.4f} | {low:.4f} to {high:.4f} |\n"
     return (
         f"\n{evaluation.task}: {len(evaluation.answers):,} questions of "
         f"{evaluation.accuracy.n:,} images, data hash `{evaluation.data_hash}`; "
         f"{evaluation.accuracy_of_questions:.4f} of the questions answered right.\n\n"
         f"| mean over images | accuracy | interval |\n|---|---|---|\n{rows}"
     )
-
-
-def _cells(estimate: Estimate) -> str:
-    low, high = estimate.interval
-    return f"{estimate.value:.4f} | {low:.4f} to {high:.4f}"
