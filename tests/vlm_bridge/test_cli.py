@@ -105,7 +105,7 @@ def test_every_command_is_in_the_table():
         if inspect.isfunction(function) and function.__module__ == module.name
         if "Example: `skipit" in (function.__doc__ or "")
     }
-    assert found == {where for where, _ in COMMANDS.values()}
+    assert found == {f"vlm_bridge.cli.{module}:{name}" for name, (module, _) in COMMANDS.items()}
 
 
 def test_help_lists_the_commands_in_order(capsys):

@@ -35,9 +35,9 @@ def certify(
         "out/certificates.json"
     ),
 ) -> Any:
-    """Bound the disagreement and the accuracy drop of a plan on unused images. Resumable.
+    """Bound disagreement and accuracy drop of a plan. Resumable.
 
-    Unused images had no part in the choice of the plan. The drop needs answers in the data. The
+    The images must not be those that chose the plan. The drop needs answers in the data. The
     exit code is 0 whether or not the certificate holds. `torchrun` distributes the batches over
     its processes.
 
@@ -71,7 +71,9 @@ def compare(
         "out/comparison.json"
     ),
 ) -> Any:
-    """Compare a plan with the full model: answers, KL, FLOPs and latency. Resumable.
+    """Compare a plan with the full model: answers and cost. Resumable.
+
+    Accuracy, drop, disagreement and KL of the answers; FLOPs, latency, memory of one batch.
 
     Example: `skipit compare reference out/plan.json --data easy-vqa:test`
     """
@@ -109,7 +111,7 @@ def sweep(
         ),
     ] = None,
 ) -> Any:
-    """Skip every layer alone, and try every exit and entry depth. Resumable.
+    """Skip each layer alone, and try each exit and entry. Resumable.
 
     A killed run continues after the last finished batch when the same command is given again.
     `torchrun` distributes the batches over its processes.

@@ -17,80 +17,35 @@ from typer.models import OptionInfo
 
 from vlm_bridge.cli.as_json import AsJson, print_result
 
-#: Every command in the order of the help: its function, and the first line of its docstring.
+#: Every command in the order of the help: its module, and the first line of its docstring.
 COMMANDS = {
-    "demo": (
-        "vlm_bridge.cli.results:demo",
-        "Run the whole path once on the reference VLM, in about five minutes on two cores.",
-    ),
-    "describe": (
-        "vlm_bridge.cli.model:describe",
-        "Show the layout, token groups and supported modes of a model. Reads no weights.",
-    ),
-    "profile": (
-        "vlm_bridge.cli.profiling:profile",
-        "Measure how redundant each layer is for each token group, without labels. Resumable.",
-    ),
-    "plan": (
-        "vlm_bridge.cli.planning:plan",
-        "Choose the largest plan of a rule that changes at most epsilon/2 of the answers.",
-    ),
-    "certify": (
-        "vlm_bridge.cli.evaluating:certify",
-        "Bound the disagreement and the accuracy drop of a plan on unused images. Resumable.",
-    ),
-    "search": (
-        "vlm_bridge.cli.planning:search",
-        "Find the largest plan whose disagreement can be certified. Resumable.",
-    ),
-    "compare": (
-        "vlm_bridge.cli.evaluating:compare",
-        "Compare a plan with the full model: answers, KL, FLOPs and latency. Resumable.",
-    ),
-    "sweep": (
-        "vlm_bridge.cli.evaluating:sweep",
-        "Skip every layer alone, and try every exit and entry depth. Resumable.",
-    ),
-    "slopes": (
-        "vlm_bridge.cli.slopes:slopes",
-        "Measure how sensitive the answer is to the update of each layer. Resumable.",
-    ),
-    "cost": (
-        "vlm_bridge.cli.model:cost",
-        "Measure FLOPs, latency, peak memory and cache size of a plan.",
-    ),
-    "prune": (
-        "vlm_bridge.cli.model:prune",
-        "Export a block plan as a smaller model that loads without this package.",
-    ),
+    "demo": ("results", "Run the whole path once on the reference VLM, in about five minutes."),
+    "describe": ("model", "Show layout, token groups and supported modes of a model."),
+    "profile": ("profiling", "Measure how redundant each layer is, without labels. Resumable."),
+    "plan": ("planning", "Choose the largest plan of a rule that changes few answers."),
+    "certify": ("evaluating", "Bound disagreement and accuracy drop of a plan. Resumable."),
+    "search": ("planning", "Find the largest plan whose disagreement is certified. Resumable."),
+    "compare": ("evaluating", "Compare a plan with the full model: answers and cost. Resumable."),
+    "sweep": ("evaluating", "Skip each layer alone, and try each exit and entry. Resumable."),
+    "slopes": ("slopes", "Measure how sensitive the answer is to each layer's update. Resumable."),
+    "cost": ("model", "Measure FLOPs, latency, peak memory and cache size of a plan."),
+    "prune": ("model", "Export a block plan as a smaller model of its own."),
     "rules": (
-        "vlm_bridge.cli.listing:rules",
+        "listing",
         "The rules `skipit plan --rule` knows: modes, what each reads, its condition and source.",
     ),
     "methods": (
-        "vlm_bridge.cli.listing:methods",
+        "listing",
         "The published methods `skipit method` runs: settings, what each reads, source, deviation.",
     ),
-    "method": (
-        "vlm_bridge.cli.method:method",
-        "Run a published method end to end beside the full model. Resumable.",
-    ),
-    "claims": (
-        "vlm_bridge.cli.claims:claims",
-        "Test each claim of the paper on trained models. Resumable.",
-    ),
+    "method": ("method", "Run a published method end to end beside the full model. Resumable."),
+    "claims": ("claims", "Test each claim of the paper on trained models. Resumable."),
     "reproduce": (
-        "vlm_bridge.cli.reproducing:reproduce",
-        "Repeat the experiments of the paper on a large model of yours. Resumable.",
+        "reproducing",
+        "Repeat the experiments of the paper on a large model. Resumable.",
     ),
-    "verify": (
-        "vlm_bridge.cli.results:verify",
-        "Check the theory: proofs, witnesses, counterexamples and random instances.",
-    ),
-    "report": (
-        "vlm_bridge.cli.results:report",
-        "Draw the plots and the HTML report of a demo from its results.",
-    ),
+    "verify": ("results", "Check the theory: proofs, witnesses, counterexamples, instances."),
+    "report": ("results", "Draw the plots and the HTML report of a demo from its results."),
 }
 
 
@@ -129,8 +84,8 @@ def load_command(name: str) -> Any:
 
 def find_function(name: str) -> Callable[..., Any]:
     """Import the function of the command `name`."""
-    module, _, function = COMMANDS[name][0].partition(":")
-    command: Callable[..., Any] = getattr(import_module(module), function)
+    module = import_module(f"vlm_bridge.cli.{COMMANDS[name][0]}")
+    command: Callable[..., Any] = getattr(module, name)
     return command
 
 

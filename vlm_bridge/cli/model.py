@@ -20,7 +20,9 @@ from vlm_bridge.skip.export import prune as run_prune
 
 
 def describe(model: Model, trust_remote_code: Remote = False) -> Any:
-    """Show the layout, token groups and supported modes of a model. Reads no weights.
+    """Show layout, token groups and supported modes of a model.
+
+    Reads the configuration and the processor, no weights.
 
     Example: `skipit describe reference`
     """
@@ -96,7 +98,9 @@ def prune(
         "out/pruned"
     ),
 ) -> Any:
-    """Export a block plan as a smaller model that loads without this package.
+    """Export a block plan as a smaller model of its own.
+
+    The smaller model loads and generates without this package.
 
     Example: `skipit prune reference "block layers=11,20" --out out/smaller`
     """

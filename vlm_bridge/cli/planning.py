@@ -58,10 +58,11 @@ def plan(
     ] = False,
     out: Annotated[Path, typer.Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:
-    """Choose the largest plan of a rule that changes at most epsilon/2 of the answers.
+    """Choose the largest plan of a rule that changes few answers.
 
-    `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost of
-    the rule in forward passes over the images. Certify the plan on other images.
+    The plan changes at most epsilon/2 of the answers to the questions of --data; certify it on other
+    images. `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost
+    of the rule in forward passes over the images.
 
     --explain adds a table with a line for each unit: the score, then S6 share of answers that may
     change, S7 KL (nats), G-F and P-F distances, S14 usable and S9 unique + synergistic information
@@ -138,7 +139,7 @@ def search(
         Path, typer.Option(help="Folder for search.json, plan.json, checkpoints.")
     ] = Path("out/search"),
 ) -> Any:
-    """Find the largest plan whose disagreement can be certified. Resumable.
+    """Find the largest plan whose disagreement is certified. Resumable.
 
     The questions of --data rank the candidates. A few of them, the safest first, are then tested
     in sequence on the certification images, each at the full delta, up to the first that fails.

@@ -83,11 +83,11 @@ def profile(
         int | None, typer.Option(min=1, help="Width to project stored states to (default: none).")
     ] = None,
 ) -> Any:
-    """Measure how redundant each layer is for each token group, without labels. Resumable.
+    """Measure how redundant each layer is, without labels. Resumable.
 
-    One forward pass over the questions. The figure shows the profile beside that of a copy with
-    random weights: a distance that the copy has too is no evidence of redundancy. `torchrun`
-    distributes the batches over its processes.
+    One forward pass over the questions, with results for each token group. The figure shows the
+    profile beside that of a copy with random weights: a distance that the copy has too is no
+    evidence of redundancy. `torchrun` distributes the batches over its processes.
 
     A file of hidden states of any network is profiled without a copy. It has one array of shape
     (rows, width) or (sequences, tokens, width) for each layer, named as hook libraries name them,

@@ -50,7 +50,7 @@ def reproduce(
         "out/reproduce"
     ),
 ) -> Any:
-    """Repeat the experiments of the paper on a large model of yours. Resumable.
+    """Repeat the experiments of the paper on a large model. Resumable.
 
     First prints the memory, disk and time needed, and whether the network is used. Then measures
     the profile (distances, tail probabilities, attention to vision), ShortV's order of layers and

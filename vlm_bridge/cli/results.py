@@ -23,7 +23,7 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of the instances.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Check the theory: proofs, witnesses, counterexamples and random instances.
+    """Check the theory: proofs, witnesses, counterexamples, instances.
 
     Equal to `python -m theory verify`. The exit code is 1 if any check fails.
 
@@ -73,10 +73,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(help="Seed that picks one question per image.")] = 0,
 ) -> Any:
-    """Run the whole path once on the reference VLM, in about five minutes on two cores.
+    """Run the whole path once on the reference VLM, in about five minutes.
 
     Profiles the model, finds the largest plan that can be certified, and compares it with the full
-    model. Writes results.json, plots and report.html.
+    model. Writes results.json, plots and report.html. The time is that of two cores.
 
     Example: `skipit demo --out out/demo`
     """

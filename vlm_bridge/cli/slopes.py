@@ -34,7 +34,7 @@ def slopes(
         int, typer.Option(help="Number of answer tokens measured, the likeliest of each question.")
     ] = TOKENS,
 ) -> Any:
-    """Measure how sensitive the answer is to the update of each layer. Resumable.
+    """Measure how sensitive the answer is to each layer's update. Resumable.
 
     Forward-mode derivatives of the full model; no skipped model is run. Columns: |d| length of the
     part that a skip removes (l2 over all tokens); |dz| largest logit change to first order; slope
