@@ -60,9 +60,9 @@ def plan(
 ) -> Any:
     """Choose the largest plan of a rule that changes few answers.
 
-    The plan changes at most epsilon/2 of the answers to the questions of --data; certify it on other
-    images. `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost
-    of the rule in forward passes over the images.
+    The plan changes at most epsilon/2 of the answers to --data; certify it on other images.
+    `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost of the
+    rule in forward passes over the images.
 
     --explain adds a table with a line for each unit: the score, then S6 share of answers that may
     change, S7 KL (nats), G-F and P-F distances, S14 usable and S9 unique + synergistic information

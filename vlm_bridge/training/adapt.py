@@ -126,8 +126,7 @@ def train_adapter(
 
     fit(parameters, loss_at, recipe.adapt, checkpoint, title="projector and LoRA")
     first = fold_standardisation(projector.linear_1, mean, std)
-    parts = {f"lora.{name}": p.detach() for name, p in lora.items()}
-    parts |= {f"projector.{name}": p.detach() for name, p in projector.named_parameters()}
+    parts: dict[str, Tensor] = dict(parameters)
     parts |= {"projector.linear_1.weight": first[0], "projector.linear_1.bias": first[1]}
     parts |= {f"tower.{name}": p for name, p in tower.state_dict().items()}
     return {name: p.detach() for name, p in parts.items()}
