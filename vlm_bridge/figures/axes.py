@@ -98,9 +98,14 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def legend(figure: Figure, grid: Grid) -> None:
-    """Draw one legend below all panels; a label in several colours gets the first."""
+    """Draw one legend below all panels, and hide panels without data.
+
+    A label in several colours gets the first.
+    """
     entries: dict[str, Artist] = {}
     for ax in flat(grid):
+        if not ax.has_data():
+            ax.set_axis_off()
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     one_line = sum(len(label) + 8 for label in entries) <= 120

@@ -76,31 +76,17 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
         distance = measure == "cosine_distance"
         if distance and spread and group in profile.quantiles:
             table = np.array(profile.quantiles[group])
-            low, high = profile.quantile_levels[spread[0]], profile.quantile_levels[spread[1]]
+            low, high = (profile.quantile_levels[i] for i in spread)
             label = f"{100 * low:g}–{100 * high:g} % of tokens"
-            ax.fill_between(
-                layers,
-                np.maximum(table[:, spread[0]], 1e-6),
-                np.maximum(table[:, spread[1]], 1e-6),
-                color=colour,
-                alpha=0.16,
-                lw=0,
-                label=label,
-            )
+            ends = np.maximum(table[:, list(spread)], 1e-6).T
+            ax.fill_between(layers, *ends, color=colour, alpha=0.16, lw=0, label=label)
         if null is not None and measure in null.measures.get(group, {}):
             values = null.values(group, measure)
             ax.plot(layers, values, color=GREY, ls="--", lw=1.6, label="random weights (mean)")
         value, low_end, high_end = with_ends(estimates, 0.0, 2.0)
         ax.fill_between(layers, low_end, high_end, color=colour, alpha=0.45, lw=0)
-        ax.plot(
-            layers,
-            value,
-            color=colour,
-            marker="o",
-            ms=3,
-            lw=1.6,
-            label=with_level("mean", estimates[0]),
-        )
+        label = with_level("mean", estimates[0])
+        ax.plot(layers, value, color=colour, marker="o", ms=3, lw=1.6, label=label)
         if distance:
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter(FuncFormatter(plain))
@@ -111,10 +97,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
             ax.set_ylabel("attention mass on image (VAR)")
             title(ax, f"{group} tokens: attention paid to the image")
         layer_axis(ax, profile.n_layers)
-    distances = [ax for ax, (_, m) in zip(flat(grid), panels, strict=False) if m != "var"]
-    _share_log_limits(distances)
-    for ax in flat(grid)[len(panels) :]:
-        ax.set_axis_off()
+    _share_log_limits([ax for ax, (_, m) in zip(flat(grid), panels, strict=False) if m != "var"])
     legend(figure, grid)
     return save(figure, path)
 
@@ -209,14 +192,11 @@ def _references(
     ax: Axes, full: Estimate | None, blind: float | None, no_vision: float | None
 ) -> None:
     if full is not None:
-        ax.axhspan(
-            *full.interval, color=GREEN, alpha=0.25, lw=0, label=with_level("full model", full)
-        )
+        label = with_level("full model", full)
+        ax.axhspan(*full.interval, color=GREEN, alpha=0.25, lw=0, label=label)
         ax.axhline(full.value, color=GREEN, lw=1)
-    for value, style, name in (
-        (blind, "--", "blind baseline"),
-        (no_vision, ":", "no image tokens"),
-    ):
+    baselines = ((blind, "--", "blind baseline"), (no_vision, ":", "no image tokens"))
+    for value, style, name in baselines:
         if value is not None:
             ax.axhline(value, color=INK, ls=style, lw=1.3, label=name)
 

@@ -98,8 +98,6 @@ def plot_prediction(
         rho = spearman(x, y)
         text = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
         title(ax, f"{rule}: Spearman ρ = {text}, n = {len(points)} layers")
-    for ax in flat(grid)[len(panels) :]:
-        ax.set_axis_off()
     legend(figure, grid)
     figure.canvas.draw()  # positions are final from here on
     for ax, (_, _, points) in zip(flat(grid), panels, strict=False):

@@ -78,7 +78,5 @@ def plot_states(path: Path, profile: Profile) -> Path:
         ax.set_ylabel(label)
         title(ax, text)
         layer_axis(ax, profile.n_layers)
-    for ax in flat(grid)[len(measures) :]:
-        ax.set_axis_off()
     legend(figure, grid)
     return save(figure, path)
