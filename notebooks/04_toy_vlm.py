@@ -13,10 +13,10 @@
 # %% [markdown]
 # # On a VLM of known truth, the conditions are right and cosine distance alone is not
 #
-# **Claim.** A skip that a condition certifies is safe. A small cosine distance does not imply that a
-# skip is safe, and a large one does not imply that it is harmful. The VLM here is of the real LLaVA
-# class with hand-written weights, so that it is known for each layer and depth whether it is needed.
-# It answers question j about an image of class c with (c + j) mod 4.
+# **Claim.** A skip that a condition certifies is safe. A small cosine distance does not imply
+# that a skip is safe, and a large one does not imply that it is harmful. The VLM here is of the
+# real LLaVA class with hand-written weights, so that it is known for each layer and depth whether
+# it is needed. It answers question j about an image of class c with (c + j) mod 4.
 #
 # Layers are 0-based, information is in nats.
 
@@ -106,10 +106,10 @@ print(update)
 # %% [markdown]
 # ## What the conditions certify
 #
-# Early exit: the attention mass of text on vision is 2/3 in every layer but "copy", where it is 1. A
-# low mass is therefore not necessary. The bound is the mass times the spread of the value vectors
-# (S8), propagated through the later layers (S8c). From layer 6 on, every spread is zero, so an exit
-# there changes nothing, whatever the Lipschitz constants of the later layers are.
+# Early exit: the attention mass of text on vision is 2/3 in every layer but "copy", where it is
+# 1. A low mass is therefore not necessary. The bound is the mass times the spread of the value
+# vectors (S8), propagated through the later layers (S8c). From layer 6 on, every spread is zero,
+# so an exit there changes nothing, whatever the Lipschitz constants of the later layers are.
 
 
 # %%
