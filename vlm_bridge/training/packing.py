@@ -37,12 +37,12 @@ class Packed:
     blocks: Tensor
 
 
-#: Token ids of one question with its answer, and their labels.
+#: Input ids of one question with its answer, and their labels.
 LabelledIds = tuple[list[int], list[int]]
 
 
 def labelled(question: list[int], answer: list[int]) -> LabelledIds:
-    """Token ids and labels of a question and its answer, both without the last prediction."""
+    """Input ids of a question with its answer, and the next token of each answer position."""
     return question + answer[:-1], [IGNORED] * (len(question) - 1) + answer
 
 

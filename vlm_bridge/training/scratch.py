@@ -61,7 +61,7 @@ def _scale_words(vlm: VLM) -> None:
 
 
 #: The words of stage one: of the shape in an easy-VQA image, and of a cell of a scene.
-_SAID = {
+_VOCABULARY = {
     "shape": tower.SHAPES,
     "colour": tower.COLOURS,
     "cell shape": SHAPES,
@@ -87,7 +87,7 @@ def _pictures(rows: Sequence[Sequence[Item]], seed: int | None) -> list[Image.Im
 
 
 Groups = dict[str, list[list[Item]]]
-Words = Callable[[str], Tensor]  # key of `_SAID` -> embeddings of its words
+Words = Callable[[str], Tensor]  # key of `_VOCABULARY` -> embeddings of its words
 
 
 def _batch(
@@ -167,8 +167,8 @@ def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) ->
     }
     table = vlm.model.get_input_embeddings()
     ids = {
-        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in said])
-        for name, said in _SAID.items()
+        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in words])
+        for name, words in _VOCABULARY.items()
     }
     inner = {f"{name}.": part for name, part in vlm.layout.base.named_children()}
     decoder = next(name for name, part in inner.items() if part is vlm.layout.decoder)
