@@ -14,7 +14,7 @@ from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import picture
 from theory import Certificate
 from vlm_bridge import __version__, cli
-from vlm_bridge.cli.lazy import COMMANDS, find_function
+from vlm_bridge.cli.lazy import COMMANDS, find_function, load_command
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.rules import RULES
@@ -70,6 +70,20 @@ def test_help_teaches_with_an_example(command, capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_json(command):
+    assert "--json" in {option for p in load_command(command).params for option in p.opts}
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(*command.split(), "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line or line.endswith("...") for line in lines[2:])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_summaries_are_what_the_commands_say(command):
     function = find_function(command)
     assert function.__name__ == command
@@ -86,7 +100,7 @@ def test_every_command_is_in_the_table():
         if inspect.isfunction(function) and function.__module__ == module.name
         if "Example: `skipit" in (function.__doc__ or "")
     }
-    assert found == {where for where, _ in COMMANDS.values()}
+    assert found == {f"vlm_bridge.cli.{module}:{name}" for name, (module, _) in COMMANDS.items()}
 
 
 def test_help_lists_the_commands_in_order(capsys):
@@ -126,6 +140,46 @@ def test_describe_cost_and_prune(folder, tmp_path, capsys):
     assert SkipPlan.from_json(body["plan"]) == SkipPlan("early_exit", 4, exit=2)
     assert run("prune", folder, "block layers=1", "--out", tmp_path / "small") == 0
     assert json.loads((tmp_path / "small" / "config.json").read_text())
+
+
+def said_as_json(capsys, *arguments):
+    """The JSON that a command prints, and nothing else."""
+    capsys.readouterr()
+    assert run(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("words", ["rules", "methods", "verify S3 --trials 5"])
+def test_lists_are_printed_as_json(words, capsys):
+    rows = said_as_json(capsys, *words.split())
+    assert rows
+    assert all(isinstance(row, dict) for row in rows)
+
+
+def test_json_is_what_the_file_holds(folder, jsonl, tmp_path, capsys):
+    out = tmp_path / "out"
+    few = ("--data", jsonl, "--limit", 2)
+    profile = ("profile", folder, *few, "--no-null", "--out", out / "profile.json")
+    plan = ("plan", folder, *few, "--profile", out / "profile.json", "--epsilon", "0.9")
+    words = (folder, "early_exit exit=2")
+    runs = {
+        "profile.json": profile,
+        "plan.json": (*plan, "--out", out / "plan.json"),
+        "certificates.json": ("certify", *words, *few, "--out", out / "certificates.json"),
+        "comparison.json": ("compare", *words, *few, "--out", out / "comparison.json"),
+        "cost.json": ("cost", *words, "--pairs", 1, "--side", 16, "--out", out / "cost.json"),
+        "sweep/sweep.json": ("sweep", folder, *few, "--step", 3, "--out", out / "sweep"),
+    }
+    for name, arguments in runs.items():
+        assert said_as_json(capsys, *arguments) == json.loads((out / name).read_text()), name
+    pruned = said_as_json(capsys, "prune", folder, "block layers=1", "--out", tmp_path / "small")
+    assert SkipPlan.from_json(pruned["plan"]) == SkipPlan("block", 4, layers=(1,))
+
+
+def test_notes_go_to_standard_error_with_json(folder, jsonl, tmp_path, capsys):
+    out = ("--out", tmp_path / "profile.json", "--no-null", "--json")
+    assert run("profile", folder, "--data", jsonl, *out) == 0
+    assert "profile of 4 layers on" in capsys.readouterr().err
 
 
 def test_states_are_kept_on_request(folder, jsonl, tmp_path):

@@ -1,15 +1,17 @@
-"""The command line `skipit`: thin over the library, one line and exit code 2 on bad input."""
+"""The command line `skipit`: a thin layer over the library. Bad input is one line, exit code 2."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlm_bridge.cli.lazy import COMMANDS, LazyGroup
+from vlm_bridge.cli.lazy import COMMANDS, Command, LazyGroup
 from vlm_bridge.errors import BridgeError
 
 app = typer.Typer(
@@ -17,16 +19,24 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="Which layers of a vision-language model can I skip, how do I know, what will it cost?\n\n"
-    "The path: `profile` -> `plan` -> `certify`; `demo` walks it once on the reference VLM.\n\n"
-    "Layers are 0-based, ratios are skipped/full, intervals and certificates are by image.",
+    rich_markup_mode=None,
+    help="Which layers of a vision-language model can be skipped, how sure is that, and what "
+    "does it save?\n\n"
+    "Start with `demo`, or with `profile`, `plan` and `certify` on a model of yours.\n\n"
+    "Layers count from 0, ratios are skipped/full, intervals and certificates count images.",
 )
+
+
+def read_version() -> str:
+    """The version of the package, read from the source of `estimators` without importing it."""
+    spec = find_spec("estimators")
+    source = Path(spec.origin).read_text("utf-8") if spec and spec.origin else ""
+    return "".join(re.findall(r'^__version__ = "(.+)"', source, re.MULTILINE))
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"skipit {import_module('estimators').__version__}")
+        typer.echo(f"skipit {read_version()}")
         raise typer.Exit
 
 
@@ -42,12 +52,12 @@ def _options(
     """Options of `skipit` itself."""
 
 
-def _summary() -> None:
-    """Stands for a command until it is called."""
+def _placeholder() -> None:
+    """Function of every command until it is called."""
 
 
 for _name, (_, _line) in COMMANDS.items():
-    app.command(_name, help=_line)(_summary)
+    app.command(_name, cls=Command, help=_line, short_help=_line)(_placeholder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

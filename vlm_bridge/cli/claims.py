@@ -1,14 +1,14 @@
-"""`skipit claims`: the paper's claim, clause by clause, on one or several models."""
+"""`skipit claims`: the claims of the paper, tested on one or several models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
 
-from vlm_bridge.cli.options import Epsilon
+from vlm_bridge.cli.options import Delta, Epsilon, Pairs, Tokens
 from vlm_bridge.cli.output import say
 from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.claims import (
@@ -30,38 +30,39 @@ from vlm_bridge.runtime.machine import command_line
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """How many images, and how it is done."""
+    """Size and settings of the experiment."""
 
+    section: ClassVar[str] = "Experiment options"
     images: Annotated[
-        int, typer.Option(min=1, help="Images that certify, and as many untouched ones.")
+        int, typer.Option(min=1, help="Images of the certification split, and of the test split.")
     ] = 72
-    tuning: Annotated[int, typer.Option(min=1, help="Images that choose plans.")] = 24
-    profiling: Annotated[int, typer.Option(min=1, help="Images a rule may look at.")] = 12
+    tuning: Annotated[
+        int, typer.Option(min=1, help="Images of the tuning split, which chooses plans.")
+    ] = 24
+    profiling: Annotated[
+        int, typer.Option(min=1, help="Images of the profiling split, which the rules read.")
+    ] = 12
     null_images: Annotated[
-        int, typer.Option(min=2, help="Images of each null (random weights, shuffled images).")
+        int, typer.Option(min=2, help="Images of each control (random weights, shuffled images).")
     ] = 8
     epsilon: Epsilon = Settings.epsilon
-    delta: Annotated[float, typer.Option(help="Chance a promise may be wrong.")] = Settings.delta
+    delta: Delta = Settings.delta
     candidates: Annotated[
-        int, typer.Option(min=2, help="Nested plans that a layer-wise rule puts forward.")
+        int, typer.Option(min=2, help="Nested plans that a layer-wise rule proposes.")
     ] = Settings.candidates
-    resamples: Annotated[int, typer.Option(min=1, help="Of the certification images.")] = (
-        Settings.resamples
-    )
-    pairs: Annotated[
-        int, typer.Option(min=1, help="Timed pairs of full and skipped; 6 give an interval.")
-    ] = Settings.pairs
-    tokens: Annotated[
-        int, typer.Option(help="Tokens to generate for the time per token; 0 leaves it out.")
-    ] = 8
+    resamples: Annotated[
+        int, typer.Option(min=1, help="Resamples of the certification images.")
+    ] = Settings.resamples
+    pairs: Pairs = Settings.pairs
+    tokens: Tokens = 8
     batch_size: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = (
         Settings.batch_size
     )
     checkpoint: Annotated[
         Path,
         typer.Option(
-            help="Folder of finished work. That of `python -m benchmarks.rules` does: what it "
-            "measured at equal sizes is not measured again."
+            help="Folder of finished work. That of `python -m benchmarks.rules` can be used: its "
+            "measurements of equal size are not repeated."
         ),
     ] = Path("out/rules")
 
@@ -71,46 +72,46 @@ def claims(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model names, folders or 'toy', repeatable or joined by commas (default: all "
-            "reference models that are shipped)."
+            help="Model names, folders or 'toy', repeatable or comma-separated (default: all "
+            "shipped reference models)."
         ),
     ] = None,
     data: Annotated[
-        str, typer.Option(help=f"Task set: {' or '.join(TASKS)}; one question an image.")
+        str, typer.Option(help=f"Task set, {' or '.join(TASKS)}; one question per image.")
     ] = "easy-vqa",
     modes: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Some of {', '.join(RULE_MODES)}, repeatable or joined by commas (default: all)."
+            help=f"Modes to test, repeatable or comma-separated: {', '.join(RULE_MODES)} "
+            "(default: all)."
         ),
     ] = None,
     rules: Annotated[
         list[str] | None,
         typer.Option(
-            help="Rules to score, repeatable or joined by commas (default: all; see "
-            "`skipit rules`)."
+            help="Rules to test, repeatable or comma-separated; see `skipit rules` (default: all)."
         ),
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for claims.json, claims.md and the plots.")
     ] = Path("out/claims"),
-) -> None:
-    """Confirm or refute the paper's claim on trained models, clause by clause. Resumable.
+) -> Any:
+    """Test each claim of the paper on trained models. Resumable.
 
-    (i) Layers the framework calls redundant coincide with those that popular methods skip: the
-    Jaccard index at equal size, against chance. (ii) Skipping them is faster: FLOPs counted and
-    latency measured, in the prefill and per token. (iii) It is safe: a certified plan, on
-    untouched images. (iv) Skipping others degrades: as many layers outside the conditions.
+    (i) The layers that the framework calls redundant are those that published methods skip:
+    Jaccard index of sets of equal size, against chance. (ii) Skipping them is faster: FLOPs
+    counted and latency measured, in the prefill and per token. (iii) It is safe: a certified plan
+    on test images. (iv) Skipping as many layers outside the conditions degrades the answers.
 
-    Each is *supported*, *refuted* or *undecided* by criteria that claims.md states. It also
-    holds accuracy beside blind and majority baselines, every rule's AUC, layers that show the two
-    converses the theory refutes (found on one split, confirmed on another), and nulls: a copy with
-    random weights and shuffled images.
+    Each claim is *supported*, *refuted* or *undecided* by criteria that claims.md states. The
+    result also holds accuracy beside blind and majority baselines, the AUC of every rule, layers
+    that show the two converses refuted by the theory (found on one split, confirmed on another),
+    and two controls: a copy with random weights, and shuffled images.
 
-    Killed at any time, the same command goes on from the checkpoint. The defaults are small: a unit
-    can be told safe at epsilon 0.05 on 72 images at least, more decide more. All modes and rules
-    of a 30-layer model still take an hour or more on two cores; `--modes freeze` and some `--rules`
-    take minutes. `--models toy` has a planted truth.
+    A killed run continues from its checkpoint when the same command is given again. The defaults
+    are small: 72 images are the least that can show a unit to be safe at epsilon 0.05; more images
+    decide more. All modes and rules of a 30-layer model take an hour or more on two cores;
+    `--modes freeze` and a few `--rules` take minutes. `--models toy` has a known truth.
 
     Example: `skipit claims --models toy --modes freeze --out out/toy`
 
@@ -133,15 +134,15 @@ def claims(
             err=True,
         )
 
-    def tell(so_far: ClaimsResult) -> None:
-        done = so_far.models[-1]
-        for one in conclusions(done):
-            say(f"{done.benchmark.model} {one}")
+    def write(so_far: ClaimsResult) -> None:
+        latest = so_far.models[-1]
+        for conclusion in conclusions(latest):
+            say(f"{latest.benchmark.model} {conclusion}")
         if is_main():
             write_claims(out / "claims.json", so_far)
             write_page(so_far, out / "claims.md", out, command=command_line())
 
-    found = check_models(
+    result = check_models(
         _names(models) or shipped_models(),
         data=data,
         sizes=Sizes(benchmark.images, benchmark.tuning, benchmark.profiling),
@@ -151,15 +152,16 @@ def claims(
         folder=benchmark.checkpoint,
         null_images=benchmark.null_images,
         tokens=benchmark.tokens,
-        on_model=tell,
+        on_model=write,
     )
-    say(f"{len(found.models)} models: {out}/claims.json, {out}/claims.md")
+    say(f"{len(result.models)} models: {out}/claims.json, {out}/claims.md")
+    return result.to_json() if is_main() else None
 
 
-def _names(given: list[str] | None) -> list[str]:
-    """Names as they were given one by one or joined by commas.
+def _names(values: list[str] | None) -> list[str]:
+    """The names in the values of a repeatable option, each a comma-separated list.
 
     >>> _names(["a,b", "c"]), _names(None)
     (['a', 'b', 'c'], [])
     """
-    return [name.strip() for words in given or () for name in words.split(",") if name.strip()]
+    return [name.strip() for value in values or () for name in value.split(",") if name.strip()]

@@ -1,156 +1,138 @@
-"""Commands that are imported when they run: the help of `skipit` loads no torch."""
+"""The commands, each imported when it is called, so that `skipit --help` loads no torch."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.models import OptionInfo
 
-#: Every command in the order of the help: where it is, and the first line of its docstring.
+from vlm_bridge.cli.as_json import AsJson, print_result
+
+#: Every command in the order of the help: its module, and the first line of its docstring.
 COMMANDS = {
-    "demo": (
-        "vlm_bridge.cli.results:demo",
-        "The whole path on the reference VLM, about five minutes on two cores.",
-    ),
-    "describe": (
-        "vlm_bridge.cli.model:describe",
-        "Layout, token groups, attention types and supported ways to skip. Reads no weights.",
-    ),
-    "profile": (
-        "vlm_bridge.cli.path:profile",
-        "How redundant is each layer, for which tokens? One forward pass, no labels. Resumable.",
-    ),
-    "plan": (
-        "vlm_bridge.cli.path:plan",
-        "The largest plan of a rule that changes at most epsilon/2 of the answers.",
-    ),
-    "certify": (
-        "vlm_bridge.cli.path:certify",
-        "Bound disagreement and accuracy drop of a plan, on images that chose nothing. Resumable.",
-    ),
-    "search": (
-        "vlm_bridge.cli.searching:search",
-        "The largest plan whose disagreement is certified, the search paid for. Resumable.",
-    ),
-    "compare": (
-        "vlm_bridge.cli.path:compare",
-        "Full against skipped: accuracy, drop, disagreement, KL, FLOPs and latency. Resumable.",
-    ),
-    "sweep": (
-        "vlm_bridge.cli.path:sweep",
-        "Every single-layer skip and freeze, every exit and entry depth, with plots. Resumable.",
-    ),
-    "slopes": (
-        "vlm_bridge.cli.slopes:slopes",
-        "How much does the answer feel what each layer does? "
-        "Forward-mode slopes, S6 bound. Resumable.",
-    ),
-    "cost": (
-        "vlm_bridge.cli.model:cost",
-        "FLOPs counted, latency measured beside the full model, peak memory and cache bytes.",
-    ),
-    "prune": (
-        "vlm_bridge.cli.model:prune",
-        "Export a `block` plan as a smaller model that loads and generates without this package.",
-    ),
-    "rules": (
-        "vlm_bridge.cli.listing:rules",
-        "The rules `skipit plan --rule` knows: modes, what each reads, its condition and source.",
-    ),
-    "methods": (
-        "vlm_bridge.cli.listing:methods",
-        "The published methods `skipit method` runs: settings, what each reads, source, deviation.",
-    ),
-    "method": (
-        "vlm_bridge.cli.method:method",
-        "Run a published method end to end beside the full model. Resumable.",
-    ),
-    "claims": (
-        "vlm_bridge.cli.claims:claims",
-        "Confirm or refute the paper's claim on trained models, clause by clause. Resumable.",
-    ),
+    "demo": ("results", "Run the whole path once on the reference VLM, in about five minutes."),
+    "describe": ("model", "Show layout, token groups and supported modes of a model."),
+    "profile": ("profiling", "Measure how redundant each layer is, without labels. Resumable."),
+    "plan": ("planning", "Choose the largest plan of a rule that changes few answers."),
+    "certify": ("evaluating", "Bound disagreement and accuracy drop of a plan. Resumable."),
+    "search": ("planning", "Find the largest plan whose disagreement is certified. Resumable."),
+    "compare": ("evaluating", "Compare a plan with the full model: answers and cost. Resumable."),
+    "sweep": ("evaluating", "Skip each layer alone, and try each exit and entry. Resumable."),
+    "slopes": ("slopes", "Measure how sensitive the answer is to each layer's update. Resumable."),
+    "cost": ("model", "Measure FLOPs, latency, peak memory and cache size of a plan."),
+    "prune": ("model", "Export a block plan as a smaller model of its own."),
+    "rules": ("listing", "List the rules of `skipit plan --rule`."),
+    "methods": ("listing", "List the published methods of `skipit method`."),
+    "method": ("method", "Run a published method end to end beside the full model. Resumable."),
+    "claims": ("claims", "Test each claim of the paper on trained models. Resumable."),
     "reproduce": (
-        "vlm_bridge.cli.reproducing:reproduce",
-        "The paper's protocol on a large model, beside what ShortV and VTW published. Resumable.",
+        "reproducing",
+        "Repeat the experiments of the paper on a large model. Resumable.",
     ),
-    "verify": (
-        "vlm_bridge.cli.results:verify",
-        "Check the theory again: proofs, witnesses, counterexamples, "
-        "random and searched instances.",
-    ),
-    "report": (
-        "vlm_bridge.cli.results:report",
-        "Draw plots and the self-contained HTML report from results again.",
-    ),
+    "verify": ("results", "Check the theory: proofs, witnesses, counterexamples, instances."),
+    "report": ("results", "Draw the plots and the HTML report of a demo from its results."),
 }
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are only names and summaries until one of them is called."""
+    """A group that imports the module of a command when the command is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command itself in place of its summary."""
+        """Replace the placeholder of a command by the command."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None else load_command(name), rest
 
 
+class Command(TyperCommand):
+    """A command whose help lists its options by section, whole lines at any width."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one list of options for each section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            kind = f"{parameter.param_type_name.capitalize()}s"
+            if record is not None:
+                title = getattr(parameter, "rich_help_panel", None) or kind
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def load_command(name: str) -> Any:
-    """The click command of that name, its module imported."""
-    app = typer.Typer(
-        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
-    )
-    app.command(name)(grouped(find_function(name)))
+    """Import the command `name` and return it as a click command."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(name, cls=Command)(with_options(find_function(name)))
     return typer.main.get_command(app)
 
 
-def find_function(name: str) -> Callable[..., None]:
-    """The function behind a command."""
-    module, _, function = COMMANDS[name][0].partition(":")
-    found: Callable[..., None] = getattr(import_module(module), function)
-    return found
+def find_function(name: str) -> Callable[..., Any]:
+    """Import the function of the command `name`."""
+    module = import_module(f"vlm_bridge.cli.{COMMANDS[name][0]}")
+    command: Callable[..., Any] = getattr(module, name)
+    return command
 
 
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with each option group in its signature spelled out as single options.
+def with_options(command: Callable[..., Any]) -> Callable[..., None]:
+    """`command` in the form that Typer reads: its option groups as single options, and `--json`.
 
-    Typer reads a command's options from its signature and knows no groups; this puts the
-    fields of a dataclass in place of the parameter that has it as type.
+    The fields of a dataclass replace the parameter of that type; its `section` is their heading
+    in the help. `--json` prints the value that `command` returns and moves everything else that
+    it prints to standard error. A command that has `as_json` as parameter does this itself.
     """
-    flat: list[inspect.Parameter] = []
+    flat: dict[str, inspect.Parameter] = {}
     groups: dict[str, tuple[type[Any], list[str]]] = {}
+
+    def add(name: str, annotation: Any, default: Any) -> None:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        flat[name] = inspect.Parameter(name, kind, default=default, annotation=annotation)
+
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        kind: type[Any] = parameter.annotation
-        if not dataclasses.is_dataclass(kind):
-            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        group: Any = parameter.annotation
+        if not hasattr(group, "section"):
+            add(parameter.name, parameter.annotation, parameter.default)
             continue
-        hints = get_type_hints(kind, include_extras=True)
-        fields = dataclasses.fields(kind)
-        groups[parameter.name] = (kind, [field.name for field in fields])
+        hints = get_type_hints(group, include_extras=True)
+        fields = dataclasses.fields(group)
+        groups[parameter.name] = (group, [field.name for field in fields])
         for field in fields:
             missing = field.default is dataclasses.MISSING
-            flat.append(
-                inspect.Parameter(
-                    field.name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=inspect.Parameter.empty if missing else field.default,
-                    annotation=hints[field.name],
-                )
-            )
+            default = inspect.Parameter.empty if missing else field.default
+            add(field.name, _in_section(hints[field.name], group.section), default)
+    prints_itself = "as_json" in flat
+    if not prints_itself:
+        add("as_json", AsJson, False)
 
     @functools.wraps(command)
-    def spread(**given: Any) -> None:
-        for name, (kind, fields) in groups.items():
-            given[name] = kind(**{field: given.pop(field) for field in fields})
-        command(**given)
+    def spread(**values: Any) -> None:
+        for name, (group, fields) in groups.items():
+            values[name] = group(**{field: values.pop(field) for field in fields})
+        if prints_itself:
+            command(**values)
+        else:
+            print_result(command, values.pop("as_json"), values)
 
     del spread.__wrapped__
-    spread.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
-    spread.__annotations__ = {one.name: one.annotation for one in flat}
+    spread.__signature__ = inspect.Signature(list(flat.values()))  # type: ignore[attr-defined]
+    spread.__annotations__ = {name: p.annotation for name, p in flat.items()}
     return spread
+
+
+def _in_section(hint: Any, section: str) -> Any:
+    """The annotation of an option, moved to a section of the help; arguments stay."""
+    kind, information = get_args(hint)
+    if not isinstance(information, OptionInfo):
+        return hint
+    moved = copy.copy(information)
+    moved.rich_help_panel = section
+    return Annotated[kind, moved]

@@ -1,36 +1,34 @@
-"""Commands about a model and what a plan does to its cost: describe, cost, prune."""
+"""`skipit describe`, `cost` and `prune`: a model, and the cost of a plan."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vlm_bridge.cli.options import Model, ModelOptions, PlanWords, Remote
+from vlm_bridge.cli.as_json import show
+from vlm_bridge.cli.options import Model, ModelOptions, Pairs, PlanWords, Remote, Tokens
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import noise_items, read_jsonl
 from vlm_bridge.model.vlm import load_meta
-from vlm_bridge.plan.text import read_plan
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.skip.describe import describe as run_describe
 from vlm_bridge.skip.export import prune as run_prune
 
 
-def describe(
-    model: Model,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
-    trust_remote_code: Remote = False,
-) -> None:
-    """Layout, token groups, attention types and supported ways to skip. Reads no weights.
+def describe(model: Model, trust_remote_code: Remote = False) -> Any:
+    """Show layout, token groups and supported modes of a model.
+
+    Reads the configuration and the processor, no weights.
 
     Example: `skipit describe reference`
     """
-    found = run_describe(load_meta(model, trust_remote_code=trust_remote_code))
-    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else str(found))
+    description = run_describe(load_meta(model, trust_remote_code=trust_remote_code))
+    show(str(description))
+    return description.to_json()
 
 
 def cost(
@@ -38,40 +36,37 @@ def cost(
     plan: PlanWords,
     data: Annotated[
         Path | None,
-        typer.Option(help="JSONL of questions to time (default: about images of noise)."),
+        typer.Option(help="JSONL file of questions to time (default: images of noise)."),
     ] = None,
-    side: Annotated[int, typer.Option(min=8, help="Pixels of a side of a noise image.")] = 336,
+    side: Annotated[int, typer.Option(min=8, help="Width and height of a noise image.")] = 336,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences in the timed batch.")] = 16,
-    pairs: Annotated[
-        int, typer.Option(min=1, help="Timed pairs of full and skipped; 6 give an interval.")
-    ] = 15,
-    tokens: Annotated[
-        int, typer.Option(help="Tokens to generate for the time per token; 0 leaves it out.")
-    ] = 8,
+    pairs: Pairs = 15,
+    tokens: Tokens = 8,
     out: Annotated[Path, typer.Option(help="Cost to write (JSON).")] = Path("out/cost.json"),
-) -> None:
-    """FLOPs counted, latency measured beside the full model, peak memory and cache bytes.
+) -> Any:
+    """Measure FLOPs, latency, peak memory and cache size of a plan.
 
-    Full and skipped run in turn, after two warm-up runs of each; ratios are skipped/full.
+    Runs of the full and of the skipped model alternate, after two warm-up runs of each. Ratios are
+    skipped/full.
 
     Example: `skipit cost reference "early_exit exit=26"`
     """
     check_writable(out)
-    planned = read_plan(plan)
-    vlm = model.load()
-    read = planned(vlm.layout.n_layers)
+    vlm, skip_plan = model.load_with(plan)
     with tempfile.TemporaryDirectory() as folder:
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
-        found = measure_cost(vlm, read, items, batch_size=batch_size, pairs=pairs, tokens=tokens)
-    save(out, {"plan": read.to_json(), "model": vlm.name, "cost": found.to_json()})
-    say(read.describe())
-    for line in cost_lines(found):
+        measured = measure_cost(
+            vlm, skip_plan, items, batch_size=batch_size, pairs=pairs, tokens=tokens
+        )
+    body = {"plan": skip_plan.to_json(), "model": vlm.name, "cost": measured.to_json()}
+    result = save(out, body)
+    for line in (skip_plan.describe(), *cost_lines(measured), f"cost: {out}"):
         say(line)
-    say(f"cost: {out}")
+    return result
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """A cost for people, a line a quantity.
+    """A cost for people, one line for each quantity.
 
     >>> cost_lines(measured)[0]  # doctest: +SKIP
     'prefill   FLOPs 72.4 -> 36.1 GFLOP (0.50)   latency 481 -> 311 ms (0.63, 0.61 to 0.70)'
@@ -102,12 +97,14 @@ def prune(
     out: Annotated[Path, typer.Option(help="Folder of the smaller model, new or empty.")] = Path(
         "out/pruned"
     ),
-) -> None:
-    """Export a `block` plan as a smaller model that loads and generates without this package.
+) -> Any:
+    """Export a block plan as a smaller model of its own.
+
+    The smaller model loads and generates without this package.
 
     Example: `skipit prune reference "block layers=11,20" --out out/smaller`
     """
-    planned = read_plan(plan)
-    vlm = model.load()
-    folder = run_prune(vlm, planned(vlm.layout.n_layers), out)
+    vlm, skip_plan = model.load_with(plan)
+    folder = run_prune(vlm, skip_plan, out)
     say(f"{folder}: loads with transformers' from_pretrained")
+    return {"folder": str(folder), "model": vlm.name, "plan": skip_plan.to_json()}

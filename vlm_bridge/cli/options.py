@@ -1,22 +1,31 @@
-"""Options that several commands share, each group once."""
+"""Options that several commands share; a dataclass is a section of the help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
 from vlm_bridge.model.vlm import VLM, load
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.text import read_plan
 
-Epsilon = Annotated[float, typer.Option(help="Share of answers that may change.")]
+Epsilon = Annotated[float, typer.Option(help="Share of answers that a plan may change.")]
+Delta = Annotated[float, typer.Option(help="Probability that a certificate is wrong.")]
 Model = Annotated[
     str, typer.Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
 ]
 Remote = Annotated[
-    bool, typer.Option(help="Run code that comes with the model. Off unless you say so.")
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+]
+Pairs = Annotated[
+    int, typer.Option(min=1, help="Timed pairs of full and skipped run; 6 give an interval.")
+]
+Tokens = Annotated[
+    int, typer.Option(help="Tokens to generate for the time per token; 0 skips this measurement.")
 ]
 PlanWords = Annotated[
     str,
@@ -32,6 +41,7 @@ PlanWords = Annotated[
 class ModelOptions:
     """Which model, and where it runs."""
 
+    section: ClassVar[str] = "Model options"
     model: Model
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
     device: Annotated[
@@ -43,7 +53,7 @@ class ModelOptions:
     trust_remote_code: Remote = False
 
     def load(self) -> VLM:
-        """The model."""
+        """Load the model."""
         return load(
             self.model,
             dtype=self.dtype,
@@ -52,30 +62,39 @@ class ModelOptions:
             trust_remote_code=self.trust_remote_code,
         )
 
+    def load_with(self, words: str) -> tuple[VLM, SkipPlan]:
+        """Load the model, and read a plan for it; wrong words are refused before loading."""
+        plan_at = read_plan(words)
+        vlm = self.load()
+        return vlm, plan_at(vlm.layout.n_layers)
+
 
 @dataclass(frozen=True)
 class DataOptions:
     """Which questions, and how many at once."""
 
+    section: ClassVar[str] = "Data options"
     data: Annotated[
         str,
         typer.Option(
-            help="A JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
+            help="JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
             "scenes:SPLIT."
         ),
     ]
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images (default: beside the JSONL file).")
+        Path | None, typer.Option(help="Folder of the images (default: that of the JSONL file).")
     ] = None
     per_image: Annotated[
-        int | None,
-        typer.Option(min=1, help="At most this many questions of an image (default: all)."),
+        int | None, typer.Option(min=1, help="Questions per image, at most (default: all).")
     ] = None
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images to use, counted from the first (default: all)."),
+    ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:
-        """The questions."""
+        """Read the questions."""
         name, _, split = self.data.partition(":")
         if name in TASKS:
             items = TASKS[name](split)
@@ -84,6 +103,6 @@ class DataOptions:
         if self.per_image is not None:
             items = limit_per_image(items, self.per_image)
         if self.limit is not None:
-            kept = set(list(dict.fromkeys(item.cluster for item in items))[: self.limit])
-            items = [item for item in items if item.cluster in kept]
+            first = set(list(dict.fromkeys(item.cluster for item in items))[: self.limit])
+            items = [item for item in items if item.cluster in first]
         return items

@@ -1,4 +1,4 @@
-"""What commands leave behind: under `torchrun`, rank 0 alone writes and speaks."""
+"""What commands write and print; under `torchrun` only rank 0 does either."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from vlm_bridge.runtime.files import check_writable, write_json
 
 
 def say(line: str) -> None:
-    """One line on standard output."""
+    """Print one line on standard output; with `--json` on standard error."""
     if is_main():
         typer.echo(line)
 
 
-def save(path: Path, data: Any) -> None:
-    """JSON into a file."""
-    if is_main():
-        write_json(path, data)
+def save(path: Path, data: Any) -> Any:
+    """Write JSON into a file and return it; None in all processes but rank 0."""
+    if not is_main():
+        return None
+    write_json(path, data)
+    return data
 
 
 @contextlib.contextmanager
 def resumable(out: Path, suffix: str = ".jsonl") -> Iterator[Path]:
-    """A checkpoint beside `out` for a long run; it goes when the run has ended well.
+    """A checkpoint file beside `out`, deleted when the run succeeds.
 
     A killed run leaves it, and the same command continues from there.
     """

@@ -1,13 +1,13 @@
-"""`skipit reproduce`: the published protocol on a large model of one's own."""
+"""`skipit reproduce`: the experiments of the paper on a large model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vlm_bridge.cli.options import DataOptions, Remote
+from vlm_bridge.cli.options import DataOptions, Pairs, Remote
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.reproduce import (
@@ -27,33 +27,35 @@ def reproduce(
     name: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(PUBLISHED)}.")],
     data: DataOptions,
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of the weights (default: downloaded from the hub).")
+        Path | None, typer.Option(help="Folder of the weights (default: download from the hub).")
     ] = None,
     profiling: Annotated[
-        int, typer.Option(min=2, help="So many of the first images give the orders, no label read.")
+        int, typer.Option(min=2, help="Images that order the layers, counted from the first.")
     ] = 40,
-    step: Annotated[int, typer.Option(min=1, help="Sweep every so many layers and depths.")] = 1,
-    pairs: Annotated[int, typer.Option(min=1, help="Timed pairs of full and frozen.")] = 15,
+    step: Annotated[
+        int, typer.Option(min=1, help="Step between layers and depths of the sweep.")
+    ] = 1,
+    pairs: Pairs = 15,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
     device: Annotated[str | None, typer.Option(help="A torch device (default: CPU).")] = None,
     tflops: Annotated[
-        float, typer.Option(help="Throughput the device reaches, for the estimate of time.")
+        float, typer.Option(help="Throughput of the device, for the estimate of time.")
     ] = 100.0,
-    yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Start even where memory or disk look too small.")
+        bool, typer.Option("--force", help="Start even if memory or disk look too small.")
     ] = False,
     trust_remote_code: Remote = False,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, results and plots.")] = Path(
         "out/reproduce"
     ),
-) -> None:
-    """The paper's protocol on a large model, beside what ShortV and VTW published. Resumable.
+) -> Any:
+    """Repeat the experiments of the paper on a large model. Resumable.
 
-    Says first what it needs: memory, disk, time, and whether it uses the network. Then: the profile
-    (distances, tail probabilities, attention on vision), ShortV's order of layers against the
-    published one, VTW's exit depth against the published one, and a sweep of every freeze, exit and
-    entry on images that chose nothing.
+    First prints the memory, disk and time needed, and whether the network is used. Then measures
+    the profile (distances, tail probabilities, attention to vision), ShortV's order of layers and
+    VTW's exit depth beside the published ones, and a sweep of every freeze, exit and entry on the
+    images that did not order the layers.
 
     Example: `skipit reproduce llava-1.5-7b --data my.jsonl --device cuda --out out/llava`
     """
@@ -63,27 +65,28 @@ def reproduce(
     images = list(dict.fromkeys(item.cluster for item in items))
     if len(images) <= profiling:
         raise BridgeError(
-            f"{data.data} is about {len(images)} images; the first {profiling} give the orders, "
-            "and others have to test them: lower --profiling or bring more images"
+            f"{data.data} is about {len(images)} images; the first {profiling} order the layers, "
+            "and the rest test the order: lower --profiling or bring more images"
         )
     first = set(images[:profiling])
-    showing = [item for item in items if item.cluster in first]
+    ordering = [item for item in items if item.cluster in first]
     testing = [item for item in items if item.cluster not in first]
-    forward_cost = forward_cost_of(published.n_layers, len(showing), len(testing), step=step)
+    forward_cost = forward_cost_of(published.n_layers, len(ordering), len(testing), step=step)
     needs = needs_of(published, forward_cost=forward_cost, dtype=dtype, tflops=tflops)
-    where = published.hub_id if weights is None else str(weights)
+    source = published.hub_id if weights is None else str(weights)
     say(f"{name} needs {needs}")
-    say(f"weights: {where}" + (" (from the hub, over the network)" if weights is None else ""))
+    say(f"weights: {source}" + (" (from the hub, over the network)" if weights is None else ""))
     lacking = Machine.here(device).lacks(needs, download=weights is None)
     if lacking and not force:
-        raise BridgeError(f"{name} needs {' and '.join(lacking)}; --force starts it all the same")
+        raise BridgeError(f"{name} needs {' and '.join(lacking)}; --force starts anyway")
     if not yes:
         typer.confirm("Start?", abort=True)
-    vlm = load(where, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    found = run_reproduction(
-        vlm, published, showing, testing, out, batch_size=data.batch_size, step=step, pairs=pairs
+    vlm = load(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    reproduction = run_reproduction(
+        vlm, published, ordering, testing, out, batch_size=data.batch_size, step=step, pairs=pairs
     )
-    save(out / "reproduction.json", found.to_json())
-    for line in write_reproduction(found, published, out):
+    result = save(out / "reproduction.json", reproduction.to_json())
+    for line in write_reproduction(reproduction, published, out):
         say(line)
     say(f"reproduction: {out}/reproduction.json, {out}/reproduction.md")
+    return result

@@ -1,4 +1,4 @@
-"""Commands that need no model of the user's: verify, report, demo."""
+"""`skipit demo`, `report` and `verify`: commands that take no model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from theory.command import run_verify
+from vlm_bridge.cli.as_json import AsJson, show
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.experiments.demo.run import run_demo
@@ -18,15 +19,13 @@ from vlm_bridge.runtime.files import check_writable, read_json
 
 def verify(
     ids: Annotated[list[str] | None, typer.Argument(help="Statements (default: all).")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Instances of each statement.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Fixes the instances.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="A list of objects instead of a table.")
-    ] = False,
+    trials: Annotated[int, typer.Option(min=1, help="Random instances of each statement.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the instances.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Check the theory again: proofs, witnesses, counterexamples, random and searched instances.
+    """Check the theory: proofs, witnesses, counterexamples, instances.
 
-    The same as `python -m theory verify`. Exit code 1 on any violation.
+    Equal to `python -m theory verify`. The exit code is 1 if any check fails.
 
     Example: `skipit verify S1 S9 --trials 10000`
     """
@@ -44,10 +43,10 @@ def report(
     ),
     rules: Annotated[
         Path | None,
-        typer.Option(help="rules.json of `python -m benchmarks.rules`: adds a section on rules."),
+        typer.Option(help="rules.json of `python -m benchmarks.rules`, for a section on rules."),
     ] = None,
-) -> None:
-    """Draw plots and the self-contained HTML report from results again.
+) -> Any:
+    """Draw the plots and the HTML report of a demo from its results.
 
     Example: `skipit report out/demo/results.json --out out/report`
 
@@ -57,17 +56,13 @@ def report(
     body: Any = read_json(results, "results file")
     if not isinstance(body, dict) or body.get("type") != "DemoResults":
         raise BridgeError(f"{results} does not hold results of a demo")
-    typer.echo(
-        str(write_report(body, out, benchmark=None if rules is None else _read_benchmark(rules)))
-    )
+    page = write_report(body, out, benchmark=None if rules is None else _read_benchmark(rules))
+    show(str(page))
+    return {"report": str(page)}
 
 
 def _read_benchmark(path: Path) -> RuleBenchmark:
-    """The rule benchmark in a file.
-
-    Raises:
-        BridgeError: there is none.
-    """
+    """The rule benchmark in a file; a BridgeError if it holds none."""
     try:
         return RuleBenchmark.from_json(read_json(path, "rule benchmark"))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -76,15 +71,16 @@ def _read_benchmark(path: Path) -> RuleBenchmark:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option(help="Picks one question per image.")] = 0,
-) -> None:
-    """The whole path on the reference VLM, about five minutes on two cores.
+    seed: Annotated[int, typer.Option(help="Seed that picks one question per image.")] = 0,
+) -> Any:
+    """Run the whole path once on the reference VLM, in about five minutes.
 
-    Profiles, searches for the largest plan that can be certified, skips, compares; writes
-    results.json, plots and report.html.
+    Profiles the model, finds the largest plan that can be certified, and compares it with the full
+    model. Writes results.json, plots and report.html. The time is that of two cores.
 
     Example: `skipit demo --out out/demo`
     """
     command = shlex.join(["skipit", "demo", "--out", str(out), "--seed", str(seed)])
-    for line in run_demo(out, seed=seed, command=command).lines:
-        typer.echo(line)
+    finished = run_demo(out, seed=seed, command=command)
+    show("\n".join(finished.lines))
+    return finished.results

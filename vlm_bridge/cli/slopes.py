@@ -1,9 +1,10 @@
-"""`skipit slopes`: what a small step along each layer's update does to the answer."""
+"""`skipit slopes`: how a small step along the update of each layer changes the answer."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,32 +23,32 @@ def slopes(
     out: Annotated[Path, typer.Option(help="Slopes to write (JSON).")] = Path("out/slopes.json"),
     kind: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only along these, repeatable (of {', '.join(KINDS)}; default: all)."),
+        typer.Option(help=f"Kind of step, repeatable: {', '.join(KINDS)} (default: all)."),
     ] = None,
     differences: Annotated[
-        bool, typer.Option(help="Also measure every slope by finite differences.")
+        bool, typer.Option(help="Also check every slope by finite differences.")
     ] = True,
     bound: Annotated[
         bool, typer.Option(help="Also measure the gain of every layer, for the S6 bound.")
     ] = True,
     tokens: Annotated[
-        int, typer.Option(help="Answers followed, the likeliest of each question.")
+        int, typer.Option(help="Number of answer tokens measured, the likeliest of each question.")
     ] = TOKENS,
-) -> None:
-    """How much does the answer feel what each layer does? Forward-mode slopes, S6 bound. Resumable.
+) -> Any:
+    """Measure how sensitive the answer is to each layer's update. Resumable.
 
-    No skipped model is run. Columns: |d| length of what a skip takes away (l2 over all tokens);
-    |dz| the largest logit change to first order, and by unit of length; KL and share of changed
-    answers that follow; relative difference to finite differences; the bound of statement S6
-    from measured local gains (on a real network an estimate, no theorem) and how many times
-    too large it is. A dash: not measured, or nothing changed.
+    Forward-mode derivatives of the full model; no skipped model is run. Columns: |d| length of the
+    part that a skip removes (l2 over all tokens); |dz| largest logit change to first order; slope
+    |dz| / |d|; KL and share of changed answers that follow; relative difference to finite
+    differences; bound of statement S6 from measured local gains (an estimate on a real network, no
+    theorem), and its ratio to |dz|. A dash: not measured, or no change.
 
     Example: `skipit slopes reference --data easy-vqa:tuning --per-image 1 --limit 8`
     """
     items = data.items()
     vlm = model.load()
     with resumable(out) as checkpoint:
-        found = measure_slopes(
+        measured = measure_slopes(
             vlm,
             items,
             kinds=kind or KINDS,
@@ -57,20 +58,19 @@ def slopes(
             batch_size=data.batch_size,
             checkpoint=checkpoint,
         )
-    save(out, found.to_json())
+    result = save(out, measured.to_json())
     say("\t".join(_HEAD))
-    for row in found.rows():
+    for row in measured.rows():
         say(_line(row))
-    cost = ", ".join(
-        f"{name} {forward_cost:.1f}" for name, forward_cost in found.forward_cost.items()
-    )
-    say(f"attention: {found.attention}")
-    say(f"forward-pass equivalents: {cost}; sum {sum(found.forward_cost.values()):.1f}")
-    say(f"slopes of {found.n_layers} layers on {len(set(found.clusters))} images: {out}")
+    cost = ", ".join(f"{name} {passes:.1f}" for name, passes in measured.forward_cost.items())
+    say(f"attention: {measured.attention}")
+    say(f"forward-pass equivalents: {cost}; sum {sum(measured.forward_cost.values()):.1f}")
+    say(f"slopes of {measured.n_layers} layers on {len(set(measured.clusters))} images: {out}")
+    return result
 
 
 def _line(row: SlopeRow) -> str:
     numbers = (row.length, row.change, row.slope, row.kl, row.flips)
-    measured = (row.difference, row.bound, row.looseness)
-    words = ["-" if value != value else f"{value:.3g}" for value in (*numbers, *measured)]
-    return "\t".join([str(row.layer), row.kind, *words])
+    checks = (row.difference, row.bound, row.looseness)
+    cells = ["-" if math.isnan(value) else f"{value:.3g}" for value in (*numbers, *checks)]
+    return "\t".join([str(row.layer), row.kind, *cells])

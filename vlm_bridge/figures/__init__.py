@@ -1,1 +1,1 @@
-"""Pictures of layers, states, prompts and predictions; each a function that returns a figure."""
+"""Figures of layers, states and predictions, written as PNG files."""

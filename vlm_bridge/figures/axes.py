@@ -1,4 +1,4 @@
-"""What the figures of the report share: palette, panels, axes, legend, and which layers to draw."""
+"""Palette, panels, axes and legend of the figures, and the layers that a plan skips."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from estimators import Estimate
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import write_bytes
 
@@ -25,17 +26,24 @@ DPI = 130
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, GREY, INK = "#CC79A7", "#767676", "#222222"
-MODES = {"block": (VERMILLION, "s"), "freeze": (BLUE, "o")}
+#: Colour and marker of each mode whose units are whole layers.
+MODE_STYLES = dict(
+    zip(
+        (mode.name for mode in MODES.values() if mode.takes == ("layers",)),
+        ((VERMILLION, "s"), (BLUE, "o")),
+        strict=True,
+    )
+)
 _PLAN_SHADE = "#F0E442"
 _TICKS = [-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
-_LINEAR_TO = 0.02  # a share below this is drawn on a linear scale, so that zero has a place
+_LINEAR_TO = 0.02  # shares below this are on a linear scale, which has a zero
 _LAYER = "layer (0-based)"
 
 Grid = list[list[Axes]]
 
 
 def skipped_layers(plan: SkipPlan) -> tuple[int, ...]:
-    """Layers a plan leaves out, for all tokens or for the image's.
+    """Layers that a plan skips, for all tokens or for those of the image.
 
     Example:
         >>> skipped_layers(SkipPlan("early_exit", n_layers=4, exit=2))
@@ -45,23 +53,19 @@ def skipped_layers(plan: SkipPlan) -> tuple[int, ...]:
 
 
 def by_position(sweep: Sequence[Comparison], mode: str) -> list[tuple[int, Comparison]]:
-    """The comparisons of one mode with their layer or depth, ascending.
-
-    Block and freeze plans of several layers are left out.
-    """
-    found = []
-    for one in sweep:
-        plan = one.plan
-        if plan.mode == mode:
-            at = plan.layers[0] if len(plan.layers) == 1 else None
-            at = {"early_exit": plan.exit, "late_entry": plan.entry}.get(mode, at)
-            if at is not None:
-                found.append((at, one))
-    return sorted(found, key=lambda pair: pair[0])
+    """The comparisons of one mode with their layer or depth, ascending; no plans of many layers."""
+    field = MODES[mode].takes[0]
+    placed = []
+    for comparison in sweep:
+        if comparison.plan.mode == mode:
+            place = getattr(comparison.plan, field)
+            places = place if isinstance(place, tuple) else (place,)
+            placed += [(at, comparison) for at in places if len(places) == 1]
+    return sorted(placed, key=lambda pair: pair[0])
 
 
 def panels_figure(rows: int, columns: int, *, height: float) -> tuple[Figure, Grid]:
-    """A white page-wide figure of plain panels, and the panels by row and column."""
+    """A page-wide figure of empty panels, and the panels by row and column."""
     figure = Figure(figsize=(9.2, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid: Grid = figure.subplots(rows, columns, squeeze=False).tolist()
@@ -77,7 +81,7 @@ def panels_figure(rows: int, columns: int, *, height: float) -> tuple[Figure, Gr
 
 
 def title(ax: Axes, text: str) -> None:
-    """The panel's title, at its left."""
+    """Write the title of a panel at its left."""
     ax.set_title(text, fontsize=10, loc="left", color=INK)
 
 
@@ -87,16 +91,21 @@ def flat(grid: Grid) -> list[Axes]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure as PNG, without a date or version, so that equal figures are equal files."""
+    """Write a PNG without date or version, so that equal figures are equal files."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return write_bytes(path, buffer.getvalue())
 
 
 def legend(figure: Figure, grid: Grid) -> None:
-    """One legend below all panels; several colours under one name are shown in the first."""
+    """Draw one legend below all panels, and hide panels without data.
+
+    A label in several colours gets the first.
+    """
     entries: dict[str, Artist] = {}
     for ax in flat(grid):
+        if not ax.has_data():
+            ax.set_axis_off()
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     one_line = sum(len(label) + 8 for label in entries) <= 120
@@ -113,9 +122,9 @@ def legend(figure: Figure, grid: Grid) -> None:
 def with_ends(
     estimates: Sequence[Estimate], low: float, high: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Values and interval ends, the ends cut to the range and never inside the value."""
-    values = np.array([one.value for one in estimates])
-    ends = np.clip([one.interval for one in estimates], low, high)
+    """Values, lower and upper interval ends; the ends are cut to [low, high] but enclose values."""
+    values = np.array([estimate.value for estimate in estimates])
+    ends = np.clip([estimate.interval for estimate in estimates], low, high)
     return values, np.minimum(ends[:, 0], values), np.maximum(ends[:, 1], values)
 
 
@@ -129,7 +138,7 @@ def bars(
     *,
     line: bool = False,
 ) -> None:
-    """Estimates as markers with their intervals as error bars."""
+    """Draw estimates as markers, and their intervals as error bars."""
     values, low, high = with_ends(estimates, -1.0, 1.0)
     ax.errorbar(
         at,
@@ -147,12 +156,12 @@ def bars(
 
 
 def with_level(name: str, estimate: Estimate) -> str:
-    """A legend entry that says how sure the interval is."""
+    """A legend entry with the level of the interval."""
     return f"{name}, {100 * estimate.level:g} % interval".removeprefix(", ")
 
 
 def shade(ax: Axes, plan: SkipPlan) -> None:
-    """Shade the layers the plan skips."""
+    """Shade the layers that the plan skips."""
     layers = skipped_layers(plan)
     edges = [i for i, (a, b) in enumerate(pairwise(layers), 1) if b != a + 1]
     for start, end in pairwise([0, *edges, len(layers)]):
@@ -162,14 +171,14 @@ def shade(ax: Axes, plan: SkipPlan) -> None:
 
 
 def layer_axis(ax: Axes, n_layers: int) -> None:
-    """An x axis of whole layer numbers."""
+    """Give the panel an x axis of layer numbers."""
     ax.set_xlim(-0.7, n_layers - 0.3)
     ax.set_xlabel(_LAYER)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
 
 
 def share_axis(ax: Axes) -> None:
-    """A share on a scale that is linear around zero and logarithmic above."""
+    """Give the panel a y axis of shares, linear around zero and logarithmic above."""
     ax.set_yscale("symlog", linthresh=_LINEAR_TO, linscale=0.7)
     low, high = ax.dataLim.intervaly
     low, high = min(0.0, float(low)), max(0.05, float(high))
@@ -180,10 +189,10 @@ def share_axis(ax: Axes) -> None:
 
 
 def percent(value: float, _: object = None) -> str:
-    """A tick of a share, in percent, with a true minus sign."""
+    """Tick label of a share, in percent, with a true minus sign."""
     return f"{100 * value:g}".replace("-", "−")
 
 
 def plain(value: float, _: object = None) -> str:
-    """A tick as the number it is, with a true minus sign."""
+    """Tick label of a number, with a true minus sign."""
     return f"{value:g}".replace("-", "−")

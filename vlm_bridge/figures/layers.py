@@ -1,6 +1,6 @@
-"""Figures of what layers do: the profile, the sweep over depth, and layers one at a time.
+"""Figures of the profile, of the sweep over depth, and of single skipped layers.
 
-Every function returns the path it wrote, or None where its data is missing.
+Every function returns the path it wrote, or None if its data is missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlm_bridge.figures.axes import (
     GREEN,
     GREY,
     INK,
-    MODES,
+    MODE_STYLES,
     PURPLE,
     VERMILLION,
     bars,
@@ -38,27 +38,29 @@ from vlm_bridge.figures.axes import (
     with_ends,
     with_level,
 )
+from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 _GROUPS = {"image": VERMILLION, "text": BLUE, "special": GREEN}
 
 
 def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipPlan) -> Path | None:
-    """Cosine distance and VAR per layer, against a copy with random weights.
+    """Draw cosine distance and VAR of each layer beside those of a copy with random weights.
 
     Args:
         path: the PNG to write.
-        profile: of the model.
-        null: of the copy; left out where None.
-        plan: whose layers are shaded.
+        profile: profile of the model.
+        null: profile of the copy, or None.
+        plan: the plan whose layers are shaded.
 
     Example:
         >>> plot_profile(Path("profile.png"), profile, null, plan)  # doctest: +SKIP
     """
+    order = {group: number for number, group in enumerate(_GROUPS)}
     panels = [
         (group, measure)
         for measure in ("cosine_distance", "var")
-        for group in sorted(profile.groups, key=_place)
+        for group in sorted(profile.groups, key=lambda g: order.get(g, len(order)))
         if measure in profile.measures.get(group, {})
     ]
     if not panels:
@@ -74,31 +76,17 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
         distance = measure == "cosine_distance"
         if distance and spread and group in profile.quantiles:
             table = np.array(profile.quantiles[group])
-            low, high = profile.quantile_levels[spread[0]], profile.quantile_levels[spread[1]]
+            low, high = (profile.quantile_levels[i] for i in spread)
             label = f"{100 * low:g}–{100 * high:g} % of tokens"
-            ax.fill_between(
-                layers,
-                np.maximum(table[:, spread[0]], 1e-6),
-                np.maximum(table[:, spread[1]], 1e-6),
-                color=colour,
-                alpha=0.16,
-                lw=0,
-                label=label,
-            )
+            ends = np.maximum(table[:, list(spread)], 1e-6).T
+            ax.fill_between(layers, *ends, color=colour, alpha=0.16, lw=0, label=label)
         if null is not None and measure in null.measures.get(group, {}):
             values = null.values(group, measure)
             ax.plot(layers, values, color=GREY, ls="--", lw=1.6, label="random weights (mean)")
         value, low_end, high_end = with_ends(estimates, 0.0, 2.0)
         ax.fill_between(layers, low_end, high_end, color=colour, alpha=0.45, lw=0)
-        ax.plot(
-            layers,
-            value,
-            color=colour,
-            marker="o",
-            ms=3,
-            lw=1.6,
-            label=with_level("mean", estimates[0]),
-        )
+        label = with_level("mean", estimates[0])
+        ax.plot(layers, value, color=colour, marker="o", ms=3, lw=1.6, label=label)
         if distance:
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter(FuncFormatter(plain))
@@ -109,10 +97,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
             ax.set_ylabel("attention mass on image (VAR)")
             title(ax, f"{group} tokens: attention paid to the image")
         layer_axis(ax, profile.n_layers)
-    distances = [ax for ax, (_, m) in zip(flat(grid), panels, strict=False) if m != "var"]
-    _share_log_limits(distances)
-    for ax in flat(grid)[len(panels) :]:
-        ax.set_axis_off()
+    _share_log_limits([ax for ax, (_, m) in zip(flat(grid), panels, strict=False) if m != "var"])
     legend(figure, grid)
     return save(figure, path)
 
@@ -120,42 +105,40 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
 def plot_depth(
     path: Path, sweep: Sequence[Comparison], *, blind: float | None, no_vision: float | None
 ) -> Path | None:
-    """Accuracy and disagreement against the depth where vision leaves or enters.
+    """Draw accuracy and disagreement against the depth of each mode of depths.
 
     Args:
         path: the PNG to write.
-        sweep: comparisons; those of early exit and late entry are drawn.
+        sweep: comparisons, of all modes.
         blind: accuracy of guessing from the question text, or None.
         no_vision: accuracy of the model without vision tokens, or None.
 
     Example:
         >>> plot_depth(Path("depth.png"), sweep, blind=0.66, no_vision=None)  # doctest: +SKIP
     """
-    texts = {
-        "early_exit": ("early exit", "exit depth e: image tokens absent from layers ≥ e"),
-        "late_entry": ("late entry", "entry depth a: image tokens absent from layers < a"),
-    }
-    columns = [(mode, found) for mode in texts if (found := by_position(sweep, mode))]
+    modes = [mode for mode in MODES.values() if mode.by == "depth"]
+    columns = [(mode, placed) for mode in modes if (placed := by_position(sweep, mode.name))]
     if not columns:
         return None
-    labelled = all(one.accuracy_skipped is not None for _, found in columns for _, one in found)
+    labelled = all(c.accuracy_skipped is not None for _, placed in columns for _, c in placed)
     rows = ["accuracy", "disagreement"] if labelled else ["disagreement"]
     figure, grid = panels_figure(len(rows), len(columns), height=2.7 * len(rows) + 0.6)
-    for column, (mode, found) in enumerate(columns):
-        depths = [depth for depth, _ in found]
+    for column, (mode, placed) in enumerate(columns):
+        depths = [depth for depth, _ in placed]
         for ax, row in zip([line[column] for line in grid], rows, strict=True):
             if row == "accuracy":
-                _references(ax, found[0][1].accuracy_full, blind, no_vision)
-                values = [one.accuracy_skipped for _, one in found if one.accuracy_skipped]
+                _references(ax, placed[0][1].accuracy_full, blind, no_vision)
+                values = [c.accuracy_skipped for _, c in placed if c.accuracy_skipped]
                 bars(ax, depths, values, BLUE, "o", "skipped model", line=True)
                 ax.set_ylabel("accuracy (% of answers)")
             else:
-                values = [one.disagreement for _, one in found]
+                values = [c.disagreement for _, c in placed]
                 bars(ax, depths, values, VERMILLION, "s", "disagreement", line=True)
                 ax.set_ylabel("disagreement (% of answers)")
             ax.yaxis.set_major_formatter(FuncFormatter(percent))
-            title(ax, f"{texts[mode][0]}: {row}")
-            ax.set_xlabel(f"{texts[mode][1]} (0-based)")
+            title(ax, f"{mode.title}: {row}")
+            deeper = "less" if mode.deeper_skips_less else "more"
+            ax.set_xlabel(f"{mode.axis} (0-based; deeper skips {deeper})")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for row_axes in grid:
         low = min(ax.get_ylim()[0] for ax in row_axes)
@@ -169,35 +152,30 @@ def plot_depth(
 def plot_layers(
     path: Path, sweep: Sequence[Comparison], plan: SkipPlan, epsilon: float
 ) -> Path | None:
-    """What skipping each layer alone does to the answers, blocked and frozen.
+    """Draw disagreement and accuracy drop of each layer skipped alone, by mode.
 
     Args:
         path: the PNG to write.
-        sweep: comparisons; those of one blocked or frozen layer are drawn.
-        plan: whose layers are shaded.
+        sweep: comparisons, of all modes.
+        plan: the plan whose layers are shaded.
         epsilon: disagreement allowed to the whole plan, a share.
 
     Example:
         >>> plot_layers(Path("layers.png"), sweep, plan, 0.02)  # doctest: +SKIP
     """
-    series = {mode: found for mode in MODES if (found := by_position(sweep, mode))}
+    series = {mode: placed for mode in MODE_STYLES if (placed := by_position(sweep, mode))}
     if not series:
         return None
-    labelled = all(one.drop is not None for found in series.values() for _, one in found)
+    labelled = all(c.drop is not None for placed in series.values() for _, c in placed)
     rows = ["disagreement", "drop"] if labelled else ["disagreement"]
     figure, grid = panels_figure(len(rows), 1, height=3.0 * len(rows) + 0.5)
     for ax, row in zip(flat(grid), rows, strict=True):
         shade(ax, plan)
         ax.axhline(epsilon, color=INK, ls="--", lw=1.2, label=f"epsilon = {100 * epsilon:g} %")
-        for shift, (mode, found) in zip((-0.16, 0.16), series.items(), strict=False):
-            at = [layer + (shift if len(series) > 1 else 0.0) for layer, _ in found]
-            estimates = [e for _, one in found if (e := getattr(one, row)) is not None]
-            verb = (
-                "block: left out for all tokens"
-                if mode == "block"
-                else "freeze: image tokens not updated"
-            )
-            bars(ax, at, estimates, *MODES[mode], verb)
+        for shift, (mode, placed) in zip((-0.16, 0.16), series.items(), strict=False):
+            at = [layer + (shift if len(series) > 1 else 0.0) for layer, _ in placed]
+            estimates = [e for _, c in placed if (e := getattr(c, row)) is not None]
+            bars(ax, at, estimates, *MODE_STYLES[mode], f"{mode}: {MODES[mode].title}")
         share_axis(ax)
         if row == "drop":
             ax.axhline(0, color=GREY, lw=0.8)
@@ -210,23 +188,15 @@ def plot_layers(
     return save(figure, path)
 
 
-def _place(group: str) -> int:
-    known = list(_GROUPS)
-    return known.index(group) if group in known else len(known)
-
-
 def _references(
     ax: Axes, full: Estimate | None, blind: float | None, no_vision: float | None
 ) -> None:
     if full is not None:
-        ax.axhspan(
-            *full.interval, color=GREEN, alpha=0.25, lw=0, label=with_level("full model", full)
-        )
+        label = with_level("full model", full)
+        ax.axhspan(*full.interval, color=GREEN, alpha=0.25, lw=0, label=label)
         ax.axhline(full.value, color=GREEN, lw=1)
-    for value, style, name in (
-        (blind, "--", "blind baseline"),
-        (no_vision, ":", "no image tokens"),
-    ):
+    baselines = ((blind, "--", "blind baseline"), (no_vision, ":", "no image tokens"))
+    for value, style, name in baselines:
         if value is not None:
             ax.axhline(value, color=INK, ls=style, lw=1.3, label=name)
 

@@ -1,4 +1,4 @@
-"""The figure that holds each rule's scores against what skipping a layer does."""
+"""The figure of each rule's scores against the measured effect of skipping a layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm_bridge.figures.axes import (
     DPI,
     GREY,
     INK,
-    MODES,
+    MODE_STYLES,
     by_position,
     flat,
     legend,
@@ -38,24 +38,24 @@ def plot_prediction(
     sweep: Sequence[Comparison],
     plan: SkipPlan,
 ) -> Path | None:
-    """Every rule's score of a layer against the disagreement measured when it is skipped.
+    """Draw every rule's score of a layer against the disagreement when that layer is skipped.
 
     Args:
         path: the PNG to write.
         scores: rule -> score per layer, lower meaning safer.
-        modes: rule -> "block" or "freeze"; rules without a mode are left out.
+        modes: rule -> mode of single layers; rules without one are left out.
         sweep: comparisons of single layers.
-        plan: whose layers are drawn filled where it is of the rule's mode.
+        plan: the plan whose layers are drawn filled, where it has the rule's mode.
 
     Example:
         >>> plot_prediction(Path("p.png"), scores, modes, sweep, plan)  # doctest: +SKIP
     """
     panels = []
     for rule, row in scores.items():
-        found = by_position(sweep, modes[rule]) if modes.get(rule) in MODES else []
+        placed = by_position(sweep, modes[rule]) if modes.get(rule) in MODE_STYLES else []
         points = [
-            (at, float(row[at]), one.disagreement)
-            for at, one in found
+            (at, float(row[at]), comparison.disagreement)
+            for at, comparison in placed
             if at < len(row) and math.isfinite(row[at])
         ]
         if len(points) >= 3:
@@ -65,28 +65,29 @@ def plot_prediction(
     rows = math.ceil(len(panels) / 2)
     figure, grid = panels_figure(rows, min(2, len(panels)), height=3.9 * rows + 0.5)
     for ax, (rule, mode, points) in zip(flat(grid), panels, strict=False):
-        colour, marker = MODES[mode]
+        colour, marker = MODE_STYLES[mode]
         x = [score for _, score, _ in points]
         values = [estimate for _, _, estimate in points]
         y, low, high = with_ends(values, 0.0, 1.0)
         ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=with_level("", values[0]))
         chosen = skipped_layers(plan) if plan.mode == mode else ()
-        for name, keep in (("layer (0-based number)", False), ("layer of the plan", True)):
-            which = [i for i, (at, _, _) in enumerate(points) if (at in chosen) == keep]
-            if which:
+        for name, filled in (("layer (0-based number)", False), ("layer of the plan", True)):
+            drawn = [i for i, (at, _, _) in enumerate(points) if (at in chosen) == filled]
+            if drawn:
                 ax.plot(
-                    [x[i] for i in which],
-                    [y[i] for i in which],
+                    [x[i] for i in drawn],
+                    [y[i] for i in drawn],
                     ls="none",
                     marker=marker,
                     ms=5,
                     mec=colour,
-                    mfc=colour if keep else "white",
+                    mfc=colour if filled else "white",
                     label=name,
                 )
-        positive = [one for one in x if one > 0]
-        if positive and min(x) >= 0:
-            ax.set_xscale("symlog" if min(x) == 0 else "log", **_linear_to(x))
+        if max(x) > 0 and min(x) >= 0:
+            least = min(score for score in x if score > 0)
+            linear = {"linthresh": least} if min(x) == 0 else {}
+            ax.set_xscale("symlog" if linear else "log", **linear)
             ax.xaxis.set_major_formatter(FuncFormatter(plain))
             ax.xaxis.set_minor_formatter(NullFormatter())
             if max(x) < 100 * min(x):
@@ -95,23 +96,17 @@ def plot_prediction(
         ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
         ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
         rho = spearman(x, y)
-        said = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
-        title(ax, f"{rule}: Spearman ρ = {said}, n = {len(points)} layers")
-    for ax in flat(grid)[len(panels) :]:
-        ax.set_axis_off()
+        text = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
+        title(ax, f"{rule}: Spearman ρ = {text}, n = {len(points)} layers")
     legend(figure, grid)
     figure.canvas.draw()  # positions are final from here on
     for ax, (_, _, points) in zip(flat(grid), panels, strict=False):
-        _label(ax, [(score, one.value, str(at)) for at, score, one in points])
+        _label(ax, [(score, estimate.value, str(at)) for at, score, estimate in points])
     return save(figure, path)
 
 
-def _linear_to(x: Sequence[float]) -> dict[str, float]:
-    return {"linthresh": min(one for one in x if one > 0)} if min(x) == 0 else {}
-
-
 def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write each point's name beside it, where it covers least; sizes in typographic points."""
+    """Write each point's name beside it where it covers least; sizes in typographic points."""
     at = ax.transData.transform([(x, y) for x, y, _ in points]) * 72 / DPI
     boxes = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in at]
     for (x, y, name), (cx, cy) in zip(points, at, strict=True):
@@ -123,7 +118,7 @@ def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
                 dy = radius * math.sin(turn * math.pi / 4)
                 left, bottom = cx + dx - width / 2, cy + dy - height / 2
                 box = (left, bottom, left + width, bottom + height)
-                covered = sum(_overlap(box, other) for other in boxes) + radius / 20
+                covered = sum(_overlap(box, taken) for taken in boxes) + radius / 20
                 if covered < least:
                     best, least, chosen = (dx, dy), covered, box
         boxes.append(chosen)

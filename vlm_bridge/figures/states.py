@@ -1,4 +1,4 @@
-"""The figure of a profile of any network's states: every measure against the layer."""
+"""The figure of a profile of hidden states: every measure against the layer."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ _PANELS = {
 
 
 def plot_states(path: Path, profile: Profile) -> Path:
-    """A panel for each measure that the profile has, a line for each token group.
+    """Draw a panel for each measure of the profile, a line for each token group.
 
-    Open markers are estimates that call themselves unreliable.
+    Open markers are unreliable estimates.
 
     Args:
         path: the PNG to write.
-        profile: as `estimators.profile_states` makes it.
+        profile: result of `estimators.profile_states`.
 
     Example:
         >>> plot_states(Path("profile.png"), profile)  # doctest: +SKIP
     """
-    shown = [m for m in _PANELS if any(m in profile.measures[g] for g in profile.groups)]
-    rows = math.ceil(len(shown) / 2)
+    measures = [m for m in _PANELS if any(m in profile.measures[g] for g in profile.groups)]
+    rows = math.ceil(len(measures) / 2)
     figure, grid = panels_figure(rows, 2, height=2.6 * rows + 0.6)
-    for ax, measure in zip(flat(grid), shown, strict=False):
+    for ax, measure in zip(flat(grid), measures, strict=False):
         text, label, bounds = _PANELS[measure]
         for place, group in enumerate(profile.groups):
             if measure not in profile.measures[group]:
@@ -72,13 +72,11 @@ def plot_states(path: Path, profile: Profile) -> Path:
             ax.fill_between(layers, low, high, where=finite, color=colour, alpha=0.25, lw=0)
             name = with_level(f"{group} rows", estimates[0])
             ax.plot(layers, values, color=colour, lw=1.6, label=name)
-            for sure, face in ((True, colour), (False, "white")):
-                some = [i for i, one in enumerate(estimates) if one.reliable is sure]
-                ax.plot(layers[some], values[some], "o", color=colour, mfc=face, ms=4)
+            for reliable, face in ((True, colour), (False, "white")):
+                drawn = [i for i, e in enumerate(estimates) if e.reliable is reliable]
+                ax.plot(layers[drawn], values[drawn], "o", color=colour, mfc=face, ms=4)
         ax.set_ylabel(label)
         title(ax, text)
         layer_axis(ax, profile.n_layers)
-    for ax in flat(grid)[len(shown) :]:
-        ax.set_axis_off()
     legend(figure, grid)
     return save(figure, path)

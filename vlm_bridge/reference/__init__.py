@@ -1,1 +1,1 @@
-"""The reference VLM: trained here, shipped in part, built into a standard LLaVA folder."""
+"""The reference models: their recipes and shipped parts, built into standard model folders."""

@@ -1,4 +1,4 @@
-"""Parts into a standard LLaVA: configuration, processor, and the weights in their places."""
+"""A standard LLaVA: its configuration, processor, and trained parts in their places."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import (
     CLIPImageProcessorPil,
+    CLIPVisionConfig,
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -17,7 +18,6 @@ from transformers import (
 
 from vlm_bridge.reference.lora import merge_lora
 from vlm_bridge.reference.recipe import Recipe
-from vlm_bridge.reference.vision import vision_config
 
 IMAGE_TOKEN = "<image>"
 CHAT_TEMPLATE = (
@@ -29,8 +29,21 @@ CHAT_TEMPLATE = (
 )
 
 
+def vision_config(recipe: Recipe) -> CLIPVisionConfig:
+    """The configuration of the vision tower."""
+    return CLIPVisionConfig(
+        hidden_size=recipe.vision_width,
+        intermediate_size=4 * recipe.vision_width,
+        num_hidden_layers=recipe.vision_layers,
+        num_attention_heads=recipe.vision_heads,
+        image_size=recipe.image_size,
+        patch_size=recipe.patch_size,
+        projection_dim=recipe.vision_width,
+    )
+
+
 def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LlavaProcessor:
-    """Image processor, tokenizer with `<image>` and chat template, as one processor."""
+    """The processor: image processor, tokenizer with `<image>`, and chat template."""
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     size = recipe.image_size
     images = CLIPImageProcessorPil(
@@ -56,8 +69,8 @@ def build_model(
 ) -> LlavaForConditionalGeneration:
     """An untrained standard LLaVA around the given language model, in float32.
 
-    The embedding of the new `<image>` token is the mean embedding; it is never read, as
-    its positions take the projected patches.
+    The new `<image>` token gets the mean embedding, which is never read: projected patches take
+    its positions.
     """
     llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
     with torch.no_grad():
@@ -85,9 +98,9 @@ def build_model(
 def install_parts(
     model: LlavaForConditionalGeneration, parts: Mapping[str, Tensor], recipe: Recipe
 ) -> None:
-    """Put the trained tower and projector in place and merge LoRA, in float32.
+    """Load the trained tower and projector and merge LoRA, in float32.
 
-    Keys of `parts`, float32: `tower.*`, `projector.*` (standardisation already folded), `lora.*`.
+    `parts` has the keys `tower.*`, `projector.*` (with folded standardisation) and `lora.*`.
     """
     model.model.vision_tower.load_state_dict(section(parts, "tower"))
     model.model.multi_modal_projector.load_state_dict(section(parts, "projector"))
@@ -96,7 +109,7 @@ def install_parts(
 
 
 def section(parts: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors below `name.`, that prefix taken off."""
+    """The tensors whose names start with `name.`, without this prefix."""
     return {k.removeprefix(f"{name}."): v for k, v in parts.items() if k.startswith(f"{name}.")}
 
 
@@ -107,9 +120,9 @@ def fold_standardisation(
     """Weight and bias of `x -> linear((x - mean) / std)` as one linear map.
 
     Args:
-        linear: the projector's first layer, trained on standardised input.
-        mean: (in_features,) of the tower's output.
-        std: (in_features,) of the tower's output.
+        linear: first layer of the projector, trained on standardised input.
+        mean: (in_features,) mean of the tower's output.
+        std: (in_features,) standard deviation of the tower's output.
     """
     weight = linear.weight / std
     return weight, linear.bias - weight @ mean
@@ -119,5 +132,5 @@ def fold_standardisation(
 def unfold_standardisation(
     linear: torch.nn.Linear, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the map that `fold_standardisation` would turn into `linear`."""
+    """The inverse: weight and bias that `fold_standardisation` turns into `linear`."""
     return linear.weight * std, linear.bias + linear.weight @ mean

@@ -1,10 +1,11 @@
-"""A recipe and its trained parts into a standard transformers model and its processor."""
+"""Building of a reference model and its processor from a recipe and trained parts."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlm_bridge.reference.assemble import (
-    IMAGE_TOKEN,
-    build_model,
-    build_processor,
-    install_parts,
-)
+from vlm_bridge.reference.assemble import IMAGE_TOKEN, build_model, build_processor, install_parts
 from vlm_bridge.reference.families import blank_scratch, install_all
 from vlm_bridge.reference.language_model import GGUF_SHA256, language_model
 from vlm_bridge.reference.recipe import Recipe, ScratchRecipe
@@ -27,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def blank(recipe: Recipe | ScratchRecipe) -> tuple[Any, Any]:
-    """The untrained model of a recipe, seeded, and its processor.
+    """The untrained, seeded model of a recipe and its processor.
 
-    A LLaVA has the real language model in it already; only its vision part is untrained.
+    A LLaVA has its pretrained language model; only its vision part is untrained.
     """
     if isinstance(recipe, ScratchRecipe):
         return blank_scratch(recipe)
@@ -51,8 +47,8 @@ def build(recipe: Recipe | ScratchRecipe, parts: Mapping[str, Tensor]) -> tuple[
 
 
 def save_parts(path: Path, stored: dict[str, Tensor], recipe: Recipe | ScratchRecipe) -> None:
-    """Write the parts, their recipe beside them, in one step."""
-    metadata = {"format": "skipit-reference-1", "recipe": json.dumps(recipe.to_dict())}
+    """Write the parts with their recipe as metadata, in one step."""
+    metadata = {"format": "skipit-reference-1", "recipe": json.dumps(asdict(recipe))}
     if isinstance(recipe, Recipe):
         metadata["language_model_sha256"] = GGUF_SHA256
     partial = path.with_suffix(".partial")
@@ -62,5 +58,5 @@ def save_parts(path: Path, stored: dict[str, Tensor], recipe: Recipe | ScratchRe
 
 
 def read_parts(path: Path) -> dict[str, Tensor]:
-    """The trained parts, on the CPU, in float32."""
+    """Read the trained parts, in float32 on the CPU."""
     return from_stored(load_file(path))

@@ -1,4 +1,4 @@
-"""The reference models as ordinary model folders, built once into the user's cache."""
+"""The reference models as ordinary model folders, built once in the user's cache."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from vlm_bridge.reference.language_model import GGUF_SHA256
 from vlm_bridge.reference.recipe import RECIPES, Recipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 
-_LAYOUT = "1"  # change it when what the folder holds changes
+_LAYOUT = "1"  # version of the folder's content
 
 
 def reference_folder(name: str = "reference", parts: Path | None = None) -> Path:
-    """The folder of a reference model, converted on first call (at most about 20 s).
+    """The folder of a reference model, built on the first call (at most about 20 s).
 
-    The folder's name holds the hashes of the language model, where there is one, and of the
-    trained parts, so a changed part never meets an old conversion. The folder appears in
-    one rename: a killed conversion leaves nothing that looks finished.
+    The name of the folder contains the hashes of the language model, if there is one, and of the
+    trained parts, so that changed parts are built anew. The folder appears in one rename: a killed
+    build leaves none.
 
     Args:
         name: one of `RECIPES`.
-        parts: another parts file than the shipped one, as training leaves it.
+        parts: a parts file of `train`, in place of the shipped one.
 
     Raises:
-        BridgeError: there is no such model, the language model is not installed, the parts
-            are missing or broken, or the cache cannot be written.
+        BridgeError: no such model, the language model is not installed, the parts are missing or
+            broken, or the cache cannot be written.
     """
     check_name(name)
     if parts is None:
@@ -49,19 +49,17 @@ def _convert(name: str, parts: Path) -> Path:
             f"the trained parts of {name} are missing at {parts}; train them with: "
             f"python -m vlm_bridge.training train {name}"
         )
-    inside = [_LAYOUT]
-    if isinstance(RECIPES[name], Recipe):
-        inside.append(GGUF_SHA256[:12])
-    inside.append(hashlib.sha256(parts.read_bytes()).hexdigest()[:12])
-    folder = cache_root() / "-".join([name, *inside])
+    language_model = [GGUF_SHA256[:12]] if isinstance(RECIPES[name], Recipe) else []
+    digest = hashlib.sha256(parts.read_bytes()).hexdigest()[:12]
+    folder = cache_root() / "-".join([name, _LAYOUT, *language_model, digest])
     if (folder / "config.json").is_file():
         return folder
     try:
         tensors = read_parts(parts)
     except SafetensorError as error:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
-    # Never as a notebook widget: rich then takes over standard error, which the progress bars of
-    # transformers write to, and each calls the other without end.
+    # As a notebook widget, rich replaces standard error, to which the progress bars of
+    # transformers write, and the two call each other without end.
     with Console(stderr=True, force_jupyter=False).status(f"building {name}, once (about 20 s)"):
         return _build(name, tensors, folder)
 
@@ -81,7 +79,7 @@ def _build(name: str, parts: dict[str, Tensor], folder: Path) -> Path:
         processor.save_pretrained(partial)
         try:
             partial.rename(folder)
-        except OSError:  # another process was first, with the same bytes
+        except OSError:  # another process built the same folder first
             if not (folder / "config.json").is_file():
                 raise
     finally:

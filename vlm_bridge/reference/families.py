@@ -1,4 +1,4 @@
-"""Configuration and processor of every family at the size of its recipe: 16 tokens an image."""
+"""Configuration and processor of each small family; an image has 16 vision tokens."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from vlm_bridge.reference.recipe import ScratchRecipe
 from vlm_bridge.reference.word_tokenizer import word_tokenizer
 from vlm_bridge.runtime.processors import images_only
 
-#: Pixels a side of an image, of a patch; vision tokens an image (2 x 2 patches each).
+#: Width in pixels of an image and of a patch; vision tokens of an image (2 x 2 patches each).
 SIDE, PATCH, TOKENS = 64, 8, 16
 _PAD, _EOS, _UNKNOWN, _IMAGE = 0, 1, 2, 3
-#: model type of a family -> its transformers class
+#: Transformers class of each family by model type.
 CLASSES = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
@@ -36,7 +36,7 @@ CLASSES = {
 
 
 def _chat(image: str) -> str:
-    """A chat template that puts the image first, as all three families do."""
+    """A chat template with the image first, as in all three families."""
     return (
         "{% for m in messages %}user: {% for p in m['content'] %}"
         "{% if p['type'] == 'image' %}" + image + " {% else %}{{ p['text'] }}{% endif %}"
@@ -45,7 +45,7 @@ def _chat(image: str) -> str:
 
 
 def build_processor(recipe: ScratchRecipe) -> Any:
-    """Image processor, word tokenizer and chat template of a family."""
+    """The processor of a family: image processor, word tokenizer and chat template."""
     if recipe.family == "qwen2_5_vl":
         area = {"shortest_edge": SIDE**2, "longest_edge": SIDE**2}
         return images_only(Qwen2_5_VLProcessor)(
@@ -79,7 +79,7 @@ def build_processor(recipe: ScratchRecipe) -> Any:
 
 
 def build_config(recipe: ScratchRecipe, vocabulary: int) -> PreTrainedConfig:
-    """The family's configuration; what differs from its large members is size alone."""
+    """The configuration of a family; it differs from that of its large models in size only."""
     width, vision = recipe.width, recipe.vision_width
     text: dict[str, Any] = {
         "hidden_size": width,
@@ -146,7 +146,7 @@ def build_config(recipe: ScratchRecipe, vocabulary: int) -> PreTrainedConfig:
 
 
 def blank_scratch(recipe: ScratchRecipe) -> tuple[Any, Any]:
-    """The untrained model of a recipe, seeded, and its processor."""
+    """The untrained, seeded model of a recipe and its processor."""
     processor = build_processor(recipe)
     torch.manual_seed(recipe.seed)
     config = build_config(recipe, len(processor.tokenizer))
@@ -158,15 +158,15 @@ def blank_scratch(recipe: ScratchRecipe) -> tuple[Any, Any]:
 
 @torch.no_grad()
 def install_all(model: Any, parts: Mapping[str, Tensor]) -> None:
-    """Put every parameter in its place, tied ones once.
+    """Copy every parameter into the model, tied ones once.
 
     Raises:
-        BridgeError: names or shapes are not exactly the model's.
+        BridgeError: names or shapes differ from the model's.
     """
-    own = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     given = {name: tuple(part.shape) for name, part in parts.items()}
-    if own != given:
-        wrong = sorted(name for name, _ in own.items() ^ given.items())
+    if expected != given:
+        wrong = sorted(name for name, _ in expected.items() ^ given.items())
         raise BridgeError(f"the parts are not those of this model: {', '.join(wrong[:4])}")
     for name, parameter in model.named_parameters():
         parameter.copy_(parts[name])

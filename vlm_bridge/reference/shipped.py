@@ -1,4 +1,4 @@
-"""Where the shipped part of every reference model lies."""
+"""The shipped files of the reference models."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.reference.recipe import RECIPES
 
-#: What training leaves and the package ships for a model.
+#: Files of a model that training writes and the package ships.
 PARTS, ANSWERS, CARD = "parts.safetensors", "answers.json", "MODEL_CARD.md"
 
 
 def check_name(name: str) -> str:
-    """The name, if there is such a reference model.
+    """Return the name of a reference model unchanged.
 
     Raises:
-        BridgeError: there is none; the message lists those there are.
+        BridgeError: no such model; the message lists the names.
     """
     if name not in RECIPES:
         raise BridgeError(f"no reference model '{name}'; there are {', '.join(RECIPES)}")
@@ -31,28 +31,27 @@ def weights_folder() -> Path:
 
 
 def file_name(name: str, file: str) -> str:
-    """How a model's file is called in the weights folder; the first model's has no prefix."""
+    """Name of a model's file in the weights folder; the first model has no prefix."""
     prefix = check_name(name).removeprefix("reference").removeprefix("-")
     return f"{prefix}.{file}" if prefix else file
 
 
 @contextmanager
 def shipped(name: str, file: str) -> Iterator[Path]:
-    """The path of a shipped file, which may not exist, for as long as it is read."""
+    """A context with the path of a shipped file, which may not exist."""
     with as_file(files("vlm_bridge.reference") / "weights" / file_name(name, file)) as path:
         yield path
 
 
 def shipped_models() -> list[str]:
-    """The reference models whose parts are in this installation, in the order of the recipes.
+    """The reference models whose parts are installed, in the order of the recipes.
 
     Example:
         >>> shipped_models()[0]
         'reference'
     """
-    found = []
+    names = []
     for name in RECIPES:
         with shipped(name, PARTS) as path:
-            if path.is_file():
-                found.append(name)
-    return found
+            names += [name] if path.is_file() else []
+    return names

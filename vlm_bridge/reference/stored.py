@@ -1,4 +1,4 @@
-"""Trained tensors as they are shipped: bfloat16, or 8-bit integers with a scale for every row."""
+"""Trained tensors in their shipped formats: bfloat16, or 8-bit integers with a scale per row."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-#: Behind the name of an 8-bit matrix: that of its scales.
+#: Suffix of the name of an 8-bit matrix, for its scales.
 SCALE = ".scale"
 
 
 def to_stored(parts: Mapping[str, Tensor], kind: str, keep: str = "-") -> dict[str, Tensor]:
-    """The tensors to ship; what a model is made of is `from_stored` of them.
+    """Convert tensors to their shipped format; `from_stored` converts them back.
 
-    `int8` holds every matrix `W` as `round(W / s)` with `s = max |W| / 127` over each of its
-    first-axis rows: an error of at most `s / 2`. Vectors stay in float16, and what is named
-    `keep...` in bfloat16: what a later stage is trained against must not change after it.
+    `int8` stores every matrix `W` as `round(W / s)` with `s = max |W| / 127` for each first-axis
+    row: an error of at most `s / 2`. Vectors are float16. Tensors whose names start with `keep`
+    are bfloat16: parts on which a later stage depends must not change after it.
 
     Example:
         >>> stored = to_stored({"w": torch.tensor([[1.0, -0.5], [0.0, 0.0]])}, "int8")
@@ -24,11 +24,9 @@ def to_stored(parts: Mapping[str, Tensor], kind: str, keep: str = "-") -> dict[s
         tensor([[ 1.0000, -0.5039],
                 [ 0.0000,  0.0000]])
     """
-    if kind == "bfloat16":
-        return {name: part.to(torch.bfloat16).contiguous() for name, part in parts.items()}
     stored: dict[str, Tensor] = {}
     for name, part in parts.items():
-        if name.startswith(keep):
+        if kind == "bfloat16" or name.startswith(keep):
             stored[name] = part.to(torch.bfloat16).contiguous()
             continue
         if part.dim() < 2:
@@ -42,7 +40,7 @@ def to_stored(parts: Mapping[str, Tensor], kind: str, keep: str = "-") -> dict[s
 
 
 def from_stored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in float32."""
+    """Convert shipped tensors to float32."""
     parts: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in stored:

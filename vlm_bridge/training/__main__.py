@@ -1,4 +1,4 @@
-"""`python -m vlm_bridge.training train | evaluate | list`."""
+"""`python -m vlm_bridge.training`: train, evaluate or list the reference models."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @app.command("list")
 def list_models() -> None:
-    """Name the reference models, those whose trained parts are installed marked with `*`."""
-    here = shipped_models()
+    """List the reference models; `*` marks those whose trained parts are installed."""
+    shipped = shipped_models()
     for name in RECIPES:
-        typer.echo(f"{'*' if name in here else ' '} {name}")
+        typer.echo(f"{'*' if name in shipped else ' '} {name}")
 
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="Which model; `list` names them.")] = "reference",
+    name: Annotated[str, typer.Argument(help="Model to train; see `list`.")] = "reference",
     out: Annotated[
-        Path | None, typer.Option(help="Checkpoints, log and the result (default: out/NAME).")
+        Path | None, typer.Option(help="Folder of checkpoints, log and result (default: out/NAME).")
     ] = None,
     install: Annotated[
-        bool, typer.Option(help="Put the result where the package ships it from.")
+        bool, typer.Option(help="Copy the result to the folder of shipped weights.")
     ] = False,
 ) -> None:
-    """Train a reference model (at most about an hour on two cores), then ask its test questions.
+    """Train a reference model (up to an hour on two cores) and evaluate it on its test questions.
 
-    Seeded; killed at any time, the same command continues from the last checkpoint.
+    Seeded. A killed run continues from its last checkpoint when the same command is given again.
 
     Example: python -m vlm_bridge.training train reference-smolvlm
     """
@@ -65,8 +65,9 @@ def train(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     vlm = run_training(name, out)
     evaluations = [run_evaluation(vlm, name, task) for task in task_sets(name)]
-    for found in evaluations:
-        logging.getLogger(__name__).info("%s %s", found.task, json.dumps(found.summary()))
+    for evaluation in evaluations:
+        summary = json.dumps(evaluation.summary())
+        logging.getLogger(__name__).info("%s %s", evaluation.task, summary)
     write_answers(out, evaluations)
     write_card(out, name, evaluations)
     if install:
@@ -78,26 +79,26 @@ def train(
 @app.command()
 def evaluate(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Which models (default: all that are shipped).")
+        list[str] | None, typer.Argument(help="Models to evaluate (default: all shipped).")
     ] = None,
 ) -> None:
-    """Ask shipped models all their test questions, in this fresh process.
+    """Evaluate shipped models on their test questions, in a fresh process.
 
-    Prints accuracy beside the baselines without vision, and how many answers differ from
+    Prints JSON: accuracy, baselines without vision, and the number of answers that differ from
     those of the training process.
 
     Example: python -m vlm_bridge.training evaluate reference reference-smolvlm
     """
-    found: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     for name in names or shipped_models():
         trained, vlm = trained_answers(name), load(check_name(name))
-        found[name] = {}
+        summaries[name] = {}
         for task in task_sets(name):
             again = run_evaluation(vlm, name, task)
             before = trained[task]["answers"]
             differ = sum(a != b for a, b in zip(before, again.answers, strict=True))
-            found[name][task] = {**again.summary(), "answers_that_differ_from_training": differ}
-    typer.echo(json.dumps(found, indent=1))
+            summaries[name][task] = {**again.summary(), "answers_that_differ_from_training": differ}
+    typer.echo(json.dumps(summaries, indent=1))
 
 
 if __name__ == "__main__":

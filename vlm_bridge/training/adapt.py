@@ -1,4 +1,4 @@
-"""Stage two: projector and LoRA, trained through the language model on the answer tokens."""
+"""Stage two of a LLaVA: projector and LoRA, trained on the answer tokens."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    CLIPVisionModel,
-    LlamaModel,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from transformers import CLIPVisionModel, LlamaModel, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vlm_bridge.data import Item
-from vlm_bridge.reference.assemble import (
-    IMAGE_TOKEN,
-    fold_standardisation,
-    unfold_standardisation,
-)
+from vlm_bridge.reference.assemble import IMAGE_TOKEN, fold_standardisation, unfold_standardisation
 from vlm_bridge.reference.lora import add_lora
 from vlm_bridge.reference.recipe import Recipe
 from vlm_bridge.training.fit import fit
-from vlm_bridge.training.tower import move_shape, normalise
-
-_IGNORE = -100
+from vlm_bridge.training.packing import (
+    IGNORED,
+    LabelledIds,
+    by_image,
+    draw_images,
+    labelled,
+    pack,
+    visible,
+)
+from vlm_bridge.training.tower import image_pixels, move_shape, normalise
 
 
 class _Packer:
-    """Several questions behind one image: each sees the image and itself, positions restart."""
+    """Batches of several questions behind one image; each question sees the image and itself."""
 
     def __init__(self, items: Sequence[Item], processor: LlavaProcessor, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -41,66 +38,32 @@ class _Packer:
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "{q}"}]}],
             add_generation_prompt=True,
         )
-        head, tail = chat.split(IMAGE_TOKEN)
+        head, self.after_image = chat.split(IMAGE_TOKEN)
         self.head = self._encode(head)
-        self.tail = tail
         self.prefix = len(self.head) + recipe.vision_tokens
-        clusters: dict[str, list[Item]] = {}
-        for item in items:
-            clusters.setdefault(item.cluster, []).append(item)
-        self.clusters = list(clusters.values())
-        self.pixels = torch.from_numpy(
-            np.stack([np.asarray(group[0].open()) for group in self.clusters])
-        ).permute(0, 3, 1, 2)
+        self.clusters = by_image(items)
+        self.pixels = image_pixels(self.clusters)
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def question(self, item: Item) -> tuple[list[int], list[int]]:
-        """Token ids behind the image and their labels; only answer and end are labelled."""
-        asked = self._encode(self.tail.replace("{q}", item.question))
+    def _question(self, item: Item) -> LabelledIds:
         answer = [*self._encode(item.answer or ""), self.tokenizer.eos_token_id]
-        labels = [_IGNORE] * (len(asked) - 1) + answer
-        return asked + answer[:-1], labels
+        return labelled(self._encode(self.after_image.replace("{q}", item.question)), answer)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Pixels, question ids, labels, positions and mask of one step, from its number."""
+        """Pixels, question ids, labels, positions and mask of a step, from its number alone."""
         recipe = self.recipe
-        per_epoch = len(self.clusters) // recipe.adapt.batch
-        epoch, place = divmod(step, per_epoch)
-        order = random.Random(f"{recipe.seed}/{epoch}").sample(
-            range(len(self.clusters)), len(self.clusters)
-        )
-        rows = order[place * recipe.adapt.batch : (place + 1) * recipe.adapt.batch]
+        rows = draw_images(len(self.clusters), recipe.adapt.batch, str(recipe.seed), step)
         draw = random.Random(f"{recipe.seed}/{step}")
         packed = []
-        for row in rows:
-            group = self.clusters[row]
-            picked = draw.sample(group, min(recipe.questions_per_image, len(group)))
-            packed.append([self.question(item) for item in picked])
-        length = self.prefix + max(sum(len(ids) for ids, _ in each) for each in packed)
-        width = length - self.prefix
-        ids = torch.full((len(rows), width), self.tokenizer.eos_token_id)
-        labels = torch.full((len(rows), width), _IGNORE)
-        positions = torch.zeros(len(rows), length, dtype=torch.long)
-        positions[:, : self.prefix] = torch.arange(self.prefix)
-        block = torch.full((len(rows), length), -1)  # 0: prefix, k: question k, -1: padding
-        block[:, : self.prefix] = 0
-        for i, each in enumerate(packed):
-            at = 0
-            for number, (tokens, targets) in enumerate(each, start=1):
-                span = slice(at, at + len(tokens))
-                ids[i, span] = torch.tensor(tokens)
-                labels[i, span] = torch.tensor(targets)
-                at += len(tokens)
-                whole = slice(self.prefix + span.start, self.prefix + span.stop)
-                positions[i, whole] = torch.arange(self.prefix, self.prefix + len(tokens))
-                block[i, whole] = number
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        same = (block[:, :, None] == block[:, None, :]) | (block[:, None, :] == 0)
-        mask = (causal & same)[:, None]
+        for cluster in (self.clusters[row] for row in rows):
+            asked = draw.sample(cluster, min(recipe.questions_per_image, len(cluster)))
+            packed.append([self._question(item) for item in asked])
+        batch = pack(packed, self.prefix, self.tokenizer.eos_token_id)
         generator = torch.Generator().manual_seed(recipe.seed * 7_919 + step)
-        return move_shape(self.pixels[rows], generator), ids, labels, positions, mask
+        pixels = move_shape(self.pixels[rows], generator)
+        return pixels, batch.ids, batch.labels, batch.places, visible(batch.blocks)[:, None]
 
 
 def train_adapter(
@@ -112,13 +75,13 @@ def train_adapter(
     checkpoint: Path,
     begun: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Train projector and LoRA (resumable); returns the parts `install_parts` reads.
+    """Train projector and LoRA (resumable); returns the parts that `install_parts` takes.
 
-    The tower's output is standardised per channel by statistics of the training images;
-    at the end that is folded into the projector's first layer, so the result is LLaVA's
-    own projector. Frozen linear weights are held in bfloat16, everything trained in float32.
-    `model` is consumed: its linear layers are wrapped and rounded. `begun` holds the parts
-    of a trained model with the same tower, whose projector and LoRA are where training starts.
+    The output of the tower is standardised per channel by statistics of the training images. At
+    the end this is folded into the first layer of the projector, so that the result is LLaVA's
+    own projector. Frozen linear weights are bfloat16, trained ones float32. `model` is changed:
+    its linear layers are wrapped and rounded. Training starts from projector and LoRA in `begun`,
+    the parts of a trained model with the same tower, if given.
     """
     torch.manual_seed(recipe.seed)
     packer = _Packer(items, processor, recipe)
@@ -152,41 +115,36 @@ def train_adapter(
         with torch.autocast("cpu", torch.bfloat16):
             vision = projector(patches).float()
             embeds = torch.cat([start.expand(len(ids), -1, -1), vision, table(ids)], dim=1)
-            seen = slice(len(packer.head), packer.prefix)
-            states = _entering_at(recipe.entry_at(step), decoder, embeds, positions, mask, seen)
+            image = slice(len(packer.head), packer.prefix)
+            states = _late_entry(recipe.entry_at(step), decoder, embeds, positions, mask, image)
             states = states[:, packer.prefix :]
-            wanted = labels != _IGNORE
-            logits = nn.functional.linear(states[wanted].to(torch.bfloat16), head).float()
-        total = nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
+            answers = labels != IGNORED
+            logits = nn.functional.linear(states[answers].to(torch.bfloat16), head).float()
+        total = nn.functional.cross_entropy(logits, labels[answers], reduction="sum")
         per_question: Tensor = total / (labels == packer.tokenizer.eos_token_id).sum()
         return per_question
 
     fit(parameters, loss_at, recipe.adapt, checkpoint, title="projector and LoRA")
     first = fold_standardisation(projector.linear_1, mean, std)
-    parts = {f"lora.{name}": p.detach() for name, p in lora.items()}
-    parts |= {f"projector.{name}": p.detach() for name, p in projector.named_parameters()}
+    parts: dict[str, Tensor] = dict(parameters)
     parts |= {"projector.linear_1.weight": first[0], "projector.linear_1.bias": first[1]}
     parts |= {f"tower.{name}": p for name, p in tower.state_dict().items()}
     return {name: p.detach() for name, p in parts.items()}
 
 
-def _entering_at(
-    entry: int, decoder: LlamaModel, embeds: Tensor, positions: Tensor, mask: Tensor, seen: slice
+def _late_entry(
+    entry: int, decoder: LlamaModel, embeds: Tensor, positions: Tensor, mask: Tensor, image: slice
 ) -> Tensor:
-    """The decoder's states where the vision tokens `seen` join at layer `entry`.
-
-    Layers below it run on the other tokens alone, at the positions they have; vision keeps
-    its embedding until then. With `entry` 0 this is the decoder itself.
-    """
+    """The decoder's states when the tokens `image` enter, as embeddings, at layer `entry`."""
     cos, sin = decoder.rotary_emb(embeds, positions)
     text = torch.ones(embeds.shape[1], dtype=torch.bool)
-    text[seen] = False
+    text[image] = False
     states, early = embeds[:, text], mask[:, :, text][..., text]
     for layer in decoder.layers[:entry]:
         states = layer(
             states, attention_mask=early, position_embeddings=(cos[:, text], sin[:, text])
         )
-    states = torch.cat([states[:, : seen.start], embeds[:, seen], states[:, seen.start :]], dim=1)
+    states = torch.cat([states[:, : image.start], embeds[:, image], states[:, image.start :]], 1)
     for layer in decoder.layers[entry:]:
         states = layer(states, attention_mask=mask, position_embeddings=(cos, sin))
     last: Tensor = decoder.norm(states)
@@ -195,19 +153,16 @@ def _entering_at(
 
 @torch.no_grad()
 def _patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
-    """(n, patches, width) in float32; the class token is dropped, as LLaVA does."""
-    chunks = [
-        tower(pixel_values=normalise(part)).last_hidden_state[:, 1:].float()
-        for part in pixels.split(256)
-    ]
-    return torch.cat(chunks)
+    """(n, patches, width) in float32, without the class token, as in LLaVA."""
+    chunks = [tower(pixel_values=normalise(part)).last_hidden_state for part in pixels.split(256)]
+    return torch.cat([chunk[:, 1:].float() for chunk in chunks])
 
 
 @torch.no_grad()
 def _start_projector(
     projector: LlavaMultiModalProjector, features: Tensor, model: LlavaForConditionalGeneration
 ) -> None:
-    """Scale the last layer so that projected patches are as large as token embeddings."""
+    """Scale the last layer so that projected patches have the size of token embeddings."""
     target = model.get_input_embeddings().weight.std()
     projector.linear_2.weight.mul_(target / projector(features).std())
     projector.linear_2.bias.zero_()

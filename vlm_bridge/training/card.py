@@ -1,17 +1,18 @@
-"""A reference model's card, written by the training run itself."""
+"""The model card of a reference model, written by its training run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from estimators import Estimate
 from vlm_bridge.data import EASY_VQA_SPLITS, SCENES_SPLITS
 from vlm_bridge.reference.families import CLASSES, TOKENS
 from vlm_bridge.reference.language_model import GGUF_NAME, GGUF_SHA256
-from vlm_bridge.reference.recipe import RECIPES, Recipe, ScratchRecipe
+from vlm_bridge.reference.recipe import RECIPES, Recipe
 from vlm_bridge.reference.shipped import CARD, PARTS, check_name, file_name
 from vlm_bridge.training.evaluate import Evaluation
 
@@ -43,15 +44,18 @@ Again, in a fresh process: `python -m vlm_bridge.training evaluate {name}`.
 """
 
 _LLAVA = """\
-A standard `LlavaForConditionalGeneration`: a CLIP-type vision tower ({layers} layers, width
-{width}, patch {patch}, {tokens} vision tokens of a {side}x{side} image), LLaVA's own projector
+A standard `LlavaForConditionalGeneration`: a CLIP-type vision tower ({r.vision_layers} layers, \
+width
+{r.vision_width}, patch {r.patch_size}, {r.vision_tokens} vision tokens of a \
+{r.image_size}x{r.image_size} image), LLaVA's own projector
 (Linear, GELU, Linear; a per-channel standardisation of the tower's output is folded into the
 first Linear), and SmolLM2-135M-Instruct with LoRA on {targets} merged at load. It exists to test
 statements about layer skipping on a pretrained language model that really reads images. It is
 no general VLM: it knows three shapes and eight colours."""
 
 _SCRATCH = """\
-A small `{cls}` ({layers} decoder layers of width {width}, {tokens} vision tokens an image), all of
+A small `{cls}` ({r.layers} decoder layers of width {r.width}, {tokens} vision tokens an image), \
+all of
 it trained from scratch on two task sets together. It has the attention and the positions of its
 family and is a real trained network, but it has no pretrained backbone: it knows the words of these
 two task sets and nothing else."""
@@ -59,17 +63,19 @@ two task sets and nothing else."""
 _LLAVA_STAGES = """\
 Stage one trains the tower on shape and colour, deduced from the training questions and answers,
 with the shape moved to a random place; stage two freezes it and trains projector and LoRA
-through the language model on the answer tokens, up to {questions} questions packed behind one
+through the language model on the answer tokens, up to {r.questions_per_image} questions \
+packed behind one
 image."""
 
 _LATE_STAGES = """\
-Training starts from the parts of `{start}`: its tower stays, projector and LoRA are trained on,
+Training starts from the parts of `{r.start}`: its tower stays, projector and LoRA are trained on,
 through the language model on the answer tokens, with vision tokens absent from layers below
-{entry}; every {every}th step all layers see them."""
+{r.entry}; every {r.full_every}th step all layers see them."""
 
 _SCRATCH_STAGES = """\
 Stage one trains tower and projector to name, in the words the decoder will speak, what lies
-where; stage two trains the decoder on the answer tokens, up to {questions} questions packed behind
+where; stage two trains the decoder on the answer tokens, up to {r.questions_per_image} \
+questions packed behind
 one image."""
 
 _LANGUAGE_MODEL = (
@@ -91,12 +97,19 @@ _TRAINING = {"easy-vqa": EASY_VQA_SPLITS["train"][1], "scenes": SCENES_SPLITS["t
 
 
 def write_card(folder: Path, name: str, evaluations: Sequence[Evaluation]) -> None:
-    """Write `MODEL_CARD.md` beside the parts in `folder`."""
+    """Write `MODEL_CARD.md` into `folder`, which holds the parts."""
     parts = (folder / PARTS).read_bytes()
     recipe = RECIPES[check_name(name)]
+    words: dict[str, Any] = {"r": recipe, "tokens": TOKENS}
+    if isinstance(recipe, Recipe):
+        about, stages = _LLAVA, _LATE_STAGES if recipe.start else _LLAVA_STAGES
+        words["targets"] = ", ".join(f"`{target}`" for target in recipe.lora_targets)
+    else:
+        about, stages = _SCRATCH, _SCRATCH_STAGES
+        words["cls"] = CLASSES[recipe.family]
     card = _CARD.format(
         name=name,
-        about=_about(recipe),
+        about=about.format(**words),
         language_model=_LANGUAGE_MODEL if isinstance(recipe, Recipe) else "",
         data="; ".join(_DATA[e.task].format(f"{_TRAINING[e.task]:,}") for e in evaluations),
         parts=file_name(name, PARTS),
@@ -104,50 +117,22 @@ def write_card(folder: Path, name: str, evaluations: Sequence[Evaluation]) -> No
         stored=recipe.stored,
         parts_sha=hashlib.sha256(parts).hexdigest(),
         tables="".join(_table(e) for e in evaluations),
-        stages=_stages(recipe),
-        recipe=json.dumps(recipe.to_dict(), indent=1),
+        stages=stages.format(**words),
+        recipe=json.dumps(asdict(recipe), indent=1),
     )
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def _about(recipe: Recipe | ScratchRecipe) -> str:
-    if isinstance(recipe, Recipe):
-        return _LLAVA.format(
-            layers=recipe.vision_layers,
-            width=recipe.vision_width,
-            patch=recipe.patch_size,
-            tokens=recipe.vision_tokens,
-            side=recipe.image_size,
-            targets=", ".join(f"`{target}`" for target in recipe.lora_targets),
-        )
-    return _SCRATCH.format(
-        cls=CLASSES[recipe.family], layers=recipe.layers, width=recipe.width, tokens=TOKENS
-    )
-
-
-def _stages(recipe: Recipe | ScratchRecipe) -> str:
-    questions = recipe.questions_per_image
-    if isinstance(recipe, ScratchRecipe):
-        return _SCRATCH_STAGES.format(questions=questions)
-    if recipe.start:
-        every = recipe.full_every
-        return _LATE_STAGES.format(start=recipe.start, entry=recipe.entry, every=every)
-    return _LLAVA_STAGES.format(questions=questions)
-
-
 def _table(evaluation: Evaluation) -> str:
-    found = evaluation.accuracies()
-    rows = "".join(
-        f"| {said} | {_cells(found[name])} |\n" for name, said in _ROWS.items() if name in found
-    )
+    rows = ""
+    accuracies = evaluation.accuracies()
+    for name in (name for name in _ROWS if name in accuracies):
+        estimate = accuracies[name]
+        low, high = estimate.interval
+        rows += f"| {_ROWS[name]} | {estimate.value:.4f} | {low:.4f} to {high:.4f} |\n"
     return (
         f"\n{evaluation.task}: {len(evaluation.answers):,} questions of "
         f"{evaluation.accuracy.n:,} images, data hash `{evaluation.data_hash}`; "
         f"{evaluation.accuracy_of_questions:.4f} of the questions answered right.\n\n"
         f"| mean over images | accuracy | interval |\n|---|---|---|\n{rows}"
     )
-
-
-def _cells(estimate: Estimate) -> str:
-    low, high = estimate.interval
-    return f"{estimate.value:.4f} | {low:.4f} to {high:.4f}"

@@ -1,4 +1,4 @@
-"""A seeded optimisation that a kill interrupts and a second start continues, bit for bit."""
+"""A seeded optimisation that continues bit for bit after a kill."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vlm_bridge.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
-Loss = Callable[[int], Tensor]
+Parameters = Mapping[str, torch.nn.Parameter]
 
 
 def fit(
-    parameters: Mapping[str, torch.nn.Parameter],
-    loss_at: Loss,
+    parameters: Parameters,
+    loss_at: Callable[[int], Tensor],
     schedule: Schedule,
     checkpoint: Path,
     *,
@@ -31,10 +31,9 @@ def fit(
 ) -> None:
     """Minimise `loss_at(step)` over `parameters` for `schedule.steps` steps, in place.
 
-    `loss_at` must draw all randomness from its step number, so that a run resumed from
-    `checkpoint` is the run that was interrupted. The checkpoint (safetensors: parameters
-    and both Adam moments) is replaced atomically; a finished one is loaded and returned at
-    once.
+    `loss_at` must derive all randomness from its step number, so that a resumed run equals an
+    uninterrupted one. The checkpoint (safetensors: parameters and both Adam moments) is replaced
+    atomically. A finished checkpoint is loaded without further steps.
     """
     optimiser = torch.optim.AdamW(
         list(parameters.values()),
@@ -67,6 +66,7 @@ def fit(
 
 
 def _cosine(step: int, schedule: Schedule) -> float:
+    """Share of the learning rate: linear warm-up, then cosine decay to zero."""
     if step < schedule.warmup:
         return (step + 1) / schedule.warmup
     progress = (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
@@ -74,10 +74,7 @@ def _cosine(step: int, schedule: Schedule) -> float:
 
 
 def _save(
-    parameters: Mapping[str, torch.nn.Parameter],
-    optimiser: torch.optim.AdamW,
-    checkpoint: Path,
-    step: int,
+    parameters: Parameters, optimiser: torch.optim.AdamW, checkpoint: Path, step: int
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
@@ -91,9 +88,8 @@ def _save(
     partial.replace(checkpoint)
 
 
-def _restore(
-    parameters: Mapping[str, torch.nn.Parameter], optimiser: torch.optim.AdamW, checkpoint: Path
-) -> int:
+def _restore(parameters: Parameters, optimiser: torch.optim.AdamW, checkpoint: Path) -> int:
+    """Load parameters and moments; returns the number of steps done, 0 without a checkpoint."""
     if not checkpoint.is_file():
         return 0
     with safe_open(checkpoint, framework="pt") as stored:

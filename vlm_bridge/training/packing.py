@@ -1,4 +1,4 @@
-"""Several questions behind one image, in one pass of any family that puts the image first."""
+"""Several questions behind one image, in one forward pass of any family with the image first."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from vlm_bridge.model.prompts import collate
 from vlm_bridge.model.vlm import VLM
 
 IGNORED = -100
-#: What `get_image_features` takes of a processor's output.
+#: Outputs of a processor that `get_image_features` takes.
 _PIXELS = ("pixel_values", "image_grid_thw", "pixel_attention_mask")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One batch of images, each with its questions behind it.
+    """A batch of images, each followed by its questions.
 
     Attributes:
         ids: (images, width) question and answer tokens, without the prefix.
-        labels: (images, width); only answers and their ends are labelled.
-        places: (images, length) place of every token in its own prompt, prefix included.
+        labels: (images, width); only answer and end tokens have labels.
+        places: (images, length) position of every token in its own prompt, prefix included.
         blocks: (images, length) 0 in the prefix, k in question k, -1 on padding.
     """
 
@@ -37,11 +37,62 @@ class Packed:
     blocks: Tensor
 
 
-class Packer:
-    """Packs questions of `vlm`; prompts are the ones its processor makes.
+#: Input ids of one question with its answer, and their labels.
+LabelledIds = tuple[list[int], list[int]]
 
-    The prefix, equal in all prompts, is what comes before the question's first own token:
-    everything up to the last vision token.
+
+def labelled(question: list[int], answer: list[int]) -> LabelledIds:
+    """Input ids of a question with its answer, and the next token of each answer position."""
+    return question + answer[:-1], [IGNORED] * (len(question) - 1) + answer
+
+
+def pack(rows: Sequence[Sequence[LabelledIds]], prefix: int, filler: int) -> Packed:
+    """Put the questions of each image behind a prefix of `prefix` tokens; pad with `filler`."""
+    width = max(sum(len(ids) for ids, _ in row) for row in rows)
+    ids = torch.full((len(rows), width), filler)
+    labels = torch.full((len(rows), width), IGNORED)
+    places = torch.zeros(len(rows), prefix + width, dtype=torch.long)
+    places[:, :prefix] = torch.arange(prefix)
+    blocks = torch.full((len(rows), prefix + width), -1)
+    blocks[:, :prefix] = 0
+    for i, row in enumerate(rows):
+        at = 0
+        for number, (tokens, targets) in enumerate(row, start=1):
+            span = slice(at, at + len(tokens))
+            whole = slice(prefix + span.start, prefix + span.stop)
+            ids[i, span], labels[i, span] = torch.tensor(tokens), torch.tensor(targets)
+            places[i, whole] = torch.arange(prefix, prefix + len(tokens))
+            blocks[i, whole] = number
+            at += len(tokens)
+    return Packed(ids, labels, places, blocks)
+
+
+def visible(blocks: Tensor) -> Tensor:
+    """(images, length, length) bool: each token sees the prefix and its question, causally."""
+    length = blocks.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    return causal & ((blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0))
+
+
+def by_image(items: Sequence[Item]) -> list[list[Item]]:
+    """The questions of each image, in the order of the items."""
+    clusters: dict[str, list[Item]] = {}
+    for item in items:
+        clusters.setdefault(item.cluster, []).append(item)
+    return list(clusters.values())
+
+
+def draw_images(n: int, count: int, seed: str, step: int) -> list[int]:
+    """Which of `n` images a step trains on: a seeded order for each epoch, `count` a step."""
+    epoch, place = divmod(step, n // count)
+    order = random.Random(f"{seed}/{epoch}").sample(range(n), n)
+    return order[place * count : (place + 1) * count]
+
+
+class Packer:
+    """Packs questions of `vlm`, in the prompts of its processor.
+
+    The prefix, equal in all prompts, ends with the last vision token.
     """
 
     def __init__(self, vlm: VLM) -> None:
@@ -50,7 +101,7 @@ class Packer:
         self._ends = int(vlm.processor.tokenizer.eos_token_id)
 
     def start(self, item: Item) -> dict[str, Tensor]:
-        """The prefix of every prompt as model inputs, one row, from any item."""
+        """The prefix of all prompts as model inputs of one row, computed from any item."""
         inputs = collate(self.vlm, [item], [0]).inputs
         stop = self._stop(inputs["input_ids"][0])
         return {
@@ -68,76 +119,62 @@ class Packer:
         return self._questions[item.question]
 
     def pack(self, rows: Sequence[Sequence[Item]], prefix: int) -> Packed:
-        """Token ids, labels, places and blocks of some images' questions."""
+        """Pack the questions of each image."""
+        tokenizer = self.vlm.processor.tokenizer
         packed = []
         for row in rows:
-            parts = []
-            for item in row:
-                asked = self._question(item)
-                answer = self.vlm.processor.tokenizer(item.answer, add_special_tokens=False)
-                said = [*answer["input_ids"], self._ends]
-                parts.append((asked + said[:-1], [IGNORED] * (len(asked) - 1) + said))
-            packed.append(parts)
-        width = max(sum(len(ids) for ids, _ in parts) for parts in packed)
-        ids = torch.full((len(rows), width), self._ends)
-        labels = torch.full((len(rows), width), IGNORED)
-        places = torch.zeros(len(rows), prefix + width, dtype=torch.long)
-        places[:, :prefix] = torch.arange(prefix)
-        blocks = torch.full((len(rows), prefix + width), -1)
-        blocks[:, :prefix] = 0
-        for i, parts in enumerate(packed):
-            at = 0
-            for number, (tokens, targets) in enumerate(parts, start=1):
-                span = slice(at, at + len(tokens))
-                whole = slice(prefix + span.start, prefix + span.stop)
-                ids[i, span], labels[i, span] = torch.tensor(tokens), torch.tensor(targets)
-                places[i, whole] = torch.arange(prefix, prefix + len(tokens))
-                blocks[i, whole] = number
-                at += len(tokens)
-        return Packed(ids, labels, places, blocks)
+            answers = [
+                tokenizer(item.answer, add_special_tokens=False)["input_ids"] for item in row
+            ]
+            packed.append(
+                [
+                    labelled(self._question(item), [*answer, self._ends])
+                    for item, answer in zip(row, answers, strict=True)
+                ]
+            )
+        return pack(packed, prefix, self._ends)
 
 
 def image_features(vlm: VLM, images: Sequence[Image.Image]) -> Tensor:
-    """(images, vision tokens, width): what stands at the placeholders of each image."""
+    """(images, vision tokens, width): embeddings of the vision tokens of each image."""
     nested: list[Any] = list(images)
     if vlm.model.config.model_type == "smolvlm":
         nested = [[image] for image in images]
-    made = vlm.processor.image_processor(nested, return_tensors="pt")
-    inputs = {name: torch.as_tensor(made[name]) for name in _PIXELS if name in made}
-    found = vlm.layout.base.get_image_features(**inputs).pooler_output  # type: ignore[operator]
-    return torch.stack(list(found))
+    pixels = vlm.processor.image_processor(nested, return_tensors="pt")
+    inputs = {name: torch.as_tensor(pixels[name]) for name in _PIXELS if name in pixels}
+    features = vlm.layout.base.get_image_features(**inputs).pooler_output  # type: ignore[operator]
+    return torch.stack(list(features))
 
 
 def masks(vlm: VLM, blocks: Tensor, places: Tensor, vision: Tensor) -> Any:
-    """Who attends to whom: the prefix and one's own question, causally.
+    """Attention masks of a packed batch, as the model takes them.
+
+    In Gemma3 vision tokens attend to each other in both directions and sliding layers attend to
+    near places only, so it takes a mask for each kind of layer.
 
     Args:
-        vlm: the model; Gemma3 lets vision tokens see each other both ways, and its sliding
-            layers look back by places, so it takes a mask for each kind of layer.
+        vlm: the model.
         blocks: (images, length) of `Packed`.
         places: (images, length) of `Packed`.
         vision: (length,) bool, the vision tokens of the prefix.
     """
-    length = blocks.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
-    full = causal & same
+    full = visible(blocks)
     if vlm.model.config.model_type != "gemma3":
         return full[:, None]
-    both = vision[:, None] & vision[None, :]
+    among_vision = vision[:, None] & vision[None, :]
     near = places[:, :, None] - places[:, None, :] < vlm.layout.text_config.sliding_window
     return {
-        "full_attention": (full | both)[:, None],
-        "sliding_attention": (full & near | both)[:, None],
+        "full_attention": (full | among_vision)[:, None],
+        "sliding_attention": (full & near | among_vision)[:, None],
     }
 
 
 def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:
-    """Position ids of packed tokens: their places, or with M-RoPE (3, images, length)."""
+    """Position ids of a packed batch: the places, or with M-RoPE (3, images, length)."""
     if not hasattr(vlm.layout.base, "get_rope_index"):
         return places
-    known = {k: v for k, v in start.items() if k != "pixel_values"}
-    first, _ = vlm.layout.base.get_rope_index(**known)  # type: ignore[operator]  # (3, 1, prefix)
+    inputs = {k: v for k, v in start.items() if k != "pixel_values"}
+    first, _ = vlm.layout.base.get_rope_index(**inputs)  # type: ignore[operator]  # (3, 1, prefix)
     prefix = first.shape[-1]
     behind = places[None, :, prefix:] - prefix + first.max() + 1
     return torch.cat(
@@ -148,10 +185,8 @@ def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:
 def draw_rows(
     clusters: Sequence[Sequence[Item]], count: int, questions: int, seed: str, step: int
 ) -> list[list[Item]]:
-    """The images of a step and the questions asked of each, from the step's number alone."""
-    per_epoch = len(clusters) // count
-    epoch, place = divmod(step, per_epoch)
-    order = random.Random(f"{seed}/{epoch}").sample(range(len(clusters)), len(clusters))
+    """The images of a step, and the questions asked about each; both depend on the step alone."""
+    epoch, place = divmod(step, len(clusters) // count)
     draw = random.Random(f"{seed}/{epoch}/{place}")
-    rows = [clusters[i] for i in order[place * count : (place + 1) * count]]
+    rows = [clusters[i] for i in draw_images(len(clusters), count, seed, step)]
     return [draw.sample(list(row), min(questions, len(row))) for row in rows]

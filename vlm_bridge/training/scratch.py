@@ -1,4 +1,4 @@
-"""The two training stages of a small model: what lies where, then the answers."""
+"""The two training stages of a small model: first objects and places, then answers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from vlm_bridge.training.fit import fit
 from vlm_bridge.training.packing import (
     IGNORED,
     Packer,
+    by_image,
     draw_rows,
     image_features,
     masks,
@@ -30,18 +31,22 @@ from vlm_bridge.training.packing import (
 )
 
 
-def blank_vlm(recipe: ScratchRecipe) -> VLM:
-    """The untrained model of a recipe, as the bridge takes it."""
-    model, processor = blank_scratch(recipe)
+def as_vlm(name: str, model: Any, processor: Any) -> VLM:
+    """The `VLM` of a transformers model and its processor."""
     special = tuple(processor.tokenizer.all_special_ids)
-    return VLM(recipe.family, model, processor, find_layout(model, special))
+    return VLM(name, model, processor, find_layout(model, special))
+
+
+def blank_vlm(recipe: ScratchRecipe) -> VLM:
+    """The untrained model of a recipe."""
+    return as_vlm(recipe.family, *blank_scratch(recipe))
 
 
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
-    """Train, or continue, in `folder`; returns all parameters by name, tied ones once."""
+    """Train in `folder`, or continue; returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
     _scale_words(vlm)
-    clusters = {task: _by_image(TASKS[task]("train")) for task in recipe.tasks}
+    clusters = {task: by_image(TASKS[task]("train")) for task in recipe.tasks}
     _see(vlm, recipe, clusters, folder / "see.checkpoint.safetensors")
     _learn(vlm, recipe, clusters, folder / "learn.checkpoint.safetensors")
     return {name: p.detach() for name, p in vlm.model.named_parameters()}
@@ -49,27 +54,21 @@ def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _scale_words(vlm: VLM) -> None:
+    """Give all word embeddings the scale `_SCALE`."""
     table = vlm.model.get_input_embeddings()
-    entered = table(torch.arange(len(table.weight)))  # some families multiply what they look up
+    entered = table(torch.arange(len(table.weight)))  # some families multiply embeddings
     table.weight.mul_(_SCALE / entered.std())
 
 
-def _by_image(items: Sequence[Item]) -> list[list[Item]]:
-    clusters: dict[str, list[Item]] = {}
-    for item in items:
-        clusters.setdefault(item.cluster, []).append(item)
-    return list(clusters.values())
-
-
-#: The words that stage one reads: of the one shape of easy-VQA, and of a cell of a scene.
-_SAID = {
+#: The words of stage one: of the shape in an easy-VQA image, and of a cell of a scene.
+_VOCABULARY = {
     "shape": tower.SHAPES,
     "colour": tower.COLOURS,
     "cell shape": SHAPES,
     "cell colour": tuple(COLOURS),
 }
 _DOT, _SHARP = 2, 4.0
-_SCALE = 0.25  #: of every coordinate of what enters the decoder, words and vision, at the start
+_SCALE = 0.25  #: initial scale of the coordinates of word and vision embeddings
 
 
 @lru_cache(maxsize=20_000)
@@ -77,34 +76,35 @@ def _pixels(path: Path) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def _pictures(rows: Sequence[Sequence[Item]], moved: int | None) -> list[Image.Image]:
+def _pictures(rows: Sequence[Sequence[Item]], seed: int | None) -> list[Image.Image]:
     """The images of some rows; with a seed, their shape is moved to a random place."""
     stacked = np.stack([_pixels(row[0].image) for row in rows])
-    if moved is not None:
-        generator = torch.Generator().manual_seed(moved)
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
         tensor = torch.from_numpy(stacked).permute(0, 3, 1, 2)
         stacked = tower.move_shape(tensor, generator).permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(pixels) for pixels in stacked]
 
 
 Groups = dict[str, list[list[Item]]]
-Words = Callable[[str], Tensor]  # the embeddings of some words
+Words = Callable[[str], Tensor]  # key of `_VOCABULARY` -> embeddings of its words
 
 
 def _batch(
     clusters: Groups, schedule: Schedule, questions: int, seed: int, step: int
 ) -> tuple[list[list[Item]], list[Image.Image]]:
-    """Images of every task set in equal number; those of easy-VQA moved."""
+    """Equally many images of every task set; shapes of easy-VQA are moved."""
     rows, pictures = [], []
-    for task, those in clusters.items():
-        drawn = draw_rows(those, schedule.batch // len(clusters), questions, f"{seed}/{task}", step)
+    for task, images in clusters.items():
+        count = schedule.batch // len(clusters)
+        drawn = draw_rows(images, count, questions, f"{seed}/{task}", step)
         rows += drawn
         pictures += _pictures(drawn, seed * 7_919 + step if task == "easy-vqa" else None)
     return rows, pictures
 
 
 class _Whole(nn.Module):
-    """Reads shape and colour of the one object of an easy-VQA image from the mean of its tokens."""
+    """Loss of reading shape and colour of an easy-VQA image from the mean of its tokens."""
 
     def __init__(self, clusters: Sequence[Sequence[Item]]) -> None:
         super().__init__()
@@ -122,10 +122,10 @@ class _Whole(nn.Module):
 
 
 class _Cells(nn.Module):
-    """Reads shape, colour and dot of the object in every cell of a scene from that cell's token.
+    """Loss of reading shape, colour and dot of each cell of a scene from the token of the cell.
 
-    An empty cell is a word of its own. The colour of a dot, which competes with that of its
-    object, is read through a map.
+    An empty cell has an embedding of its own. The colour of a dot, which competes with that of
+    its object, is read through a linear map.
     """
 
     def __init__(self, width: int) -> None:
@@ -137,38 +137,38 @@ class _Cells(nn.Module):
         truth = torch.stack([_cells(row[0]) for row in rows])
         total = features.new_zeros(())
         for kind, name in enumerate(("cell shape", "cell colour", "cell colour")):
-            seen = self.dot(features) if kind == _DOT else features
-            scores = _SHARP * seen @ torch.cat([self.empty[kind, None], words(name)]).T
+            read = self.dot(features) if kind == _DOT else features
+            scores = _SHARP * read @ torch.cat([self.empty[kind, None], words(name)]).T
             total = total + nn.functional.cross_entropy(scores.transpose(1, 2), truth[:, kind])
         return total
 
 
 def _cells(item: Item) -> Tensor:
-    """(3, 16) shape, colour and dot colour of the object in every cell; 0 where there is none."""
-    found = torch.zeros(3, TOKENS, dtype=torch.long)
+    """(3, 16) shape, colour and dot colour of the object in every cell; 0 for none."""
+    labels = torch.zeros(3, TOKENS, dtype=torch.long)
     colours = list(COLOURS)
     split, _, number = item.cluster.partition("/")
     for thing in scene(split, int(number)):
         cell = (thing.y * CELLS // SIDE) * CELLS + thing.x * CELLS // SIDE
-        found[0, cell] = SHAPES.index(thing.shape) + 1
-        found[1, cell] = colours.index(thing.colour) + 1
-        found[2, cell] = 0 if thing.dot is None else colours.index(thing.dot) + 1
-    return found
+        labels[0, cell] = SHAPES.index(thing.shape) + 1
+        labels[1, cell] = colours.index(thing.colour) + 1
+        labels[2, cell] = 0 if thing.dot is None else colours.index(thing.dot) + 1
+    return labels
 
 
 def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
-    """Vision tokens learn to lie where the words for them lie, before the decoder sees either.
+    """Stage one: align vision tokens with the embeddings of the words for their content.
 
-    A token's score for a word is its product with the word's embedding.
+    The score of a token for a word is its product with the embedding of the word.
     """
     readers = {
-        task: _Whole(those) if task == "easy-vqa" else _Cells(recipe.width)
-        for task, those in clusters.items()
+        task: _Whole(images) if task == "easy-vqa" else _Cells(recipe.width)
+        for task, images in clusters.items()
     }
     table = vlm.model.get_input_embeddings()
     ids = {
-        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in said])
-        for name, said in _SAID.items()
+        name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in words])
+        for name, words in _VOCABULARY.items()
     }
     inner = {f"{name}.": part for name, part in vlm.layout.base.named_children()}
     decoder = next(name for name, part in inner.items() if part is vlm.layout.decoder)
@@ -187,14 +187,15 @@ def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) ->
         total = (features.std() / _SCALE).log().square()
         each = len(rows) // len(readers)
         for number, reader in enumerate(readers.values()):
-            those = slice(number * each, (number + 1) * each)
-            total = total + reader(features[those], rows[those], lambda name: table(ids[name]))
+            part = slice(number * each, (number + 1) * each)
+            total = total + reader(features[part], rows[part], lambda name: table(ids[name]))
         return total
 
     fit(parameters, loss_at, recipe.see, checkpoint, title="what lies where", log_every=50)
 
 
 def _learn(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
+    """Stage two: train the decoder on the answer tokens."""
     packer = Packer(vlm)
     start = packer.start(next(iter(clusters.values()))[0][0])
     ids = start["input_ids"][0]
@@ -212,9 +213,9 @@ def _learn(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) 
         with torch.no_grad():
             features = image_features(vlm, pictures)
         states = packed_states(vlm, start, vision, packed, features, table)
-        wanted = packed.labels != IGNORED
-        logits = head(states[:, len(ids) :][wanted])
-        return nn.functional.cross_entropy(logits, packed.labels[wanted])
+        answers = packed.labels != IGNORED
+        logits = head(states[:, len(ids) :][answers])
+        return nn.functional.cross_entropy(logits, packed.labels[answers])
 
     fit(parameters, loss_at, recipe.learn, checkpoint, title="answers", log_every=50)
 
@@ -227,7 +228,7 @@ def packed_states(
     features: Tensor,
     table: nn.Module,
 ) -> Tensor:
-    """(images, length, width): the decoder's states over prefix and packed questions."""
+    """(images, length, width): decoder states of prefix and packed questions."""
     ids = start["input_ids"][0]
     embeds = torch.cat([table(ids).expand(len(features), -1, -1), table(packed.ids)], dim=1)
     whole = torch.cat([vision, vision.new_zeros(packed.ids.shape[1])])
@@ -242,5 +243,5 @@ def packed_states(
 
 
 def _unused(name: str) -> bool:
-    """Parameters no token's features depend on."""
+    """True for parameters that no token's features depend on."""
     return "post_layernorm" in name and "vision_model.head" in name

@@ -1,4 +1,4 @@
-"""Stage one: a CLIP-type vision tower that learns shape and colour from the questions."""
+"""Stage one of a LLaVA: a CLIP-type vision tower learns shape and colour from the questions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from vlm_bridge.data import Item
+from vlm_bridge.reference.assemble import vision_config
 from vlm_bridge.reference.recipe import Recipe
-from vlm_bridge.reference.vision import vision_config
 from vlm_bridge.training.fit import fit
+from vlm_bridge.training.packing import by_image
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
@@ -23,7 +24,7 @@ COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Distinct images with what their questions say of them; -1 where they do not say."""
+    """Distinct images with the labels in their questions; -1 where the questions do not tell."""
 
     pixels: Tensor  # (n, 3, size, size) uint8
     shape: Tensor  # (n,)
@@ -36,21 +37,24 @@ def read_labels(items: Sequence[Item]) -> Labelled:
     "is there not a red shape?" -> "no" says red; "is a circle present?" -> "no" says
     nothing yet, but rules the circle out.
     """
-    clusters: dict[str, list[Item]] = {}
-    for item in items:
-        clusters.setdefault(item.cluster, []).append(item)
-    pixels, shapes, colours = [], [], []
-    for group in clusters.values():
-        pixels.append(np.asarray(group[0].open()))
-        shapes.append(_deduce(group, SHAPES))
-        colours.append(_deduce(group, COLOURS))
-    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    return Labelled(stacked, torch.tensor(shapes), torch.tensor(colours))
+    clusters = by_image(items)
+    shapes, colours = (
+        torch.tensor([_deduce(cluster, names) for cluster in clusters])
+        for names in (SHAPES, COLOURS)
+    )
+    return Labelled(image_pixels(clusters).contiguous(), shapes, colours)
 
 
-def _deduce(group: Sequence[Item], names: Sequence[str]) -> int:
+def image_pixels(clusters: Sequence[Sequence[Item]]) -> Tensor:
+    """(n, 3, size, size) uint8: the image of each cluster of questions."""
+    pixels = np.stack([np.asarray(cluster[0].open()) for cluster in clusters])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def _deduce(cluster: Sequence[Item], names: Sequence[str]) -> int:
+    """Place in `names` of the only name that the questions of an image leave possible, or -1."""
     possible = set(names)
-    for item in group:
+    for item in cluster:
         words = re.findall(r"\w+", item.question)
         asked = [name for name in names if name in words]
         if item.answer in names:
@@ -65,11 +69,11 @@ def _deduce(group: Sequence[Item], names: Sequence[str]) -> int:
 
 
 def move_shape(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Put the shape of every image at a random place; exact, as the ground is uniform.
+    """Move the shape of every image to a random place, by rolling the image.
 
     Args:
-        pixels: (n, 3, h, w) uint8, one shape on a plain ground.
-        generator: source of the places.
+        pixels: (n, 3, h, w) uint8, one shape on a ground of one colour.
+        generator: draws the places.
     """
     moved = torch.empty_like(pixels)
     height, width = pixels.shape[-2:]
@@ -85,7 +89,7 @@ def move_shape(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 in [0, 255] to float in [-1, 1], as the image processor does."""
+    """Map uint8 in [0, 255] to float in [-1, 1], as the image processor does."""
     return pixels.float() / 127.5 - 1
 
 

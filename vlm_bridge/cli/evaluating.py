@@ -1,0 +1,133 @@
+"""`skipit certify`, `compare` and `sweep`: plans beside the full model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from theory.certificates import METHODS
+from vlm_bridge.cli.options import DataOptions, Delta, Epsilon, ModelOptions, PlanWords
+from vlm_bridge.cli.output import resumable, save, say
+from vlm_bridge.cost import measure_cost
+from vlm_bridge.evaluate.certify import certify_both
+from vlm_bridge.evaluate.compare import compare as run_compare
+from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
+from vlm_bridge.evaluate.sweep import sweep as run_sweep
+from vlm_bridge.figures.layers import plot_depth, plot_layers
+from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.distributed import is_main
+from vlm_bridge.runtime.files import check_writable
+
+
+def certify(
+    model: ModelOptions,
+    plan: PlanWords,
+    data: DataOptions,
+    epsilon: Epsilon = 0.02,
+    delta: Delta = 0.05,
+    method: Annotated[
+        str, typer.Option(help=f"auto, label-free, {', '.join(METHODS)}; see theory.certify_mean.")
+    ] = "auto",
+    out: Annotated[Path, typer.Option(help="Certificates to write (JSON).")] = Path(
+        "out/certificates.json"
+    ),
+) -> Any:
+    """Bound disagreement and accuracy drop of a plan. Resumable.
+
+    The images must not be those that chose the plan. The drop needs answers in the data. The
+    exit code is 0 whether or not the certificate holds. `torchrun` distributes the batches over
+    its processes.
+
+    Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
+    """
+    items = data.items()
+    vlm, skip_plan = model.load_with(plan)
+    with resumable(out) as checkpoint:
+        certificates = certify_both(
+            vlm,
+            skip_plan,
+            items,
+            epsilon=epsilon,
+            delta=delta,
+            method=method,
+            batch_size=data.batch_size,
+            checkpoint=checkpoint,
+        )
+    result = save(out, [certificate.to_json() for certificate in certificates])
+    for certificate in certificates:
+        say(certificate.sentence())
+    say(f"certificates: {out}")
+    return result
+
+
+def compare(
+    model: ModelOptions,
+    plan: PlanWords,
+    data: DataOptions,
+    out: Annotated[Path, typer.Option(help="Comparison to write (JSON).")] = Path(
+        "out/comparison.json"
+    ),
+) -> Any:
+    """Compare a plan with the full model: answers and cost. Resumable.
+
+    Accuracy, drop, disagreement and KL of the answers; FLOPs, latency, memory of one batch.
+
+    Example: `skipit compare reference out/plan.json --data easy-vqa:test`
+    """
+    items = data.items()
+    vlm, skip_plan = model.load_with(plan)
+    with resumable(out) as checkpoint:
+        compared = run_compare(
+            vlm, skip_plan, items, batch_size=data.batch_size, checkpoint=checkpoint
+        )
+    cost = measure_cost(vlm, skip_plan, items, batch_size=data.batch_size)
+    result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
+    disagreement = compared.disagreement
+    low, high = disagreement.interval
+    say(
+        f"{skip_plan.describe()}: disagreement {disagreement.value:.2%} ({low:.2%} to {high:.2%}, "
+        f"{compared.n_images} images), FLOPs x{cost.prefill.flops_ratio:.2f}, "
+        f"latency x{cost.prefill.latency_ratio.value:.2f}: {out}"
+    )
+    return result
+
+
+def sweep(
+    model: ModelOptions,
+    data: DataOptions,
+    out: Annotated[
+        Path, typer.Option(help="Folder for sweep.json, its checkpoint and the plots.")
+    ] = Path("out/sweep"),
+    step: Annotated[int, typer.Option(min=1, help="Step between layers and depths.")] = 1,
+    epsilon: Epsilon = 0.02,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Mode to sweep, repeatable: {', '.join(RULE_MODES)} "
+            f"(default: {', '.join(SWEPT)})."
+        ),
+    ] = None,
+) -> Any:
+    """Skip each layer alone, and try each exit and entry. Resumable.
+
+    A killed run continues after the last finished batch when the same command is given again.
+    `torchrun` distributes the batches over its processes.
+
+    Example: `skipit sweep reference --data easy-vqa:test --limit 100 --out out/sweep`
+    """
+    check_writable(out / "sweep.json")
+    items = data.items()
+    vlm = model.load()
+    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or SWEPT)
+    compared = run_sweep(
+        vlm, items, plans, checkpoint=out / "checkpoint.jsonl", batch_size=data.batch_size
+    )
+    result = save(out / "sweep.json", [comparison.to_json() for comparison in compared])
+    if is_main():
+        plot_depth(out / "depth.png", compared, blind=None, no_vision=None)
+        plot_layers(out / "layers.png", compared, SkipPlan("block", vlm.layout.n_layers), epsilon)
+    say(f"{len(compared)} plans on {len({i.cluster for i in items})} images: {out}/sweep.json")
+    return result

@@ -1,0 +1,183 @@
+"""`skipit plan` and `skipit search`: from the scores of a rule to one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from estimators import Profile
+from vlm_bridge.cli.options import DataOptions, Delta, Epsilon, ModelOptions
+from vlm_bridge.cli.output import save, say
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.units import units
+from vlm_bridge.rules import (
+    RULES,
+    Evidence,
+    Rule,
+    check_mode,
+    find_rule,
+    nested_plans,
+    score_units,
+)
+from vlm_bridge.runtime.files import check_writable, read_json
+from vlm_bridge.selection import bands, greedy_plans
+from vlm_bridge.selection import search as run_search
+from vlm_bridge.selection.choose import choose_plan
+
+HOW = ("nested", "greedy", "bands")
+RuleName = Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]
+RuleMode = Annotated[
+    str | None,
+    typer.Option(help=f"One of the rule's modes ({', '.join(RULE_MODES)}; default: its first)."),
+]
+
+
+def plan(
+    model: ModelOptions,
+    data: DataOptions,
+    profile: Annotated[Path, typer.Option(help="Profile that `skipit profile` wrote.")] = Path(
+        "out/profile.json"
+    ),
+    rule: RuleName = "skip-it",
+    mode: RuleMode = None,
+    epsilon: Epsilon = 0.02,
+    forward_cost: Annotated[
+        float | None,
+        typer.Option(
+            help="Budget of the rule, in forward passes over the images; a rule that needs more "
+            "gets fewer images (default: no limit)."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also print a table of reasons (skip-it-slopes only).")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
+) -> Any:
+    """Choose the largest plan of a rule that changes few answers.
+
+    The plan changes at most epsilon/2 of the answers to --data; certify it on other images.
+    `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost of the
+    rule in forward passes over the images.
+
+    --explain adds a table with a line for each unit: the score, then S6 share of answers that may
+    change, S7 KL (nats), G-F and P-F distances, S14 usable and S9 unique + synergistic information
+    about the model's own answer (nats), S8 change of a head. A star: not safe by that condition.
+
+    Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
+    """
+    check_writable(out)
+    items = data.items()
+    try:
+        measured = Profile.from_json(read_json(profile, "profile"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BridgeError(f"{profile} is not a profile: {error}") from None
+    chosen_rule = find_rule(rule)
+    if explain and not chosen_rule.explains:
+        explaining = ", ".join(name for name, known in RULES.items() if known.explains)
+        raise BridgeError(f"rule '{rule}' has no conditions to explain; {explaining} has")
+    vlm = model.load()
+    evidence = Evidence(vlm, items, measured, batch_size=data.batch_size)
+    chosen = choose_plan(
+        vlm,
+        measured,
+        items,
+        rule=rule,
+        mode=mode,
+        epsilon=epsilon,
+        batch_size=data.batch_size,
+        evidence=evidence,
+        forward_cost=forward_cost,
+    )
+    result = save(out, chosen.to_json())
+    cost = chosen.source["forward_cost"]
+    if explain:
+        for line in _explained(chosen_rule, evidence, check_mode(chosen_rule, mode), epsilon):
+            say(line)
+        spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
+        say(f"forward-pass equivalents: {spent}")
+    say(f"{chosen.describe()}; the rule cost {cost:.1f} forward passes beside the profile: {out}")
+    return result
+
+
+def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Iterator[str]:
+    """A line for every unit: its score and the bound of each condition, starred if not safe."""
+    scores = score_units(rule, evidence, mode)
+    reasons = rule.explain(evidence, mode, epsilon=epsilon, probes=True)
+    statements = list(dict.fromkeys(reason.bound.statement for reason in reasons))
+    yield "\t".join(["unit", "score", *statements])
+    for number, unit in enumerate(units(mode, evidence.n_layers)):
+        by_name = {reason.bound.statement: reason for reason in reasons if reason.unit == number}
+        cells = [
+            f"{by_name[s].bound.value:.3g}{'' if by_name[s].safe else '*'}" for s in statements
+        ]
+        yield "\t".join([unit.describe(), f"{scores[number]:.3g}", *cells])
+
+
+def search(
+    model: ModelOptions,
+    data: DataOptions,
+    certification: Annotated[
+        str, typer.Option(help="Questions that certify, in the form of --data; other images.")
+    ],
+    how: Annotated[
+        str,
+        typer.Option(
+            help="Candidates: 'nested' plans of the rule; 'greedy' growth by measured KL; or all "
+            "contiguous 'bands' of layers with vision tokens (no rule)."
+        ),
+    ] = "nested",
+    rule: RuleName = "skip-it",
+    mode: RuleMode = None,
+    step: Annotated[int, typer.Option(min=1, help="Step between depths, for 'bands'.")] = 1,
+    epsilon: Epsilon = 0.02,
+    delta: Delta = 0.05,
+    out: Annotated[
+        Path, typer.Option(help="Folder for search.json, plan.json, checkpoints.")
+    ] = Path("out/search"),
+) -> Any:
+    """Find the largest plan whose disagreement is certified. Resumable.
+
+    The questions of --data rank the candidates. A few of them, the safest first, are then tested
+    in sequence on the certification images, each at the full delta, up to the first that fails.
+    So the certificate holds with probability 1 - delta for any number of candidates. No labels.
+
+    Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
+    """
+    check_writable(out / "search.json")
+    if how not in HOW:
+        raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
+    tuning, certifying = data.items(), replace(data, data=certification).items()
+    vlm = model.load()
+    chosen_rule = find_rule(rule)
+    evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
+    if how == "bands":
+        candidates = bands(vlm.layout.n_layers, step=step)
+    elif how == "greedy":
+        candidates = greedy_plans(chosen_rule, evidence, mode or chosen_rule.modes[0])
+    else:
+        candidates = nested_plans(chosen_rule, evidence, mode)
+    certified = run_search(
+        vlm,
+        candidates,
+        tuning,
+        certifying,
+        epsilon=epsilon,
+        delta=delta,
+        batch_size=data.batch_size,
+        checkpoint=out / "checkpoints",
+    )
+    result = save(out / "search.json", certified.to_json())
+    save(out / "plan.json", certified.plan.to_json())
+    for tested, certificate in zip(certified.path, certified.certificates, strict=False):
+        say(f"{tested.plan.describe()}: {certificate.sentence()}")
+    if certified.certificate is None:
+        say(f"no plan could be certified at epsilon {epsilon}: {out}/search.json")
+    else:
+        sentence = certified.certificate.sentence()
+        say(f"certified: {certified.plan.describe()}: {sentence}: {out}/plan.json")
+    return result
