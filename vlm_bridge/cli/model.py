@@ -62,7 +62,7 @@ def cost(
     read = planned(vlm.layout.n_layers)
     with tempfile.TemporaryDirectory() as folder:
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
-        found = measure_cost(vlm, read, items, batch_size=batch_size, pairs=pairs, tokens=tokens)
+        found = measure_cost(vlm, items, read, batch_size=batch_size, pairs=pairs, tokens=tokens)
     save(out, {"plan": read.to_json(), "model": vlm.name, "cost": found.to_json()})
     say(read.describe())
     for line in cost_lines(found):

@@ -255,8 +255,8 @@ def certify(
     with resumable(out) as checkpoint:
         made = certify_both(
             vlm,
-            read,
             items,
+            read,
             epsilon=epsilon,
             delta=delta,
             method=method,
@@ -285,8 +285,8 @@ def compare(
     vlm = model.load()
     read = planned(vlm.layout.n_layers)
     with resumable(out) as checkpoint:
-        found = run_compare(vlm, read, items, batch_size=data.batch_size, checkpoint=checkpoint)
-    cost = measure_cost(vlm, read, items, batch_size=data.batch_size)
+        found = run_compare(vlm, items, read, batch_size=data.batch_size, checkpoint=checkpoint)
+    cost = measure_cost(vlm, items, read, batch_size=data.batch_size)
     save(out, {"comparison": found.to_json(), "cost": cost.to_json()})
     low, high = found.disagreement.interval
     say(

@@ -71,8 +71,8 @@ class Cost(Record):
 
 def measure_cost(
     vlm: VLM,
-    plan: SkipPlan,
     items: Sequence[Item],
+    plan: SkipPlan,
     *,
     batch_size: int = 16,
     pairs: int = 15,
@@ -85,8 +85,8 @@ def measure_cost(
     """
     return cost_of_inputs(
         vlm,
-        plan,
         next(batches(vlm, items[:batch_size], batch_size=batch_size)).inputs,
+        plan,
         pairs=pairs,
         tokens=tokens,
     )
@@ -94,8 +94,8 @@ def measure_cost(
 
 def cost_of_inputs(
     vlm: VLM,
-    plan: SkipPlan,
     inputs: Mapping[str, Tensor],
+    plan: SkipPlan,
     *,
     pairs: int = 15,
     tokens: int = 0,
@@ -107,8 +107,8 @@ def cost_of_inputs(
 
     Args:
         vlm: the model.
-        plan: what to skip.
         inputs: what the model's forward takes, on its device; they carry vision tokens.
+        plan: what to skip.
         pairs: timed pairs of full and skipped, at least 1 (6 for an interval).
         tokens: generate so many tokens to measure `decode`; 0 leaves it out, 2 is the least.
 

@@ -21,8 +21,8 @@ DROP_ONLY = ("harm", "label-free")
 
 def certify(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item] | FullAnswers,
+    plan: SkipPlan,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -40,10 +40,10 @@ def certify(
 
     Args:
         vlm: the model.
-        plan: chosen without looking at `items`.
         items: certification questions, drawn like those of later use; or the full model's
             answers to them, which several plans can share (all settings but
             `batch_size` are then those of the answers).
+        plan: chosen without looking at `items`.
         epsilon: what is asked; `holds` says whether the bound is at most this.
         delta: probability with which the bound may be wrong.
         quantity: `disagreement` or `accuracy_drop`.
@@ -59,7 +59,7 @@ def certify(
         BridgeError: bad arguments, labels missing for a drop, images that also tuned the plan,
             a checkpoint of another run, or, under `torchrun`, a rank that died.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, batch_size, max_new_tokens, checkpoint)
+    outcomes = _outcomes_of_others(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
     return certificate_of(
         plan, outcomes, epsilon=epsilon, delta=delta, quantity=quantity, method=method
     )
@@ -67,8 +67,8 @@ def certify(
 
 def certify_both(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item],
+    plan: SkipPlan,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -83,7 +83,7 @@ def certify_both(
     Each holds with probability `1 - delta`; for both at once pass half of delta. Arguments
     and errors as in `certify`.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, batch_size, max_new_tokens, checkpoint)
+    outcomes = _outcomes_of_others(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
     # Clopper-Pearson counts failures, a drop is a difference; and some methods know drops only.
     mine = "auto" if method in DROP_ONLY else method
     other = "auto" if method == "clopper-pearson" else method
@@ -101,8 +101,8 @@ def certify_both(
 
 def _outcomes_of_others(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item] | FullAnswers,
+    plan: SkipPlan,
     batch_size: int,
     max_new_tokens: int,
     checkpoint: Path | None,
@@ -119,8 +119,8 @@ def _outcomes_of_others(
         return items.outcomes(vlm, plan, batch_size=batch_size, checkpoint=checkpoint)
     return paired_outcomes(
         vlm,
-        plan,
         asked,
+        plan,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         checkpoint=checkpoint,

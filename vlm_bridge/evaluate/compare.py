@@ -81,8 +81,8 @@ class Comparison(Record):
 
 def paired_outcomes(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item],
+    plan: SkipPlan,
     *,
     batch_size: int = 16,
     max_new_tokens: int = 8,
@@ -95,8 +95,8 @@ def paired_outcomes(
 
     Args:
         vlm: the model.
-        plan: what to skip.
         items: the questions.
+        plan: what to skip.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
         checkpoint: a file every finished batch is added to; a second call with the same model,
@@ -137,8 +137,8 @@ def paired_outcomes(
 
 def compare(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item],
+    plan: SkipPlan,
     *,
     batch_size: int = 16,
     max_new_tokens: int = 8,
@@ -148,8 +148,8 @@ def compare(
 
     Args:
         vlm: the model.
-        plan: what to skip.
         items: questions; without labels the accuracies are None.
+        plan: what to skip.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
         checkpoint: as in `paired_outcomes`.
@@ -159,8 +159,8 @@ def compare(
     """
     outcomes = paired_outcomes(
         vlm,
-        plan,
         items,
+        plan,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         checkpoint=checkpoint,

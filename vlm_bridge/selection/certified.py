@@ -139,8 +139,8 @@ def search(
     def certify_one(plan: SkipPlan) -> Certificate:
         return certify(
             vlm,
-            plan,
             full,
+            plan,
             epsilon=epsilon,
             delta=delta,
             quantity=quantity,
