@@ -64,7 +64,7 @@ class DemoSize:
     sweep: int = 12
     step: int = 6
     stride: int = 3
-    batch_size: int = 32
+    batch_size: int = 16
 
 
 @dataclass(frozen=True)
