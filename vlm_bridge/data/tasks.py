@@ -1,4 +1,4 @@
-"""The task sets of this project, by the name a command line gives them."""
+"""The project's task sets by name."""
 
 from __future__ import annotations
 
