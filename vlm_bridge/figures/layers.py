@@ -210,9 +210,9 @@ def plot_layers(
     return save(figure, path)
 
 
-def _place(group: str) -> int:
+def _place(token_group: str) -> int:
     known = list(_GROUPS)
-    return known.index(group) if group in known else len(known)
+    return known.index(token_group) if token_group in known else len(known)
 
 
 def _references(
