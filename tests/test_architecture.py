@@ -282,6 +282,19 @@ def test_none_of_ours_is_imported_inside_a_function() -> None:
     )
 
 
+def test_no_test_module_imports_another() -> None:
+    tests = {module_name(path) for path in python_files("tests") if path.stem.startswith("test_")}
+    fail_if(
+        [
+            found.where
+            for path in python_files("tests", "benchmarks", *PACKAGES)
+            for found in imports_of(path)
+            if tests & {found.module, f"{found.module}.{found.name}"}
+        ],
+        "move what tests share into a module of its own under tests/:",
+    )
+
+
 # --- names and defaults ---------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import confirm as benchmark
+from benchmarks import claims as claims_command
 from tests.vlm_bridge.tiny import picture, tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge import cli
@@ -29,9 +29,9 @@ from vlm_bridge.experiments.claims import (
     write_claims,
     write_page,
 )
-from vlm_bridge.experiments.claims import nulls as confirm_nulls
-from vlm_bridge.experiments.claims import run as confirm_run
-from vlm_bridge.experiments.claims import speed as confirm_speed
+from vlm_bridge.experiments.claims import nulls as claims_nulls
+from vlm_bridge.experiments.claims import run as claims_run
+from vlm_bridge.experiments.claims import speed as claims_speed
 from vlm_bridge.experiments.claims.coincidence import safest
 from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS
 from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED
@@ -44,9 +44,9 @@ from vlm_bridge.experiments.rule_benchmark import (
     load_case,
     open_store,
 )
-from vlm_bridge.experiments.rule_benchmark import run as study_run
-from vlm_bridge.experiments.rule_benchmark import scores as study_scores
-from vlm_bridge.experiments.rule_benchmark import store as study_store
+from vlm_bridge.experiments.rule_benchmark import run as benchmark_run
+from vlm_bridge.experiments.rule_benchmark import scores as benchmark_scores
+from vlm_bridge.experiments.rule_benchmark import store as benchmark_store
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
 
@@ -102,7 +102,7 @@ def swept(toy, folder) -> dict[str, int]:
         return sweep_outcomes(vlm, items, plans, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_store, "sweep_outcomes", counted)
+        patch.setattr(benchmark_store, "sweep_outcomes", counted)
         confirmed(toy, folder)
     return ran
 
@@ -152,10 +152,10 @@ def test_both_converses_are_found_where_they_are_planted(found) -> None:
     assert TOY.schedule[far.unit.layers[0]] == "kernel"
     assert far.verdict == "confirmed"
     assert far.place > far.n_units / 2
-    frozen = of[HARMLESS, confirm_run.DISTANCE, "freeze"]
+    frozen = of[HARMLESS, claims_run.DISTANCE, "freeze"]
     assert frozen.unit.layers[0] in TOY.truth.safe_freezes
     assert (HARMFUL, "skip-it", "freeze") not in of  # not a distance alone
-    assert of[HARMFUL, confirm_run.DISTANCE, "freeze"].verdict == "none found"
+    assert of[HARMFUL, claims_run.DISTANCE, "freeze"].verdict == "none found"
     near = of[HARMFUL, "shortgpt", "block"]
     assert TOY.schedule[near.unit.layers[0]] in ("scale_text", "encode")
     assert near.verdict == "confirmed"
@@ -203,7 +203,7 @@ def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> Non
     plans = {len(one.layers): one for one in nested_plans(find_rule("angular"), evidence)}
     differs = 0
     for size in range(1, TOY.n_layers // 2 + 1):
-        scores = confirm_run._method_scores(angular, size, evidence)
+        scores = claims_run._method_scores(angular, size, evidence)
         assert tuple(np.flatnonzero(safest(scores, size)).tolist()) == plans[size].layers
         differs += (safest(scores, size) != safest(angular.scores, size)).any()
     assert differs
@@ -232,16 +232,16 @@ def test_a_second_run_measures_nothing(found, toy, folder, monkeypatch) -> None:
         raise AssertionError("this was measured before")
 
     for module, name in (
-        (study_store, "sweep_outcomes"), (study_scores, "score_units"),
-        (study_run, "measure_cost"), (confirm_speed, "measure_cost"),
+        (benchmark_store, "sweep_outcomes"), (benchmark_scores, "score_units"),
+        (benchmark_run, "measure_cost"), (claims_speed, "measure_cost"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, nothing)
-    monkeypatch.setattr(confirm_run.Evidence, "profile", property(nothing))
+    monkeypatch.setattr(claims_run.Evidence, "profile", property(nothing))
     assert confirmed(toy, folder) == found
 
 
 def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None:
-    whole = confirm_nulls.null
+    whole = claims_nulls.null
 
     def dies(kind, *given, **named):
         if kind == SHUFFLED:
@@ -250,7 +250,7 @@ def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None
 
     rules = [find_rule(name) for name in ("skip-it-slopes", "shortv")]
     ask = {"rules": rules, "modes": ["freeze"], "settings": FEW, "null_images": 3, "tokens": 0}
-    monkeypatch.setattr(confirm_run, "null", dies)
+    monkeypatch.setattr(claims_run, "null", dies)
     with pytest.raises(KeyboardInterrupt):
         check_claims(toy, folder=folder, **ask)
     monkeypatch.undo()
@@ -326,7 +326,7 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     assert (out / "claims.md").is_file()
     page = tmp_path / "docs" / "results.md"
     results = ["--results", str(out / "claims.json")]
-    benchmark.main([*results, "--json", "--write", str(page)])
+    claims_command.main([*results, "--json", "--write", str(page)])
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     one = read.models[0]
     assert row["accuracy"]["value"] == 1.0
@@ -339,17 +339,17 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     assert row["auc"]["freeze"]["best_peer"]["value"] == auc["shortv"]
     assert row["auc"]["freeze"]["best_peer_one_pass"] is None
     assert "benchmarks.claims" in page.read_text()
-    benchmark.main(results)
+    claims_command.main(results)
     said = capsys.readouterr().out
     assert all(title in said for title in ("certified plans", "AUC", "coincidence"))
-    tables = benchmark.tables([one])
+    tables = claims_command.tables([one])
     assert tables["coincidence"][0]["Jaccard index with"].startswith("shortv ")
     assert tables["AUC"][0]["best published"].startswith(f"shortv {auc['shortv']:.2f} [")
 
 
 def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
     names = ("--modes", "freeze", "--rules", "skip-it", "shortv", "--checkpoint", str(folder))
-    benchmark.main([*SMALL, *names, "--out", str(tmp_path / "c.json"), "--json"])
+    claims_command.main([*SMALL, *names, "--out", str(tmp_path / "c.json"), "--json"])
     assert json.loads(capsys.readouterr().out)["rows"][0]["model"] == "toy"
     assert read_claims(tmp_path / "c.json").models[0].benchmark.model == "toy"
 
@@ -407,9 +407,9 @@ def test_a_random_model_is_confirmed_too(tiny) -> None:
 def test_every_plan_is_timed_for_itself(tiny, tmp_path) -> None:
     store = open_store(tiny.vlm, tiny.splits, FEW, tmp_path)
     plans = [SkipPlan("block", 4, layers=layers) for layers in ((1,), (1, 2))]
-    first, second = (confirm_speed.plan_speed(store, plan, FEW, tokens=0) for plan in plans)
+    first, second = (claims_speed.plan_speed(store, plan, FEW, tokens=0) for plan in plans)
     assert second.prefill.flops_ratio < first.prefill.flops_ratio < 1
-    assert confirm_speed.plan_speed(store, plans[0], FEW, tokens=0) == first
+    assert claims_speed.plan_speed(store, plans[0], FEW, tokens=0) == first
 
 
 def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> None:
@@ -426,7 +426,7 @@ def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> No
 
 
 def test_a_model_that_can_do_no_mode_is_refused(tiny, monkeypatch) -> None:
-    monkeypatch.setattr(study_run, "supported_modes", lambda _: {"freeze": "no eyes"})
+    monkeypatch.setattr(benchmark_run, "supported_modes", lambda _: {"freeze": "no eyes"})
     with pytest.raises(BridgeError, match="tiny: no rule could be scored in freeze: no eyes"):
         check_claims(tiny, modes=["freeze"], settings=FEW)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from estimators import pid_pmf
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
-from tests.vlm_bridge.test_choose_certify import made_profile
+from tests.vlm_bridge.profiles import made_profile
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError

@@ -27,9 +27,9 @@ from vlm_bridge.experiments.rule_benchmark import (
     benchmark_rules,
     check_error_rate,
 )
-from vlm_bridge.experiments.rule_benchmark import run as study_run
-from vlm_bridge.experiments.rule_benchmark import scores as study_scores
-from vlm_bridge.experiments.rule_benchmark import store as study_store
+from vlm_bridge.experiments.rule_benchmark import run as benchmark_run
+from vlm_bridge.experiments.rule_benchmark import scores as benchmark_scores
+from vlm_bridge.experiments.rule_benchmark import store as benchmark_store
 from vlm_bridge.experiments.rule_benchmark.scores import ranked
 from vlm_bridge.experiments.rule_benchmark.store import Store, fingerprint
 from vlm_bridge.experiments.scoring import Truth, score_rule
@@ -148,7 +148,7 @@ def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
 
 def test_a_first_batch_turns_down_only_what_cannot_be_on_the_path(vlm, splits) -> None:
     """Of 40 tuning images two may change; a third change in the first batch ends a plan."""
-    run = study_run._Run(vlm, splits, FEW, None)
+    run = benchmark_run._Run(vlm, splits, FEW, None)
     fair, poor = units("freeze", TOY.n_layers)[:2]
     changes = {("screen", fair): 1, ("tuning", fair): 1, ("screen", poor): 3}
 
@@ -168,7 +168,7 @@ def test_json_is_whole(benchmark) -> None:
 
 
 def test_an_account_is_of_one_mode(vlm, splits) -> None:
-    run = study_run._Run(vlm, splits, FEW, None)
+    run = benchmark_run._Run(vlm, splits, FEW, None)
     for mode in ("freeze", "early_exit"):
         spent = run._scored(find_rule("skip-it-runs"), mode).spent
         runs = [name for name in spent if name.startswith("candidate ")]
@@ -204,13 +204,13 @@ def test_every_rule_costs_what_the_budget_allows(vlm, splits, folder) -> None:
     assert few.truths == free.truths
 
 
-def test_a_second_study_runs_no_model(benchmark, vlm, splits, folder, monkeypatch) -> None:
+def test_a_second_benchmark_runs_no_model(benchmark, vlm, splits, folder, monkeypatch) -> None:
     def nothing(*_, **__):
         raise AssertionError("this was measured before")
 
-    monkeypatch.setattr(study_store, "sweep_outcomes", nothing)
-    monkeypatch.setattr(study_scores, "score_units", nothing)
-    monkeypatch.setattr(study_run, "measure_cost", nothing)
+    monkeypatch.setattr(benchmark_store, "sweep_outcomes", nothing)
+    monkeypatch.setattr(benchmark_scores, "score_units", nothing)
+    monkeypatch.setattr(benchmark_run, "measure_cost", nothing)
     rules = [find_rule(name) for name in ("vtw", "skip-it-slopes")]  # fewer, in another order
     again = benchmark_rules(
         vlm, splits, rules=rules, modes=["early_exit"], settings=FEW, folder=folder
@@ -228,7 +228,7 @@ def test_outcomes_are_kept_by_plan(vlm, splits, tmp_path, monkeypatch) -> None:
         asked.append(len(plans))
         return sweep_outcomes(vlm, items, plans, **options)
 
-    monkeypatch.setattr(study_store, "sweep_outcomes", counted)
+    monkeypatch.setattr(benchmark_store, "sweep_outcomes", counted)
     plans = units("early_exit", TOY.n_layers)[:3]
     parts = {"a": splits.tuning[:6], "b": splits.tuning[6:9]}
     store = Store(vlm, parts, tmp_path)
@@ -291,7 +291,7 @@ def test_scores_are_kept_by_version(vlm, splits, tmp_path, monkeypatch) -> None:
     newer = replace(rule, version=rule.version + 1)
     assert runs(newer)
     assert not runs(newer)
-    monkeypatch.setattr(study_scores, "SCORES_VERSION", study_scores.SCORES_VERSION + 1)
+    monkeypatch.setattr(benchmark_scores, "SCORES_VERSION", benchmark_scores.SCORES_VERSION + 1)
     assert runs(rule)
 
 
@@ -427,7 +427,9 @@ def test_a_rule_that_refuses_is_reported(vlm, splits, monkeypatch) -> None:
         *(getattr(splits, name)[:4] for name in ("profiling", "tuning", "certification", "test"))
     )
     rule = replace(find_rule("gm-skip"), most_layers=2)
-    monkeypatch.setattr(study_run, "supported_modes", lambda _: {"block": "", "freeze": "no eyes"})
+    monkeypatch.setattr(
+        benchmark_run, "supported_modes", lambda _: {"block": "", "freeze": "no eyes"}
+    )
     found = benchmark_rules(vlm, few, rules=[rule, find_rule("unified")], modes=["block", "freeze"],
                         settings=FEW)  # fmt: skip
     assert [(one.rule, one.mode) for one in found.refused] == [

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from estimators import Profile, profile_states
-from tests.vlm_bridge.test_cli import run
+from tests.vlm_bridge.command_line import run
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.observe.reservoir import Samples
 from vlm_bridge.observe.states_file import StatesFile
