@@ -54,15 +54,10 @@ def answer(
     max_new_tokens: int = 8,
     title: str = "answers",
 ) -> list[str]:
-    """Greedy answers to `items`, in their order.
+    """Greedy answers to `items`, in their order; inside `skipping`, of the skipped model.
 
-    Args:
-        vlm: the model; inside `skipping` it answers as the skipped model.
-        items: the questions.
-        batch_size: questions in a batch.
-        with_images: False asks each question text once, without an image.
-        max_new_tokens: longest answer.
-        title: of the progress bar.
+    Without `with_images` each question text is asked once, without an image. `title` is that of
+    the progress bar.
     """
     asked = items if with_images else list({item.question: item for item in items}.values())
     texts = [""] * len(asked)

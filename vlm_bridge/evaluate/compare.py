@@ -90,16 +90,9 @@ def paired_outcomes(
     """Answer every item with the full and with the skipped model, batch by batch.
 
     Under `torchrun` the batches are shared among the ranks, and every rank gets all outcomes.
-    For several plans on the same questions, `FullAnswers` runs the full model once.
-
-    Args:
-        vlm: the model.
-        items: the questions.
-        plan: what to skip.
-        batch_size: questions in a batch.
-        max_new_tokens: longest answer.
-        checkpoint: a file every finished batch is added to; a second call with the same model,
-            plan and items continues after the last batch in it.
+    For several plans on the same questions, `FullAnswers` runs the full model once. Every
+    finished batch is added to the file `checkpoint`; a second call with the same arguments
+    continues after the last batch in it.
 
     Raises:
         BridgeError: the model cannot do the plan, there are no items, the checkpoint is of

@@ -95,14 +95,9 @@ class FullAnswers:
     ) -> Outcomes:
         """Compare the answers under `plan` with these; the full model is not run again.
 
-        Args:
-            vlm: the same model.
-            plan: what to skip.
-            batch_size: questions in a batch.
-            limit: stop as soon as the disagreement over all images is certain to exceed this;
-                the outcomes are then of the questions asked so far.
-            checkpoint: a file every finished batch is added to; a second call continues after
-                the last batch in it.
+        The run stops as soon as the disagreement over all images is certain to exceed `limit`;
+        the outcomes are then of the questions asked so far. Every finished batch is added to
+        `checkpoint`, and a second call continues after it.
 
         Raises:
             BridgeError: answers of another model, a plan the model cannot do, a checkpoint of

@@ -80,16 +80,11 @@ def sweep(
 ) -> list[Comparison]:
     """Compare every plan with the full model by the first answer token of the same items.
 
-    A first token is right where it is the first token of the true answer. Under `torchrun` the
-    batches are shared among the ranks, and every rank gets all comparisons.
-
-    Args:
-        vlm: the model.
-        items: the questions, with answers where accuracy is wanted.
-        plans: any plans; those of `sweep_plans` share most of their computation.
-        checkpoint: a file every finished batch is added to; a second call with the same
-            model, items and plans continues after the last batch in it.
-        batch_size: questions in a batch.
+    A first token is right where it is the first token of the true answer; without labels there
+    is no accuracy. Any plans do; those of `sweep_plans` share most of their computation. Under
+    `torchrun` the batches are shared among the ranks, and every rank gets all comparisons. Every
+    finished batch is added to the file `checkpoint`; a second call with the same model, items
+    and plans continues after the last batch in it.
 
     Raises:
         BridgeError: the model cannot do a plan, there are no items, the checkpoint is of another

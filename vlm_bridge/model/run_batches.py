@@ -33,16 +33,10 @@ def run_batches(
 ) -> list[tuple[tuple[Item, ...], Any]]:
     """The items of every finished batch and the result of `work` on it, in order, on every rank.
 
-    Args:
-        vlm: the model.
-        items: the questions.
-        work: batch -> JSON-ready result.
-        batch_size: questions in a batch.
-        title: of the progress bar.
-        checkpoint: a file every finished batch is added to, or None.
-        key: identifies the run; a checkpoint with another key is refused.
-        enough: called between batches with the results so far, in any order; True ends the run,
-            and the batches not run are not returned. None runs all batches.
+    A result is JSON-ready. Every finished batch is added to the file `checkpoint`; `key`
+    identifies the run, and a checkpoint with another key is refused. `enough` is called between
+    batches with the results so far, in any order; True ends the run, and the batches not run
+    are not returned.
 
     Raises:
         BridgeError: there are no items, the checkpoint is of another run, or a rank died.

@@ -135,12 +135,10 @@ class Collector:
         return [(f"{kind}/{group}/", layers) for kind, t in sums for group, layers in t.items()]
 
     def profile(self, model: str, *, n_images: int | None = None, data_hash: str = "") -> Profile:
-        """The `Profile` of what was collected.
+        """The `Profile` of everything collected.
 
-        Args:
-            model: name for the record.
-            n_images: independent units (default: the distinct clusters that this collector ran).
-            data_hash: for the record.
+        `model` and `data_hash` are only recorded; `n_images` is the number of independent units
+        (default: of the distinct clusters that this collector ran).
 
         Raises:
             ValueError: nothing was collected.
