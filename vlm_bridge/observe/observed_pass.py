@@ -51,7 +51,7 @@ class ObservedPass:
         self.codes: NDArray[np.int64] = codes.cpu().numpy()
         vision = np.isin(self.codes, [TOKEN_GROUPS.index(group) for group in VISION])
         self._real = self.codes != TOKEN_GROUPS.index("pad")
-        #: The queries of VAR: text that comes after some vision token.
+        #: The queries of VAR: tokens other than vision that come after some vision token.
         self.asking = (vision.cumsum(1) > 0) & ~vision & self._real
         self.token_groups = [g for g in PROFILED if (self.codes == TOKEN_GROUPS.index(g)).any()]
         self.queries = _Copies(self._queries().to(inputs["input_ids"].device))
