@@ -249,13 +249,16 @@ def test_xlogx():
         (lambda: symbolic_pmf([[[sp.Symbol("a"), 0.5]]]), "the cells sum to a \\+ 0.5"),
         (lambda: symbolic_pmf([[[-1, 2]]]), r"p\[0, 0, 0\] is -1, which is negative"),
         (lambda: symbolic_pid(GENERAL, measure="ccs"), "unknown measure 'ccs'; choose from broja"),
-        (lambda: symbolic_pid(GENERAL, measure="mmi", channel=[[1]]), "a channel helps broja only"),
+        (
+            lambda: symbolic_pid(GENERAL, measure="mmi", channel=[[1]]),
+            "a channel applies to broja only",
+        ),
         (lambda: lattice_pid(GENERAL, measure="broja"), "choose from mmi, imin"),
         (lambda: broja_binary(symbolic_pmf([[[1]]])), r"needs shape \(2, 2, 2\), got \(1, 1, 1\)"),
         (lambda: gaussian_pid(0.9, -0.9, 0.9), "no three variables have correlations"),
         (
             lambda: broja_binary(GENERAL, parameters=SYMBOLS[:3]),
-            "the order of parameters leaves out p3, p4",
+            "the order of parameters lacks p3, p4",
         ),
     ],
 )
