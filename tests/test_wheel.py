@@ -29,9 +29,9 @@ found = estimators.mutual_information(x, x + rng.normal(size=(500, 1)))
 assert abs(found.value - 0.5 * np.log(2)) < 0.1, found
 gate = np.zeros((2, 2, 2))
 gate[0, 0, 0] = gate[0, 1, 1] = gate[1, 0, 1] = gate[1, 1, 0] = 0.25  # XOR
-pid = estimators.pid_pmf(gate)
+pid = estimators.pid_from_pmf(gate)
 assert abs(pid.synergistic - np.log(2)) < 1e-9, pid
-both = estimators.pid_pmf_batch(np.stack([gate, gate]))
+both = estimators.pid_from_pmf_batch(np.stack([gate, gate]))
 assert all(abs(one.synergistic - np.log(2)) < 1e-9 for one in both), both
 print(estimators.__file__, estimators.__version__)
 """
@@ -137,7 +137,7 @@ def test_estimators_need_numpy_and_scipy_only(base: Place) -> None:
         ),
         (
             "import numpy, estimators\n"
-            "estimators.pid_pmf(numpy.full((2, 2, 2), 1 / 8), measure='dep')",
+            "estimators.pid_from_pmf(numpy.full((2, 2, 2), 1 / 8), measure='dep')",
             "a measure of dit needs dit: pip install 'skipit[dit]'",
         ),
         (

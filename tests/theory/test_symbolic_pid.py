@@ -10,7 +10,7 @@ import sympy as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from estimators import pid_pmf
+from estimators import pid_from_pmf
 from tests.theory.convex_broja import union_information
 from theory.pmf import as_pmf, information
 from theory.symbolic_pid import (
@@ -56,7 +56,7 @@ def test_binary_broja_is_the_convex_optimum_to_1e_9(weights):
 @settings(max_examples=60)
 def test_binary_broja_is_what_the_numerical_solver_certifies(weights):
     p = binary(weights)
-    np.testing.assert_allclose(numeric(p), list(pid_pmf(p).atoms.values()), atol=1e-9)
+    np.testing.assert_allclose(numeric(p), list(pid_from_pmf(p).atoms.values()), atol=1e-9)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.3, 1.0, 10.0]))

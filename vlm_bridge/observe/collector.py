@@ -152,7 +152,7 @@ class Collector:
         profile = Profile.build(
             model,
             self._sums["pairs"],
-            {group: {name: self._sums[name][group] for name in names} for group in PROFILED},
+            extra={g: {name: self._sums[name][g] for name in names} for g in PROFILED},
             n_images=len(self._clusters) if n_images is None else n_images,
             data_hash=data_hash,
         )
