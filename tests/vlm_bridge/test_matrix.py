@@ -137,11 +137,11 @@ def test_an_image_behind_a_past(name):
 
 
 CHUNKED = (
-    "its chunked attention counts positions from the cache, which a layer that runs on some "
-    "tokens only cannot keep right"
+    "its chunked attention counts positions from the cache, which are wrong in a layer that runs "
+    "on some tokens only"
 )
 EXPERTS = (
-    "layer 1: Llama4TextDecoderLayer does not run with an attention and an MLP that give zero "
+    "layer 1: Llama4TextDecoderLayer does not run if its attention and its MLP return zero "
     "(ValueError: not enough values to unpack (expected 2, got 1))"
 )
 #: Cells that are refused, and why: of these families only Llama4 has any.

@@ -228,8 +228,8 @@ def test_a_layer_the_configuration_cannot_place(tmp_path, monkeypatch):
     with pytest.raises(BridgeError) as error:
         prune(vlm, plan_for("LLaVA"), tmp_path / "out")
     assert str(error.value) == (
-        "LlavaForConditionalGeneration: the configuration cannot say that layer 1 comes at its "
-        f"new place: self_attn.scaling is 0.5 there, but would be {8**-0.5}"
+        "LlavaForConditionalGeneration: the configuration cannot describe layer 1 at its new "
+        f"place: self_attn.scaling is 0.5, but would be {8**-0.5}"
     )
 
 
@@ -262,8 +262,8 @@ def test_a_family_that_changes_its_configuration_when_it_is_read(tmp_path):
     with pytest.raises(BridgeError) as error:
         prune(tiny(UNLISTED["Gemma4"]), SkipPlan("block", LAYERS, layers=(0, 3)), tmp_path / "out")
     assert str(error.value) == (
-        "Gemma4ForConditionalGeneration: the configuration cannot say that layer 2 comes at its "
-        "new place: self_attn.is_sliding is True there, but would be False"
+        "Gemma4ForConditionalGeneration: the configuration cannot describe layer 2 at its new "
+        "place: self_attn.is_sliding is True, but would be False"
     )
     assert not list(tmp_path.iterdir())
 

@@ -88,7 +88,7 @@ def held_positions(layer: PartialLayer, sequence: int) -> list[int]:
     return [int(position) for position in found]
 
 
-@given(forward_cost=flag_passes(), window=st.none() | st.integers(2, 9))
+@given(passes=flag_passes(), window=st.none() | st.integers(2, 9))
 def test_a_window_keeps_what_it_can_still_see(passes, window):
     layer = PartialLayer(window=window)
     for flags in passes:
@@ -104,7 +104,7 @@ def test_a_window_keeps_what_it_can_still_see(passes, window):
             assert layer.positions is None or layer.positions.shape[1] < window
 
 
-@given(forward_cost=flag_passes(), window=st.none() | st.integers(2, 9), back=st.integers(1, 6))
+@given(passes=flag_passes(), window=st.none() | st.integers(2, 9), back=st.integers(1, 6))
 def test_cropping_forgets_the_last_tokens(passes, window, back):
     layer = PartialLayer(window=window)
     layer.activate_past_recording()

@@ -54,7 +54,7 @@ def test_rows_are_right_aligned(case):
 def kept_by(vlm, inputs, plan, fast):
     with skipping(vlm, plan, fast=fast) as tracker:
         forward(vlm, inputs)
-        return tracker.current.kept
+        return tracker.current.kept_flags
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -115,7 +115,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
                 position_embeddings=rotary,
             )
         if start == 3:
-            assert tracker.current.kept.tolist() == [[True]]
+            assert tracker.current.kept_flags.tolist() == [[True]]
     whole = tiny("eager").layout.layers[0]
     rotary = vlm.layout.decoder.rotary_emb(states, torch.arange(7)[None])
     triangle = causal(7, 0, 7, states.dtype, states.device)
@@ -123,7 +123,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
         whole.input_layernorm(states), position_embeddings=rotary, attention_mask=triangle
     )[1]
     best = int(weights[0, :, -1, 4:].mean(0).argmax())
-    assert tracker.current.kept[0].tolist() == [place == best for place in range(3)]
+    assert tracker.current.kept_flags[0].tolist() == [place == best for place in range(3)]
 
 
 def test_probabilities_are_those_of_attention():

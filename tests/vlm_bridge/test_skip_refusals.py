@@ -46,7 +46,7 @@ def test_attention_without_masks_by_token(name):
     vlm = tiny_llava()
     vlm.layout.text_config._attn_implementation = name
     reason = (
-        f"attention '{name}' takes no mask that can be cut by token; load the model with "
+        f"attention '{name}' does not take a mask per query and key; load the model with "
         "attn_implementation 'sdpa' or 'eager'"
     )
     assert supported_modes(vlm) == {

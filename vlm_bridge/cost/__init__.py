@@ -1,4 +1,4 @@
-"""What a plan saves: FLOPs counted, latency, memory and cache measured, skipped beside full."""
+"""The cost of a plan, full against skipped: FLOPs, latency, peak memory, cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floating-point operations, counted while the model runs."""
+"""Count floating-point operations while the model runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def count_flops(run: Callable[[], object]) -> int:
     """Floating-point operations of matrix products, convolutions and attention in `run`.
 
     A multiplication and an addition count as two. Element-wise work (norms, activations,
-    gathering rows) is not counted: it is what makes latency fall less than FLOPs.
+    gathering rows) is not counted; because of it latency falls less than FLOPs.
 
     Example:
         >>> a, b = torch.ones(3, 5), torch.ones(5, 7)
@@ -29,6 +29,6 @@ def count_flops(run: Callable[[], object]) -> int:
 def _sdpa_flops(
     query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
 ) -> int:
-    # torch's counter knows every attention kernel but the CPU's, which it counts as zero.
+    # torch's counter counts the CPU's attention kernel, and no other, as zero.
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (width + value[3])

@@ -1,4 +1,4 @@
-"""Measure a plan on real inputs: full and skipped in turn, in one run."""
+"""Measure the cost of a plan on real inputs, alternating the full and the skipped model."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from vlm_bridge.skip import check_support, skipping
 
 WARM_UP = 2
 
+#: Makes the context in which the model skips.
+Inside = Callable[[], AbstractContextManager[Any]]
+
 
 @dataclass(frozen=True)
 class Cost(Record):
-    """What a plan costs on one batch, beside the full model.
+    """Cost of the full model and of a plan on one batch.
 
     Attributes:
-        prefill: the pass over the prompt, vision tower included.
-        decode: one generated token with the cache; None where it was not measured.
-        kv_bytes_full: the cache after the prefill.
-        kv_bytes_skipped: the same of the skipped model.
-        peak_bytes_full: most bytes of activations and cache alive at once in the prefill,
-            weights not counted.
-        peak_bytes_skipped: the same of the skipped model.
-        batch_size: sequences in the batch.
-        length: tokens of the longest.
-        device: where it ran, and on how many threads.
+        prefill: the forward pass over the prompt, vision tower included.
+        decode: one generated token with the cache; None if not measured.
+        kv_bytes_full, kv_bytes_skipped: bytes of the cache after the prefill.
+        peak_bytes_full, peak_bytes_skipped: peak bytes of activations and cache in the prefill,
+            without weights.
+        batch_size, length: sequences, and tokens of the longest one.
+        device: device and number of threads.
         dtype: of the weights.
     """
 
@@ -60,12 +60,12 @@ class Cost(Record):
 
     @property
     def kv_ratio(self) -> float:
-        """Bytes of the cache, skipped over full."""
+        """Cache bytes, skipped/full."""
         return self.kv_bytes_skipped / self.kv_bytes_full
 
     @property
     def peak_ratio(self) -> float:
-        """Peak bytes, skipped over full."""
+        """Peak bytes, skipped/full."""
         return self.peak_bytes_skipped / self.peak_bytes_full
 
 
@@ -78,56 +78,41 @@ def measure_cost(
     pairs: int = 15,
     tokens: int = 0,
 ) -> Cost:
-    """`cost_of_inputs` on the first `batch_size` of `items` as one batch.
+    """`cost_of_inputs` of one batch, the first `batch_size` of `items`.
 
     Raises:
         BridgeError: the plan does not fit the model, or there are no items.
     """
-    return cost_of_inputs(
-        vlm,
-        next(batches(vlm, items[:batch_size], batch_size=batch_size)).inputs,
-        plan,
-        pairs=pairs,
-        tokens=tokens,
-    )
+    batch = next(batches(vlm, items[:batch_size], batch_size=batch_size))
+    return cost_of_inputs(vlm, batch.inputs, plan, pairs=pairs, tokens=tokens)
 
 
 def cost_of_inputs(
-    vlm: VLM,
-    inputs: Mapping[str, Tensor],
-    plan: SkipPlan,
-    *,
-    pairs: int = 15,
-    tokens: int = 0,
+    vlm: VLM, inputs: Mapping[str, Tensor], plan: SkipPlan, *, pairs: int = 15, tokens: int = 0
 ) -> Cost:
-    """Count and time `plan` on `inputs`, beside the full model in the same run.
+    """Count FLOPs and bytes and measure latency of the full model and of `plan` on `inputs`.
 
-    Full and skipped alternate, so that a machine that drifts slows both; two runs of each
-    warm up. The interval of the median ratio is by order statistics.
+    Full and skipped runs alternate, so that drift of the machine affects both; two runs of each
+    warm up. The interval of the median ratio is that of order statistics.
 
     Args:
         vlm: the model.
-        inputs: what the model's forward takes, on its device; they carry vision tokens.
+        inputs: arguments of the model's forward, on its device, with vision tokens.
         plan: what to skip.
-        pairs: timed pairs of full and skipped, at least 1 (6 for an interval).
-        tokens: generate so many tokens to measure `decode`; 0 leaves it out, 2 is the least.
+        pairs: timed pairs of full and skipped runs, at least 1 (6 for an interval).
+        tokens: generated tokens from which `decode` is measured, at least 2; 0 for no `decode`.
 
     Raises:
-        BridgeError: the model cannot do the plan, `pairs` below 1 or `tokens` of 1.
+        BridgeError: the model does not support the plan, `pairs` below 1, or `tokens` of 1.
     """
     check_support(vlm, plan)
     return cost_inside(vlm, lambda: skipping(vlm, plan), inputs, pairs=pairs, tokens=tokens)
 
 
 def cost_inside(
-    vlm: VLM,
-    inside: Callable[[], AbstractContextManager[Any]],
-    inputs: Mapping[str, Tensor],
-    *,
-    pairs: int = 15,
-    tokens: int = 0,
+    vlm: VLM, inside: Inside, inputs: Mapping[str, Tensor], *, pairs: int = 15, tokens: int = 0
 ) -> Cost:
-    """`cost_of_inputs` of whatever the model does inside the context that `inside` makes.
+    """`cost_of_inputs` with the context that `inside` returns in place of a plan.
 
     Raises:
         BridgeError: `pairs` below 1 or `tokens` of 1.
@@ -137,25 +122,20 @@ def cost_inside(
     if tokens == 1 or tokens < 0:
         raise BridgeError(f"decoding is timed between tokens: tokens is 0 or 2 up, got {tokens}")
     runs = _Runs(vlm, inside, dict(inputs))
-    flops = runs.both(lambda: count_flops(runs.prefill))
+    flops = runs.full_and_skipped(lambda: count_flops(runs.prefill))
     seconds = runs.in_turn("prefill", lambda: timed(runs.prefill, vlm.device), pairs)
-    prefill = PhaseCost.of(flops, *seconds)
-    decode = None
+    prefill, decode = PhaseCost.of(flops, *seconds), None
     if tokens:
-        more = runs.both(lambda: count_flops(lambda: runs.generate(tokens)))
-        less = runs.both(lambda: count_flops(lambda: runs.generate(1)))
-        per_token = [(m - s) // (tokens - 1) for m, s in zip(more, less, strict=True)]
+        all_tokens = runs.full_and_skipped(lambda: count_flops(lambda: runs.generate(tokens)))
+        first = runs.full_and_skipped(lambda: count_flops(lambda: runs.generate(1)))
+        full, skipped = ((a - b) // (tokens - 1) for a, b in zip(all_tokens, first, strict=True))
         seconds = runs.in_turn("decoding", lambda: runs.seconds_per_token(tokens), pairs)
-        decode = PhaseCost.of((per_token[0], per_token[1]), *seconds)
-    kv = runs.both(lambda: cache_bytes(runs.prefill().past_key_values))
-    peak = runs.both(lambda: peak_bytes(runs.prefill, vlm.device))
+        decode = PhaseCost.of((full, skipped), *seconds)
     return Cost(
-        prefill=prefill,
-        decode=decode,
-        kv_bytes_full=kv[0],
-        kv_bytes_skipped=kv[1],
-        peak_bytes_full=peak[0],
-        peak_bytes_skipped=peak[1],
+        prefill,
+        decode,
+        *runs.full_and_skipped(lambda: cache_bytes(runs.prefill().past_key_values)),
+        *runs.full_and_skipped(lambda: peak_bytes(runs.prefill, vlm.device)),
         batch_size=len(inputs["input_ids"]),
         length=inputs["input_ids"].shape[1],
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
@@ -163,50 +143,44 @@ def cost_inside(
     )
 
 
+@dataclass(frozen=True)
 class _Runs:
-    """The same inputs through the full and through the skipped model."""
+    """Runs of the full and of the skipped model on the same inputs."""
 
-    def __init__(
-        self,
-        vlm: VLM,
-        inside: Callable[[], AbstractContextManager[Any]],
-        inputs: dict[str, Tensor],
-    ) -> None:
-        self.vlm, self.inside, self.inputs = vlm, inside, inputs
+    vlm: VLM
+    inside: Inside
+    inputs: dict[str, Tensor]
 
     @torch.no_grad()
     def prefill(self) -> Any:
         return self.vlm.model(**self.inputs, use_cache=True, logits_to_keep=1)
 
     @torch.no_grad()
-    def generate(self, tokens: int, clock: _Clock | None = None) -> None:
-        criteria = StoppingCriteriaList([] if clock is None else [clock])
+    def generate(self, tokens: int, *criteria: StoppingCriteria) -> None:
+        length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
+        stopping = StoppingCriteriaList(criteria)
         self.vlm.model.generate(
-            **self.inputs,
-            do_sample=False,
-            min_new_tokens=tokens,
-            max_new_tokens=tokens,
-            stopping_criteria=criteria,
+            **self.inputs, **length, do_sample=False, stopping_criteria=stopping
         )
 
     def seconds_per_token(self, tokens: int) -> float:
-        """Mean over the steps after the first token, which ends the prefill."""
+        """Mean seconds of a step after the first token, which belongs to the prefill."""
         clock = _Clock(self.vlm.device)
         self.generate(tokens, clock)
         return (clock.ticks[-1] - clock.ticks[0]) / (len(clock.ticks) - 1)
 
-    def both(self, run: Callable[[], int]) -> tuple[int, int]:
-        """(full, skipped)."""
+    def full_and_skipped(self, run: Callable[[], int]) -> tuple[int, int]:
+        """Results of the full and of the skipped model."""
         full = run()
         with self.inside():
             return full, run()
 
     def in_turn(
-        self, what: str, run: Callable[[], float], pairs: int
+        self, phase: str, run: Callable[[], float], pairs: int
     ) -> tuple[list[float], list[float]]:
-        """Paired measurements of the full and of the skipped model, warm-up left out."""
+        """Paired measurements of the full and of the skipped model, without the warm-up."""
         full, skipped = [], []
-        with track(f"{what}, full and skipped in turn", pairs + WARM_UP) as advance:
+        with track(f"{phase}, full and skipped in turn", pairs + WARM_UP) as advance:
             for _ in range(pairs + WARM_UP):
                 full.append(run())
                 with self.inside():
@@ -216,7 +190,7 @@ class _Runs:
 
 
 class _Clock(StoppingCriteria):
-    """Never stops; notes the time after every token."""
+    """Records the time after every token and never stops generation."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -1,4 +1,4 @@
-"""Bytes: of the key-value cache, and at the peak of a pass."""
+"""Memory: bytes of the key-value cache, and peak bytes of a forward pass."""
 
 from __future__ import annotations
 
@@ -13,21 +13,16 @@ from torch.utils._pytree import tree_leaves
 
 
 def cache_bytes(cache: Any) -> int:
-    """Bytes of all keys and values a transformers cache holds, placeholders included."""
-    held = [
-        states
-        for layer in cache.layers
-        for states in (getattr(layer, "keys", None), getattr(layer, "values", None))
-        if isinstance(states, Tensor)
-    ]
-    return sum(states.nbytes for states in held)
+    """Bytes of all keys and values in a transformers cache, placeholders included."""
+    tensors = (getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values"))
+    return sum(states.nbytes for states in tensors if isinstance(states, Tensor))
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Most bytes of tensors alive at once that `run` made; weights and inputs are not counted.
+    """Peak bytes of the tensors that `run` creates; weights and inputs are not counted.
 
-    On a CUDA device the allocator's own peak; elsewhere the storages of all results of all
-    operations are followed, which leaves out what an operation uses only inside itself.
+    On a CUDA device, the allocator's peak. Elsewhere, the storages of the results of all
+    operations are tracked, without memory that an operation uses internally.
 
     Example:
         >>> def run():
@@ -51,7 +46,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Follows every storage from the operation that makes it until it is freed."""
+    """Tracks every storage from the operation that creates it until it is freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -61,22 +56,22 @@ class _LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        for given in tree_leaves((args, kwargs)):
-            self._follow(given, made=False)
+        for leaf in tree_leaves((args, kwargs)):
+            self._track(leaf, created=False)
         result = func(*args, **(kwargs or {}))
-        for made in tree_leaves(result):
-            self._follow(made, made=True)
+        for leaf in tree_leaves(result):
+            self._track(leaf, created=True)
         return result
 
-    def _follow(self, leaf: object, *, made: bool) -> None:
+    def _track(self, leaf: object, *, created: bool) -> None:
         if not isinstance(leaf, Tensor):
             return
         storage = leaf.untyped_storage()
         key = storage._cdata
         if key in self._alive:
             return
-        # A view of a weight comes out of an operation too, but its storage went in before.
-        self._alive[key] = storage.nbytes() if made else 0
+        # A view of a weight is a result, too, but its storage was an input before: 0 bytes.
+        self._alive[key] = storage.nbytes() if created else 0
         self.now += self._alive[key]
         self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._free, key)

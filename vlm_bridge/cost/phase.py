@@ -1,4 +1,4 @@
-"""One phase of answering (the prefill, or a generated token): FLOPs beside measured latency."""
+"""FLOPs and measured latency of one phase of answering: the prefill, or a generated token."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ class PhaseCost(Record):
     """FLOPs and latency of one phase, full and skipped. Ratios are skipped/full.
 
     Attributes:
-        flops_full: floating-point operations of the full model.
-        flops_skipped: of the skipped model.
-        seconds_full: median latency of the full model.
-        seconds_skipped: of the skipped model.
+        flops_full, flops_skipped: floating-point operations.
+        seconds_full, seconds_skipped: median latency.
         latency_ratio: median of the paired ratios, with its interval.
     """
 
@@ -39,14 +37,9 @@ class PhaseCost(Record):
     def of(
         cls, flops: tuple[int, int], full: Sequence[float], skipped: Sequence[float]
     ) -> PhaseCost:
-        """From (full, skipped) FLOPs and paired seconds."""
-        return cls(
-            flops_full=flops[0],
-            flops_skipped=flops[1],
-            seconds_full=statistics.median(full),
-            seconds_skipped=statistics.median(skipped),
-            latency_ratio=median_estimate([s / f for s, f in zip(skipped, full, strict=True)]),
-        )
+        """The cost from (full, skipped) FLOPs and paired seconds."""
+        ratio = median_estimate([s / f for s, f in zip(skipped, full, strict=True)])
+        return cls(*flops, statistics.median(full), statistics.median(skipped), ratio)
 
     @property
     def flops_ratio(self) -> float:
@@ -60,7 +53,7 @@ class PhaseCost(Record):
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds `run` takes; on a CUDA device between two events on its stream."""
+    """Seconds that `run` takes; on a CUDA device, between two events on its stream."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with torch.cuda.device(device):

@@ -1,1 +1,1 @@
-"""What is to be skipped, as plain data: plans, the units they are made of, what they save."""
+"""Skip plans as plain data: modes, units, and the share of work that a plan saves."""

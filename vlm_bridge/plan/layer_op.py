@@ -1,4 +1,4 @@
-"""`Operation`: what a plan comes down to in one layer, and which plans no layer can obey."""
+"""`Operation`: how one layer runs under a plan; plans that no layer can carry out are refused."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, Literal
 
 from vlm_bridge.errors import BridgeError
 
-#: (mode that asks, layer, changed fields of its `Operation`).
+#: (mode, layer, fields of the layer's `Operation` that the mode changes).
 Change = tuple[str, int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """How one decoder layer runs. The default leaves it as it is.
+    """How one decoder layer runs. The default is the full model's.
 
     Attributes:
-        bypass: the layer is left out for all tokens.
+        bypass: the layer is skipped for all tokens.
         tokens: which tokens exist in the layer: `all`; `text` (no vision); `kept` (text and
-            the vision tokens that token pruning kept).
+            the vision tokens that token pruning keeps).
         freeze: vision tokens that exist here are not updated; text attends to them.
-        attention: False leaves the residual update of the attention out.
-        mlp: False leaves the residual update of the MLP out.
+        attention: False skips the residual update of the attention.
+        mlp: False skips the residual update of the MLP.
 
     Example:
         >>> Operation(tokens="text", mlp=False)
@@ -37,43 +37,38 @@ class Operation:
 
 
 def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tuple[Operation, ...]:
-    """One operation per layer.
+    """The operation of every layer; a bypassed layer has no other change.
 
-    A layer that is left out for all tokens needs no word about which of them exist there.
-
-    Args:
-        n_layers: depth of the decoder.
-        changes: what the parts of a plan ask of the layers they name.
-        scored: the layer whose attention token pruning reads, if any.
+    `scored` is the layer from whose attention token pruning takes its score, if any.
 
     Raises:
-        BridgeError: two parts ask of a layer what it cannot do at once; it is named.
+        BridgeError: two parts of the plan contradict each other on a layer.
     """
-    found = [Operation()] * n_layers
-    askers: list[dict[str, str]] = [{} for _ in range(n_layers)]
+    operations = [Operation()] * n_layers
+    modes: list[dict[str, str]] = [{} for _ in range(n_layers)]
     for mode, layer, change in changes:
-        found[layer] = replace(found[layer], **change)
-        askers[layer].update(dict.fromkeys(change, mode))
-    for layer, asked in enumerate(askers):
-        _check(layer, asked, layer == scored)
-        if found[layer].bypass:
-            found[layer] = Operation(bypass=True)
-    return tuple(found)
+        operations[layer] = replace(operations[layer], **change)
+        modes[layer].update(dict.fromkeys(change, mode))
+    for layer, changed in enumerate(modes):
+        _check(layer, changed, layer == scored)
+        if operations[layer].bypass:
+            operations[layer] = Operation(bypass=True)
+    return tuple(operations)
 
 
-def _check(layer: int, asked: dict[str, str], scored: bool) -> None:
-    """Refuse what `asked` (field of the operation -> mode) cannot mean together."""
-    inner = [asked[name] for name in ("freeze", "attention", "mlp") if name in asked]
-    if "bypass" in asked and inner:
+def _check(layer: int, changed: dict[str, str], scored: bool) -> None:
+    """Refuse changes (field of the operation -> mode) that contradict each other."""
+    inner = [changed[name] for name in ("freeze", "attention", "mlp") if name in changed]
+    if "bypass" in changed and inner:
         raise BridgeError(
             f"layer {layer}: block leaves the whole layer out, so {inner[0]} cannot apply there"
         )
-    if "freeze" in asked and asked.get("tokens") not in (None, "token_pruning"):
+    if "freeze" in changed and changed.get("tokens") not in (None, "token_pruning"):
         raise BridgeError(
-            f"layer {layer}: {asked['tokens']} takes the vision tokens out there, so they cannot "
+            f"layer {layer}: {changed['tokens']} takes the vision tokens out there, so they cannot "
             "be frozen"
         )
-    missing = [asked[name] for name in ("bypass", "freeze", "attention") if name in asked]
+    missing = [changed[name] for name in ("bypass", "freeze", "attention") if name in changed]
     if scored and missing:
         raise BridgeError(
             f"layer {layer}: token_pruning reads its score from this layer's attention, which "

@@ -1,102 +1,72 @@
-"""The ways to skip: one record for each mode, which everything that lists modes reads.
+"""The ways to skip: one record for each mode, read by everything that lists modes.
 
-A new mode is a record here, the field of `Operation` that its `changes` set, and the plain and the
-fast form of that field in `vlm_bridge.skip`.
+A new mode needs a record here, the field of `Operation` that its `changes` set, and the plain and
+the fast form of that field in `vlm_bridge.skip`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-#: Share of vision tokens that units of `token_pruning` keep unless the rule says otherwise.
+#: Share of vision tokens that a unit of `token_pruning` keeps by default.
 KEEP = 0.5
 
 
-class PlanFields(Protocol):
-    """The fields of a `SkipPlan` that a mode may read."""
-
-    @property
-    def n_layers(self) -> int:
-        """Depth of the decoder."""
-        ...
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Layers of `block` and `freeze`."""
-        ...
-
-    @property
-    def entry(self) -> int | None:
-        """First layer with vision tokens."""
-        ...
-
-    @property
-    def exit(self) -> int | None:
-        """First layer without them."""
-        ...
-
-    @property
-    def attention(self) -> tuple[int, ...]:
-        """Layers without their attention."""
-        ...
-
-    @property
-    def mlp(self) -> tuple[int, ...]:
-        """Layers without their MLP."""
-        ...
-
-    @property
-    def after(self) -> int | None:
-        """First layer after token pruning."""
-        ...
-
-    @property
-    def keep(self) -> float | None:
-        """Share of vision tokens kept."""
-        ...
-
+#: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
+LISTS = ("layers", "attention", "mlp")
+DEPTHS = {"entry": 0, "exit": 0, "after": 1}
 
 Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class PlanFields:
+    """The fields of a `SkipPlan`, which documents them, that a mode may take."""
+
+    mode: str
+    n_layers: int
+    layers: tuple[int, ...] = ()
+    entry: int | None = None
+    exit: int | None = None
+    attention: tuple[int, ...] = ()
+    mlp: tuple[int, ...] = ()
+    after: int | None = None
+    keep: float | None = None
+
+
+@dataclass(frozen=True)
 class Mode:
-    """One way to skip.
+    """One way to skip. The defaults are those of a mode that lists its layers in `layers`.
 
     Attributes:
-        name: what plans and the command line call it.
+        name: its name in plans and on the command line.
         takes: fields of `SkipPlan` that it needs.
-        by: `layer`, where units can be joined into plans of any layers; `depth`, where a unit is
-            a depth and plans are nested; `band`, where vision tokens live between two depths.
-        title: a unit of it, for figures.
-        axis: what counts its units, for figures.
-        at: the fields of its units at one layer or depth; the share kept is for token pruning.
-        empty: fields of its plan that skips nothing in a decoder of so many layers.
+        title: name of its units, for figures.
         changes: (layer, changed fields of `Operation`) for each layer that a plan touches. The
-            share of work saved follows from them (`plan.savings`), as do its plain and fast form.
-        words: a plan that skips something, in one line.
+            share of work saved (`plan.savings`) and the plain and fast forms follow from them.
+        words: describes a plan that skips something in one line.
+        by: `layer` if units can be joined into plans of any layers; `depth` if a unit is a depth
+            and plans are nested; `band` if vision tokens exist between two depths.
+        axis: label of the axis on which figures place its units.
+        at: (layer or depth, share of vision tokens kept) -> the fields of the units there.
+        empty: depth of the decoder -> fields of the plan that skips nothing.
         any_attention: it works with every type of attention.
-        deeper_skips_less: of two depths the deeper one skips less; None for modes without depths.
+        deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
     """
 
     name: str
     takes: tuple[str, ...]
-    by: Literal["layer", "depth", "band"]
     title: str
-    axis: str
-    at: Callable[[int, float], list[Fields]]
-    empty: Callable[[int], Fields]
     changes: Callable[[PlanFields], Iterable[tuple[int, Fields]]]
     words: Callable[[PlanFields], str]
+    by: Literal["layer", "depth", "band"] = "layer"
+    axis: str = "layer (0-based)"
+    at: Callable[[int, float], list[Fields]] = lambda layer, _: [{"layers": (layer,)}]
+    empty: Callable[[int], Fields] = lambda _: {}
     any_attention: bool = False
     deeper_skips_less: bool | None = None
-
-    @property
-    def places_vision(self) -> bool:
-        """It says in which layers vision tokens exist; a composed plan has at most one such."""
-        return self.by != "layer"
 
 
 def ranges(layers: Iterable[int]) -> str:
@@ -114,16 +84,16 @@ def ranges(layers: Iterable[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _counted(verb: str) -> Callable[[PlanFields], str]:
+def _layer_words(verb: str) -> Callable[[PlanFields], str]:
     return lambda plan: (
         f"{verb} layers {ranges(plan.layers)} ({len(plan.layers)} of {plan.n_layers})"
     )
 
 
 def _sublayer_words(plan: PlanFields) -> str:
-    both = {"attention": plan.attention, "MLP": plan.mlp}
-    said = [f"{name} of layers {ranges(layers)}" for name, layers in both.items() if layers]
-    return f"skip {' and '.join(said)} (sublayer, {plan.n_layers} layers)"
+    lists = {"attention": plan.attention, "MLP": plan.mlp}
+    skipped = [f"{name} of layers {ranges(layers)}" for name, layers in lists.items() if layers]
+    return f"skip {' and '.join(skipped)} (sublayer, {plan.n_layers} layers)"
 
 
 def _pruning_words(plan: PlanFields) -> str:
@@ -132,120 +102,108 @@ def _pruning_words(plan: PlanFields) -> str:
     return f"keep {share} of vision tokens {where}"
 
 
-def _present(name: str, where: Callable[[PlanFields], str]) -> Callable[[PlanFields], str]:
-    """Words for a mode that leaves vision tokens out of the layers outside [entry, exit)."""
+def _vision_words(where: Callable[[PlanFields], str]) -> Callable[[PlanFields], str]:
+    """Words for a mode that removes vision tokens from the layers outside [entry, exit)."""
 
     def words(plan: PlanFields) -> str:
         nowhere = len(list(_outside(plan))) == plan.n_layers
-        said = "absent from every layer" if nowhere else where(plan)
-        return f"vision tokens {said} ({name}, {plan.n_layers} layers)"
+        place = "absent from every layer" if nowhere else where(plan)
+        return f"vision tokens {place} ({plan.mode}, {plan.n_layers} layers)"
 
     return words
 
 
 def _outside(plan: PlanFields) -> Iterable[tuple[int, Fields]]:
-    first, last = plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit
-    return ((i, {"tokens": "text"}) for i in range(plan.n_layers) if not first <= i < last)
+    first, end = plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit
+    return ((i, {"tokens": "text"}) for i in range(plan.n_layers) if not first <= i < end)
 
 
 _RECORDS = (
     Mode(
         "block",
         takes=("layers",),
-        by="layer",
         title="one blocked layer",
-        axis="layer (0-based)",
-        at=lambda layer, _: [{"layers": (layer,)}],
-        empty=lambda _: {},
         changes=lambda plan: ((i, {"bypass": True}) for i in plan.layers),
-        words=_counted("skip"),
+        words=_layer_words("skip"),
         any_attention=True,
     ),
     Mode(
         "freeze",
         takes=("layers",),
-        by="layer",
         title="one frozen layer",
-        axis="layer (0-based)",
-        at=lambda layer, _: [{"layers": (layer,)}],
-        empty=lambda _: {},
         changes=lambda plan: ((i, {"freeze": True}) for i in plan.layers),
-        words=_counted("freeze vision tokens in"),
+        words=_layer_words("freeze vision tokens in"),
     ),
     Mode(
         "early_exit",
         takes=("exit",),
-        by="depth",
         title="early exit",
+        changes=_outside,
+        words=_vision_words(lambda plan: f"leave after layer {int(plan.exit or 0) - 1}"),
+        by="depth",
         axis="exit depth",
         at=lambda depth, _: [{"exit": depth}],
         empty=lambda n: {"exit": n},
-        changes=_outside,
-        words=_present("early_exit", lambda plan: f"leave after layer {int(plan.exit or 0) - 1}"),
         deeper_skips_less=True,
     ),
     Mode(
         "late_entry",
         takes=("entry",),
-        by="depth",
         title="late entry",
+        changes=_outside,
+        words=_vision_words(lambda plan: f"enter at layer {plan.entry}"),
+        by="depth",
         axis="entry depth",
         at=lambda depth, _: [{"entry": depth}],
         empty=lambda _: {"entry": 0},
-        changes=_outside,
-        words=_present("late_entry", lambda plan: f"enter at layer {plan.entry}"),
         deeper_skips_less=False,
     ),
     Mode(
         "band",
         takes=("entry", "exit"),
-        by="band",
         title="band",
+        changes=_outside,
+        words=_vision_words(
+            lambda plan: f"exist in layers {plan.entry} to {int(plan.exit or 0) - 1} only"
+        ),
+        by="band",
         axis="layers between entry and exit",
         at=lambda layer, _: [{"entry": layer, "exit": layer + 1}],
         empty=lambda n: {"entry": 0, "exit": n},
-        changes=_outside,
-        words=_present(
-            "band",
-            lambda plan: f"exist in layers {plan.entry} to {int(plan.exit or 0) - 1} only",
-        ),
     ),
     Mode(
         "sublayer",
         takes=("attention", "mlp"),
-        by="layer",
         title="one sublayer",
-        axis="layer (0-based); MLP half a step behind attention",
-        at=lambda layer, _: [{"attention": (layer,)}, {"mlp": (layer,)}],
-        empty=lambda _: {},
         changes=lambda plan: [
-            *((i, {"attention": False}) for i in plan.attention),
-            *((i, {"mlp": False}) for i in plan.mlp),
+            (i, {name: False}) for name in ("attention", "mlp") for i in getattr(plan, name)
         ],
         words=_sublayer_words,
+        axis="layer (0-based); MLP half a step behind attention",
+        at=lambda layer, _: [{"attention": (layer,)}, {"mlp": (layer,)}],
         any_attention=True,
     ),
     Mode(
         "token_pruning",
         takes=("after", "keep"),
-        by="depth",
         title="token pruning",
-        axis="pruned after so many layers",
-        at=lambda depth, keep: [{"after": depth, "keep": keep}],
-        empty=lambda n: {"after": n, "keep": KEEP},
         changes=lambda plan: (
             (i, {"tokens": "kept"}) for i in range(plan.after or 0, plan.n_layers)
         ),
         words=_pruning_words,
+        by="depth",
+        axis="pruned after so many layers",
+        at=lambda depth, keep: [{"after": depth, "keep": keep}],
+        empty=lambda n: {"after": n, "keep": KEEP},
         deeper_skips_less=True,
     ),
 )
 
 #: Every mode by name.
 MODES: dict[str, Mode] = {mode.name: mode for mode in _RECORDS}
-#: Modes that say where vision tokens exist; a composed plan has at most one of them.
-TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.places_vision)
-#: Modes whose units are single layers (or sublayers), so that any of them can be joined.
+#: Modes that decide where vision tokens exist; a composed plan has at most one of them.
+TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.by != "layer")
+#: Modes whose units are single layers or sublayers, any of which can be joined.
 LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
-#: Modes a rule can score: those of single layers and of depths. A band is made of two depths.
+#: Modes that a rule can score: those of single layers and of depths. A band has two depths.
 RULE_MODES = (*LAYERWISE, *(name for name, mode in MODES.items() if mode.by == "depth"))

@@ -1,4 +1,4 @@
-"""How much of the prefill a plan leaves out, from its layers alone; a yardstick for ordering."""
+"""The share of prefill work that a plan saves, estimated from its layers, to order plans."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-#: Share of a layer's work on a token that its attention takes; the rest is its MLP. Between the
+#: Share of the attention in a layer's work on a token; the MLP has the rest. It lies between the
 #: .25 of a wide MLP with grouped keys and the .4 of a plain transformer on a long prompt.
 ATTENTION_SHARE = 1 / 3
-#: Share of a layer's work on a token that is its keys and values; a frozen token still gets them.
+#: Share of the keys and values in a layer's work on a token; a frozen token still needs them.
 KEYS_SHARE = 1 / 12
 
 
 def saving(plan: SkipPlan, *, vision: float) -> float:
-    """Share of the decoder's per-token work in the prefill that is not done, in [0, 1].
+    """Share of the decoder's per-token work in the prefill that a plan saves, in [0, 1].
 
-    A sum over layers and tokens. It orders candidates before any of them is timed; measured
-    ratios come from `vlm_bridge.cost`.
-
-    Args:
-        plan: any.
-        vision: share of the prompt that is vision tokens, in [0, 1].
+    A sum over layers and tokens, to order candidates before any is timed; `vlm_bridge.cost`
+    measures. `vision` is the share of vision tokens in the prompt.
 
     Raises:
-        BridgeError: a share outside [0, 1].
+        BridgeError: `vision` is outside [0, 1].
 
     Example:
         >>> round(saving(SkipPlan("early_exit", 4, exit=1), vision=0.8), 9)
@@ -37,7 +33,7 @@ def saving(plan: SkipPlan, *, vision: float) -> float:
 
 
 def _done(layer: Operation, vision: float, keep: float | None) -> float:
-    """Share of one layer's work that is done."""
+    """Share of its full work that a layer does."""
     if layer.bypass:
         return 0.0
     present = {"all": 1.0, "text": 0.0, "kept": keep or 0.0}[layer.tokens]

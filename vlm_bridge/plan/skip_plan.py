@@ -1,59 +1,57 @@
-"""`SkipPlan`: which layers are skipped, how, and from where that choice came. Plain data."""
+"""`SkipPlan`: which layers are skipped and how, with the record of where the plan came from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.layer_op import Change, Operation, compiled
-from vlm_bridge.plan.modes import MODES, TOKEN_MODES
-
-_LISTS = ("layers", "attention", "mlp")
-_DEPTHS = {"entry": 0, "exit": 0, "after": 1}
+from vlm_bridge.plan.layer_op import Operation, compiled
+from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES, TOKEN_MODES, PlanFields
+from vlm_bridge.runtime.files import read_json
 
 
 @dataclass(frozen=True)
-class SkipPlan:
-    """What to leave out of a decoder of `n_layers` layers. Layers are 0-based.
+class SkipPlan(PlanFields):
+    """Which parts of a decoder of `n_layers` layers are skipped. Layers are 0-based.
 
     Attributes:
-        mode: one of `MODES`; of a composed plan its parts' modes, as in `band+freeze`.
-            `block`: the layers in `layers` are left out for all tokens.
+        mode: one of `MODES`; for a composed plan the modes of its parts, as in `band+freeze`.
+            `block`: the layers in `layers` are skipped for all tokens.
             `freeze`: vision tokens are not updated in `layers`; text still attends to
             their keys and values (ShortV).
             `early_exit`: vision tokens are absent from layers >= `exit` (VTW).
             `late_entry`: vision tokens are absent from layers < `entry`, where they are
-            inserted with their embedding (DeepInsert); with what a DeepStack decoder has
-            added to it up to there, which it does whether they are absent or not.
+            inserted with their embedding (DeepInsert), plus the features that a DeepStack
+            decoder has added to them in the layers before.
             `band`: both; vision tokens exist in layers `entry` to `exit - 1` only.
-            `sublayer`: the residual update of the attention is left out in the layers in
+            `sublayer`: the residual update of the attention is skipped in the layers in
             `attention`, that of the MLP in the layers in `mlp` (AdaSkip).
-            `token_pruning`: layers >= `after` run with text and, per sequence, the share
-            `keep` of vision tokens that the last token of the pass attends to most in layer
-            `after - 1`, mean over heads; the nearest whole number of tokens, at least one
-            (FastV, arXiv 2403.06764).
-        n_layers: depth of the decoder the plan was made for.
-        layers: for `block` and `freeze`, ascending and without repeats; of a composed plan
-            those of both.
+            `token_pruning`: layers >= `after` run on text and, per sequence, on the share
+            `keep` of vision tokens to which the last token of the pass attends most in layer
+            `after - 1`, mean over heads; rounded to whole tokens, at least one (FastV,
+            arXiv 2403.06764).
+        n_layers: depth of the decoder for which the plan was made.
+        layers: for `block` and `freeze`, ascending without repeats; for a composed plan the
+            union of both.
         entry: for `late_entry` and `band`.
         exit: for `early_exit` and `band`.
-        attention: for `sublayer`, ascending and without repeats.
-        mlp: for `sublayer`, ascending and without repeats.
+        attention: for `sublayer`, ascending without repeats.
+        mlp: for `sublayer`, ascending without repeats.
         after: for `token_pruning`, at least 1.
         keep: for `token_pruning`, between 0 and 1.
-        parts: the plans a composed plan is made of (see `compose`), else empty.
-        source: where the plan came from (rule, data hash, threshold); free-form, for the
-            record, not part of equality of behaviour.
+        parts: the plans that `compose` joined; empty for a single plan.
+        source: how the plan was chosen (rule, data hash, threshold), free-form; two plans that
+            differ in it only are equal.
 
     Raises:
-        BridgeError: a layer out of range, entry not before exit, a field the mode needs is
-            missing or one it does not know is given, parts that contradict each other.
+        BridgeError: a layer is out of range, entry is not before exit, a field is missing or
+            unknown to the mode, or parts contradict each other.
 
     Example:
         >>> SkipPlan("early_exit", n_layers=30, exit=20).text_only_layers
@@ -65,20 +63,11 @@ class SkipPlan:
 
     SCHEMA_VERSION = 2
 
-    mode: str
-    n_layers: int
-    layers: tuple[int, ...] = ()
-    entry: int | None = None
-    exit: int | None = None
-    attention: tuple[int, ...] = ()
-    mlp: tuple[int, ...] = ()
-    after: int | None = None
-    keep: float | None = None
     parts: tuple[SkipPlan, ...] = ()
     source: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        for name in _LISTS:
+        for name in LISTS:
             object.__setattr__(self, name, tuple(int(layer) for layer in getattr(self, name)))
         object.__setattr__(self, "parts", tuple(self.parts))
         if self.n_layers < 1:
@@ -89,18 +78,18 @@ class SkipPlan:
                 object.__setattr__(self, name, value)
         else:
             _check_fields(self)
-        _ = self.operations  # compiling refuses what no layer can do
+        _ = self.operations  # raises if the parts contradict each other on a layer
 
     @classmethod
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
-        """One plan that does what all of `plans` do.
+        """Join plans of different modes into one plan with the effects of all.
 
-        At most one of early_exit, late_entry, band and token_pruning, with freeze, sublayer
-        or block, one of each; a layer they disagree on is refused.
+        At most one of early_exit, late_entry, band and token_pruning, and at most one each of
+        freeze, sublayer and block.
 
         Raises:
-            BridgeError: nothing given, different depths, a mode twice, two modes that say
-                where vision tokens exist, or a layer on which the plans collide.
+            BridgeError: no plans, different depths, a mode twice, two modes that decide where
+                vision tokens exist, or a layer on which the plans contradict each other.
 
         Example:
             >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)
@@ -118,7 +107,7 @@ class SkipPlan:
         if not parts:
             raise BridgeError("compose needs at least one plan")
         parts = sorted(parts, key=lambda part: _ORDER.index(part.mode))
-        # Images that tuned a part must not certify the whole.
+        # Images that tuned a part must not certify the composed plan.
         images = {image for part in parts for image in part.source.get("tuning_images", ())}
         source = {"tuning_images": sorted(images)} if images else {}
         mode = "+".join(part.mode for part in parts)
@@ -126,31 +115,34 @@ class SkipPlan:
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
-        """What every layer does under the plan, by layer."""
-        changes = [change for part in self.parts or (self,) for change in _changes(part)]
+        """The operation of every layer under the plan."""
+        changes = [
+            (part.mode, *change)
+            for part in self.parts or (self,)
+            for change in MODES[part.mode].changes(part)
+        ]
         return compiled(self.n_layers, changes, None if self.after is None else self.after - 1)
 
     @property
     def text_only_layers(self) -> tuple[int, ...]:
-        """Layers that run without vision tokens: what exit, entry and band come down to."""
+        """Layers that run without vision tokens, as exit, entry and band ask."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "text")
 
     @property
     def kept_only_layers(self) -> tuple[int, ...]:
-        """Layers that run with text and the vision tokens that token pruning kept."""
+        """Layers that run on text and the vision tokens that token pruning keeps."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "kept")
 
     @property
     def touched_layers(self) -> tuple[int, ...]:
-        """Layers that do not run as in the full model."""
+        """Layers whose operation differs from the full model's."""
         return tuple(i for i, layer in enumerate(self.operations) if layer != Operation())
 
     @property
     def first_layer(self) -> int:
-        """The first layer the plan touches or reads a score from; `n_layers` if none.
+        """The first layer that the plan touches or scores; `n_layers` if none.
 
-        Layers before it compute what they compute in the full model, unless vision enters
-        late.
+        Layers before it compute the same as in the full model.
         """
         first = min(self.touched_layers, default=self.n_layers)
         scored = self.after - 1 if self.after is not None and self.kept_only_layers else first
@@ -158,11 +150,11 @@ class SkipPlan:
 
     @property
     def is_empty(self) -> bool:
-        """True where the plan leaves the model as it is."""
+        """True if the plan skips nothing."""
         return not self.touched_layers
 
     def describe(self) -> str:
-        """One line for people.
+        """Describe the plan in one line.
 
         >>> SkipPlan("freeze", n_layers=30, layers=(7, 18, 19, 20)).describe()
         'freeze vision tokens in layers 7, 18-20 (4 of 30)'
@@ -176,27 +168,23 @@ class SkipPlan:
         return MODES[self.mode].words(self)
 
     def hash(self) -> str:
-        """SHA-256 of what the plan does (not of where it came from)."""
+        """SHA-256 of all fields but `source`."""
         return hashlib.sha256(json.dumps(_behaviour(self), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON-ready data, with its schema version; parts are nested.
-
-        A composed plan's other fields follow from its parts and are left out.
-        """
-        head = {"type": "SkipPlan", "schema_version": self.SCHEMA_VERSION}
+        """JSON data with type and schema version; the fields its mode takes, or its parts."""
+        data: dict[str, Any] = {"type": "SkipPlan", "schema_version": self.SCHEMA_VERSION}
+        data |= {"mode": self.mode, "n_layers": self.n_layers}
         if self.parts:
-            parts = [part.to_json() for part in self.parts]
-            body = {"mode": self.mode, "n_layers": self.n_layers, "parts": parts}
+            data["parts"] = [part.to_json() for part in self.parts]
         else:
-            names = ("mode", "n_layers", *MODES[self.mode].takes)
-            body = {name: getattr(self, name) for name in names}
-            body = {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
-        return {**head, **body, "source": self.source}
+            values = {name: getattr(self, name) for name in MODES[self.mode].takes}
+            data |= {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        return data | {"source": self.source}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """The plan back from `to_json`.
+        """Read a plan from the data of `to_json`.
 
         Raises:
             BridgeError: not a plan, another schema version, or an unknown field.
@@ -209,7 +197,7 @@ class SkipPlan:
                 f"{cls.SCHEMA_VERSION}; make the plan again with this version"
             )
         body = {k: v for k, v in data.items() if k not in ("type", "schema_version")}
-        unknown = set(body) - {one.name for one in fields(cls)}
+        unknown = set(body) - {known.name for known in fields(cls)}
         if unknown:
             raise BridgeError(f"SkipPlan has no field {', '.join(sorted(unknown))}")
         try:
@@ -220,28 +208,18 @@ class SkipPlan:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """The plan in a file that `skipit plan` wrote."""
-        path = Path(path)
-        if not path.is_file():
-            raise BridgeError(f"no plan file at {path}")
-        try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise BridgeError(f"{path} is not JSON ({error.msg})") from None
+        """Read a plan from a file that `skipit plan` wrote."""
+        return cls.from_json(read_json(Path(path), "plan file"))
 
     def check_depth(self, n_layers: int) -> None:
-        """Check that the plan was made for a decoder of this depth.
-
-        Raises:
-            BridgeError: it was not.
-        """
+        """Raise a `BridgeError` unless the plan was made for a decoder of this depth."""
         if n_layers != self.n_layers:
             raise BridgeError(
                 f"the plan was made for {self.n_layers} layers, the model has {n_layers}"
             )
 
 
-#: Parts of a composed plan: where vision tokens exist first, then what is done to layers.
+#: Order of the parts of a composed plan: the mode that places vision tokens comes first.
 _ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
 
 
@@ -249,13 +227,13 @@ def _check_fields(plan: SkipPlan) -> None:
     if plan.mode not in MODES:
         raise BridgeError(f"unknown mode '{plan.mode}'; choose from {', '.join(MODES)}")
     takes = MODES[plan.mode].takes
-    for name in (*_LISTS, *_DEPTHS, "keep"):
+    for name in (*LISTS, *DEPTHS, "keep"):
         given = getattr(plan, name) not in ((), None)
-        if name in takes and not given and name not in _LISTS:
+        if name in takes and not given and name not in LISTS:
             raise BridgeError(f"{plan.mode} needs '{name}'")
         if given and name not in takes:
             raise BridgeError(f"{plan.mode} takes no '{name}'")
-    for name in _LISTS:
+    for name in LISTS:
         layers = getattr(plan, name)
         if list(layers) != sorted(set(layers)):
             raise BridgeError(f"{name} must be ascending without repeats, got {layers}")
@@ -264,7 +242,7 @@ def _check_fields(plan: SkipPlan) -> None:
                 raise BridgeError(
                     f"layer {layer} is out of range; the model has layers 0 to {plan.n_layers - 1}"
                 )
-    for name, least in _DEPTHS.items():
+    for name, least in DEPTHS.items():
         depth = getattr(plan, name)
         if depth is not None and not least <= depth <= plan.n_layers:
             raise BridgeError(f"{name} {depth} is out of range {least} to {plan.n_layers}")
@@ -287,31 +265,24 @@ def _check_parts(plan: SkipPlan) -> None:
     for mode in modes:
         if modes.count(mode) > 1:
             raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
-    where = [mode for mode in modes if mode in TOKEN_MODES]
-    if len(where) > 1:
-        raise BridgeError(
-            f"{where[0]} and {where[1]} both say where vision tokens exist; choose one"
-        )
+    placing = [mode for mode in modes if mode in TOKEN_MODES]
+    if len(placing) > 1:
+        first, second, *_ = placing
+        raise BridgeError(f"{first} and {second} both say where vision tokens exist; choose one")
     if plan.mode != "+".join(modes) or modes != sorted(modes, key=_ORDER.index):
         raise BridgeError(f"mode '{plan.mode}' is not that of its parts; use SkipPlan.compose")
 
 
 def _joined(parts: Sequence[SkipPlan]) -> dict[str, Any]:
     """Fields of a composed plan: lists united, the rest from the one part that has it."""
-    found: dict[str, Any] = {
+    joined: dict[str, Any] = {
         name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
-        for name in _LISTS
+        for name in LISTS
     }
-    for name in (*_DEPTHS, "keep"):
-        given = [getattr(part, name) for part in parts if getattr(part, name) is not None]
-        found[name] = given[0] if given else None
-    return found
-
-
-def _changes(plan: SkipPlan) -> Iterator[Change]:
-    """What a single plan asks of every layer it names."""
-    for layer, change in MODES[plan.mode].changes(plan):
-        yield plan.mode, layer, change
+    for name in (*DEPTHS, "keep"):
+        values = (getattr(part, name) for part in parts)
+        joined[name] = next((value for value in values if value is not None), None)
+    return joined
 
 
 def _behaviour(plan: SkipPlan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A plan in words, for people who want to try one without writing a file."""
+"""A plan written as words on the command line, without a file."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
 def read_plan(words: str) -> Callable[[int], SkipPlan]:
-    """The plan in the file `words` names, or the plan that they spell, once the depth is known.
+    """Read the plan file that `words` names, or parse `words` as a plan.
 
-    A file is read at once, so that a wrong name is told before a model is loaded. In words,
+    A file is read at once, so that a wrong name is refused before a model is loaded. In words,
     parts are joined by `+`; a part is a mode and its fields, `layers=3,5-7`, `exit=20`.
 
     Returns:
         Number of layers -> the plan.
 
     Raises:
-        BridgeError: no such file, or words that spell no plan.
+        BridgeError: no such file, or words that are no plan.
 
     Example:
         >>> print(read_plan("band entry=4 exit=20")(30).describe())
@@ -31,12 +31,9 @@ def read_plan(words: str) -> Callable[[int], SkipPlan]:
         plan = SkipPlan.read(words)
         return lambda n_layers: plan
     parts = [_part(part.split(), words) for part in words.split("+")]
-
-    def made(n_layers: int) -> SkipPlan:
-        plans = [SkipPlan(mode, n_layers=n_layers, **fields) for mode, fields in parts]
-        return plans[0] if len(plans) == 1 else SkipPlan.compose(*plans)
-
-    return made
+    return lambda n_layers: SkipPlan.compose(
+        *(SkipPlan(mode, n_layers=n_layers, **fields) for mode, fields in parts)
+    )
 
 
 def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
@@ -48,25 +45,22 @@ def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
     fields: dict[str, Any] = {}
     for word in words[1:]:
         name, _, value = word.partition("=")
-        if name not in _FIELDS:
-            raise BridgeError(f"a plan has no '{name}'; it has {', '.join(_FIELDS)}")
+        if name not in _PARSERS:
+            raise BridgeError(f"a plan has no '{name}'; it has {', '.join(_PARSERS)}")
         try:
-            fields[name] = _FIELDS[name](value)
+            fields[name] = _PARSERS[name](value)
         except ValueError:
             raise BridgeError(f"'{word}' in the plan '{whole}' is not a number or range") from None
     return words[0], fields
 
 
 def _layers(value: str) -> tuple[int, ...]:
-    found: list[int] = []
-    for run in value.split(","):
-        first, _, last = run.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)
+    ends = [run.partition("-") for run in value.split(",")]
+    return tuple(i for a, _, b in ends for i in range(int(a), int(b or a) + 1))
 
 
-_FIELDS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("layers", "attention", "mlp"), _layers),
-    **dict.fromkeys(("entry", "exit", "after"), int),
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(LISTS, _layers),
+    **dict.fromkeys(DEPTHS, int),
     "keep": float,
 }

@@ -1,4 +1,4 @@
-"""The single units that a rule scores, and what becomes of several of them."""
+"""The single units that a rule scores, and their union."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 
 
 def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
-    """The single units of a mode, in the order in which a rule scores them.
+    """The single units of a mode of `RULE_MODES`, in the order in which a rule scores them.
 
     `block`, `freeze`: one layer each. `sublayer`: attention of layer 0, its MLP, attention of
     layer 1 and so on. `early_exit`, `late_entry`, `token_pruning`: the depths 1 to L - 1.
-
-    Args:
-        mode: one of `RULE_MODES`.
-        n_layers: depth of the decoder, at least 2.
-        keep: share of vision tokens kept, for `token_pruning`.
+    `keep` is the share of vision tokens kept, for `token_pruning`.
 
     Raises:
         BridgeError: another mode, or fewer than two layers.
@@ -34,24 +30,23 @@ def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
         raise BridgeError(f"rules rank layers against each other, got n_layers={n_layers}")
     if mode not in RULE_MODES:
         raise BridgeError(f"rules have no mode '{mode}'; they have {', '.join(RULE_MODES)}")
-    kind = MODES[mode]
-    places = range(1 if kind.by == "depth" else 0, n_layers)
-    return [SkipPlan(mode, n_layers, **fields) for at in places for fields in kind.at(at, keep)]
+    record = MODES[mode]
+    places = range(1 if record.by == "depth" else 0, n_layers)
+    return [SkipPlan(mode, n_layers, **fields) for at in places for fields in record.at(at, keep)]
 
 
 def union(plans: Sequence[SkipPlan]) -> SkipPlan:
-    """One plan that skips what each of these, of one layer-wise mode, skips.
+    """The plan that skips every layer that one of `plans`, all of one layer-wise mode, skips.
 
     >>> union(units("block", 4)[1:3]).layers
     (1, 2)
     """
-    first = plans[0]
-
-    def joined(name: str) -> tuple[int, ...]:
-        return tuple(sorted({layer for plan in plans for layer in getattr(plan, name)}))
-
-    fields: dict[str, Any] = {name: joined(name) for name in MODES[first.mode].takes}
-    return SkipPlan(first.mode, first.n_layers, **fields)
+    mode = plans[0].mode
+    fields: dict[str, Any] = {
+        name: tuple(sorted({layer for plan in plans for layer in getattr(plan, name)}))
+        for name in MODES[mode].takes
+    }
+    return SkipPlan(mode, plans[0].n_layers, **fields)
 
 
 def empty_plan(mode: str, n_layers: int) -> SkipPlan:

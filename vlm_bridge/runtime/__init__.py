@@ -1,1 +1,1 @@
-"""What any long run needs: files, checkpoints, ranks, progress, the machine."""
+"""Infrastructure of long runs: files, checkpoints, ranks, progress bars, the machine."""

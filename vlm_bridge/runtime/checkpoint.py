@@ -1,8 +1,7 @@
-"""Work on batches: dealt out to the ranks, and kept in a checkpoint so that a rerun goes on.
+"""Checkpoints: finished batches in JSON lines, from which a rerun continues.
 
-A checkpoint is a file of JSON lines: what the run is, then one line per finished batch. Rank 0
-writes the file that was named, every other rank one beside it; a rerun reads them all, so the
-number of ranks may change.
+The first line identifies the run; one line per finished batch follows. Rank 0 writes the named
+file, every other rank a file beside it; a rerun reads them all, so the number of ranks may change.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from vlm_bridge.runtime.distributed import Ranks
 
 
 def kept_in(checkpoint: Path | None) -> str:
-    """What is left of a run that a dead rank ended."""
+    """End of a `RankError`: which results are saved, and how to continue."""
     if checkpoint is None:
         return "nothing is kept, since no checkpoint was asked for"
     return f"finished batches are kept in {checkpoint}, and the same command goes on from there"
 
 
 def beside(path: Path, rank: int) -> Path:
-    """The file of a rank: `path` itself for rank 0.
+    """The file to which a rank writes: `path` itself for rank 0.
 
     >>> beside(Path("out/checkpoint.jsonl"), 2).name
     'checkpoint-rank2.jsonl'
@@ -32,30 +31,27 @@ def beside(path: Path, rank: int) -> Path:
 
 
 def of_all_ranks(path: Path) -> list[Path]:
-    """`path` and the files beside it that ranks of earlier runs wrote."""
-    others = path.parent.glob(f"{path.stem}-rank*{path.suffix}")
-    return [one for one in (path, *sorted(others)) if one.is_file()]
+    """The existing files among `path` and those that other ranks wrote beside it."""
+    beside_it = path.parent.glob(f"{path.stem}-rank*{path.suffix}")
+    return [file for file in (path, *sorted(beside_it)) if file.is_file()]
 
 
 class Checkpoint:
-    """Finished batches of this run by number; `add` writes to this rank's file."""
+    """Finished batches of a run by number, and the file to which this rank adds its own."""
 
     def __init__(self, path: Path | None, key: dict[str, Any], ranks: Ranks) -> None:
         self.done: dict[int, Any] = {}
         self._mine: Path | None = None
         if path is None:
             return
-        for one in of_all_ranks(path):
-            self.done |= _read(one, key)
+        for file in of_all_ranks(path):
+            self.done |= _read(file, key)
         self._mine = beside(path, ranks.rank)
-        ranks.gather(b"")  # nobody writes before everybody has read
-        if self._mine.is_file():
-            # The last line may be half a line, where the run was killed: it goes.
-            text = self._mine.read_text(encoding="utf-8")
-            self._mine.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
-        if not self._mine.is_file() or not self._mine.stat().st_size:
-            self._mine.parent.mkdir(parents=True, exist_ok=True)
-            self._mine.write_text(json.dumps(key) + "\n", encoding="utf-8")
+        ranks.gather(b"")  # no rank writes before all have read
+        text = self._mine.read_text(encoding="utf-8") if self._mine.is_file() else ""
+        whole_lines = text[: text.rfind("\n") + 1]  # a killed run may leave half a line
+        self._mine.parent.mkdir(parents=True, exist_ok=True)
+        self._mine.write_text(whole_lines or json.dumps(key) + "\n", encoding="utf-8")
 
     def add(self, number: int, result: Any) -> None:
         """Append one finished batch to this rank's file."""
@@ -69,10 +65,10 @@ def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
     if not lines:
         return {}
     try:
-        found, *rows = (json.loads(line) for line in lines)
+        stored_key, *rows = (json.loads(line) for line in lines)
     except json.JSONDecodeError:
         raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it") from None
-    if found != key:
+    if stored_key != key:
         raise BridgeError(
             f"{path} belongs to another run (model, data, plans or batch size differ); "
             "choose another folder or delete it"

@@ -1,12 +1,12 @@
-"""One run spread over processes: who am I, who is still alive, and what everybody found.
+"""A run spread over processes: the rank of this one, gathering results, reporting dead ranks.
 
-`torchrun` and `accelerate launch` tell every process its rank and their number through the
-environment (RANK, WORLD_SIZE). Without them a run has one process and nothing here does
-anything. All ranks run the same program; whole batches are dealt out, and every rank ends up
-with everybody's results, so that only writing and progress bars are left to rank 0.
+`torchrun` and `accelerate launch` set RANK and WORLD_SIZE in the environment; without them a run
+has one process. All ranks run the same program: whole batches are dealt out, every rank gathers
+the results of all, and only rank 0 writes files and shows progress.
 
-A rank that dies is noticed by its heartbeat, an entry in the store all ranks share that stops
-changing: the others end with a `RankError` that names it.
+Collectives of `torch.distributed` block, or time out, when a rank dies. Here every rank also
+writes a heartbeat to the store that all share, and where one stops the others raise a `RankError`
+that names the dead rank.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-import torch
 import torch.distributed as dist
 
 from vlm_bridge.errors import BridgeError
@@ -30,26 +29,28 @@ from vlm_bridge.errors import BridgeError
 T = TypeVar("T")
 
 BEAT_S = 0.5
-#: A rank that does not beat for so long is taken for dead.
+#: A rank without a heartbeat for this long counts as dead.
 SILENT_S = 60.0
-#: How long the ranks are watched once it is known that one of them died.
+#: How long heartbeats are awaited to find out which rank died.
 WATCH_S = 4.0
 
 _runs = itertools.count()
 
 
 class RankError(BridgeError):
-    """Another rank of the run died or failed; the message names it and says what is kept."""
+    """Another rank of the run died or failed; the message names it and where results are."""
 
 
 def rank() -> int:
-    """This process's number, 0 where there is only one.
+    """The number of this process, 0 if it is the only one.
 
     Raises:
-        BridgeError: the environment says that there are several but not which one this is.
+        BridgeError: the environment sets WORLD_SIZE without RANK.
     """
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
+    if world_size() > 1 and "RANK" not in os.environ:
+        raise BridgeError("WORLD_SIZE is set but RANK is not; start the run with torchrun")
     return _from_environment("RANK", 0) if world_size() > 1 else 0
 
 
@@ -61,12 +62,12 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """True in the one process that writes results and shows progress."""
+    """True in the process that writes results and shows progress."""
     return rank() == 0
 
 
 def local_device(device: str | None) -> str | None:
-    """The device of this process: of several on a machine, each takes its own GPU.
+    """The device of this process: `cuda` becomes a GPU of its own if a run has several.
 
     >>> local_device("cpu"), local_device("cuda:1")
     ('cpu', 'cuda:1')
@@ -77,11 +78,7 @@ def local_device(device: str | None) -> str | None:
 
 
 def _from_environment(name: str, default: int) -> int:
-    text = os.environ.get(name)
-    if text is None:
-        if name == "RANK":
-            raise BridgeError("WORLD_SIZE is set but RANK is not; start the run with torchrun")
-        return default
+    text = os.environ.get(name, str(default))
     try:
         return int(text)
     except ValueError:
@@ -89,53 +86,38 @@ def _from_environment(name: str, default: int) -> int:
 
 
 class Ranks:
-    """The processes of a run, seen from one of them; what `sharing` gives.
+    """The `size` processes of a run, seen from process `rank`; `sharing` makes it."""
 
-    Attributes:
-        rank: number of this process.
-        size: number of processes.
-    """
-
-    def __init__(self, rank: int, size: int, store: Any, group: Any, kept: str) -> None:
-        self.rank, self.size, self._kept = rank, size, kept
+    def __init__(self, rank: int, size: int, store: Any, group: Any, remains: str) -> None:
+        self.rank, self.size, self._remains = rank, size, remains
         self._store, self._group = store, group
         self._steps = itertools.count()
         self._checked = time.monotonic()
         self._beats = dict.fromkeys(range(size), ("", self._checked))
 
     def share(self, work: Sequence[T]) -> Sequence[T]:
-        """This rank's part of `work`, dealt out like cards."""
+        """This rank's part of `work`, dealt out in turn."""
         return work[self.rank :: self.size]
 
-    def gather(self, data: bytes) -> list[bytes]:
-        """What every rank has, in rank order, on every rank. All ranks must call it.
+    def gather(self, data: T) -> list[T]:
+        """The `data` of every rank, in rank order, on every rank. All ranks must call it.
 
         Raises:
-            RankError: one of them died or failed.
+            RankError: another rank died or failed.
         """
         if self.size == 1:
             return [data]
-        step = next(self._steps)
-        self._meet(f"{step}/ready")  # ranks are slow at different batches; wait here, not below
+        step, parts = next(self._steps), [data] * self.size
+        self._meet(f"{step}/ready")  # a collective would wait for a dead rank without end
         try:
-            mine = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else _NOTHING
-            sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-            dist.all_gather(sizes, torch.tensor([len(data)]), group=self._group)
-            longest = int(max(sizes))
-            padded = torch.zeros(longest, dtype=torch.uint8)
-            padded[: len(data)] = mine
-            parts = [torch.empty_like(padded) for _ in range(self.size)]
-            if longest:
-                dist.all_gather(parts, padded, group=self._group)
+            dist.all_gather_object(parts, data, group=self._group)
         except RuntimeError as error:
             self._give_up(str(error))
         self._meet(f"{step}/done")
-        return [
-            part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)
-        ]
+        return parts
 
     def check(self) -> None:
-        """Raise if another rank died or failed; costs nothing most of the time.
+        """Raise if another rank died or failed; looks once per `BEAT_S` at most.
 
         Raises:
             RankError: it did.
@@ -147,66 +129,66 @@ class Ranks:
         if self._look() or any(now - at > SILENT_S for _, at in self._beats.values()):
             self._give_up("")
 
-    # --- the rest is how ranks watch each other -----------------------------------------------
-
     def _look(self) -> bool:
-        """Note which ranks have beaten since; True if one says that it failed."""
+        """Note the time of new heartbeats; True if a rank reported a failure."""
         now = time.monotonic()
-        try:
-            for other in range(self.size):
-                beat = self._read(f"beat/{other}")
-                if beat != self._beats[other][0]:
-                    self._beats[other] = (beat, now)
-            return any(self._read(f"failed/{other}") for other in range(self.size))
-        except RuntimeError as error:  # the store, held by the launcher or by rank 0
-            holder = "the launcher" if _agent_store() else f"rank 0 of {self.size}"
-            raise RankError(f"{holder} is gone; {self._kept}") from error
+        for peer, beat in enumerate(self._each("beat")):
+            if beat != self._beats[peer][0]:
+                self._beats[peer] = (beat, now)
+        return any(self._each("failed"))
 
-    def _read(self, key: str) -> str:
-        return str(self._store.get(key).decode()) if self._store.check([key]) else ""
+    def _each(self, what: str) -> list[str]:
+        """The entry `what` of every rank in the store, "" where there is none."""
+        with self._store_alive():
+            keys = [f"{what}/{peer}" for peer in range(self.size)]
+            return [
+                str(self._store.get(key).decode()) if self._store.check([key]) else ""
+                for key in keys
+            ]
+
+    @contextlib.contextmanager
+    def _store_alive(self) -> Iterator[None]:
+        """Name the holder of the store if it is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            holder = "the launcher" if launched else f"rank 0 of {self.size}"
+            raise RankError(f"{holder} is gone; {self._remains}") from error
 
     def _meet(self, place: str) -> None:
-        """Wait until every rank is at `place`."""
-        self._store.set(f"{place}/{self.rank}", "1")
-        keys = [f"{place}/{other}" for other in range(self.size)]
-        while not self._all_there(keys):
-            self.check()
-            time.sleep(0.02)
-
-    def _all_there(self, keys: list[str]) -> bool:
-        try:
-            return bool(self._store.check(keys))
-        except RuntimeError:
-            self._look()
-            return False
+        """Wait until every rank is at `place`, checking that all are alive."""
+        with self._store_alive():
+            self._store.set(f"{place}/{self.rank}", "1")
+            while not self._store.check([f"{place}/{peer}" for peer in range(self.size)]):
+                self.check()
+                time.sleep(0.02)
 
     def _give_up(self, why: str) -> NoReturn:
-        """Find out which rank is to blame, and raise."""
-        silent: set[int] = set()
-        if not self._look():  # from here on only a beat that is still to come counts
+        """Raise an error that names the rank that failed or died."""
+        silent: list[int] = []
+        if not self._look():  # from here on a rank has to beat again to count as alive
             started = time.monotonic()
-            silent = set(range(self.size)) - {self.rank}
+            silent = [peer for peer in range(self.size) if peer != self.rank]
             while silent and time.monotonic() - started < WATCH_S:
                 time.sleep(BEAT_S / 2)
                 if self._look():
                     break
-                silent = {
-                    other
-                    for other in silent
-                    if self._beats[other][1] < started and not self._read(f"leaving/{other}")
-                }
-        for other in range(self.size):
-            if said := self._read(f"failed/{other}"):
-                raise RankError(f"rank {other} of {self.size} failed: {said}; {self._kept}")
+                leaving = self._each("leaving")
+                silent = [i for i in silent if self._beats[i][1] < started and not leaving[i]]
+        for peer, message in enumerate(self._each("failed")):
+            if message:
+                raise RankError(f"rank {peer} of {self.size} failed: {message}; {self._remains}")
         if silent:
-            who = " and ".join(f"rank {other}" for other in sorted(silent))
-            raise RankError(
-                f"{who} of {self.size} died without a word (killed, or out of memory); {self._kept}"
-            )
-        raise RankError(f"the run was ended from outside{f' ({why})' if why else ''}; {self._kept}")
+            dead = " and ".join(f"rank {peer}" for peer in silent)
+            cause = "died without a word (killed, or out of memory)"
+            raise RankError(f"{dead} of {self.size} {cause}; {self._remains}")
+        raise RankError(
+            f"the run was ended from outside{f' ({why})' if why else ''}; {self._remains}"
+        )
 
     def _beat(self, stop: threading.Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the store is gone: the main thread says so
+        with contextlib.suppress(RuntimeError):  # the main thread reports that the store is gone
             for count in itertools.count():
                 self._store.set(f"beat/{self.rank}", str(count))
                 if stop.wait(BEAT_S):
@@ -217,7 +199,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        """Beat, and turn a launcher's SIGTERM into an error that says why, for a while."""
+        """Beat inside the block; SIGTERM from the launcher raises an error that says why."""
         stop = threading.Event()
         beating = threading.Thread(target=self._beat, args=(stop,), daemon=True)
         main = threading.current_thread() is threading.main_thread()
@@ -229,8 +211,8 @@ class Ranks:
         except BaseException as error:
             with contextlib.suppress(RuntimeError):
                 if not isinstance(error, RankError):
-                    said = " ".join(str(error).split()) or type(error).__name__
-                    self._store.set(f"failed/{self.rank}", said)
+                    message = " ".join(str(error).split()) or type(error).__name__
+                    self._store.set(f"failed/{self.rank}", message)
                 self._store.set(f"leaving/{self.rank}", "1")
             raise
         finally:
@@ -240,45 +222,37 @@ class Ranks:
                 signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
     def _leave(self) -> None:
-        """Rank 0 goes last: it may hold the store."""
+        """Rank 0, which may hold the store, waits for the others."""
         self._store.set(f"left/{self.rank}", "1")
         deadline = time.monotonic() + WATCH_S
-        keys = [f"left/{other}" for other in range(self.size)]
-        while self.rank == 0 and not self._store.check(keys) and time.monotonic() < deadline:
+        while self.rank == 0 and not all(self._each("left")) and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
-_NOTHING = torch.empty(0, dtype=torch.uint8)
-
-
-def _agent_store() -> bool:
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-
 @contextlib.contextmanager
-def sharing(kept: str = "nothing is kept") -> Iterator[Ranks]:
-    """The ranks of this run; all of them must come here.
+def sharing(remains: str = "nothing is kept") -> Iterator[Ranks]:
+    """The ranks of this run; all of them must enter the block.
 
     Args:
-        kept: end of the message if one of them dies: what is kept, and how to go on.
+        remains: end of the message if a rank dies: which results are saved, and how to go on.
 
     Raises:
-        RankError: inside, where another rank died or failed.
+        RankError: inside the block, if another rank died or failed.
     """
     if world_size() == 1:
-        yield Ranks(0, 1, None, None, kept)
+        yield Ranks(0, 1, None, None, remains)
         return
     if not dist.is_initialized():
         dist.init_process_group("gloo")
-        atexit.register(_part)
+        atexit.register(_destroy_group)
     group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
     shared = dist.distributed_c10d._get_default_store()
     store = dist.distributed_c10d.PrefixStore(f"skipit/{next(_runs)}", shared)
-    ranks = Ranks(dist.get_rank(), dist.get_world_size(), store, group, kept)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), store, group, remains)
     with ranks._alive():
         yield ranks
 
 
-def _part() -> None:
+def _destroy_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()

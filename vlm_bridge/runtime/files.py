@@ -1,4 +1,4 @@
-"""Results on disk: whole or not at all, and only where they may be."""
+"""Read and write result files; a write is atomic and checked in advance."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vlm_bridge.errors import BridgeError
 
 
 def check_writable(path: Path) -> Path:
-    """Make sure a file can be put at `path` before work that would be lost begins.
+    """Check that a file can be written at `path`, before long work whose result goes there.
 
     Raises:
-        BridgeError: the folder cannot be made or written, or `path` is a folder.
+        BridgeError: the folder cannot be created or written, or `path` is a folder.
     """
     if path.is_dir():
         raise BridgeError(f"{path} is a folder; name a file to write")
@@ -29,7 +29,7 @@ def check_writable(path: Path) -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file in one step: a killed run leaves the old file or none.
+    """Write a file atomically: a killed run leaves the old file or none.
 
     Raises:
         BridgeError: the file cannot be written.
@@ -44,12 +44,12 @@ def write_bytes(path: Path, data: bytes) -> Path:
     except OSError as error:
         raise BridgeError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        Path(partial).unlink(missing_ok=True)  # gone already where it was put in place
+        Path(partial).unlink(missing_ok=True)  # it no longer exists after a replace
     return path
 
 
 def write_json(path: Path, data: Any) -> Path:
-    """`write_bytes` of JSON; NaN and infinity are refused, so that every reader can read it.
+    """`write_bytes` of strict JSON: NaN and infinity raise a `ValueError`.
 
     Raises:
         BridgeError: the file cannot be written.
@@ -58,10 +58,10 @@ def write_json(path: Path, data: Any) -> Path:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """JSON data from a file.
+    """Read a JSON file; `what` names it in messages.
 
     Raises:
-        BridgeError: the file is missing or is not JSON; the message names `what`.
+        BridgeError: the file is missing or is not JSON.
     """
     if not path.is_file():
         raise BridgeError(f"no {what} at {path}")

@@ -1,4 +1,4 @@
-"""What numbers were measured on."""
+"""The machine, versions and command of a measurement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command of this process, without where interpreter and scripts lie on this machine."""
+    """The command of this process, without the paths of interpreter and script."""
     words = sys.orig_argv[1:]
     script = Path(words[0]).name if words else ""
     return shlex.join([script, *words[1:]] if script == "skipit" else ["python", *words])

@@ -1,4 +1,4 @@
-"""The processor of a model, for images and text where its video half cannot be loaded."""
+"""Load the processor of a model, without its video processor if that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from transformers.utils import is_torchvision_available
 
 
 def load_processor(source: str, config: Any, **options: Any) -> Any:
-    """`AutoProcessor`, without its video half where torchvision is not installed.
+    """`AutoProcessor`, without its video processor if torchvision is not installed.
 
-    transformers reads videos with torchvision only, and refuses the whole processor of a
-    family that can take them (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL). The bridge asks
-    about images, which need Pillow alone.
-
-    Args:
-        source: folder or hub id.
-        config: the model's configuration.
-        options: of `from_pretrained`.
+    transformers reads videos with torchvision only, and without it refuses the whole processor
+    of a family that takes videos (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL). Images, which
+    are all that is needed here, need Pillow alone. `source` is a folder or hub id, `config` the
+    model's configuration; `options` are those of `from_pretrained`.
     """
     kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
     if kind is None or is_torchvision_available() or "video_processor" not in kind.get_attributes():
@@ -28,10 +24,10 @@ def load_processor(source: str, config: Any, **options: Any) -> Any:
 
 
 def images_only(kind: Any) -> Any:
-    """A processor class like `kind` that has no video processor.
+    """A processor class with the name of `kind` but without video processor.
 
-    It is saved under the name of `kind`. SmolVLM's wants one more package for videos; its
-    image half is that of Idefics3, which is taken instead.
+    SmolVLM's class needs a further package for videos; Idefics3's handles images the same way
+    and replaces it.
     """
     if kind.__name__ == "SmolVLMProcessor":
         return Idefics3Processor

@@ -1,4 +1,4 @@
-"""Carry a `SkipPlan` out on a live model, reversibly."""
+"""Run a model under a `SkipPlan`, reversibly."""
 
 from __future__ import annotations
 

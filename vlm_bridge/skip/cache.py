@@ -1,4 +1,4 @@
-"""A cache layer that holds keys of some tokens only, yet reports the whole sequence."""
+"""A cache layer with the keys of some tokens that reports the length of the whole sequence."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import (
-    Cache,
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-    StaticLayer,
-    StaticSlidingWindowLayer,
-)
+from transformers import cache_utils
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 from vlm_bridge.errors import BridgeError
 
@@ -21,20 +16,19 @@ UNUSED = -1
 
 
 class PartialLayer(DynamicLayer):
-    """Keys and values of some tokens, with the position each had in the full sequence.
+    """Keys and values of some tokens, with their positions in the full sequence.
 
-    transformers reads lengths, positions and masks of the whole model from one
-    representative cache layer, so everything here that reports a length counts the tokens
-    that are not held, too, and keeps reporting what the layer it replaced would have.
+    transformers reads lengths, positions and masks of the whole model from one cache layer, so
+    every reported length counts absent tokens, too, as the replaced layer would.
 
     Attributes:
-        positions: (batch, held) place of every held key in the full sequence, ascending, but
-            `UNUSED` on slots that fill up a ragged batch; None before the first pass. The
-            slots of a pass begin with its unused ones.
+        positions: (batch, held) position of every held key in the full sequence, ascending;
+            `UNUSED` in slots that pad a ragged batch, which come first in the slots of a pass;
+            None before the first pass.
         seen: length of the full sequence so far.
         full: no slot is `UNUSED`.
-        window: keys a sliding layer attends to, the query's own included; None without.
-        room: length of the static layer that this one replaced; 0 otherwise.
+        window: keys a sliding layer attends to, the query's own included; None for other layers.
+        room: length of the static layer that this one replaced; 0 for other layers.
     """
 
     def __init__(self, *, window: int | None = None, room: int = 0) -> None:
@@ -42,18 +36,16 @@ class PartialLayer(DynamicLayer):
         self.keys: Tensor
         self.values: Tensor
         self.positions: Tensor | None = None
-        self.seen = 0
-        self.full = True
+        self.seen, self.full, self.record_past = 0, True, False
         self.window, self.room = window, room
         self.is_sliding = window is not None
-        # Masks of a static cache are built as for compiling; they must stay so.
+        # Masks of a static cache have a fixed size, as compiled code needs; this keeps it.
         self.is_compileable = room > 0
-        self.record_past = False
         self._expected: tuple[Tensor, int, bool] | None = None
 
     @classmethod
     def take_over(cls, cache: Cache, index: int) -> PartialLayer:
-        """The partial layer of `cache` at `index`; an ordinary one is replaced, keys kept."""
+        """The partial layer of `cache` at `index`, which takes over an ordinary layer's keys."""
         while len(cache.layers) <= index:
             cache.layers.append(DynamicLayer())
         old = cache.layers[index]
@@ -75,17 +67,17 @@ class PartialLayer(DynamicLayer):
         return new
 
     def expect(self, positions: Tensor, length: int, full: bool) -> None:
-        """Announce the next `update`: positions of all keys after it, how far it grows."""
+        """Announce the next `update`: positions of all keys after it, tokens it adds, `full`."""
         self._expected = (positions, length, full)
 
     def advance(self, length: int) -> None:
-        """The sequence grows by `length` tokens of which none is held."""
+        """Count `length` absent tokens."""
         self.seen += length
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append the announced keys; returns all that are held, old ones of a window too."""
+        """Append the announced keys; returns all held ones, those about to leave a window too."""
         if self._expected is None:
             raise BridgeError(
                 "this cache was filled while vision tokens were skipped; it cannot be used "
@@ -94,39 +86,39 @@ class PartialLayer(DynamicLayer):
         self.positions, length, self.full = self._expected
         self._expected = None
         self.seen += length
-        found: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
+        held: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
         if not self.record_past:
-            self._drop_what_left_the_window()
-        return found
+            self._trim_to_window()
+        return held
 
     def get_seq_length(self) -> int:
-        """Length of the full sequence, tokens that are not held included."""
+        """Length of the full sequence, absent tokens included."""
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Key length and offset of a mask for the full sequence, as the replaced layer's."""
+        """Key length and offset of a mask for the full sequence, as of the replaced layer."""
         offset = max(self.seen - self.window + 1, 0) if self.window else 0
         return max(self.seen + query_length - offset, self.room), offset
 
     def get_max_length(self) -> int:
-        """Most tokens the replaced layer held; -1 where there was no limit."""
+        """Capacity of the replaced layer in tokens; -1 for no limit."""
         return self.room or self.window or -1
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Empty the layer."""
         super().reset()
         self.positions, self.seen, self.full, self._expected = None, 0, True, None
 
     def activate_past_recording(self) -> None:
-        """Keep keys that leave the window until the next `crop`, which may bring them back."""
+        """Retain keys that leave the window until the next `crop`, which may need them again."""
         self.record_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Drop the last `-tokens_to_remove` tokens of the full sequence.
+        """Remove the last `-tokens_to_remove` tokens of the full sequence.
 
         Raises:
             ValueError: a positive number.
-            RuntimeError: a window has dropped keys that would be needed again.
+            RuntimeError: a sliding layer has dropped keys that would be needed again.
         """
         if tokens_to_remove > 0:
             raise ValueError(f"crop takes a negative number of tokens, got {tokens_to_remove}")
@@ -147,56 +139,43 @@ class PartialLayer(DynamicLayer):
             self.positions = places.gather(1, order)
             self.full = bool((self.positions != UNUSED).all())
             index = order[:, None, :, None]
-            self.keys = self.keys.gather(
-                2, index.expand(*self.keys.shape[:2], -1, self.keys.shape[3])
+            self.keys, self.values = (
+                states.gather(2, index.expand(*states.shape[:2], -1, states.shape[3]))
+                for states in (self.keys, self.values)
             )
-            self.values = self.values.gather(
-                2, index.expand(*self.values.shape[:2], -1, self.values.shape[3])
-            )
-        self._drop_what_left_the_window()
+        self._trim_to_window()
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Follow a beam search."""
+        """Select the sequences that a beam search continues."""
         self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every sequence."""
         if self.positions is not None:
-            self.keys = self.keys.repeat_interleave(repeats, dim=0)
-            self.values = self.values.repeat_interleave(repeats, dim=0)
-            self.positions = self.positions.repeat_interleave(repeats, dim=0)
+            sequences = torch.arange(len(self.positions), device=self.positions.device)
+            self.batch_select_indices(sequences.repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these sequences, in this order."""
+        """Select sequences, in this order."""
         if self.positions is not None:
             indices = indices.to(self.keys.device)
             self.keys, self.values = self.keys[indices], self.values[indices]
             self.positions = self.positions[indices]
 
-    def _drop_what_left_the_window(self) -> None:
+    def _trim_to_window(self) -> None:
         # A pass has at most one slot per position and begins with its unused ones, so that
         # the last `window - 1` slots hold every key of the last `window - 1` positions.
         if self.window is not None and self.positions is not None:
             old = max(self.positions.shape[1] - self.window + 1, 0)
-            if old:
-                self.positions = self.positions[:, old:]
-                self.keys, self.values = self.keys[:, :, old:], self.values[:, :, old:]
-
-
-_KNOWN = (
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-    StaticLayer,
-    StaticSlidingWindowLayer,
-    PartialLayer,
-)
+            self.positions = self.positions[:, old:]
+            self.keys, self.values = self.keys[:, :, old:], self.values[:, :, old:]
 
 
 def check_cache(cache: Any) -> None:
-    """Refuse caches that a skip cannot keep right, before anything is computed.
+    """Refuse a cache that skipping does not support.
 
     Raises:
-        BridgeError: quantised, offloaded, or with layers of a kind that is not supported.
+        BridgeError: it is offloaded, or one of its layers is quantised or recurrent.
     """
     if cache is None:
         return
@@ -206,8 +185,9 @@ def check_cache(cache: Any) -> None:
         )
     if cache.offloading:
         raise BridgeError("an offloaded cache is not supported while layers are skipped")
+    sliding = cache_utils.DynamicSlidingWindowLayer, cache_utils.StaticSlidingWindowLayer
     for index, layer in enumerate(cache.layers):
-        if type(layer) not in _KNOWN:
+        if type(layer) not in (DynamicLayer, StaticLayer, PartialLayer, *sliding):
             raise BridgeError(
                 f"cache layer {index} is a {type(layer).__name__}; skipping supports dynamic and "
                 "static caches, sliding or not, but no quantised or recurrent ones"
@@ -215,9 +195,9 @@ def check_cache(cache: Any) -> None:
 
 
 def placeholder(cache: Any, index: int, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Zero keys and values that count `states` (batch, t, width) in layer `index` of `cache`.
+    """Zero keys and values that add the tokens of `states` (batch, t, width) to a cache layer.
 
-    One head and one channel do, unless the layer holds keys of another shape already.
+    One head and one channel are enough, unless layer `index` holds keys of another shape.
     """
     batch, length, _ = states.shape
     layers = getattr(cache, "layers", ())
@@ -225,5 +205,5 @@ def placeholder(cache: Any, index: int, states: Tensor) -> tuple[Tensor, Tensor]
         held = layers[index].keys, layers[index].values
     else:
         held = (states[:, None, :, :1],) * 2
-    shapes = [(batch, one.shape[1], length, one.shape[3]) for one in held]
-    return states.new_zeros(shapes[0]), states.new_zeros(shapes[1])
+    keys, values = (states.new_zeros(batch, h.shape[1], length, h.shape[3]) for h in held)
+    return keys, values

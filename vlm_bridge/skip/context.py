@@ -1,4 +1,4 @@
-"""`with skipping(vlm, plan):` - the model skips inside, and is itself again outside."""
+"""`with skipping(vlm, plan):` runs a model under a plan inside the block."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _skipping: WeakSet[nn.Module] = WeakSet()
 
 @contextlib.contextmanager
 def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTracker]:
-    """Carry out `plan` on `vlm` for as long as the block lasts.
+    """Run `vlm` under `plan` inside the block; its layers are restored when the block ends.
 
     Works with and without cache (dynamic, sliding or static), left-padded batches, chunked
-    prefill, several turns with a kept cache, and every way to `generate`. A cache filled
-    inside must not be used outside.
+    prefill, several turns with one cache, and every way to `generate`. A cache filled inside
+    the block must not be used outside.
 
-    Token pruning chooses within the pass that carries the vision tokens; later passes hold
-    what it chose. Positions of tokens never change. Code that torch.compile compiled runs
-    eagerly inside: compile an exported (pruned) model instead.
+    Token pruning chooses in the forward pass that carries the vision tokens, and its choice
+    holds for later passes. Positions of tokens never change. Code compiled by torch.compile
+    runs eagerly inside the block: compile an exported (pruned) model instead.
 
     Args:
-        vlm: the model; its layers are as before when the block ends, whatever happens.
+        vlm: the model.
         plan: what to skip; its depth must be the model's.
         fast: do not compute what is skipped. `False` computes everything and then undoes
-            or hides it: the slow ground truth the fast form is tested against.
+            or hides it: slow, and the specification against which the fast form is tested.
 
     Yields:
         The tracker of vision positions, for callers that replay the decoder themselves.
 
     Raises:
-        BridgeError: the plan does not fit the model, the model cannot do it (see
-            `check_support`), or it is skipping already.
+        BridgeError: the plan has another depth, the model does not support it (see
+            `check_support`), or the model is skipping already.
 
     Example:
         >>> from vlm_bridge.plan.skip_plan import SkipPlan
@@ -65,9 +65,10 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     with contextlib.ExitStack() as stack:
         _skipping.add(layout.base)
         stack.callback(_skipping.discard, layout.base)
-        # Compiled code may not look at hooks and replaced forwards again.
+        # Compiled code might ignore hooks and replaced forwards.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_forgetting_rope_deltas(layout.base))
+        _forget_rope_deltas(layout.base)
+        stack.callback(_forget_rope_deltas, layout.base)
         stack.callback(tracker.install(layout.base).remove)
         for index, operation in enumerate(plan.operations):
             layer = layout.layers[index]
@@ -78,21 +79,14 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
                 for handle in install_plain(index, layer, operation, tracker):
                     stack.callback(handle.remove)
         if plan.after is not None and plan.kept_only_layers:
-            index = plan.after - 1
-            layer = layout.layers[index]
+            layer = layout.layers[plan.after - 1]
             attention = Sublayers.of(layer).attention
-            scored = Scored(index, forward_of(layer), attention, tracker)
+            scored = Scored(plan.after - 1, forward_of(layer), attention, tracker)
             stack.enter_context(patched(layer, by_name(layer, scored)))
         yield tracker
 
 
-@contextlib.contextmanager
-def _forgetting_rope_deltas(base: Any) -> Iterator[None]:
-    """Qwen models keep how far positions run ahead of tokens from one call to the next."""
+def _forget_rope_deltas(base: Any) -> None:
+    """Clear the offset between positions and tokens that Qwen models carry across calls."""
     if hasattr(base, "rope_deltas"):
         base.rope_deltas = None
-    try:
-        yield
-    finally:
-        if hasattr(base, "rope_deltas"):
-            base.rope_deltas = None

@@ -1,4 +1,4 @@
-"""A `block` plan made permanent: a smaller model of the same class that runs anywhere."""
+"""Export a model without the layers of a `block` plan: smaller, and of the same class."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import write_bytes, write_json
 
-#: Key under which the exported configuration says where the model came from.
+#: Key of the exported configuration that records the source model and the plan.
 RECORD = "skipit"
 PLAN_FILE = "skip_plan.json"
-#: Lists of layer numbers, not one entry a layer.
+#: Configuration entries that list layer numbers.
 _INDEX_LISTS = ("mlp_only_layers", "moe_layers")
-#: "The first so many layers are of another kind."
+#: Configuration entries that count the first layers, which are of another kind.
 _COUNTS = ("first_k_dense_replace", "max_window_layers")
 
 _NOT_A_BLOCK = (
@@ -40,35 +40,32 @@ _HALF_A_LAYER = (
 def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
     """Export the model without the layers that `plan` skips.
 
-    Layers are deleted and numbered anew, the configuration says so, everything else stays:
-    class, tied weights, generation settings, processor. The folder loads with
-    `from_pretrained` where this package is not installed, and answers as
-    `skipping(vlm, plan)` does. Weights are safetensors. It appears whole or not at all.
+    The remaining layers are renumbered and the configuration is shortened; class, tied weights,
+    generation settings and processor stay. The folder loads with `from_pretrained` where this
+    package is not installed, and the model answers as `skipping(vlm, plan)` does. Weights are
+    safetensors. The folder appears complete or not at all.
 
     Args:
-        vlm: the model; it is left as it is.
+        vlm: the model, which is not changed.
         plan: of mode `block`.
-        folder: a folder that does not exist yet, or is empty.
-
-    Returns:
-        The folder.
+        folder: a folder that does not exist yet, or is empty; it is returned.
 
     Raises:
-        BridgeError: the plan is not of mode `block`, leaves no layer or skips one behind
-            which vision features are added; the layers left cannot be said in the
-            configuration of the class; the folder is taken or cannot be written.
+        BridgeError: the plan is not of mode `block`, leaves no layer, or skips one after which
+            vision features are added; the configuration of the class cannot describe the
+            remaining layers; the folder is taken or cannot be written.
 
     Example:
         >>> plan = SkipPlan("block", n_layers=30, layers=(11, 12, 20))
         >>> prune(load("reference"), plan, "out/smaller")  # doctest: +SKIP
         PosixPath('out/smaller')
     """
-    kept = _kept_layers(vlm, plan)
-    # What tuned the plan may name thousands of images; that part is in the plan file only.
+    layers = _remaining_layers(vlm, plan)
+    # The plan's source may name thousands of tuning images; only the plan file contains it.
     short = plan.to_json() | {"source": {}}
-    record = {"source": vlm.name, "plan": short, "kept_layers": list(kept)}
+    record = {"source": vlm.name, "plan": short, "kept_layers": list(layers)}
     with _new_folder(Path(folder)) as partial:
-        model = _smaller(vlm, kept)
+        model = _smaller(vlm, layers)
         setattr(model.config, RECORD, record)
         try:
             model.save_pretrained(partial)
@@ -77,11 +74,11 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         except (OSError, ValueError) as error:
             raise BridgeError(f"cannot save the pruned model: {error}") from error
         write_json(partial / PLAN_FILE, plan.to_json())
-        write_bytes(partial / "README.md", _card(vlm, plan, kept).encode())
+        write_bytes(partial / "README.md", _card(vlm, plan, layers).encode())
     return Path(folder)
 
 
-def _kept_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
+def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
     plan.check_depth(vlm.layout.n_layers)
     for part in plan.parts or (plan,):
         if part.mode != "block":
@@ -101,8 +98,8 @@ def _kept_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
     return tuple(layer for layer in range(plan.n_layers) if layer not in plan.layers)
 
 
-def _smaller(vlm: VLM, kept: tuple[int, ...]) -> Any:
-    """A new model of the same class with the layers `kept`; its weights are the old ones."""
+def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
+    """A new model of the same class with these layers, which shares their weights."""
     old: Any = vlm.model
     weights = old.state_dict()
     lost = [name for name, value in weights.items() if value.is_meta]
@@ -112,63 +109,61 @@ def _smaller(vlm: VLM, kept: tuple[int, ...]) -> Any:
             "the model without offloading"
         )
     config = copy.deepcopy(old.config)
-    _edit(config, vlm.layout.n_layers, kept)
-    # As it will be read from disk: some families change what they read.
+    _edit(config, vlm.layout.n_layers, layers)
+    # Read the configuration as from disk, since some families change it when reading.
     config = type(config).from_dict(json.loads(config.to_json_string()))
     with torch.device("meta"):
         new = type(old)(config)
-    prefix = next(n for n, part in old.named_modules() if part is vlm.layout.layers) + "."
-    renamed = dict(_renamed(weights, prefix, kept))
-    new_layers = new.get_submodule(prefix.removesuffix("."))
-    for place, layer in enumerate(kept):
-        _check_same(type(old).__name__, layer, vlm.layout.layers[layer], new_layers[place])
+    path = next(name for name, part in old.named_modules() if part is vlm.layout.layers)
+    for layer, new_layer in zip(layers, new.get_submodule(path), strict=True):
+        _check_same(type(old).__name__, layer, vlm.layout.layers[layer], new_layer)
+    renamed = dict(_renamed(weights, f"{path}.", layers))
     new.load_state_dict(renamed, strict=True, assign=True)
     new.tie_weights()
     new.generation_config = copy.deepcopy(old.generation_config)
     return new.eval()
 
 
-def _edit(config: Any, n_layers: int, kept: tuple[int, ...]) -> None:
-    """Shorten a configuration to the layers `kept`, whatever it says by layer."""
+def _edit(config: Any, n_layers: int, layers: tuple[int, ...]) -> None:
+    """Shorten a configuration and all its entries by layer to these layers."""
     text = config.get_text_config(decoder=True)
     for name, value in list(vars(text).items()):
         if name in _INDEX_LISTS and value:
-            setattr(text, name, [kept.index(layer) for layer in value if layer in kept])
+            setattr(text, name, [layers.index(layer) for layer in value if layer in layers])
         elif name in _COUNTS and isinstance(value, int):
-            setattr(text, name, sum(layer < value for layer in kept))
+            setattr(text, name, sum(layer < value for layer in layers))
         elif "layer" in name and isinstance(value, list | tuple) and len(value) == n_layers:
-            setattr(text, name, type(value)(value[layer] for layer in kept))
-    text.num_hidden_layers = len(kept)
-    layer_map = getattr(config, "deepstack_layer_map", None)
-    if layer_map:
-        config.deepstack_layer_map = [(vision, kept.index(layer)) for vision, layer in layer_map]
+            setattr(text, name, type(value)(value[layer] for layer in layers))
+    text.num_hidden_layers = len(layers)
+    if layer_map := getattr(config, "deepstack_layer_map", None):
+        config.deepstack_layer_map = [(vision, layers.index(layer)) for vision, layer in layer_map]
 
 
 def _renamed(
-    weights: dict[str, Tensor], prefix: str, kept: tuple[int, ...]
+    weights: dict[str, Tensor], prefix: str, layers: tuple[int, ...]
 ) -> Iterator[tuple[str, Tensor]]:
     for name, value in weights.items():
         if not name.startswith(prefix):
             yield name, value
             continue
         layer, _, rest = name.removeprefix(prefix).partition(".")
-        if int(layer) in kept:
-            yield f"{prefix}{kept.index(int(layer))}.{rest}", value
+        if int(layer) in layers:
+            yield f"{prefix}{layers.index(int(layer))}.{rest}", value
 
 
 def _check_same(family: str, layer: int, old: nn.Module, new: nn.Module) -> None:
-    """Refuse if the new configuration builds another kind of layer in a kept layer's place."""
+    """Refuse a new layer that differs from the old one in more than its weights."""
     was, now = dict(_traits(old)), dict(_traits(new))
     for name in sorted(was.keys() | now.keys()):
         if was.get(name) != now.get(name):
             raise BridgeError(
-                f"{family}: the configuration cannot say that layer {layer} comes at its new "
-                f"place: {name} is {was.get(name)} there, but would be {now.get(name)}"
+                f"{family}: the configuration cannot describe layer {layer} at its new place: "
+                f"{name} is {was.get(name)}, but would be {now.get(name)}"
             )
 
 
 def _traits(layer: nn.Module) -> Iterator[tuple[str, Any]]:
-    """What makes a layer the kind it is: shapes, and the plain settings of its modules."""
+    """Shapes of parameters, and class and plain settings of modules, of a layer."""
     for name, parameter in layer.named_parameters():
         yield f"shape of {name}", tuple(parameter.shape)
     for path, module in layer.named_modules():
@@ -181,7 +176,7 @@ def _traits(layer: nn.Module) -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the wanted one that takes its name when the block ends well."""
+    """A temporary folder, renamed to `folder` if the block succeeds."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BridgeError(f"{folder} exists already; name a new folder")
     try:
@@ -192,12 +187,12 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o755)
-        os.replace(partial, folder)  # an empty folder of that name gives way
+        os.replace(partial, folder)  # replaces an empty folder
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _card(vlm: VLM, plan: SkipPlan, kept: tuple[int, ...]) -> str:
+def _card(vlm: VLM, plan: SkipPlan, layers: tuple[int, ...]) -> str:
     return f"""---
 library_name: transformers
 tags: [layer-skipping]
@@ -205,8 +200,8 @@ tags: [layer-skipping]
 
 # {vlm.name}, pruned
 
-{type(vlm.model).__name__} with {len(kept)} of {plan.n_layers} decoder layers: {plan.describe()}.
-Layers kept, by their old numbers: {", ".join(map(str, kept))}.
+{type(vlm.model).__name__} with {len(layers)} of {plan.n_layers} decoder layers: {plan.describe()}.
+Layers kept, by their old numbers: {", ".join(map(str, layers))}.
 
 The weights of the kept layers are those of the source, {vlm.name}, and were not trained again.
 The plan is in `{PLAN_FILE}`; `config.json` repeats it under `{RECORD}`.

@@ -1,8 +1,9 @@
-"""The fast form of every mode: what is skipped is not computed."""
+"""The fast form of every mode, which does not compute skipped parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from vlm_bridge.skip.sublayers import NoAttention, Sublayers, no_mlp, returns_tu
 def fast_forwards(
     index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
 ) -> Iterator[tuple[nn.Module, Forward]]:
-    """(module, replacement of its forward) for what one layer does under `operation`."""
+    """(module, replacement of its forward) for the modules that `operation` changes."""
     if operation == Operation():
         return
     as_tuple = returns_tuple(layer, tracker.width)
@@ -35,17 +36,16 @@ def fast_forwards(
     if operation.freeze:
         forward = Freeze(index, forward, tracker)
     if operation.tokens != "all":
-        tokens, nested = operation.tokens, operation.freeze
-        forward = OnRows(index, forward, tracker, tokens, nested=nested)
+        forward = OnRows(index, forward, tracker, operation.tokens, operation.freeze)
     if operation.freeze or operation.tokens != "all":
         yield layer, by_name(layer, forward, as_tuple=as_tuple)
 
 
+@dataclass(frozen=True)
 class _Bypass:
-    """The identity that still counts: a zero placeholder keeps the cache's length true."""
+    """The identity; a zero placeholder in the cache keeps its length right."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    index: int
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         cache = kwargs.get("past_key_values")

@@ -1,4 +1,4 @@
-"""Which positions of the forward pass now running hold vision, found once per pass."""
+"""The state of a forward pass: which positions hold vision, computed once per pass."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Rows:
 
     Attributes:
         index: (batch, k) positions in ascending order, k the largest count in the batch. A
-            sequence with fewer starts with positions that are not wanted, so that its last
+            sequence with fewer starts with unwanted positions as padding, so that its last
             slots are always its last wanted positions.
-        valid: (batch, k) bool, False on those filled slots.
-        full: no slot is filled.
+        valid: (batch, k) bool, False on padding.
+        full: no slot is padding.
     """
 
     def __init__(self, wanted: Tensor, counts: Sequence[int]) -> None:
@@ -50,25 +50,23 @@ class Rows:
 
 
 def _moved(rows: Rows, device: torch.device) -> Rows:
-    if rows.index.device == device:
-        return rows
-    there = copy.copy(rows)
-    there.index, there.valid = rows.index.to(device), rows.valid.to(device)
-    return there
+    moved = copy.copy(rows)
+    moved.index, moved.valid = rows.index.to(device), rows.valid.to(device)
+    return moved
 
 
 class PassState:
-    """One forward pass: where its vision is, and what its layers share.
+    """One forward pass: its vision positions, and results that its layers share.
 
-    Everything the host must know is read from the device here, once; no layer waits for it.
+    Values that the host needs are read from the device here, once, so that no layer waits for it.
 
     Attributes:
         flags: (batch, t) bool, True where a position holds vision.
-        counts: vision positions of every sequence.
-        last: (batch, 1) the last token of every sequence that is not padding.
-        kept_counts: vision positions of every sequence that token pruning keeps.
-        quota: (batch, 1) the same on the device.
-        kept: (batch, t) bool, the vision positions it kept; None until it has chosen.
+        counts: number of vision positions of every sequence.
+        last: (batch, 1) position of every sequence's last token that is not padding.
+        kept_counts: number of vision positions of every sequence that token pruning keeps.
+        quota: (batch, 1) `kept_counts` on the device.
+        kept_flags: (batch, t) bool, the vision positions that it keeps; None until it has chosen.
     """
 
     def __init__(
@@ -79,20 +77,16 @@ class PassState:
         last: Tensor | None = None,
         keep: float | None = None,
     ) -> None:
-        self.flags = flags
+        self.flags, self.length = flags, flags.shape[1]
         self.counts = flags.sum(1).tolist() if counts is None else list(counts)
-        self.length = flags.shape[1]
-        self.last = flags.new_full((len(flags), 1), self.length - 1, dtype=torch.long)
-        if last is not None:
-            self.last = last
+        end = flags.new_full((len(flags), 1), self.length - 1, dtype=torch.long)
+        self.last = end if last is None else last
         self.kept_counts = [0] * len(flags)
         self.quota = torch.zeros_like(self.last)
         if keep is not None and self.has_vision:
-            least = [min(count, 1) for count in self.counts]
-            shares = [round(count * keep) for count in self.counts]
-            self.kept_counts = list(map(max, least, shares))
+            self.kept_counts = [max(min(count, 1), round(count * keep)) for count in self.counts]
             self.quota = torch.tensor(self.kept_counts, device=flags.device)[:, None]
-        self.kept: Tensor | None = None
+        self.kept_flags: Tensor | None = None
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
     @property
@@ -112,64 +106,62 @@ class PassState:
 
     @cached_property
     def text_and_kept(self) -> Rows:
-        """Positions of text and of the vision that token pruning kept."""
-        both = zip(self.counts, self.kept_counts, strict=True)
-        return Rows(~self.absent("kept"), [self.length - count + kept for count, kept in both])
+        """Positions of text and of the vision that token pruning keeps."""
+        dropped = map(int.__sub__, self.counts, self.kept_counts)
+        return Rows(~self.absent("kept"), [self.length - count for count in dropped])
 
     def rows(self, which: str, device: torch.device) -> Rows:
         """The rows of `text`, of `vision`, or of text and `kept` vision, on `device`."""
-        found = {"text": "text", "vision": "vision", "kept": "text_and_kept"}[which]
-        return self.share(_moved, getattr(self, found), device)
+        name = {"text": "text", "vision": "vision", "kept": "text_and_kept"}[which]
+        rows: Rows = getattr(self, name)
+        return rows if rows.index.device == device else self.share(_moved, rows, device)
 
     def absent(self, tokens: str) -> Tensor:
         """(batch, t) bool: positions that do not exist in a layer with these `tokens`.
 
         Raises:
-            BridgeError: token pruning has not chosen yet, since its layer did not run.
+            BridgeError: token pruning has not chosen, since its layer did not run.
         """
         if tokens == "text" or not self.has_vision:
             return self.flags
-        if self.kept is None:
+        if self.kept_flags is None:
             raise BridgeError(
                 "token pruning reads its score in the layer before its first, and that layer "
                 "did not run in this pass"
             )
-        return self.flags & ~self.kept
+        return self.flags & ~self.kept_flags
 
     @cached_property
     def within_kept(self) -> PassState:
-        """This pass as seen from inside a layer that runs on text and kept vision only."""
+        """This pass as seen by a layer that runs on text and kept vision only."""
         rows = self.text_and_kept
-        texts = [self.length - count for count in self.counts]
-        # A filled slot is a dropped vision position, so it is vision here too.
-        counts = [len(rows) - count for count in texts]
+        # A padding slot holds a dropped vision position, so it counts as vision.
+        counts = [len(rows) - self.length + count for count in self.counts]
         return PassState(self.flags.gather(1, rows.index), counts=counts)
 
     def share(self, make: Callable[..., T], *inputs: Any) -> T:
-        """`make(*inputs)`, computed once per pass however many layers ask for it."""
-        key = (make, *(id(one) if isinstance(one, Tensor | Rows) else one for one in inputs))
-        if key not in self._shared:  # the inputs are kept, so that no id is used twice
+        """`make(*inputs)`, computed once per pass for all layers that ask for it."""
+        key = (make, *(id(x) if isinstance(x, Tensor | Rows) else x for x in inputs))
+        if key not in self._shared:  # keeps the inputs alive, so that no id is used twice
             self._shared[key] = (inputs, make(*inputs))
-        found: T = self._shared[key][1]
-        return found
+        result: T = self._shared[key][1]
+        return result
 
 
 class PassTracker:
-    """Follows the passes of a model through a hook on its base module.
+    """Follows the forward passes of a model through a hook on its base module.
 
     A position is vision only if its id is a vision id **and** the pass carries pixels: an
     image id that the model itself generated is text.
 
     Args:
         layout: of the model.
-        keep: share of vision positions that token pruning keeps, if it prunes.
-        log: remember the passes of every cache, on the cache itself (the plain forms ask).
+        keep: share of vision positions that token pruning keeps, if any.
+        log: record the passes of every cache on the cache, for the plain forms.
     """
 
     def __init__(self, layout: Layout, *, keep: float | None = None, log: bool = False) -> None:
-        self._layout = layout
-        self._keep = keep
-        self._log = log
+        self._layout, self._keep, self._log = layout, keep, log
         self._current: PassState | None = None
 
     @property
@@ -179,33 +171,24 @@ class PassTracker:
 
     @property
     def current(self) -> PassState:
-        """The pass now running.
+        """The running pass.
 
         Raises:
-            BridgeError: the decoder was called past the hook, so vision is unknown.
+            BridgeError: the decoder was called without the model, so vision is unknown.
         """
         if self._current is None:
             raise BridgeError(
                 "the decoder was called directly while layers are skipped; call the model, so "
-                "that vision positions can be told from input_ids"
+                "that vision positions can be derived from input_ids"
             )
         return self._current
 
     def begin(
-        self,
-        flags: Tensor,
-        cache: Any | None = None,
-        *,
-        counts: Sequence[int] | None = None,
-        mask: Any | None = None,
+        self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
     ) -> None:
-        """Start a pass with these vision flags, (batch, length) bool.
+        """Start a pass with vision `flags` (batch, length) and, if known, their row sums `counts`.
 
-        Args:
-            flags: True where a position holds vision.
-            cache: of the pass, where there is one yet.
-            counts: row sums of `flags`, where they are known.
-            mask: (batch, past + length) of the model call, 0 on padding.
+        The `mask` (batch, past + length) of the model call is 0 on padding.
         """
         last = None
         if self._keep is not None and isinstance(mask, Tensor) and mask.dim() == 2:
@@ -217,7 +200,7 @@ class PassTracker:
             pass_states_of(cache).append((int(cache.get_seq_length()), self._current))
 
     def within(self, inner: PassState, run: Callable[[], T]) -> T:
-        """`run()` while `inner` is the current pass."""
+        """`run()` with `inner` as the current pass."""
         outer, self._current = self._current, inner
         try:
             return run()
@@ -225,7 +208,7 @@ class PassTracker:
             self._current = outer
 
     def install(self, module: nn.Module) -> Any:
-        """Hook `module` (the VLM's base); returns the handle to remove."""
+        """Hook `module`, the base of the VLM; returns the handle to remove."""
         return module.register_forward_pre_hook(self._before, with_kwargs=True)
 
     def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -233,27 +216,27 @@ class PassTracker:
         if ids is None:
             raise BridgeError(
                 "while layers are skipped the model must be called with input_ids, not only "
-                "inputs_embeds: vision positions are told from the ids"
+                "inputs_embeds: vision positions are derived from the ids"
             )
         cache = kwargs.get("past_key_values")
         check_cache(cache)
         if _carries_vision(kwargs):
             flags = self._layout.vision_flags(ids)
             self.begin(flags, cache, mask=kwargs.get("attention_mask"))
-        else:  # a pass without vision, as all of decoding, needs no look at the device
+        else:  # a pass without vision, such as decoding, reads nothing from the device
             flags = torch.zeros_like(ids, dtype=torch.bool)
             self.begin(flags, cache, counts=[0] * len(ids))
 
 
 def pass_states_of(cache: Any) -> list[tuple[int, PassState]]:
-    """(start, pass) of every pass logged for `cache`; it travels with the cache's copies."""
+    """(start, pass) of every pass recorded for `cache`; copies of the cache carry it."""
     log: list[tuple[int, PassState]] = cache.__dict__.setdefault("_skipit_pass_states", [])
     return log
 
 
 def _carries_vision(kwargs: dict[str, Any]) -> bool:
-    given = [name for name, value in kwargs.items() if value is not None]
-    if any(name.startswith("pixel_values") or name == "image_hidden_states" for name in given):
+    names = [name for name, value in kwargs.items() if value is not None]
+    if any(name.startswith("pixel_values") or name == "image_hidden_states" for name in names):
         return True
     encoded = kwargs.get("mm_encoder_outputs") or {}
     return any(encoded.get(kind) is not None for kind in ("image", "video"))

@@ -1,4 +1,4 @@
-"""Replace a module's `forward` for a while, whatever way it is called."""
+"""Replace a module's `forward` temporarily."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ Forward = Callable[..., Any]
 
 @contextlib.contextmanager
 def patched(module: nn.Module, forward: Forward) -> Iterator[None]:
-    """Replace `module.forward` for a while; one set on the instance before comes back.
+    """Replace `module.forward` inside the block; one set on the instance before is restored.
 
-    Where accelerate moves a module's inputs to its device, what it wraps is replaced, so
-    that they have been moved by then.
+    If accelerate wraps the forward to move inputs to the module's device, the wrapped function is
+    replaced, so that the replacement gets moved inputs.
     """
-    slot = "_old_forward" if hasattr(module, "_hf_hook") else "forward"
-    had = module.__dict__.get(slot)
+    slot = _slot(module)
+    before = module.__dict__.get(slot)
     setattr(module, slot, forward)
     try:
         yield
     finally:
-        if had is None:
+        if before is None:
             delattr(module, slot)
         else:
-            setattr(module, slot, had)
+            setattr(module, slot, before)
 
 
 def forward_of(module: nn.Module) -> Forward:
-    """What `patched` replaces."""
-    found: Forward = getattr(module, "_old_forward" if hasattr(module, "_hf_hook") else "forward")
-    return found
+    """The function that `patched` replaces."""
+    forward: Forward = getattr(module, _slot(module))
+    return forward
+
+
+def _slot(module: nn.Module) -> str:
+    return "_old_forward" if hasattr(module, "_hf_hook") else "forward"
 
 
 def parameters_of(module: nn.Module) -> tuple[str, ...]:
@@ -43,7 +47,7 @@ def parameters_of(module: nn.Module) -> tuple[str, ...]:
 
 
 def by_name(module: nn.Module, forward: Forward, *, as_tuple: bool = False) -> Forward:
-    """`forward` as a replacement of `module.forward` that gets all arguments by name.
+    """Wrap `forward`, a replacement of `module.forward`, to get all arguments by name.
 
     With `as_tuple`, bare hidden states are returned in a tuple.
     """

@@ -1,11 +1,12 @@
-"""The plain form of every mode: compute everything, then undo or hide. Slow, always right.
+"""The plain form of every mode, which computes everything and then undoes or hides it.
 
-The fast forms are tested against these.
+It is slow, and the specification against which the fast form is tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, st
 def install_plain(
     index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
 ) -> Iterator[Any]:
-    """Hook one layer; yields every handle to remove."""
+    """Hook one layer; yields the handles to remove."""
     if operation.bypass:
         yield layer.register_forward_hook(_keep_all, with_kwargs=True)
     if not operation.attention:
@@ -34,7 +35,7 @@ def install_plain(
         hider = _HideAbsent(tracker, index, operation.tokens)
         yield layer.register_forward_pre_hook(hider, with_kwargs=True)
     if operation.freeze or operation.tokens != "all":
-        # Frozen vision covers the absent: what is frozen in a pruned layer is all vision.
+        # Frozen rows in a pruned layer are all vision rows, absent ones included.
         tokens = "text" if operation.freeze else operation.tokens
         yield layer.register_forward_hook(_KeepRows(tracker, tokens), with_kwargs=True)
 
@@ -47,62 +48,65 @@ def _zero(_: nn.Module, __: Any, output: Any) -> Any:
     return like(output, torch.zeros_like(first_of(output)))
 
 
+@dataclass(frozen=True)
 class _KeepRows:
-    """Rows that are absent (or frozen) keep their input: `where(absent, input, output)`."""
+    """Absent or frozen rows keep their input: `where(absent, input, output)`."""
 
-    def __init__(self, tracker: PassTracker, tokens: str) -> None:
-        self._tracker, self._tokens = tracker, tokens
+    tracker: PassTracker
+    tokens: str
 
     def __call__(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
         after = first_of(output)
-        absent = self._tracker.current.absent(self._tokens).to(after.device)[..., None]
+        absent = self.tracker.current.absent(self.tokens).to(after.device)[..., None]
         return like(output, torch.where(absent, states_of(args, kwargs).to(after.device), after))
 
 
+@dataclass(frozen=True)
 class _HideAbsent:
-    """Queries that exist do not see absent keys; absent ones see what they saw (and are undone)."""
+    """Present queries do not see absent keys; absent queries run as before and are undone."""
 
-    def __init__(self, tracker: PassTracker, index: int, tokens: str) -> None:
-        self._tracker, self._index, self._tokens = tracker, index, tokens
+    tracker: PassTracker
+    index: int
+    tokens: str
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kwargs = dict(zip(parameters_of(layer), args, strict=False)) | kwargs
-        now, states = self._tracker.current, kwargs["hidden_states"]
+        now, states = self.tracker.current, kwargs["hidden_states"]
         log = [(0, now)]
         if (cache := kwargs.get("past_key_values")) is not None:
-            # A cache the decoder made itself, after the hook ran, has seen this pass only.
+            # A cache that the decoder created after the hook ran contains this pass only.
             log = pass_states_of(cache) or log
             pass_states_of(cache)[:] = log
-        if not any(one.has_vision for _, one in log):
+        if not any(state.has_vision for _, state in log):
             return None
         mask = kwargs.get("attention_mask")
-        check_mask(mask, self._index)
+        check_mask(mask, self.index)
         start = log[-1][0]
         if mask is None:
             keys = now.length
             if cache is not None:
-                keys, _ = cache.get_mask_sizes(now.length, self._index)
+                keys, _ = cache.get_mask_sizes(now.length, self.index)
             mask = causal(now.length, start, keys, states.dtype, states.device)
         flags = self._absent_keys(log, start + now.length)
         # Columns of the mask: a sliding layer's begin late, a static layer's end late.
         offset = max(start + now.length - mask.shape[-1], 0)
         flags = pad(flags[:, offset:], (0, mask.shape[-1] - flags.shape[1] + offset))
-        absent = now.absent(self._tokens)
+        absent = now.absent(self.tokens)
         hidden = (flags[:, None, :] & ~absent[:, :, None])[:, None]
         return (), {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
 
     def _absent_keys(self, log: list[tuple[int, PassState]], length: int) -> Tensor:
-        """(batch, length) bool: keys that do not exist in this layer, by position."""
+        """(batch, length) bool: keys that are absent from this layer, by position."""
         flags = log[-1][1].flags
         keys = flags.new_zeros(len(flags), length)
-        for start, one in log:
-            if len(one.flags) != len(flags):
+        for start, state in log:
+            if len(state.flags) != len(flags):
                 raise BridgeError(
-                    f"the batch of this cache went from {len(one.flags)} to {len(flags)}; the "
+                    f"the batch of this cache went from {len(state.flags)} to {len(flags)}; the "
                     "plain form of a skip cannot follow that, the fast form can"
                 )
-            end = min(start + one.length, length)
-            keys[:, start:end] = one.absent(self._tokens)[:, : end - start]
+            end = min(start + state.length, length)
+            keys[:, start:end] = state.absent(self.tokens)[:, : end - start]
         return keys

@@ -1,4 +1,4 @@
-"""A forward pass that begins at a layer, from states that an earlier pass computed."""
+"""Start a forward pass at a layer, from hidden states of an earlier pass."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from vlm_bridge.skip.patching import patched
 
 @contextlib.contextmanager
 def starting_at(vlm: VLM, start: int, states: dict[int, Tensor]) -> Iterator[None]:
-    """Layers before `start` compute nothing; the last of them returns what it once returned."""
+    """Layers before `start` compute nothing; the last of them returns its output in `states`."""
+
+    def identity(hidden_states: Tensor, *_: object, **__: object) -> Tensor:
+        return hidden_states
+
+    def recall(hidden_states: Tensor, *_: object, **__: object) -> Tensor:
+        return states[start - 1].to(hidden_states.device)
+
     with contextlib.ExitStack() as stack:
-        for index in range(start):
-            last = states[index] if index == start - 1 else None
-            stack.enter_context(patched(vlm.layout.layers[index], _Recall(last)))
+        for index, layer in enumerate(vlm.layout.layers[:start]):
+            stack.enter_context(patched(layer, recall if index == start - 1 else identity))
         yield
-
-
-class _Recall:
-    def __init__(self, states: Tensor | None) -> None:
-        self.states = states
-
-    def __call__(self, hidden_states: Tensor, *_: object, **__: object) -> Tensor:
-        return hidden_states if self.states is None else self.states.to(hidden_states.device)

@@ -1,53 +1,41 @@
 """A layer that runs on some rows only: text, or text and the vision that pruning kept.
 
-Hidden states keep their full length between layers, so hooks of others still see whole
-sequences. A layer that runs on part of the rows gathers them, runs, and scatters them back;
-untouched vision rows keep their value, which is why late entry needs no code of its own:
-early exit, late entry and band are all a set of layers that run text-only.
+Hidden states keep their full length between layers, so that hooks see whole sequences. The layer
+gathers its rows, runs, and scatters them back; other rows keep their value. Early exit, late
+entry and band are therefore all a set of layers that run text-only.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vlm_bridge.skip import tensors
 from vlm_bridge.skip.cache import UNUSED, PartialLayer
 from vlm_bridge.skip.pass_state import PassTracker, Rows
 from vlm_bridge.skip.patching import Forward
-from vlm_bridge.skip.tensors import (
-    check_mask,
-    cut_keywords,
-    cut_queries,
-    cut_rows,
-    first_of,
-    hide,
-    like,
-)
 
 
+@dataclass(frozen=True)
 class OnRows:
-    """The layer on the rows of `tokens` (`text` or `kept`); the others leave no keys.
+    """The layer on the rows of `tokens` (`text` or `kept`); other rows leave no keys.
 
-    Args:
-        index: of the layer.
-        forward: what runs on the rows: the layer, or `Freeze` of the layer.
-        tracker: of the passes.
-        tokens: as in `Operation.tokens`.
-        nested: `forward` is a `Freeze`, which must be told the mask and the rows it sees.
+    `nested`: `forward` is a `Freeze` of the layer, which needs a mask and its own pass state.
     """
 
-    def __init__(
-        self, index: int, forward: Forward, tracker: PassTracker, tokens: str, *, nested: bool
-    ) -> None:
-        self.index, self.forward, self.tracker = index, forward, tracker
-        self.tokens, self.nested = tokens, nested
+    index: int
+    forward: Forward
+    tracker: PassTracker
+    tokens: str
+    nested: bool
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         """The layer's output at full length."""
         now, past = self.tracker.current, kwargs.get("past_key_values")
-        check_mask(kwargs.get("attention_mask"), self.index)
+        tensors.check_mask(kwargs.get("attention_mask"), self.index)
         store = PartialLayer.take_over(past, self.index) if past is not None else None
         length = hidden_states.shape[1]
         rows = now.rows(self.tokens, hidden_states.device) if now.has_vision else None
@@ -58,19 +46,19 @@ class OnRows:
         mask = self._mask(hidden_states, rows, store, kwargs.get("attention_mask"))
         if rows is None:
             return self.forward(hidden_states, **{**kwargs, "attention_mask": mask})
-        cut = cut_keywords(kwargs, rows.index, length, now.share)
+        cut = tensors.cut_keywords(kwargs, rows.index, length, now.share)
         cut["attention_mask"] = mask
-        states = cut_rows(hidden_states, rows.index)
+        states = tensors.cut_rows(hidden_states, rows.index)
         if self.nested:
             output = self.tracker.within(now.within_kept, lambda: self.forward(states, **cut))
         else:
             output = self.forward(states, **cut)
-        return like(output, rows.scatter(hidden_states, first_of(output)))
+        return tensors.like(output, rows.scatter(hidden_states, tensors.first_of(output)))
 
     def _mask(
         self, states: Tensor, rows: Rows | None, store: PartialLayer | None, mask: Tensor | None
     ) -> Tensor | None:
-        """The mask of the rows on the held keys; None only where causal order says it all."""
+        """The mask of the rows on the held keys; None only if it would be causal."""
         now, (batch, length, _) = self.tracker.current, states.shape
         start = store.seen if store is not None else 0
         queries = keys = now.share(_positions, rows, start, batch, length, states.device)
@@ -104,12 +92,12 @@ def _cut(mask: Tensor, rows: Rows | None, keys: Tensor, offset: int, full: bool)
     """Rows of a mask whose first column is position `offset`, at the columns of `keys`."""
     mask = mask.expand(len(keys), *mask.shape[1:])
     if rows is not None:
-        mask = cut_queries(mask, rows.index)
+        mask = tensors.cut_queries(mask, rows.index)
     columns = (keys - offset).clamp(min=0)[:, None, None, :]
     mask = mask.gather(3, columns.expand(*mask.shape[:3], -1))
     if full and offset == 0:
         return mask
-    return hide(mask, (keys < offset)[:, None, None, :])
+    return tensors.hide(mask, (keys < offset)[:, None, None, :])
 
 
 def _causal(queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attention and MLP of a decoder layer, found by structure, and how to leave one out."""
+"""Find attention and MLP of a decoder layer by structure, and skip one of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Sublayers:
     """The two modules whose output a decoder layer adds to its hidden states.
 
     Attributes:
-        attention: the one child that knows its `layer_idx`.
-        mlp: the one other child with weight matrices (norms have vectors only).
+        attention: the child with a `layer_idx`.
+        mlp: the other child with weight matrices (norms have vectors only).
     """
 
     attention: nn.Module
@@ -32,7 +32,7 @@ class Sublayers:
         """The sublayers of a decoder layer.
 
         Raises:
-            BridgeError: it has not one attention and one MLP as children.
+            BridgeError: it does not have one attention and one MLP as children.
         """
         children = list(layer.children())
         attention = [child for child in children if hasattr(child, "layer_idx")]
@@ -41,19 +41,16 @@ class Sublayers:
         if len(attention) != 1 or len(mlp) != 1:
             raise BridgeError(
                 f"{type(layer).__name__} has {len(attention)} attention modules and {len(mlp)} "
-                "MLPs among its children; a sublayer can be left out of one of each"
+                "MLPs among its children; skipping a sublayer needs exactly one of each"
             )
         return cls(attention[0], mlp[0])
 
 
 def check_residual(layer: nn.Module, width: int) -> None:
-    """Check that a layer whose attention and MLP give zero is the identity.
+    """Raise a `BridgeError` unless a layer is the identity when attention and MLP return zero.
 
-    Then leaving out a residual update is the same as a zero output of the module, whether
-    the layer is `h + f(norm(h))` or `h + norm(f(norm(h)))`.
-
-    Raises:
-        BridgeError: it is not, or the layer cannot be called that way.
+    Then a zero output skips the residual update of the module, both in layers
+    `h + f(norm(h))` and in layers `h + norm(f(norm(h)))`.
     """
     noise, output = _without_sublayers(layer, width)
     if not torch.equal(first_of(output), noise):
@@ -64,10 +61,7 @@ def check_residual(layer: nn.Module, width: int) -> None:
 
 
 def returns_tuple(layer: nn.Module, width: int) -> bool:
-    """Whether a layer returns its hidden states in a tuple, as those of older models do.
-
-    A layer that cannot be called to find out is taken for one of today's.
-    """
+    """Whether a layer returns a tuple, as older models do; False if it cannot be called."""
     try:
         return isinstance(_without_sublayers(layer, width)[1], tuple)
     except BridgeError:
@@ -75,13 +69,10 @@ def returns_tuple(layer: nn.Module, width: int) -> bool:
 
 
 def _without_sublayers(layer: nn.Module, width: int) -> tuple[Tensor, Any]:
-    """One row of noise, and what a layer makes of it if attention and MLP give zero.
-
-    Neither is called; norms are.
-    """
+    """One row of noise, and a layer's output on it if attention and MLP return zero."""
     kind = type(layer).__name__
     if next(layer.parameters()).is_meta:
-        layer = _with_any_norms(layer)
+        layer = _with_unit_norms(layer)
     parts = Sublayers.of(layer)
     norm = next(p for p in layer.parameters() if not p.is_meta and p.is_floating_point())
     noise = torch.linspace(-1, 1, width, dtype=norm.dtype, device=norm.device)[None, None]
@@ -94,16 +85,13 @@ def _without_sublayers(layer: nn.Module, width: int) -> tuple[Tensor, Any]:
             return noise, layer.forward(noise, position_embeddings=(noise, noise))
     except Exception as error:
         raise BridgeError(
-            f"{kind} does not run with an attention and an MLP that give zero "
+            f"{kind} does not run if its attention and its MLP return zero "
             f"({type(error).__name__}: {error})"
         ) from error
 
 
-def _with_any_norms(layer: nn.Module) -> nn.Module:
-    """A copy without the weights of attention and MLP, its norms filled with ones.
-
-    What a norm makes of zero depends on its kind, not on its weight.
-    """
+def _with_unit_norms(layer: nn.Module) -> nn.Module:
+    """A copy of a meta layer with norms of weight one; the check holds for any weight."""
     layer = copy.deepcopy(layer)
     for module in layer.modules():
         for name in ("forward", "_old_forward", "_hf_hook"):  # accelerate's, of offloaded weights
@@ -117,22 +105,22 @@ def _with_any_norms(layer: nn.Module) -> nn.Module:
     return layer
 
 
+@dataclass(frozen=True)
 class NoAttention:
-    """Zero in place of attention; a zero placeholder keeps the cache's length true."""
+    """Zero in place of attention; a zero placeholder in the cache keeps its length right."""
 
-    def __init__(self, index: int) -> None:
-        self._index = index
+    index: int
 
     def __call__(
         self, hidden_states: Tensor, past_key_values: Any = None, **_: Any
     ) -> tuple[Tensor, None]:
-        """The output of the attention module: zero, and no weights."""
+        """The output of the attention module: zeros, and no weights."""
         if past_key_values is not None:
-            zeros = placeholder(past_key_values, self._index, hidden_states)
-            past_key_values.update(*zeros, self._index)
+            zeros = placeholder(past_key_values, self.index, hidden_states)
+            past_key_values.update(*zeros, self.index)
         return hidden_states.new_zeros(1).expand_as(hidden_states), None
 
 
 def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-    """Zero in place of the MLP."""
+    """Zeros in place of the output of the MLP."""
     return hidden_states.new_zeros(1).expand_as(hidden_states)

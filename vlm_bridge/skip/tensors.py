@@ -1,4 +1,4 @@
-"""Small operations on hidden states, masks and layer outputs that every form of a skip uses."""
+"""Operations on hidden states, masks and layer outputs that the forms of a skip share."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ from torch import Tensor
 from vlm_bridge.errors import BridgeError
 
 
+class Interrupt(Exception):
+    """Ends a layer early, with the tensors that were computed by then."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        super().__init__()
+        self.tensors = tensors
+
+
 def states_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states a module was called with."""
+    """The hidden states with which a module was called."""
     states: Tensor = args[0] if args else kwargs["hidden_states"]
     return states
 
 
 def first_of(output: Any) -> Tensor:
-    """The hidden states a module returned: bare, or first of a tuple."""
+    """The hidden states that a module returned, bare or first of a tuple."""
     states: Tensor = output[0] if isinstance(output, tuple) else output
     return states
 
 
 def like(output: Any, states: Tensor) -> Any:
-    """`states` in the form the module returned them."""
+    """`states` in the form of `output`: bare, or first of a tuple."""
     return (states, *output[1:]) if isinstance(output, tuple) else states
 
 
@@ -33,12 +41,7 @@ def causal(
 ) -> Tensor:
     """Additive (1, 1, length, keys) mask: a query sees itself and all before it.
 
-    Args:
-        length: number of queries.
-        past: position of the first query.
-        keys: number of keys.
-        dtype: of the mask.
-        device: of the mask.
+    `past` is the position of the first of `length` queries.
     """
     queries = torch.arange(length, device=device) + past
     blocked = torch.arange(keys, device=device)[None, :] > queries[:, None]
@@ -47,20 +50,20 @@ def causal(
 
 
 def causal_mask(states: Tensor, past: int) -> Tensor:
-    """`causal` for queries (batch, length, width) behind `past` keys."""
+    """`causal` for queries (batch, length, width) after `past` keys."""
     length = states.shape[1]
     return causal(length, past, past + length, states.dtype, states.device)
 
 
 def hide(mask: Tensor, hidden: Tensor) -> Tensor:
-    """`mask`, boolean or additive, with the `hidden` places closed."""
+    """`mask`, boolean or additive, that also closes the `hidden` places."""
     if mask.dtype == torch.bool:
         return mask & ~hidden
     return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
 
 
 def cut_rows(states: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` (batch, k) of `states` (..., batch or 1, t, d), a broadcast batch filled."""
+    """Rows `index` (batch, k) of `states` (..., batch or 1, t, d) for every sequence."""
     states = states.expand(*states.shape[:-3], len(index), *states.shape[-2:])
     return states[..., torch.arange(len(index), device=index.device)[:, None], index, :]
 
@@ -71,11 +74,7 @@ def cut_queries(mask: Tensor, index: Tensor) -> Tensor:
 
 
 def check_mask(mask: object, index: int) -> None:
-    """Refuse a mask that is not (batch or 1, heads or 1, queries, keys).
-
-    Raises:
-        BridgeError: with the layer and what arrived.
-    """
+    """Raise a `BridgeError` unless the mask is (batch or 1, heads or 1, queries, keys)."""
     if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 4):
         shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise BridgeError(
@@ -87,23 +86,18 @@ def check_mask(mask: object, index: int) -> None:
 def cut_keywords(
     kwargs: dict[str, Any], index: Tensor, length: int, share: Callable[..., Tensor]
 ) -> dict[str, Any]:
-    """A layer's keywords for some of its rows, its mask and cache left to the caller.
+    """A layer's keyword arguments for the rows `index` (batch, k) of `length` rows.
 
-    Args:
-        kwargs: as the layer got them.
-        index: (batch, k) the rows.
-        length: number of all rows.
-        share: calls a function on its arguments, once for all layers (`PassState.share`).
+    The caller cuts mask and cache; `share` is `PassState.share`.
 
     Raises:
-        BridgeError: a keyword has a row per token and is not one we know how to cut.
+        BridgeError: an unknown keyword has a row per token.
     """
     cut = dict(kwargs)
-    if kwargs.get("position_embeddings") is not None:
-        parts = kwargs["position_embeddings"]
+    if (parts := kwargs.get("position_embeddings")) is not None:
         cut["position_embeddings"] = tuple(share(cut_rows, part, index) for part in parts)
-    if kwargs.get("position_ids") is not None:
-        cut["position_ids"] = share(_cut_positions, kwargs["position_ids"], index)
+    if (positions := kwargs.get("position_ids")) is not None:
+        cut["position_ids"] = share(_cut_positions, positions, index)
     known = {"position_embeddings", "position_ids", "attention_mask", "hidden_states"}
     for name, value in kwargs.items():
         if name not in known and isinstance(value, Tensor) and length in value.shape[1:]:
@@ -122,15 +116,15 @@ def probabilities(
     scaling: float | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Attention probabilities in float32, as eager attention would compute them.
+    """Attention probabilities in float32, as eager attention computes them.
 
     Args:
         query: (batch, heads, queries, width).
         key: (batch, key-value heads, keys, width).
-        mask: (batch or 1, heads or 1, queries, keys), boolean or additive; None is causal,
-            the last query seeing all keys.
-        scaling: of the scores; 1/sqrt(width) where None.
-        softcap: c of c tanh(score/c), where the model has one.
+        mask: (batch or 1, heads or 1, queries, keys), boolean or additive; None is causal
+            and lets the last query see all keys.
+        scaling: of the scores; None is 1/sqrt(width).
+        softcap: c of c tanh(score/c); None for models without.
 
     Returns:
         (batch, heads, queries, keys), each row summing to 1.
