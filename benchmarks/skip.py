@@ -105,7 +105,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = [
         row(
-            vlm, plan, cost_of_inputs(vlm, plan, inputs, pairs=options.pairs, tokens=options.tokens)
+            vlm, plan, cost_of_inputs(vlm, inputs, plan, pairs=options.pairs, tokens=options.tokens)
         )
         for vlm, inputs in models(options.model, options.batch_size)
         for plan in plans(vlm.layout.n_layers)

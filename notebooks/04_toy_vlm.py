@@ -147,7 +147,7 @@ print(cost, loss, sep="\n")
 # %%
 plan = vb.SkipPlan("early_exit", toy.n_layers, exit=6)
 more = toy_items(toy, tempfile.mkdtemp(), images=160, questions_per_image=1)
-certificate = label_free_drop(vb.certify(vlm, plan, more, epsilon=0.02, delta=0.05))
+certificate = label_free_drop(vb.certify(vlm, more, plan, epsilon=0.02, delta=0.05))
 print(certificate.sentence())
 
 # %% [markdown]

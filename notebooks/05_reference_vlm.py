@@ -77,16 +77,16 @@ print(plan.describe())
 # answer changes; `skipit demo` uses 400.
 
 # %%
-certificate = vb.certify(vlm, plan, images("certification", 70), epsilon=0.1, delta=0.05)
+certificate = vb.certify(vlm, images("certification", 70), plan, epsilon=0.1, delta=0.05)
 print(certificate.sentence())
 
 # %% [markdown]
 # ## What the plan saves, and the effect of freezing the first layers instead
 
 # %%
-cost = vb.measure_cost(vlm, plan, images("test", 4), pairs=2)
+cost = vb.measure_cost(vlm, images("test", 4), plan, pairs=2)
 first = vb.SkipPlan("freeze", plan.n_layers, layers=(0, 1, 2))
-harm = vb.compare(vlm, first, images("test", 16)).disagreement
+harm = vb.compare(vlm, images("test", 16), first).disagreement
 print(f"prefill FLOPs skipped/full: {cost.prefill.flops_ratio:.2f}")
 low, high = harm.interval
 print(f"{first.describe()} changes {harm.value:.0%} of the answers ({low:.0%} to {high:.0%})")

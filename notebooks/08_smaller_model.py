@@ -97,7 +97,7 @@ print(plan.describe())
 # bound is at least 4.2 %, even if no answer changes.
 
 # %%
-certificate = vb.certify(vlm, plan, images("certification", 70), epsilon=EPSILON, delta=0.05)
+certificate = vb.certify(vlm, images("certification", 70), plan, epsilon=EPSILON, delta=0.05)
 print(certificate.sentence())
 
 # %% [markdown]
@@ -179,7 +179,7 @@ for what, tokens in (("prefill and first token", 1), ("with 8 tokens", 8)):
     pairs = [(seconds(vlm.model, tokens), seconds(pruned, tokens)) for _ in range(8)][1:]
     ratios[what] = median_estimate([after / before for before, after in pairs])
 parameters = {name: m.num_parameters() for name, m in (("full", vlm.model), ("pruned", pruned))}
-cost = vb.measure_cost(vlm, plan, test, batch_size=4, pairs=1)
+cost = vb.measure_cost(vlm, test, plan, batch_size=4, pairs=1)
 print(f"parameters: {parameters['full'] / 1e6:.1f} -> {parameters['pruned'] / 1e6:.1f} M")
 print(f"prefill FLOPs, pruned/full: {cost.prefill.flops_ratio:.2f}")
 for what, ratio in ratios.items():

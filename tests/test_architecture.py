@@ -337,6 +337,59 @@ def test_no_test_module_imports_another() -> None:
     )
 
 
+# --- names and defaults ---------------------------------------------------------------------
+
+
+def exported_functions(init: Path) -> set[str]:
+    """Names starting in lower case that a package's `__init__` imports or defines."""
+    nodes = parse(init).body
+    names = {a.asname or a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names}
+    names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return {name for name in names if name[0].islower()}
+
+
+@pytest.mark.parametrize(
+    "init", [p for p in python_files("vlm_bridge") if p.name == "__init__.py"], ids=str
+)
+def test_no_function_hides_a_submodule(init: Path) -> None:
+    folder = ROOT / init.parent
+    modules = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
+    assert not exported_functions(init) & modules
+
+
+def defaults(path: Path, name: str) -> Iterator[tuple[int, ast.expr]]:
+    """Line and value of every default of a parameter or class field called `name`."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.arguments):
+            positional = [*node.posonlyargs, *node.args]
+            late = positional[len(positional) - len(node.defaults) :]
+            pairs = [*zip(late, node.defaults, strict=True)]
+            pairs += [*zip(node.kwonlyargs, node.kw_defaults, strict=True)]
+            yield from ((a.lineno, value) for a, value in pairs if a.arg == name and value)
+        elif isinstance(node, ast.ClassDef):
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and field.value:
+                    if ast.unparse(field.target) == name:
+                        yield field.lineno, field.value
+
+
+def test_batch_size_has_one_default() -> None:
+    files = python_files("vlm_bridge")
+    values = {
+        f"{path}:{line}": ast.unparse(value)
+        for path in files
+        for line, value in defaults(path, "batch_size")
+        if not isinstance(value, ast.Attribute)  # the default of a class, which is among these
+    }
+    assert values
+    fail_if(
+        [f"{where} has {value}" for where, value in values.items() if value != "16"],
+        "the default of `batch_size` is 16:",
+    )
+
+
 # --- what no module may do ------------------------------------------------------------------
 
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -1,17 +1,17 @@
-"""Estimators on the hidden states of real vision-language models, and what follows from them.
+"""Profile a vision-language model, plan which layers to skip, skip them, compare, certify.
 
-Load, profile, plan, skip, compare, certify. Layers are 0-based, ratios are skipped/full,
-and the image is the independent unit.
-
-Names are imported when they are first used, so that `import vlm_bridge` loads no torch.
+Layers are 0-based, ratios are skipped over full, and the image is the independent unit.
+A name is imported when it is first used, so `import vlm_bridge` loads no torch.
 """
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the one list of public names; `_sources` reads it
     from estimators import __version__ as __version__
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
@@ -38,69 +38,24 @@ if TYPE_CHECKING:
     from vlm_bridge.skip.describe import describe as describe
     from vlm_bridge.skip.export import prune as prune
 
-#: Where each name comes from.
-_HOMES = {
-    "__version__": "estimators",
-    "Cost": "vlm_bridge.cost",
-    "measure_cost": "vlm_bridge.cost",
-    "BridgeError": "vlm_bridge.errors",
-    "answer": "vlm_bridge.evaluate.answers",
-    "certify": "vlm_bridge.evaluate.certify",
-    "certify_both": "vlm_bridge.evaluate.certify",
-    "Comparison": "vlm_bridge.evaluate.compare",
-    "compare": "vlm_bridge.evaluate.compare",
-    "sweep": "vlm_bridge.evaluate.sweep",
-    "sweep_plans": "vlm_bridge.evaluate.sweep",
-    "VLM": "vlm_bridge.model.vlm",
-    "load": "vlm_bridge.model.vlm",
-    "load_meta": "vlm_bridge.model.vlm",
-    "Collector": "vlm_bridge.observe.collector",
-    "profile": "vlm_bridge.observe.profile",
-    "random_copy": "vlm_bridge.observe.profile",
-    "Reservoir": "vlm_bridge.observe.reservoir",
-    "Samples": "vlm_bridge.observe.reservoir",
-    "SkipPlan": "vlm_bridge.plan.skip_plan",
-    "search": "vlm_bridge.selection",
-    "choose_plan": "vlm_bridge.selection.choose",
-    "skipping": "vlm_bridge.skip",
-    "describe": "vlm_bridge.skip.describe",
-    "prune": "vlm_bridge.skip.export",
-}
 
-__all__ = [
-    "VLM",
-    "BridgeError",
-    "Collector",
-    "Comparison",
-    "Cost",
-    "Reservoir",
-    "Samples",
-    "SkipPlan",
-    "__version__",
-    "answer",
-    "certify",
-    "certify_both",
-    "choose_plan",
-    "compare",
-    "describe",
-    "load",
-    "load_meta",
-    "measure_cost",
-    "profile",
-    "prune",
-    "random_copy",
-    "search",
-    "skipping",
-    "sweep",
-    "sweep_plans",
-]
+def _sources() -> dict[str, str]:
+    """Public name -> module that defines it, from the imports under `TYPE_CHECKING`."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_SOURCES = _sources()
+__all__ = sorted(_SOURCES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _SOURCES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(_HOMES[name]), name)
-    return found
+    globals()[name] = value = getattr(import_module(_SOURCES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

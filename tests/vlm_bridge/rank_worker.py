@@ -45,7 +45,7 @@ def results(data: Path, out: Path) -> dict[str, object]:
         "certificates": [
             one.to_json()
             for one in certify.certify_both(
-                vlm, PLAN, items, epsilon=0.5, batch_size=2, checkpoint=out / "c.jsonl"
+                vlm, items, PLAN, epsilon=0.5, batch_size=2, checkpoint=out / "c.jsonl"
             )
         ],
     }

@@ -79,7 +79,7 @@ def test_layers_that_do_nothing_are_found(items, rule):
     else:
         assert set(plan.layers) == {1, 2}
     assert plan.source["tried"][-1]["rate"] == 0
-    assert compare(vlm, plan, items).disagreement.value == 0
+    assert compare(vlm, items, plan).disagreement.value == 0
 
 
 def test_nothing_is_skipped_where_nothing_is_redundant(items):
@@ -104,7 +104,7 @@ def test_the_order_of_images_does_not_change_the_choice(items):
         fits = [
             p
             for p in nested_plans(find_rule("shortgpt"), Evidence(profile=found))
-            if compare(vlm, p, items).disagreement.value <= epsilon / 2
+            if compare(vlm, items, p).disagreement.value <= epsilon / 2
         ]
         assert plan == fits[-1]
 
@@ -124,13 +124,13 @@ def test_compare_pairs_both_models(items):
     full = answer(vlm, items)
     with skipping(vlm, plan, fast=False):
         skipped = answer(vlm, items)
-    outcomes = paired_outcomes(vlm, plan, items, batch_size=4)
+    outcomes = paired_outcomes(vlm, items, plan, batch_size=4)
     at = {id(item): place for place, item in enumerate(items)}
     for item, changed in zip(outcomes.items, outcomes.disagree, strict=True):
         assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
     assert 0 < sum(outcomes.disagree)
     assert all(k > 0 for k in outcomes.kl_full_skipped)
-    found = compare(vlm, plan, items, batch_size=4)
+    found = compare(vlm, items, plan, batch_size=4)
     assert found.n_images == 5
     assert found.n_questions == 9
     low, high = found.disagreement.interval
@@ -155,19 +155,19 @@ def test_answers_do_not_depend_on_the_batch(items):
 
 def test_certificates(items):
     vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=4)
-    certificate = certify(vlm, plan, items, epsilon=0.5, delta=0.05)
+    certificate = certify(vlm, items, plan, epsilon=0.5, delta=0.05)
     assert certificate.estimate == 0
     assert certificate.n_images == 5
     assert certificate.holds == (certificate.bound <= 0.5)
     assert certificate.plan_hash == plan.hash()
     bad = SkipPlan("early_exit", 4, exit=0)
-    assert not certify(vlm, bad, items, epsilon=0.5).holds
-    outcomes = paired_outcomes(vlm, bad, items)
+    assert not certify(vlm, items, bad, epsilon=0.5).holds
+    outcomes = paired_outcomes(vlm, items, bad)
     drop = certificate_of(bad, outcomes, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
     assert drop.quantity == "accuracy_drop"
     with pytest.raises(BridgeError, match="unknown quantity 'loss'"):
         certificate_of(bad, outcomes, epsilon=0.5, delta=0.05, quantity="loss")
-    unlabelled = paired_outcomes(vlm, bad, [replace(i, answer=None) for i in items])
+    unlabelled = paired_outcomes(vlm, [replace(i, answer=None) for i in items], bad)
     with pytest.raises(BridgeError, match="needs answers in the data"):
         certificate_of(bad, unlabelled, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
     free = certificate_of(
@@ -197,7 +197,7 @@ def test_certificates(items):
 )
 def test_both_certificates_take_the_methods_they_can(items, method, methods):
     made = certify_both(
-        redundant_llava([1]), SkipPlan("block", 4, layers=(1,)), items, method=method
+        redundant_llava([1]), items, SkipPlan("block", 4, layers=(1,)), method=method
     )
     assert tuple(one.method for one in made) == methods
     assert [one.label_free for one in made] == [False, method == "label-free"]
@@ -231,7 +231,7 @@ def test_a_tuned_path_is_the_path_of_measured_rates(items):
     """Plans that change some answers, but few enough, are on it; a plain reading of all rates."""
     vlm, epsilon = tiny_llava(), 0.9
     plans = [SkipPlan("early_exit", 4, exit=depth) for depth in (0, 1, 2, 3)]
-    rates = [compare(vlm, plan, items).disagreement.value for plan in plans]
+    rates = [compare(vlm, items, plan).disagreement.value for plan in plans]
     savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
     wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
     found = tuned_path(vlm, plans, items, epsilon=epsilon, batch_size=1)
@@ -244,7 +244,7 @@ def test_images_that_chose_a_plan_cannot_certify_it(items):
     vlm = redundant_llava([1])
     plan = choose_plan(vlm, profile(vlm, items), items)
     with pytest.raises(BridgeError, match="2 of these images chose the plan"):
-        certify(vlm, plan, [item for item in items if item.cluster in ("1.png", "3.png")])
+        certify(vlm, [item for item in items if item.cluster in ("1.png", "3.png")], plan)
 
 
 def test_blind_answers():

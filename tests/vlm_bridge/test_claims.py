@@ -189,7 +189,7 @@ def test_accuracies_and_nulls(found, toy) -> None:
 def test_speed_is_of_the_certified_plan(found, toy) -> None:
     plan = found.speed.plan
     assert plan in [one.chosen.plan for one in found.benchmark.rules]
-    cost = measure_cost(toy.vlm, plan, toy.splits.test, batch_size=4, pairs=1, tokens=2)
+    cost = measure_cost(toy.vlm, toy.splits.test, plan, batch_size=4, pairs=1, tokens=2)
     assert found.speed.prefill.flops_ratio == cost.prefill.flops_ratio < 1
     assert found.speed.token is not None
     assert found.speed.token.flops_ratio == cost.decode.flops_ratio

@@ -20,7 +20,6 @@ from theory import certify_mean
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.experiments.claims import conclusions
 from vlm_bridge.experiments.claims.accuracy import Accuracies
 from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult, best_certified
 from vlm_bridge.experiments.claims.comparisons import (
@@ -30,7 +29,7 @@ from vlm_bridge.experiments.claims.comparisons import (
     peers_of,
     units_skipped,
 )
-from vlm_bridge.experiments.claims.conclusions import combined, of_control, of_overlap
+from vlm_bridge.experiments.claims.conclusions import combined, conclusions, of_control, of_overlap
 from vlm_bridge.experiments.claims.control import Control, Measured, control_plans
 from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS, Ranking, converses
 from vlm_bridge.experiments.claims.nulls import shuffled_images

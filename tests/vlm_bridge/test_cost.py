@@ -24,7 +24,7 @@ def test_flops_of_attention_on_the_cpu_are_counted(items):
     counts = {}
     for attention in ("sdpa", "eager"):
         vlm = tiny_llava(attention=attention)
-        prefill = measure_cost(vlm, NOTHING, items, pairs=1).prefill
+        prefill = measure_cost(vlm, items, NOTHING, pairs=1).prefill
         counts[attention] = prefill.flops_full
         assert prefill.flops_ratio == 1
     assert counts["sdpa"] == counts["eager"]
@@ -48,7 +48,7 @@ def test_flops_of_a_matrix_product(m, k, n):
     ids=lambda p: p.mode if isinstance(p, SkipPlan) else "",
 )
 def test_a_skip_costs_fewer_flops(items, plan, less):
-    cost = measure_cost(tiny_llava(), plan, items[:3], pairs=6)
+    cost = measure_cost(tiny_llava(), items[:3], plan, pairs=6)
     assert (cost.prefill.flops_ratio < 1) == less
     low, high = cost.prefill.latency_ratio.interval
     assert low <= cost.prefill.latency_ratio.value <= high
@@ -69,7 +69,7 @@ def test_an_early_exit_stores_the_text_only():
     vlm, inputs = tiny_llava(), batch("single")
     length = inputs["input_ids"].shape[1]
     text = length - int((inputs["input_ids"] == 3).sum())
-    cost = cost_of_inputs(vlm, EXIT, inputs, pairs=1)
+    cost = cost_of_inputs(vlm, inputs, EXIT, pairs=1)
     assert cost.kv_bytes_full == 2 * 4 * 2 * 8 * length * 4
     assert cost.kv_bytes_skipped == 2 * 4 * 2 * 8 * (length * 2 + text * 2)
     assert cost.kv_ratio == cost.kv_bytes_skipped / cost.kv_bytes_full
@@ -97,18 +97,18 @@ def test_peak_bytes_leaves_weights_and_inputs_out():
 def test_decoding_is_measured_per_token():
     vlm, inputs = tiny_llava(), batch("padded")
     plan = SkipPlan("block", 4, layers=(1, 2))
-    cost = cost_of_inputs(vlm, plan, inputs, pairs=6, tokens=3)
+    cost = cost_of_inputs(vlm, inputs, plan, pairs=6, tokens=3)
     assert cost.decode is not None
     assert 0 < cost.decode.flops_skipped < cost.decode.flops_full < cost.prefill.flops_full
     assert cost.decode.latency_ratio.n == 6
     # Half of the layers are gone; the head and nothing else stays.
     per_layer = cost.decode.flops_full - cost.decode.flops_skipped
     assert 2 * per_layer < cost.decode.flops_full
-    assert cost_of_inputs(vlm, plan, inputs, pairs=1).decode is None
+    assert cost_of_inputs(vlm, inputs, plan, pairs=1).decode is None
 
 
 def test_a_plan_that_skips_nothing_costs_the_same():
-    cost = cost_of_inputs(tiny_llava(), NOTHING, batch("ragged"), pairs=1, tokens=2)
+    cost = cost_of_inputs(tiny_llava(), batch("ragged"), NOTHING, pairs=1, tokens=2)
     assert cost.prefill.flops_ratio == 1
     assert cost.decode is not None
     assert cost.decode.flops_ratio == 1
@@ -137,7 +137,7 @@ def test_few_pairs_are_called_unreliable():
 )
 def test_bad_arguments(options, message):
     with pytest.raises(BridgeError, match=message):
-        cost_of_inputs(tiny_llava(), EXIT, batch("single"), **options)
+        cost_of_inputs(tiny_llava(), batch("single"), EXIT, **options)
 
 
 def test_a_refused_plan_is_refused_before_anything_runs(monkeypatch):
@@ -145,4 +145,4 @@ def test_a_refused_plan_is_refused_before_anything_runs(monkeypatch):
     vlm.layout.text_config._attn_implementation = "flex_attention"
     monkeypatch.setattr(vlm.model, "forward", None)
     with pytest.raises(BridgeError, match="early_exit is refused: attention 'flex_attention'"):
-        cost_of_inputs(vlm, EXIT, batch("single"))
+        cost_of_inputs(vlm, batch("single"), EXIT)

@@ -32,6 +32,15 @@ def test_jsonl_round_trip(items):
         ('{"question": "x"}', r"data.jsonl:1: 'image' is missing or not text"),
         ('{"image": "0.png"}', r"data.jsonl:1: 'question' is missing or not text"),
         ('{"image": "0.png", "question": "x", "answer": 3}', r"data.jsonl:1: 'answer' is not text"),
+        (
+            '{"image": "0.png", "question": "x", "group": "a"}',
+            r"data.jsonl:1: the field 'group' is now `cluster`, the name of the independent unit",
+        ),
+        (
+            '{"image": "0.png", "question": "x", "group": "a", "cluster": "b"}',
+            r"data.jsonl:1: the field 'group' is now `cluster`",
+        ),
+        ('{"image": "0.png", "question": "x", "group": null}', r"data.jsonl:1: the field 'group'"),
         ('{"image": "../x.png", "question": "x"}', r"the image ../x.png lies outside"),
         ('{"image": "none.png", "question": "x"}', r"data.jsonl:1: no image at"),
         ('{"image": "0.png", "question": " "}', r"has an empty question"),
@@ -51,7 +60,15 @@ def test_broken_image_is_refused(jsonl):
         item.open()
 
 
-def test_hash_sees_pixels_question_answer_group_and_order(items):
+def test_group_on_a_later_line_is_refused_with_that_line(jsonl):
+    good = jsonl.read_text()
+    jsonl.write_text(good + '{"image": "0.png", "question": "x", "group": "0.png"}\n')
+    lines = len(good.splitlines())
+    with pytest.raises(BridgeError, match=rf"data.jsonl:{lines + 1}: the field 'group' is now"):
+        read_jsonl(jsonl)
+
+
+def test_hash_sees_pixels_question_answer_cluster_and_order(items):
     base = items_hash(items)
     assert items_hash(list(items)) == base
     assert items_hash(items[::-1]) != base
@@ -66,9 +83,9 @@ def test_limit_per_image_keeps_order_and_depends_on_the_item_alone(count, seed):
     made = [Item(f"{i % 4}.png", f"q{i}", cluster=f"{i % 4}") for i in range(14)]  # type: ignore[arg-type]
     kept = limit_per_image(made, count, seed=seed)
     assert kept == [item for item in made if item in kept]
-    for group in "0123":
-        here = [i for i in made if i.cluster == group]
-        assert len([i for i in kept if i.cluster == group]) == min(count, len(here))
+    for cluster in "0123":
+        here = [i for i in made if i.cluster == cluster]
+        assert len([i for i in kept if i.cluster == cluster]) == min(count, len(here))
     alone = limit_per_image([i for i in made if i.cluster == "2"], count, seed=seed)
     assert alone == [i for i in kept if i.cluster == "2"]
 

@@ -13,7 +13,7 @@ from transformers.utils import is_flash_attn_2_available
 from tests.vlm_bridge.tiny import batch, processor, tiny_llava
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.model.vlm import VLM, load
-from vlm_bridge.observe import collector
+from vlm_bridge.observe import observed_pass
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.plan.modes import RULE_MODES
@@ -58,7 +58,7 @@ def no_waiting(monkeypatch):
     """CUDA raises where a hook waits for the device."""
     with monkeypatch.context() as patch:
         for name in HOOKS:
-            run = getattr(collector._Pass, name)
+            run = getattr(observed_pass.ObservedPass, name)
 
             def hook(*args, run=run):
                 torch.cuda.set_sync_debug_mode("error")
@@ -67,7 +67,7 @@ def no_waiting(monkeypatch):
                 finally:
                     torch.cuda.set_sync_debug_mode("default")
 
-            patch.setattr(collector._Pass, name, hook)
+            patch.setattr(observed_pass.ObservedPass, name, hook)
         yield
 
 

@@ -12,7 +12,7 @@ from tests.vlm_bridge.families import FAMILIES, SITUATIONS, tiny
 from tests.vlm_bridge.families import batch as family_batch
 from tests.vlm_bridge.tiny import batch, tiny_llava
 from tests.vlm_bridge.watching import watching
-from vlm_bridge.observe import collector
+from vlm_bridge.observe import observed_pass
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -26,14 +26,14 @@ def watched_hooks(monkeypatch):
     """Note what happens inside the hooks of a pass, and only there."""
     with watching() as watch, monkeypatch.context() as patch:
         for name in HOOKS:
-            run = getattr(collector._Pass, name)
+            run = getattr(observed_pass.ObservedPass, name)
 
             @wraps(run)
             def inside(*args, run=run):
                 with watch.inside():
                     return run(*args)
 
-            patch.setattr(collector._Pass, name, inside)
+            patch.setattr(observed_pass.ObservedPass, name, inside)
         yield watch
 
 
@@ -73,13 +73,13 @@ def test_features_inserted_between_layers_are_measured_without_reading(monkeypat
     ],
 )
 def test_a_planted_read_is_found(monkeypatch, fault):
-    vlm, clean = tiny_llava(), collector._Pass.on_states
+    vlm, clean = tiny_llava(), observed_pass.ObservedPass.on_states
 
     def planted(self, layer, before, after):
         fault(after)
         clean(self, layer, before, after)
 
-    monkeypatch.setattr(collector._Pass, "on_states", planted)
+    monkeypatch.setattr(observed_pass.ObservedPass, "on_states", planted)
     with watched_hooks(monkeypatch) as watch:
         collect(vlm, batch("padded"))
     assert len(watch.found) >= vlm.layout.n_layers
@@ -89,7 +89,7 @@ def test_one_transfer_brings_a_pass_over(monkeypatch):
     """Two: the groups of the tokens before the pass, all that the hooks found after it."""
     with watching() as watch, watch.inside():
         collect(tiny_llava(layers=6), batch("padded"), Reservoir(rows=4))
-    assert len([one for one in watch.found if one.startswith("cpu at collector.py")]) == 2
+    assert len([one for one in watch.found if one.startswith("cpu at observed_pass.py")]) == 2
 
 
 PLANS = [
@@ -138,7 +138,7 @@ def test_no_skipped_layer_reads_a_value(plan, name, cached):
 def test_what_hooks_find_stays_on_the_device_of_the_layer():
     """On the meta device there are no values: reading or moving one would raise."""
     vlm, inputs = tiny_llava(), batch("padded")
-    now = collector._Pass(vlm.layout, inputs, Reservoir(rows=4, width=3), range(3))
+    now = observed_pass.ObservedPass(vlm.layout, inputs, Reservoir(rows=4, width=3), range(3))
     length = inputs["input_ids"].shape[1]
     states = torch.empty(3, length, 32, device="meta")
     for layer in range(4):

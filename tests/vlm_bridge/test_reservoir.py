@@ -128,7 +128,7 @@ def test_every_token_is_as_likely_as_another():
             priority = reservoir.priorities(item, 10)
             states = np.zeros((1, 10, 1), np.float32)
             reservoir.add("text", priority, np.full(10, item), np.arange(10), states)
-        kept = reservoir._kept["text"]
+        kept = reservoir._sampled["text"]
         counts[kept.item * 10 + kept.token] += 1
     assert counts.sum() == 6000
     assert ((counts - 200) ** 2 / 200).sum() < 60  # chi-square, 29 degrees: p < 0.001
@@ -234,14 +234,14 @@ def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
 def key(vlm, items):
     settings = {"rows": 4, "width": None, "seed": 0}
     data = profiling.items_hash(items)
-    return {"model": vlm.name, "data_hash": data, "size": 2, "reservoir": settings}
+    return {"model": vlm.name, "data_hash": data, "batch_size": 2, "reservoir": settings}
 
 
 def test_a_checkpoint_of_another_profile_is_refused(items, tmp_path):
     checkpoint = tmp_path / "profile.safetensors"
     profile(tiny_llava(), items, batch_size=2, checkpoint=checkpoint)
     before = checkpoint.read_bytes()
-    for other in ({"size": 4}, {"size": 2, "reservoir": Reservoir(rows=4)}):
+    for other in ({"batch_size": 4}, {"batch_size": 2, "reservoir": Reservoir(rows=4)}):
         with pytest.raises(BridgeError, match="belongs to another run"):
             profile(tiny_llava(), items, checkpoint=checkpoint, **other)
     assert checkpoint.read_bytes() == before

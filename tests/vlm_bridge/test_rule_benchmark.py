@@ -141,7 +141,7 @@ def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
     assert found.disagreement.value == np.mean(tested.disagree)
     assert found.disagreement.n == 90
     assert found.drop is not None
-    cost = measure_cost(vlm, found.plan, splits.test, batch_size=4, pairs=1)
+    cost = measure_cost(vlm, splits.test, found.plan, batch_size=4, pairs=1)
     assert found.speed is not None
     assert found.speed.flops_ratio == cost.prefill.flops_ratio < 1
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vlm_bridge.data import HELD_OUT, SCENES_SPLITS, scenes, shows_held_out
 from vlm_bridge.data.questions import NUMBERS, ask
-from vlm_bridge.data.scenes import CELLS, COLOURS, SHAPES, SIDE, paint, scene
+from vlm_bridge.data.scenes_task import CELLS, COLOURS, SHAPES, SIDE, paint, scene
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.baselines import blind_answers, majority_answers
 
@@ -136,7 +136,7 @@ def test_a_killed_drawing_leaves_nothing_that_looks_finished(tmp_path, monkeypat
         return paint(things, ground)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["vlm_bridge.data.scenes"], "paint", dies)
+        patch.setattr(sys.modules["vlm_bridge.data.scenes_task"], "paint", dies)
         with pytest.raises(KeyboardInterrupt):
             scenes("profile")
     assert not list((tmp_path / "scenes-2").iterdir())

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vlm_bridge.data import easy_vqa, scenes
-from vlm_bridge.data.scenes import COLOURS, scene
+from vlm_bridge.data.scenes_task import COLOURS, scene
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import collate
 from vlm_bridge.reference.families import CLASSES, TOKENS, blank_scratch, install_all

@@ -302,13 +302,13 @@ def test_steps_are_held_against_the_same_answers(vlm, splits, tmp_path) -> None:
     assert sum(nothing.disagree) == 0
     for exit in (1, 3, 7):
         one = SkipPlan("early_exit", TOY.n_layers, exit=exit)
-        alone = certify(vlm, one, items, epsilon=0.3)
-        shared = certify(vlm, one, full, epsilon=0.3)
+        alone = certify(vlm, items, one, epsilon=0.3)
+        shared = certify(vlm, full, one, epsilon=0.3)
         assert shared == alone
-        assert full.outcomes(vlm, one).drop == paired_outcomes(vlm, one, items).drop
+        assert full.outcomes(vlm, one).drop == paired_outcomes(vlm, items, one).drop
     tuned = replace(one, source={"tuning_images": image_hashes(items[:3])})
     with pytest.raises(BridgeError, match="of these images chose the plan"):
-        certify(vlm, tuned, full)
+        certify(vlm, full, tuned)
     with pytest.raises(BridgeError, match="39 full answers for 40 questions"):
         replace(full, texts=full.texts[1:])
     other = replace(vlm, name="other")

@@ -91,7 +91,7 @@ def test_one_array_of_all_layers(name, tmp_path):
     path = write(tmp_path / "stack.npz", {name: np.stack(walk())})
     found = StatesFile.read(path)
     assert profile_states(found.states).to_json() == profile_states(walk()).to_json()
-    assert (found.target, found.clusters, found.groups) == (None, None, None)
+    assert (found.target, found.clusters, found.token_groups) == (None, None, None)
 
 
 def test_arrays_saved_without_names_keep_their_order(tmp_path):
@@ -125,7 +125,7 @@ def test_a_reservoir_is_known_by_its_manifest(tmp_path):
     ).save(tmp_path / "samples")
     path = tmp_path / "samples" / "states.safetensors"
     given = StatesFile.read(path)
-    found = profile_states(given.states, token_groups=given.groups, clusters=given.clusters)
+    found = profile_states(given.states, token_groups=given.token_groups, clusters=given.clusters)
     for group in ("image", "text"):
         alone = profile_states(samples.states(group), clusters=samples.images(group))
         for name in ("cosine_distance", "norm_ratio"):

@@ -121,10 +121,10 @@ def test_the_profile_finds_the_planted_distances(vlm, items):
 
 def test_compare_and_certify_agree_with_the_truth(vlm, items):
     safe = SkipPlan("early_exit", TOY.n_layers, exit=6)
-    assert vb.compare(vlm, safe, items).disagreement.value == 0
-    harm = vb.compare(vlm, SkipPlan("block", TOY.n_layers, layers=(4,)), items)
+    assert vb.compare(vlm, items, safe).disagreement.value == 0
+    harm = vb.compare(vlm, items, SkipPlan("block", TOY.n_layers, layers=(4,)))
     assert (harm.disagreement.value, harm.drop.value) == (1, 1)
-    assert vb.certify(vlm, safe, items, epsilon=0.5, delta=0.05).holds
+    assert vb.certify(vlm, items, safe, epsilon=0.5, delta=0.05).holds
 
 
 def test_another_table_and_many_classes(tmp_path):

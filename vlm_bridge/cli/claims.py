@@ -14,10 +14,10 @@ from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.claims import (
     ClaimsResult,
     check_models,
-    conclusions,
     write_claims,
     write_page,
 )
+from vlm_bridge.experiments.claims.conclusions import conclusions
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.experiments.scoring.truth import least_images
 from vlm_bridge.plan.modes import RULE_MODES

@@ -48,8 +48,8 @@ def certify(
     with resumable(out) as checkpoint:
         certificates = certify_both(
             vlm,
-            skip_plan,
             items,
+            skip_plan,
             epsilon=epsilon,
             delta=delta,
             method=method,
@@ -81,9 +81,9 @@ def compare(
     vlm, skip_plan = model.load_with(plan)
     with resumable(out) as checkpoint:
         compared = run_compare(
-            vlm, skip_plan, items, batch_size=data.batch_size, checkpoint=checkpoint
+            vlm, items, skip_plan, batch_size=data.batch_size, checkpoint=checkpoint
         )
-    cost = measure_cost(vlm, skip_plan, items, batch_size=data.batch_size)
+    cost = measure_cost(vlm, items, skip_plan, batch_size=data.batch_size)
     result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     disagreement = compared.disagreement
     low, high = disagreement.interval

@@ -56,7 +56,7 @@ def cost(
     with tempfile.TemporaryDirectory() as folder:
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
         measured = measure_cost(
-            vlm, skip_plan, items, batch_size=batch_size, pairs=pairs, tokens=tokens
+            vlm, items, skip_plan, batch_size=batch_size, pairs=pairs, tokens=tokens
         )
     body = {"plan": skip_plan.to_json(), "model": vlm.name, "cost": measured.to_json()}
     result = save(out, body)

@@ -140,7 +140,7 @@ def _profile_file(path: Path, options: StatesOptions, out: Path) -> Any:
             measured = profile_states(
                 file.states,
                 file.target,
-                token_groups=file.groups,
+                token_groups=file.token_groups,
                 clusters=file.clusters,
                 last_token=options.last_token,
                 model=path.name,

@@ -71,8 +71,8 @@ class Cost(Record):
 
 def measure_cost(
     vlm: VLM,
-    plan: SkipPlan,
     items: Sequence[Item],
+    plan: SkipPlan,
     *,
     batch_size: int = 16,
     pairs: int = 15,
@@ -84,11 +84,11 @@ def measure_cost(
         BridgeError: the plan does not fit the model, or there are no items.
     """
     batch = next(batches(vlm, items[:batch_size], batch_size=batch_size))
-    return cost_of_inputs(vlm, plan, batch.inputs, pairs=pairs, tokens=tokens)
+    return cost_of_inputs(vlm, batch.inputs, plan, pairs=pairs, tokens=tokens)
 
 
 def cost_of_inputs(
-    vlm: VLM, plan: SkipPlan, inputs: Mapping[str, Tensor], *, pairs: int = 15, tokens: int = 0
+    vlm: VLM, inputs: Mapping[str, Tensor], plan: SkipPlan, *, pairs: int = 15, tokens: int = 0
 ) -> Cost:
     """Count FLOPs and bytes and measure latency of the full model and of `plan` on `inputs`.
 
@@ -97,8 +97,8 @@ def cost_of_inputs(
 
     Args:
         vlm: the model.
-        plan: what to skip.
         inputs: arguments of the model's forward, on its device, with vision tokens.
+        plan: what to skip.
         pairs: timed pairs of full and skipped runs, at least 1 (6 for an interval).
         tokens: generated tokens from which `decode` is measured, at least 2; 0 for no `decode`.
 

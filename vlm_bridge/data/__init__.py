@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from vlm_bridge.data.easy_vqa import EASY_VQA_SPLITS as EASY_VQA_SPLITS
-from vlm_bridge.data.easy_vqa import easy_vqa as easy_vqa
-from vlm_bridge.data.easy_vqa import easy_vqa_folder as easy_vqa_folder
+from vlm_bridge.data.easy_vqa_task import EASY_VQA_SPLITS as EASY_VQA_SPLITS
+from vlm_bridge.data.easy_vqa_task import easy_vqa as easy_vqa
+from vlm_bridge.data.easy_vqa_task import easy_vqa_folder as easy_vqa_folder
 from vlm_bridge.data.items import Item as Item
 from vlm_bridge.data.items import image_hashes as image_hashes
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
-from vlm_bridge.data.scenes import HELD_OUT as HELD_OUT
-from vlm_bridge.data.scenes import SCENES_SPLITS as SCENES_SPLITS
-from vlm_bridge.data.scenes import scenes as scenes
-from vlm_bridge.data.scenes import shows_held_out as shows_held_out
+from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
+from vlm_bridge.data.scenes_task import SCENES_SPLITS as SCENES_SPLITS
+from vlm_bridge.data.scenes_task import scenes as scenes
+from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
 from vlm_bridge.data.tasks import TASKS as TASKS

@@ -1,4 +1,4 @@
-"""One visual question, the JSONL form of many, and the hash that names a set of them."""
+"""Visual questions: one item, JSONL files of items, and hashes of items."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ class Item:
 
     Attributes:
         image: path of the image file.
-        question: the text put to the model.
-        answer: the true answer, or None where there is no label (profiling and
-            label-free certificates need none).
-        cluster: the independent unit. Items of one image share it; it defaults to the
-            image path, and every interval and split in this package goes by it.
+        question: the text of the prompt.
+        answer: the true answer, or None without a label.
+        cluster: the independent unit of every interval and split (default: the image path);
+            items about one image share it.
 
     Example:
         >>> Item(Path("a.png"), "is there a circle?").cluster
@@ -51,11 +50,9 @@ class Item:
 
 
 def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
-    """Read items from a JSONL file of `{image, question, answer?, cluster?}`.
+    """Read items from a JSONL file of `{image, question, answer?, cluster?}`, one in each line.
 
-    Args:
-        path: the file, one JSON object a line; blank lines are passed over.
-        images: folder the image paths are relative to (default: the file's own folder).
+    Blank lines are ignored. Image paths are relative to `images` (default: the file's folder).
 
     Raises:
         BridgeError: the file is missing or empty, a line is not such an object, or an
@@ -108,16 +105,13 @@ def _parse(line: str, where: str, folder: Path) -> Item:
 
 
 def image_hashes(items: Iterable[Item]) -> list[str]:
-    """Short SHA-256 of every distinct image's bytes, sorted: do two sets share an image?"""
+    """Short SHA-256 of every distinct image's bytes, sorted; two sets can be compared by it."""
     paths = {item.image for item in items}
     return sorted({hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths})
 
 
 def items_hash(items: Iterable[Item]) -> str:
-    """SHA-256 over image bytes, question, answer and cluster of every item, in order.
-
-    Two runs that report the same hash saw the same data, wherever it lay on disk.
-    """
+    """SHA-256 of image bytes, question, answer and cluster of every item, in order; no paths."""
     digest = hashlib.sha256()
     pixels: dict[Path, str] = {}
     for item in items:
@@ -129,10 +123,9 @@ def items_hash(items: Iterable[Item]) -> str:
 
 
 def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list[Item]:
-    """At most `count` questions of every image, chosen by a seeded hash, order kept.
+    """At most `count` questions about every image, in the order of `items`.
 
-    The choice depends on seed, cluster and question alone, so it does not change when
-    other items come or go.
+    They are chosen by a hash of seed, cluster and question, independently of other items.
 
     Raises:
         BridgeError: `count` is below 1.
@@ -146,5 +139,5 @@ def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list
     by_cluster: dict[str, list[Item]] = {}
     for item in items:
         by_cluster.setdefault(item.cluster, []).append(item)
-    kept = {id(i) for cluster in by_cluster.values() for i in sorted(cluster, key=rank)[:count]}
-    return [item for item in items if id(item) in kept]
+    chosen = {id(i) for cluster in by_cluster.values() for i in sorted(cluster, key=rank)[:count]}
+    return [item for item in items if id(item) in chosen]

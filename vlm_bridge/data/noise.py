@@ -1,4 +1,4 @@
-"""Questions about noise: for costs, where what is asked does not matter but its size does."""
+"""Items with images of noise, for measuring costs, which depend only on the size of inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUESTION = "What is in the image?"
 
 
 def noise_items(folder: Path, count: int, *, side: int = 336, seed: int = 0) -> list[Item]:
-    """`count` questions about images of uniform noise, `side` pixels square, put in `folder`.
+    """`count` items with images of uniform noise, `side` x `side` pixels, written to `folder`.
 
     Example:
         >>> import tempfile

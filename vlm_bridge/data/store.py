@@ -1,4 +1,4 @@
-"""Where what is made once and used again lies: drawn pictures, built model folders."""
+"""The cache folder of generated images and built models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What accuracy is worth nothing: the answer without the image."""
+"""Accuracy of guessing without the image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vlm_bridge.evaluate.answers import is_correct
 
 
 def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
-    """The most frequent training answer to the same question text, no image.
+    """The most frequent training answer to the same question text.
 
-    A question never asked in training gets the most frequent answer of all. Ties go to
-    the alphabetically first answer.
+    A question absent from training gets the most frequent answer of all. Ties go to the
+    alphabetically first answer.
 
     Raises:
         BridgeError: no training item has an answer.
@@ -25,16 +25,16 @@ def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
     for item in training:
         if item.answer is not None:
             per_question[item.question][item.answer] += 1
-    return [_most(per_question.get(item.question) or overall) for item in items]
+    return [_most_frequent(per_question.get(item.question) or overall) for item in items]
 
 
 def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
-    """The most frequent training answer of all, to every question.
+    """The most frequent training answer of all, for every question.
 
     Raises:
         BridgeError: no training item has an answer.
     """
-    return [_most(_counts(training))] * len(items)
+    return [_most_frequent(_counts(training))] * len(items)
 
 
 def _counts(training: Sequence[Item]) -> Counter[str]:
@@ -44,18 +44,18 @@ def _counts(training: Sequence[Item]) -> Counter[str]:
     return counts
 
 
-def _most(counts: Counter[str]) -> str:
+def _most_frequent(counts: Counter[str]) -> str:
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
 def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
-    """Share of right answers, every image weighing the same, interval by image.
+    """Share of correct answers; every image weighs the same, interval by image.
 
     Raises:
         BridgeError: an item has no true answer.
     """
-    right = [is_correct(text, item) for text, item in zip(texts, items, strict=True)]
-    if None in right:
+    correct = [is_correct(text, item) for text, item in zip(texts, items, strict=True)]
+    if None in correct:
         raise BridgeError("accuracy needs an answer in every item")
-    values = [float(bool(r)) for r in right]
+    values = [float(bool(value)) for value in correct]
     return clustered_mean(values, [item.cluster for item in items], bounds=(0, 1), unit="1")

@@ -1,9 +1,10 @@
-"""A promise about a plan on images that chose nothing, with a probability attached."""
+"""Certificates: bounds on what a plan changes, from images that were not used to choose it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from theory import Certificate, certify_mean, label_free_drop
 from vlm_bridge.data import Item, image_hashes, items_hash
@@ -15,14 +16,14 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 QUANTITIES = ("disagreement", "accuracy_drop")
-#: Methods that certify an accuracy drop and nothing else.
+#: Methods that certify only an accuracy drop.
 DROP_ONLY = ("harm", "label-free")
 
 
 def certify(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item] | FullAnswers,
+    plan: SkipPlan,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -32,7 +33,7 @@ def certify(
     max_new_tokens: int = 8,
     checkpoint: Path | None = None,
 ) -> Certificate:
-    """Bound what `plan` does to the answers, with probability at least `1 - delta`.
+    """Bound the share of answers that `plan` changes, with probability at least `1 - delta`.
 
     `disagreement` needs no labels and bounds the accuracy drop too
     (`theory.conditions.drop_bound_from_disagreement`); the method `label-free` turns it into
@@ -40,26 +41,26 @@ def certify(
 
     Args:
         vlm: the model.
-        plan: chosen without looking at `items`.
         items: certification questions, drawn like those of later use; or the full model's
-            answers to them, which several plans can share (all settings but
+            answers to them, which several plans can share (the settings but for
             `batch_size` are then those of the answers).
-        epsilon: what is asked; `holds` says whether the bound is at most this.
+        plan: chosen without looking at `items`.
+        epsilon: the certificate's `holds` says whether the bound is at most this.
         delta: probability with which the bound may be wrong.
         quantity: `disagreement` or `accuracy_drop`.
         method: `auto`, `betting`, `empirical-bernstein`, `hoeffding`, `hoeffding-bentkus`,
             `clopper-pearson` (disagreement only), `harm` (drop only); see
             `theory.certify_mean`. `label-free` (drop only) reads no labels and certifies the
-            disagreement in the `auto` way.
+            disagreement with `auto`.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        checkpoint: a file every finished batch is added to, so that a second call continues.
+        checkpoint: a file every finished batch is added to; a second call continues after it.
 
     Raises:
         BridgeError: bad arguments, labels missing for a drop, images that also tuned the plan,
             a checkpoint of another run, or, under `torchrun`, a rank that died.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, batch_size, max_new_tokens, checkpoint)
+    outcomes = _untouched_outcomes(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
     return certificate_of(
         plan, outcomes, epsilon=epsilon, delta=delta, quantity=quantity, method=method
     )
@@ -67,8 +68,8 @@ def certify(
 
 def certify_both(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item],
+    plan: SkipPlan,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -79,35 +80,30 @@ def certify_both(
 ) -> list[Certificate]:
     """Certificates of disagreement and, where there are labels, of the accuracy drop.
 
-    One run of both models serves both; with the method `label-free` the drop needs no labels.
-    Each holds with probability `1 - delta`; for both at once pass half of delta. Arguments
-    and errors as in `certify`.
+    Both come from one run of the two models; with the method `label-free` the drop needs no
+    labels. Each holds with probability `1 - delta`; for both at once pass half of delta.
+    Arguments and errors are those of `certify`.
     """
-    outcomes = _outcomes_of_others(vlm, plan, items, batch_size, max_new_tokens, checkpoint)
-    # Clopper-Pearson counts failures, a drop is a difference; and some methods know drops only.
-    mine = "auto" if method in DROP_ONLY else method
-    other = "auto" if method == "clopper-pearson" else method
-    first = certificate_of(plan, outcomes, epsilon=epsilon, delta=delta, method=mine)
-    if outcomes.drop is None and method != "label-free":
-        return [first]
-    quantity = "accuracy_drop"
+    outcomes = _untouched_outcomes(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
+    # Clopper-Pearson counts failures, a drop is a difference; some methods certify drops only.
+    methods = {"disagreement": "auto" if method in DROP_ONLY else method}
+    if outcomes.drop is not None or method == "label-free":
+        methods["accuracy_drop"] = "auto" if method == "clopper-pearson" else method
     return [
-        first,
-        certificate_of(
-            plan, outcomes, epsilon=epsilon, delta=delta, quantity=quantity, method=other
-        ),
+        certificate_of(plan, outcomes, epsilon=epsilon, delta=delta, quantity=name, method=chosen)
+        for name, chosen in methods.items()
     ]
 
 
-def _outcomes_of_others(
+def _untouched_outcomes(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item] | FullAnswers,
+    plan: SkipPlan,
     batch_size: int,
-    max_new_tokens: int,
+    longest: int,
     checkpoint: Path | None,
 ) -> Outcomes:
-    """Paired outcomes on images of which none tuned the plan."""
+    """Outcomes of `plan` on images of which none tuned it."""
     asked = items.items if isinstance(items, FullAnswers) else tuple(items)
     shared = set(plan.source.get("tuning_images", ())) & set(image_hashes(asked))
     if shared:
@@ -115,16 +111,10 @@ def _outcomes_of_others(
             f"{len(shared)} of these images chose the plan, so they cannot certify it; "
             "use other images"
         )
+    run: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
     if isinstance(items, FullAnswers):
-        return items.outcomes(vlm, plan, batch_size=batch_size, checkpoint=checkpoint)
-    return paired_outcomes(
-        vlm,
-        plan,
-        asked,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint,
-    )
+        return items.outcomes(vlm, plan, **run)
+    return paired_outcomes(vlm, asked, plan, max_new_tokens=longest, **run)
 
 
 def certificate_of(
@@ -136,7 +126,7 @@ def certificate_of(
     quantity: str = "disagreement",
     method: str = "auto",
 ) -> Certificate:
-    """The certificate from outcomes already at hand; see `certify`."""
+    """The certificate from given outcomes; see `certify`."""
     if method == "label-free":
         if quantity != "accuracy_drop":
             raise BridgeError(f"label-free bounds an accuracy_drop, not a {quantity}; use auto")

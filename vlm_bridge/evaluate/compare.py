@@ -1,20 +1,19 @@
-"""Full model against skipped model on the same questions, summarised with the image as the unit."""
+"""Compare the full and the skipped model on the same questions, with intervals by image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
 from vlm_bridge.data import Item, items_hash
-from vlm_bridge.evaluate.answers import Answers, answer_batch
+from vlm_bridge.evaluate.answers import answer_batch
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches
+from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping
@@ -22,18 +21,18 @@ from vlm_bridge.skip import check_support, skipping
 
 @dataclass(frozen=True)
 class Comparison(Record):
-    """What a plan costs in quality. Every interval is by image.
+    """The quality that a plan costs. Every interval is by image.
 
     Attributes:
         plan: what was skipped.
         decision: what was compared: "generated answer" (the whole greedy answer) or "first
-            answer token" (the argmax there; a sweep's cheaper question).
-        n_images: independent units.
-        n_questions: questions asked of them.
+            answer token" (its argmax; cheaper, for sweeps).
+        n_images: number of images, the independent units.
+        n_questions: number of questions about them.
         data_hash: `items_hash` of the questions.
         disagreement: share of answers that changed.
         kl_full_skipped: KL(full || skipped) at the first answer token, nats; None where only the
-            words were compared.
+            texts were compared.
         kl_skipped_full: KL(skipped || full), nats.
         accuracy_full: None without labels, as are the next two.
         accuracy_skipped: accuracy of the skipped model.
@@ -54,7 +53,7 @@ class Comparison(Record):
 
     @classmethod
     def of(cls, plan: SkipPlan, outcomes: Outcomes, decision: str) -> Comparison:
-        """Summarise outcomes; every image weighs the same."""
+        """Means over the outcomes; every image weighs the same."""
         clusters = outcomes.clusters
 
         def mean(values: Sequence[float], low: float, high: float) -> Estimate:
@@ -81,8 +80,8 @@ class Comparison(Record):
 
 def paired_outcomes(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item],
+    plan: SkipPlan,
     *,
     batch_size: int = 16,
     max_new_tokens: int = 8,
@@ -90,17 +89,10 @@ def paired_outcomes(
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
 
-    Under `torchrun` the batches are dealt out to the ranks, and every rank gets all outcomes.
-    Several plans on the same questions: `FullAnswers` runs the full model once.
-
-    Args:
-        vlm: the model.
-        plan: what to skip.
-        items: the questions.
-        batch_size: questions in a batch.
-        max_new_tokens: longest answer.
-        checkpoint: a file every finished batch is added to; a second call with the same model,
-            plan and items continues after the last one.
+    Under `torchrun` the batches are shared among the ranks, and every rank gets all outcomes.
+    For several plans on the same questions, `FullAnswers` runs the full model once. Every
+    finished batch is added to the file `checkpoint`; a second call with the same arguments
+    continues after the last batch in it.
 
     Raises:
         BridgeError: the model cannot do the plan, there are no items, the checkpoint is of
@@ -109,64 +101,46 @@ def paired_outcomes(
     check_support(vlm, plan)
     items = list(items)
 
-    def pair(batch: Batch) -> Outcomes:
-        skipped = whole = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+    def columns(batch: Batch) -> dict[str, Any]:
+        skipped = full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         if not plan.is_empty:
             with skipping(vlm, plan):
                 skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        return Outcomes.of(batch.items, _both(whole), _both(skipped))
+        answers, changed = ((model.texts, model.log_probs) for model in (full, skipped))
+        return Outcomes.of(batch.items, answers, changed).columns()
 
-    found = run_batches(
+    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    results = run_batches(
         vlm,
         items,
-        lambda batch: pair(batch).columns(),
+        columns,
         batch_size=batch_size,
         title="full and skipped model",
         checkpoint=checkpoint,
-        key={
-            "run": "paired outcomes",
-            "model": vlm.name,
-            "data": items_hash(items),
-            "plan": plan.hash(),
-            "batch_size": batch_size,
-            "max_new_tokens": max_new_tokens,
-        },
+        key=run_key("paired outcomes", vlm, items, plan=plan.hash(), **settings),
     )
-    return Outcomes.join([Outcomes.of_columns(chosen, columns) for chosen, columns in found])
+    return Outcomes.of_batches(results)
 
 
 def compare(
     vlm: VLM,
-    plan: SkipPlan,
     items: Iterable[Item],
+    plan: SkipPlan,
     *,
     batch_size: int = 16,
     max_new_tokens: int = 8,
     checkpoint: Path | None = None,
 ) -> Comparison:
-    """`paired_outcomes`, summarised: accuracy, drop, disagreement, KL both ways, by image.
+    """Accuracy, its drop, disagreement, and KL both ways, full against skipped, by image.
 
-    Args:
-        vlm: the model.
-        plan: what to skip.
-        items: questions; without labels the accuracies are None.
-        batch_size: questions in a batch.
-        max_new_tokens: longest answer.
-        checkpoint: as in `paired_outcomes`.
-
-    Raises:
-        BridgeError: as `paired_outcomes`.
+    Without labels the accuracies are None. Arguments and errors are those of `paired_outcomes`.
     """
     outcomes = paired_outcomes(
         vlm,
-        plan,
         items,
+        plan,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         checkpoint=checkpoint,
     )
     return Comparison.of(plan, outcomes, "generated answer")
-
-
-def _both(answers: Answers) -> tuple[Sequence[str], Tensor]:
-    return answers.texts, answers.log_probs

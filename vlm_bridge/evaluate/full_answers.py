@@ -1,7 +1,6 @@
-"""Do whole answers change under a plan? The full model is asked once, its words are kept.
+"""The full model's answers, asked once and compared with the answers under several plans.
 
-What certifies and what tunes compares words alone, so that nothing of the size of a vocabulary is
-kept for a question, and several plans share one run of the full model.
+Certification and tuning compare texts alone, so no tensor as large as the vocabulary is stored.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer_batch
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches
+from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping
@@ -27,16 +26,16 @@ from vlm_bridge.skip import check_support, skipping
 
 @dataclass(frozen=True)
 class FullAnswers:
-    """The full model's greedy answers to some questions, for many plans to be held against.
+    """The full model's greedy answers to some questions.
 
     Attributes:
         model: name of the model.
         items: the questions.
-        texts: one answer each.
-        max_new_tokens: longest answer, which a skipped model is held to as well.
+        texts: one answer for each question.
+        max_new_tokens: longest answer, of the full and of the skipped model.
 
     Raises:
-        BridgeError: as many answers as questions are needed.
+        BridgeError: the numbers of answers and questions differ.
     """
 
     model: str
@@ -58,34 +57,31 @@ class FullAnswers:
         max_new_tokens: int = 8,
         checkpoint: Path | None = None,
     ) -> FullAnswers:
-        """Ask the full model.
+        """Ask the full model; `vlm` must not be inside `skipping`.
 
-        Args:
-            vlm: the model, not inside `skipping`.
-            items: the questions.
-            batch_size: questions in a batch.
-            max_new_tokens: longest answer.
-            checkpoint: a file every finished batch is added to; a second call goes on from it.
+        Every finished batch is added to `checkpoint`, and a second call continues after it.
 
         Raises:
             BridgeError: there are no items, the checkpoint is of another run, or a rank died.
         """
         items = list(items)
-        found = run_batches(
+        settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        answered = run_batches(
             vlm,
             items,
             lambda batch: answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts,
             batch_size=batch_size,
             title="full model",
             checkpoint=checkpoint,
-            key=_key("full answers", vlm, items, batch_size, max_new_tokens),
+            key=run_key("full answers", vlm, items, **settings),
         )
-        asked = tuple(item for chosen, _ in found for item in chosen)
-        return cls(vlm.name, asked, tuple(t for _, texts in found for t in texts), max_new_tokens)
+        asked = tuple(item for chosen, _ in answered for item in chosen)
+        texts = tuple(text for _, batch_texts in answered for text in batch_texts)
+        return cls(vlm.name, asked, texts, max_new_tokens)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the answers, for the checkpoints of plans that were held against them."""
+        """SHA-256 of the answers; part of the key of checkpoints that depend on them."""
         return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
 
     def outcomes(
@@ -97,73 +93,45 @@ class FullAnswers:
         limit: float | None = None,
         checkpoint: Path | None = None,
     ) -> Outcomes:
-        """What `plan` does to these answers; the full model is not run again.
+        """Compare the answers under `plan` with these; the full model is not run again.
 
-        Args:
-            vlm: the same model.
-            plan: what to skip.
-            batch_size: questions in a batch.
-            limit: stop once the disagreement over all images must come out above this; the
-                outcomes are then of the questions asked so far.
-            checkpoint: a file every finished batch is added to; a second call goes on from it.
+        The run stops as soon as the disagreement over all images is certain to exceed `limit`;
+        the outcomes are then of the questions asked so far. Every finished batch is added to
+        `checkpoint`, and a second call continues after it.
 
         Raises:
-            BridgeError: another model's answers, a plan it cannot do, a checkpoint of another run,
-                or a rank that died.
+            BridgeError: answers of another model, a plan the model cannot do, a checkpoint of
+                another run, or a rank that died.
         """
         if vlm.name != self.model:
             raise BridgeError(f"these are the answers of {self.model}, not of {vlm.name}")
         if plan.is_empty:
             return Outcomes.of_words(self.items, self.texts, self.texts)
         check_support(vlm, plan)
-        asked = Counter(item.cluster for item in self.items)
+        questions = Counter(item.cluster for item in self.items)
 
         def work(batch: Batch) -> dict[str, Any]:
-            full = [self.texts[place] for place in batch.places]
             with skipping(vlm, plan):
                 texts = answer_batch(vlm, batch, max_new_tokens=self.max_new_tokens).texts
-            return {
-                "texts": texts,
-                "changed": sum(
-                    (text != before) / asked[item.cluster]
-                    for item, text, before in zip(batch.items, texts, full, strict=True)
-                ),
-            }
+            full = [self.texts[place] for place in batch.places]
+            outcomes = Outcomes.of_words(batch.items, full, texts)
+            pairs = zip(batch.items, outcomes.disagree, strict=True)
+            changed = sum(disagrees / questions[item.cluster] for item, disagrees in pairs)
+            return {"outcomes": outcomes.columns(), "changed_images": changed}
 
-        def enough(done: Sequence[dict[str, Any]]) -> bool:
-            assert limit is not None
-            return bool(sum(one["changed"] for one in done) / len(asked) > limit)
+        def enough(results: Sequence[dict[str, Any]]) -> bool:
+            changed = sum(result["changed_images"] for result in results)
+            return limit is not None and changed / len(questions) > limit
 
-        found = run_batches(
+        settings = {"batch_size": batch_size, "max_new_tokens": self.max_new_tokens}
+        results = run_batches(
             vlm,
             self.items,
             work,
             batch_size=batch_size,
             title=plan.describe(),
             checkpoint=checkpoint,
-            key={
-                **_key("answers under a plan", vlm, self.items, batch_size, self.max_new_tokens),
-                "plan": plan.hash(),
-                "full": self.hash,
-            },
+            key=run_key("answers", vlm, self.items, plan=plan.hash(), full=self.hash, **settings),
             enough=None if limit is None else enough,
         )
-        at = {id(item): text for item, text in zip(self.items, self.texts, strict=True)}
-        return Outcomes.join(
-            [
-                Outcomes.of_words(chosen, [at[id(item)] for item in chosen], one["texts"])
-                for chosen, one in found
-            ]
-        )
-
-
-def _key(
-    run: str, vlm: VLM, items: Sequence[Item], batch_size: int, longest: int
-) -> dict[str, Any]:
-    return {
-        "run": run,
-        "model": vlm.name,
-        "data": items_hash(items),
-        "batch_size": batch_size,
-        "max_new_tokens": longest,
-    }
+        return Outcomes.of_batches((chosen, result["outcomes"]) for chosen, result in results)

@@ -1,9 +1,10 @@
-"""Full model against skipped model on the same questions, with the image as the unit."""
+"""Full and skipped model on the same questions, question by question."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,15 +15,15 @@ from vlm_bridge.evaluate.answers import is_correct
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What happened to every question, full and skipped side by side.
+    """Both models' results on every question.
 
     Attributes:
         items: the questions.
-        disagree: 1.0 where the two answers differ.
+        disagree: 1.0 where the two answers differ, else 0.0.
         correct_full: 1.0 where the full model is right; None if a label is missing.
         correct_skipped: the same of the skipped model.
         kl_full_skipped: KL(full || skipped) of the first answer token, in nats; None where only
-            the words were compared.
+            the texts were compared.
         kl_skipped_full: KL(skipped || full), in nats.
     """
 
@@ -41,7 +42,7 @@ class Outcomes:
         skipped: tuple[Sequence[str], Tensor],
         judge: Callable[[str, Item], bool | None] = is_correct,
     ) -> Outcomes:
-        """Outcomes of both models' answers and (n, vocabulary) log-probabilities.
+        """Outcomes from both models' answers and (n, vocabulary) log-probabilities.
 
         `judge` says whether an answer to an item is right; None where it has no label.
         """
@@ -59,44 +60,42 @@ class Outcomes:
         skipped: Sequence[str],
         judge: Callable[[str, Item], bool | None] = is_correct,
     ) -> Outcomes:
-        """Outcomes of both models' answers alone; no KL."""
+        """Outcomes from both models' answers alone; no KL."""
 
-        def right(texts: Sequence[str]) -> tuple[float, ...] | None:
+        def correct(texts: Sequence[str]) -> tuple[float, ...] | None:
             judged = [judge(text, item) for text, item in zip(texts, items, strict=True)]
             return None if None in judged else tuple(float(bool(j)) for j in judged)
 
-        return cls(
-            items=tuple(items),
-            disagree=tuple(float(a != b) for a, b in zip(full, skipped, strict=True)),
-            correct_full=right(full),
-            correct_skipped=right(skipped),
-            kl_full_skipped=None,
-            kl_skipped_full=None,
-        )
+        disagree = tuple(float(a != b) for a, b in zip(full, skipped, strict=True))
+        return cls(tuple(items), disagree, correct(full), correct(skipped), None, None)
 
     @classmethod
     def join(cls, parts: Sequence[Outcomes]) -> Outcomes:
-        """The outcomes of several batches as one; unlabelled if any part is."""
+        """The outcomes of several batches together; unlabelled if any part is."""
 
         def column(name: str) -> tuple[float, ...] | None:
             values = [getattr(part, name) for part in parts]
             return None if None in values else tuple(v for part in values for v in part)
 
-        names = [f.name for f in fields(cls) if f.name != "items"]
         items = tuple(item for part in parts for item in part.items)
-        return cls(items, **{name: column(name) for name in names})  # type: ignore[arg-type]
+        return cls(items, *(column(f.name) for f in fields(cls)[1:]))  # type: ignore[arg-type]
 
     def columns(self) -> dict[str, tuple[float, ...] | None]:
-        """Everything but the items, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
+        """Every field but the items, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)[1:]}
 
     @classmethod
     def of_columns(
         cls, items: Sequence[Item], columns: Mapping[str, Sequence[float] | None]
     ) -> Outcomes:
-        """The outcomes back from `columns`, as they come out of JSON."""
+        """The inverse of `columns`, also after a round trip through JSON."""
         named = {name: None if v is None else tuple(v) for name, v in columns.items()}
         return cls(items=tuple(items), **named)  # type: ignore[arg-type]
+
+    @classmethod
+    def of_batches(cls, batches: Iterable[tuple[Sequence[Item], Any]]) -> Outcomes:
+        """The outcomes of all batches, each given by its items and its `columns`."""
+        return cls.join([cls.of_columns(items, columns) for items, columns in batches])
 
     @property
     def clusters(self) -> list[str]:

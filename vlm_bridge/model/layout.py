@@ -1,4 +1,4 @@
-"""Where the parts of a vision-language model are, found by structure, not by name."""
+"""Find the parts of a vision-language model by structure, not by the family's name."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vlm_bridge.errors import BridgeError
 
-#: The token groups every position of a prompt falls into, in the order of their codes.
+#: The token groups that partition the positions of a prompt, in the order of their codes.
 TOKEN_GROUPS = ("text", "image", "video", "audio", "special", "pad")
 
-#: What families call the id of the placeholder that holds features of a modality.
+#: Configuration fields with the id of the placeholder token of a modality.
 _PLACEHOLDERS = {
     kind: (f"{kind}_token_id", f"{kind}_token_index") for kind in ("image", "video", "audio")
 }
-#: Attention types whose past is keys and values, one per token: those the bridge can skip.
+#: Supported attention types: their cache is one key and one value per token.
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The parts of a VLM the bridge touches.
+    """The parts of a VLM that the bridge uses.
 
     Attributes:
         base: the module that turns `input_ids` and pixels into hidden states.
@@ -34,12 +34,12 @@ class Layout:
         text_config: configuration of the decoder.
         image_ids: token ids whose positions hold image features.
         video_ids: the same for video.
-        audio_ids: the same for audio; never skipped, told apart by capture.
+        audio_ids: the same for audio, which is never skipped.
         special_ids: the tokenizer's other special tokens (chat markers, end of text).
-        attention_types: what every layer attends to: `full_attention`, `sliding_attention`
-            or `chunked_attention`.
-        deepstack_layers: layers behind which the decoder adds vision features to the
-            hidden states (DeepStack), so that the output of one is not the input of the next.
+        attention_types: of every layer: `full_attention`, `sliding_attention` or
+            `chunked_attention`.
+        deepstack_layers: layers after which the decoder adds vision features to the hidden
+            states (DeepStack), so that their output is not the input of the next layer.
     """
 
     base: nn.Module
@@ -64,50 +64,42 @@ class Layout:
         return tuple(sorted({*self.image_ids, *self.video_ids}))
 
     def token_groups(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Group code of every position: an index into `TOKEN_GROUPS`.
+        """Token group of every position, as (batch, length) indices into `TOKEN_GROUPS`.
 
-        Args:
-            input_ids: (batch, length).
-            attention_mask: (batch, length), 0 on padding, or None where there is none.
-
-        Returns:
-            (batch, length) int64.
+        `input_ids` and `attention_mask` (0 on padding, or None) are (batch, length).
         """
-        groups = torch.zeros_like(input_ids)
+        codes = torch.zeros_like(input_ids)
         for name, ids in (
             ("special", self.special_ids),
             ("audio", self.audio_ids),
             ("video", self.video_ids),
             ("image", self.image_ids),
         ):
-            groups[_is_in(input_ids, ids)] = TOKEN_GROUPS.index(name)
+            codes[_is_in(input_ids, ids)] = TOKEN_GROUPS.index(name)
         if attention_mask is not None:
-            groups[attention_mask == 0] = TOKEN_GROUPS.index("pad")
-        return groups
+            codes[attention_mask == 0] = TOKEN_GROUPS.index("pad")
+        return codes
 
     def vision_flags(self, input_ids: Tensor) -> Tensor:
         """(batch, length) bool: which positions hold vision features."""
         return _is_in(input_ids, self.vision_ids)
 
 
-def _is_in(ids: Tensor, wanted: tuple[int, ...]) -> Tensor:
-    return torch.isin(ids, torch.tensor(wanted, device=ids.device, dtype=ids.dtype))
+def _is_in(ids: Tensor, values: tuple[int, ...]) -> Tensor:
+    return torch.isin(ids, torch.tensor(values, device=ids.device, dtype=ids.dtype))
 
 
 def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> Layout:
-    """Find decoder, layers and placeholder tokens of a transformers VLM.
-
-    Nothing is computed: a model on the meta device does.
+    """Find decoder, layers and placeholder tokens of a transformers VLM, also on the meta device.
 
     Args:
         model: a `...ForConditionalGeneration` with a causal self-attention decoder.
-        special_ids: special token ids of its tokenizer; placeholder ids are taken out.
+        special_ids: special token ids of its tokenizer, with or without placeholders.
 
     Raises:
-        BridgeError: the model cannot be skipped: it is an encoder-decoder, its decoder has
-            no plain stack of self-attention layers, mixes in cross-attention or linear
-            attention, shares keys and values between layers, or its configuration names no
-            placeholder token.
+        BridgeError: the model is not supported: it is an encoder-decoder, its decoder has no
+            plain stack of self-attention layers, mixes in cross-attention or linear attention,
+            shares keys and values between layers, or names no placeholder token.
     """
     kind, config = type(model).__name__, model.config
     text_config = config.get_text_config(decoder=True)
@@ -122,7 +114,7 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
             f"{kind}: its configuration names no image, video or audio token, so it is not "
             "known which positions hold vision"
         )
-    taken = {token for found in ids.values() for token in found}
+    placeholders = {token for tokens in ids.values() for token in tokens}
     return Layout(
         base=model.base_model,
         decoder=decoder,
@@ -131,17 +123,14 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
         image_ids=ids["image"],
         video_ids=tuple(sorted(set(ids["video"]) - set(ids["image"]))),
         audio_ids=ids["audio"],
-        special_ids=tuple(sorted(set(special_ids) - taken)),
+        special_ids=tuple(sorted(set(special_ids) - placeholders)),
         attention_types=types,
         deepstack_layers=_deepstack_layers(config, decoder),
     )
 
 
 def _find_decoder(model: PreTrainedModel) -> Any:
-    """The module that owns the layers.
-
-    Llama4 and BLIP-2 hand out a whole causal language model: one step further in.
-    """
+    """The module that owns the layers; Llama4's and BLIP-2's `get_decoder` is one level above."""
     decoder: Any = model.get_decoder()
     for inner in ("model", "decoder"):
         if not hasattr(decoder, "layers") and hasattr(decoder, inner):
@@ -155,7 +144,7 @@ def _find_decoder(model: PreTrainedModel) -> Any:
 
 
 def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str, ...]:
-    """The attention type of every layer; refuses a stack whose past is not keys and values."""
+    """The attention type of every layer; refuses layers without a cache of keys and values."""
     shared = getattr(config, "num_kv_shared_layers", None)
     if shared:
         raise BridgeError(
@@ -191,15 +180,14 @@ def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str
 
 
 def _placeholders(config: Any, kind: str) -> tuple[int, ...]:
-    """Ids of the placeholder of a modality, from the configuration or that of its encoder."""
-    encoders = ("vision_config", "audio_config")
-    places = [config, *(getattr(config, name, None) for name in encoders)]
-    found = [getattr(place, name, None) for place in places for name in _PLACEHOLDERS[kind]]
-    return tuple(sorted({int(token) for token in found if token is not None}))
+    """Ids of a modality's placeholder, from the configuration or those of its encoders."""
+    configs = [config, *(getattr(config, f"{name}_config", None) for name in ("vision", "audio"))]
+    tokens = [getattr(c, field, None) for c in configs for field in _PLACEHOLDERS[kind]]
+    return tuple(sorted({int(token) for token in tokens if token is not None}))
 
 
 def _deepstack_layers(config: Any, decoder: Any) -> tuple[int, ...]:
-    """Layers behind which the decoder adds vision features: the first ones, or as a map says."""
+    """Layers after which the decoder adds vision features: those of a map, or the first ones."""
     layer_map = getattr(config, "deepstack_layer_map", None)
     if layer_map:
         return tuple(sorted({int(layer) for _, layer in layer_map}))

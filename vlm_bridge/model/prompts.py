@@ -1,4 +1,4 @@
-"""Items to model inputs: chat template, left padding, whole images per batch."""
+"""Make model inputs from items: chat template, left padding, all questions of an image together."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Batch:
 
     Attributes:
         items: the items, in order.
-        places: their indices in the sequence the batches were made from.
-        inputs: what the model takes (input_ids, attention_mask, pixels), on its device.
+        places: their indices in the sequence that was split into batches.
+        inputs: of the model (input_ids, attention_mask, pixels), on its device.
     """
 
     items: tuple[Item, ...]
@@ -34,15 +34,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Left-padded batches of at most `batch_size` items; an image's questions stay together.
 
-    An image with more than `batch_size` questions makes a batch of its own, since everything
-    that counts by image wants all of its questions in one batch.
-
-    Args:
-        vlm: the model whose processor makes the inputs.
-        items: the questions.
-        batch_size: questions in a batch.
-        with_images: False leaves the image out of the prompt (the model without its
-            vision tokens).
+    An image with more than `batch_size` questions makes one larger batch, since statistics by
+    image need all of its questions in one batch. Without `with_images` prompts have no image.
 
     Raises:
         BridgeError: there are no items.
@@ -52,7 +45,7 @@ def batches(
 
 
 def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
-    """Which items go into which batch, as their indices: the plan that `batches` follows.
+    """The indices of the items of each batch, as in `batches`.
 
     Raises:
         BridgeError: there are no items.
@@ -62,12 +55,12 @@ def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
     by_image: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         by_image.setdefault(item.cluster, []).append(place)
-    found: list[list[int]] = [[]]
+    by_batch: list[list[int]] = [[]]
     for places in by_image.values():
-        if found[-1] and len(found[-1]) + len(places) > batch_size:
-            found.append([])
-        found[-1] += places
-    return found
+        if by_batch[-1] and len(by_batch[-1]) + len(places) > batch_size:
+            by_batch.append([])
+        by_batch[-1] += places
+    return by_batch
 
 
 def collate(
@@ -85,20 +78,20 @@ def collate(
     if with_images:
         options["images"] = [[item.open()] for item in chosen]
     start = processor.tokenizer.bos_token
-    if start and texts[0].startswith(start):  # the template has put it there already
+    if start and texts[0].startswith(start):  # the chat template has added it already
         options["add_special_tokens"] = False
     try:
-        made: Any = processor(text=texts, **options)
+        encoded: Any = processor(text=texts, **options)
     except ValueError as error:
         raise BridgeError(
             f"{type(processor).__name__} cannot make a prompt "
             f"{'with' if with_images else 'without'} an image: {error}"
         ) from error
-    taken = set(signature(vlm.model.forward).parameters) - {"labels"}
+    accepted = set(signature(vlm.model.forward).parameters) - {"labels"}
     inputs = {
         name: value.to(vlm.model.dtype) if value.is_floating_point() else value
-        for name, value in made.to(vlm.device).items()
-        if name in taken and isinstance(value, Tensor)
+        for name, value in encoded.to(vlm.device).items()
+        if name in accepted and isinstance(value, Tensor)
     }
     return Batch(tuple(chosen), tuple(places), inputs)
 

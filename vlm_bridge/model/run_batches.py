@@ -1,18 +1,23 @@
-"""Work on batches, dealt out to the ranks and kept in a checkpoint so that a rerun goes on."""
+"""Run a function on every batch, shared among the ranks and resumed from a checkpoint."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, items_hash
 from vlm_bridge.model.prompts import Batch, batch_places, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.checkpoint import Checkpoint, kept_in
 from vlm_bridge.runtime.distributed import Ranks, sharing
 from vlm_bridge.runtime.progress import track
+
+
+def run_key(run: str, vlm: VLM, items: Sequence[Item], **settings: Any) -> dict[str, Any]:
+    """The `key` of `run_batches`: the kind of run, the model, the data, and the settings."""
+    return {"run": run, "model": vlm.name, "data": items_hash(items), **settings}
 
 
 def run_batches(
@@ -26,18 +31,12 @@ def run_batches(
     key: dict[str, Any],
     enough: Callable[[Sequence[Any]], bool] | None = None,
 ) -> list[tuple[tuple[Item, ...], Any]]:
-    """The items of every finished batch with what `work` made of them, in order, on every rank.
+    """The items of every finished batch and the result of `work` on it, in order, on every rank.
 
-    Args:
-        vlm: the model.
-        items: what the batches are made of.
-        work: batch -> JSON-ready result.
-        batch_size: questions in a batch.
-        title: of the progress bar.
-        checkpoint: a file every finished batch is added to, or None.
-        key: what the run is; a checkpoint with another one is refused.
-        enough: asked between batches with the results so far, in any order; True ends the run,
-            and the batches that are left are not returned. None runs them all.
+    A result is JSON-ready. Every finished batch is added to the file `checkpoint`; `key`
+    identifies the run, and a checkpoint with another key is refused. `enough` is called between
+    batches with the results so far, in any order; True ends the run, and the batches not run
+    are not returned.
 
     Raises:
         BridgeError: there are no items, the checkpoint is of another run, or a rank died.
@@ -45,22 +44,18 @@ def run_batches(
     places = batch_places(items, batch_size)
     with sharing(kept_in(checkpoint)) as ranks:
         book = Checkpoint(checkpoint, key, ranks)
-        done = book.done
-        waiting = [number for number in range(len(places)) if number not in done]
-        found: dict[int, Any] = {}
-        with track(title, len(items)) as advance:
-            advance(sum(len(places[number]) for number in done))
-            for turn in range(0, len(waiting), ranks.size):
-                if enough is not None and enough(list(done.values())):
-                    break
-                ranks.check()
-                for number in ranks.share(waiting[turn : turn + ranks.size]):
-                    found[number] = work(collate(vlm, items, places[number]))
-                    book.add(number, found[number])
-                advance(sum(len(places[number]) for number in waiting[turn : turn + ranks.size]))
-                if enough is not None:  # every rank has to come to the same answer
-                    done |= _of_everybody(ranks, found)
-        done |= _of_everybody(ranks, found)
+        done, mine = book.done, dict[int, Any]()
+
+        def stop() -> bool:
+            if enough is None:
+                return False
+            done.update(_of_all_ranks(ranks, mine))  # every rank has to decide the same
+            return enough(list(done.values()))
+
+        for number, batch in deal_batches(vlm, items, places, set(done), ranks, title, stop):
+            mine[number] = work(batch)
+            book.add(number, mine[number])
+        done.update(_of_all_ranks(ranks, mine))
     return [
         (tuple(items[place] for place in chosen), done[number])
         for number, chosen in enumerate(places)
@@ -68,6 +63,35 @@ def run_batches(
     ]
 
 
-def _of_everybody(ranks: Ranks, found: dict[int, Any]) -> dict[int, Any]:
-    parts = ranks.gather(json.dumps(found).encode())
+def deal_batches(
+    vlm: VLM,
+    items: Sequence[Item],
+    places: Sequence[Sequence[int]],
+    done: Collection[int],
+    ranks: Ranks,
+    title: str,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[int, Batch]]:
+    """This rank's batches and their numbers, but for those `done`, under a bar of all ranks.
+
+    `places` is from `batch_places`. Every rank calls `stop` before each turn; True ends the run.
+
+    Raises:
+        RankError: another rank died.
+    """
+    waiting = [number for number in range(len(places)) if number not in done]
+    with track(title, len(items)) as advance:
+        advance(sum(len(places[number]) for number in done))
+        for start in range(0, len(waiting), ranks.size):
+            if stop():
+                break
+            ranks.check()
+            turn = waiting[start : start + ranks.size]
+            for number in ranks.share(turn):
+                yield number, collate(vlm, items, places[number])
+            advance(sum(len(places[number]) for number in turn))
+
+
+def _of_all_ranks(ranks: Ranks, results: dict[int, Any]) -> dict[int, Any]:
+    parts = ranks.gather(json.dumps(results).encode())
     return {int(number): result for part in parts for number, result in json.loads(part).items()}

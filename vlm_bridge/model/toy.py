@@ -1,18 +1,17 @@
-"""The toy VLM of `theory.systems` as a real LLaVA, with images and questions to ask it.
+"""The toy VLM of `theory.systems` as a real LLaVA, with images and questions, for tests.
 
-For tests and notebooks: everything the bridge does can be held against a planted truth.
+Results of the bridge on it can be compared with a known truth.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
     CLIPImageProcessorPil,
@@ -42,18 +41,15 @@ _CHAT = (
 
 
 def toy_llava(toy: ToyVLM, *, attention: str = "sdpa") -> VLM:
-    """Load a toy VLM into a real `LlavaForConditionalGeneration` with a Llama decoder.
+    """Load a toy VLM into a real `LlavaForConditionalGeneration`, in float32 on the CPU.
 
-    The decoder gets the arrays as they are. The vision tower (CLIP, encoder layers that add
-    nothing) sees which square of a patch is bright, and the projector is solved so that an
-    image of class c enters the decoder as `toy.vision[c]`, in float32 accuracy.
+    The Llama decoder gets the arrays of the toy as they are. The vision tower (CLIP, encoder
+    layers that add nothing) detects which square of a patch is bright, and the projector is
+    solved so that an image of class c enters the decoder as `toy.vision[c]`, in float32 accuracy.
 
     Args:
         toy: from `theory.systems.toy_vlm`.
         attention: `sdpa` or `eager`.
-
-    Returns:
-        A VLM for every verb of the bridge, in float32 on the CPU.
 
     Raises:
         BridgeError: the projector misses `toy.vision` (it should not).
@@ -66,16 +62,11 @@ def toy_llava(toy: ToyVLM, *, attention: str = "sdpa") -> VLM:
     processor = _processor(toy)
     model = LlavaForConditionalGeneration(_config(toy)).float().eval()
     model.requires_grad_(False)
-    vlm = VLM(
-        "toy", model, processor, find_layout(model, tuple(processor.tokenizer.all_special_ids))
-    )
-    decoder = {
-        name: torch.tensor(array, dtype=torch.float32)
-        for name, array in toy.weights.items()
-        if name != "lm_head.weight"
-    }
-    vlm.layout.decoder.load_state_dict(decoder)
-    model.lm_head.weight.copy_(torch.tensor(toy.weights["lm_head.weight"]))
+    special = tuple(processor.tokenizer.all_special_ids)
+    vlm = VLM("toy", model, processor, find_layout(model, special))
+    weights = {name: torch.tensor(array).float() for name, array in toy.weights.items()}
+    model.lm_head.weight.copy_(weights.pop("lm_head.weight"))
+    vlm.layout.decoder.load_state_dict(weights)
     model.generation_config.pad_token_id = toy.token("<pad>")
     model.generation_config.eos_token_id = toy.token("</s>")
     model.set_attn_implementation(attention)
@@ -86,16 +77,13 @@ def toy_llava(toy: ToyVLM, *, attention: str = "sdpa") -> VLM:
 def toy_items(
     toy: ToyVLM, folder: str | Path, *, images: int = 8, questions_per_image: int = 0
 ) -> list[Item]:
-    """Images of the toy's classes, written as PNG files, with every question about each.
+    """Questions with their right answers about images of the toy's classes, ordered by image.
 
     Args:
-        toy: the model that is to be asked.
-        folder: where the images go; made if it is not there.
-        images: number of images; classes take turns, and a corner pixel makes each one unique.
-        questions_per_image: the first so many questions only; 0 asks all.
-
-    Returns:
-        Items with the right answers, images in order.
+        toy: the model that will be asked.
+        folder: written to; created if missing.
+        images: number of PNG files; classes take turns, and a corner pixel makes each unique.
+        questions_per_image: how many of the questions to ask, from the first; 0 asks all.
 
     Raises:
         BridgeError: no images, or more questions than the toy knows.
@@ -125,14 +113,9 @@ def toy_items(
 
 
 def toy_image(c: int, *, mark: int = 0) -> Image.Image:
-    """An image of class c: the c-th square of every patch is bright.
+    """A 16 x 16 RGB image of class c, 0 to 15: the c-th square of every patch is bright.
 
-    Args:
-        c: class, 0 to 15.
-        mark: kept in the red and blue of one pixel, so that files of one class differ.
-
-    Returns:
-        RGB image of 16 x 16 pixels.
+    `mark` is stored in the red and blue of one pixel, so that images of one class differ.
 
     Example:
         >>> toy_image(3).size
@@ -142,10 +125,10 @@ def toy_image(c: int, *, mark: int = 0) -> Image.Image:
     row, column = divmod(c, 4)
     patch[row * _SQUARE : (row + 1) * _SQUARE, column * _SQUARE : (column + 1) * _SQUARE] = _BRIGHT
     pixels = np.tile(patch, (_SIDE // _PATCH, _SIDE // _PATCH))
-    made = Image.fromarray(np.repeat(pixels[..., None], 3, axis=2))
+    image = Image.fromarray(np.repeat(pixels[..., None], 3, axis=2))
     # The tower reads green alone; red and blue hold the mark.
-    made.putpixel((0, 0), (mark % 256, int(pixels[0, 0]), mark // 256 % 256))
-    return made
+    image.putpixel((0, 0), (mark % 256, int(pixels[0, 0]), mark // 256 % 256))
+    return image
 
 
 def _config(toy: ToyVLM) -> LlavaConfig:
@@ -181,7 +164,7 @@ def _config(toy: ToyVLM) -> LlavaConfig:
 
 
 def _plant_vision(vlm: VLM, toy: ToyVLM) -> None:
-    """Make the tower see which square is bright, and solve the projector for the toy's states."""
+    """Make the tower detect the bright square, and solve the projector for the toy's states."""
     base: Any = vlm.layout.base
     tower, projector = base.vision_tower, base.multi_modal_projector
     for name, parameter in tower.named_parameters():
@@ -198,33 +181,24 @@ def _plant_vision(vlm: VLM, toy: ToyVLM) -> None:
     hidden.weight.zero_()
     hidden.weight[:16, :16] = torch.eye(16)
     hidden.bias.zero_()
-    seen: list[Tensor] = []
-    hook = projector.linear_2.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    pixels = _pixels(vlm, len(toy.vision))
+    images = [toy_image(c) for c in range(len(toy.vision))]
+    pixels: Tensor = vlm.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    calls: list[tuple[Tensor, Tensor]] = []
+    target = torch.tensor(toy.vision)
+    solved = projector.linear_2
+    hook = solved.register_forward_hook(lambda _, args, output: calls.append((args[0], output)))
     try:
+        base.get_image_features(pixels)
+        activations = calls[0][0].reshape(len(target), -1, toy.width)[:, 0].double()
+        solved.weight.copy_((torch.linalg.pinv(activations) @ target).T)
+        solved.bias.zero_()
         base.get_image_features(pixels)
     finally:
         hook.remove()
-    activations = seen[0].reshape(len(toy.vision), -1, toy.width)[:, 0].double()
-    wanted = torch.tensor(toy.vision)
-    projector.linear_2.weight.copy_((torch.linalg.pinv(activations) @ wanted).T)
-    projector.linear_2.bias.zero_()
-    found: list[Tensor] = []
-    hook = projector.register_forward_hook(lambda *args: found.append(args[2]))
-    try:
-        base.get_image_features(pixels)
-    finally:
-        hook.remove()
-    states = found[0].reshape(len(toy.vision), -1, toy.width)
-    error = float((states - wanted.float()[:, None]).abs().max())
+    states = calls[1][1].reshape(len(target), -1, toy.width)
+    error = float((states - target.float()[:, None]).abs().max())
     if not error < 1e-4:
         raise BridgeError(f"the projector misses the toy's vision states by {error:.2g}")
-
-
-def _pixels(vlm: VLM, k: int) -> Tensor:
-    images = [toy_image(c) for c in range(k)]
-    pixels: Tensor = vlm.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-    return pixels
 
 
 def _processor(toy: ToyVLM) -> LlavaProcessor:
@@ -242,25 +216,12 @@ def _processor(toy: ToyVLM) -> LlavaProcessor:
 
 
 def _tokenizer(toy: ToyVLM) -> PreTrainedTokenizerFast:
-    special = [word for word in toy.vocabulary if word.startswith("<")]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    layout = {
-        "version": "1.0",
-        "added_tokens": [
-            {"id": toy.token(word), "content": word, "special": True, **flags} for word in special
-        ],
-        "pre_tokenizer": {"type": "Whitespace"},
-        "model": {
-            "type": "WordLevel",
-            "vocab": {word: number for number, word in enumerate(toy.vocabulary)},
-            "unk_token": "<unk>",
-        },
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        path.write_text(json.dumps(layout), encoding="utf-8")
-        made = PreTrainedTokenizerFast(
-            tokenizer_file=str(path), pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        )
-    made.add_special_tokens({"additional_special_tokens": ["<image>", "<s>"]})
-    return made
+    ids = {word: number for number, word in enumerate(toy.vocabulary)}
+    core = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.add_special_tokens([word for word in toy.vocabulary if word.startswith("<")])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<s>"]})
+    return tokenizer

@@ -1,4 +1,4 @@
-"""A model and its processor, loaded and understood: what every verb of the bridge takes."""
+"""Load a vision-language model and its processor, and find the parts of the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class VLM:
     """A loaded vision-language model.
 
     Attributes:
-        name: what the user called it; appears in every result.
+        name: the name it was loaded by; appears in every result.
         model: the transformers model, in evaluation mode.
         processor: its processor (image processor, tokenizer, chat template).
         layout: where its parts are.
@@ -63,20 +63,17 @@ def load(
 ) -> VLM:
     """Load a VLM: `"reference"` or another of ours, a folder, or a Hugging Face id.
 
-    The structure is looked at before the weights are read, so a family that cannot be
-    skipped is refused at once. Where torchvision is not installed, a processor that also
-    takes videos is loaded for images alone.
+    The structure is checked before the weights are read, so an unsupported family is refused
+    at once. Without torchvision, a processor that also takes videos is loaded for images alone.
 
     Args:
-        name: `"reference"`, `"reference-smolvlm"`, ... build a shipped reference model on
-            first use (no network; `vlm_bridge.reference.shipped_models()` lists them); a
-            folder is read from disk; anything else is a hub id and uses the network.
+        name: `"reference"`, `"reference-smolvlm"`, ... (`vlm_bridge.reference.shipped_models()`
+            lists them; built on first use, without network), a folder, or a hub id (network).
         dtype: `float32`, `bfloat16` or `float16`.
         device: a torch device, `"auto"` to spread over devices, or None for the CPU. Under
             torchrun, `"cuda"` is the GPU of the process.
-        attention: how attention is computed: `sdpa`, `eager`, `flash_attention_2`; None is
-            the model's own default.
-        trust_remote_code: run code that comes with the model. Off unless you say so.
+        attention: `sdpa`, `eager`, `flash_attention_2`; None is the model's own default.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
         BridgeError: the model is unknown, its weights are not safetensors or are broken,
@@ -89,12 +86,8 @@ def load(
     """
     if dtype not in DTYPES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
-    source = _locate(name)
-    options = _options(source, trust_remote_code)
-    with _reading(name):
-        config = AutoConfig.from_pretrained(source, **options)
-        kind = _auto_class(config, trust_remote_code)
-    if not trust_remote_code:  # strange code may not run without memory; it is looked at later
+    source, options, config, kind = _read_config(name, trust_remote_code)
+    if not trust_remote_code:  # remote code may fail on the meta device; it is checked later
         find_layout(_on_meta(name, kind, config, trust_remote_code))
     with _reading(name):
         processor = load_processor(source, config, **options)
@@ -111,27 +104,18 @@ def load(
 
 
 def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
-    """A VLM without its weights, from its configuration alone: enough to describe it.
+    """A VLM without its weights, on the meta device: enough to describe it, not to run it.
 
-    The model lies on the meta device; nothing can be computed with it. Where the tokenizer
-    cannot be read, no special tokens are known.
-
-    Args:
-        name: as for `load`.
-        trust_remote_code: as for `load`.
+    Arguments are those of `load`. If the tokenizer cannot be read, no special tokens are known.
 
     Raises:
-        BridgeError: as `load`, but for the weights.
+        BridgeError: as `load`, except for errors of the weights.
 
     Example:
         >>> load_meta("llava-hf/llava-1.5-7b-hf").layout.n_layers  # doctest: +SKIP
         32
     """
-    source = _locate(name)
-    options = _options(source, trust_remote_code)
-    with _reading(name):
-        config = AutoConfig.from_pretrained(source, **options)
-        kind = _auto_class(config, trust_remote_code)
+    source, options, config, kind = _read_config(name, trust_remote_code)
     model = _on_meta(name, kind, config, trust_remote_code)
     tokenizer = None
     if not Path(source).is_dir() or any(Path(source).glob("tokenizer*")):
@@ -140,8 +124,17 @@ def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
     return VLM(str(name), model, tokenizer, find_layout(model, _special_ids(tokenizer)))
 
 
+def _read_config(name: str | Path, trust: bool) -> tuple[str, dict[str, Any], Any, Any]:
+    """The model's source, options for transformers, configuration and Auto class."""
+    source = _locate(name)
+    options = {"trust_remote_code": trust, "local_files_only": Path(source).is_dir()}
+    with _reading(name):
+        config = AutoConfig.from_pretrained(source, **options)
+        return source, options, config, _auto_class(config, trust)
+
+
 def _auto_class(config: Any, trust_remote_code: bool) -> Any:
-    """The Auto class for a configuration: image, video or audio beside text."""
+    """The Auto class of a configuration that takes image, video or audio beside text."""
     own = getattr(config, "auto_map", None) or {}
     if trust_remote_code:
         for kind in (AutoModelForMultimodalLM, AutoModelForImageTextToText, AutoModelForCausalLM):
@@ -165,13 +158,9 @@ def _special_ids(processor: Any) -> tuple[int, ...]:
     return tuple(getattr(processor, "tokenizer", processor).all_special_ids)
 
 
-def _options(source: str, trust_remote_code: bool) -> dict[str, Any]:
-    return {"trust_remote_code": trust_remote_code, "local_files_only": Path(source).is_dir()}
-
-
 @contextlib.contextmanager
 def _reading(name: str | Path) -> Iterator[None]:
-    """Quietly; whatever goes wrong becomes one line that names the model."""
+    """Silence transformers, and turn any exception into one line that names the model."""
     try:
         with _quiet_transformers():
             yield
@@ -182,6 +171,7 @@ def _reading(name: str | Path) -> Iterator[None]:
 
 
 def _locate(name: str | Path) -> str:
+    """The folder or hub id of a model; builds a reference model."""
     if str(name).split("-")[0] == "reference" and not Path(name).is_dir():
         with _quiet_transformers():
             return str(reference_folder(str(name)))
@@ -204,7 +194,7 @@ def _locate(name: str | Path) -> str:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' loading chatter and bars off the terminal for a while."""
+    """Hide transformers' messages and progress bars."""
     level = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Profile a VLM on unlabelled questions: how redundant is each layer, for which tokens."""
+"""Profile a VLM: how much each layer changes the states of each token group."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from estimators import Profile
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import find_layout
-from vlm_bridge.model.prompts import batch_places, collate
+from vlm_bridge.model.prompts import batch_places
+from vlm_bridge.model.run_batches import deal_batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.runtime.checkpoint import beside, kept_in, of_all_ranks
 from vlm_bridge.runtime.distributed import Ranks, sharing
 from vlm_bridge.runtime.files import write_bytes
-from vlm_bridge.runtime.progress import track
 
 
 def profile(
@@ -36,21 +36,21 @@ def profile(
 ) -> Profile:
     """Distance between adjacent states, per layer and token group, from one forward pass.
 
-    Labels are not read. Everything is reduced as it streams by, so memory does not grow
-    with the number of items; intervals treat the image as the independent unit. Under
-    `torchrun` the batches are dealt out to the ranks, and every rank gets the whole profile.
+    Labels are not read. Sums are updated batch by batch, so memory does not grow with the
+    number of items; intervals treat the image as the independent unit. Under `torchrun` the
+    batches are shared among the ranks, and every rank gets the whole profile.
 
     Per layer and group: cosine distance `1 - cos(h_l, h_{l+1})` (mean, quantiles, tail
     probabilities), angular distance, norm ratio, relative norm of the update; VAR, the
-    attention mass a query that can see an image puts on vision keys, mean over heads; and,
+    attention mass on vision keys of a query that can see vision tokens, mean over heads; and,
     where a family adds features between layers, their relative norm.
 
     Args:
         vlm: the model.
-        items: unlabelled questions; an image's questions are kept in one batch.
+        items: unlabelled questions; all questions about an image go into one batch.
         batch_size: questions in a batch.
-        checkpoint: a safetensors file for what was collected so far; a second call with the same
-            model, items, batch size and reservoir continues from there.
+        checkpoint: a safetensors file of the sums so far; a second call with the same model,
+            items, batch size and reservoir continues from it.
         reservoir: filled with a sample of states, for estimators that need rows.
 
     Raises:
@@ -65,20 +65,19 @@ def profile(
     places = batch_places(items, batch_size)
     run = {"model": vlm.name, "data_hash": items_hash(items)}
     key = {**run, "batch_size": batch_size, "reservoir": reservoir and reservoir.settings}
+
+    def collector() -> Collector:
+        sample = None if reservoir is None else Reservoir(**reservoir.settings)
+        return Collector(vlm.layout.n_layers, sample)
+
     with sharing(kept_in(checkpoint)) as ranks:
-        shard = _Shard(checkpoint, json.dumps(key), ranks, _collector(vlm, reservoir))
-        waiting = [number for number in range(len(places)) if number not in shard.known]
-        with track(f"profile of {vlm.name}", len(items)) as advance:
-            advance(sum(len(places[number]) for number in shard.known))
-            for turn in range(0, len(waiting), ranks.size):
-                ranks.check()
-                for number in ranks.share(waiting[turn : turn + ranks.size]):
-                    batch = collate(vlm, items, places[number])
-                    clusters = [item.cluster for item in batch.items]
-                    shard.collector.run(vlm, batch.inputs, clusters, batch.places)
-                    shard.add(number)
-                advance(sum(len(places[number]) for number in waiting[turn : turn + ranks.size]))
-        whole = _collector(vlm, reservoir)
+        shard = _Shard(checkpoint, json.dumps(key), ranks, collector())
+        title = f"profile of {vlm.name}"
+        for number, batch in deal_batches(vlm, items, places, shard.done, ranks, title):
+            clusters = [item.cluster for item in batch.items]
+            shard.collector.run(vlm, batch.inputs, clusters, batch.places)
+            shard.add(number)
+        whole = collector()
         for part in ranks.gather(shard.close()):
             whole.add_arrays(load(part))
     if reservoir is not None and whole.reservoir is not None:
@@ -89,10 +88,10 @@ def profile(
 
 
 def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
-    """The same architecture with freshly initialised weights: the null of every profile.
+    """The same architecture with random weights: the null hypothesis of every profile.
 
-    On a random network the cosine between a layer's input and output already rises with
-    depth, so a claim of redundancy must beat this copy.
+    The cosine between a layer's input and output rises with depth in a random network too, so
+    redundancy is a deviation from this copy.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,47 +111,42 @@ def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
     return VLM(f"{vlm.name} (random weights)", model, vlm.processor, layout)
 
 
-def _collector(vlm: VLM, reservoir: Reservoir | None) -> Collector:
-    empty = None if reservoir is None else Reservoir(**reservoir.settings)
-    return Collector(vlm.layout.n_layers, empty)
-
-
 class _Shard:
-    """What this rank collected, of which batches; written now and then, read on a rerun."""
+    """This rank's collector and the numbers of its batches, stored in the rank's checkpoint."""
 
     def __init__(self, path: Path | None, key: str, ranks: Ranks, collector: Collector) -> None:
         self.collector = collector
-        self.known: set[int] = set()
+        self.done: set[int] = set()  # the batches of all ranks before this run
         self._key = key
         self._path = None if path is None else beside(path, ranks.rank)
         self._batches: list[int] = []
-        self._left_over: list[Path] = []
-        self._due = 0.0
+        self._abandoned: list[Path] = []
+        self._next_write = 0.0
         if path is None:
             return
-        ours = {beside(path, rank) for rank in range(ranks.size)}
-        for one in of_all_ranks(path):
-            batches = _read_batches(one, key)
-            if self.known & set(batches):
+        of_this_run = {beside(path, rank) for rank in range(ranks.size)}
+        for file in of_all_ranks(path):
+            batches = _read_batches(file, key)
+            if self.done & set(batches):
                 raise BridgeError(
-                    f"{one} holds batches of another shard too; delete the checkpoint"
+                    f"{file} holds batches of another shard too; delete the checkpoint"
                 )
-            self.known |= set(batches)
-            if one == self._path:
+            self.done |= set(batches)
+            if file == self._path:
                 self._batches = batches
-                collector.add_arrays(load_file(one))
-            elif one not in ours and ranks.rank == 0:  # from a run with more ranks
-                self._left_over.append(one)
-        ranks.gather(b"")  # nobody writes before everybody has read
+                collector.add_arrays(load_file(file))
+            elif file not in of_this_run and ranks.rank == 0:  # from a run with more ranks
+                self._abandoned.append(file)
+        ranks.gather(b"")  # no rank writes before all have read
 
     def add(self, number: int) -> None:
-        """Batch `number` is in the collector; write if writing has been cheap so far."""
+        """Note that batch `number` is collected; write if writing has been cheap so far."""
         self._batches.append(number)
-        if self._path is not None and time.monotonic() >= self._due:
-            started = time.monotonic()
+        started = time.monotonic()
+        if self._path is not None and started >= self._next_write:
             self._write()
             now = time.monotonic()
-            self._due = now + 20 * (now - started)  # at most 5 % of the time
+            self._next_write = now + 20 * (now - started)  # at most 5 % of the time
 
     def _write(self) -> bytes:
         meta = {"key": self._key, "batches": json.dumps(self._batches)}
@@ -164,15 +158,13 @@ class _Shard:
     def close(self) -> bytes:
         """Write the rest; returns this rank's share of the whole."""
         data = self._write()
-        if self._left_over:
-            for one in self._left_over:
-                self.collector.add_arrays(load_file(one))
-            data = save(self.collector.to_arrays())
-        return data
+        for file in self._abandoned:
+            self.collector.add_arrays(load_file(file))
+        return save(self.collector.to_arrays()) if self._abandoned else data
 
 
 def _read_batches(path: Path, key: str) -> list[int]:
-    """The batches of a shard of the run `key`."""
+    """The numbers of the batches in a checkpoint; refuses one whose key is another."""
     try:
         with safe_open(path, framework="numpy") as shard:
             meta: dict[str, Any] = shard.metadata() or {}

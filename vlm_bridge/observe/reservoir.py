@@ -1,7 +1,7 @@
 """A fixed-size sample of tokens with their state at every depth, for estimators that need rows.
 
-Every token gets a random priority that depends on the seed, the item and the place in its
-prompt only; the lowest ones of each token group stay. So the sample is uniform without
+Every token has a random priority that depends only on the seed, the item and the place in its
+prompt; each token group keeps the tokens of lowest priority. So the sample is uniform without
 replacement, does not depend on batch size or order, and samples of shards merge exactly.
 """
 
@@ -31,37 +31,36 @@ STATES, MANIFEST = "states.safetensors", "manifest.json"
 
 
 @dataclass
-class _Kept:
-    """The rows of one token group: priority, item, place in the prompt, states."""
+class _Rows:
+    """Sampled tokens of one group."""
 
     priority: NDArray[np.float64]  # (n,)
     item: Integers  # (n,)
-    token: Integers  # (n,)
+    token: Integers  # (n,), place in the prompt
     states: Floats  # (layers + 1, n, width)
 
-    def take(self, rows: Integers) -> _Kept:
-        return _Kept(
-            self.priority[rows], self.item[rows], self.token[rows], self.states[:, rows].copy()
-        )
+    def take(self, rows: Integers) -> _Rows:
+        states = self.states[:, rows].copy()
+        return _Rows(self.priority[rows], self.item[rows], self.token[rows], states)
 
-    def join(self, other: _Kept) -> _Kept:
-        return _Kept(
-            np.concatenate([self.priority, other.priority]),
-            np.concatenate([self.item, other.item]),
-            np.concatenate([self.token, other.token]),
-            np.concatenate([self.states, other.states], axis=1),
+    def join(self, more: _Rows) -> _Rows:
+        return _Rows(
+            np.concatenate([self.priority, more.priority]),
+            np.concatenate([self.item, more.item]),
+            np.concatenate([self.token, more.token]),
+            np.concatenate([self.states, more.states], axis=1),
         )
 
 
 @dataclass
 class Reservoir:
-    """What to sample while a profile is taken: pass it to `profile`, then read `samples`.
+    """A sample of states that `profile` fills; read `samples` afterwards.
 
     Attributes:
-        rows: tokens of each group that are kept.
+        rows: tokens sampled of each token group.
         width: project states to this many dimensions by a seeded Gaussian matrix with
-            entries of variance 1 / width, which keeps squared lengths and distances right on
-            average; None keeps states whole.
+            entries of variance 1 / width, which preserves squared lengths and distances on
+            average; None stores whole states.
         seed: of priorities and projection.
 
     Raises:
@@ -78,7 +77,7 @@ class Reservoir:
     rows: int
     width: int | None = None
     seed: int = 0
-    _kept: dict[str, _Kept] = field(default_factory=dict, repr=False)
+    _sampled: dict[str, _Rows] = field(default_factory=dict, repr=False)
     _run: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,59 +88,57 @@ class Reservoir:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides which rows are kept, and how."""
+        """The arguments that determine the sample."""
         return {"rows": self.rows, "width": self.width, "seed": self.seed}
 
     def projection(self, width: int) -> Tensor | None:
-        """The (width, self.width) matrix states are multiplied with, or None."""
+        """The (width, self.width) matrix that states are multiplied with, or None."""
         if self.width is None:
             return None
         draw = torch.Generator().manual_seed(self.seed)
-        matrix = torch.randn(width, self.width, generator=draw)
-        return matrix / math.sqrt(self.width)
+        return torch.randn(width, self.width, generator=draw) / math.sqrt(self.width)
 
     def priorities(self, item: int, n_tokens: int) -> NDArray[np.float64]:
         """The priorities of an item's tokens, padding not counted."""
         return np.random.default_rng([self.seed, item]).random(n_tokens)
 
-    def bar(self, group: str) -> float:
-        """A token of this group with a priority above does not get in."""
-        kept = self._kept.get(group)
-        if kept is None or len(kept.priority) < self.rows:
-            return np.inf
-        return float(kept.priority.max())
+    def bar(self, token_group: str) -> float:
+        """The highest priority with which a token of this group can still enter."""
+        rows = self._sampled.get(token_group)
+        full = rows is not None and len(rows.priority) >= self.rows
+        return float(rows.priority.max()) if rows is not None and full else np.inf
 
     def add(
         self,
-        group: str,
+        token_group: str,
         priority: NDArray[np.float64],
         item: Integers,
         token: Integers,
         states: Floats,
     ) -> None:
         """Offer n tokens with their states (layers + 1, n, width)."""
-        offered = _Kept(priority, item, token, states)
-        if group in self._kept:
-            offered = self._kept[group].join(offered)
-        lowest = np.argsort(offered.priority, kind="stable")[: self.rows]
-        self._kept[group] = offered.take(lowest)
+        rows = _Rows(priority, item, token, states)
+        if token_group in self._sampled:
+            rows = self._sampled[token_group].join(rows)
+        lowest = np.argsort(rows.priority, kind="stable")[: self.rows]
+        self._sampled[token_group] = rows.take(lowest)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Everything kept, as arrays to store or send."""
+        """The sample as arrays to store or send."""
         return {
-            f"{group}/{name}": value
-            for group, kept in self._kept.items()
-            for name, value in vars(kept).items()
+            f"{token_group}/{name}": array
+            for token_group, rows in self._sampled.items()
+            for name, array in vars(rows).items()
         }
 
     def add_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Offer what another reservoir of the same run and settings kept."""
-        for group in dict.fromkeys(name.split("/")[0] for name in arrays):
-            fields = ("priority", "item", "token", "states")
-            self.add(group, *(arrays[f"{group}/{name}"] for name in fields))
+        """Offer the `to_arrays` of another reservoir with the same run and settings."""
+        for token_group in dict.fromkeys(name.split("/")[0] for name in arrays):
+            names = ("priority", "item", "token", "states")
+            self.add(token_group, *(arrays[f"{token_group}/{name}"] for name in names))
 
     def finish(self, run: Mapping[str, Any], images: Sequence[str]) -> None:
-        """Note where the rows come from: model, data, and the image of every item.
+        """Record where the rows come from: model, data, and the image of every item.
 
         Raises:
             BridgeError: the reservoir was filled before.
@@ -152,48 +149,48 @@ class Reservoir:
 
     @property
     def samples(self) -> Samples:
-        """What was sampled, ordered by item and place in the prompt.
+        """The sample, ordered by item and place in the prompt.
 
         Raises:
             BridgeError: no profile was taken with this reservoir yet.
         """
         if not self._run:
             raise BridgeError("nothing was sampled yet; pass the reservoir to profile first")
-        found, rows = {}, {}
-        for group, kept in sorted(self._kept.items()):
-            order = np.lexsort([kept.token, kept.item])
-            found[group] = kept.states[:, order]
-            rows[group] = [
+        arrays, rows = {}, {}
+        for token_group, sampled in sorted(self._sampled.items()):
+            ordered = sampled.take(np.lexsort([sampled.token, sampled.item]))
+            arrays[token_group] = ordered.states
+            rows[token_group] = [
                 {"image": self._run["images"][item], "item": int(item), "token": int(token)}
-                for item, token in zip(kept.item[order], kept.token[order], strict=True)
+                for item, token in zip(ordered.item, ordered.token, strict=True)
             ]
+        projection = (
+            f"gaussian to {self.width} dimensions, variance 1/{self.width}, torch seed {self.seed}"
+        )
         return Samples(
             model=self._run["model"],
             data_hash=self._run["data_hash"],
             seed=self.seed,
-            projection=None
-            if self.width is None
-            else f"gaussian to {self.width} dimensions, variance 1/{self.width}, torch seed "
-            f"{self.seed}",
+            projection=None if self.width is None else projection,
             index_convention=INDEX_CONVENTION,
             rows=rows,
-            arrays=found,
+            arrays=arrays,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Sampled states on their way to an estimator; in a folder: safetensors and a manifest.
+    """Sampled states for an estimator; a folder stores them as safetensors and a manifest.
 
     Attributes:
         model: name of the model.
         data_hash: `items_hash` of the questions.
         seed: of the sample and the projection.
-        projection: what was done to the states, None if they are whole.
-        index_convention: what a layer index means.
-        rows: group -> of every row the image (the independent unit), the item's index in the
-            data, and the place of the token in its prompt, padding not counted.
-        arrays: group -> states (layers + 1, n, width), float32.
+        projection: how the states were projected, None if they are whole.
+        index_convention: meaning of a layer index.
+        rows: token group -> of every row the image (the independent unit), the item's index in
+            the data, and the place of the token in its prompt, padding not counted.
+        arrays: token group -> states (layers + 1, n, width), float32.
     """
 
     model: str
@@ -206,27 +203,27 @@ class Samples:
 
     SCHEMA_VERSION: ClassVar[int] = 1
 
-    def states(self, group: str) -> list[Floats]:
+    def states(self, token_group: str) -> list[Floats]:
         """State 0 to state L of a token group, each (n, width), as `profile_states` takes them.
 
         Raises:
             BridgeError: no rows of this group were sampled.
         """
-        self._check(group)
-        return list(self.arrays[group])
+        return list(self.arrays[self._checked(token_group)])
 
-    def images(self, group: str) -> list[str]:
+    def images(self, token_group: str) -> list[str]:
         """The image of every row: the clusters of `profile_states`.
 
         Raises:
             BridgeError: no rows of this group were sampled.
         """
-        self._check(group)
-        return [row["image"] for row in self.rows[group]]
+        return [row["image"] for row in self.rows[self._checked(token_group)]]
 
-    def _check(self, group: str) -> None:
-        if group not in self.arrays:
-            raise BridgeError(f"no group '{group}' was sampled; there is {', '.join(self.arrays)}")
+    def _checked(self, token_group: str) -> str:
+        if token_group in self.arrays:
+            return token_group
+        known = ", ".join(self.arrays)
+        raise BridgeError(f"no group '{token_group}' was sampled; there is {known}")
 
     def save(self, folder: str | Path) -> Samples:
         """Write the states, then the manifest, into `folder`; returns self.
@@ -244,7 +241,7 @@ class Samples:
 
     @classmethod
     def load(cls, folder: str | Path) -> Samples:
-        """The samples in a folder that `save` wrote.
+        """Read samples that `save` wrote.
 
         Raises:
             BridgeError: a file is missing or broken, another schema version, or manifest and
@@ -256,11 +253,10 @@ class Samples:
         if head != ("Samples", cls.SCHEMA_VERSION):
             raise BridgeError(f"{folder} holds no Samples of schema version {cls.SCHEMA_VERSION}")
         try:
-            arrays = load_file(folder / STATES)
-            found = cls(**body, arrays=arrays)
+            samples = cls(**body, arrays=load_file(folder / STATES))
         except (OSError, SafetensorError, TypeError) as error:
             raise BridgeError(f"cannot read the samples in {folder}: {error}") from None
-        counts = {group: len(rows) for group, rows in found.rows.items()}
-        if counts != {group: states.shape[1] for group, states in arrays.items()}:
+        counts = {group: len(rows) for group, rows in samples.rows.items()}
+        if counts != {group: states.shape[1] for group, states in samples.arrays.items()}:
             raise BridgeError(f"{folder}: {MANIFEST} and {STATES} do not belong together")
-        return found
+        return samples

@@ -1,4 +1,4 @@
-"""Hidden states in a file, of any network: read, and told apart from what stands beside them."""
+"""Read hidden states of any network from a file, with targets, clusters and token groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUP = "groups."
 
 
 def is_states_file(name: str) -> bool:
-    """Whether the name is that of a file of states rather than of a model.
+    """Whether a name is that of a file of states rather than of a model.
 
     Example:
         >>> is_states_file("run/states.npz"), is_states_file("owner/model")
@@ -30,19 +30,19 @@ def is_states_file(name: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class StatesFile:
-    """What `profile_states` takes, from one file.
+    """The arguments of `estimators.profile_states`, from one file.
 
     Attributes:
         states: state 0 to state L in order, or name -> state.
-        target: what the states should tell, or None.
+        target: the variable to predict from the states, or None.
         clusters: labels of the independent units, or None.
-        groups: token group -> boolean mask, or None.
+        token_groups: token group -> boolean mask, or None.
     """
 
     states: Any
     target: Any = None
     clusters: Any = None
-    groups: dict[str, Any] | None = None
+    token_groups: dict[str, Any] | None = None
 
     @classmethod
     def read(
@@ -50,16 +50,11 @@ class StatesFile:
     ) -> StatesFile:
         """Read a `.safetensors` or `.npz` file; nothing in it is executed.
 
-        The arrays `target`, `clusters` and `groups.NAME` are what their names say, all others are
-        states: one array of shape (n, d) or (b, s, d) per layer, in the order of
-        `estimators.hooks.ordered_states`, or a single one of shape (L + 1, n, d) or
-        (L + 1, b, s, d). A file that `skipit profile --reservoir` wrote is known by the manifest
-        beside it.
-
-        Args:
-            path: the file.
-            target: name of the target's array, where it is another one.
-            clusters: name of the clusters' array, where it is another one.
+        The arrays `target` and `clusters` (or those named by the arguments) and `groups.NAME` are
+        read as such. All others are states: one array of shape (n, d) or (b, s, d) per layer, in
+        the order of `estimators.hooks.ordered_states`, or a single one of shape (L + 1, n, d) or
+        (L + 1, b, s, d). A file with a manifest beside it, from `skipit profile --reservoir`, is
+        read as `Samples`.
 
         Raises:
             BridgeError: no such file, broken, pickled objects in it, no array of a given name.
@@ -73,19 +68,15 @@ class StatesFile:
         for role, name in (("target", target), ("clusters", clusters)):
             if name is not None and name not in arrays:
                 raise BridgeError(f"{path} has no array '{name}'; it has {', '.join(arrays)}")
-            named[role] = arrays.pop(name or role, None)
-        masks = {
-            name.removeprefix(_GROUP): arrays.pop(name)
-            for name in list(arrays)
-            if name.startswith(_GROUP)
-        }
+            array = arrays.pop(name or role, None)
+            named[role] = None if array is None else np.asarray(array)
+        masks = [name for name in arrays if name.startswith(_GROUP)]
+        token_groups = {n.removeprefix(_GROUP): np.asarray(arrays.pop(n)) for n in masks} or None
         states: Any = arrays
         if len(arrays) == 1:
-            stacked = next(iter(arrays.values()))
+            (stacked,) = arrays.values()
             states = list(stacked) if stacked.ndim in (3, 4) else arrays
-        kept = {role: None if v is None else np.asarray(v) for role, v in named.items()}
-        groups = {name: np.asarray(mask) for name, mask in masks.items()} or None
-        return cls(states, groups=groups, **kept)
+        return cls(states, token_groups=token_groups, **named)
 
 
 def _arrays(path: Path) -> dict[str, Any]:
@@ -101,9 +92,10 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 
 def _of_samples(samples: Samples) -> StatesFile:
-    """All groups of a reservoir, one below the other."""
+    """The rows of all token groups of a reservoir, concatenated."""
     names = list(samples.arrays)
     states = list(np.concatenate([samples.arrays[name] for name in names], axis=1))
-    owner = np.repeat(names, [samples.arrays[name].shape[1] for name in names])
+    of_row = np.repeat(names, [samples.arrays[name].shape[1] for name in names])
     clusters = [image for name in names for image in samples.images(name)]
-    return StatesFile(states, clusters=clusters, groups={name: owner == name for name in names})
+    masks = {name: of_row == name for name in names}
+    return StatesFile(states, clusters=clusters, token_groups=masks)

@@ -125,6 +125,6 @@ def search(
 
     def certify_one(plan: SkipPlan) -> Certificate:
         file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
-        return certify(vlm, plan, full, batch_size=batch_size, checkpoint=file, **level)
+        return certify(vlm, full, plan, batch_size=batch_size, checkpoint=file, **level)
 
     return certify_path(path, certify_one, empty=empty)

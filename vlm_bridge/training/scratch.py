@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlm_bridge.data import TASKS, Item
-from vlm_bridge.data.scenes import CELLS, COLOURS, SHAPES, SIDE, scene
+from vlm_bridge.data.scenes_task import CELLS, COLOURS, SHAPES, SIDE, scene
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.families import TOKENS, blank_scratch

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from vlm_bridge.experiments.claims.coincidence import Coincidence as Coincidence
-from vlm_bridge.experiments.claims.coincidence import coincidence as coincidence
 from vlm_bridge.experiments.claims.conclusions import Conclusion as Conclusion
-from vlm_bridge.experiments.claims.conclusions import conclusions as conclusions
 from vlm_bridge.experiments.claims.many_models import check_models as check_models
 from vlm_bridge.experiments.claims.many_models import joined as joined
 from vlm_bridge.experiments.claims.many_models import read_claims as read_claims

@@ -50,8 +50,8 @@ def plan_speed(store: Store, plan: SkipPlan, settings: Settings, *, tokens: int)
         return PlanSpeed.from_json(read_json(path, "speed of a plan"))
     cost = measure_cost(
         store.vlm,
-        plan,
         store.splits["test"],
+        plan,
         batch_size=BATCH_SIZE,
         pairs=settings.pairs,
         tokens=tokens,

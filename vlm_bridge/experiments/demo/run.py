@@ -64,7 +64,7 @@ class DemoSize:
     sweep: int = 12
     step: int = 6
     stride: int = 3
-    batch_size: int = 32
+    batch_size: int = 16
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def run_demo(
     path, epsilon, note = _path(vlm, found, splits["tuning"], size)
     searched, tested = _certified(vlm, path, splits["certification"], epsilon, size)
     plan, certificate, certified = _shown(searched, tested, epsilon)
-    cost = measure_cost(vlm, plan, test, batch_size=4, pairs=11)
+    cost = measure_cost(vlm, test, plan, batch_size=4, pairs=11)
     full = FullAnswers.ask(vlm, test, batch_size=size.batch_size)
     reported = _compared(plan, full.outcomes(vlm, plan, batch_size=size.batch_size))
     results = {
@@ -270,7 +270,7 @@ def _peers(
         rule = find_rule(name)
         plan = nested_plans(rule, Evidence(profile=found))[as_many - 1]
         outcomes = full.outcomes(vlm, plan, batch_size=size.batch_size)
-        cost = measure_cost(vlm, plan, full.items, batch_size=4, pairs=1)
+        cost = measure_cost(vlm, full.items, plan, batch_size=4, pairs=1)
         peers.append(
             {
                 "rule": f"{name}, about our FLOPs",

@@ -137,10 +137,10 @@ def reproduce(
     own = sorted(range(n), key=lambda layer: shortv[layer])[:count]
     own_plan = SkipPlan("freeze", n, layers=tuple(sorted(own)))
     swept = sweep_plans(n, step=step, modes=_SWEPT)
-    cost = measure_cost(vlm, own_plan, items, batch_size=batch_size, pairs=pairs)
+    cost = measure_cost(vlm, items, own_plan, batch_size=batch_size, pairs=pairs)
 
     def tested(plan: SkipPlan, name: str) -> Comparison:
-        return compare(vlm, plan, items, batch_size=batch_size, checkpoint=folder / f"{name}.jsonl")
+        return compare(vlm, items, plan, batch_size=batch_size, checkpoint=folder / f"{name}.jsonl")
 
     return Reproduction(
         name=published.name,

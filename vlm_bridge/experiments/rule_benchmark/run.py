@@ -265,7 +265,7 @@ class _Run:
         if path is not None and path.is_file():
             return Speed.from_json(read_json(path, "speed of a plan"))
         cost = measure_cost(
-            self.vlm, plan, self.splits.test, batch_size=4, pairs=self.settings.pairs
+            self.vlm, self.splits.test, plan, batch_size=4, pairs=self.settings.pairs
         )
         found = Speed(cost.prefill.flops_ratio, cost.prefill.latency_ratio, cost.device)
         if path is not None:

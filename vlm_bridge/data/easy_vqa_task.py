@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import random
 from pathlib import Path
@@ -12,8 +13,8 @@ from vlm_bridge.errors import BridgeError
 
 INSTALL = "pip install --no-deps easy-vqa==1.0"
 
-#: split -> (part of the package's own division, number of images). `train` is what the
-#: reference VLM saw; no image of the other four was ever shown to it in training.
+#: split -> (part of the package's own division, number of images). The reference VLM was trained
+#: on `train` and on no image of the other splits.
 EASY_VQA_SPLITS: dict[str, tuple[str, int]] = {
     "train": ("train", 3400),
     "profile": ("train", 200),
@@ -26,10 +27,10 @@ _SPLIT_SEED = 2509
 
 
 def easy_vqa_folder() -> Path:
-    """The data folder of the installed package, found without importing it.
+    """The data folder of the installed package, which is not imported.
 
     Raises:
-        BridgeError: the package is not installed; the message is the command to run.
+        BridgeError: the package is not installed; the message names the command to install it.
     """
     spec = importlib.util.find_spec("easy_vqa")
     if spec is None or not spec.submodule_search_locations:
@@ -38,14 +39,11 @@ def easy_vqa_folder() -> Path:
 
 
 def easy_vqa(split: str) -> list[Item]:
-    """The items of one split, ordered by image.
+    """The items of one of `EASY_VQA_SPLITS`, ordered by image.
 
-    The package's 4,000 training images are divided, by a seeded permutation, into 3,400
-    the reference VLM is trained on, 200 to profile and 400 to tune; its 1,000 test images
-    into 700 that certify and 300 that report.
-
-    Args:
-        split: one of `EASY_VQA_SPLITS`.
+    A seeded permutation divides the package's 4,000 training images into 3,400 for training the
+    reference VLM, 200 for profiles and 400 for tuning; its 1,000 test images into 700 for
+    certificates and 300 for reports.
 
     Raises:
         BridgeError: unknown split, or the package is absent.
@@ -70,10 +68,6 @@ def easy_vqa(split: str) -> list[Item]:
 def _images_of(split: str, images: list[int]) -> set[int]:
     part, count = EASY_VQA_SPLITS[split]
     order = random.Random(_SPLIT_SEED).sample(images, len(images))
-    start = 0
-    for name, (other, size) in EASY_VQA_SPLITS.items():
-        if name == split:
-            return set(order[start : start + count])
-        if other == part:
-            start += size
-    raise AssertionError("unreachable: the split was validated")
+    before = itertools.takewhile(lambda name: name != split, EASY_VQA_SPLITS)
+    start = sum(EASY_VQA_SPLITS[name][1] for name in before if EASY_VQA_SPLITS[name][0] == part)
+    return set(order[start : start + count])

@@ -1,10 +1,9 @@
-"""Generated scenes of several objects, and questions that need more than one glance.
+"""Generated scenes of several objects, with questions about counts, positions and attributes.
 
-Two to six objects of four shapes and six colours lie on a plain ground; some carry a dot of
-another colour. Questions count, compare places, ask for the colour of an object or of its dot,
-and for a shape by colour. In training four of the 24 pairs of colour and shape never occur
-(`HELD_OUT`), in no image and in no question; all other splits draw from all 24. Everything
-follows from the split's name and the scene's number; nothing is downloaded or shipped.
+Two to six objects of four shapes and six colours lie on a grey ground; some carry a dot of
+another colour. Four of the 24 pairs of colour and shape (`HELD_OUT`) never occur in training;
+all other splits draw from all 24. A scene is determined by its split and its number; nothing is
+downloaded or shipped.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ import json
 import random
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from vlm_bridge.data.items import Item
-from vlm_bridge.data.questions import ask
+from vlm_bridge.data.questions import Thing, ask
 from vlm_bridge.data.store import cache_root
 from vlm_bridge.errors import BridgeError
 
-#: split -> number of scenes. No scene of one occurs in another.
+#: split -> number of scenes, which differ between splits
 SCENES_SPLITS: dict[str, int] = {
     "train": 8000,
     "profile": 200,
@@ -40,29 +38,17 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (140, 60, 170),
     "black": (20, 20, 20),
 }
-#: Pairs of colour and shape that no training scene holds.
+#: Pairs of colour and shape that are in no training scene.
 HELD_OUT = frozenset(
     {("red", "cross"), ("green", "triangle"), ("blue", "square"), ("yellow", "circle")}
 )
-#: Pixels a side; objects lie in the cells of a 4 x 4 grid, jittered.
+#: Image side in pixels; the objects lie in the cells of a 4 x 4 grid, with jitter.
 SIDE, CELLS = 64, 4
 _VERSION = 2
 
 
-@dataclass(frozen=True)
-class Thing:
-    """One object: what it is, where its middle is (pixels), and its dot's colour, if any."""
-
-    shape: str
-    colour: str
-    x: int
-    y: int
-    radius: int
-    dot: str | None = None
-
-
 def scene(split: str, number: int) -> tuple[Thing, ...]:
-    """The objects of a scene, in the order they are drawn.
+    """The objects of a scene, in drawing order.
 
     Example:
         >>> scene("test", 0) == scene("test", 0), scene("test", 0) == scene("test", 1)
@@ -75,13 +61,13 @@ def scene(split: str, number: int) -> tuple[Thing, ...]:
     for place in draw.sample(range(CELLS * CELLS), draw.randint(2, 6)):
         colour, shape = draw.choice(pairs)
         dot = draw.choice([c for c in COLOURS if c != colour]) if draw.random() < 0.4 else None
-        middle = [cell * at + cell // 2 + draw.randint(-1, 1) for at in divmod(place, CELLS)]
-        things.append(Thing(shape, colour, middle[1], middle[0], draw.randint(5, 6), dot))
+        y, x = (cell * at + cell // 2 + draw.randint(-1, 1) for at in divmod(place, CELLS))
+        things.append(Thing(shape, colour, x, y, draw.randint(5, 6), dot))
     return tuple(things)
 
 
 def paint(things: tuple[Thing, ...], ground: int) -> Image.Image:
-    """The picture of a scene on a grey ground of that brightness."""
+    """The image of a scene on a grey ground of brightness 0 to 255."""
     image = Image.new("RGB", (SIDE, SIDE), (ground, ground, ground))
     pen = ImageDraw.Draw(image)
     for thing in things:
@@ -101,13 +87,10 @@ def paint(things: tuple[Thing, ...], ground: int) -> Image.Image:
 
 
 def scenes(split: str) -> list[Item]:
-    """The questions of one split, eight or fewer a scene, ordered by scene.
+    """The items of one of `SCENES_SPLITS`, at most eight for each scene, ordered by scene.
 
-    The pictures are drawn on first use (train: about half a minute) into the cache folder
-    (`$SKIPIT_CACHE`); the folder appears in one step.
-
-    Args:
-        split: one of `SCENES_SPLITS`.
+    On first use the images are drawn (train: about half a minute) into the cache folder
+    (`$SKIPIT_CACHE`).
 
     Raises:
         BridgeError: unknown split, or the cache cannot be written.
@@ -130,12 +113,13 @@ def scenes(split: str) -> list[Item]:
 
 
 def shows_held_out(item: Item) -> bool:
-    """Whether an item's scene holds a pair of colour and shape that training never showed."""
+    """Whether an item's scene has a pair of colour and shape that is not in training."""
     split, _, number = item.cluster.partition("/")
     return any((thing.colour, thing.shape) in HELD_OUT for thing in scene(split, int(number)))
 
 
 def _draw_all(split: str, folder: Path) -> None:
+    """Draw the images of a split into a temporary folder, then rename it to `folder`."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{split}-", dir=folder.parent))
@@ -152,7 +136,7 @@ def _draw_all(split: str, folder: Path) -> None:
         (partial / "about.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
         try:
             partial.rename(folder)
-        except OSError:  # another process was first, with the same pictures
+        except OSError:  # another process has drawn the same images meanwhile
             if not folder.is_dir():
                 raise
     finally:
