@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import typer
 
 AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print the result as JSON; notes go to standard error."),
+    bool, typer.Option("--json", help="Print the result as JSON; notes go to standard error.")
 ]
 
 _wanted = ContextVar("_wanted", default=False)

@@ -11,12 +11,7 @@ import typer
 from vlm_bridge.cli.options import Delta, Epsilon, Pairs, Tokens
 from vlm_bridge.cli.output import say
 from vlm_bridge.data import TASKS
-from vlm_bridge.experiments.claims import (
-    ClaimsResult,
-    check_models,
-    write_claims,
-    write_page,
-)
+from vlm_bridge.experiments.claims import ClaimsResult, check_models, write_claims, write_page
 from vlm_bridge.experiments.claims.conclusions import conclusions
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.experiments.scoring.truth import least_images

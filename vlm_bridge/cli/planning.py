@@ -15,15 +15,7 @@ from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.units import units
-from vlm_bridge.rules import (
-    RULES,
-    Evidence,
-    Rule,
-    check_mode,
-    find_rule,
-    nested_plans,
-    score_units,
-)
+from vlm_bridge.rules import RULES, Evidence, Rule, check_mode, find_rule, nested_plans, score_units
 from vlm_bridge.runtime.files import check_writable, read_json
 from vlm_bridge.selection import bands, greedy_plans
 from vlm_bridge.selection import search as run_search

@@ -28,11 +28,7 @@ SHARES = (0.5, 0.25, 0.1)
 
 
 def sweep_plans(
-    n_layers: int,
-    *,
-    step: int = 1,
-    modes: Sequence[str] = SWEPT,
-    keep: Sequence[float] = SHARES,
+    n_layers: int, *, step: int = 1, modes: Sequence[str] = SWEPT, keep: Sequence[float] = SHARES
 ) -> list[SkipPlan]:
     """All single-layer and single-depth plans, every `step`-th of them, ends included.
 

@@ -36,10 +36,8 @@ class Layout:
         video_ids: the same for video.
         audio_ids: the same for audio, which is never skipped.
         special_ids: the tokenizer's other special tokens (chat markers, end of text).
-        attention_types: of every layer: `full_attention`, `sliding_attention` or
-            `chunked_attention`.
-        deepstack_layers: layers after which the decoder adds vision features to the hidden
-            states (DeepStack), so that their output is not the input of the next layer.
+        attention_types: `full_attention`, `sliding_attention` or `chunked_attention` per layer.
+        deepstack_layers: layers after which the decoder adds vision features (DeepStack).
     """
 
     base: nn.Module
@@ -64,18 +62,10 @@ class Layout:
         return tuple(sorted({*self.image_ids, *self.video_ids}))
 
     def token_groups(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Token group of every position, as (batch, length) indices into `TOKEN_GROUPS`.
-
-        `input_ids` and `attention_mask` (0 on padding, or None) are (batch, length).
-        """
+        """(batch, length) indices into `TOKEN_GROUPS`; the mask is 0 on padding."""
         codes = torch.zeros_like(input_ids)
-        for name, ids in (
-            ("special", self.special_ids),
-            ("audio", self.audio_ids),
-            ("video", self.video_ids),
-            ("image", self.image_ids),
-        ):
-            codes[_is_in(input_ids, ids)] = TOKEN_GROUPS.index(name)
+        for name in ("special", "audio", "video", "image"):
+            codes[_is_in(input_ids, getattr(self, f"{name}_ids"))] = TOKEN_GROUPS.index(name)
         if attention_mask is not None:
             codes[attention_mask == 0] = TOKEN_GROUPS.index("pad")
         return codes
@@ -92,22 +82,15 @@ def _is_in(ids: Tensor, values: tuple[int, ...]) -> Tensor:
 def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> Layout:
     """Find decoder, layers and placeholder tokens of a transformers VLM, also on the meta device.
 
-    Args:
-        model: a `...ForConditionalGeneration` with a causal self-attention decoder.
-        special_ids: special token ids of its tokenizer, with or without placeholders.
-
-    Raises:
-        BridgeError: the model is not supported: it is an encoder-decoder, its decoder has no
-            plain stack of self-attention layers, mixes in cross-attention or linear attention,
-            shares keys and values between layers, or names no placeholder token.
+    `special_ids` are those of its tokenizer, with or without placeholders. A `BridgeError` refuses
+    encoder-decoders, layers other than self-attention (cross-attention, linear attention), keys
+    and values shared between layers, and configurations that name no placeholder token.
     """
     kind, config = type(model).__name__, model.config
     text_config = config.get_text_config(decoder=True)
     if config.is_encoder_decoder or text_config.is_encoder_decoder:
         raise BridgeError(f"{kind} is an encoder-decoder; only decoder-only models are supported")
     decoder = _find_decoder(model)
-    layers = decoder.layers
-    types = _attention_types(kind, text_config, layers)
     ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
     if not any(ids.values()):
         raise BridgeError(
@@ -118,13 +101,13 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
     return Layout(
         base=model.base_model,
         decoder=decoder,
-        layers=layers,
+        layers=decoder.layers,
         text_config=text_config,
         image_ids=ids["image"],
         video_ids=tuple(sorted(set(ids["video"]) - set(ids["image"]))),
         audio_ids=ids["audio"],
         special_ids=tuple(sorted(set(special_ids) - placeholders)),
-        attention_types=types,
+        attention_types=_attention_types(kind, text_config, decoder.layers),
         deepstack_layers=_deepstack_layers(config, decoder),
     )
 

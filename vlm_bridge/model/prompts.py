@@ -16,13 +16,7 @@ from vlm_bridge.model.vlm import VLM
 
 @dataclass(frozen=True)
 class Batch:
-    """Model inputs of some items.
-
-    Attributes:
-        items: the items, in order.
-        places: their indices in the sequence that was split into batches.
-        inputs: of the model (input_ids, attention_mask, pixels), on its device.
-    """
+    """The model inputs of some items; `places` are their indices in all items."""
 
     items: tuple[Item, ...]
     places: tuple[int, ...]
@@ -45,11 +39,7 @@ def batches(
 
 
 def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
-    """The indices of the items of each batch, as in `batches`.
-
-    Raises:
-        BridgeError: there are no items.
-    """
+    """The indices of the items of each batch, as in `batches`."""
     if not items:
         raise BridgeError("there are no items to run on")
     by_image: dict[str, list[int]] = {}
@@ -66,11 +56,7 @@ def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
 def collate(
     vlm: VLM, items: Sequence[Item], places: Sequence[int], *, with_images: bool = True
 ) -> Batch:
-    """The model inputs of the items at `places`.
-
-    Raises:
-        BridgeError: the processor cannot make a prompt of them.
-    """
+    """The model inputs of the items at `places`, on the device of the model."""
     chosen = [items[place] for place in places]
     processor = vlm.processor
     texts = [_prompt(processor, item, with_images) for item in chosen]

@@ -37,9 +37,6 @@ def run_batches(
     identifies the run, and a checkpoint with another key is refused. `enough` is called between
     batches with the results so far, in any order; True ends the run, and the batches not run
     are not returned.
-
-    Raises:
-        BridgeError: there are no items, the checkpoint is of another run, or a rank died.
     """
     places = batch_places(items, batch_size)
     with sharing(kept_in(checkpoint)) as ranks:
@@ -72,12 +69,9 @@ def deal_batches(
     title: str,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, Batch]]:
-    """This rank's batches and their numbers, but for those `done`, under a bar of all ranks.
+    """This rank's batches and their numbers, without those `done`, under a bar of all ranks.
 
     `places` is from `batch_places`. Every rank calls `stop` before each turn; True ends the run.
-
-    Raises:
-        RankError: another rank died.
     """
     waiting = [number for number in range(len(places)) if number not in done]
     with track(title, len(items)) as advance:

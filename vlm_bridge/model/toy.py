@@ -1,7 +1,4 @@
-"""The toy VLM of `theory.systems` as a real LLaVA, with images and questions, for tests.
-
-Results of the bridge on it can be compared with a known truth.
-"""
+"""The toy VLM of `theory.systems`, with a known truth, as a real LLaVA; images and questions."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 
 _SIDE, _PATCH = 16, 8
-#: A patch is a board of 4 x 4 squares; the bright one says which class the image is of.
+#: A patch is a board of 4 x 4 squares; the place of the bright one is the class of the image.
 _SQUARE = _PATCH // 4
 _BRIGHT = 255
 _CHAT = (

@@ -63,8 +63,8 @@ def load(
 ) -> VLM:
     """Load a VLM: `"reference"` or another of ours, a folder, or a Hugging Face id.
 
-    The structure is checked before the weights are read, so an unsupported family is refused
-    at once. Without torchvision, a processor that also takes videos is loaded for images alone.
+    An unsupported family is refused before the weights are read. Without torchvision, a processor
+    that also takes videos is loaded for images alone.
 
     Args:
         name: `"reference"`, `"reference-smolvlm"`, ... (`vlm_bridge.reference.shipped_models()`

@@ -121,9 +121,7 @@ class ObservedPass:
         by_query = probabilities.mean(1)  # (batch, k, length)
         self._mass[layer] = (by_query @ self._vision.on(by_query.device))[..., 0]
 
-    def arrived(
-        self,
-    ) -> tuple[NDArray[Any], list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
+    def arrived(self) -> tuple[NDArray[Any], list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
         """The values from the hooks, on the host after one transfer per device.
 
         Returns:
