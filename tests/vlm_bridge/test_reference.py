@@ -246,7 +246,7 @@ def test_an_unwritable_cache_is_said(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.touch()
     monkeypatch.setenv("SKIPIT_CACHE", str(blocked / "cache"))
-    with pytest.raises(BridgeError, match=r"cannot write the model cache .* set SKIPIT_CACHE"):
+    with pytest.raises(BridgeError, match=r"cannot write to .* set SKIPIT_CACHE"):
         cache.reference_folder()
 
 

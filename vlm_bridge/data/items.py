@@ -50,7 +50,7 @@ class Item:
 
 
 def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
-    """Read items from a JSONL file of `{image, question, answer?, cluster?}`, one in each line.
+    """Read items from a JSONL file with one `{image, question, answer?, cluster?}` a line.
 
     Blank lines are ignored. Image paths are relative to `images` (default: the file's folder).
 
@@ -104,6 +104,14 @@ def _parse(line: str, where: str, folder: Path) -> Item:
     return Item(image, record["question"], record.get("answer"), cluster)
 
 
+def by_image(items: Iterable[Item]) -> list[list[Item]]:
+    """The items of each image, in their order."""
+    clusters: dict[str, list[Item]] = {}
+    for item in items:
+        clusters.setdefault(item.cluster, []).append(item)
+    return list(clusters.values())
+
+
 def image_hashes(items: Iterable[Item]) -> list[str]:
     """Short SHA-256 of every distinct image's bytes, sorted; two sets can be compared by it."""
     paths = {item.image for item in items}
@@ -136,8 +144,5 @@ def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list
     def rank(item: Item) -> str:
         return hashlib.sha256(f"{seed}\0{item.cluster}\0{item.question}".encode()).hexdigest()
 
-    by_cluster: dict[str, list[Item]] = {}
-    for item in items:
-        by_cluster.setdefault(item.cluster, []).append(item)
-    chosen = {id(i) for cluster in by_cluster.values() for i in sorted(cluster, key=rank)[:count]}
+    chosen = {id(i) for cluster in by_image(items) for i in sorted(cluster, key=rank)[:count]}
     return [item for item in items if id(item) in chosen]

@@ -1,4 +1,4 @@
-"""Items with images of noise, for measuring costs, which depend only on the size of inputs."""
+"""Items with images of noise, for costs, which depend only on the size of the inputs."""
 
 from __future__ import annotations
 

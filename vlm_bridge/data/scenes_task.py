@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -20,6 +18,7 @@ from vlm_bridge.data.items import Item
 from vlm_bridge.data.questions import Thing, ask
 from vlm_bridge.data.store import cache_root
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.runtime.files import new_folder
 
 #: split -> number of scenes, which differ between splits
 SCENES_SPLITS: dict[str, int] = {
@@ -119,25 +118,10 @@ def shows_held_out(item: Item) -> bool:
 
 
 def _draw_all(split: str, folder: Path) -> None:
-    """Draw the images of a split into a temporary folder, then rename it to `folder`."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{split}-", dir=folder.parent))
-    except OSError as error:
-        raise BridgeError(
-            f"cannot write the cache at {folder.parent}: {error.strerror}; "
-            "set SKIPIT_CACHE to a folder you can write"
-        ) from None
-    try:
+    """Draw the images of a split into `folder`."""
+    with new_folder(folder, cached=True) as partial:
         for number in range(SCENES_SPLITS[split]):
             ground = random.Random(f"ground/{_VERSION}/{split}/{number}").randint(170, 235)
             paint(scene(split, number), ground).save(partial / f"{number}.png")
         about = {"split": split, "version": _VERSION, "scenes": SCENES_SPLITS[split]}
         (partial / "about.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
-        try:
-            partial.rename(folder)
-        except OSError:  # another process has drawn the same images meanwhile
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

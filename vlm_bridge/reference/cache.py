@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from safetensors import SafetensorError
-from torch import Tensor
 
 from vlm_bridge.data.store import cache_root
 from vlm_bridge.errors import BridgeError
@@ -17,6 +14,7 @@ from vlm_bridge.reference.build import build, read_parts
 from vlm_bridge.reference.language_model import GGUF_SHA256
 from vlm_bridge.reference.recipe import RECIPES, Recipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
+from vlm_bridge.runtime.files import new_folder
 
 _LAYOUT = "1"  # version of the folder's content
 
@@ -25,16 +23,8 @@ def reference_folder(name: str = "reference", parts: Path | None = None) -> Path
     """The folder of a reference model, built on the first call (at most about 20 s).
 
     The name of the folder contains the hashes of the language model, if there is one, and of the
-    trained parts, so that changed parts are built anew. The folder appears in one rename: a killed
-    build leaves none.
-
-    Args:
-        name: one of `RECIPES`.
-        parts: a parts file of `train`, in place of the shipped one.
-
-    Raises:
-        BridgeError: no such model, the language model is not installed, the parts are missing or
-            broken, or the cache cannot be written.
+    trained parts, so that changed parts are built anew. `parts` is a file of `train` that
+    replaces the shipped one.
     """
     check_name(name)
     if parts is None:
@@ -60,28 +50,11 @@ def _convert(name: str, parts: Path) -> Path:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
     # As a notebook widget, rich replaces standard error, to which the progress bars of
     # transformers write, and the two call each other without end.
-    with Console(stderr=True, force_jupyter=False).status(f"building {name}, once (about 20 s)"):
-        return _build(name, tensors, folder)
-
-
-def _build(name: str, parts: dict[str, Tensor], folder: Path) -> Path:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
-    except OSError as error:
-        raise BridgeError(
-            f"cannot write the model cache at {folder.parent}: {error.strerror}; "
-            "set SKIPIT_CACHE to a folder you can write"
-        ) from None
-    try:
-        model, processor = build(RECIPES[name], parts)
-        model.save_pretrained(partial)
-        processor.save_pretrained(partial)
-        try:
-            partial.rename(folder)
-        except OSError:  # another process built the same folder first
-            if not (folder / "config.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    title = f"building {name}, once (about 20 s)"
+    with (
+        Console(stderr=True, force_jupyter=False).status(title),
+        new_folder(folder, cached=True) as partial,
+    ):
+        for part in build(RECIPES[name], tensors):
+            part.save_pretrained(partial)
     return folder

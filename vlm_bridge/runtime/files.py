@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,33 @@ def write_bytes(path: Path, data: bytes) -> Path:
     finally:
         Path(partial).unlink(missing_ok=True)  # it no longer exists after a replace
     return path
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, *, cached: bool = False) -> Iterator[Path]:
+    """A temporary folder, renamed to `folder` if the block succeeds: complete or absent.
+
+    A `cached` folder may be built by several processes at once; that of the first remains.
+
+    Raises:
+        BridgeError: the parent of `folder` cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    except OSError as error:
+        hint = "; set SKIPIT_CACHE to a folder you can write" if cached else ""
+        raise BridgeError(f"cannot write to {folder.parent}: {error.strerror}{hint}") from None
+    try:
+        yield partial
+        partial.chmod(0o755)
+        try:
+            os.replace(partial, folder)  # replaces an empty folder
+        except OSError:
+            if not (cached and folder.is_dir()):
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, data: Any) -> Path:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from torch import Tensor, nn
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.files import write_bytes, write_json
+from vlm_bridge.runtime.files import new_folder, write_bytes, write_json
 
 #: Key of the exported configuration that records the source model and the plan.
 RECORD = "skipit"
@@ -64,7 +60,10 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
     # The plan's source may name thousands of tuning images; only the plan file contains it.
     short = plan.to_json() | {"source": {}}
     record = {"source": vlm.name, "plan": short, "kept_layers": list(layers)}
-    with _new_folder(Path(folder)) as partial:
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BridgeError(f"{folder} exists already; name a new folder")
+    with new_folder(folder) as partial:
         model = _smaller(vlm, layers)
         setattr(model.config, RECORD, record)
         try:
@@ -75,7 +74,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
             raise BridgeError(f"cannot save the pruned model: {error}") from error
         write_json(partial / PLAN_FILE, plan.to_json())
         write_bytes(partial / "README.md", _card(vlm, plan, layers).encode())
-    return Path(folder)
+    return folder
 
 
 def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
@@ -172,24 +171,6 @@ def _traits(layer: nn.Module) -> Iterator[tuple[str, Any]]:
             plain = isinstance(value, bool | int | float | str) or value is None
             if plain and not name.startswith("_") and name not in ("layer_idx", "training"):
                 yield f"{path}.{name}" if path else name, value
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder, renamed to `folder` if the block succeeds."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BridgeError(f"{folder} exists already; name a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    except OSError as error:
-        raise BridgeError(f"cannot write to {folder.parent}: {error.strerror}") from None
-    try:
-        yield partial
-        partial.chmod(0o755)
-        os.replace(partial, folder)  # replaces an empty folder
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _card(vlm: VLM, plan: SkipPlan, layers: tuple[int, ...]) -> str:

@@ -11,20 +11,12 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel, LlamaModel, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from vlm_bridge.data import Item
+from vlm_bridge.data.items import Item, by_image
 from vlm_bridge.reference.assemble import IMAGE_TOKEN, fold_standardisation, unfold_standardisation
 from vlm_bridge.reference.lora import add_lora
 from vlm_bridge.reference.recipe import Recipe
 from vlm_bridge.training.fit import fit
-from vlm_bridge.training.packing import (
-    IGNORED,
-    LabelledIds,
-    by_image,
-    draw_images,
-    labelled,
-    pack,
-    visible,
-)
+from vlm_bridge.training.packing import IGNORED, LabelledIds, draw_images, labelled, pack, visible
 from vlm_bridge.training.tower import image_pixels, move_shape, normalise
 
 

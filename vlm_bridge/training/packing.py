@@ -74,14 +74,6 @@ def visible(blocks: Tensor) -> Tensor:
     return causal & ((blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0))
 
 
-def by_image(items: Sequence[Item]) -> list[list[Item]]:
-    """The questions of each image, in the order of the items."""
-    clusters: dict[str, list[Item]] = {}
-    for item in items:
-        clusters.setdefault(item.cluster, []).append(item)
-    return list(clusters.values())
-
-
 def draw_images(n: int, count: int, seed: str, step: int) -> list[int]:
     """Which of `n` images a step trains on: a seeded order for each epoch, `count` a step."""
     epoch, place = divmod(step, n // count)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlm_bridge.data import TASKS, Item
+from vlm_bridge.data.items import by_image
 from vlm_bridge.data.scenes_task import CELLS, COLOURS, SHAPES, SIDE, scene
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
@@ -23,7 +24,6 @@ from vlm_bridge.training.fit import fit
 from vlm_bridge.training.packing import (
     IGNORED,
     Packer,
-    by_image,
     draw_rows,
     image_features,
     masks,

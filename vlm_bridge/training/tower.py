@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
-from vlm_bridge.data import Item
+from vlm_bridge.data.items import Item, by_image
 from vlm_bridge.reference.assemble import vision_config
 from vlm_bridge.reference.recipe import Recipe
 from vlm_bridge.training.fit import fit
-from vlm_bridge.training.packing import by_image
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
