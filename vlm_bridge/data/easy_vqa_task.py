@@ -13,8 +13,7 @@ from vlm_bridge.errors import BridgeError
 
 INSTALL = "pip install --no-deps easy-vqa==1.0"
 
-#: split -> (part of the package's own division, number of images). The reference VLM was trained
-#: on `train` and on no image of the other splits.
+#: split -> (part of the package's own division, number of images); only `train` trains models.
 EASY_VQA_SPLITS: dict[str, tuple[str, int]] = {
     "train": ("train", 3400),
     "profile": ("train", 200),
@@ -27,11 +26,7 @@ _SPLIT_SEED = 2509
 
 
 def easy_vqa_folder() -> Path:
-    """The data folder of the installed package, which is not imported.
-
-    Raises:
-        BridgeError: the package is not installed; the message names the command to install it.
-    """
+    """The data folder of the installed package, which is not imported."""
     spec = importlib.util.find_spec("easy_vqa")
     if spec is None or not spec.submodule_search_locations:
         raise BridgeError(f"the easy-VQA questions are not installed; run: {INSTALL}")

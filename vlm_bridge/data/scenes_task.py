@@ -41,7 +41,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 HELD_OUT = frozenset(
     {("red", "cross"), ("green", "triangle"), ("blue", "square"), ("yellow", "circle")}
 )
-#: Image side in pixels; the objects lie in the cells of a 4 x 4 grid, with jitter.
+#: Image side in pixels, and cells of the grid of objects along a side.
 SIDE, CELLS = 64, 4
 _VERSION = 2
 

@@ -1,4 +1,4 @@
-"""Reduce forward passes to sums per layer and token group, as they stream by."""
+"""Sums over forward passes, per layer and token group, updated pass by pass."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Collector:
             capturing_states(vlm, now.on_states, now.on_inserted),
             capturing_attention(vlm, now.on_attention, now.queries.on),
         ):
-            vlm.layout.base(**inputs, use_cache=False)  # no logits: they are not needed
+            vlm.layout.base(**inputs, use_cache=False)  # without logits
         codes = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
         ids = np.array([codes[name] for name in clusters])[:, None]
         self._add(now, np.broadcast_to(ids, now.codes.shape))

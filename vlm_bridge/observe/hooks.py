@@ -46,8 +46,8 @@ def capturing_states(
 ) -> Iterator[None]:
     """Call `on_states` for every layer of every pass; the hooks are removed on exit.
 
-    `on_inserted` is called before it where the input of a layer is another tensor than the output
-    of the layer before, since something may have been added in between.
+    `on_inserted` is called first where the input of a layer is not the tensor that the layer
+    before it returned, since something may have been added in between.
     """
     previous: Tensor | None = None
 
@@ -96,15 +96,8 @@ def capturing_attention(
     Eager attention returns them. sdpa does not, so they are computed again, in float32, for the
     observed queries only. Any other implementation (flash, flex) runs as sdpa inside.
     The wrapper is registered as attention **and** as mask function: without the second, the
-    mask of a left-padded batch would arrive as None. A vision encoder that shares the
-    decoder's configuration is not observed, nor is a layer whose attention does not go through
-    transformers' attention interface; the caller has to check for missing layers.
-
-    Args:
-        vlm: the model.
-        on_attention: called with the layer and (batch, heads, queries, keys).
-        queries: the queries to observe; called once per layer.
-        on_values: called with the layer and the vectors that attention averages.
+    mask of a left-padded batch would arrive as None. A layer whose attention does not go through
+    transformers' attention interface is not observed; the caller has to check for missing layers.
     """
     config: Any = vlm.layout.text_config
     before = config._attn_implementation

@@ -1,7 +1,6 @@
-"""One forward pass as the hooks see it: token groups, norms, attention mass, sampled states.
+"""The values of one forward pass: token groups, norms, attention mass, sampled states.
 
-Inside the pass every number stays on the device that computed it; one transfer per device
-brings them to the host when the pass is finished.
+Values stay on the device that computed them until one transfer per device after the pass.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _norm = torch.linalg.vector_norm
 
 @dataclass(frozen=True)
 class Candidates:
-    """Tokens of one group that may enter the reservoir; `rows` are theirs in the samples."""
+    """Tokens of one group that may enter the reservoir; `rows` index the pass's samples."""
 
     token_group: str
     rows: slice
@@ -38,7 +37,7 @@ class Candidates:
 
 
 class ObservedPass:
-    """One pass: the group of each token, and the values from the hooks, still on their device."""
+    """One pass: the group of each token, and the values from the hooks on their devices."""
 
     def __init__(
         self,
@@ -98,7 +97,7 @@ class ObservedPass:
         return np.concatenate(places)
 
     def on_states(self, layer: int, before: Tensor, after: Tensor) -> None:
-        """Norms, update norm and product of a layer's input and output; its sampled states."""
+        """Store norms, update norm and product of a layer's input and output, and samples."""
         x, y = before.float(), after.float()
         parts = [_norm(x, dim=-1), _norm(y, dim=-1), _norm(y - x, dim=-1), (x * y).sum(-1)]
         self._geometry[layer] = torch.stack(parts)
@@ -112,22 +111,19 @@ class ObservedPass:
         return sample if self._projection is None else sample @ self._projection.on(states.device)
 
     def on_inserted(self, layer: int, previous: Tensor, before: Tensor) -> None:
-        """Relative norm of what was added between two layers."""
+        """Store the relative norm of the features added between two layers."""
         output = previous.float()
         self._inserted[layer] = _norm(before.float() - output, dim=-1) / _norm(output, dim=-1)
 
     def on_attention(self, layer: int, probabilities: Tensor) -> None:
-        """Attention mass of the asking queries on vision keys, mean over heads."""
+        """Store the attention mass of the asking queries on vision keys, mean over heads."""
         by_query = probabilities.mean(1)  # (batch, k, length)
         self._mass[layer] = (by_query @ self._vision.on(by_query.device))[..., 0]
 
     def arrived(self) -> tuple[NDArray[Any], list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
-        """The values from the hooks, on the host after one transfer per device.
+        """Norms and products, attention masses, inserted norms and samples, on the host.
 
-        Returns:
-            Norms, update norms and products (4, layers, batch, length); for every layer the
-            attention mass (batch, length) and the relative norm inserted before it (batch,
-            length); the sampled states (layers + 1, n, width).
+        Shapes: (4, layers, batch, length), (batch, length) per layer twice, (layers + 1, n, width).
         """
         layers = range(self._n_layers)
         for table, name in ((self._geometry, "states"), (self._mass, "attention")):

@@ -34,7 +34,7 @@ def profile(
     checkpoint: Path | None = None,
     reservoir: Reservoir | None = None,
 ) -> Profile:
-    """Distance between adjacent states, per layer and token group, from one forward pass.
+    """Distance between a layer's input and output, by token group, from one forward pass.
 
     Labels are not read. Sums are updated batch by batch, so memory does not grow with the
     number of items; intervals treat the image as the independent unit. Under `torchrun` the
@@ -98,8 +98,7 @@ def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
         model = type(vlm.model)(vlm.model.config)
         table = model.get_input_embeddings()
         if getattr(table, "padding_idx", None) is not None:
-            # transformers zeroes this row, but chat prompts use the token (often end-of-turn),
-            # and a zero state has no direction.
+            # transformers zeroes this row, but chat prompts use the token (often end-of-turn).
             std = float(table.weight.detach().std())
             torch.nn.init.normal_(table.weight.data[table.padding_idx], std=std)
         for parameter in model.parameters():
@@ -156,7 +155,7 @@ class _Shard:
         return data
 
     def close(self) -> bytes:
-        """Write the rest; returns this rank's share of the whole."""
+        """Write the checkpoint; returns the sums of this rank."""
         data = self._write()
         for file in self._abandoned:
             self.collector.add_arrays(load_file(file))
@@ -164,7 +163,7 @@ class _Shard:
 
 
 def _read_batches(path: Path, key: str) -> list[int]:
-    """The numbers of the batches in a checkpoint; refuses one whose key is another."""
+    """The numbers of the batches in a checkpoint; refuses a checkpoint with another key."""
     try:
         with safe_open(path, framework="numpy") as shard:
             meta: dict[str, Any] = shard.metadata() or {}

@@ -32,24 +32,21 @@ STATES, MANIFEST = "states.safetensors", "manifest.json"
 
 @dataclass
 class _Rows:
-    """Sampled tokens of one group."""
+    """Sampled tokens of one group; `states` are (layers + 1, n, width), all others (n,)."""
 
-    priority: NDArray[np.float64]  # (n,)
-    item: Integers  # (n,)
-    token: Integers  # (n,), place in the prompt
-    states: Floats  # (layers + 1, n, width)
+    priority: NDArray[np.float64]
+    item: Integers
+    token: Integers  # place in the prompt
+    states: Floats
 
     def take(self, rows: Integers) -> _Rows:
         states = self.states[:, rows].copy()
         return _Rows(self.priority[rows], self.item[rows], self.token[rows], states)
 
     def join(self, more: _Rows) -> _Rows:
-        return _Rows(
-            np.concatenate([self.priority, more.priority]),
-            np.concatenate([self.item, more.item]),
-            np.concatenate([self.token, more.token]),
-            np.concatenate([self.states, more.states], axis=1),
-        )
+        names = ("priority", "item", "token", "states")
+        pairs = [(getattr(self, name), getattr(more, name)) for name in names]
+        return _Rows(*(np.concatenate(pair, axis=int(pair[0].ndim > 1)) for pair in pairs))
 
 
 @dataclass
@@ -138,11 +135,7 @@ class Reservoir:
             self.add(token_group, *(arrays[f"{token_group}/{name}"] for name in names))
 
     def finish(self, run: Mapping[str, Any], images: Sequence[str]) -> None:
-        """Record where the rows come from: model, data, and the image of every item.
-
-        Raises:
-            BridgeError: the reservoir was filled before.
-        """
+        """Record model and data of the rows, and the image of every item; once only."""
         if self._run:
             raise BridgeError("this reservoir holds the sample of another run; make a new one")
         self._run = {**run, "images": list(images)}
@@ -180,7 +173,7 @@ class Reservoir:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Sampled states for an estimator; a folder stores them as safetensors and a manifest.
+    """Sampled states; `save` writes them as safetensors and a manifest.
 
     Attributes:
         model: name of the model.
@@ -188,8 +181,8 @@ class Samples:
         seed: of the sample and the projection.
         projection: how the states were projected, None if they are whole.
         index_convention: meaning of a layer index.
-        rows: token group -> of every row the image (the independent unit), the item's index in
-            the data, and the place of the token in its prompt, padding not counted.
+        rows: token group -> for each row: image (the independent unit), index of the item in
+            the data, and place of the token in its prompt, padding not counted.
         arrays: token group -> states (layers + 1, n, width), float32.
     """
 

@@ -19,7 +19,7 @@ _GROUP = "groups."
 
 
 def is_states_file(name: str) -> bool:
-    """Whether a name is that of a file of states rather than of a model.
+    """Whether the name is of a file of states, not of a model.
 
     Example:
         >>> is_states_file("run/states.npz"), is_states_file("owner/model")
