@@ -16,17 +16,11 @@ from vlm_bridge.runtime.progress import track
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers to one batch.
-
-    Attributes:
-        batch: the questions.
-        texts: the answers, stripped, without special tokens.
-        log_probs: (n, vocabulary) log-probabilities of the first answer token, in nats.
-    """
+    """A model's answers to one batch."""
 
     batch: Batch
-    texts: tuple[str, ...]
-    log_probs: Tensor
+    texts: tuple[str, ...]  # stripped, without special tokens
+    log_probs: Tensor  # (n, vocabulary) of the first answer token, in nats
 
 
 @torch.no_grad()

@@ -14,8 +14,7 @@ from vlm_bridge.evaluate.answers import is_correct
 def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
     """The most frequent training answer to the same question text.
 
-    A question absent from training gets the most frequent answer of all. Ties go to the
-    alphabetically first answer.
+    A question absent from training gets the most frequent answer of all; ties go alphabetically.
 
     Raises:
         BridgeError: no training item has an answer.
@@ -29,11 +28,7 @@ def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
 
 
 def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
-    """The most frequent training answer of all, for every question.
-
-    Raises:
-        BridgeError: no training item has an answer.
-    """
+    """The most frequent training answer of all, for every question; errors as `blind_answers`."""
     return [_most_frequent(_counts(training))] * len(items)
 
 
@@ -49,11 +44,7 @@ def _most_frequent(counts: Counter[str]) -> str:
 
 
 def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
-    """Share of correct answers; every image weighs the same, interval by image.
-
-    Raises:
-        BridgeError: an item has no true answer.
-    """
+    """Share of correct answers to labelled items; equal weight and interval by image."""
     correct = [is_correct(text, item) for text, item in zip(texts, items, strict=True)]
     if None in correct:
         raise BridgeError("accuracy needs an answer in every item")

@@ -46,7 +46,7 @@ def certify(
             `batch_size` are then those of the answers).
         plan: chosen without looking at `items`.
         epsilon: the certificate's `holds` says whether the bound is at most this.
-        delta: probability with which the bound may be wrong.
+        delta: probability that the bound is wrong.
         quantity: `disagreement` or `accuracy_drop`.
         method: `auto`, `betting`, `empirical-bernstein`, `hoeffding`, `hoeffding-bentkus`,
             `clopper-pearson` (disagreement only), `harm` (drop only); see
@@ -54,7 +54,7 @@ def certify(
             disagreement with `auto`.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
-        checkpoint: a file every finished batch is added to; a second call continues after it.
+        checkpoint: a file to which finished batches are added; a second call continues from it.
 
     Raises:
         BridgeError: bad arguments, labels missing for a drop, images that also tuned the plan,
@@ -103,7 +103,7 @@ def _untouched_outcomes(
     longest: int,
     checkpoint: Path | None,
 ) -> Outcomes:
-    """Outcomes of `plan` on images of which none tuned it."""
+    """Outcomes of `plan`; refuses images that chose it."""
     asked = items.items if isinstance(items, FullAnswers) else tuple(items)
     shared = set(plan.source.get("tuning_images", ())) & set(image_hashes(asked))
     if shared:

@@ -90,9 +90,8 @@ def paired_outcomes(
     """Answer every item with the full and with the skipped model, batch by batch.
 
     Under `torchrun` the batches are shared among the ranks, and every rank gets all outcomes.
-    For several plans on the same questions, `FullAnswers` runs the full model once. Every
-    finished batch is added to the file `checkpoint`; a second call with the same arguments
-    continues after the last batch in it.
+    `FullAnswers` runs the full model once for several plans. Finished batches are added to the
+    file `checkpoint`; a second call with the same arguments continues from it.
 
     Raises:
         BridgeError: the model cannot do the plan, there are no items, the checkpoint is of

@@ -1,4 +1,4 @@
-"""The first answer token of the full model and under many plans, without repeating shared work."""
+"""The first answer token of the full model and under many plans, sharing their computation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ _ENTRY_MODES = [name for name, mode in MODES.items() if mode.takes == ("entry",)
 
 @torch.no_grad()
 def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Tensor, list[Tensor]]:
-    """Log-probabilities of the first answer token, of the full model and under every plan.
-
-    Returns:
-        (n, vocabulary) of the full model, and the same for each plan, in nats.
-    """
+    """(n, vocabulary) log-probabilities of the first answer token: full model, and each plan."""
     states: dict[int, Tensor] = {}
     with capturing_states(vlm, lambda layer, _, output: states.__setitem__(layer, output)):
         full = _first_token(vlm, batch)
@@ -45,7 +41,7 @@ def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Ten
 
 
 class _EntryChain:
-    """Runs ascending entry depths, each from the text-only states where the last one entered."""
+    """Runs ascending entry depths, each from the text-only states at the depth before."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -76,9 +72,9 @@ def words(vlm: VLM, log_probs: Tensor) -> list[str]:
 
 
 def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
-    """A judge of first tokens: is it the first token of the true answer; None without a label.
+    """A judge: whether a token begins the true answer, in any spelling; None without a label.
 
-    A tokenizer may begin an answer with a space or a capital; each spelling counts.
+    A tokenizer may begin an answer with a space or a capital.
     """
     tokenizer = vlm.processor.tokenizer
 

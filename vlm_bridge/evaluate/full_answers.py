@@ -1,7 +1,4 @@
-"""The full model's answers, asked once and compared with the answers under several plans.
-
-Certification and tuning compare texts alone, so no tensor as large as the vocabulary is stored.
-"""
+"""The full model's answers, asked once and compared with the answers under several plans."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ class FullAnswers:
     ) -> FullAnswers:
         """Ask the full model; `vlm` must not be inside `skipping`.
 
-        Every finished batch is added to `checkpoint`, and a second call continues after it.
+        Finished batches are added to the file `checkpoint`; a second call continues from it.
 
         Raises:
             BridgeError: there are no items, the checkpoint is of another run, or a rank died.
@@ -96,8 +93,7 @@ class FullAnswers:
         """Compare the answers under `plan` with these; the full model is not run again.
 
         The run stops as soon as the disagreement over all images is certain to exceed `limit`;
-        the outcomes are then of the questions asked so far. Every finished batch is added to
-        `checkpoint`, and a second call continues after it.
+        the outcomes are then of the questions asked so far. `checkpoint` as in `ask`.
 
         Raises:
             BridgeError: answers of another model, a plan the model cannot do, a checkpoint of

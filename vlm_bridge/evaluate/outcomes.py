@@ -22,9 +22,8 @@ class Outcomes:
         disagree: 1.0 where the two answers differ, else 0.0.
         correct_full: 1.0 where the full model is right; None if a label is missing.
         correct_skipped: the same of the skipped model.
-        kl_full_skipped: KL(full || skipped) of the first answer token, in nats; None where only
-            the texts were compared.
-        kl_skipped_full: KL(skipped || full), in nats.
+        kl_full_skipped: KL(full || skipped) of the first answer token, nats; None for texts alone.
+        kl_skipped_full: KL(skipped || full), nats.
     """
 
     items: tuple[Item, ...]
@@ -44,7 +43,7 @@ class Outcomes:
     ) -> Outcomes:
         """Outcomes from both models' answers and (n, vocabulary) log-probabilities.
 
-        `judge` says whether an answer to an item is right; None where it has no label.
+        `judge` returns whether an answer to an item is right, None without a label.
         """
         return replace(
             cls.of_words(items, full[0], skipped[0], judge),

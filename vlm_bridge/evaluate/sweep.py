@@ -1,8 +1,4 @@
-"""Every single-layer skip, every exit and entry depth, against the full model; resumable.
-
-A plan starts from the full model's states at the first layer it touches (token pruning: at the
-layer whose attention it reads), an entry from the text-only states of the entry before it.
-"""
+"""Every single-layer skip, exit depth and entry depth against the full model; resumable."""
 
 from __future__ import annotations
 
@@ -76,11 +72,11 @@ def sweep(
 ) -> list[Comparison]:
     """Compare every plan with the full model by the first answer token of the same items.
 
-    A first token is right where it is the first token of the true answer; without labels there
-    is no accuracy. Any plans do; those of `sweep_plans` share most of their computation. Under
-    `torchrun` the batches are shared among the ranks, and every rank gets all comparisons. Every
-    finished batch is added to the file `checkpoint`; a second call with the same model, items
-    and plans continues after the last batch in it.
+    A first token is right if it begins the true answer; without labels there is no accuracy.
+    Each plan starts from the full model's states at the first layer that it changes, so the plans
+    of `sweep_plans` share most of their computation. Under `torchrun` the batches are shared among
+    the ranks, and every rank gets all comparisons. Finished batches are added to the file
+    `checkpoint`; a second call with the same model, items and plans continues from it.
 
     Raises:
         BridgeError: the model cannot do a plan, there are no items, the checkpoint is of another
@@ -98,15 +94,11 @@ def sweep_outcomes(
     checkpoint: Path | None = None,
     batch_size: int = 16,
 ) -> list[Outcomes]:
-    """As `sweep`, but question by question: the outcomes of each plan.
-
-    Raises:
-        BridgeError: as `sweep`.
-    """
+    """The outcomes of each plan, question by question; arguments and errors as `sweep`."""
     items = list(items)
     for plan in plans:
         check_support(vlm, plan)
-    settings = {"plans": [plan.hash() for plan in plans], "batch_size": batch_size}
+    hashes = [plan.hash() for plan in plans]
     results = run_batches(
         vlm,
         items,
@@ -114,7 +106,7 @@ def sweep_outcomes(
         batch_size=batch_size,
         title=f"sweep of {len(plans)} plans",
         checkpoint=checkpoint,
-        key=run_key("sweep", vlm, items, **settings),
+        key=run_key("sweep", vlm, items, plans=hashes, batch_size=batch_size),
     )
     return [
         Outcomes.of_batches((chosen, columns[i]) for chosen, columns in results)

@@ -27,13 +27,8 @@ DPI = 130
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, GREY, INK = "#CC79A7", "#767676", "#222222"
 #: Colour and marker of each mode whose units are whole layers.
-MODE_STYLES = dict(
-    zip(
-        (mode.name for mode in MODES.values() if mode.takes == ("layers",)),
-        ((VERMILLION, "s"), (BLUE, "o")),
-        strict=True,
-    )
-)
+_WHOLE_LAYERS = [mode.name for mode in MODES.values() if mode.takes == ("layers",)]
+MODE_STYLES = dict(zip(_WHOLE_LAYERS, ((VERMILLION, "s"), (BLUE, "o")), strict=True))
 _PLAN_SHADE = "#F0E442"
 _TICKS = [-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
 _LINEAR_TO = 0.02  # shares below this are on a linear scale, which has a zero
@@ -43,7 +38,7 @@ Grid = list[list[Axes]]
 
 
 def skipped_layers(plan: SkipPlan) -> tuple[int, ...]:
-    """Layers that a plan skips, for all tokens or for those of the image.
+    """Layers that a plan skips, for all tokens or for vision tokens.
 
     Example:
         >>> skipped_layers(SkipPlan("early_exit", n_layers=4, exit=2))
@@ -98,10 +93,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def legend(figure: Figure, grid: Grid) -> None:
-    """Draw one legend below all panels, and hide panels without data.
-
-    A label in several colours gets the first.
-    """
+    """Draw one legend below all panels, in the first colour of a label; hide empty panels."""
     entries: dict[str, Artist] = {}
     for ax in flat(grid):
         if not ax.has_data():

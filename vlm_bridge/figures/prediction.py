@@ -11,23 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from estimators.rank_correlation import spearman
 from vlm_bridge.evaluate.compare import Comparison
-from vlm_bridge.figures.axes import (
-    DPI,
-    GREY,
-    INK,
-    MODE_STYLES,
-    by_position,
-    flat,
-    legend,
-    panels_figure,
-    plain,
-    save,
-    share_axis,
-    skipped_layers,
-    title,
-    with_ends,
-    with_level,
-)
+from vlm_bridge.figures import axes as draw
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
@@ -40,19 +24,12 @@ def plot_prediction(
 ) -> Path | None:
     """Draw every rule's score of a layer against the disagreement when that layer is skipped.
 
-    Args:
-        path: the PNG to write.
-        scores: rule -> score per layer, lower meaning safer.
-        modes: rule -> mode of single layers; rules without one are left out.
-        sweep: comparisons of single layers.
-        plan: the plan whose layers are drawn filled, where it has the rule's mode.
-
-    Example:
-        >>> plot_prediction(Path("p.png"), scores, modes, sweep, plan)  # doctest: +SKIP
+    `scores` and `modes` map a rule to its score per layer (lower is safer) and its mode; rules
+    without a mode of single layers are left out. Layers of `plan` are filled if the modes agree.
     """
     panels = []
     for rule, row in scores.items():
-        placed = by_position(sweep, modes[rule]) if modes.get(rule) in MODE_STYLES else []
+        placed = draw.by_position(sweep, modes[rule]) if modes.get(rule) in draw.MODE_STYLES else []
         points = [
             (at, float(row[at]), comparison.disagreement)
             for at, comparison in placed
@@ -63,51 +40,43 @@ def plot_prediction(
     if not panels:
         return None
     rows = math.ceil(len(panels) / 2)
-    figure, grid = panels_figure(rows, min(2, len(panels)), height=3.9 * rows + 0.5)
-    for ax, (rule, mode, points) in zip(flat(grid), panels, strict=False):
-        colour, marker = MODE_STYLES[mode]
+    figure, grid = draw.panels_figure(rows, min(2, len(panels)), height=3.9 * rows + 0.5)
+    for ax, (rule, mode, points) in zip(draw.flat(grid), panels, strict=False):
+        colour, marker = draw.MODE_STYLES[mode]
         x = [score for _, score, _ in points]
         values = [estimate for _, _, estimate in points]
-        y, low, high = with_ends(values, 0.0, 1.0)
-        ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=with_level("", values[0]))
-        chosen = skipped_layers(plan) if plan.mode == mode else ()
+        y, low, high = draw.with_ends(values, 0.0, 1.0)
+        ax.vlines(x, low, high, color=colour, alpha=0.3, lw=1, label=draw.with_level("", values[0]))
+        chosen = draw.skipped_layers(plan) if plan.mode == mode else ()
         for name, filled in (("layer (0-based number)", False), ("layer of the plan", True)):
             drawn = [i for i, (at, _, _) in enumerate(points) if (at in chosen) == filled]
             if drawn:
-                ax.plot(
-                    [x[i] for i in drawn],
-                    [y[i] for i in drawn],
-                    ls="none",
-                    marker=marker,
-                    ms=5,
-                    mec=colour,
-                    mfc=colour if filled else "white",
-                    label=name,
-                )
+                xs, ys, face = [x[i] for i in drawn], y[drawn], colour if filled else "white"
+                ax.plot(xs, ys, marker, ms=5, mec=colour, mfc=face, label=name)
         if max(x) > 0 and min(x) >= 0:
             least = min(score for score in x if score > 0)
             linear = {"linthresh": least} if min(x) == 0 else {}
             ax.set_xscale("symlog" if linear else "log", **linear)
-            ax.xaxis.set_major_formatter(FuncFormatter(plain))
+            ax.xaxis.set_major_formatter(FuncFormatter(draw.plain))
             ax.xaxis.set_minor_formatter(NullFormatter())
             if max(x) < 100 * min(x):
                 ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        share_axis(ax)
+        draw.share_axis(ax)
         ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
         ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
         rho = spearman(x, y)
         text = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
-        title(ax, f"{rule}: Spearman ρ = {text}, n = {len(points)} layers")
-    legend(figure, grid)
+        draw.title(ax, f"{rule}: Spearman ρ = {text}, n = {len(points)} layers")
+    draw.legend(figure, grid)
     figure.canvas.draw()  # positions are final from here on
-    for ax, (_, _, points) in zip(flat(grid), panels, strict=False):
+    for ax, (_, _, points) in zip(draw.flat(grid), panels, strict=False):
         _label(ax, [(score, estimate.value, str(at)) for at, score, estimate in points])
-    return save(figure, path)
+    return draw.save(figure, path)
 
 
 def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Write each point's name beside it where it covers least; sizes in typographic points."""
-    at = ax.transData.transform([(x, y) for x, y, _ in points]) * 72 / DPI
+    at = ax.transData.transform([(x, y) for x, y, _ in points]) * 72 / draw.DPI
     boxes = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in at]
     for (x, y, name), (cx, cy) in zip(points, at, strict=True):
         width, height = 4.8 * len(name) + 2.5, 8.0
@@ -131,8 +100,8 @@ def _label(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
             ha="center",
             va="center",
             fontsize=7.5,
-            color=INK,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY} if far else None,
+            color=draw.INK,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": draw.GREY} if far else None,
         )
         note.set_in_layout(False)
 

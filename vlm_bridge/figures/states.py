@@ -8,23 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from estimators import Profile
-from vlm_bridge.figures.axes import (
-    BLUE,
-    GREEN,
-    INK,
-    PURPLE,
-    VERMILLION,
-    flat,
-    layer_axis,
-    legend,
-    panels_figure,
-    save,
-    title,
-    with_ends,
-    with_level,
-)
+from vlm_bridge.figures import axes as draw
 
-_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, INK)
+_COLOURS = (draw.BLUE, draw.VERMILLION, draw.GREEN, draw.PURPLE, draw.INK)
 #: Measure -> title of its panel, label of its axis, range of its interval.
 _PANELS = {
     "cosine_distance": ("change of direction in the layer", "cosine distance, 1 − cos", (0, 2)),
@@ -47,36 +33,29 @@ _PANELS = {
 def plot_states(path: Path, profile: Profile) -> Path:
     """Draw a panel for each measure of the profile, a line for each token group.
 
-    Open markers are unreliable estimates.
-
-    Args:
-        path: the PNG to write.
-        profile: result of `estimators.profile_states`.
-
-    Example:
-        >>> plot_states(Path("profile.png"), profile)  # doctest: +SKIP
+    `profile` is from `estimators.profile_states`. Open markers are unreliable estimates.
     """
     measures = [m for m in _PANELS if any(m in profile.measures[g] for g in profile.groups)]
     rows = math.ceil(len(measures) / 2)
-    figure, grid = panels_figure(rows, 2, height=2.6 * rows + 0.6)
-    for ax, measure in zip(flat(grid), measures, strict=False):
+    figure, grid = draw.panels_figure(rows, 2, height=2.6 * rows + 0.6)
+    for ax, measure in zip(draw.flat(grid), measures, strict=False):
         text, label, bounds = _PANELS[measure]
         for place, group in enumerate(profile.groups):
             if measure not in profile.measures[group]:
                 continue
             colour = _COLOURS[place % len(_COLOURS)]
             estimates = profile.estimates(group, measure)
-            values, low, high = with_ends(estimates, *bounds)
+            values, low, high = draw.with_ends(estimates, *bounds)
             finite = np.isfinite(low) & np.isfinite(high)
             layers = np.arange(profile.n_layers)
             ax.fill_between(layers, low, high, where=finite, color=colour, alpha=0.25, lw=0)
-            name = with_level(f"{group} rows", estimates[0])
+            name = draw.with_level(f"{group} rows", estimates[0])
             ax.plot(layers, values, color=colour, lw=1.6, label=name)
             for reliable, face in ((True, colour), (False, "white")):
                 drawn = [i for i, e in enumerate(estimates) if e.reliable is reliable]
                 ax.plot(layers[drawn], values[drawn], "o", color=colour, mfc=face, ms=4)
         ax.set_ylabel(label)
-        title(ax, text)
-        layer_axis(ax, profile.n_layers)
-    legend(figure, grid)
-    return save(figure, path)
+        draw.title(ax, text)
+        draw.layer_axis(ax, profile.n_layers)
+    draw.legend(figure, grid)
+    return draw.save(figure, path)

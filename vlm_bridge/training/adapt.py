@@ -21,7 +21,7 @@ from vlm_bridge.training.tower import image_pixels, move_shape, normalise
 
 
 class _Packer:
-    """Batches of several questions behind one image; each question sees the image and itself."""
+    """Batches of several questions behind one image; each attends to the image and itself."""
 
     def __init__(self, items: Sequence[Item], processor: LlavaProcessor, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -69,11 +69,10 @@ def train_adapter(
 ) -> dict[str, Tensor]:
     """Train projector and LoRA (resumable); returns the parts that `install_parts` takes.
 
-    The output of the tower is standardised per channel by statistics of the training images. At
-    the end this is folded into the first layer of the projector, so that the result is LLaVA's
-    own projector. Frozen linear weights are bfloat16, trained ones float32. `model` is changed:
-    its linear layers are wrapped and rounded. Training starts from projector and LoRA in `begun`,
-    the parts of a trained model with the same tower, if given.
+    The output of the tower is standardised per channel by statistics of the training images,
+    which are folded into the projector's first layer at the end. Frozen linear weights are
+    bfloat16, trained ones float32. The linear layers of `model` are wrapped and rounded. Training
+    starts from projector and LoRA in `begun`, the parts of a model with the same tower, if given.
     """
     torch.manual_seed(recipe.seed)
     packer = _Packer(items, processor, recipe)

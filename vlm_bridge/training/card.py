@@ -84,7 +84,7 @@ _LANGUAGE_MODEL = (
 )
 _ROWS = {
     "accuracy": "with its image",
-    "accuracy_late_entry": "the same, vision entering where training let it (500 fixed questions)",
+    "accuracy_late_entry": "the same, with late entry as in training (500 fixed questions)",
     "accuracy_no_vision": "without its vision tokens",
     "accuracy_blind": "blind: most frequent training answer to the question",
     "accuracy_majority": "majority: most frequent training answer",

@@ -56,8 +56,8 @@ class Evaluation:
         accuracy_blind: baseline, the most frequent training answer to the same question text.
         accuracy_majority: baseline, the most frequent training answer of all.
         accuracy_no_vision: accuracy of the model without the image.
-        accuracy_late_entry: accuracy on the questions at `fixed_places` with vision entering at
-            the layer of the training; None for a model trained without late entry.
+        accuracy_late_entry: with late entry as in training, on the questions at `fixed_places`;
+            None for a model trained without it.
         data_hash: hash of the questions.
     """
 
@@ -99,13 +99,7 @@ def answer_as_trained(vlm: VLM, items: Sequence[Item], *, with_images: bool = Tr
 
 
 def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
-    """Answer the test questions with and without the image, by greedy `generate`.
-
-    Args:
-        vlm: the model, trained or loaded.
-        name: its name, one of the reference models.
-        task: one of `task_sets(name)`.
-    """
+    """Evaluate the reference model `name` on its test questions of one of its `task_sets`."""
     items, training = test_questions(name, task), TASKS[task]("train")
     recipe = RECIPES[check_name(name)]
     late = None
@@ -135,11 +129,7 @@ def write_answers(folder: Path, evaluations: Sequence[Evaluation]) -> None:
 
 
 def trained_answers(name: str) -> dict[str, Any]:
-    """Answers and accuracies of the training process by task set, as shipped.
-
-    Raises:
-        BridgeError: the file is missing.
-    """
+    """Answers and accuracies of the training process by task set, as shipped."""
     with shipped(name, ANSWERS) as path:
         if not path.is_file():
             raise BridgeError(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from vlm_bridge.reference.recipe import Schedule
+from vlm_bridge.runtime.files import write_bytes
 from vlm_bridge.runtime.progress import track
 
 log = logging.getLogger(__name__)
@@ -32,15 +33,10 @@ def fit(
     """Minimise `loss_at(step)` over `parameters` for `schedule.steps` steps, in place.
 
     `loss_at` must derive all randomness from its step number, so that a resumed run equals an
-    uninterrupted one. The checkpoint (safetensors: parameters and both Adam moments) is replaced
-    atomically. A finished checkpoint is loaded without further steps.
+    uninterrupted one. The checkpoint holds the parameters and both Adam moments.
     """
-    optimiser = torch.optim.AdamW(
-        list(parameters.values()),
-        lr=schedule.rate,
-        betas=(0.9, 0.98),
-        weight_decay=schedule.weight_decay,
-    )
+    values, decay = list(parameters.values()), schedule.weight_decay
+    optimiser = torch.optim.AdamW(values, schedule.rate, betas=(0.9, 0.98), weight_decay=decay)
     start = _restore(parameters, optimiser, checkpoint)
     if start:
         log.info("%s: resumed at step %d from %s", title, start, checkpoint)
@@ -53,7 +49,7 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             loss = loss_at(step)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(list(parameters.values()), schedule.clip)
+            torch.nn.utils.clip_grad_norm_(values, schedule.clip)
             optimiser.step()
             recent.append(float(loss.detach()))
             if (step + 1) % log_every == 0:
@@ -82,10 +78,7 @@ def _save(
         tensors[f"value.{name}"] = parameter.detach().contiguous()
         tensors[f"exp_avg.{name}"] = state["exp_avg"].contiguous()
         tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].contiguous()
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
-    partial.replace(checkpoint)
+    write_bytes(checkpoint, save(tensors, metadata={"step": str(step)}))
 
 
 def _restore(parameters: Parameters, optimiser: torch.optim.AdamW, checkpoint: Path) -> int:

@@ -22,22 +22,15 @@ _PIXELS = ("pixel_values", "image_grid_thw", "pixel_attention_mask")
 
 @dataclass(frozen=True)
 class Packed:
-    """A batch of images, each followed by its questions.
+    """A batch of images, each followed by its questions."""
 
-    Attributes:
-        ids: (images, width) question and answer tokens, without the prefix.
-        labels: (images, width); only answer and end tokens have labels.
-        places: (images, length) position of every token in its own prompt, prefix included.
-        blocks: (images, length) 0 in the prefix, k in question k, -1 on padding.
-    """
-
-    ids: Tensor
-    labels: Tensor
-    places: Tensor
-    blocks: Tensor
+    ids: Tensor  # (images, width) question and answer tokens, without the prefix
+    labels: Tensor  # (images, width); only answer and end tokens have labels
+    places: Tensor  # (images, length) position of every token in its own prompt, with the prefix
+    blocks: Tensor  # (images, length) 0 in the prefix, k in question k, -1 on padding
 
 
-#: Input ids of one question with its answer, and their labels.
+#: Input ids of a question with its answer, and their labels.
 LabelledIds = tuple[list[int], list[int]]
 
 
@@ -82,10 +75,7 @@ def draw_images(n: int, count: int, seed: str, step: int) -> list[int]:
 
 
 class Packer:
-    """Packs questions of `vlm`, in the prompts of its processor.
-
-    The prefix, equal in all prompts, ends with the last vision token.
-    """
+    """Packs questions of `vlm`; the prefix, equal in all prompts, ends with the vision tokens."""
 
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
@@ -112,19 +102,12 @@ class Packer:
 
     def pack(self, rows: Sequence[Sequence[Item]], prefix: int) -> Packed:
         """Pack the questions of each image."""
+        return pack([[self._labelled(item) for item in row] for row in rows], prefix, self._ends)
+
+    def _labelled(self, item: Item) -> LabelledIds:
         tokenizer = self.vlm.processor.tokenizer
-        packed = []
-        for row in rows:
-            answers = [
-                tokenizer(item.answer, add_special_tokens=False)["input_ids"] for item in row
-            ]
-            packed.append(
-                [
-                    labelled(self._question(item), [*answer, self._ends])
-                    for item, answer in zip(row, answers, strict=True)
-                ]
-            )
-        return pack(packed, prefix, self._ends)
+        answer = tokenizer(item.answer, add_special_tokens=False)["input_ids"]
+        return labelled(self._question(item), [*answer, self._ends])
 
 
 def image_features(vlm: VLM, images: Sequence[Image.Image]) -> Tensor:
@@ -139,16 +122,10 @@ def image_features(vlm: VLM, images: Sequence[Image.Image]) -> Tensor:
 
 
 def masks(vlm: VLM, blocks: Tensor, places: Tensor, vision: Tensor) -> Any:
-    """Attention masks of a packed batch, as the model takes them.
+    """Attention masks of a packed batch, as the model takes them; `vision` is (length,) bool.
 
     In Gemma3 vision tokens attend to each other in both directions and sliding layers attend to
     near places only, so it takes a mask for each kind of layer.
-
-    Args:
-        vlm: the model.
-        blocks: (images, length) of `Packed`.
-        places: (images, length) of `Packed`.
-        vision: (length,) bool, the vision tokens of the prefix.
     """
     full = visible(blocks)
     if vlm.model.config.model_type != "gemma3":

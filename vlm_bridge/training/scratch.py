@@ -19,16 +19,9 @@ from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.families import TOKENS, blank_scratch
 from vlm_bridge.reference.recipe import Schedule, ScratchRecipe
-from vlm_bridge.training import tower
+from vlm_bridge.training import packing, tower
 from vlm_bridge.training.fit import fit
-from vlm_bridge.training.packing import (
-    IGNORED,
-    Packer,
-    draw_rows,
-    image_features,
-    masks,
-    positions,
-)
+from vlm_bridge.training.packing import image_features
 
 
 def as_vlm(name: str, model: Any, processor: Any) -> VLM:
@@ -43,7 +36,7 @@ def blank_vlm(recipe: ScratchRecipe) -> VLM:
 
 
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
-    """Train in `folder`, or continue; returns all parameters by name, tied ones once."""
+    """Train in `folder` (resumable); returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
     _scale_words(vlm)
     clusters = {task: by_image(TASKS[task]("train")) for task in recipe.tasks}
@@ -60,7 +53,7 @@ def _scale_words(vlm: VLM) -> None:
     table.weight.mul_(_SCALE / entered.std())
 
 
-#: The words of stage one: of the shape in an easy-VQA image, and of a cell of a scene.
+#: The words of stage one, for the shape in an easy-VQA image and for a cell of a scene.
 _VOCABULARY = {
     "shape": tower.SHAPES,
     "colour": tower.COLOURS,
@@ -77,7 +70,7 @@ def _pixels(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _pictures(rows: Sequence[Sequence[Item]], seed: int | None) -> list[Image.Image]:
-    """The images of some rows; with a seed, their shape is moved to a random place."""
+    """The images of some rows; with a seed, the shapes are moved to random places."""
     stacked = np.stack([_pixels(row[0].image) for row in rows])
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
@@ -97,7 +90,7 @@ def _batch(
     rows, pictures = [], []
     for task, images in clusters.items():
         count = schedule.batch // len(clusters)
-        drawn = draw_rows(images, count, questions, f"{seed}/{task}", step)
+        drawn = packing.draw_rows(images, count, questions, f"{seed}/{task}", step)
         rows += drawn
         pictures += _pictures(drawn, seed * 7_919 + step if task == "easy-vqa" else None)
     return rows, pictures
@@ -124,8 +117,7 @@ class _Whole(nn.Module):
 class _Cells(nn.Module):
     """Loss of reading shape, colour and dot of each cell of a scene from the token of the cell.
 
-    An empty cell has an embedding of its own. The colour of a dot, which competes with that of
-    its object, is read through a linear map.
+    The colour of a dot, which competes with that of its object, is read through a linear map.
     """
 
     def __init__(self, width: int) -> None:
@@ -157,10 +149,7 @@ def _cells(item: Item) -> Tensor:
 
 
 def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
-    """Stage one: align vision tokens with the embeddings of the words for their content.
-
-    The score of a token for a word is its product with the embedding of the word.
-    """
+    """Stage one: align vision tokens with the embeddings of the words for their content."""
     readers = {
         task: _Whole(images) if task == "easy-vqa" else _Cells(recipe.width)
         for task, images in clusters.items()
@@ -170,13 +159,10 @@ def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) ->
         name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in words])
         for name, words in _VOCABULARY.items()
     }
-    inner = {f"{name}.": part for name, part in vlm.layout.base.named_children()}
-    decoder = next(name for name, part in inner.items() if part is vlm.layout.decoder)
-    parameters = {
-        name: p
-        for name, p in vlm.layout.base.named_parameters()
-        if not name.startswith(decoder) and not _unused(name)
-    }
+    inner = vlm.layout.base.named_children()
+    decoder = next(name for name, part in inner if part is vlm.layout.decoder)
+    outer = vlm.layout.base.named_parameters()
+    parameters = {n: p for n, p in outer if not n.startswith(f"{decoder}.") and not _unused(n)}
     parameters["words"] = table.weight
     for task, reader in readers.items():
         parameters |= {f"{task}.{name}": p for name, p in reader.named_parameters()}
@@ -196,7 +182,7 @@ def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) ->
 
 def _learn(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
     """Stage two: train the decoder on the answer tokens."""
-    packer = Packer(vlm)
+    packer = packing.Packer(vlm)
     start = packer.start(next(iter(clusters.values()))[0][0])
     ids = start["input_ids"][0]
     vision = vlm.layout.vision_flags(ids)
@@ -206,14 +192,13 @@ def _learn(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) 
     vlm.layout.decoder.requires_grad_(True)
 
     def loss_at(step: int) -> Tensor:
-        rows, pictures = _batch(
-            clusters, recipe.learn, recipe.questions_per_image, recipe.seed, step
-        )
+        asked = recipe.questions_per_image
+        rows, pictures = _batch(clusters, recipe.learn, asked, recipe.seed, step)
         packed = packer.pack(rows, len(ids))
         with torch.no_grad():
             features = image_features(vlm, pictures)
         states = packed_states(vlm, start, vision, packed, features, table)
-        answers = packed.labels != IGNORED
+        answers = packed.labels != packing.IGNORED
         logits = head(states[:, len(ids) :][answers])
         return nn.functional.cross_entropy(logits, packed.labels[answers])
 
@@ -224,7 +209,7 @@ def packed_states(
     vlm: VLM,
     start: dict[str, Tensor],
     vision: Tensor,
-    packed: Any,
+    packed: packing.Packed,
     features: Tensor,
     table: nn.Module,
 ) -> Tensor:
@@ -235,8 +220,8 @@ def packed_states(
     embeds = embeds.masked_scatter(whole[None, :, None].expand_as(embeds), features)
     states: Tensor = vlm.layout.decoder(
         inputs_embeds=embeds,
-        attention_mask=masks(vlm, packed.blocks, packed.places, whole),
-        position_ids=positions(vlm, start, packed.places),
+        attention_mask=packing.masks(vlm, packed.blocks, packed.places, whole),
+        position_ids=packing.positions(vlm, start, packed.places),
         use_cache=False,
     ).last_hidden_state
     return states

@@ -23,7 +23,7 @@ COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Distinct images with the labels in their questions; -1 where the questions do not tell."""
+    """Distinct images with the labels in their questions; -1 for undetermined labels."""
 
     pixels: Tensor  # (n, 3, size, size) uint8
     shape: Tensor  # (n,)
@@ -33,14 +33,11 @@ class Labelled:
 def read_labels(items: Sequence[Item]) -> Labelled:
     """Shape and colour of every image, deduced from its questions and answers.
 
-    "is there not a red shape?" -> "no" says red; "is a circle present?" -> "no" says
-    nothing yet, but rules the circle out.
+    "is there not a red shape?" -> "no": red. "is a circle present?" -> "no": no circle.
     """
     clusters = by_image(items)
-    shapes, colours = (
-        torch.tensor([_deduce(cluster, names) for cluster in clusters])
-        for names in (SHAPES, COLOURS)
-    )
+    shapes = torch.tensor([_deduce(cluster, SHAPES) for cluster in clusters])
+    colours = torch.tensor([_deduce(cluster, COLOURS) for cluster in clusters])
     return Labelled(image_pixels(clusters).contiguous(), shapes, colours)
 
 
@@ -51,7 +48,7 @@ def image_pixels(clusters: Sequence[Sequence[Item]]) -> Tensor:
 
 
 def _deduce(cluster: Sequence[Item], names: Sequence[str]) -> int:
-    """Place in `names` of the only name that the questions of an image leave possible, or -1."""
+    """Index in `names` of the only name that the questions of an image allow, or -1."""
     possible = set(names)
     for item in cluster:
         words = re.findall(r"\w+", item.question)
@@ -68,12 +65,7 @@ def _deduce(cluster: Sequence[Item], names: Sequence[str]) -> int:
 
 
 def move_shape(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Move the shape of every image to a random place, by rolling the image.
-
-    Args:
-        pixels: (n, 3, h, w) uint8, one shape on a ground of one colour.
-        generator: draws the places.
-    """
+    """Roll each image, (n, 3, h, w) uint8, so that its one shape is at a random place."""
     moved = torch.empty_like(pixels)
     height, width = pixels.shape[-2:]
     for i, image in enumerate(pixels):

@@ -22,13 +22,9 @@ TOWER = "tower."  # the parts on which stage two depends
 
 
 def train(name: str, folder: Path) -> VLM:
-    """Train a reference model in `folder`, or continue; writes `parts.safetensors` there.
+    """Train a reference model (resumable); writes `parts.safetensors` into `folder`.
 
-    Returns:
-        The trained model, built from the parts in memory, rounded as they are shipped.
-
-    Raises:
-        BridgeError: there is no such model, or a package that training needs is missing.
+    The returned model is built from the parts, rounded as they are shipped.
     """
     recipe = RECIPES[check_name(name)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,11 +38,7 @@ def train(name: str, folder: Path) -> VLM:
 
 
 def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
-    """Train the tower or take that of another model, then train projector and LoRA.
-
-    The tower is rounded to bfloat16 before stage two, so that the projector is trained against
-    the tower that is shipped.
-    """
+    """Train the tower or take that of another model, then train projector and LoRA."""
     items = easy_vqa("train")
     begun = None
     if recipe.start:
@@ -56,6 +48,7 @@ def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
         tower.load_state_dict(section(begun, "tower"))
     else:
         tower = train_tower(items, recipe, folder / "tower.checkpoint.safetensors")
+    # Stage two trains the projector against the tower as it is shipped.
     tower.load_state_dict(from_stored(to_stored(tower.state_dict(), "bfloat16")))
     model, processor = blank(recipe)
     checkpoint = folder / "adapt.checkpoint.safetensors"
