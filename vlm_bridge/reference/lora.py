@@ -29,10 +29,7 @@ class LowRank(nn.Module):
 def add_lora(
     layers: nn.ModuleList, targets: Iterable[str], rank: int, alpha: int
 ) -> dict[str, nn.Parameter]:
-    """Wrap the named projections of attention or MLP in every layer; returns the new parameters.
-
-    Their names are `{layer}.{projection}.a` and `.b`, as `merge_lora` takes them.
-    """
+    """Wrap the named projections in every layer; returns `{layer}.{projection}.a` and `.b`."""
     parameters: dict[str, nn.Parameter] = {}
     targets = tuple(targets)
     for index, layer in enumerate(layers):

@@ -25,23 +25,14 @@ class Recipe:
     Stage one trains the vision tower on shape and colour labels in the training questions. Stage
     two freezes it and trains projector and LoRA on the answer tokens, through the language model,
     with several questions packed behind one image.
-
-    Attributes:
-        entry: first layer with vision tokens in stage two (DeepInsert).
-        full_every: period, in steps, of steps with vision in all layers, so that the model can
-            answer with and without late entry; 0: none.
-        start: reference model whose tower is used and whose projector and LoRA (of `lora_targets`)
-            are trained further; empty: none.
-        stored: format of the shipped parts, `bfloat16` or `int8` (a scale for every row).
-        test_per_image: test questions per image; None: all.
     """
 
     seed: int = 0
-    entry: int = 0
-    full_every: int = 0
-    start: str = ""
-    stored: str = "bfloat16"
-    test_per_image: int | None = None
+    entry: int = 0  # first layer with vision tokens in stage two (DeepInsert)
+    full_every: int = 0  # period, in steps, of steps with vision in all layers; 0: none
+    start: str = ""  # reference model with the tower to use, and projector and LoRA to train on
+    stored: str = "bfloat16"  # format of the shipped parts, or `int8` (a scale for every row)
+    test_per_image: int | None = None  # test questions; None: all
     image_size: int = 64
     patch_size: int = 8
     vision_width: int = 128
@@ -71,32 +62,25 @@ class Recipe:
 class ScratchRecipe:
     """A small model of another family, trained from scratch on its task sets together.
 
-    Stage one trains vision tower, projector and word embeddings, so that the product of a vision
-    token with the embedding of a word scores whether the word is true of the token's place. Stage
-    two trains the decoder on the answer tokens, with several questions packed behind one image.
-
-    Attributes:
-        family: model type of the transformers class.
-        tasks: task sets, with equally many images of each.
-        width: width of the decoder; `layers` is its depth.
-        heads: attention heads of decoder and tower; half as many for keys and values.
-        see: stage one, with `batch` images a step; `learn` is stage two.
-        test_per_image: test questions per image; None: all.
+    Stage one, `see`, trains vision tower, projector and word embeddings, so that the product of a
+    vision token with the embedding of a word scores whether the word is true of the token's place.
+    Stage two, `learn`, trains the decoder on the answer tokens, with several questions packed
+    behind one image.
     """
 
-    family: str
+    family: str  # model type of the transformers class
     seed: int
-    tasks: tuple[str, ...] = ("easy-vqa",)
+    tasks: tuple[str, ...] = ("easy-vqa",)  # equally many images of each
     width: int = 128
     layers: int = 8
-    heads: int = 4
+    heads: int = 4  # of decoder and tower; half as many for keys and values
     vision_width: int = 96
     vision_layers: int = 4
     questions_per_image: int = 8
     see: Schedule = Schedule(steps=500, batch=32, rate=1e-3, warmup=50, checkpoint_every=100)
     learn: Schedule = Schedule(steps=1500, batch=10, rate=1e-3, warmup=100, checkpoint_every=100)
     stored: str = "int8"
-    test_per_image: int | None = None
+    test_per_image: int | None = None  # test questions; None: all
 
 
 RECIPE = Recipe()

@@ -15,11 +15,7 @@ PARTS, ANSWERS, CARD = "parts.safetensors", "answers.json", "MODEL_CARD.md"
 
 
 def check_name(name: str) -> str:
-    """Return the name of a reference model unchanged.
-
-    Raises:
-        BridgeError: no such model; the message lists the names.
-    """
+    """Return `name`, or raise a `BridgeError` if it is no reference model."""
     if name not in RECIPES:
         raise BridgeError(f"no reference model '{name}'; there are {', '.join(RECIPES)}")
     return name
@@ -50,8 +46,5 @@ def shipped_models() -> list[str]:
         >>> shipped_models()[0]
         'reference'
     """
-    names = []
-    for name in RECIPES:
-        with shipped(name, PARTS) as path:
-            names += [name] if path.is_file() else []
-    return names
+    weights = files("vlm_bridge.reference") / "weights"
+    return [name for name in RECIPES if (weights / file_name(name, PARTS)).is_file()]

@@ -15,8 +15,7 @@ def to_stored(parts: Mapping[str, Tensor], kind: str, keep: str = "-") -> dict[s
     """Convert tensors to their shipped format; `from_stored` converts them back.
 
     `int8` stores every matrix `W` as `round(W / s)` with `s = max |W| / 127` for each first-axis
-    row: an error of at most `s / 2`. Vectors are float16. Tensors whose names start with `keep`
-    are bfloat16: parts on which a later stage depends must not change after it.
+    row: an error of at most `s / 2`. Vectors are float16, tensors named `keep...` bfloat16.
 
     Example:
         >>> stored = to_stored({"w": torch.tensor([[1.0, -0.5], [0.0, 0.0]])}, "int8")

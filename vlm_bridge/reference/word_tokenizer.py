@@ -16,12 +16,9 @@ PAD, EOS, UNKNOWN, IMAGE = "<pad>", "<eos>", "<unk>", "<image>"
 
 
 def word_tokenizer(image: str, *special: str, **named: str) -> PreTrainedTokenizerFast:
-    """The tokenizer; its first four ids are padding, end, unknown and image.
+    """The tokenizer; ids: padding, end, unknown, `image` (of vision tokens), `special`, words.
 
-    Args:
-        image: placeholder of a vision token.
-        special: further special tokens, in the order of their ids.
-        named: special tokens that a processor looks up, by the name it uses.
+    `named` are special tokens that a processor looks up, by the name it uses.
     """
     first = [PAD, EOS, UNKNOWN, image, *special]
     vocabulary = {word: number for number, word in enumerate([*first, *WORDS])}
