@@ -10,9 +10,10 @@ from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON; notes go to standard error.")
+    bool, Option("--json", help="Print the result as JSON; notes go to standard error.")
 ]
 
 _wanted = ContextVar("_wanted", default=False)

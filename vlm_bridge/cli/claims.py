@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
+from typer import Option
 
 from vlm_bridge.cli.options import Delta, Epsilon, Pairs, Tokens
 from vlm_bridge.cli.output import say
@@ -29,33 +30,31 @@ class BenchmarkOptions:
 
     section: ClassVar[str] = "Experiment options"
     images: Annotated[
-        int, typer.Option(min=1, help="Images of the certification split, and of the test split.")
+        int, Option(min=1, help="Images of the certification split, and of the test split.")
     ] = 72
     tuning: Annotated[
-        int, typer.Option(min=1, help="Images of the tuning split, which chooses plans.")
+        int, Option(min=1, help="Images of the tuning split, which chooses plans.")
     ] = 24
     profiling: Annotated[
-        int, typer.Option(min=1, help="Images of the profiling split, which the rules read.")
+        int, Option(min=1, help="Images of the profiling split, which the rules read.")
     ] = 12
     null_images: Annotated[
-        int, typer.Option(min=2, help="Images of each control (random weights, shuffled images).")
+        int, Option(min=2, help="Images of each control (random weights, shuffled images).")
     ] = 8
     epsilon: Epsilon = Settings.epsilon
     delta: Delta = Settings.delta
     candidates: Annotated[
-        int, typer.Option(min=2, help="Nested plans that a layer-wise rule proposes.")
+        int, Option(min=2, help="Nested plans that a layer-wise rule proposes.")
     ] = Settings.candidates
-    resamples: Annotated[
-        int, typer.Option(min=1, help="Resamples of the certification images.")
-    ] = Settings.resamples
+    resamples: Annotated[int, Option(min=1, help="Resamples of the certification images.")] = (
+        Settings.resamples
+    )
     pairs: Pairs = Settings.pairs
     tokens: Tokens = 8
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = (
-        Settings.batch_size
-    )
+    batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = Settings.batch_size
     checkpoint: Annotated[
         Path,
-        typer.Option(
+        Option(
             help="Folder of finished work. That of `python -m benchmarks.rules` can be used: its "
             "measurements of equal size are not repeated."
         ),
@@ -66,30 +65,30 @@ def claims(
     benchmark: BenchmarkOptions,
     models: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Model names, folders or 'toy', repeatable or comma-separated (default: all "
             "shipped reference models)."
         ),
     ] = None,
     data: Annotated[
-        str, typer.Option(help=f"Task set, {' or '.join(TASKS)}; one question per image.")
+        str, Option(help=f"Task set, {' or '.join(TASKS)}; one question per image.")
     ] = "easy-vqa",
     modes: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help=f"Modes to test, repeatable or comma-separated: {', '.join(RULE_MODES)} "
             "(default: all)."
         ),
     ] = None,
     rules: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Rules to test, repeatable or comma-separated; see `skipit rules` (default: all)."
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder for claims.json, claims.md and the plots.")
-    ] = Path("out/claims"),
+    out: Annotated[Path, Option(help="Folder for claims.json, claims.md and the plots.")] = Path(
+        "out/claims"
+    ),
 ) -> Any:
     """Test each claim of the paper on trained models. Resumable.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from theory.certificates import METHODS
 from vlm_bridge.cli.options import DataOptions, Delta, Epsilon, ModelOptions, PlanWords
@@ -29,9 +29,9 @@ def certify(
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
     method: Annotated[
-        str, typer.Option(help=f"auto, label-free, {', '.join(METHODS)}; see theory.certify_mean.")
+        str, Option(help=f"auto, label-free, {', '.join(METHODS)}; see theory.certify_mean.")
     ] = "auto",
-    out: Annotated[Path, typer.Option(help="Certificates to write (JSON).")] = Path(
+    out: Annotated[Path, Option(help="Certificates to write (JSON).")] = Path(
         "out/certificates.json"
     ),
 ) -> Any:
@@ -67,9 +67,7 @@ def compare(
     model: ModelOptions,
     plan: PlanWords,
     data: DataOptions,
-    out: Annotated[Path, typer.Option(help="Comparison to write (JSON).")] = Path(
-        "out/comparison.json"
-    ),
+    out: Annotated[Path, Option(help="Comparison to write (JSON).")] = Path("out/comparison.json"),
 ) -> Any:
     """Compare a plan with the full model: answers and cost. Resumable.
 
@@ -99,13 +97,13 @@ def sweep(
     model: ModelOptions,
     data: DataOptions,
     out: Annotated[
-        Path, typer.Option(help="Folder for sweep.json, its checkpoint and the plots.")
+        Path, Option(help="Folder for sweep.json, its checkpoint and the plots.")
     ] = Path("out/sweep"),
-    step: Annotated[int, typer.Option(min=1, help="Step between layers and depths.")] = 1,
+    step: Annotated[int, Option(min=1, help="Step between layers and depths.")] = 1,
     epsilon: Epsilon = 0.02,
     mode: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help=f"Mode to sweep, repeatable: {', '.join(RULE_MODES)} "
             f"(default: {', '.join(SWEPT)})."
         ),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from estimators import Estimate
 from vlm_bridge.cli.model import cost_lines
@@ -19,27 +19,24 @@ from vlm_bridge.runtime.files import check_writable
 
 
 def method(
-    name: Annotated[str, typer.Argument(metavar="METHOD", help="See `skipit methods`.")],
+    name: Annotated[str, Argument(metavar="METHOD", help="See `skipit methods`.")],
     model: ModelOptions,
     data: DataOptions,
     profiling: Annotated[
         str | None,
-        typer.Option(
-            help="Questions for the method's choice, in the form of --data; other images."
-        ),
+        Option(help="Questions for the method's choice, in the form of --data; other images."),
     ] = None,
     profiling_limit: Annotated[
-        int, typer.Option(min=1, help="Images of --profiling to use, counted from the first.")
+        int, Option(min=1, help="Images of --profiling to use, counted from the first.")
     ] = 40,
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of the method, NAME=VALUE; repeatable."),
+        list[str] | None, Option("--set", help="Setting of the method, NAME=VALUE; repeatable.")
     ] = None,
     pairs: Pairs = 15,
     tokens: Annotated[
-        int, typer.Option(help="Tokens to generate for the time per token; 0, or 2 and more.")
+        int, Option(help="Tokens to generate for the time per token; 0, or 2 and more.")
     ] = 4,
-    out: Annotated[Path, typer.Option(help="Folder of the result and its checkpoints.")] = Path(
+    out: Annotated[Path, Option(help="Folder of the result and its checkpoints.")] = Path(
         "out/method"
     ),
 ) -> Any:

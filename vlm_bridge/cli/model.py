@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from vlm_bridge.cli.as_json import show
 from vlm_bridge.cli.options import Model, ModelOptions, Pairs, PlanWords, Remote, Tokens
@@ -35,14 +35,13 @@ def cost(
     model: ModelOptions,
     plan: PlanWords,
     data: Annotated[
-        Path | None,
-        typer.Option(help="JSONL file of questions to time (default: images of noise)."),
+        Path | None, Option(help="JSONL file of questions to time (default: images of noise).")
     ] = None,
-    side: Annotated[int, typer.Option(min=8, help="Width and height of a noise image.")] = 336,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences in the timed batch.")] = 16,
+    side: Annotated[int, Option(min=8, help="Width and height of a noise image.")] = 336,
+    batch_size: Annotated[int, Option(min=1, help="Sequences in the timed batch.")] = 16,
     pairs: Pairs = 15,
     tokens: Tokens = 8,
-    out: Annotated[Path, typer.Option(help="Cost to write (JSON).")] = Path("out/cost.json"),
+    out: Annotated[Path, Option(help="Cost to write (JSON).")] = Path("out/cost.json"),
 ) -> Any:
     """Measure FLOPs, latency, peak memory and cache size of a plan.
 
@@ -94,7 +93,7 @@ def cost_lines(cost: Cost) -> list[str]:
 def prune(
     model: ModelOptions,
     plan: PlanWords,
-    out: Annotated[Path, typer.Option(help="Folder of the smaller model, new or empty.")] = Path(
+    out: Annotated[Path, Option(help="Folder of the smaller model, new or empty.")] = Path(
         "out/pruned"
     ),
 ) -> Any:

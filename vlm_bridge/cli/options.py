@@ -6,30 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import typer
+from typer import Argument, Option
 
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 
-Epsilon = Annotated[float, typer.Option(help="Share of answers that a plan may change.")]
-Delta = Annotated[float, typer.Option(help="Probability that a certificate is wrong.")]
+Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.")]
+Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
 Model = Annotated[
-    str, typer.Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
+    str, Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
 ]
-Remote = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-]
+Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 Pairs = Annotated[
-    int, typer.Option(min=1, help="Timed pairs of full and skipped run; 6 give an interval.")
+    int, Option(min=1, help="Timed pairs of full and skipped run; 6 give an interval.")
 ]
 Tokens = Annotated[
-    int, typer.Option(help="Tokens to generate for the time per token; 0 skips this measurement.")
+    int, Option(help="Tokens to generate for the time per token; 0 skips this measurement.")
 ]
 PlanWords = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="PLAN",
         help="A plan file, or a plan in words: 'early_exit exit=20', 'block layers=3,5-7', "
         "'band entry=4 exit=20 + freeze layers=6-8'.",
@@ -43,12 +41,10 @@ class ModelOptions:
 
     section: ClassVar[str] = "Model options"
     model: Model
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
-    device: Annotated[
-        str | None, typer.Option(help="A torch device, or 'auto' (default: CPU).")
-    ] = None
+    dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32"
+    device: Annotated[str | None, Option(help="A torch device, or 'auto' (default: CPU).")] = None
     attention: Annotated[
-        str | None, typer.Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
+        str | None, Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
     ] = None
     trust_remote_code: Remote = False
 
@@ -76,22 +72,21 @@ class DataOptions:
     section: ClassVar[str] = "Data options"
     data: Annotated[
         str,
-        typer.Option(
+        Option(
             help="JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
             "scenes:SPLIT."
         ),
     ]
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images (default: that of the JSONL file).")
+        Path | None, Option(help="Folder of the images (default: that of the JSONL file).")
     ] = None
     per_image: Annotated[
-        int | None, typer.Option(min=1, help="Questions per image, at most (default: all).")
+        int | None, Option(min=1, help="Questions per image, at most (default: all).")
     ] = None
     limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images to use, counted from the first (default: all)."),
+        int | None, Option(min=1, help="Images to use, counted from the first (default: all).")
     ] = None
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16
+    batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:
         """Read the questions."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from estimators import Profile
 from vlm_bridge.cli.options import DataOptions, Delta, Epsilon, ModelOptions
@@ -22,17 +22,17 @@ from vlm_bridge.selection import search as run_search
 from vlm_bridge.selection.choose import choose_plan
 
 HOW = ("nested", "greedy", "bands")
-RuleName = Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]
+RuleName = Annotated[str, Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]
 RuleMode = Annotated[
     str | None,
-    typer.Option(help=f"One of the rule's modes ({', '.join(RULE_MODES)}; default: its first)."),
+    Option(help=f"One of the rule's modes ({', '.join(RULE_MODES)}; default: its first)."),
 ]
 
 
 def plan(
     model: ModelOptions,
     data: DataOptions,
-    profile: Annotated[Path, typer.Option(help="Profile that `skipit profile` wrote.")] = Path(
+    profile: Annotated[Path, Option(help="Profile that `skipit profile` wrote.")] = Path(
         "out/profile.json"
     ),
     rule: RuleName = "skip-it",
@@ -40,15 +40,15 @@ def plan(
     epsilon: Epsilon = 0.02,
     forward_cost: Annotated[
         float | None,
-        typer.Option(
+        Option(
             help="Budget of the rule, in forward passes over the images; a rule that needs more "
             "gets fewer images (default: no limit)."
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also print a table of reasons (skip-it-slopes only).")
+        bool, Option("--explain", help="Also print a table of reasons (skip-it-slopes only).")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
+    out: Annotated[Path, Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:
     """Choose the largest plan of a rule that changes few answers.
 
@@ -114,23 +114,23 @@ def search(
     model: ModelOptions,
     data: DataOptions,
     certification: Annotated[
-        str, typer.Option(help="Questions that certify, in the form of --data; other images.")
+        str, Option(help="Questions that certify, in the form of --data; other images.")
     ],
     how: Annotated[
         str,
-        typer.Option(
+        Option(
             help="Candidates: 'nested' plans of the rule; 'greedy' growth by measured KL; or all "
             "contiguous 'bands' of layers with vision tokens (no rule)."
         ),
     ] = "nested",
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
-    step: Annotated[int, typer.Option(min=1, help="Step between depths, for 'bands'.")] = 1,
+    step: Annotated[int, Option(min=1, help="Step between depths, for 'bands'.")] = 1,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
-    out: Annotated[
-        Path, typer.Option(help="Folder for search.json, plan.json, checkpoints.")
-    ] = Path("out/search"),
+    out: Annotated[Path, Option(help="Folder for search.json, plan.json, checkpoints.")] = Path(
+        "out/search"
+    ),
 ) -> Any:
     """Find the largest plan whose disagreement is certified. Resumable.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import typer
+from typer import Argument, Option
 
 from estimators import profile_states
 from vlm_bridge.cli.options import DataOptions, ModelOptions
@@ -30,7 +30,7 @@ class ProfiledModel(ModelOptions):
 
     model: Annotated[
         str,
-        typer.Argument(
+        Argument(
             help="'reference', a model folder, a Hugging Face id (owner/name), or a file of hidden "
             "states of any network (.safetensors, .npz)."
         ),
@@ -43,7 +43,7 @@ class ProfiledData(DataOptions):
 
     data: Annotated[
         str,
-        typer.Option(
+        Option(
             help="JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
             "scenes:SPLIT; required with a model, refused with a file of states."
         ),
@@ -56,15 +56,14 @@ class StatesOptions:
 
     section: ClassVar[str] = "Options for a file of states"
     target: Annotated[
-        str | None,
-        typer.Option(help="Name of the array of targets (default: 'target', if present)."),
+        str | None, Option(help="Name of the array of targets (default: 'target', if present).")
     ] = None
     clusters: Annotated[
         str | None,
-        typer.Option(help="Name of the array of image labels (default: 'clusters', if present)."),
+        Option(help="Name of the array of image labels (default: 'clusters', if present)."),
     ] = None
     last_token: Annotated[
-        bool, typer.Option("--last-token", help="Also profile the last token of each sequence.")
+        bool, Option("--last-token", help="Also profile the last token of each sequence.")
     ] = False
 
 
@@ -72,15 +71,15 @@ def profile(
     model: ProfiledModel,
     data: ProfiledData,
     states: StatesOptions,
-    out: Annotated[Path, typer.Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
+    out: Annotated[Path, Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
     null: Annotated[
-        bool, typer.Option(help="Also profile a copy with random weights, into OUT's -null.json.")
+        bool, Option(help="Also profile a copy with random weights, into OUT's -null.json.")
     ] = True,
     reservoir: Annotated[
-        int, typer.Option(min=0, help="Tokens of each group whose states are stored beside OUT.")
+        int, Option(min=0, help="Tokens of each group whose states are stored beside OUT.")
     ] = 0,
     reservoir_width: Annotated[
-        int | None, typer.Option(min=1, help="Width to project stored states to (default: none).")
+        int | None, Option(min=1, help="Width to project stored states to (default: none).")
     ] = None,
 ) -> Any:
     """Measure how redundant each layer is, without labels. Resumable.

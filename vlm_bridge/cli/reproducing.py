@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from vlm_bridge.cli.options import DataOptions, Pairs, Remote
 from vlm_bridge.cli.output import save, say
@@ -24,29 +25,27 @@ from vlm_bridge.runtime.files import check_writable
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(PUBLISHED)}.")],
+    name: Annotated[str, Argument(metavar="MODEL", help=f"One of {', '.join(PUBLISHED)}.")],
     data: DataOptions,
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of the weights (default: download from the hub).")
+        Path | None, Option(help="Folder of the weights (default: download from the hub).")
     ] = None,
     profiling: Annotated[
-        int, typer.Option(min=2, help="Images that order the layers, counted from the first.")
+        int, Option(min=2, help="Images that order the layers, counted from the first.")
     ] = 40,
-    step: Annotated[
-        int, typer.Option(min=1, help="Step between layers and depths of the sweep.")
-    ] = 1,
+    step: Annotated[int, Option(min=1, help="Step between layers and depths of the sweep.")] = 1,
     pairs: Pairs = 15,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
-    device: Annotated[str | None, typer.Option(help="A torch device (default: CPU).")] = None,
+    dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "bfloat16",
+    device: Annotated[str | None, Option(help="A torch device (default: CPU).")] = None,
     tflops: Annotated[
-        float, typer.Option(help="Throughput of the device, for the estimate of time.")
+        float, Option(help="Throughput of the device, for the estimate of time.")
     ] = 100.0,
-    yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Start without a question.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Start even if memory or disk look too small.")
+        bool, Option("--force", help="Start even if memory or disk look too small.")
     ] = False,
     trust_remote_code: Remote = False,
-    out: Annotated[Path, typer.Option(help="Folder of checkpoints, results and plots.")] = Path(
+    out: Annotated[Path, Option(help="Folder of checkpoints, results and plots.")] = Path(
         "out/reproduce"
     ),
 ) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from theory.command import run_verify
 from vlm_bridge.cli.as_json import AsJson, show
@@ -18,9 +19,9 @@ from vlm_bridge.runtime.files import check_writable, read_json
 
 
 def verify(
-    ids: Annotated[list[str] | None, typer.Argument(help="Statements (default: all).")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Random instances of each statement.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the instances.")] = 0,
+    ids: Annotated[list[str] | None, Argument(help="Statements (default: all).")] = None,
+    trials: Annotated[int, Option(min=1, help="Random instances of each statement.")] = 1000,
+    seed: Annotated[int, Option(help="Seed of the instances.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Check the theory: proofs, witnesses, counterexamples, instances.
@@ -37,13 +38,11 @@ def verify(
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="results.json of a demo.")],
-    out: Annotated[Path, typer.Option(help="Folder for the plots and report.html.")] = Path(
-        "out/report"
-    ),
+    results: Annotated[Path, Argument(help="results.json of a demo.")],
+    out: Annotated[Path, Option(help="Folder for the plots and report.html.")] = Path("out/report"),
     rules: Annotated[
         Path | None,
-        typer.Option(help="rules.json of `python -m benchmarks.rules`, for a section on rules."),
+        Option(help="rules.json of `python -m benchmarks.rules`, for a section on rules."),
     ] = None,
 ) -> Any:
     """Draw the plots and the HTML report of a demo from its results.
@@ -70,8 +69,8 @@ def _read_benchmark(path: Path) -> RuleBenchmark:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option(help="Seed that picks one question per image.")] = 0,
+    out: Annotated[Path, Option(help="Output folder.")] = Path("out/demo"),
+    seed: Annotated[int, Option(help="Seed that picks one question per image.")] = 0,
 ) -> Any:
     """Run the whole path once on the reference VLM, in about five minutes.
 

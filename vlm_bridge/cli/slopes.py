@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from vlm_bridge.cli.options import DataOptions, ModelOptions
 from vlm_bridge.cli.output import resumable, save, say
@@ -20,19 +20,19 @@ _HEAD = ("layer", "kind", "|d|", "|dz|", "slope", "KL", "flips", "jvp-fd", "S6 b
 def slopes(
     model: ModelOptions,
     data: DataOptions,
-    out: Annotated[Path, typer.Option(help="Slopes to write (JSON).")] = Path("out/slopes.json"),
+    out: Annotated[Path, Option(help="Slopes to write (JSON).")] = Path("out/slopes.json"),
     kind: Annotated[
         list[str] | None,
-        typer.Option(help=f"Kind of step, repeatable: {', '.join(KINDS)} (default: all)."),
+        Option(help=f"Kind of step, repeatable: {', '.join(KINDS)} (default: all)."),
     ] = None,
     differences: Annotated[
-        bool, typer.Option(help="Also check every slope by finite differences.")
+        bool, Option(help="Also check every slope by finite differences.")
     ] = True,
     bound: Annotated[
-        bool, typer.Option(help="Also measure the gain of every layer, for the S6 bound.")
+        bool, Option(help="Also measure the gain of every layer, for the S6 bound.")
     ] = True,
     tokens: Annotated[
-        int, typer.Option(help="Number of answer tokens measured, the likeliest of each question.")
+        int, Option(help="Number of answer tokens measured, the likeliest of each question.")
     ] = TOKENS,
 ) -> Any:
     """Measure how sensitive the answer is to each layer's update. Resumable.

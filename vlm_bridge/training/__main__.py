@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load
@@ -40,12 +41,12 @@ def list_models() -> None:
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="Model to train; see `list`.")] = "reference",
+    name: Annotated[str, Argument(help="Model to train; see `list`.")] = "reference",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of checkpoints, log and result (default: out/NAME).")
+        Path | None, Option(help="Folder of checkpoints, log and result (default: out/NAME).")
     ] = None,
     install: Annotated[
-        bool, typer.Option(help="Copy the result to the folder of shipped weights.")
+        bool, Option(help="Copy the result to the folder of shipped weights.")
     ] = False,
 ) -> None:
     """Train a reference model (up to an hour on two cores) and evaluate it on its test questions.
@@ -79,7 +80,7 @@ def train(
 @app.command()
 def evaluate(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models to evaluate (default: all shipped).")
+        list[str] | None, Argument(help="Models to evaluate (default: all shipped).")
     ] = None,
 ) -> None:
     """Evaluate shipped models on their test questions, in a fresh process.
