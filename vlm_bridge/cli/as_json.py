@@ -13,7 +13,7 @@ import typer
 from typer import Option
 
 AsJson = Annotated[
-    bool, Option("--json", help="Print the result as JSON; notes go to standard error.")
+    bool, Option("--json", help="Print the result as JSON; notes on standard error.")
 ]
 
 _wanted = ContextVar("_wanted", default=False)

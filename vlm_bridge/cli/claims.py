@@ -29,15 +29,9 @@ class BenchmarkOptions:
     """Size and settings of the experiment."""
 
     section: ClassVar[str] = "Experiment options"
-    images: Annotated[
-        int, Option(min=1, help="Images of the certification split, and of the test split.")
-    ] = 72
-    tuning: Annotated[
-        int, Option(min=1, help="Images of the tuning split, which chooses plans.")
-    ] = 24
-    profiling: Annotated[
-        int, Option(min=1, help="Images of the profiling split, which the rules read.")
-    ] = 12
+    images: Annotated[int, Option(min=1, help="Images to certify on, and images to test on.")] = 72
+    tuning: Annotated[int, Option(min=1, help="Images that choose the plans.")] = 24
+    profiling: Annotated[int, Option(min=1, help="Images that the rules read.")] = 12
     null_images: Annotated[
         int, Option(min=2, help="Images of each control (random weights, shuffled images).")
     ] = 8
@@ -71,7 +65,7 @@ def claims(
         ),
     ] = None,
     data: Annotated[
-        str, Option(help=f"Task set, {' or '.join(TASKS)}; one question per image.")
+        str, Option(help=f"Task set: {' or '.join(TASKS)}; one question per image.")
     ] = "easy-vqa",
     modes: Annotated[
         list[str] | None,
@@ -82,13 +76,9 @@ def claims(
     ] = None,
     rules: Annotated[
         list[str] | None,
-        Option(
-            help="Rules to test, repeatable or comma-separated; see `skipit rules` (default: all)."
-        ),
+        Option(help="Rules to test, repeatable or comma-separated (`skipit rules`; default: all)."),
     ] = None,
-    out: Annotated[Path, Option(help="Folder for claims.json, claims.md and the plots.")] = Path(
-        "out/claims"
-    ),
+    out: Annotated[Path, Option(help="Folder for results and plots.")] = Path("out/claims"),
 ) -> Any:
     """Test each claim of the paper on trained models. Resumable.
 

@@ -31,9 +31,7 @@ def certify(
     method: Annotated[
         str, Option(help=f"auto, label-free, {', '.join(METHODS)}; see theory.certify_mean.")
     ] = "auto",
-    out: Annotated[Path, Option(help="Certificates to write (JSON).")] = Path(
-        "out/certificates.json"
-    ),
+    out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
     """Bound disagreement and accuracy drop of a plan. Resumable.
 
@@ -67,7 +65,7 @@ def compare(
     model: ModelOptions,
     plan: PlanWords,
     data: DataOptions,
-    out: Annotated[Path, Option(help="Comparison to write (JSON).")] = Path("out/comparison.json"),
+    out: Annotated[Path, Option(help="JSON to write.")] = Path("out/comparison.json"),
 ) -> Any:
     """Compare a plan with the full model: answers and cost. Resumable.
 
@@ -77,11 +75,10 @@ def compare(
     """
     items = data.items()
     vlm, skip_plan = model.load_with(plan)
+    size = data.batch_size
     with resumable(out) as checkpoint:
-        compared = run_compare(
-            vlm, items, skip_plan, batch_size=data.batch_size, checkpoint=checkpoint
-        )
-    cost = measure_cost(vlm, items, skip_plan, batch_size=data.batch_size)
+        compared = run_compare(vlm, items, skip_plan, batch_size=size, checkpoint=checkpoint)
+    cost = measure_cost(vlm, items, skip_plan, batch_size=size)
     result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     disagreement = compared.disagreement
     low, high = disagreement.interval
@@ -120,9 +117,8 @@ def sweep(
     items = data.items()
     vlm = model.load()
     plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or SWEPT)
-    compared = run_sweep(
-        vlm, items, plans, checkpoint=out / "checkpoint.jsonl", batch_size=data.batch_size
-    )
+    checkpoint = out / "checkpoint.jsonl"
+    compared = run_sweep(vlm, items, plans, checkpoint=checkpoint, batch_size=data.batch_size)
     result = save(out / "sweep.json", [comparison.to_json() for comparison in compared])
     if is_main():
         plot_depth(out / "depth.png", compared, blind=None, no_vision=None)

@@ -35,9 +35,8 @@ def methods() -> Any:
 def _table(registry: Iterable[object], columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Show these attributes of every rule or method, and return them."""
     rows = [{column: getattr(entry, column) for column in columns} for entry in registry]
-    show(
-        "\n".join("\t".join(cells) for cells in [columns, *(map(_cell, r.values()) for r in rows)])
-    )
+    lines = [columns, *(map(_cell, row.values()) for row in rows)]
+    show("\n".join("\t".join(cells) for cells in lines))
     return rows
 
 

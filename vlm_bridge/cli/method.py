@@ -34,11 +34,9 @@ def method(
     ] = None,
     pairs: Pairs = 15,
     tokens: Annotated[
-        int, Option(help="Tokens to generate for the time per token; 0, or 2 and more.")
+        int, Option(help="Tokens to generate to time one token; 0, or 2 and more.")
     ] = 4,
-    out: Annotated[Path, Option(help="Folder of the result and its checkpoints.")] = Path(
-        "out/method"
-    ),
+    out: Annotated[Path, Option(help="Folder of result and checkpoints.")] = Path("out/method"),
 ) -> Any:
     """Run a published method end to end beside the full model. Resumable.
 

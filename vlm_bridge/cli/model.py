@@ -54,9 +54,8 @@ def cost(
     vlm, skip_plan = model.load_with(plan)
     with tempfile.TemporaryDirectory() as folder:
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
-        measured = measure_cost(
-            vlm, items, skip_plan, batch_size=batch_size, pairs=pairs, tokens=tokens
-        )
+        settings = {"batch_size": batch_size, "pairs": pairs, "tokens": tokens}
+        measured = measure_cost(vlm, items, skip_plan, **settings)
     body = {"plan": skip_plan.to_json(), "model": vlm.name, "cost": measured.to_json()}
     result = save(out, body)
     for line in (skip_plan.describe(), *cost_lines(measured), f"cost: {out}"):
@@ -93,9 +92,7 @@ def cost_lines(cost: Cost) -> list[str]:
 def prune(
     model: ModelOptions,
     plan: PlanWords,
-    out: Annotated[Path, Option(help="Folder of the smaller model, new or empty.")] = Path(
-        "out/pruned"
-    ),
+    out: Annotated[Path, Option(help="Folder to write, new or empty.")] = Path("out/pruned"),
 ) -> Any:
     """Export a block plan as a smaller model of its own.
 

@@ -15,16 +15,12 @@ from vlm_bridge.plan.text import read_plan
 
 Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.")]
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
-Model = Annotated[
-    str, Argument(help="'reference', a model folder, or a Hugging Face id (owner/name).")
-]
+Model = Annotated[str, Argument(help="'reference', a folder, or a Hugging Face id (owner/name).")]
 Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 Pairs = Annotated[
-    int, Option(min=1, help="Timed pairs of full and skipped run; 6 give an interval.")
+    int, Option(min=1, help="Timed pairs of full and skipped run, 6 for an interval.")
 ]
-Tokens = Annotated[
-    int, Option(help="Tokens to generate for the time per token; 0 skips this measurement.")
-]
+Tokens = Annotated[int, Option(help="Tokens to generate to time one token; 0: no measurement.")]
 PlanWords = Annotated[
     str,
     Argument(
@@ -72,14 +68,11 @@ class DataOptions:
     section: ClassVar[str] = "Data options"
     data: Annotated[
         str,
-        Option(
-            help="JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
-            "scenes:SPLIT."
-        ),
+        Option(help="JSONL of {image, question, answer?, cluster?}, easy-vqa:SPLIT, scenes:SPLIT."),
     ]
-    images: Annotated[
-        Path | None, Option(help="Folder of the images (default: that of the JSONL file).")
-    ] = None
+    images: Annotated[Path | None, Option(help="Folder of the images (default: the file's).")] = (
+        None
+    )
     per_image: Annotated[
         int | None, Option(min=1, help="Questions per image, at most (default: all).")
     ] = None

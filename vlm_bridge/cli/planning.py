@@ -32,9 +32,7 @@ RuleMode = Annotated[
 def plan(
     model: ModelOptions,
     data: DataOptions,
-    profile: Annotated[Path, Option(help="Profile that `skipit profile` wrote.")] = Path(
-        "out/profile.json"
-    ),
+    profile: Annotated[Path, Option(help="From `skipit profile`.")] = Path("out/profile.json"),
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
     epsilon: Epsilon = 0.02,
@@ -104,18 +102,15 @@ def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Ite
     yield "\t".join(["unit", "score", *statements])
     for number, unit in enumerate(units(mode, evidence.n_layers)):
         by_name = {reason.bound.statement: reason for reason in reasons if reason.unit == number}
-        cells = [
-            f"{by_name[s].bound.value:.3g}{'' if by_name[s].safe else '*'}" for s in statements
-        ]
+        ordered = [by_name[statement] for statement in statements]
+        cells = [f"{reason.bound.value:.3g}{'' if reason.safe else '*'}" for reason in ordered]
         yield "\t".join([unit.describe(), f"{scores[number]:.3g}", *cells])
 
 
 def search(
     model: ModelOptions,
     data: DataOptions,
-    certification: Annotated[
-        str, Option(help="Questions that certify, in the form of --data; other images.")
-    ],
+    certification: Annotated[str, Option(help="Questions that certify, as --data; other images.")],
     how: Annotated[
         str,
         Option(
@@ -128,9 +123,7 @@ def search(
     step: Annotated[int, Option(min=1, help="Step between depths, for 'bands'.")] = 1,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
-    out: Annotated[Path, Option(help="Folder for search.json, plan.json, checkpoints.")] = Path(
-        "out/search"
-    ),
+    out: Annotated[Path, Option(help="Folder of results and checkpoints.")] = Path("out/search"),
 ) -> Any:
     """Find the largest plan whose disagreement is certified. Resumable.
 

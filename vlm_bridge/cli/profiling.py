@@ -108,20 +108,17 @@ def profile(
     items = data.items()
     vlm = model.load()
     sample = Reservoir(reservoir, width=reservoir_width) if reservoir else None
-    with resumable(out, ".safetensors") as checkpoint:
-        measured = run_profile(
-            vlm, items, batch_size=data.batch_size, checkpoint=checkpoint, reservoir=sample
-        )
+    size = data.batch_size
+    with resumable(out, ".safetensors") as file:
+        measured = run_profile(vlm, items, batch_size=size, checkpoint=file, reservoir=sample)
     result = save(out, measured.to_json())
     if sample is not None and is_main():
         sample.samples.save(out.with_name(f"{out.stem}-states"))
     random = None
     if null:
         null_out = out.with_name(f"{out.stem}-null.json")
-        with resumable(null_out, ".safetensors") as checkpoint:
-            random = run_profile(
-                random_copy(vlm), items, batch_size=data.batch_size, checkpoint=checkpoint
-            )
+        with resumable(null_out, ".safetensors") as file:
+            random = run_profile(random_copy(vlm), items, batch_size=size, checkpoint=file)
         save(null_out, random.to_json())
     picture = out.with_suffix(".png")
     if is_main():

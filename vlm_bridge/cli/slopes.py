@@ -25,12 +25,8 @@ def slopes(
         list[str] | None,
         Option(help=f"Kind of step, repeatable: {', '.join(KINDS)} (default: all)."),
     ] = None,
-    differences: Annotated[
-        bool, Option(help="Also check every slope by finite differences.")
-    ] = True,
-    bound: Annotated[
-        bool, Option(help="Also measure the gain of every layer, for the S6 bound.")
-    ] = True,
+    differences: Annotated[bool, Option(help="Also check slopes by finite differences.")] = True,
+    bound: Annotated[bool, Option(help="Also measure gains of layers, for the S6 bound.")] = True,
     tokens: Annotated[
         int, Option(help="Number of answer tokens measured, the likeliest of each question.")
     ] = TOKENS,

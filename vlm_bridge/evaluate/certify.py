@@ -61,9 +61,8 @@ def certify(
             a checkpoint of another run, or, under `torchrun`, a rank that died.
     """
     outcomes = _untouched_outcomes(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
-    return certificate_of(
-        plan, outcomes, epsilon=epsilon, delta=delta, quantity=quantity, method=method
-    )
+    levels = {"epsilon": epsilon, "delta": delta}
+    return certificate_of(plan, outcomes, **levels, quantity=quantity, method=method)
 
 
 def certify_both(

@@ -46,9 +46,8 @@ def sweep_plans(
         raise BridgeError(f"the step of a sweep must be at least 1, got {step}")
     unknown = set(modes) - set(RULE_MODES)
     if unknown:
-        raise BridgeError(
-            f"a sweep has no mode {', '.join(sorted(unknown))}; it has {', '.join(RULE_MODES)}"
-        )
+        names = ", ".join(sorted(unknown))
+        raise BridgeError(f"a sweep has no mode {names}; it has {', '.join(RULE_MODES)}")
     layers = sorted({*range(0, n_layers, step), n_layers - 1})
     depths = sorted({*range(0, n_layers + 1, step), n_layers})
     prunings = sorted({*depths[1:-1], 1, n_layers - 1} - {0})
@@ -108,10 +107,8 @@ def sweep_outcomes(
         checkpoint=checkpoint,
         key=run_key("sweep", vlm, items, plans=hashes, batch_size=batch_size),
     )
-    return [
-        Outcomes.of_batches((chosen, columns[i]) for chosen, columns in results)
-        for i in range(len(plans))
-    ]
+    places = range(len(plans))
+    return [Outcomes.of_batches((asked, columns[i]) for asked, columns in results) for i in places]
 
 
 def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcomes]:

@@ -68,9 +68,8 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
             ax.set_ylabel("attention mass on image (VAR)")
             draw.title(ax, f"{group} tokens: attention paid to the image")
         draw.layer_axis(ax, profile.n_layers)
-    _share_log_limits(
-        [ax for ax, (_, m) in zip(draw.flat(grid), panels, strict=False) if m != "var"]
-    )
+    drawn = zip(draw.flat(grid), panels, strict=False)
+    _share_log_limits([ax for ax, (_, measure) in drawn if measure != "var"])
     draw.legend(figure, grid)
     return draw.save(figure, path)
 

@@ -17,7 +17,7 @@ TOKEN_GROUPS = ("text", "image", "video", "audio", "special", "pad")
 
 #: Configuration fields with the id of the placeholder token of a modality.
 _PLACEHOLDERS = {
-    kind: (f"{kind}_token_id", f"{kind}_token_index") for kind in ("image", "video", "audio")
+    name: (f"{name}_token_id", f"{name}_token_index") for name in ("image", "video", "audio")
 }
 #: Supported attention types: their cache is one key and one value per token.
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
@@ -156,10 +156,8 @@ def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str
             )
     if types is not None:
         return tuple(types)
-    sliding = getattr(config, "sliding_window", None) and getattr(
-        config, "use_sliding_window", True
-    )
-    return ("sliding_attention" if sliding else "full_attention",) * len(layers)
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return ("sliding_attention" if slides else "full_attention",) * len(layers)
 
 
 def _placeholders(config: Any, kind: str) -> tuple[int, ...]:

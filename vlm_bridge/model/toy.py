@@ -103,9 +103,8 @@ def toy_items(
     for number in range(images):
         path = folder / f"{number:04d}.png"
         toy_image(number % k, mark=number).save(path)
-        items += [
-            Item(path, toy.question(j), toy.answer(j, number % k), path.name) for j in range(asked)
-        ]
+        pairs = [(toy.question(j), toy.answer(j, number % k)) for j in range(asked)]
+        items += [Item(path, *pair, path.name) for pair in pairs]
     return items
 
 
@@ -199,10 +198,9 @@ def _plant_vision(vlm: VLM, toy: ToyVLM) -> None:
 
 
 def _processor(toy: ToyVLM) -> LlavaProcessor:
+    size = {"height": _SIDE, "width": _SIDE}
     return LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"height": _SIDE, "width": _SIDE}, do_center_crop=False
-        ),
+        image_processor=CLIPImageProcessorPil(size=size, do_center_crop=False),
         tokenizer=_tokenizer(toy),
         patch_size=_PATCH,
         vision_feature_select_strategy="default",

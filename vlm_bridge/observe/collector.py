@@ -76,9 +76,7 @@ class Collector:
             BridgeError: a state has no direction, attention or states cannot be observed.
         """
         if len(clusters) != len(inputs["input_ids"]):
-            raise BridgeError(
-                f"{len(clusters)} clusters were given for {len(inputs['input_ids'])} sequences"
-            )
+            raise BridgeError(f"{len(clusters)} clusters for {len(inputs['input_ids'])} sequences")
         if items is None:
             items = range(self._n_items, self._n_items + len(clusters))
         self._n_items += len(clusters)

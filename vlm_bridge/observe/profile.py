@@ -127,9 +127,7 @@ class _Shard:
         for file in of_all_ranks(path):
             batches = _read_batches(file, key)
             if self.done & set(batches):
-                raise BridgeError(
-                    f"{file} holds batches of another shard too; delete the checkpoint"
-                )
+                raise BridgeError(f"{file} repeats batches of another rank; delete the checkpoint")
             self.done |= set(batches)
             if file == self._path:
                 self._batches = batches

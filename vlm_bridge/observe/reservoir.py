@@ -157,14 +157,13 @@ class Reservoir:
                 {"image": self._run["images"][item], "item": int(item), "token": int(token)}
                 for item, token in zip(ordered.item, ordered.token, strict=True)
             ]
-        projection = (
-            f"gaussian to {self.width} dimensions, variance 1/{self.width}, torch seed {self.seed}"
-        )
+        width = self.width
+        projection = f"gaussian to {width} dimensions, variance 1/{width}, torch seed {self.seed}"
         return Samples(
             model=self._run["model"],
             data_hash=self._run["data_hash"],
             seed=self.seed,
-            projection=None if self.width is None else projection,
+            projection=None if width is None else projection,
             index_convention=INDEX_CONVENTION,
             rows=rows,
             arrays=arrays,

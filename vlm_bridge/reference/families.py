@@ -48,13 +48,12 @@ def build_processor(recipe: ScratchRecipe) -> Any:
     """The processor of a family: image processor, word tokenizer and chat template."""
     if recipe.family == "qwen2_5_vl":
         area = {"shortest_edge": SIDE**2, "longest_edge": SIDE**2}
+        around = ("<|vision_start|>", "<|vision_end|>")
         return images_only(Qwen2_5_VLProcessor)(
             image_processor=Qwen2VLImageProcessorPil(
                 patch_size=PATCH, merge_size=2, temporal_patch_size=2, size=area
             ),
-            tokenizer=word_tokenizer(
-                "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"
-            ),
+            tokenizer=word_tokenizer("<|image_pad|>", "<|video_pad|>", *around),
             chat_template=_chat("<|vision_start|><|image_pad|><|vision_end|>"),
         )
     if recipe.family == "smolvlm":

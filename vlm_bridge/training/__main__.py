@@ -42,12 +42,8 @@ def list_models() -> None:
 @app.command()
 def train(
     name: Annotated[str, Argument(help="Model to train; see `list`.")] = "reference",
-    out: Annotated[
-        Path | None, Option(help="Folder of checkpoints, log and result (default: out/NAME).")
-    ] = None,
-    install: Annotated[
-        bool, Option(help="Copy the result to the folder of shipped weights.")
-    ] = False,
+    out: Annotated[Path | None, Option(help="Output folder (default: out/NAME).")] = None,
+    install: Annotated[bool, Option(help="Copy the result to the shipped weights.")] = False,
 ) -> None:
     """Train a reference model (up to an hour on two cores) and evaluate it on its test questions.
 
@@ -79,9 +75,7 @@ def train(
 
 @app.command()
 def evaluate(
-    names: Annotated[
-        list[str] | None, Argument(help="Models to evaluate (default: all shipped).")
-    ] = None,
+    names: Annotated[list[str] | None, Argument(help="Models (default: all shipped).")] = None,
 ) -> None:
     """Evaluate shipped models on their test questions, in a fresh process.
 

@@ -131,10 +131,9 @@ def _late_entry(
     text = torch.ones(embeds.shape[1], dtype=torch.bool)
     text[image] = False
     states, early = embeds[:, text], mask[:, :, text][..., text]
+    rotations = (cos[:, text], sin[:, text])
     for layer in decoder.layers[:entry]:
-        states = layer(
-            states, attention_mask=early, position_embeddings=(cos[:, text], sin[:, text])
-        )
+        states = layer(states, attention_mask=early, position_embeddings=rotations)
     states = torch.cat([states[:, : image.start], embeds[:, image], states[:, image.start :]], 1)
     for layer in decoder.layers[entry:]:
         states = layer(states, attention_mask=mask, position_embeddings=(cos, sin))

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.optim import AdamW
 
 from vlm_bridge.reference.recipe import Schedule
 from vlm_bridge.runtime.files import write_bytes
@@ -36,7 +37,7 @@ def fit(
     uninterrupted one. The checkpoint holds the parameters and both Adam moments.
     """
     values, decay = list(parameters.values()), schedule.weight_decay
-    optimiser = torch.optim.AdamW(values, schedule.rate, betas=(0.9, 0.98), weight_decay=decay)
+    optimiser = AdamW(values, schedule.rate, betas=(0.9, 0.98), weight_decay=decay)
     start = _restore(parameters, optimiser, checkpoint)
     if start:
         log.info("%s: resumed at step %d from %s", title, start, checkpoint)
@@ -69,9 +70,7 @@ def _cosine(step: int, schedule: Schedule) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _save(
-    parameters: Parameters, optimiser: torch.optim.AdamW, checkpoint: Path, step: int
-) -> None:
+def _save(parameters: Parameters, optimiser: AdamW, checkpoint: Path, step: int) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         state = optimiser.state[parameter]
@@ -81,7 +80,7 @@ def _save(
     write_bytes(checkpoint, save(tensors, metadata={"step": str(step)}))
 
 
-def _restore(parameters: Parameters, optimiser: torch.optim.AdamW, checkpoint: Path) -> int:
+def _restore(parameters: Parameters, optimiser: AdamW, checkpoint: Path) -> int:
     """Load parameters and moments; returns the number of steps done, 0 without a checkpoint."""
     if not checkpoint.is_file():
         return 0

@@ -146,9 +146,8 @@ def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:
     first, _ = vlm.layout.base.get_rope_index(**inputs)  # type: ignore[operator]  # (3, 1, prefix)
     prefix = first.shape[-1]
     behind = places[None, :, prefix:] - prefix + first.max() + 1
-    return torch.cat(
-        [first.expand(-1, len(places), -1), behind.clamp_min(0).expand(3, -1, -1)], dim=-1
-    )
+    parts = [first.expand(-1, len(places), -1), behind.clamp_min(0).expand(3, -1, -1)]
+    return torch.cat(parts, dim=-1)
 
 
 def draw_rows(
