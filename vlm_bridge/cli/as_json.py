@@ -12,9 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
-AsJson = Annotated[
-    bool, Option("--json", help="Print the result as JSON; notes on standard error.")
-]
+AsJson = Annotated[bool, Option("--json", help="Print JSON; notes go to standard error.")]
 
 _wanted = ContextVar("_wanted", default=False)
 

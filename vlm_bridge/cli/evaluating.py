@@ -100,10 +100,7 @@ def sweep(
     epsilon: Epsilon = 0.02,
     mode: Annotated[
         list[str] | None,
-        Option(
-            help=f"Mode to sweep, repeatable: {', '.join(RULE_MODES)} "
-            f"(default: {', '.join(SWEPT)})."
-        ),
+        Option(help=f"Repeatable: {', '.join(RULE_MODES)} (default: {', '.join(SWEPT)})."),
     ] = None,
 ) -> Any:
     """Skip each layer alone, and try each exit and entry. Resumable.

@@ -33,9 +33,7 @@ def method(
         list[str] | None, Option("--set", help="Setting of the method, NAME=VALUE; repeatable.")
     ] = None,
     pairs: Pairs = 15,
-    tokens: Annotated[
-        int, Option(help="Tokens to generate to time one token; 0, or 2 and more.")
-    ] = 4,
+    tokens: Annotated[int, Option(help="Tokens to generate to time one; 0, or 2 and more.")] = 4,
     out: Annotated[Path, Option(help="Folder of result and checkpoints.")] = Path("out/method"),
 ) -> Any:
     """Run a published method end to end beside the full model. Resumable.

@@ -17,9 +17,7 @@ Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
 Model = Annotated[str, Argument(help="'reference', a folder, or a Hugging Face id (owner/name).")]
 Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
-Pairs = Annotated[
-    int, Option(min=1, help="Timed pairs of full and skipped run, 6 for an interval.")
-]
+Pairs = Annotated[int, Option(min=1, help="Timed pairs of full and skipped runs; 6: an interval.")]
 Tokens = Annotated[int, Option(help="Tokens to generate to time one token; 0: no measurement.")]
 PlanWords = Annotated[
     str,
@@ -70,9 +68,7 @@ class DataOptions:
         str,
         Option(help="JSONL of {image, question, answer?, cluster?}, easy-vqa:SPLIT, scenes:SPLIT."),
     ]
-    images: Annotated[Path | None, Option(help="Folder of the images (default: the file's).")] = (
-        None
-    )
+    images: Annotated[Path | None, Option(help="Folder of images (default: the file's).")] = None
     per_image: Annotated[
         int | None, Option(min=1, help="Questions per image, at most (default: all).")
     ] = None

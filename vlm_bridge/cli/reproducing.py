@@ -30,18 +30,14 @@ def reproduce(
     weights: Annotated[
         Path | None, Option(help="Folder of the weights (default: download from the hub).")
     ] = None,
-    profiling: Annotated[
-        int, Option(min=2, help="Number of first images, which order the layers.")
-    ] = 40,
+    profiling: Annotated[int, Option(min=2, help="First images, which order the layers.")] = 40,
     step: Annotated[int, Option(min=1, help="Step of the sweep.")] = 1,
     pairs: Pairs = 15,
     dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "bfloat16",
     device: Annotated[str | None, Option(help="A torch device (default: CPU).")] = None,
     tflops: Annotated[float, Option(help="Throughput of the device, to estimate time.")] = 100.0,
     yes: Annotated[bool, Option("--yes", help="Start without a question.")] = False,
-    force: Annotated[
-        bool, Option("--force", help="Start despite too little memory or disk.")
-    ] = False,
+    force: Annotated[bool, Option("--force", help="Start with too little memory or disk.")] = False,
     trust_remote_code: Remote = False,
     out: Annotated[Path, Option(help="Folder of all results.")] = Path("out/reproduce"),
 ) -> Any:

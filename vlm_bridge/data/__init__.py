@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vlm_bridge.data.easy_vqa_task import EASY_VQA_SPLITS as EASY_VQA_SPLITS
 from vlm_bridge.data.easy_vqa_task import easy_vqa as easy_vqa
 from vlm_bridge.data.easy_vqa_task import easy_vqa_folder as easy_vqa_folder
@@ -15,4 +17,6 @@ from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
 from vlm_bridge.data.scenes_task import SCENES_SPLITS as SCENES_SPLITS
 from vlm_bridge.data.scenes_task import scenes as scenes
 from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
-from vlm_bridge.data.tasks import TASKS as TASKS
+
+#: task set -> its items by split
+TASKS: dict[str, Callable[[str], list[Item]]] = {"easy-vqa": easy_vqa, "scenes": scenes}

@@ -1,9 +1,7 @@
 """Generated scenes of several objects, with questions about counts, positions and attributes.
 
 Two to six objects of four shapes and six colours lie on a grey ground; some carry a dot of
-another colour. Four of the 24 pairs of colour and shape (`HELD_OUT`) never occur in training;
-all other splits draw from all 24. A scene is determined by its split and its number; nothing is
-downloaded or shipped.
+another colour. Four of the 24 pairs of colour and shape (`HELD_OUT`) never occur in training.
 """
 
 from __future__ import annotations
@@ -16,9 +14,8 @@ from PIL import Image, ImageDraw
 
 from vlm_bridge.data.items import Item
 from vlm_bridge.data.questions import Thing, ask
-from vlm_bridge.data.store import cache_root
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.runtime.files import new_folder
+from vlm_bridge.runtime.files import cache_root, new_folder
 
 #: split -> number of scenes, which differ between splits
 SCENES_SPLITS: dict[str, int] = {
@@ -38,16 +35,14 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (20, 20, 20),
 }
 #: Pairs of colour and shape that are in no training scene.
-HELD_OUT = frozenset(
-    {("red", "cross"), ("green", "triangle"), ("blue", "square"), ("yellow", "circle")}
-)
+HELD_OUT = {("red", "cross"), ("green", "triangle"), ("blue", "square"), ("yellow", "circle")}
 #: Image side in pixels, and cells of the grid of objects along a side.
 SIDE, CELLS = 64, 4
 _VERSION = 2
 
 
 def scene(split: str, number: int) -> tuple[Thing, ...]:
-    """The objects of a scene, in drawing order.
+    """The objects of a scene, in drawing order, from the split and the number alone.
 
     Example:
         >>> scene("test", 0) == scene("test", 0), scene("test", 0) == scene("test", 1)

@@ -84,12 +84,10 @@ class Outcomes:
         return {f.name: getattr(self, f.name) for f in fields(self)[1:]}
 
     @classmethod
-    def of_columns(
-        cls, items: Sequence[Item], columns: Mapping[str, Sequence[float] | None]
-    ) -> Outcomes:
+    def of_columns(cls, items: Sequence[Item], columns: Mapping[str, Any]) -> Outcomes:
         """The inverse of `columns`, also after a round trip through JSON."""
-        named = {name: None if v is None else tuple(v) for name, v in columns.items()}
-        return cls(items=tuple(items), **named)  # type: ignore[arg-type]
+        named: dict[str, Any] = {n: None if v is None else tuple(v) for n, v in columns.items()}
+        return cls(items=tuple(items), **named)
 
     @classmethod
     def of_batches(cls, batches: Iterable[tuple[Sequence[Item], Any]]) -> Outcomes:

@@ -121,9 +121,8 @@ def plot_layers(
 
     The layers of `plan` are shaded; `epsilon` is the disagreement that a whole plan may cause.
     """
-    series = {
-        mode: placed for mode in draw.MODE_STYLES if (placed := draw.by_position(sweep, mode))
-    }
+    series = {mode: draw.by_position(sweep, mode) for mode in draw.MODE_STYLES}
+    series = {mode: placed for mode, placed in series.items() if placed}
     if not series:
         return None
     labelled = all(c.drop is not None for placed in series.values() for _, c in placed)
@@ -155,10 +154,8 @@ def _references(
         label = draw.with_level("full model", full)
         ax.axhspan(*full.interval, color=draw.GREEN, alpha=0.25, lw=0, label=label)
         ax.axhline(full.value, color=draw.GREEN, lw=1)
-    for value, style, name in (
-        (blind, "--", "blind baseline"),
-        (no_vision, ":", "no image tokens"),
-    ):
+    lines = ((blind, "--", "blind baseline"), (no_vision, ":", "no image tokens"))
+    for value, style, name in lines:
         if value is not None:
             ax.axhline(value, color=draw.INK, ls=style, lw=1.3, label=name)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from safetensors import SafetensorError
 
-from vlm_bridge.data.store import cache_root
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.reference.build import build, read_parts
 from vlm_bridge.reference.language_model import GGUF_SHA256
 from vlm_bridge.reference.recipe import RECIPES, Recipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
-from vlm_bridge.runtime.files import new_folder
+from vlm_bridge.runtime.files import cache_root, new_folder
 
 _LAYOUT = "1"  # version of the folder's content
 
@@ -50,11 +49,9 @@ def _convert(name: str, parts: Path) -> Path:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
     # As a notebook widget, rich replaces standard error, to which the progress bars of
     # transformers write, and the two call each other without end.
+    console = Console(stderr=True, force_jupyter=False)
     title = f"building {name}, once (about 20 s)"
-    with (
-        Console(stderr=True, force_jupyter=False).status(title),
-        new_folder(folder, cached=True) as partial,
-    ):
+    with console.status(title), new_folder(folder, cached=True) as partial:
         for part in build(RECIPES[name], tensors):
             part.save_pretrained(partial)
     return folder

@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from vlm_bridge.errors import BridgeError
+
+
+def cache_root() -> Path:
+    """The folder of generated images and built models: `$SKIPIT_CACHE`, else the user's cache."""
+    override = os.environ.get("SKIPIT_CACHE")
+    return Path(override) if override else user_cache_path("skipit")
 
 
 def check_writable(path: Path) -> Path:
