@@ -32,17 +32,11 @@ class BenchmarkOptions:
     images: Annotated[int, Option(min=1, help="Images to certify on, and images to test on.")] = 72
     tuning: Annotated[int, Option(min=1, help="Images that choose the plans.")] = 24
     profiling: Annotated[int, Option(min=1, help="Images that the rules read.")] = 12
-    null_images: Annotated[
-        int, Option(min=2, help="Images of each control (random weights, shuffled images).")
-    ] = 8
+    null_images: Annotated[int, Option(min=2, help="Images of each control.")] = 8
     epsilon: Epsilon = Settings.epsilon
     delta: Delta = Settings.delta
-    candidates: Annotated[
-        int, Option(min=2, help="Nested plans that a layer-wise rule proposes.")
-    ] = Settings.candidates
-    resamples: Annotated[int, Option(min=1, help="Resamples of the certification images.")] = (
-        Settings.resamples
-    )
+    candidates: Annotated[int, Option(min=2, help="Plans per rule.")] = Settings.candidates
+    resamples: Annotated[int, Option(min=1, help="Resamples of images.")] = Settings.resamples
     pairs: Pairs = Settings.pairs
     tokens: Tokens = 8
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = Settings.batch_size
@@ -69,10 +63,7 @@ def claims(
     ] = "easy-vqa",
     modes: Annotated[
         list[str] | None,
-        Option(
-            help=f"Modes to test, repeatable or comma-separated: {', '.join(RULE_MODES)} "
-            "(default: all)."
-        ),
+        Option(help=f"Repeatable or comma-separated: {', '.join(RULE_MODES)} (default: all)."),
     ] = None,
     rules: Annotated[
         list[str] | None,

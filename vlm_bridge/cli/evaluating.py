@@ -28,9 +28,7 @@ def certify(
     data: DataOptions,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
-    method: Annotated[
-        str, Option(help=f"auto, label-free, {', '.join(METHODS)}; see theory.certify_mean.")
-    ] = "auto",
+    method: Annotated[str, Option(help=f"auto, label-free, {', '.join(METHODS)}.")] = "auto",
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
     """Bound disagreement and accuracy drop of a plan. Resumable.
@@ -93,9 +91,7 @@ def compare(
 def sweep(
     model: ModelOptions,
     data: DataOptions,
-    out: Annotated[
-        Path, Option(help="Folder for sweep.json, its checkpoint and the plots.")
-    ] = Path("out/sweep"),
+    out: Annotated[Path, Option(help="Folder of results and plots.")] = Path("out/sweep"),
     step: Annotated[int, Option(min=1, help="Step between layers and depths.")] = 1,
     epsilon: Epsilon = 0.02,
     mode: Annotated[

@@ -87,8 +87,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., None]:
     """`command` in the form that Typer reads: its option groups as single options, and `--json`.
 
     The fields of a dataclass replace the parameter of that type; its `section` is their heading
-    in the help. `--json` prints the value that `command` returns and moves everything else that
-    it prints to standard error. A command that has `as_json` as parameter does this itself.
+    in the help. A command with a parameter `as_json` prints JSON itself.
     """
     flat: dict[str, inspect.Parameter] = {}
     groups: dict[str, tuple[type[Any], list[str]]] = {}

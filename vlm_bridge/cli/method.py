@@ -26,11 +26,9 @@ def method(
         str | None,
         Option(help="Questions for the method's choice, in the form of --data; other images."),
     ] = None,
-    profiling_limit: Annotated[
-        int, Option(min=1, help="Images of --profiling to use, counted from the first.")
-    ] = 40,
+    profiling_limit: Annotated[int, Option(min=1, help="First images of --profiling to use.")] = 40,
     set_: Annotated[
-        list[str] | None, Option("--set", help="Setting of the method, NAME=VALUE; repeatable.")
+        list[str] | None, Option("--set", help="Setting NAME=VALUE; repeatable.")
     ] = None,
     pairs: Pairs = 15,
     tokens: Annotated[int, Option(help="Tokens to generate to time one; 0, or 2 and more.")] = 4,

@@ -34,9 +34,7 @@ def describe(model: Model, trust_remote_code: Remote = False) -> Any:
 def cost(
     model: ModelOptions,
     plan: PlanWords,
-    data: Annotated[
-        Path | None, Option(help="JSONL file of questions to time (default: images of noise).")
-    ] = None,
+    data: Annotated[Path | None, Option(help="JSONL file to time (default: noise images).")] = None,
     side: Annotated[int, Option(min=8, help="Width and height of a noise image.")] = 336,
     batch_size: Annotated[int, Option(min=1, help="Sequences in the timed batch.")] = 16,
     pairs: Pairs = 15,
@@ -64,11 +62,7 @@ def cost(
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """A cost for people, one line for each quantity.
-
-    >>> cost_lines(measured)[0]  # doctest: +SKIP
-    'prefill   FLOPs 72.4 -> 36.1 GFLOP (0.50)   latency 481 -> 311 ms (0.63, 0.61 to 0.70)'
-    """
+    """A cost for people, one line for each quantity."""
     lines = []
     for name, phase in (("prefill", cost.prefill), ("per token", cost.decode)):
         if phase is None:

@@ -37,9 +37,7 @@ class ModelOptions:
     model: Model
     dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32"
     device: Annotated[str | None, Option(help="A torch device, or 'auto' (default: CPU).")] = None
-    attention: Annotated[
-        str | None, Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
-    ] = None
+    attention: Annotated[str | None, Option(help="sdpa, eager, flash_attention_2, ...")] = None
     trust_remote_code: Remote = False
 
     def load(self) -> VLM:
@@ -72,9 +70,7 @@ class DataOptions:
     per_image: Annotated[
         int | None, Option(min=1, help="Questions per image, at most (default: all).")
     ] = None
-    limit: Annotated[
-        int | None, Option(min=1, help="Images to use, counted from the first (default: all).")
-    ] = None
+    limit: Annotated[int | None, Option(min=1, help="First images to use (default: all).")] = None
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:

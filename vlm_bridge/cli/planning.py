@@ -24,8 +24,7 @@ from vlm_bridge.selection.choose import choose_plan
 HOW = ("nested", "greedy", "bands")
 RuleName = Annotated[str, Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]
 RuleMode = Annotated[
-    str | None,
-    Option(help=f"One of the rule's modes ({', '.join(RULE_MODES)}; default: its first)."),
+    str | None, Option(help=f"Mode of the rule: {', '.join(RULE_MODES)} (default: its first).")
 ]
 
 
@@ -44,7 +43,7 @@ def plan(
         ),
     ] = None,
     explain: Annotated[
-        bool, Option("--explain", help="Also print a table of reasons (skip-it-slopes only).")
+        bool, Option("--explain", help="Print reasons (skip-it-slopes only).")
     ] = False,
     out: Annotated[Path, Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:

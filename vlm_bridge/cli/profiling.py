@@ -55,16 +55,11 @@ class StatesOptions:
     """Arrays of a file of states that are not states."""
 
     section: ClassVar[str] = "Options for a file of states"
-    target: Annotated[
-        str | None, Option(help="Name of the array of targets (default: 'target', if present).")
-    ] = None
-    clusters: Annotated[
-        str | None,
-        Option(help="Name of the array of image labels (default: 'clusters', if present)."),
-    ] = None
-    last_token: Annotated[
-        bool, Option("--last-token", help="Also profile the last token of each sequence.")
-    ] = False
+    target: Annotated[str | None, Option(help="Name of the target (default: 'target').")] = None
+    clusters: Annotated[str | None, Option(help="Name of the clusters (default: 'clusters').")] = (
+        None
+    )
+    last_token: Annotated[bool, Option("--last-token", help="Also profile last tokens.")] = False
 
 
 def profile(
@@ -72,12 +67,8 @@ def profile(
     data: ProfiledData,
     states: StatesOptions,
     out: Annotated[Path, Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
-    null: Annotated[
-        bool, Option(help="Also profile a copy with random weights, into OUT's -null.json.")
-    ] = True,
-    reservoir: Annotated[
-        int, Option(min=0, help="Tokens of each group whose states are stored beside OUT.")
-    ] = 0,
+    null: Annotated[bool, Option(help="Also profile a copy with random weights.")] = True,
+    reservoir: Annotated[int, Option(min=0, help="Tokens of each group to store beside OUT.")] = 0,
     reservoir_width: Annotated[
         int | None, Option(min=1, help="Width to project stored states to (default: none).")
     ] = None,

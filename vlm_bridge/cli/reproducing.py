@@ -28,7 +28,7 @@ def reproduce(
     name: Annotated[str, Argument(metavar="MODEL", help=f"One of {', '.join(PUBLISHED)}.")],
     data: DataOptions,
     weights: Annotated[
-        Path | None, Option(help="Folder of the weights (default: download from the hub).")
+        Path | None, Option(help="Folder of the weights (default: the hub).")
     ] = None,
     profiling: Annotated[int, Option(min=2, help="First images, which order the layers.")] = 40,
     step: Annotated[int, Option(min=1, help="Step of the sweep.")] = 1,

@@ -22,14 +22,11 @@ def slopes(
     data: DataOptions,
     out: Annotated[Path, Option(help="Slopes to write (JSON).")] = Path("out/slopes.json"),
     kind: Annotated[
-        list[str] | None,
-        Option(help=f"Kind of step, repeatable: {', '.join(KINDS)} (default: all)."),
+        list[str] | None, Option(help=f"Repeatable: {', '.join(KINDS)} (default: all).")
     ] = None,
     differences: Annotated[bool, Option(help="Also check slopes by finite differences.")] = True,
     bound: Annotated[bool, Option(help="Also measure gains of layers, for the S6 bound.")] = True,
-    tokens: Annotated[
-        int, Option(help="Number of answer tokens measured, the likeliest of each question.")
-    ] = TOKENS,
+    tokens: Annotated[int, Option(help="Likeliest answer tokens to measure.")] = TOKENS,
 ) -> Any:
     """Measure how sensitive the answer is to each layer's update. Resumable.
 

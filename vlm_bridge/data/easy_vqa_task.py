@@ -36,9 +36,7 @@ def easy_vqa_folder() -> Path:
 def easy_vqa(split: str) -> list[Item]:
     """The items of one of `EASY_VQA_SPLITS`, ordered by image.
 
-    A seeded permutation divides the package's 4,000 training images into 3,400 for training the
-    reference VLM, 200 for profiles and 400 for tuning; its 1,000 test images into 700 for
-    certificates and 300 for reports.
+    A seeded permutation divides the package's 4,000 training and 1,000 test images.
 
     Raises:
         BridgeError: unknown split, or the package is absent.

@@ -42,16 +42,13 @@ def certify(
     Args:
         vlm: the model.
         items: certification questions, drawn like those of later use; or the full model's
-            answers to them, which several plans can share (the settings but for
-            `batch_size` are then those of the answers).
+            answers to them, which several plans can share (`max_new_tokens` is then theirs).
         plan: chosen without looking at `items`.
         epsilon: the certificate's `holds` says whether the bound is at most this.
         delta: probability that the bound is wrong.
         quantity: `disagreement` or `accuracy_drop`.
-        method: `auto`, `betting`, `empirical-bernstein`, `hoeffding`, `hoeffding-bentkus`,
-            `clopper-pearson` (disagreement only), `harm` (drop only); see
-            `theory.certify_mean`. `label-free` (drop only) reads no labels and certifies the
-            disagreement with `auto`.
+        method: one of `theory.certify_mean` (`clopper-pearson`: disagreement only, `harm`: drop
+            only); or `label-free` (drop only), which certifies the disagreement with `auto`.
         batch_size: questions in a batch.
         max_new_tokens: longest answer.
         checkpoint: a file to which finished batches are added; a second call continues from it.
@@ -106,10 +103,7 @@ def _untouched_outcomes(
     asked = items.items if isinstance(items, FullAnswers) else tuple(items)
     shared = set(plan.source.get("tuning_images", ())) & set(image_hashes(asked))
     if shared:
-        raise BridgeError(
-            f"{len(shared)} of these images chose the plan, so they cannot certify it; "
-            "use other images"
-        )
+        raise BridgeError(f"{len(shared)} of these images chose the plan; certify it on others")
     run: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
     if isinstance(items, FullAnswers):
         return items.outcomes(vlm, plan, **run)

@@ -15,23 +15,14 @@ from vlm_bridge.evaluate.answers import is_correct
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Both models' results on every question.
-
-    Attributes:
-        items: the questions.
-        disagree: 1.0 where the two answers differ, else 0.0.
-        correct_full: 1.0 where the full model is right; None if a label is missing.
-        correct_skipped: the same of the skipped model.
-        kl_full_skipped: KL(full || skipped) of the first answer token, nats; None for texts alone.
-        kl_skipped_full: KL(skipped || full), nats.
-    """
+    """Both models' results on every question."""
 
     items: tuple[Item, ...]
-    disagree: tuple[float, ...]
-    correct_full: tuple[float, ...] | None
+    disagree: tuple[float, ...]  # 1.0 where the two answers differ, else 0.0
+    correct_full: tuple[float, ...] | None  # 1.0 where right; None if a label is missing
     correct_skipped: tuple[float, ...] | None
-    kl_full_skipped: tuple[float, ...] | None
-    kl_skipped_full: tuple[float, ...] | None
+    kl_full_skipped: tuple[float, ...] | None  # KL(full || skipped) of the first token, nats
+    kl_skipped_full: tuple[float, ...] | None  # KL(skipped || full); None for texts alone
 
     @classmethod
     def of(

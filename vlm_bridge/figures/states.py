@@ -11,21 +11,18 @@ from estimators import Profile
 from vlm_bridge.figures import axes as draw
 
 _COLOURS = (draw.BLUE, draw.VERMILLION, draw.GREEN, draw.PURPLE, draw.INK)
+_ANY = (-math.inf, math.inf)
 #: Measure -> title of its panel, label of its axis, range of its interval.
 _PANELS = {
     "cosine_distance": ("change of direction in the layer", "cosine distance, 1 − cos", (0, 2)),
     "norm_ratio": ("growth in the layer", "|output| / |input|", (0, math.inf)),
     "relative_update_norm": ("size of the update", "|output − input| / |input|", (0, math.inf)),
     "cka": ("likeness of output and input", "debiased linear CKA", (-0.2, 1.2)),
-    "mutual_information": (
-        "information of the output about the target",
-        "I(output; target), nats",
-        (-math.inf, math.inf),
-    ),
+    "mutual_information": ("information about the target", "I(output; target), nats", _ANY),
     "usable_information": (
-        "usable information of the output about the target",
+        "usable information about the target",
         "I_V(output → target), nats",
-        (-math.inf, math.inf),
+        _ANY,
     ),
 }
 

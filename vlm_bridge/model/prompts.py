@@ -88,7 +88,5 @@ def _prompt(processor: Any, item: Item, with_image: bool) -> str:
     content = [{"type": "text", "text": item.question}]
     if with_image:
         content.insert(0, {"type": "image"})
-    text: str = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True
-    )
-    return text
+    chat = [{"role": "user", "content": content}]
+    return str(processor.apply_chat_template(chat, add_generation_prompt=True))

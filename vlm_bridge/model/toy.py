@@ -23,7 +23,6 @@ from transformers import (
 from theory.systems import ToyVLM
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 
 _SIDE, _PATCH = 16, 8
@@ -40,9 +39,9 @@ _CHAT = (
 def toy_llava(toy: ToyVLM, *, attention: str = "sdpa") -> VLM:
     """Load a toy VLM into a real `LlavaForConditionalGeneration`, in float32 on the CPU.
 
-    The Llama decoder gets the arrays of the toy as they are. The vision tower (CLIP, encoder
-    layers that add nothing) detects which square of a patch is bright, and the projector is
-    solved so that an image of class c enters the decoder as `toy.vision[c]`, in float32 accuracy.
+    The Llama decoder has the weights of the toy. The vision tower (CLIP, encoder layers that add
+    nothing) detects which square of a patch is bright, and the projector is solved so that an
+    image of class c enters the decoder as `toy.vision[c]`, in float32 accuracy.
 
     Args:
         toy: from `theory.systems.toy_vlm`.
@@ -59,8 +58,7 @@ def toy_llava(toy: ToyVLM, *, attention: str = "sdpa") -> VLM:
     processor = _processor(toy)
     model = LlavaForConditionalGeneration(_config(toy)).float().eval()
     model.requires_grad_(False)
-    special = tuple(processor.tokenizer.all_special_ids)
-    vlm = VLM("toy", model, processor, find_layout(model, special))
+    vlm = VLM.of("toy", model, processor)
     weights = {name: torch.tensor(array).float() for name, array in toy.weights.items()}
     model.lm_head.weight.copy_(weights.pop("lm_head.weight"))
     vlm.layout.decoder.load_state_dict(weights)
@@ -215,8 +213,7 @@ def _tokenizer(toy: ToyVLM) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.add_special_tokens([word for word in toy.vocabulary if word.startswith("<")])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **named)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<s>"]})
     return tokenizer

@@ -46,6 +46,13 @@ class VLM:
     processor: Any
     layout: Layout
 
+    @classmethod
+    def of(cls, name: str, model: PreTrainedModel, processor: Any) -> VLM:
+        """A model with its parts found; the processor may be a tokenizer or None."""
+        own = getattr(processor, "tokenizer", processor)
+        special = () if own is None else tuple(own.all_special_ids)
+        return cls(name, model, processor, find_layout(model, special))
+
     @property
     def device(self) -> torch.device:
         """Where inputs go: the device of the token embeddings."""
@@ -100,7 +107,7 @@ def load(
             **({} if attention is None else {"attn_implementation": attention}),
         )
     model.eval()
-    return VLM(str(name), model, processor, find_layout(model, _special_ids(processor)))
+    return VLM.of(str(name), model, processor)
 
 
 def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
@@ -121,7 +128,7 @@ def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
     if not Path(source).is_dir() or any(Path(source).glob("tokenizer*")):
         with contextlib.suppress(OSError, ValueError), _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    return VLM(str(name), model, tokenizer, find_layout(model, _special_ids(tokenizer)))
+    return VLM.of(str(name), model, tokenizer)
 
 
 def _read_config(name: str | Path, trust: bool) -> tuple[str, dict[str, Any], Any, Any]:
@@ -150,12 +157,6 @@ def _on_meta(name: str | Path, kind: Any, config: Any, trust_remote_code: bool) 
     with _reading(name), torch.device("meta"):
         model: PreTrainedModel = kind.from_config(config, trust_remote_code=trust_remote_code)
     return model
-
-
-def _special_ids(processor: Any) -> tuple[int, ...]:
-    if processor is None:
-        return ()
-    return tuple(getattr(processor, "tokenizer", processor).all_special_ids)
 
 
 @contextlib.contextmanager

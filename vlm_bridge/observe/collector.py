@@ -28,10 +28,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 class Collector:
-    """Sums of every layer and token group over the passes it ran.
-
-    `profile` fills one from questions about images. `run` takes any inputs that the model
-    takes, so video and audio too.
+    """Sums of every layer and token group over passes with any inputs, video and audio too.
 
     Args:
         n_layers: depth of the decoder.
@@ -63,13 +60,12 @@ class Collector:
         clusters: Sequence[str],
         items: Sequence[int] | None = None,
     ) -> None:
-        """Run the model once on `inputs` and add what it computes to the sums.
+        """Run the model once on `inputs`, and add norms, distances and attention to the sums.
 
         Args:
             vlm: the model.
             inputs: the model's inputs, with input_ids (batch, length).
-            clusters: the independent unit of every sequence (its image, its clip); all
-                sequences of a unit belong in one pass.
+            clusters: the independent unit (image, clip) of every sequence, complete in one pass.
             items: an index of every sequence, for the reservoir (default: consecutive).
 
         Raises:

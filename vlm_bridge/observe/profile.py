@@ -36,9 +36,9 @@ def profile(
 ) -> Profile:
     """Distance between a layer's input and output, by token group, from one forward pass.
 
-    Labels are not read. Sums are updated batch by batch, so memory does not grow with the
-    number of items; intervals treat the image as the independent unit. Under `torchrun` the
-    batches are shared among the ranks, and every rank gets the whole profile.
+    Labels are not read, memory does not grow with the number of items, and the image is the
+    independent unit. Under `torchrun` the batches are shared among the ranks, and every rank gets
+    the whole profile.
 
     Per layer and group: cosine distance `1 - cos(h_l, h_{l+1})` (mean, quantiles, tail
     probabilities), angular distance, norm ratio, relative norm of the update; VAR, the
@@ -49,8 +49,7 @@ def profile(
         vlm: the model.
         items: unlabelled questions; all questions about an image go into one batch.
         batch_size: questions in a batch.
-        checkpoint: a safetensors file of the sums so far; a second call with the same model,
-            items, batch size and reservoir continues from it.
+        checkpoint: safetensors file of the sums so far; a second, equal call continues from it.
         reservoir: filled with a sample of states, for estimators that need rows.
 
     Raises:

@@ -1,8 +1,7 @@
 """A fixed-size sample of tokens with their state at every depth, for estimators that need rows.
 
-Every token has a random priority that depends only on the seed, the item and the place in its
-prompt; each token group keeps the tokens of lowest priority. So the sample is uniform without
-replacement, does not depend on batch size or order, and samples of shards merge exactly.
+The priority of a token depends on the seed, the item and its place in the prompt. The tokens of
+lowest priority are a uniform sample that depends on neither batch size nor order.
 """
 
 from __future__ import annotations

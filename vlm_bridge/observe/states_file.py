@@ -30,19 +30,12 @@ def is_states_file(name: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class StatesFile:
-    """The arguments of `estimators.profile_states`, from one file.
+    """The arguments of `estimators.profile_states`, from one file."""
 
-    Attributes:
-        states: state 0 to state L in order, or name -> state.
-        target: the variable to predict from the states, or None.
-        clusters: labels of the independent units, or None.
-        token_groups: token group -> boolean mask, or None.
-    """
-
-    states: Any
-    target: Any = None
-    clusters: Any = None
-    token_groups: dict[str, Any] | None = None
+    states: Any  # state 0 to state L in order, or name -> state
+    target: Any = None  # the variable to predict from the states
+    clusters: Any = None  # labels of the independent units
+    token_groups: dict[str, Any] | None = None  # token group -> boolean mask
 
     @classmethod
     def read(

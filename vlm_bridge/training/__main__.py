@@ -13,16 +13,8 @@ from typer import Argument, Option
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load
+from vlm_bridge.reference import shipped
 from vlm_bridge.reference.recipe import RECIPES
-from vlm_bridge.reference.shipped import (
-    ANSWERS,
-    CARD,
-    PARTS,
-    check_name,
-    file_name,
-    shipped_models,
-    weights_folder,
-)
 from vlm_bridge.training.card import write_card
 from vlm_bridge.training.evaluate import evaluate as run_evaluation
 from vlm_bridge.training.evaluate import task_sets, trained_answers, write_answers
@@ -34,9 +26,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.command("list")
 def list_models() -> None:
     """List the reference models; `*` marks those whose trained parts are installed."""
-    shipped = shipped_models()
+    installed = shipped.shipped_models()
     for name in RECIPES:
-        typer.echo(f"{'*' if name in shipped else ' '} {name}")
+        typer.echo(f"{'*' if name in installed else ' '} {name}")
 
 
 @app.command()
@@ -51,7 +43,7 @@ def train(
 
     Example: python -m vlm_bridge.training train reference-smolvlm
     """
-    check_name(name)
+    shipped.check_name(name)
     out = Path("out") / name if out is None else out
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -68,9 +60,9 @@ def train(
     write_answers(out, evaluations)
     write_card(out, name, evaluations)
     if install:
-        weights_folder().mkdir(exist_ok=True)
-        for file in (PARTS, ANSWERS, CARD):
-            shutil.copyfile(out / file, weights_folder() / file_name(name, file))
+        shipped.weights_folder().mkdir(exist_ok=True)
+        for file in (shipped.PARTS, shipped.ANSWERS, shipped.CARD):
+            shutil.copyfile(out / file, shipped.weights_folder() / shipped.file_name(name, file))
 
 
 @app.command()
@@ -85,8 +77,8 @@ def evaluate(
     Example: python -m vlm_bridge.training evaluate reference reference-smolvlm
     """
     summaries: dict[str, dict[str, Any]] = {}
-    for name in names or shipped_models():
-        trained, vlm = trained_answers(name), load(check_name(name))
+    for name in names or shipped.shipped_models():
+        trained, vlm = trained_answers(name), load(shipped.check_name(name))
         summaries[name] = {}
         for task in task_sets(name):
             again = run_evaluation(vlm, name, task)

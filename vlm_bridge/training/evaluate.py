@@ -46,29 +46,16 @@ def fixed_places(name: str, task: str, count: int = 500) -> list[int]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy of a model on one task set, and of baselines without vision.
-
-    Attributes:
-        task: the task set.
-        answers: greedy answers, in the order of `test_questions`.
-        right: number of right answers.
-        accuracy: mean over images with equal weight, interval by image.
-        accuracy_blind: baseline, the most frequent training answer to the same question text.
-        accuracy_majority: baseline, the most frequent training answer of all.
-        accuracy_no_vision: accuracy of the model without the image.
-        accuracy_late_entry: with late entry as in training, on the questions at `fixed_places`;
-            None for a model trained without it.
-        data_hash: hash of the questions.
-    """
+    """Accuracy of a model on one task set, and of baselines without vision, by image."""
 
     task: str
-    answers: tuple[str, ...]
+    answers: tuple[str, ...]  # greedy, in the order of `test_questions`
     right: int
     accuracy: Estimate
-    accuracy_blind: Estimate
-    accuracy_majority: Estimate
-    accuracy_no_vision: Estimate
-    accuracy_late_entry: Estimate | None
+    accuracy_blind: Estimate  # of `blind_answers`
+    accuracy_majority: Estimate  # of `majority_answers`
+    accuracy_no_vision: Estimate  # of the model without the image
+    accuracy_late_entry: Estimate | None  # on `fixed_places`, if the model was trained with it
     data_hash: str
 
     @property

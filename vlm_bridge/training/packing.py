@@ -132,10 +132,8 @@ def masks(vlm: VLM, blocks: Tensor, places: Tensor, vision: Tensor) -> Any:
         return full[:, None]
     among_vision = vision[:, None] & vision[None, :]
     near = places[:, :, None] - places[:, None, :] < vlm.layout.text_config.sliding_window
-    return {
-        "full_attention": (full | among_vision)[:, None],
-        "sliding_attention": (full & near | among_vision)[:, None],
-    }
+    attended = {"full_attention": full, "sliding_attention": full & near}
+    return {kind: (mask | among_vision)[:, None] for kind, mask in attended.items()}
 
 
 def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:

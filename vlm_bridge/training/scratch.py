@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vlm_bridge.data import TASKS, Item
 from vlm_bridge.data.items import by_image
 from vlm_bridge.data.scenes_task import CELLS, COLOURS, SHAPES, SIDE, scene
-from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.families import TOKENS, blank_scratch
 from vlm_bridge.reference.recipe import Schedule, ScratchRecipe
@@ -24,15 +23,9 @@ from vlm_bridge.training.fit import fit
 from vlm_bridge.training.packing import image_features
 
 
-def as_vlm(name: str, model: Any, processor: Any) -> VLM:
-    """The `VLM` of a transformers model and its processor."""
-    special = tuple(processor.tokenizer.all_special_ids)
-    return VLM(name, model, processor, find_layout(model, special))
-
-
 def blank_vlm(recipe: ScratchRecipe) -> VLM:
     """The untrained model of a recipe."""
-    return as_vlm(recipe.family, *blank_scratch(recipe))
+    return VLM.of(recipe.family, *blank_scratch(recipe))
 
 
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
@@ -150,10 +143,9 @@ def _cells(item: Item) -> Tensor:
 
 def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:
     """Stage one: align vision tokens with the embeddings of the words for their content."""
-    readers = {
-        task: _Whole(images) if task == "easy-vqa" else _Cells(recipe.width)
-        for task, images in clusters.items()
-    }
+    readers: dict[str, nn.Module] = {}
+    for task, images in clusters.items():
+        readers[task] = _Whole(images) if task == "easy-vqa" else _Cells(recipe.width)
     table = vlm.model.get_input_embeddings()
     ids = {
         name: torch.tensor([vlm.processor.tokenizer.convert_tokens_to_ids(w) for w in words])
@@ -161,8 +153,10 @@ def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) ->
     }
     inner = vlm.layout.base.named_children()
     decoder = next(name for name, part in inner if part is vlm.layout.decoder)
-    outer = vlm.layout.base.named_parameters()
-    parameters = {n: p for n, p in outer if not n.startswith(f"{decoder}.") and not _unused(n)}
+    outer = list(vlm.layout.base.named_parameters())
+    # No token's features depend on these.
+    unused = [n for n, _ in outer if "post_layernorm" in n and "vision_model.head" in n]
+    parameters = {n: p for n, p in outer if not n.startswith(f"{decoder}.") and n not in unused}
     parameters["words"] = table.weight
     for task, reader in readers.items():
         parameters |= {f"{task}.{name}": p for name, p in reader.named_parameters()}
@@ -225,8 +219,3 @@ def packed_states(
         use_cache=False,
     ).last_hidden_state
     return states
-
-
-def _unused(name: str) -> bool:
-    """True for parameters that no token's features depend on."""
-    return "post_layernorm" in name and "vision_model.head" in name

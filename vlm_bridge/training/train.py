@@ -15,7 +15,7 @@ from vlm_bridge.reference.recipe import RECIPES, Recipe, ScratchRecipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 from vlm_bridge.reference.stored import from_stored, to_stored
 from vlm_bridge.training.adapt import train_adapter
-from vlm_bridge.training.scratch import as_vlm, train_scratch
+from vlm_bridge.training.scratch import train_scratch
 from vlm_bridge.training.tower import train_tower
 
 TOWER = "tower."  # the parts on which stage two depends
@@ -34,7 +34,7 @@ def train(name: str, folder: Path) -> VLM:
         parts = _train_llava(recipe, folder)
     stored = to_stored(parts, recipe.stored, keep=TOWER)
     save_parts(folder / PARTS, stored, recipe)
-    return as_vlm(name, *build(recipe, from_stored(stored)))
+    return VLM.of(name, *build(recipe, from_stored(stored)))
 
 
 def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
