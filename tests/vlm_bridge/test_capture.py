@@ -235,7 +235,7 @@ def test_states_changed_in_place_between_layers_are_an_error():
 
 
 def test_clusters_must_fit_the_batch():
-    with pytest.raises(BridgeError, match="1 clusters were given for 3 sequences"):
+    with pytest.raises(BridgeError, match="1 clusters for 3 sequences"):
         Collector(4).run(tiny_llava(), tiny_batch("padded"), ["a"])
 
 

@@ -34,7 +34,7 @@ def test_jsonl_round_trip(items):
         ('{"image": "0.png", "question": "x", "answer": 3}', r"data.jsonl:1: 'answer' is not text"),
         (
             '{"image": "0.png", "question": "x", "group": "a"}',
-            r"data.jsonl:1: the field 'group' is now `cluster`, the name of the independent unit",
+            r"data.jsonl:1: the field 'group' is now `cluster`; rename it",
         ),
         (
             '{"image": "0.png", "question": "x", "group": "a", "cluster": "b"}',

@@ -32,11 +32,17 @@ class BenchmarkOptions:
     images: Annotated[int, Option(min=1, help="Images to certify on, and images to test on.")] = 72
     tuning: Annotated[int, Option(min=1, help="Images that choose the plans.")] = 24
     profiling: Annotated[int, Option(min=1, help="Images that the rules read.")] = 12
-    null_images: Annotated[int, Option(min=2, help="Images of each control.")] = 8
+    null_images: Annotated[
+        int, Option(min=2, help="Images of each control (random weights, shuffled images).")
+    ] = 8
     epsilon: Epsilon = Settings.epsilon
     delta: Delta = Settings.delta
-    candidates: Annotated[int, Option(min=2, help="Plans per rule.")] = Settings.candidates
-    resamples: Annotated[int, Option(min=1, help="Resamples of images.")] = Settings.resamples
+    candidates: Annotated[int, Option(min=2, help="Nested plans of each rule.")] = (
+        Settings.candidates
+    )
+    resamples: Annotated[int, Option(min=1, help="Resamples of certification images.")] = (
+        Settings.resamples
+    )
     pairs: Pairs = Settings.pairs
     tokens: Tokens = 8
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = Settings.batch_size

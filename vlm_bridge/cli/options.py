@@ -37,7 +37,9 @@ class ModelOptions:
     model: Model
     dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32"
     device: Annotated[str | None, Option(help="A torch device, or 'auto' (default: CPU).")] = None
-    attention: Annotated[str | None, Option(help="sdpa, eager, flash_attention_2, ...")] = None
+    attention: Annotated[
+        str | None, Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
+    ] = None
     trust_remote_code: Remote = False
 
     def load(self) -> VLM:

@@ -55,11 +55,13 @@ class StatesOptions:
     """Arrays of a file of states that are not states."""
 
     section: ClassVar[str] = "Options for a file of states"
-    target: Annotated[str | None, Option(help="Name of the target (default: 'target').")] = None
-    clusters: Annotated[str | None, Option(help="Name of the clusters (default: 'clusters').")] = (
+    target: Annotated[str | None, Option(help="Array of targets (default: 'target').")] = None
+    clusters: Annotated[str | None, Option(help="Array of image labels (default: 'clusters').")] = (
         None
     )
-    last_token: Annotated[bool, Option("--last-token", help="Also profile last tokens.")] = False
+    last_token: Annotated[bool, Option("--last-token", help="Also profile the last tokens.")] = (
+        False
+    )
 
 
 def profile(
@@ -67,7 +69,9 @@ def profile(
     data: ProfiledData,
     states: StatesOptions,
     out: Annotated[Path, Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
-    null: Annotated[bool, Option(help="Also profile a copy with random weights.")] = True,
+    null: Annotated[
+        bool, Option(help="Also profile a copy with random weights, into OUT's -null.json.")
+    ] = True,
     reservoir: Annotated[int, Option(min=0, help="Tokens of each group to store beside OUT.")] = 0,
     reservoir_width: Annotated[
         int | None, Option(min=1, help="Width to project stored states to (default: none).")

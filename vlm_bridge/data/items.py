@@ -88,7 +88,7 @@ def _parse(line: str, where: str, folder: Path) -> Item:
         if not isinstance(record.get(key), str):
             raise BridgeError(f"{where}: '{key}' is missing or not text")
     if "group" in record:
-        raise BridgeError(f"{where}: the field 'group' is now called 'cluster'; rename it")
+        raise BridgeError(f"{where}: the field 'group' is now `cluster`; rename it")
     for key in ("answer", "cluster"):
         if record.get(key) is not None and not isinstance(record[key], str):
             raise BridgeError(f"{where}: '{key}' is not text")
