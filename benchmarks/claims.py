@@ -31,8 +31,8 @@ from vlm_bridge.experiments.claims import (
     write_page,
 )
 from vlm_bridge.experiments.claims.comparisons import of_origin, our_conditions
-from vlm_bridge.experiments.claims.conclusions import shown
 from vlm_bridge.experiments.rule_benchmark import RuleResult
+from vlm_bridge.figures.numbers import bracketed
 from vlm_bridge.rules import find_rule
 
 TITLE = "the claim on trained models"
@@ -85,7 +85,7 @@ def measured(options: argparse.Namespace) -> ClaimsResult:
         modes=options.modes,
         settings=settings_of(options),
         folder=options.checkpoint,
-        null_images=options.nulls,
+        null_images=options.null_images,
         tokens=options.tokens,
         on_model=_tell,
     )
@@ -165,8 +165,8 @@ def tables(models: Sequence[ModelClaims]) -> dict[str, list[dict[str, str]]]:
     verdicts = [
         {
             "model": one.benchmark.model,
-            "accuracy": shown(one.accuracies.model, ".3f"),
-            "blind": shown(one.accuracies.blind, ".3f"),
+            "accuracy": bracketed(one.accuracies.model, ".3f"),
+            "blind": bracketed(one.accuracies.blind, ".3f"),
             **{f"({said.clause})": said.verdict for said in conclusions(one)},
         }
         for one in models
@@ -197,9 +197,9 @@ def _plan(one: ModelClaims) -> dict[str, str]:
         "model": one.benchmark.model,
         "certified plan": "none" if tested is None else tested.plan.describe(),
         "FLOPs": "-" if prefill is None else f"{prefill.flops_ratio:.2f}",
-        "latency": shown(None if prefill is None else prefill.latency_ratio),
-        "disagreement": shown(None if tested is None else tested.disagreement, ".3f"),
-        "drop": shown(None if tested is None else tested.drop, ".3f"),
+        "latency": bracketed(None if prefill is None else prefill.latency_ratio),
+        "disagreement": bracketed(None if tested is None else tested.disagreement, ".3f"),
+        "drop": bracketed(None if tested is None else tested.drop, ".3f"),
     }
 
 
@@ -209,7 +209,7 @@ def _auc_rows(one: ModelClaims) -> list[dict[str, str]]:
     for mode in one.benchmark.modes:
         found = best(one, mode)
         ours, cheap, peer = (
-            each and f"{each.score.rule} {shown(each.score.auc)}" for each in found.values()
+            each and f"{each.score.rule} {bracketed(each.score.auc)}" for each in found.values()
         )
         if any(found.values()):
             rows.append(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks._options import add_options, settings_of, sizes_of
 from benchmarks._table import machine
-from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.experiments.rule_benchmark import (
@@ -24,6 +21,8 @@ from vlm_bridge.experiments.rule_benchmark import (
     load_case,
 )
 from vlm_bridge.experiments.scoring import leave_one_model_out
+from vlm_bridge.figures.markdown import row
+from vlm_bridge.figures.numbers import bracketed
 from vlm_bridge.rules import find_rule
 from vlm_bridge.rules.evidence import REQUIREMENTS
 from vlm_bridge.runtime.files import write_bytes
@@ -131,14 +130,14 @@ def markdown(benchmark: RuleBenchmark) -> str:
     for model in benchmark.models:
         lines += _of_model(model)
     if benchmark.across:
-        lines += ["## Leave one model out", "", _row(_LEFT_OUT), "|---" * 6 + "|"]
+        lines += ["## Leave one model out", "", row(_LEFT_OUT), "|---" * 6 + "|"]
         for one in benchmark.across:
             for left in one.left_out:
                 cells = [left.model, left.chosen, f"{left.there:.2f}", f"{left.here:.2f}"]
                 best = f"{left.best} ({left.best_here:.2f})"
-                lines.append(_row([f"{one.mode}, {one.figure}", *cells, best]))
+                lines.append(row([f"{one.mode}, {one.figure}", *cells, best]))
             if one.reason:
-                lines.append(_row([f"{one.mode}, {one.figure}", one.reason, *["-"] * 4]))
+                lines.append(row([f"{one.mode}, {one.figure}", one.reason, *["-"] * 4]))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -164,8 +163,8 @@ def _of_model(model: ModelBenchmark) -> list[str]:
                 keep = "" if truth.keep is None else f"keeping {truth.keep:.0%}: "
                 said = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
                 lines += [f"{keep}{len(truth.units)} units: {said}.".capitalize(), ""]
-        lines += [_row(_HEAD), "|---" * len(_HEAD) + "|"]
-        lines += [_row(_cells(one, model.epsilon)) for one in model.rules if one.score.mode == mode]
+        lines += [row(_HEAD), "|---" * len(_HEAD) + "|"]
+        lines += [row(_cells(one, model.epsilon)) for one in model.rules if one.score.mode == mode]
         lines.append("")
     if model.refused:
         lines += [f"- {one.rule}, {one.mode}: {one.reason}" for one in model.refused] + [""]
@@ -183,25 +182,14 @@ def _cells(one: RuleResult, epsilon: float) -> list[str]:
         score.rule,
         score.requires,
         f"{score.forward_cost:.1f}",
-        *(_shown(figure) for figure in (score.auc, score.spearman, score.false_safe)),
+        *(bracketed(figure) for figure in (score.auc, score.spearman, score.false_safe)),
         "none" if made.plan.is_empty else made.plan.describe(),
-        _shown(made.saving),
+        bracketed(made.saving),
         "-" if speed is None else f"{speed.flops_ratio:.2f}",
-        "-" if speed is None else _shown(speed.latency_ratio),
-        _shown(made.disagreement, ".3f"),
+        "-" if speed is None else bracketed(speed.latency_ratio),
+        bracketed(made.disagreement, ".3f"),
         broken,
     ]
-
-
-def _shown(one: Estimate, form: str = ".2f") -> str:
-    if math.isnan(one.value):
-        return "-"
-    low, high = one.interval
-    return f"{one.value:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def _row(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

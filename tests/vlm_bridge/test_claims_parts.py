@@ -1,4 +1,4 @@
-"""Parts of `skipit claims` on made-up numbers: overlap, origins, converses, conclusions, records."""
+"""Parts of `skipit claims` on made-up numbers: overlap, origins, converses, conclusions."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from estimators import Estimate
 from tests.vlm_bridge.test_report import Page, quick_results
 from theory.systems import toy_vlm
 from vlm_bridge.cli import main
-from vlm_bridge.experiments.demo.page import _quantity, write_report
+from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.experiments.rule_benchmark import (
     ErrorRateCheck,
     ModeTruth,
@@ -25,6 +25,7 @@ from vlm_bridge.experiments.rule_benchmark import (
 )
 from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
 from vlm_bridge.experiments.rule_benchmark.page import unit_names
+from vlm_bridge.figures.numbers import quantity
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.selection import CertifiedPlan
@@ -134,11 +135,11 @@ def test_what_people_read_is_the_number_rounded(benchmark, page) -> None:
         said = page[1].words["rule", name]
         for figure in ("auc", "spearman"):
             estimate = getattr(one.score, figure)
-            shown = "not defined" if math.isnan(estimate.value) else _quantity(estimate, "ratio")
+            shown = "not defined" if math.isnan(estimate.value) else quantity(estimate, "ratio")
             assert said[figure].strip() == shown
         assert said["forward_cost"].strip() == f"{one.score.forward_cost:.1f}"
         shown = page[1].words["plan", name]["disagreement"]
-        assert shown.strip() == _quantity(one.chosen.disagreement, "share")
+        assert shown.strip() == quantity(one.chosen.disagreement, "share")
 
 
 def test_the_page_tells_what_was_found(benchmark, page) -> None:

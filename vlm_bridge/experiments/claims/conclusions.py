@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from estimators import Estimate
 from vlm_bridge.experiments.claims.comparisons import LAYERWISE
 from vlm_bridge.experiments.claims.control import Control
 from vlm_bridge.experiments.claims.overlap import Overlap
 from vlm_bridge.experiments.claims.results import ModelClaims
+from vlm_bridge.figures.numbers import bracketed
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 #: A test says something below this.
@@ -115,10 +114,10 @@ def _faster(found: ModelClaims) -> tuple[str, str]:
     low, high = ratio.interval
     verdict = SUPPORTED if high < 1 else REFUTED if low >= 1 else UNDECIDED
     token = found.speed.token
-    more = "" if token is None else f"; a generated token {shown(token.latency_ratio)}"
+    more = "" if token is None else f"; a generated token {bracketed(token.latency_ratio)}"
     return verdict, (
-        f"{found.speed.plan.describe().capitalize()}: latency of the prefill {shown(ratio)} of the "
-        f"full model's at {found.speed.prefill.flops_ratio:.2f} of its FLOPs{more}."
+        f"{found.speed.plan.describe().capitalize()}: latency of the prefill {bracketed(ratio)} of "
+        f"the full model's at {found.speed.prefill.flops_ratio:.2f} of its FLOPs{more}."
     )
 
 
@@ -133,14 +132,14 @@ def _safe(found: ModelClaims) -> tuple[str, str]:
         return verdict, (
             f"{certified.tested.plan.describe().capitalize()} ({found_by}) is certified "
             f"at {epsilon:g} with probability {1 - found.benchmark.delta:.0%}; it changes "
-            f"{shown(tested, '.3f')} of the answers on {tested.n} untouched images."
+            f"{bracketed(tested, '.3f')} of the answers on {tested.n} untouched images."
         )
     safe = [one.safe.disagreement for one in found.controls]
     if safe and all(one.interval[0] > epsilon for one in safe):
         least = min(safe, key=lambda one: one.value)
         return REFUTED, (
             "Nothing was certified, and every plan of the units called safest changes more than "
-            f"{epsilon:g} of the answers; the best of them {shown(least, '.3f')}."
+            f"{epsilon:g} of the answers; the best of them {bracketed(least, '.3f')}."
         )
     return UNDECIDED, f"Nothing was certified at {epsilon:g} on this many images."
 
@@ -153,20 +152,8 @@ def _degrade(found: ModelClaims) -> tuple[str, str]:
         )
     verdicts = [of_control(one, found.benchmark.epsilon) for one in found.controls]
     said = "; ".join(
-        f"{one.rule}, {one.mode}, {one.size} layers: {shown(one.unsafe.disagreement, '.3f')} "
-        f"against {shown(one.safe.disagreement, '.3f')} ({verdict})"
+        f"{one.rule}, {one.mode}, {one.size} layers: {bracketed(one.unsafe.disagreement, '.3f')} "
+        f"against {bracketed(one.safe.disagreement, '.3f')} ({verdict})"
         for one, verdict in zip(found.controls, verdicts, strict=True)
     )
     return combined(verdicts), f"Changed answers outside against inside, {said}."
-
-
-def shown(one: Estimate | None, form: str = ".2f") -> str:
-    """An estimate with its interval, for tables; a dash where there is none.
-
-    >>> shown(Estimate(value=0.5, interval=(0.25, 0.75), n=9, method="demo"))
-    '0.50 [0.25, 0.75]'
-    """
-    if one is None or math.isnan(one.value):
-        return "-"
-    low, high = one.interval
-    return f"{one.value:{form}} [{low:{form}}, {high:{form}}]"

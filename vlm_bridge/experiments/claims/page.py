@@ -19,9 +19,9 @@ from vlm_bridge.experiments.claims.tables import (
     nulls_table,
     overlaps_table,
     refused_table,
-    row,
 )
 from vlm_bridge.experiments.scoring.truth import least_images
+from vlm_bridge.figures.markdown import table
 from vlm_bridge.runtime.files import write_bytes
 
 _SOURCE = "arXiv 2509.25584"
@@ -72,11 +72,9 @@ def _head(found: ClaimsResult, command: str) -> list[str]:
 
 def _clauses(found: ClaimsResult) -> list[str]:
     said = [conclusions(one) for one in found.models]
-    lines = ["## Conclusions", "", row(["model", *(f"({clause})" for clause in CLAUSES)])]
-    lines.append("|---" * (1 + len(CLAUSES)) + "|")
-    for model, verdicts in zip(found.models, said, strict=True):
-        lines.append(row([model.benchmark.model, *(f"**{one.verdict}**" for one in verdicts)]))
-    lines.append("")
+    rows = [[one[0].model, *(f"**{clause.verdict}**" for clause in one)] for one in said]
+    head = ["model", *(f"({clause})" for clause in CLAUSES)]
+    lines = ["## Conclusions", "", *table(head, rows), ""]
     for at, (clause, text) in enumerate(CLAUSES.items()):
         lines += [f"### ({clause}) {text.capitalize()}", "", CRITERIA[clause], ""]
         lines += [f"- {one[at].model}: **{one[at].verdict}**. {one[at].reason}" for one in said]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vlm_bridge.experiments.claims.conclusions import shown
 from vlm_bridge.experiments.claims.results import ModelClaims
+from vlm_bridge.figures.markdown import table
+from vlm_bridge.figures.numbers import bracketed
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
@@ -15,7 +16,7 @@ def accuracy_table(found: ModelClaims) -> list[str]:
     one = found.accuracies
     figures = {"model": one.model, "blind": one.blind, "majority": one.majority}
     figures |= {f"model, {null.kind}": null.accuracy for null in found.nulls}
-    rows = [[name, shown(value), "-" if value is None else value.n] for name, value in
+    rows = [[name, bracketed(value), "-" if value is None else value.n] for name, value in
             figures.items()]  # fmt: skip
     note = (
         "*Blind* is the most frequent training answer to the question text, *majority* the most "
@@ -35,14 +36,14 @@ def certified_table(found: ModelClaims) -> list[str]:
         f"{tested.plan.describe().capitalize()} ({certified.rule}, {certified.mode}): of all "
         f"plans of ours that are certified together the one that saves most. "
         f"{certified.certificate.sentence()}; {certified.certificate.checked[-1]}. On untouched "
-        f"images: changed {shown(tested.disagreement, '.3f')}, drop "
-        f"{shown(tested.drop, '.3f')}.",
+        f"images: changed {bracketed(tested.disagreement, '.3f')}, drop "
+        f"{bracketed(tested.drop, '.3f')}.",
         "",
     ]
-    rows = [["prefill", f"{speed.prefill.flops_ratio:.2f}", shown(speed.prefill.latency_ratio)]]
+    rows = [["prefill", f"{speed.prefill.flops_ratio:.2f}", bracketed(speed.prefill.latency_ratio)]]
     if speed.token is not None:
         token = speed.token
-        rows.append(["per token", f"{token.flops_ratio:.2f}", shown(token.latency_ratio)])
+        rows.append(["per token", f"{token.flops_ratio:.2f}", bracketed(token.latency_ratio)])
     head = ["", "FLOPs, counted", "latency, measured"]
     memory = f"cache {speed.kv_ratio:.2f}, peak memory {speed.peak_ratio:.2f}"
     note = f"Ratios, on {speed.prefill.device}; {memory}."
@@ -63,13 +64,13 @@ def auc_table(found: ModelClaims) -> list[str]:
                     score.rule,
                     one.origin,
                     score.requires,
-                    shown(score.auc),
-                    shown(score.spearman),
+                    bracketed(score.auc),
+                    bracketed(score.spearman),
                     f"{score.safe}/{score.harmful}/{score.undetermined}",
                     "none" if plan.is_empty else plan.describe(),
-                    shown(one.chosen.saving),
-                    shown(one.chosen.disagreement, ".3f"),
-                    shown(one.chosen.drop, ".3f"),
+                    bracketed(one.chosen.saving),
+                    bracketed(one.chosen.disagreement, ".3f"),
+                    bracketed(one.chosen.drop, ".3f"),
                 ]
             )
     head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "safe/harmful/undetermined"]
@@ -106,8 +107,8 @@ def controls_table(found: ModelClaims) -> list[str]:
     rows = []
     for one in found.controls:
         for name, plan in (("inside", one.safe), ("outside", one.unsafe)):
-            apart = shown(one.difference, ".3f") if name == "outside" else ""
-            changed, drop = shown(plan.disagreement, ".3f"), shown(plan.drop, ".3f")
+            apart = bracketed(one.difference, ".3f") if name == "outside" else ""
+            changed, drop = bracketed(plan.disagreement, ".3f"), bracketed(plan.drop, ".3f")
             rows.append([one.mode, one.rule, name, plan.plan.describe(), changed, drop, apart])
     head = ["mode", "rule", "conditions", "plan", "changed", "drop", "outside - inside"]
     return _table("Negative control", head, rows)
@@ -122,8 +123,8 @@ def converses_table(found: ModelClaims) -> list[str]:
             one.rule,
             "-" if one.unit is None else _unit(one.unit),
             "-" if one.place is None else f"{one.place} of {one.n_units}",
-            shown(one.found, ".3f"),
-            shown(one.confirmed, ".3f"),
+            bracketed(one.found, ".3f"),
+            bracketed(one.confirmed, ".3f"),
             one.verdict,
         ]
         for one in found.converses
@@ -163,7 +164,7 @@ def nulls_table(found: ModelClaims) -> list[str]:
         "the architecture, not from what was learned."
     )
     plans = [
-        [null.kind, one.mode, one.rule, shown(one.safe), shown(one.unsafe), one.safe.n]
+        [null.kind, one.mode, one.rule, bracketed(one.safe), bracketed(one.unsafe), one.safe.n]
         for null in found.nulls
         for one in null.plans
     ]
@@ -195,14 +196,5 @@ def _table(
     lines = [f"### {title}", ""] if title else []
     if not rows:
         return [*lines, "Nothing was measured in these modes.", ""] if title else []
-    lines += [row(head), "|---" * len(head) + "|", *map(row, rows), ""]
+    lines += [*table(head, rows), ""]
     return [*lines, note, ""] if note else lines
-
-
-def row(cells: Sequence[Any]) -> str:
-    """A line of a Markdown table.
-
-    >>> row([1, "a"])
-    '| 1 | a |'
-    """
-    return f"| {' | '.join(map(str, cells))} |"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from estimators import Estimate, Profile
+from estimators import Profile
 from theory import Certificate
 from vlm_bridge.cost import Cost
 from vlm_bridge.errors import BridgeError
@@ -19,7 +18,7 @@ from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.sweep import SWEPT
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.experiments.rule_benchmark.page import png_uri, rule_sections, unit_names
-from vlm_bridge.figures import layers, prediction
+from vlm_bridge.figures import layers, numbers, prediction
 from vlm_bridge.figures.axes import by_position
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -34,6 +33,8 @@ _ACCURACIES = {
     "accuracy_no_vision": "Full model without any image tokens",
     "accuracy_blind": "Blind baseline: most frequent training answer to the same question",
 }
+#: Functions of `numbers` that the templates use as filters.
+_FORMATS = ("share", "exact", "number", "quantity", "ratio", "rounded_up", "raw")
 _REQUIRED = (
     *("model", "n_layers", "command", "seed", "created", "versions", "data", *_ACCURACIES),
     *("plan", "plan_sentence", "epsilon", "epsilon_note", "cost", "certificate"),
@@ -110,16 +111,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        share=_share,
-        exact=_exact,
-        number=_number,
-        quantity=_quantity,
-        ratio=_ratio,
-        rounded_up=_rounded_up,
-        raw=_raw,
-        units=unit_names,
-    )
+    environment.filters |= {
+        **{name: getattr(numbers, name) for name in _FORMATS},
+        "units": unit_names,
+    }
     return environment
 
 
@@ -255,70 +250,3 @@ def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
         _Figure(title, caption, png_uri(path) if path else None, why)
         for _, title, caption, path, why in drawn
     ]
-
-
-def _share(value: float) -> str:
-    r"""A share in percent; the space does not break.
-
-    >>> _share(0.9851), _share(0.0012)
-    ('98.5\xa0%', '0.12\xa0%')
-    """
-    return f"{_number(100 * value)}\N{NO-BREAK SPACE}%"
-
-
-def _exact(value: float) -> str:
-    r"""A share that was chosen, not measured, in percent.
-
-    >>> _exact(0.02)
-    '2\xa0%'
-    """
-    return f"{100 * value:g}\N{NO-BREAK SPACE}%"
-
-
-def _number(percent: float) -> str:
-    """One decimal, two below one; never a hyphen for a minus.
-
-    >>> _number(98.51), _number(-0.2), _number(float("inf"))
-    ('98.5', '−0.20', 'unbounded')
-    """
-    if not math.isfinite(percent):
-        return "unbounded" if math.isinf(percent) else "unknown"
-    digits = 1 if abs(percent) >= 1 or percent == 0 else 2
-    return f"{round(percent, digits) + 0.0:.{digits}f}".replace("-", "−")  # no minus zero
-
-
-def _quantity(estimate: Estimate, form: str = "share") -> str:
-    r"""An estimate with its interval, and why it is not reliable where it is not.
-
-    `form` is "share" (percent), "points" (percentage points, no sign) or "ratio".
-
-    >>> _quantity(Estimate(value=0.01, interval=(0.0, 0.03), n=9, method="demo"))
-    '1.0\xa0% [0.0,\xa03.0]'
-    """
-    write = _ratio if form == "ratio" else lambda share: _number(100 * share)
-    low, high = (write(end) for end in estimate.interval)
-    unit = "\N{NO-BREAK SPACE}%" if form == "share" else ""
-    doubt = "" if estimate.reliable else f" (not reliable: {estimate.reason})"
-    return f"{write(estimate.value)}{unit} [{low},\N{NO-BREAK SPACE}{high}]{doubt}"
-
-
-def _raw(value: float) -> str:
-    """A float to its last digit, as attributes hold it for programs; empty where not defined.
-
-    >>> _raw(0.1), _raw(float("nan"))
-    ('0.1', '')
-    """
-    return "" if math.isnan(value) else repr(float(value))
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else _number(value)
-
-
-def _rounded_up(share: float) -> str:
-    """A bound in percent, never shown smaller than it is.
-
-    >>> _rounded_up(0.01431)
-    '1.44'
-    """
-    return f"{math.ceil(share * 1e4 - 1e-9) / 100:.2f}".replace("-", "−")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from estimators import Estimate
 from vlm_bridge.experiments.reproduce.published import Published
 from vlm_bridge.experiments.reproduce.run import Reproduction
 from vlm_bridge.figures.layers import plot_depth, plot_layers, plot_profile
+from vlm_bridge.figures.numbers import ranged
 from vlm_bridge.runtime.files import write_bytes
 
 
@@ -60,10 +60,10 @@ def lines_of(found: Reproduction, published: Published) -> list[str]:
     for name, tested in (("published", found.published_plan), ("own", found.own_plan)):
         if tested is None:
             continue
-        drop = "" if tested.drop is None else f", drop {_shown(tested.drop)}"
+        drop = "" if tested.drop is None else f", drop {ranged(tested.drop)}"
         lines.append(
             f"| answers changed by the {name} {len(tested.plan.layers)} layers frozen | - "
-            f"| {_shown(tested.disagreement)}{drop} |"
+            f"| {ranged(tested.disagreement)}{drop} |"
         )
     lines.append(
         f"| cost of the own plan, frozen/full | - | prefill FLOPs {found.flops_ratio:.2f}, latency "
@@ -76,8 +76,3 @@ def lines_of(found: Reproduction, published: Published) -> list[str]:
 
 def _layers(order: tuple[int, ...] | list[int]) -> str:
     return ", ".join(map(str, order)) or "not reported"
-
-
-def _shown(one: Estimate) -> str:
-    low, high = one.interval
-    return f"{one.value:.1%} ({low:.1%} to {high:.1%})"
