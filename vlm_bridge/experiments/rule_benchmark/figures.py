@@ -1,4 +1,4 @@
-"""The figure of one mode: every rule's score of every unit, and what leaving the unit out did."""
+"""The figure of one mode: every rule's score of every unit, and the verdict on the unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
+from vlm_bridge.experiments.rule_benchmark.results import ModelBenchmark, RuleResult
 from vlm_bridge.figures.axes import (
     GREEN,
     GREY,
@@ -26,7 +26,7 @@ from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 _COLUMNS = 3
-#: verdict -> colour, marker, face; undetermined units are hollow.
+#: verdict -> colour, marker, face; the markers of undetermined units are hollow.
 _VERDICTS = {
     "safe": (GREEN, "o", GREEN),
     "undetermined": (GREY, "o", "white"),
@@ -35,7 +35,7 @@ _VERDICTS = {
 
 
 def unit_place(unit: SkipPlan) -> float:
-    """Where a single unit stands on the axis of its mode: its layer, or its depth.
+    """Position of a single unit on the axis of its mode: its layer, or its depth.
 
     Example:
         >>> unit_place(SkipPlan("early_exit", 4, exit=3))
@@ -51,17 +51,12 @@ def unit_place(unit: SkipPlan) -> float:
 
 
 def plot_scores(path: Path, benchmark: ModelBenchmark, mode: str) -> Path:
-    """A panel for each rule of a mode; markers say what skipping the unit did, undetermined too.
-
-    Args:
-        path: the PNG to write.
-        benchmark: of one model.
-        mode: one of its modes.
+    """Draw a panel of scores for each rule of a mode; markers show the verdicts on the units.
 
     Example:
         >>> plot_scores(Path("scores.png"), benchmark, "freeze")  # doctest: +SKIP
     """
-    results = [one for one in benchmark.rules if one.score.mode == mode]
+    results = benchmark.rules_in(mode)
     columns = min(_COLUMNS, len(results))
     rows = math.ceil(len(results) / columns)
     figure, grid = panels_figure(rows, columns, height=2.3 * rows + 0.7)
@@ -80,10 +75,10 @@ def _panel(ax: Axes, benchmark: ModelBenchmark, result: RuleResult) -> None:
         shade(ax, result.chosen.plan)
     ax.plot(places, result.scores, color=GREY, lw=0.7, alpha=0.6)
     for verdict, (colour, marker, face) in _VERDICTS.items():
-        which = [i for i, one in enumerate(truth.verdicts) if one == verdict]
+        units = [i for i, own in enumerate(truth.verdicts) if own == verdict]
         ax.plot(
-            [places[i] for i in which],
-            [result.scores[i] for i in which],
+            [places[i] for i in units],
+            [result.scores[i] for i in units],
             ls="none",
             marker=marker,
             ms=4.5,
