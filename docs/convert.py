@@ -1,7 +1,7 @@
-"""Brings the stored results of `docs/results` to the names that this version reads.
+"""Convert the stored results of `docs/results` to the names that this version reads.
 
-`python docs/convert.py` renames keys and options of recorded commands; it touches no number, and
-a second run changes nothing.
+`python docs/convert.py` renames keys and options of recorded commands. It changes no number, and a
+second run changes nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ KEYS = {
     "passes": "forward_cost",
     "seen": "profiling",
     "promises": "error_rate_check",
+    "broken": "wrong",
 }
 TYPES = {
     "Study": "RuleBenchmark",
@@ -26,7 +27,7 @@ OPTIONS = {"--seen": "--profiling", "--passes": "--forward-cost", "--journal": "
 
 
 def converted(value: Any) -> Any:
-    """The same JSON data under the present names."""
+    """The same JSON data under the current names."""
     if isinstance(value, list):
         return [converted(part) for part in value]
     if isinstance(value, str):
@@ -34,6 +35,9 @@ def converted(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     renamed = {KEYS.get(key, key): converted(part) for key, part in value.items()}
+    if "speed" in renamed:
+        speed = renamed.pop("speed") or {}
+        renamed |= {key: speed.get(key) for key in ("flops_ratio", "latency_ratio", "device")}
     if "type" in renamed:
         renamed["type"] = TYPES.get(renamed["type"], renamed["type"])
     return renamed

@@ -14,9 +14,9 @@
 # # After its first layers, the reference VLM hardly needs to update its vision tokens
 #
 # **Claim.** A profile of *unlabelled* questions predicts layers in which the vision tokens
-# need not be updated. The prediction is carried out, and a finite-sample certificate on
-# images that chose nothing says how often an answer changes. The first layers are not among
-# them: freezing only those changes far more answers.
+# need not be updated. The notebook skips these updates and certifies, on images that were not
+# used to choose the plan, how often an answer changes. The first layers are not among the
+# predicted ones: freezing only the first layers changes far more answers.
 #
 # The model is a standard LLaVA around the pretrained SmolLM2-135M-Instruct; the questions are
 # easy-VQA. Layers are 0-based, the image is the independent unit.
@@ -42,8 +42,8 @@ def images(split: str, count: int) -> list:
 # %% [markdown]
 # ## Profile
 #
-# One forward pass over 24 images, no labels; beside it the same architecture with random
-# weights. A distance that the random copy shows too says nothing about redundancy.
+# One forward pass over 24 images, without labels, for the model and for a copy with random
+# weights. A distance that the random copy shows as well is no evidence of redundancy.
 
 # %%
 profile = vb.profile(vlm, images("profile", 24))
@@ -61,9 +61,10 @@ plt.show()
 # %% [markdown]
 # ## Plan
 #
-# The rule weighs how far vision states move in a layer by how much text reads them
-# afterwards. The cut is the largest plan that changes at most epsilon / 2 of the answers on
-# tuning images; epsilon is half of what will be certified, since 48 images are few.
+# The rule multiplies the distance by which a layer moves the vision states by the attention that
+# text pays to them in later layers. The plan is the largest one that changes at most epsilon / 2
+# of the answers on the tuning images. Epsilon is half of the certified level, because 48 images
+# are few.
 
 # %%
 plan = vb.choose_plan(vlm, profile, images("tuning", 48), rule="skip-it", epsilon=0.05)
@@ -72,15 +73,15 @@ print(plan.describe())
 # %% [markdown]
 # ## Certificate
 #
-# On other images, which chose nothing. With 70 images and nothing wrong the bound cannot
-# fall below 4.2 %; `skipit demo` uses 700.
+# On images that were not used before. With 70 images the bound is at least 4.2 %, even if no
+# answer changes; `skipit demo` uses 400.
 
 # %%
 certificate = vb.certify(vlm, plan, images("certification", 70), epsilon=0.1, delta=0.05)
 print(certificate.sentence())
 
 # %% [markdown]
-# ## What it saves, and what the first layers would do
+# ## What the plan saves, and the effect of freezing the first layers instead
 
 # %%
 cost = vb.measure_cost(vlm, plan, images("test", 4), pairs=2)

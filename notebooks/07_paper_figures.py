@@ -13,25 +13,24 @@
 # %% [markdown]
 # # The paper's figures, on five reference models
 #
-# **Claim.** What *Skip-It?* (arXiv 2509.25584) says of billions of parameters, asked of the small
-# models shipped here, comes out half true. In the reference VLM late vision tokens are redundant
-# and hardly looked at there; but they move **more** in those layers, not less, and **early** vision
-# tokens are not redundant, since it was trained with them in every layer. In the model that was
-# trained with vision entering at layer 10, they are.
+# **Claim.** Of what *Skip-It?* (arXiv 2509.25584) reports for models of billions of parameters,
+# about half holds for the small models shipped here. In the reference VLM, late vision tokens are
+# redundant and receive little attention; but their states move **more** in those layers, not
+# less, and **early** vision tokens are not redundant, because the model was trained with them in
+# every layer. They are redundant in the model that was trained with vision entering at layer 10.
 #
-# In words, the paper says of LLaVA, DeepSeek-VL and Qwen-VL:
+# The paper's findings for LLaVA, DeepSeek-VL and Qwen-VL:
 #
 # 1. early vision tokens are redundant: they can enter late;
 # 2. late vision tokens are redundant: they can leave early;
 # 3. skipping elsewhere, in early-middle layers, degrades the answers;
-# 4. redundant layers show it without labels: the states of vision tokens move little (mean cosine
-#    distance; the tail probability that a token moves far),
+# 4. redundant layers can be found without labels: the states of vision tokens move little there
+#    (mean cosine distance; the tail probability that a token moves far),
 # 5. and text pays little attention to vision there (VAR).
 #
-# Sizes are small: 10 images for the profiles, 4 for the copies with random weights, and for the
-# answers one question each of 16 test images, 48 where the model is small and fast. "Safe" below
-# means that at most one answer in 16 is lost. `skipit claims` asks the same at full size. Layers
-# are 0-based.
+# The sample is small: 10 images for the profiles, 4 for the copies with random weights, and one
+# question about each of 16 test images (48 for the small, fast models). "Safe" below means that at
+# most one answer in 16 is lost. `skipit claims` does the same at full size. Layers are 0-based.
 
 # %%
 import itertools
@@ -48,7 +47,8 @@ from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.training.evaluate import task_sets
 
 PROFILED, NULL = 10, 4
-# The second LLaVA of 30 layers is left to `skipit claims`, so that this takes a minute.
+# The second LLaVA with 30 layers is left out so that the notebook takes a minute; `skipit claims`
+# includes it.
 MODELS = [name for name in shipped_models() if name != "reference-all-linear"]
 PARTS = {"exit": 6, "entry": 3}  # depths that cut the decoder into so many parts
 LOST = 1 / 16  # accuracy that a safe skip may cost
@@ -99,8 +99,8 @@ for name in MODELS:
 # %% [markdown]
 # ## What each layer does, without labels
 #
-# Dashed: the same architecture with random weights. A curve that the random copy has too says
-# nothing about what was learned.
+# Dashed: the same architecture with random weights. A curve that the random copy shows as well is
+# not a result of training.
 
 
 # %%
@@ -130,8 +130,8 @@ plt.show()
 # %% [markdown]
 # ## What skipping does to the answers
 #
-# At the right end of the first panel nothing is skipped, and at the left end of the second;
-# at the other ends the model never sees the image.
+# Nothing is skipped at the right end of the first panel and at the left end of the second. At the
+# opposite ends the model never sees the image.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.3), layout="constrained", sharey=True)
@@ -151,12 +151,12 @@ axes[0].legend(fontsize=7, frameon=False)
 plt.show()
 
 # %% [markdown]
-# ## Beside what the paper says
+# ## Compared with the paper
 #
-# Exit depth: the earliest depth from which on leaving is safe. Entry depth: the latest up to which
-# entering is safe. *Redundant* layers are those from the exit depth on; the distances and VAR are
-# means over them and over the layers before. Where the last part cannot be spared there are
-# none.
+# Exit depth: vision tokens can safely leave at this depth and at every later one. Entry depth:
+# they can safely enter at this depth and at every earlier one. *Redundant* layers are the layers
+# from the exit depth on; distances and VAR are averaged over these layers and over the layers
+# before them. A model whose exit depth is its last layer has no redundant layers.
 
 
 # %%
@@ -211,13 +211,13 @@ for name, profile in profiles.items():
         print(f"  {clause:<27}{'held' if held else 'did not hold':<14}{figures}")
 
 # %% [markdown]
-# What is refuted on the reference VLM is the first clause, which nothing in the theory promises of
-# a model trained with vision in every layer, and the fourth: a small distance is not what tells its
-# redundant layers. Clauses 4 and 5 are means over many layers.
+# On the reference VLM, findings 1 and 4 are refuted. The theory does not predict finding 1 for a
+# model that was trained with vision in every layer; and a small distance does not identify its
+# redundant layers. Findings 4 and 5 are about means over many layers.
 #
-# The claim, as asserts on the results. What holds by definition is asked of every model shipped;
-# the findings, of the LLaVA on SmolLM2 that was trained with vision in every layer, and the first
-# clause of the one trained on with late entry.
+# The claim, as asserts on the results. What holds by definition is asserted for every model; the
+# findings for the LLaVA on SmolLM2 that was trained with vision in every layer; finding 1 for the
+# model that was trained with late entry.
 
 # %%
 for name, found in accuracies.items():

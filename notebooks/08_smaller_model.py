@@ -13,14 +13,14 @@
 # %% [markdown]
 # # From a plan to a smaller model
 #
-# **Claim.** Whole layers of a trained model can be left out for good: ranked without labels, with a
-# certificate on images that chose nothing, and saved as a model of the same class that plain
-# `transformers` loads, that is smaller and needs less work, and that answers exactly as the skipped
-# model did.
+# **Claim.** Whole layers of a trained model can be removed permanently. They are ranked without
+# labels, the plan is certified on images that were not used to choose it, and the result is saved
+# as a model of the same class. Plain `transformers` loads it; it is smaller, needs less compute,
+# and gives exactly the answers of the skipped model.
 #
-# The model is `reference-all-linear`, a LLaVA around SmolLM2-135M whose 30 layers were all adapted
-# to the easy-VQA questions. Layers are 0-based, the image is the independent unit, one question
-# each.
+# The model is `reference-all-linear`, a LLaVA around SmolLM2-135M with LoRA on all 30 layers,
+# trained on the easy-VQA questions. Layers are 0-based. The image is the independent unit, with
+# one question per image.
 
 # %%
 import json
@@ -54,8 +54,8 @@ def images(split: str, count: int) -> list:
 # %% [markdown]
 # ## Rank the layers
 #
-# By how far what a layer adds could move the margin between the two likeliest answers: one pass and
-# its derivatives over 8 images, no labels, no skipped run.
+# By how far the update of a layer can move the margin between the two likeliest answers: one pass
+# and its derivatives over 8 images, without labels and without a skipped run.
 
 # %%
 seen = images("profile", 8)
@@ -65,11 +65,11 @@ for plan in nested[:4]:
     print(plan.describe())
 
 # %% [markdown]
-# ## How many can go together?
+# ## How many layers can be removed together?
 #
-# Layers that are safe alone need not be safe together, so the nested plans are tried on tuning
-# images, one layer more at a time, until two in a row change more than epsilon / 2 of the
-# answers.
+# Layers that are safe alone need not be safe together. Nested plans are therefore tried on tuning
+# images, with one more layer each time, until two plans in a row change more than epsilon / 2 of
+# the answers.
 
 # %%
 tuning = FullAnswers.ask(vlm, images("tuning", 40))
@@ -93,8 +93,8 @@ print(plan.describe())
 # %% [markdown]
 # ## Certificate
 #
-# On other images, which chose nothing; an image that tuned the plan would be refused. With 70
-# images and nothing wrong the bound cannot fall below 4.2 %.
+# On images that were not used before; images that tuned the plan are refused. With 70 images the
+# bound is at least 4.2 %, even if no answer changes.
 
 # %%
 certificate = vb.certify(vlm, plan, images("certification", 70), epsilon=EPSILON, delta=0.05)
@@ -114,8 +114,8 @@ for path in sorted(folder.iterdir()):
 # %% [markdown]
 # ## Load it elsewhere
 #
-# A process of its own, with plain `transformers` and nothing of this project, answers test
-# questions one by one.
+# A separate process that imports `transformers` and nothing of this project answers test questions
+# one by one.
 
 # %%
 PLAIN = """
@@ -159,8 +159,8 @@ print(f"right answers: full {right[0]}, pruned {right[1]} of {len(test)}")
 # %% [markdown]
 # ## What it saves
 #
-# Full and pruned in turn, so that a machine that drifts slows both. Seconds are this machine's and
-# vary from run to run; FLOPs do not.
+# The full and the pruned model run in turn, so that a drift of the machine affects both. Times vary
+# from run to run; FLOPs do not.
 
 # %%
 pruned = AutoModelForImageTextToText.from_pretrained(folder).eval()
@@ -186,8 +186,8 @@ for what, ratio in ratios.items():
     print(f"latency, {what}, pruned/full: {ratio.value:.2f} {ratio.interval}")
 
 # %% [markdown]
-# The claim, as asserts on the result objects; that it is faster is shown above and not asserted,
-# since no measured time is the same twice.
+# The claim, as asserts on the result objects; the speed-up is shown above and not asserted,
+# because times vary from run to run.
 
 # %%
 assert not {0, 1, 29} & set(plan.layers), "first and last layers are needed"

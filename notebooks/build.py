@@ -48,7 +48,7 @@ def sources(folder: Path = FOLDER) -> list[Path]:
 
 def read_source(path: Path) -> NotebookNode:
     """The notebook that a percent file describes, without outputs and with fixed cell ids."""
-    notebook = jupytext.requires(path.read_text(encoding="utf-8"), fmt="py:percent")
+    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

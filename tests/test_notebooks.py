@@ -42,7 +42,7 @@ def test_no_notebook_without_a_source() -> None:
 
 @each_notebook
 def test_notebook_agrees_with_its_source(source: Path) -> None:
-    expected = cells_of(jupytext.requires(source.read_text(encoding="utf-8"), fmt="py:percent"))
+    expected = cells_of(jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent"))
     found = cells_of(committed(source))
     assert found == expected, f"{source.name} was changed since; run: make notebooks"
 

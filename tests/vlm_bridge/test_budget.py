@@ -27,16 +27,16 @@ def made(tmp_path_factory):
     [("shortv", "freeze"), ("vtw", "early_exit"), ("deepinsert", "late_entry")],
 )
 @pytest.mark.parametrize("forward_cost", [3.0, 9.0])
-def test_a_rule_sees_what_it_can_pay_for(made, name, mode, passes):
+def test_a_rule_sees_what_it_can_pay_for(made, name, mode, forward_cost):
     vlm, items = made
     evidence = Evidence(vlm, items)
-    rule, part = within_forward_cost(find_rule(name), evidence, mode, passes)
+    rule, part = within_forward_cost(find_rule(name), evidence, mode, forward_cost)
     assert not evidence.cost  # the price was found on one image, not on all
     score_units(rule, part, mode)
     cost = sum(part.spent[name].values()) * len(part.items)
     price = cost / len(part.items)
-    assert cost <= passes * len(items) + 1e-6
-    assert cost + price > passes * len(items) or len(part.items) == len(items)
+    assert cost <= forward_cost * len(items) + 1e-6
+    assert cost + price > forward_cost * len(items) or len(part.items) == len(items)
     assert part.clusters == [item.cluster for item in items][: len(part.items)]
 
 

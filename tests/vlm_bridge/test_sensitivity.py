@@ -29,7 +29,7 @@ from vlm_bridge.rules.measure.suffix import KINDS, KeptPass, jvp
 
 def forward_cost_of(items, attention="sdpa", **options):
     vlm = tiny_llava(attention=attention)
-    one = next(iter(batches(vlm, items, size=len(items))))
+    one = next(iter(batches(vlm, items, batch_size=len(items))))
     return KeptPass(vlm, one), MarginPass(vlm, one, **options)
 
 
@@ -109,7 +109,7 @@ def test_a_linear_tail_in_closed_form(items):
     for layer in vlm.layout.layers[2:]:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
-    one = next(iter(batches(vlm, items, size=len(items))))
+    one = next(iter(batches(vlm, items, batch_size=len(items))))
     margin = MarginPass(vlm, one, held=True)
     h, norm = margin.outputs[1][:, -1], vlm.layout.decoder.norm
     top = margin.logits.topk(2, dim=-1).indices
@@ -118,7 +118,7 @@ def test_a_linear_tail_in_closed_form(items):
     size = (h.square().mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
     torch.testing.assert_close(margin.slopes[1][:, -1], reads / size, rtol=1e-4, atol=1e-6)
     assert not margin.slopes[1][:, :-1].any()  # no reader is left for the other tokens
-    found = measure_sensitivity(vlm, items, size=len(items))
+    found = measure_sensitivity(vlm, items, batch_size=len(items))
     step = margin.direction(1, "block")[:, -1]
     by_hand = (reads / size * step).sum(-1)[np.argsort(one.places)]
     np.testing.assert_allclose(found.change["block"][:, 1], by_hand, rtol=1e-3, atol=1e-5)
@@ -127,10 +127,10 @@ def test_a_linear_tail_in_closed_form(items):
     assert not found.bound["early_exit"][:, 1:].any()
 
 
-def made(bound, change, weights=None, margins=None, groups=None):
+def made(bound, change, weights=None, margins=None, clusters=None):
     n = len(bound)
     return MarginSensitivity(
-        clusters=tuple(groups or map(str, range(n))),
+        clusters=tuple(clusters or map(str, range(n))),
         margins=np.ones(n) if margins is None else np.asarray(margins),
         weights=np.full(n, 0.5) if weights is None else np.asarray(weights),
         bound={"block": np.asarray(bound, dtype=float)},
@@ -163,7 +163,7 @@ def test_half_its_square_is_the_kl_to_second_order(p, dm):
 def test_the_bound_is_above_any_turned_step(items):
     """Cauchy-Schwarz, token by token, and the plain slope of the very step."""
     kept, margin = forward_cost_of(items)
-    found = measure_sensitivity(kept.vlm, items, modes=["freeze", "block"], size=len(items))
+    found = measure_sensitivity(kept.vlm, items, modes=["freeze", "block"], batch_size=len(items))
     order = np.argsort(margin.batch.places)
     generator = torch.Generator().manual_seed(0)
     for mode in ("freeze", "block"):
@@ -178,7 +178,7 @@ def test_the_bound_is_above_any_turned_step(items):
 def test_exits_are_sums_and_an_entry_is_one_place(items):
     kept, margin = forward_cost_of(items)
     _, held = forward_cost_of(items, held=True)
-    found = measure_sensitivity(kept.vlm, items, size=len(items))
+    found = measure_sensitivity(kept.vlm, items, batch_size=len(items))
     order = np.argsort(margin.batch.places)
     unseen = [kept.direction(layer, "unseen") for layer in range(4)]
     frozen = [kept.direction(layer, "freeze") for layer in range(4)]
@@ -219,7 +219,7 @@ def test_weights_get_no_derivative_and_hooks_go_away(items):
     def hooks():
         return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()]
 
-    one = next(iter(batches(vlm, items, size=len(items))))
+    one = next(iter(batches(vlm, items, batch_size=len(items))))
     KeptPass(vlm, one)  # transformers hooks a model when it runs for the first time
     before = hooks()
     MarginPass(vlm, one, held=True)

@@ -27,7 +27,7 @@ def kept(items):
 
 def kept_pass(attention, items):
     vlm = tiny_llava(attention=attention)
-    return KeptPass(vlm, next(iter(batches(vlm, items, size=len(items)))))
+    return KeptPass(vlm, next(iter(batches(vlm, items, batch_size=len(items)))))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -41,7 +41,7 @@ def is_safe(plan: SkipPlan) -> bool:
 
 @torch.no_grad()
 def logits(vlm, items):
-    (batch,) = batches(vlm, items, size=len(items))
+    (batch,) = batches(vlm, items, batch_size=len(items))
     return vlm.model(**batch.inputs).logits[:, -1].numpy()
 
 

@@ -85,12 +85,12 @@ class SkipItSlopes(RuleBase):
 
     Measured, shown by `explain`, and left out of the score. On 80 tuning images of the reference
     VLM that chose nothing here, Spearman with the measured KL in freeze, block, early exit and
-    late entry: this score .85, .61, .96, .37; usable information (S14) -.08, .10, .35, -.37; unique
-    and synergistic vision (S9) -.79 in an exit: where a probe finds it is not where the suffix looks
-    for it; bounds from attention mass (S8) .65, .23, .96, -.35. The mean of its rank with any of
-    theirs is worse or no better in every mode, by bootstrap over images. Late entry is no matter
-    of depth: vision that enters late is read as what it is not, which harms that model more than
-    no vision at all.
+    late entry: this score .85, .61, .96, .37; usable information (S14) -.08, .10, .35, -.37;
+    unique and synergistic vision (S9) -.79 in an exit (a probe finds it where the later layers do
+    not use it); bounds from attention mass (S8) .65, .23, .96, -.35. The mean of its rank with any
+    of theirs is worse or no better in every mode, by bootstrap over images. Late entry does not
+    follow depth: later layers misread vision states that enter unprocessed, which harms that model
+    more than no vision at all.
 
     Units are judged one by one, and that is not how blocks add up. The three it puts first there
     (25 to 27) change no answer of 144 alone and 5 of 20 together, where ShortGPT's first three
@@ -142,7 +142,7 @@ class SkipItSlopes(RuleBase):
         - S7: KL of the two likeliest answers from that change, at most `epsilon^2 / 2` (then the
           total variation is at most epsilon / 2, by Pinsker).
         - G-F and P-F (block, freeze): how far directions move, at most epsilon. They see no
-          norms and do not know the later layers: alone they are neither sufficient nor necessary (S6b).
+          norms and no later layers: alone they are neither sufficient nor necessary (S6b).
         - S14, S9 (with probes): usable, and unique and synergistic, information about the model's
           own answer that goes with the unit, at most `2 epsilon^2` (then no optimal predictor
           loses more than epsilon, by I-F). S8: a head's change, at most epsilon.
@@ -208,11 +208,11 @@ class SkipItRuns(RuleBase):
     """Our rule with candidate runs: the safest-looking units are run, within a budget.
 
     Units are run in the order of `SkipItSlopes` until `forward_cost` forward-pass equivalents are
-    spent, slopes and the full model's run among them. What slopes predict, s, and what a run
-    measures, `r = sqrt(2 KL(p_skip || p_full))`, are two readings of one thing, the one blurred by what is
-    not linear, the other by the few images that matter in a mean of KL. A unit that was run
-    scores `sqrt(s r)`, every other one s on the scale of those run last, which looked most like
-    it: `s sqrt(median of r / s)`.
+    spent, including the slopes and the run of the full model. The slopes' prediction s and the
+    measured `r = sqrt(2 KL(p_skip || p_full))` estimate the same effect; s misses what is not
+    linear, r is noisy because few images dominate a mean of KL. A unit that was run scores
+    `sqrt(s r)`; any other unit scores `s sqrt(median of r / s)`, the median over the units that
+    ran last.
 
     Attributes:
         forward_cost: budget per image; `within_forward_cost` gives any other rule the same.

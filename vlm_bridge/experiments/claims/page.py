@@ -64,8 +64,8 @@ def _head(result: ClaimsResult, command: str) -> list[str]:
         + ". The rules called ours are reconstructions of it. The quantity compared is the "
         f"{DECISION} of greedy answers. Rules look at one set of images, a second set chooses "
         "plans, a third certifies them, and all figures are of a fourth, the test images. "
-        "Intervals are 95 % by image unless stated otherwise, ratios skipped/full, layers 0-based. *Changed* "
-        "is disagreement with the full model, *drop* is lost accuracy.",
+        "Intervals are 95 % by image unless stated otherwise, ratios skipped/full, layers 0-based. "
+        "*Changed* is disagreement with the full model, *drop* is lost accuracy.",
         "",
     ]
 

@@ -50,11 +50,8 @@ def plot_layers(path: Path, claims: ModelClaims) -> Path | None:
         return None
     figure, grid = panels_figure(len(results), 1, height=2.2 * len(results) + 0.6)
     for ax, result in zip(flat(grid), results, strict=True):
-        truth, size, order = (
-            benchmark.truth_of(result),
-            control_size(result),
-            order_of(result.scores),
-        )
+        truth, order = benchmark.truth_of(result), order_of(result.scores)
+        size = control_size(result)
         for units, colour, label in (
             (order[:size], GREEN, "our safest"),
             (order[size:-size], GREY, "between"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vlm_bridge.experiments.claims.coincidence import Coincidence
+from vlm_bridge.experiments.claims.overlap import Overlap
 from vlm_bridge.experiments.claims.results import ModelClaims
 from vlm_bridge.figures.markdown import table
 from vlm_bridge.figures.numbers import bracketed
@@ -84,13 +86,15 @@ def auc_table(claims: ModelClaims) -> list[str]:
 
 def overlaps_table(claims: ModelClaims) -> list[str]:
     """Our sets beside those of the published methods."""
-    rows = [
-        [each.mode, each.rule, name, each.size]
-        + [f"{pair.jaccard:.2f}", f"{pair.expected:.2f}"]
-        + [f"{pair.p_permutation:.3g}", f"{pair.p_rotation:.3g}"]
-        for each in claims.overlaps
-        for name, pair in (*((peer.theirs, peer) for peer in each.peers), ("*mean*", each))
-    ]
+    rows = []
+    for each in claims.overlaps:
+        pairs: list[Coincidence | Overlap] = [*each.peers, each]
+        for pair, name in zip(
+            pairs, [*(peer.theirs for peer in each.peers), "*mean*"], strict=True
+        ):
+            sets = [f"{pair.jaccard:.2f}", f"{pair.expected:.2f}"]
+            p_values = [f"{pair.p_permutation:.3g}", f"{pair.p_rotation:.3g}"]
+            rows.append([each.mode, each.rule, name, each.size, *sets, *p_values])
     return _section(
         "Coincidence with published methods",
         ["mode", "ours", "method", "size", "Jaccard", "by chance", "p permutation", "p rotation"],
@@ -103,10 +107,12 @@ def overlaps_table(claims: ModelClaims) -> list[str]:
 def controls_table(claims: ModelClaims) -> list[str]:
     """Plans of equal size inside and outside the conditions."""
     rows = [
-        [each.mode, each.rule, name, compared.plan.describe()]
-        + [bracketed(compared.disagreement, ".3f"), bracketed(compared.drop, ".3f"), difference]
+        [
+            *(each.mode, each.rule, name, plan.plan.describe()),
+            *(bracketed(plan.disagreement, ".3f"), bracketed(plan.drop, ".3f"), difference),
+        ]
         for each in claims.controls
-        for name, compared, difference in (
+        for name, plan, difference in (
             ("inside", each.safe, ""),
             ("outside", each.unsafe, bracketed(each.difference, ".3f")),
         )

@@ -121,7 +121,7 @@ def _figures(results: DemoResults, folder: Path) -> list[_Figure]:
         return tuple(missing)
 
     blind, no_vision = (
-        accuracy and accuracy["value"]
+        None if accuracy is None else accuracy["value"]
         for accuracy in (results.accuracy_blind, results.accuracy_no_vision)
     )
     modes = {peer.rule: peer.plan.mode for peer in results.peers}

@@ -99,7 +99,8 @@ def run_demo(
     Raises:
         BridgeError: the reference VLM cannot be loaded or `out` cannot be written.
     """
-    size, n = size or DemoSize(), (size or DemoSize()).batch_size
+    size = size or DemoSize()
+    n = size.batch_size
     check_writable(out / "results.json")
     vlm = load("reference")
     splits = {

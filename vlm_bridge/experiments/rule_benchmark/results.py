@@ -222,14 +222,13 @@ class RuleBenchmark(Record):
         if not checks:
             return ""
         if not fallible:
-            return (
-                f"No path of {len(checks)} searches has a plan that a certificate could get wrong."
-            )
+            return f"No certificate of {len(checks)} searches could be wrong."
         worst = max(fallible, key=lambda check: check.rate)
         above = sum(check.rate > check.delta + 3 * check.error for check in fallible)
         return (
-            f"Certificates could be wrong in {len(fallible)} of {len(checks)} searches; the highest "
-            f"error rate is {worst.wrong} of {worst.resamples} ({worst.rate:.1%}), where "
-            f"{worst.delta:.1%} is allowed, with a Monte Carlo standard error of {worst.error:.1%}; "
-            f"{above} of the error rates exceed delta by more than three standard errors."
+            f"Certificates could be wrong in {len(fallible)} of {len(checks)} searches. The "
+            f"highest error rate is {worst.wrong} of {worst.resamples} ({worst.rate:.1%}), where "
+            f"{worst.delta:.1%} is allowed, with a Monte Carlo standard error of "
+            f"{worst.error:.1%}; {above} of the error rates exceed delta by more than three "
+            "standard errors."
         )

@@ -110,7 +110,7 @@ def intervals(
 def verdicts(
     values: NDArray[np.float64], quantity: str, epsilon: float, level: float
 ) -> NDArray[np.int64]:
-    """(..., n_units) SAFE, UNDETERMINED or HARMFUL: the interval is below, across or above epsilon."""
+    """(..., n_units) SAFE, UNDETERMINED or HARMFUL: interval below, across or above epsilon."""
     low, high = intervals(values, quantity, level)
     return np.where(high <= epsilon, SAFE, np.where(low > epsilon, HARMFUL, UNDETERMINED))
 
