@@ -31,6 +31,7 @@ def converted(value: Any) -> Any:
     if isinstance(value, list):
         return [converted(part) for part in value]
     if isinstance(value, str):
+        value = value.replace("docs/results/equal-passes", "docs/results/equal-forward-cost")
         return re.sub(r"--[a-z]+", lambda option: OPTIONS.get(option[0], option[0]), value)
     if not isinstance(value, dict):
         return value

@@ -24,8 +24,7 @@ from vlm_bridge.experiments.rule_benchmark import (
     RuleBenchmark,
     RuleResult,
 )
-from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
-from vlm_bridge.experiments.rule_benchmark.page import unit_names
+from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_names, unit_place
 from vlm_bridge.figures.numbers import quantity
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units

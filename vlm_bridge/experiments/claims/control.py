@@ -10,12 +10,7 @@ from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.claims.comparisons import control_size, order_of, our_conditions
-from vlm_bridge.experiments.rule_benchmark import (
-    ModelBenchmark,
-    RuleResult,
-    Store,
-    compare_on_test,
-)
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult, Store, compare_on_test
 from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union

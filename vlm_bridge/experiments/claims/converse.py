@@ -127,87 +127,64 @@ def converses(rankings: Sequence[Ranking], store: Store, *, epsilon: float) -> l
         store: stored outcomes; tuning images select a unit, test images confirm it.
         epsilon: largest disagreement of a harmless unit.
     """
-    tested = [_harmless(ranking, store, epsilon) for ranking in rankings]
-    return tested + [_harmful(each, store, epsilon) for each in rankings if each.is_distance]
+    distances = [ranking for ranking in rankings if ranking.is_distance]
+    tested = [_converse(HARMLESS, each, each.outside, store, epsilon) for each in rankings]
+    return tested + [_converse(HARMFUL, each, each.nearest, store, epsilon) for each in distances]
 
 
-def _harmless(ranking: Ranking, store: Store, epsilon: float) -> Converse:
-    """Test the unit of least disagreement; of ties, the one that is ranked least safe."""
-    left = ranking.outside
-    for split in _tuning(store):
-        measured = _disagreement(left, store, (split,))
-        left = [unit for unit in left if measured[unit].value <= epsilon]
-    measured = _disagreement(left, store, _tuning(store))
-    # Reversed, so that the first of several ties is the least safe.
-    best = min(reversed(left), key=lambda unit: measured[unit].value, default=None)
-    return _confirm(HARMLESS, ranking, len(ranking.outside), best, store, epsilon)
-
-
-def _harmful(ranking: Ranking, store: Store, epsilon: float) -> Converse:
-    """Test the unit of most disagreement, if above epsilon; of ties, the one ranked safest.
-
-    Units that the first batch does not show to be above epsilon are not run on the others.
-    """
-    left = ranking.nearest
-    for splits in (_tuning(store)[:1], _tuning(store)):
-        measured = _disagreement(left, store, splits)
-        left = [unit for unit in left if measured[unit].value > epsilon]
-    worst = max(left, key=lambda unit: measured[unit].value, default=None)
-    return _confirm(HARMFUL, ranking, len(ranking.nearest), worst, store, epsilon)
-
-
-def _confirm(
-    claim: str,
-    ranking: Ranking,
-    considered: int,
-    unit: SkipPlan | None,
-    store: Store,
-    epsilon: float,
+def _converse(
+    claim: str, ranking: Ranking, units: list[SkipPlan], store: Store, epsilon: float
 ) -> Converse:
-    tuning = test = None
-    holds = False
+    """Test the unit of least (most) disagreement; of ties, the one ranked least safe (safest).
+
+    The first batch of tuning images rejects units before they are run on the others.
+    """
+    harmless = claim == HARMLESS
+    splits = tuple(split for split in ("screen", "tuning") if split in store.splits)
+    left = units[::-1] if harmless else units  # the first of several ties is selected
+    for at, split in enumerate(splits):
+        so_far = (split,) if harmless else splits[: at + 1]
+        rates = _disagreement(left, store, so_far)
+        left = [unit for unit in left if (rates[unit].value <= epsilon) == harmless]
+    rates = _disagreement(left, store, splits)
+    sign = 1 if harmless else -1
+    unit = min(left, key=lambda unit: sign * rates[unit].value, default=None)
+    test, holds = None, False
     if unit is not None:
-        tuning = _disagreement([unit], store, _tuning(store))[unit]
         test = _disagreement([unit], store, ("test",))[unit]
         low, high = test.interval
-        holds = high <= epsilon if claim == HARMLESS else low > epsilon
+        holds = high <= epsilon if harmless else low > epsilon
     return Converse(
         claim=claim,
         rule=ranking.rule,
         mode=ranking.units[0].mode,
-        considered=considered,
+        considered=len(units),
         n_units=len(ranking.units),
         unit=unit,
         place=None if unit is None else ranking.place(unit),
-        tuning=tuning,
+        tuning=None if unit is None else rates[unit],
         test=test,
         holds=holds,
     )
 
 
-def _tuning(store: Store) -> tuple[str, ...]:
-    """The splits of the tuning images, the first batch first."""
-    return tuple(split for split in ("screen", "tuning") if split in store.splits)
-
-
 def _disagreement(
     units: Sequence[SkipPlan], store: Store, splits: Sequence[str]
 ) -> dict[SkipPlan, Estimate]:
-    """Disagreement of every unit over several splits together."""
+    """Disagreement of every unit over several splits together, with exact intervals."""
+    if not units:
+        return {}
     by_split = [store.outcomes(split, units) for split in splits]
-    return {
-        unit: _exact(unit, Outcomes.join(parts))
-        for unit, *parts in zip(units, *by_split, strict=True)
-    }
-
-
-def _exact(unit: SkipPlan, outcomes: Outcomes) -> Estimate:
-    values = Truth.of([unit], [outcomes]).disagreement
+    joined = [Outcomes.join(parts) for parts in zip(*by_split, strict=True)]
+    values = Truth.of(units, joined).disagreement  # (n_images, n_units)
     low, high = intervals(values, "disagreement", _LEVEL)
-    return Estimate(
-        value=float(values.mean()),
-        interval=(float(low[0]), float(high[0])),
-        level=_LEVEL,
-        n=len(values),
-        method="Clopper-Pearson over images",
-    )
+    return {
+        unit: Estimate(
+            value=float(values[:, i].mean()),
+            interval=(float(low[i]), float(high[i])),
+            level=_LEVEL,
+            n=len(values),
+            method="Clopper-Pearson over images",
+        )
+        for i, unit in enumerate(units)
+    }

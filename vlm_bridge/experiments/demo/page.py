@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vlm_bridge.evaluate.sweep import SWEPT
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
-from vlm_bridge.experiments.rule_benchmark.page import png_uri, score_figures, unit_names
+from vlm_bridge.experiments.rule_benchmark.figures import png_uri, score_figures, unit_names
 from vlm_bridge.figures import layers, numbers, prediction
 from vlm_bridge.figures.axes import by_position
 from vlm_bridge.plan.modes import LAYERWISE, MODES

@@ -86,16 +86,16 @@ def check_error_rate(
     if not path or len(path) != len(outcomes):
         raise BridgeError(f"{len(path)} steps need as many outcomes, got {len(outcomes)}")
     number = {step.plan: i for i, step in enumerate(path)}
-    rows, starts = _by_image(outcomes[0].clusters)
-    values = np.array([each.disagree for each in outcomes])[:, rows]  # (n_steps, n_questions)
-    counts = np.diff(starts)
-    truth = (np.add.reduceat(values, starts[:-1], axis=1) / counts).mean(axis=1)
+    _, codes, counts = np.unique(outcomes[0].clusters, return_inverse=True, return_counts=True)
+    by_image, starts = np.argsort(codes, kind="stable"), np.cumsum(counts) - counts
+    values = np.array([each.disagree for each in outcomes])[:, by_image]  # (n_steps, n_questions)
+    truth = (np.add.reduceat(values, starts, axis=1) / counts).mean(axis=1)
     n = len(counts)
     empty = SkipPlan("block", path[0].plan.n_layers)
 
     def certified_step(images: NDArray[np.int64]) -> int | None:
         """The step that is certified on these images."""
-        columns = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in images])
+        columns = np.concatenate([starts[i] + np.arange(counts[i]) for i in images])
         labels = np.repeat(np.arange(len(images)), counts[images]).tolist()
 
         def certify_one(plan: SkipPlan) -> Certificate:
@@ -130,11 +130,3 @@ def check_error_rate(
         n=n,
         method="saving of the certified plan, bootstrap over certification images",
     )
-
-
-def _by_image(clusters: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows sorted by image, and the start of each image's rows, with the end of the last."""
-    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    rows = np.argsort(codes, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
-    return rows.astype(np.int64), starts.astype(np.int64)

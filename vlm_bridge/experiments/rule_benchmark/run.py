@@ -215,7 +215,7 @@ class _Run:
             )
         else:
             n_images = len({item.cluster for item in self.splits.certification})
-            why = "no candidate kept its answers on the tuning images"
+            why = "every candidate changed too many answers on the tuning images"
             check, saved = None, Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)
         (tested,) = compare_on_test(self.store, [search.plan])
         cost = prefill = None
