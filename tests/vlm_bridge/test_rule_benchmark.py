@@ -26,6 +26,7 @@ from vlm_bridge.experiments.rule_benchmark import (
     Splits,
     benchmark_rules,
     check_error_rate,
+    open_store,
 )
 from vlm_bridge.experiments.rule_benchmark import run as benchmark_run
 from vlm_bridge.experiments.rule_benchmark import scores as benchmark_scores
@@ -152,7 +153,7 @@ def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
 
 def test_a_first_batch_turns_down_only_what_cannot_be_on_the_path(vlm, splits) -> None:
     """Of 40 tuning images two may change; a third change in the first batch ends a plan."""
-    run = benchmark_run._Run(vlm, splits, FEW)
+    run = benchmark_run._Run(vlm, splits, FEW, open_store(vlm, splits, FEW))
     fair, poor = units("freeze", TOY.n_layers)[:2]
     changes = {("screen", fair): 1, ("tuning", fair): 1, ("screen", poor): 3}
 
@@ -172,7 +173,7 @@ def test_json_is_whole(benchmark) -> None:
 
 
 def test_an_account_is_of_one_mode(vlm, splits) -> None:
-    run = benchmark_run._Run(vlm, splits, FEW)
+    run = benchmark_run._Run(vlm, splits, FEW, open_store(vlm, splits, FEW))
     for mode in ("freeze", "early_exit"):
         spent = run._scored(find_rule("skip-it-runs"), mode).ranked.spent
         runs = [name for name in spent if name.startswith("candidate ")]

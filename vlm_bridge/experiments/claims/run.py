@@ -63,12 +63,12 @@ def check_claims(case: Case, settings: ClaimsSettings | None = None) -> ModelCla
     """
     settings = settings or ClaimsSettings()
     vlm, splits = case.vlm, case.splits
-    benchmark = benchmark_rules(vlm, splits, settings)
+    store = open_store(vlm, splits, settings)
+    benchmark = benchmark_rules(vlm, splits, settings, store=store)
     if not benchmark.truths:
         reasons = "; ".join(sorted({refusal.reason for refusal in benchmark.refused}))
         modes = ", ".join(settings.modes)
         raise BridgeError(f"{vlm.name}: no rule could be scored in {modes}: {reasons}")
-    store = open_store(vlm, splits, settings)
     evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
     cost, nulls = None, []
     with track(f"{vlm.name}: controls, converses, nulls", 5) as advance:

@@ -88,10 +88,8 @@ def overlaps_table(claims: ModelClaims) -> list[str]:
     """Our sets beside those of the published methods."""
     rows = []
     for each in claims.overlaps:
-        pairs: list[Coincidence | Overlap] = [*each.peers, each]
-        for pair, name in zip(
-            pairs, [*(peer.theirs for peer in each.peers), "*mean*"], strict=True
-        ):
+        pairs: dict[str, Coincidence | Overlap] = {peer.theirs: peer for peer in each.peers}
+        for name, pair in {**pairs, "*mean*": each}.items():
             sets = [f"{pair.jaccard:.2f}", f"{pair.expected:.2f}"]
             p_values = [f"{pair.p_permutation:.3g}", f"{pair.p_rotation:.3g}"]
             rows.append([each.mode, each.rule, name, each.size, *sets, *p_values])

@@ -27,7 +27,7 @@ from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.observe.profile import profile, random_copy
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, empty_plan, find_rule, nested_plans, score_units
-from vlm_bridge.runtime.files import check_writable, write_json
+from vlm_bridge.runtime.files import check_writable, write_record
 from vlm_bridge.selection import CertifiedPlan, Step, certify_path, tuned_path
 
 RULE = "skip-it"
@@ -157,7 +157,7 @@ def run_demo(
         sweep=tuple(sweep(vlm, test[: size.sweep], swept, batch_size=n)),
         summary=_summary(plan, cost, accuracies, certificate, out / "report.html"),
     )
-    write_json(out / "results.json", results.to_json())
+    write_record(out / "results.json", results)
     return Demo(results, write_report(results, out))
 
 

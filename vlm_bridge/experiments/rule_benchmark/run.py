@@ -46,7 +46,9 @@ from vlm_bridge.skip import supported_modes
 _ORDER = ("forward pass", "candidate runs", "labels", "nothing")
 
 
-def benchmark_rules(vlm: VLM, splits: Splits, settings: Settings | None = None) -> ModelBenchmark:
+def benchmark_rules(
+    vlm: VLM, splits: Splits, settings: Settings | None = None, *, store: Store | None = None
+) -> ModelBenchmark:
     """Score every rule against measured disagreement, and certify the plan it leads to.
 
     The effect of a plan on a question (its first answer token) is measured once and stored; every
@@ -56,13 +58,15 @@ def benchmark_rules(vlm: VLM, splits: Splits, settings: Settings | None = None) 
         vlm: the model.
         splits: questions, disjoint by image.
         settings: what is benchmarked, and how. A second call with the same `checkpoint` resumes.
+        store: stored outcomes to read and extend (default: that of `open_store`).
 
     Example:
         >>> benchmark = benchmark_rules(vlm, splits, Settings(modes=("freeze",)))  # doctest: +SKIP
         >>> {each.score.rule: each.score.auc.value for each in benchmark.rules}  # doctest: +SKIP
         {'skip-it': 0.83, 'skip-it-slopes': 0.91, ...}
     """
-    return _Run(vlm, splits, settings or Settings()).run()
+    settings = settings or Settings()
+    return _Run(vlm, splits, settings, store or open_store(vlm, splits, settings)).run()
 
 
 def open_store(vlm: VLM, splits: Splits, settings: Settings) -> Store:
@@ -94,9 +98,8 @@ class _Scored:
 
 
 class _Run:
-    def __init__(self, vlm: VLM, splits: Splits, settings: Settings) -> None:
-        self.vlm, self.splits, self.settings = vlm, splits, settings
-        self.store = open_store(vlm, splits, settings)
+    def __init__(self, vlm: VLM, splits: Splits, settings: Settings, store: Store) -> None:
+        self.vlm, self.splits, self.settings, self.store = vlm, splits, settings, store
         self.evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
         self.vision = vision_share(vlm, splits.profiling)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
-from estimators.clustered import cluster_codes
+from estimators.clustered import cluster_means
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -48,21 +48,16 @@ class Truth:
         clusters = outcomes[0].clusters
         if any(each.items != outcomes[0].items for each in outcomes[1:]):
             raise BridgeError("the outcomes of the plans are about different questions")
-        codes = cluster_codes(clusters)
-        names = tuple(dict.fromkeys(clusters))  # the order of the codes
 
         def by_image(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-            values = np.array(columns, dtype=np.float64).T
-            sums = np.zeros((len(names), values.shape[1]))
-            np.add.at(sums, codes, values)
-            return np.asarray(sums / np.bincount(codes)[:, None])
+            return np.column_stack([cluster_means(column, clusters)[0] for column in columns])
 
         drops = [drop for each in outcomes if (drop := each.drop) is not None]
         return cls(
             plans=tuple(plans),
             disagreement=by_image([each.disagree for each in outcomes]),
             drop=by_image(drops) if len(drops) == len(outcomes) else None,
-            images=names,
+            images=tuple(dict.fromkeys(clusters)),
         )
 
     def values(self, quantity: str) -> NDArray[np.float64]:
