@@ -57,18 +57,12 @@ def controls(benchmark: ModelBenchmark, store: Store) -> list[Control]:
     results = our_conditions(benchmark, layerwise=True)
     pairs = [control_plans(result, benchmark.truth_of(result).units) for result in results]
     store.outcomes("test", [plan for pair in pairs for plan in pair])  # all in one sweep
-    return [_control(result, pair, store) for result, pair in zip(results, pairs, strict=True)]
-
-
-def _control(result: RuleResult, plans: tuple[SkipPlan, SkipPlan], store: Store) -> Control:
-    inside, outside = store.outcomes("test", plans)
-    differences = [b - a for a, b in zip(inside.disagree, outside.disagree, strict=True)]
-    safe, unsafe = compare_on_test(store, plans)
-    return Control(
-        rule=result.score.rule,
-        mode=result.score.mode,
-        size=control_size(result),
-        safe=safe,
-        unsafe=unsafe,
-        difference=clustered_mean(differences, inside.clusters, bounds=(-1, 1)),
-    )
+    measured = []
+    for result, plans in zip(results, pairs, strict=True):
+        inside, outside = store.outcomes("test", plans)
+        differences = [b - a for a, b in zip(inside.disagree, outside.disagree, strict=True)]
+        difference = clustered_mean(differences, inside.clusters, bounds=(-1, 1))
+        score, size = result.score, control_size(result)
+        safe, unsafe = compare_on_test(store, plans)
+        measured.append(Control(score.rule, score.mode, size, safe, unsafe, difference))
+    return measured

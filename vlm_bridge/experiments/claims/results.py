@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from estimators.record import Record
 from vlm_bridge.cost import Cost
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.accuracy import Accuracies
 from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult
 from vlm_bridge.experiments.claims.control import Control
@@ -15,6 +17,7 @@ from vlm_bridge.experiments.claims.converse import Converse
 from vlm_bridge.experiments.claims.nulls import Null
 from vlm_bridge.experiments.claims.overlap import Overlap
 from vlm_bridge.experiments.rule_benchmark import ModelBenchmark
+from vlm_bridge.runtime.files import read_record
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,26 @@ class ClaimsResult(Record):
 
     models: tuple[ModelClaims, ...]
     machine: Mapping[str, Any]
+
+
+def read_claims(path: Path) -> ClaimsResult:
+    """Read the file of an earlier run.
+
+    Raises:
+        BridgeError: the file is missing or holds no such result.
+    """
+    return read_record(path, ClaimsResult, "result of `skipit claims`")
+
+
+def joined(parts: Sequence[ClaimsResult]) -> ClaimsResult:
+    """Several runs as one: models in order, commands joined, the machine of the first run.
+
+    Raises:
+        BridgeError: no runs, or a model on the same task set in two of them.
+    """
+    models = [model for part in parts for model in part.models]
+    names = [(model.benchmark.model, model.data) for model in models]
+    if not parts or len(set(names)) < len(names):
+        raise BridgeError(f"each model counts once on a task set; got {names}")
+    command = "; ".join(str(part.machine["command"]) for part in parts)
+    return ClaimsResult(tuple(models), {**parts[0].machine, "command": command})

@@ -1,7 +1,8 @@
-"""Check the claim on one model: measure, then one record for each part of the evidence."""
+"""Check the claim on one model (benchmark, then the rest of the evidence) and on several."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,15 +13,18 @@ from vlm_bridge.experiments.claims.control import controls
 from vlm_bridge.experiments.claims.converse import converses, rankings
 from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED, measure_null
 from vlm_bridge.experiments.claims.overlap import overlaps
-from vlm_bridge.experiments.claims.results import ModelClaims
+from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims
 from vlm_bridge.experiments.rule_benchmark import (
     Case,
     Settings,
+    Sizes,
     benchmark_rules,
+    load_case,
     open_store,
     plan_cost,
 )
 from vlm_bridge.rules import Evidence
+from vlm_bridge.runtime.machine import machine
 from vlm_bridge.runtime.progress import track
 
 
@@ -96,3 +100,32 @@ def check_claims(case: Case, settings: ClaimsSettings | None = None) -> ModelCla
         converses=tuple(converse),
         nulls=tuple(nulls),
     )
+
+
+def check_models(
+    names: Sequence[str],
+    data: str,
+    sizes: Sizes,
+    settings: ClaimsSettings,
+    *,
+    on_model: Callable[[ClaimsResult], None] = lambda _: None,
+) -> ClaimsResult:
+    """`check_claims` on every model.
+
+    Args:
+        names: as for `load`, or "toy".
+        data: name of a task set.
+        sizes: number of images of each split.
+        settings: what is measured, and how.
+        on_model: called after every model with all results so far.
+
+    Raises:
+        BridgeError: no models, a model named twice, or as `check_claims`.
+    """
+    if not names or len(set(names)) < len(names):
+        raise BridgeError(f"name models, each once; got {', '.join(names) or 'none'}")
+    models: list[ModelClaims] = []
+    for name in names:
+        models.append(check_claims(load_case(name, data, sizes), settings))
+        on_model(ClaimsResult(tuple(models), machine()))
+    return ClaimsResult(tuple(models), machine())
