@@ -57,7 +57,8 @@ test: setup ## style, types and the fast tests
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
-	$(BIN)/pytest -m "slow or gpu"
+	$(BIN)/pytest -m "slow or gpu" --cov --cov-report=
+	@echo "Line coverage by the slow tests alone: $$($(BIN)/coverage report --format=total) %"
 
 notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
 	$(BIN)/python notebooks/build.py
@@ -69,7 +70,7 @@ bench: setup ## list the benchmarks and the commands that run them
 	done
 
 clean: ## delete caches and the output of the demo, keep .venv
-	rm -rf out/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf out/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find theory estimators vlm_bridge tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## delete .venv too

@@ -22,7 +22,7 @@ ABSENT = "absent"
 
 
 def ours(batch: np.ndarray) -> list[list[float]]:
-    """The solver of `pid_pmf`; several distributions are solved together."""
+    """The solver of `pid_from_pmf`; several distributions are solved together."""
     return (solve_broja(batch).atoms / np.log(2.0)).tolist()
 
 

@@ -124,10 +124,10 @@ def drop_methods(
     return {
         "label-free clopper-pearson": lambda limit: stats.binom.cdf(lost + won, n, limit),
         "harm": lambda limit: stats.binom.cdf(lost, n, limit),
-        "betting": lambda limit: betting_p_value(means, limit, -1.0, 1.0, delta=DELTA),
-        "hoeffding-bentkus": lambda limit: bentkus_p_value(means, limit, -1.0, 1.0),
-        "empirical-bernstein": lambda limit: bernstein_p_value(means, limit, -1.0, 1.0),
-        "hoeffding": lambda limit: hoeffding_p_value(means, limit, -1.0, 1.0),
+        "betting": lambda limit: betting_p_value(means, limit, low=-1.0, high=1.0, delta=DELTA),
+        "hoeffding-bentkus": lambda limit: bentkus_p_value(means, limit, low=-1.0, high=1.0),
+        "empirical-bernstein": lambda limit: bernstein_p_value(means, limit, low=-1.0, high=1.0),
+        "hoeffding": lambda limit: hoeffding_p_value(means, limit, low=-1.0, high=1.0),
         NOT_VALID[1]: tango,
     }
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from benchmarks._pid_systems import SYSTEMS
-from estimators import pid_counts, pid_pmf
+from estimators import pid_from_counts, pid_from_pmf
 from estimators.decomposition.result import ATOMS
 
 LEVEL = 0.9
@@ -44,7 +44,7 @@ def measure(system: str, bins: int, n: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, n, bins, sorted(SYSTEMS).index(system)])
     counts = rng.multinomial(n, p.ravel()).reshape(p.shape)
     start = time.perf_counter()
-    found = pid_counts(counts, unit="bits", level=LEVEL, seed=seed)
+    found = pid_from_counts(counts, unit="bits", level=LEVEL, seed=seed)
     return {
         "case": [system, bins, n, seed],
         "ours": [round(found.atoms[atom], 6) for atom in ATOMS],
@@ -62,7 +62,7 @@ def summarise(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> list
     table = []
     for bins in sorted(arguments.bins):
         for system in arguments.systems:
-            exact = pid_pmf(SYSTEMS[system](bins), unit="bits")
+            exact = pid_from_pmf(SYSTEMS[system](bins), unit="bits")
             truth = np.array(list(exact.atoms.values()))
             for n in arguments.n:
                 mine = [row for row in rows if row["case"][:3] == [system, bins, n]]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks._table import report
-from estimators import learned_pid, pid_gaussian
+from estimators import pid_from_covariance
+from estimators.decomposition.learned import fit_learned_pid
 
 #: Atoms of each gate, in bits: redundant, unique 1, unique 2, synergistic.
 GATES = {
@@ -36,14 +37,14 @@ def gaussian(d: int, seed: int) -> dict[str, Any]:
     """Seconds and gap of a random covariance; additivity over blocks."""
     cov, dims = covariance(d, seed, blocks=False)
     start = time.process_time()
-    found = pid_gaussian(cov, dims)
+    found = pid_from_covariance(cov, dims)
     seconds = time.process_time() - start
     joined, dims = covariance(d, seed, blocks=True)
-    whole = pid_gaussian(joined, dims).atoms
+    whole = pid_from_covariance(joined, dims).atoms
     apart = np.zeros(4)
     for block in range(d // 2):
         at = np.concatenate([part * d + 2 * block + np.arange(2) for part in range(3)])
-        apart += list(pid_gaussian(joined[np.ix_(at, at)], (2, 2, 2)).atoms.values())
+        apart += list(pid_from_covariance(joined[np.ix_(at, at)], (2, 2, 2)).atoms.values())
     return {
         "case": f"gaussian, d = {d}",
         "cpu_seconds": seconds,
@@ -67,7 +68,7 @@ def learned(gate: str, d: int, n: int, seed: int) -> dict[str, Any]:
         x[:, :shown] += (2 * bit - 1)[:, None] * 3.0 / shown**0.5
         sides.append(x)
     start = time.process_time()
-    found = learned_pid(*sides, y, unit="bits", seed=seed)
+    found = fit_learned_pid(*sides, y, unit="bits", seed=seed)
     return {
         "case": f"learned, {gate}, d = {d}",
         "cpu_seconds": time.process_time() - start,

@@ -1,4 +1,4 @@
-"""Rows of numbers from numpy or torch, checked once at the surface."""
+"""Conversion and checks of numpy and torch input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.float64]
 
-#: More equal rows than this share are not samples of a continuous variable.
+#: Largest share of repeated rows in samples of a continuous variable.
 MAX_DUPLICATES = 0.05
 
 
@@ -18,14 +18,14 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
 
     Args:
         values: array or tensor of shape (n, d), of real numbers; a tensor may lie on any device
-            and have any floating dtype. A vector is refused, since (n, 1) and (1, d) are
-            different data.
-        name: what the caller calls it, for the messages.
-        constant: "refuse" a column that never changes, or "keep" it.
+            and have any floating dtype. Vectors are refused as ambiguous between (n, 1)
+            and (1, d).
+        name: name of the argument in messages.
+        constant: "refuse" or "keep" constant columns.
 
     Raises:
-        ValueError: another shape or dtype, no rows, NaN or infinity (with its place), a constant
-            column (with its number).
+        ValueError: wrong shape or dtype, no rows, NaN or infinity (with its position), a
+            constant column (with its number).
 
     Example:
         >>> as_rows([[1, 2], [3, 4]]).dtype
@@ -60,9 +60,9 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
 
 
 def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:
-    """(n,) codes 0, 1, ... of labels, or None where the values are rows of numbers.
+    """Labels as codes 0, 1, ..., array of shape (n,); None if the values are rows of numbers.
 
-    Labels are one-dimensional and whole numbers, booleans or strings.
+    Labels are one-dimensional whole numbers, booleans or strings.
 
     Raises:
         ValueError: one-dimensional fractions, which are neither labels nor rows.
@@ -79,7 +79,7 @@ def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:
 
 
 def check_finite(rows: NDArray[np.float64], name: str) -> None:
-    """Every number finite, or the place of the first one that is not."""
+    """Raise ValueError with the position of the first number that is not finite."""
     bad = ~np.isfinite(rows)
     if bad.any():
         where = np.argwhere(bad)[0]
@@ -88,7 +88,7 @@ def check_finite(rows: NDArray[np.float64], name: str) -> None:
 
 
 def paired(**arrays: Rows) -> int:
-    """The number of rows that all arrays have.
+    """Common number of rows of all arrays.
 
     Raises:
         ValueError: the numbers differ.
@@ -101,10 +101,7 @@ def paired(**arrays: Rows) -> int:
 
 
 def same_device(**arrays: Any) -> None:
-    """Tensors on one device, or a message that names each one's.
-
-    Arrays of numpy go with tensors on the CPU.
-    """
+    """Raise ValueError if tensors lie on different devices; numpy arrays count as CPU."""
     devices = {
         name: str(array.device) if hasattr(array, "detach") else "cpu"
         for name, array in arrays.items()
@@ -112,7 +109,7 @@ def same_device(**arrays: Any) -> None:
     }
     if len({device.split(":")[0] for device in devices.values()}) > 1:
         said = ", ".join(f"{name} is on {device}" for name, device in devices.items())
-        raise ValueError(f"arrays lie on different devices ({said}); bring them to one")
+        raise ValueError(f"arrays lie on different devices ({said}); move them to one device")
 
 
 def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
@@ -141,16 +138,16 @@ def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
 
 
 def duplicated_rows(rows: Rows) -> float:
-    """The share of rows that equal an earlier one."""
+    """Share of rows that equal an earlier row."""
     return 1.0 - len(np.unique(rows, axis=0)) / len(rows)
 
 
 def duplicates_reason(rows: Rows, name: str) -> str:
-    """Why rows that repeat spoil an estimate for continuous variables, or an empty string."""
+    """Message about repeated rows, which continuous variables do not have; may be empty."""
     share = duplicated_rows(rows)
     if share <= MAX_DUPLICATES:
         return ""
     return (
         f"{share:.0%} of the rows of {name} repeat an earlier one, so it is not continuous or its "
-        "rows are not independent (pass groups)"
+        "rows are not independent (pass clusters=)"
     )

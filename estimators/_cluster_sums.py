@@ -1,4 +1,4 @@
-"""Mergeable sums over clusters from which a ratio estimate and its interval follow."""
+"""Mergeable sums over clusters for ratio estimates with intervals."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def as_cluster_ids(clusters: ArrayLike, n: int) -> NDArray[np.integer]:
 def part_of(
     arrays: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int | None, ...]
 ) -> NDArray[np.generic]:
-    """The array `name` of a stored accumulator, of this shape (None: any length)."""
+    """Array `name` of a stored accumulator, with the shape checked (None: any length)."""
     if name not in arrays:
         raise ValueError(f"a stored accumulator lacks '{name}'")
-    found = np.asarray(arrays[name])
-    fits = found.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, found.shape, strict=True)
+    array = np.asarray(arrays[name])
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        raise ValueError(f"'{name}' of a stored accumulator has shape {found.shape}, not {shape}")
-    return found
+        raise ValueError(f"'{name}' of a stored accumulator has shape {array.shape}, not {shape}")
+    return array
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Value and standard error of one ratio sum_c S_c / sum_c n_c."""
+    """Value and standard error of a ratio sum_c S_c / sum_c n_c."""
 
     value: float
     std_error: float
 
 
 class ClusterSums:
-    """Sums over clusters c of S_c, S_c n_c, S_c^2 and n_c^2, for `width` measures at once.
+    """Sums over clusters c of S_c, S_c n_c, S_c^2 and n_c^2, for `width` measures.
 
     S_c is the sum over the rows of cluster c and n_c their number. Sums are taken about an
-    origin, the first row seen, so that the spread of nearly constant measures survives the
-    subtraction; `merge` moves the other side to its own origin. All arrays have shape (width,).
+    origin, the first row, so that the spread of nearly constant measures is not lost to
+    rounding; `merge` shifts the other sums to this origin. All arrays have shape (width,).
     """
 
     def __init__(self, width: int) -> None:
@@ -68,7 +68,7 @@ class ClusterSums:
         self._size_square = 0.0  # sum n_c^2
 
     def update(self, values: Floats, ids: NDArray[np.integer]) -> None:
-        """Add rows of shape (n, width), n >= 0, whose clusters were never seen before."""
+        """Add rows of shape (n, width), n >= 0, from clusters that were not added before."""
         if len(values) == 0:
             return
         if self.n_rows == 0:
@@ -85,7 +85,7 @@ class ClusterSums:
         self._size_square += float(sizes @ sizes)
 
     def merge(self, other: ClusterSums) -> ClusterSums:
-        """The sums of both; neither is changed."""
+        """Merged sums; neither operand is changed."""
         first, second = (self, other) if self.n_rows else (other, self)
         out = ClusterSums(self.width)
         out.origin = first.origin.copy()
@@ -102,7 +102,7 @@ class ClusterSums:
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Everything these sums hold."""
+        """The state as arrays."""
         return {
             "sums": np.stack([self.origin, self._total, self._cross, self._square]),
             "size_square": np.array([self._size_square]),
@@ -111,7 +111,7 @@ class ClusterSums:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> ClusterSums:
-        """The sums back from `to_arrays`.
+        """Restore the sums from `to_arrays`.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -147,7 +147,7 @@ class ClusterSums:
     def estimate(
         self, column: int, *, level: float, unit: str, bounds: tuple[float, float]
     ) -> Estimate:
-        """The ratio with its Student t interval on C - 1 degrees, cut to `bounds`."""
+        """The ratio with a Student t interval on C - 1 degrees, clipped to `bounds`."""
         check_fraction(level, "level")
         moments = self.moments(column)
         low, high = bounds
@@ -170,7 +170,7 @@ class ClusterSums:
         unit: str,
         method: str,
     ) -> Estimate:
-        """A number with the counts and the verdict of these sums."""
+        """Wrap a value and interval with the counts and verdict of these sums."""
         reason = small_sample_reason(self.n_clusters)
         return Estimate(
             value=value,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-# How far from one the probabilities may sum; what is within is divided by the sum.
+# Largest deviation of the sum of probabilities from one; smaller deviations are normalised.
 SUM_TOLERANCE = 1e-9
 NATS_PER = {"nats": 1.0, "bits": float(np.log(2.0))}
 
@@ -19,12 +19,12 @@ def as_pmf(
     Args:
         p: real array, one axis per variable.
         axes: names of the axes, for example "x1, x2, y"; any number of axes where empty.
-        name: what to call `p` in messages.
-        counts: where a table of integer counts belongs.
+        name: name of `p` in messages.
+        counts: name of the function that takes counts, for the message.
 
     Raises:
-        ValueError: not real numbers, integer counts, empty, another number of axes, a
-            probability that is not finite or negative (with its position), a sum off one.
+        ValueError: not real numbers, integer counts, empty, wrong number of axes, a
+            probability that is not finite or negative (with its position), a sum other than one.
 
     Example:
         >>> as_pmf([[2, 1], [0, 1]])
@@ -58,7 +58,7 @@ def as_pmf(
 
 
 def check_unit(unit: str) -> float:
-    """Nats per unit.
+    """Number of nats in a unit of information.
 
     Raises:
         ValueError: neither "nats" nor "bits".
@@ -73,7 +73,7 @@ def check_unit(unit: str) -> float:
 
 
 def marginal(p: NDArray[np.float64], keep: tuple[int, ...]) -> NDArray[np.float64]:
-    """The marginal over the axes in `keep`; the others are summed out.
+    """Marginal distribution of the axes in `keep`; the other axes are summed out.
 
     Example:
         >>> marginal(np.array([[0.5, 0.25], [0.0, 0.25]]), (0,)).tolist()
@@ -85,7 +85,7 @@ def marginal(p: NDArray[np.float64], keep: tuple[int, ...]) -> NDArray[np.float6
 
 
 def entropy_of(p: NDArray[np.float64]) -> float:
-    """-sum p log p in nats, with 0 log 0 = 0; `p` is trusted.
+    """-sum p log p in nats, with 0 log 0 = 0; `p` is not checked.
 
     Example:
         >>> round(entropy_of(np.array([0.5, 0.5])), 4)

@@ -1,4 +1,4 @@
-"""When a number may be called reliable: a narrow interval, and no failed check."""
+"""Verdict on an estimate: reliable if its interval is narrow and no check failed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ HALF_WIDTH_SHARE = 0.1
 def verdict(
     value: float, interval: tuple[float, float], failed: Iterable[str] = ()
 ) -> tuple[bool, str]:
-    """Whether an estimate in nats is reliable, and if not, why, in one line.
+    """Whether an estimate in nats is reliable, and the reason if not.
 
     `reliable = (half width <= max(0.1, 0.1 |value|)) and no failed check`.
 
     Args:
         value: the estimate in nats.
         interval: its confidence interval, in nats.
-        failed: what the method's own checks found wrong, a line each.
+        failed: messages of the method's checks that failed.
 
     Example:
         >>> verdict(1.0, (0.95, 1.05))

@@ -1,4 +1,4 @@
-"""The Student t interval over independent units, and the verdict on small numbers of them."""
+"""Student t intervals over independent clusters, and when they are unreliable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIN_CLUSTERS = 20
 
 
 def t_interval(value: float, std_error: float, n: int, level: float) -> tuple[float, float]:
-    """`value -+ t_{n-1} std_error`; unbounded for one unit, which says nothing about spread."""
+    """`value -+ t_{n-1} std_error`; unbounded for one cluster, which has no spread."""
     if n < 2:
         return -math.inf, math.inf
     half = float(stdtrit(n - 1, 0.5 + 0.5 * level)) * std_error
@@ -18,7 +18,7 @@ def t_interval(value: float, std_error: float, n: int, level: float) -> tuple[fl
 
 
 def small_sample_reason(n: int) -> str:
-    """Why a t interval over n units is not to be trusted, or an empty string."""
+    """Reason why a t interval over n clusters is unreliable; may be empty."""
     if n >= MIN_CLUSTERS:
         return ""
-    return f"only {n} clusters; a t interval wants at least {MIN_CLUSTERS}"
+    return f"only {n} clusters; a t interval needs at least {MIN_CLUSTERS}"

@@ -1,4 +1,4 @@
-"""Small networks trained by batches, stopped where rows set aside like them best."""
+"""Mini-batch training of small networks with early stopping on a validation loss."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ def descend(
     smallest: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[float, int]:
-    """AdamW on shuffled batches; the parameters end as they were at the least `judge`.
+    """Train with AdamW on shuffled batches and restore the parameters of the least `judge` loss.
 
-    `judge` is asked before the first epoch too, so what comes out is never worse there than
-    what went in.
+    `judge` is also evaluated before the first epoch, so training never increases it.
 
     Args:
-        parameters: tensors, changed in place.
-        loss: of a batch of row numbers.
-        judge: loss on rows that do not train.
-        rows: row numbers that train.
-        generator: of the shuffles.
-        epochs: at most so many passes.
-        batch: rows in a step.
-        rate: of AdamW.
-        patience: epochs without a better judgement that are waited for.
-        better: how much less counts as better.
-        weight_decay: of AdamW.
-        smallest: batches with fewer rows are left out.
-        progress: called with (epoch, epochs) after each.
+        parameters: tensors, modified in place.
+        loss: training loss of a batch of row numbers.
+        judge: validation loss.
+        rows: row numbers of the training set.
+        generator: random generator of the shuffles.
+        epochs: largest number of passes.
+        batch: rows per step.
+        rate: learning rate of AdamW.
+        patience: epochs without improvement before training stops.
+        better: smallest decrease that counts as an improvement.
+        weight_decay: weight decay of AdamW.
+        smallest: batches with fewer rows are skipped.
+        progress: called with (epoch, epochs) after each epoch.
 
     Returns:
-        The least judgement, and the number of epochs run.
+        The least validation loss and the number of epochs run.
     """
     require("training", "torch", "neural")
     import torch
@@ -62,7 +61,7 @@ def descend(
             return judge()
 
     best, waited, run = judged(), 0, 0
-    kept = [parameter.detach().clone() for parameter in parameters]
+    saved = [parameter.detach().clone() for parameter in parameters]
     for _ in range(epochs):
         for part in rows[torch.randperm(len(rows), generator=generator)].split(batch):
             if len(part) < smallest:
@@ -76,10 +75,10 @@ def descend(
         now = judged()
         if now < best - better:
             best, waited = now, 0
-            kept = [parameter.detach().clone() for parameter in parameters]
+            saved = [parameter.detach().clone() for parameter in parameters]
         elif (waited := waited + 1) > patience:
             break
     with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
+        for parameter, value in zip(parameters, saved, strict=True):
             parameter.copy_(value)
     return best, run

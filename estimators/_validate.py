@@ -1,4 +1,4 @@
-"""Checks shared by the public functions: each raises a `ValueError` that says what was passed."""
+"""Argument checks of the public functions; each raises `ValueError`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_vector(values: ArrayLike, name: str = "values") -> NDArray[np.float64]:
 
 
 def as_sample(values: ArrayLike, name: str = "values") -> NDArray[np.float64]:
-    """As `as_vector`, but at least one value."""
+    """`as_vector` with at least one value."""
     vector = as_vector(values, name)
     if vector.size == 0:
         raise ValueError(f"{name} is empty; give at least one value")
@@ -31,19 +31,19 @@ def as_sample(values: ArrayLike, name: str = "values") -> NDArray[np.float64]:
 def check_within(
     values: NDArray[np.float64], lower: float, upper: float, name: str = "values"
 ) -> None:
-    """Every value in [lower, upper], or the first one outside is named."""
+    """Raise ValueError at the first value outside [lower, upper]."""
     bad = np.flatnonzero((values < lower) | (values > upper))
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]:g}, outside [{lower:g}, {upper:g}]")
 
 
 def check_fraction(number: float, name: str) -> None:
-    """A number strictly between 0 and 1 (a level, a risk)."""
+    """Raise ValueError unless a number lies strictly between 0 and 1."""
     if not 0.0 < number < 1.0:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {number}")
 
 
 def check_range(lower: float, upper: float) -> None:
-    """A range with finite ends, the lower one first."""
+    """Raise ValueError unless lower < upper are finite."""
     if not (np.isfinite(lower) and np.isfinite(upper) and lower < upper):
         raise ValueError(f"the range needs finite lower < upper, got [{lower}, {upper}]")

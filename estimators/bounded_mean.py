@@ -1,4 +1,4 @@
-"""Confidence bounds for the mean of independent bounded values, by betting against each mean."""
+"""Confidence bounds for the mean of independent bounded values, from betting martingales."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WIDTH = 1e-12
 def betting_upper_bound(
     values: ArrayLike, *, delta: float, lower: float = 0.0, upper: float = 1.0
 ) -> float:
-    """Upper bound on the mean: at most `delta` of all samples put it below the true mean.
+    """Upper confidence bound on the mean: below the true mean with probability at most `delta`.
 
-    Somebody who believes that the mean is below m bets against m: with x scaled to [0, 1]
+    A bettor wins money where the mean is below m. With x scaled to [0, 1], the capital is
 
         K_t(m) = prod_{i<=t} (1 + lambda_i(m) (m - x_i)),
         lambda_i(m) = min( sqrt(2 log(1/delta) / (n var_{i-1})), c / (1 - m) ),  c = 3/4,
@@ -32,13 +32,13 @@ def betting_upper_bound(
     c (1 - x) / (1 - m)^2), so the rejected means form one ray and bisection finds its end.
 
     The guarantee holds for any fixed n and any distribution on [lower, upper]; the values need
-    a common mean and independence, nothing else. **The values are used in the given order, and
+    only a common mean and independence. **The values are used in the given order, and
     that order must not depend on them**: shuffle with a fixed seed if in doubt. The bound is
     never below the sample mean nor above `upper`.
 
     Args:
         values: array of shape (n,), n >= 1.
-        delta: probability that the bound may fail, in (0, 1).
+        delta: probability that the bound fails, in (0, 1).
         lower: smallest possible value, in the unit of `values`.
         upper: largest possible value, in the unit of `values`.
 
@@ -51,7 +51,7 @@ def betting_upper_bound(
 
     Source:
         Waudby-Smith & Ramdas 2024, arXiv 2010.09686: the hedged capital process with
-        predictable plug-in bets for a fixed n, here with one side only.
+        predictable plug-in bets for a fixed n, one-sided here.
 
     Example:
         >>> disagrees = [1] * 2 + [0] * 498
@@ -72,7 +72,7 @@ def betting_upper_bound(
 def betting_interval(
     values: ArrayLike, *, level: float = 0.95, lower: float = 0.0, upper: float = 1.0
 ) -> tuple[float, float]:
-    """Two-sided interval for the mean: both one-sided bounds, each at (1 - level) / 2.
+    """Two-sided confidence interval for the mean: two one-sided bounds at (1 - level) / 2 each.
 
     Args:
         values: array of shape (n,), n >= 1, in an order that does not depend on the values.
@@ -114,7 +114,7 @@ def betting_p_value(
         values: array of shape (..., n), n >= 1: the last axis is one sample, the others are
             separate samples. The order within a sample must not depend on its values.
         limit: the mean to be refuted, in (lower, upper).
-        delta: level the bets aim at, in (0, 1).
+        delta: level for which the bets are tuned, in (0, 1).
         lower: smallest possible value, in the unit of `values`.
         upper: largest possible value, in the unit of `values`.
 
@@ -148,7 +148,7 @@ def betting_p_value(
 
 
 def _unit_bound(x: NDArray[np.float64], delta: float) -> float:
-    """The bound for x in [0, 1], up to `_WIDTH` too high; searched above the sample mean."""
+    """Upper bound for x in [0, 1], by bisection above the sample mean, to `_WIDTH`."""
     bets = _predictable_bets(x, delta)
     threshold = -math.log(delta)
     low, high = float(x.mean()), 1.0
@@ -168,7 +168,7 @@ def _max_log_capital(
 
 
 def _predictable_bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """sqrt(2 log(1/delta) / (n var_{i-1})), where var_{i-1} sees only the values before x_i."""
+    """sqrt(2 log(1/delta) / (n var_{i-1})), var_{i-1} the variance of the values before x_i."""
     n = x.shape[-1]
     count = np.arange(1, n + 1)
     mean = (0.5 + np.cumsum(x, axis=-1)) / (count + 1)

@@ -1,4 +1,4 @@
-"""Linear CKA: are two representations the same up to rotation and scale?"""
+"""Linear CKA: similarity of two representations up to rotation and scale."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ def linear_cka(
 
         CKA = HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y))
 
-    1 where y is x turned and scaled, 0 where they are independent; it does not change under
+    1 where y is a rotated and scaled x, 0 where they are independent; invariant under
     orthogonal maps, shifts and one scale per side. The debiased form is comparable between sample
-    sizes; the biased one tends to 1 for any wide representations.
+    sizes; the biased form tends to 1 for any wide representations.
 
     Args:
         x: array or tensor of shape (n, p), n >= 4.
         y: array or tensor of shape (n, q).
-        clusters: n labels of the independent units (images). Default: each row is its own.
-        debiased: remove the bias of order d / n. A debiased value may lie a little outside
-            [0, 1].
+        clusters: n labels of the independent clusters (images). Default: each row is its own.
+        debiased: remove the bias of order d / n. Debiased values may lie slightly outside [0, 1].
         level: confidence of the interval, in (0, 1).
 
     Returns:
@@ -123,10 +122,10 @@ class CKAAccumulator:
         self._folds.update({"x": (a, None), "cross": (a, b), "y": (b, None)}, clusters)
 
     def merge(self, other: CKAAccumulator) -> CKAAccumulator:
-        """Both together, as if seen in one pass; neither is changed.
+        """Merge two accumulators, as if filled in one pass; neither is changed.
 
         Raises:
-            ValueError: one is debiased and the other not; the widths differ.
+            ValueError: `debiased` or the widths differ.
         """
         if self.debiased is not other.debiased:
             raise ValueError("cannot merge a debiased CKA with a biased one")
@@ -135,14 +134,14 @@ class CKAAccumulator:
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What was accumulated, as arrays to store or send; `debiased` is not among them."""
+        """The state as arrays, to store or send; without `debiased`."""
         return self._folds.to_arrays()
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[np.generic]], *, debiased: bool = True
     ) -> CKAAccumulator:
-        """The accumulator back from `to_arrays`, exactly.
+        """Restore an accumulator from `to_arrays`, exactly.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -152,7 +151,7 @@ class CKAAccumulator:
         return out
 
     def estimate(self, *, level: float = 0.95) -> Estimate:
-        """CKA of everything seen.
+        """CKA of all accumulated rows.
 
         Raises:
             ValueError: fewer than four rows, a side without spread, level outside (0, 1).
@@ -169,7 +168,7 @@ _SIDES = ("x", "cross", "y")
 
 
 def _narrow(rows: Rows) -> Rows:
-    """At most n columns with the same inner products, on which alone CKA depends."""
+    """At most n columns with the same inner products, which determine CKA."""
     n, d = rows.shape
     if d <= n:
         return rows

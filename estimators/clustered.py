@@ -1,4 +1,4 @@
-"""Means over clusters: the image is the independent unit, its questions are not."""
+"""Means over independent clusters, for example over images with several questions each."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def cluster_codes(clusters: Labels) -> NDArray[np.intp]:
 def cluster_means(
     values: ArrayLike, clusters: Labels
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The mean of every cluster and its size, clusters in order of first appearance.
+    """Mean and size of every cluster, in order of first appearance.
 
     Args:
         values: array of shape (n,), n >= 1.
-        clusters: n hashable labels; values with equal labels belong together.
+        clusters: n hashable labels; values with equal labels form a cluster.
 
     Returns:
         Means, array of shape (c,), in the unit of `values`, and sizes, integers of shape (c,).
@@ -85,7 +85,7 @@ def clustered_mean(
         clusters: n hashable labels; their order of first appearance must not depend on the
             values where `bounds` is given (see `betting_upper_bound`).
         level: confidence of the interval, in (0, 1).
-        bounds: smallest and largest possible value, if there are such.
+        bounds: smallest and largest possible value, if known.
         unit: unit of the values, for the record.
 
     Returns:
@@ -134,14 +134,14 @@ def clustered_mean(
 
 
 def image_mean(values: NDArray[np.generic], images: Sequence[str]) -> NDArray[np.float64]:
-    """Mean over images of the mean over an image's rows: `clustered_mean` of many columns at once.
+    """Mean over images of the mean of each image's rows; works on several columns at once.
 
     Args:
         values: array of shape (n, ...), n >= 1.
         images: the image of every row.
 
     Returns:
-        Array of shape (...), in the unit of `values`; no interval.
+        Array of shape (...), in the unit of `values`; without interval.
 
     Example:
         >>> image_mean(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])

@@ -15,45 +15,45 @@ from estimators._validate import check_fraction
 from estimators.estimate import Estimate
 
 Floats = NDArray[np.float64]
-#: Rows whose distances to all others are held at once.
+#: Rows per block of the distance matrix.
 _BLOCK = 256
-#: Fewer rows than e^(d/2) cannot tell a dimension d from a smaller one (Eckmann & Ruelle 1992).
+#: Fewer rows than e^(d/2) cannot distinguish dimension d from less (Eckmann & Ruelle 1992).
 _DIMENSIONS_PER_LOG_ROW = 2.0
 
 
 def intrinsic_dimension(
     x: Any, *, discard: float = 0.1, level: float = 0.95, seed: int = 0
 ) -> Estimate:
-    """TwoNN: the dimension of the surface that the rows lie on.
+    """Intrinsic dimension of rows by TwoNN: the dimension of the manifold they lie on.
 
-    With r_1 <= r_2 the distances of a row to its two nearest others, mu = r_2 / r_1 is
-    Pareto with exponent d on any smooth surface of dimension d on which the density hardly changes
-    within r_2. With the n' ratios kept of n, the largest `discard` censored,
+    With r_1 <= r_2 the distances of a row to its two nearest neighbours, mu = r_2 / r_1 is
+    Pareto with exponent d on any smooth manifold of dimension d whose density hardly changes
+    within r_2. With the n' smallest of n ratios, the largest `discard` censored,
 
         d = (n' - 1) / (sum_{i <= n'} ln mu_(i) + (n - n') ln mu_(n'))
 
-    and 2 n' d_true / d is chi-square for independent ratios; rows that are each other's nearest
-    share r_1, so n' is divided by one plus their share. Edges and curvature bend
-    the value by about c n^(-1/d): the same rows in two halves show how much, and the interval holds
-    both the chi-square one and the value extrapolated to n = infinity with its own error.
+    and 2 n' d_true / d is chi-square for independent ratios; mutual nearest neighbours
+    share r_1, so n' is divided by one plus their share. Edges and curvature bias
+    the value by about c n^(-1/d), estimated from two halves of the rows. The interval covers
+    the chi-square interval and that of the value extrapolated to n = infinity.
 
     Args:
         x: array or tensor of shape (n, d), n >= 20, no equal rows.
         discard: share of the largest ratios that is censored, in [0, 1).
         level: confidence of the interval.
-        seed: of the halves.
+        seed: seed of the split into halves.
 
     Returns:
-        Estimate, unit "1". Rows count as independent: give one per unit (image). Unreliable where
-        the half width is over a tenth of the value, and where the dimension found is over 2 ln n:
-        more rows would find more. Diagnostics: extrapolated, kept.
+        Estimate, unit "1". Rows count as independent: pass one row per cluster
+        (image). Unreliable where the half width exceeds a tenth of the value, and where the
+        estimate exceeds 2 ln n, beyond which it grows with n. Diagnostics: extrapolated, kept.
 
     Raises:
         ValueError: as `as_rows`; fewer than 20 rows, equal rows, discard outside [0, 1).
 
     Source:
-        Facco, d'Errico, Rodriguez & Laio 2017, Scientific Reports 7, 12140, equation 3; of hidden
-        states: Ansuini et al. 2019, arXiv 1905.12784.
+        Facco, d'Errico, Rodriguez & Laio 2017, Scientific Reports 7, 12140, equation 3; for
+        hidden states: Ansuini et al. 2019, arXiv 1905.12784.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -68,9 +68,9 @@ def intrinsic_dimension(
     n = len(rows)
     if n < 20:
         raise ValueError(f"at least 20 rows are needed, got {n}")
-    value, kept, shared = _fit(rows, discard)
+    value, uncensored, shared = _fit(rows, discard)
     tail = 0.5 * (1.0 - level)
-    worth = kept / (1.0 + shared)
+    worth = uncensored / (1.0 + shared)
     ends = value * gammaincinv(worth, [tail, 1.0 - tail]) / worth
     order = np.random.default_rng(seed).permutation(n)
     half = float(np.mean([_fit(rows[order[part::2]], discard)[0] for part in (0, 1)]))
@@ -82,9 +82,11 @@ def intrinsic_dimension(
     most = _DIMENSIONS_PER_LOG_ROW * float(np.log(n))
     reasons = [small_sample_reason(n)]
     if value > most:
-        reasons.append(f"{n} rows cannot tell dimensions over {most:.0f} apart; bring more")
+        reasons.append(
+            f"{n} rows cannot distinguish dimensions over {most:.0f}; more rows are needed"
+        )
     if high - low > 0.2 * value:
-        reasons.append(f"half width {(high - low) / 2:.2g} is over a tenth of the value")
+        reasons.append(f"half width {(high - low) / 2:.2g} exceeds a tenth of the value")
     reason = "; ".join(filter(None, reasons))
     return Estimate(
         value=value,
@@ -95,12 +97,12 @@ def intrinsic_dimension(
         method="two-nn",
         reliable=not reason,
         reason=reason,
-        diagnostics={"extrapolated": extrapolated, "kept": kept},
+        diagnostics={"extrapolated": extrapolated, "kept": uncensored},
     )
 
 
 def _fit(rows: Floats, discard: float) -> tuple[float, int, float]:
-    """The dimension, the number of ratios kept, and the share of mutually nearest rows."""
+    """Dimension, number of uncensored ratios, share of mutual nearest neighbours."""
     n = len(rows)
     nearest, first = _two_nearest(rows)
     same = np.flatnonzero(nearest[:, 0] == 0.0)
@@ -110,16 +112,16 @@ def _fit(rows: Floats, discard: float) -> tuple[float, int, float]:
             "have no ratio; drop duplicates"
         )
     logs = np.sort(np.log(nearest[:, 1] / nearest[:, 0]))
-    kept = max(2, round((1.0 - discard) * n))
-    total = float(logs[:kept].sum() + (n - kept) * logs[kept - 1])
+    uncensored = max(2, round((1.0 - discard) * n))
+    total = float(logs[:uncensored].sum() + (n - uncensored) * logs[uncensored - 1])
     if total == 0.0:
         raise ValueError("the two nearest rows are equally far from every row: x is a lattice")
     shared = float((first[first] == np.arange(n)).mean())
-    return (kept - 1) / total, kept, shared
+    return (uncensored - 1) / total, uncensored, shared
 
 
 def _two_nearest(rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Distances to the two nearest other rows, (n, 2), and the nearest one's number, (n,)."""
+    """Distances to the two nearest neighbours, (n, 2), and index of the nearest, (n,)."""
     n = len(rows)
     centred = rows - rows.mean(axis=0)
     squares = np.einsum("ij,ij->i", centred, centred)
@@ -130,7 +132,7 @@ def _two_nearest(rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
         distance = squares[start:stop, None] + squares - 2.0 * (block @ centred.T)
         distance[np.arange(len(block)), np.arange(start, stop)] = np.inf
         near = np.argpartition(distance, 1, axis=1)[:, :2]
-        # Exact for the two: differences of large squares would not be.
+        # Recomputed exactly: differences of large squares lose digits.
         exact = np.linalg.norm(block[:, None, :] - centred[near], axis=2)
         out[start:stop] = np.sort(exact, axis=1)
         first[start:stop] = near[np.arange(len(block)), exact.argmin(axis=1)]

@@ -1,4 +1,4 @@
-"""`Estimate`: one measured number with its interval, its unit and a verdict on itself."""
+"""`Estimate`: a number with confidence interval, unit and reliability verdict."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from estimators.record import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Record):
-    """A number that was measured, and how far it may be trusted.
+    """An estimated number with confidence interval and reliability verdict.
 
     Attributes:
         value: the point estimate.
         interval: lower and upper end of the confidence interval; ends may be infinite.
         level: confidence of `interval`, in (0, 1).
-        n: number of independent units behind the value (images, clusters), not of rows.
+        n: number of independent clusters (images) behind the value, not of rows.
         d: dimension of the rows the value was computed from; 1 for scalars.
         unit: unit of `value` and `interval`, for example "nats"; "1" for a pure number.
         method: how the value and the interval were obtained.
-        reliable: False where the method's own conditions are not met.
-        reason: why not, in one line; empty if and only if `reliable`.
-        diagnostics: further numbers or words for the record.
+        reliable: False where the conditions of the method are not met.
+        reason: why the estimate is unreliable, in one line; empty if and only if `reliable`.
+        diagnostics: further numbers or strings.
 
     Raises:
-        ValueError: level outside (0, 1), fewer than one unit, interval ends in the wrong
+        ValueError: level outside (0, 1), n or d below 1, interval ends in the wrong
             order, or a `reason` that contradicts `reliable`.
 
     Example:

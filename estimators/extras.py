@@ -1,4 +1,4 @@
-"""What an extra installs, said in one line where it is missing."""
+"""Error messages for missing optional dependencies."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from importlib.util import find_spec
 
 
 class MissingExtra(ModuleNotFoundError):
-    """A package of an extra is not installed; the message is the line that installs it."""
+    """An optional dependency is not installed; the message says how to install it."""
 
 
 def installed(module: str) -> bool:
-    """Whether a top-level module can be imported; nothing is imported to find out.
+    """Whether a top-level module is installed, without importing it.
 
     Example:
         >>> installed("numpy"), installed("no_such_module")
@@ -20,10 +20,10 @@ def installed(module: str) -> bool:
 
 
 def require(who: str, module: str, extra: str) -> None:
-    """Do nothing if a top-level module can be imported, else name the extra that brings it.
+    """Raise MissingExtra unless a top-level module is installed.
 
     Args:
-        who: what needs it, the start of the message.
+        who: feature that needs the module; starts the message.
         module: the module, such as "torch".
         extra: the extra of `skipit` that installs it.
 

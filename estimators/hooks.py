@@ -1,4 +1,4 @@
-"""Hidden states as hook libraries cache them, put into the order of the layers."""
+"""Hidden states from the caches of hook libraries, sorted by layer."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _PRE, _POST = "hook_resid_pre", "hook_resid_post"
 def ordered_states(states: Any) -> list[NDArray[Any]]:
     """The residual states of a network in order, from a list or from a cache of hooks.
 
-    What is understood:
+    Accepted forms:
 
-    - a list or tuple of arrays or tensors, taken as it is (`output.hidden_states`);
+    - a list or tuple of arrays or tensors, in the given order (`output.hidden_states`);
     - a cache with `blocks.3.hook_resid_pre` and the like: the input of every block, then the
-      output of the last one (`hook_resid_post`), whatever else was cached;
+      output of the last one (`hook_resid_post`), other entries are ignored;
     - names that differ in one number (`model.layers.3`, `transformer.h.3.output`): outputs of
-      the layers, sorted by that number, which must leave no gap; an embedding
+      the layers, sorted by that number, which must have no gaps; an embedding
       (`model.embed_tokens`), if cached, comes first;
     - names without numbers: the order of the mapping.
 
-    A value may be a tuple, whose first element counts (what a decoder layer returns), or an
-    object with `output` or `value` (a trace).
+    A value may be a tuple (the return value of a decoder layer), of which the first element is
+    used, or an object with `output` or `value` (a trace).
 
     Args:
         states: sequence or mapping, each state of shape (n, d) or (b, s, d).
 
     Returns:
-        Arrays as numpy; tensors come to the CPU, half precision as float32.
+        Numpy arrays; tensors are copied to the CPU, half precision becomes float32.
 
     Raises:
-        ValueError: no states, a layer that is missing, names that fit no one pattern.
+        ValueError: no states, a missing layer, names that do not fit one pattern.
 
     Example:
         >>> cache = {f"layers.{i}": [[float(i)]] for i in (10, 9, 8)}
@@ -52,7 +52,7 @@ def ordered_states(states: Any) -> list[NDArray[Any]]:
 
 
 def order(names: Sequence[str]) -> list[str]:
-    """The names of the states among `names`, in the order of the layers.
+    """Sort names of cached states by layer and drop other entries.
 
     Raises:
         ValueError: as `ordered_states`.
@@ -73,14 +73,14 @@ def order(names: Sequence[str]) -> list[str]:
     first = [name for name in plain if _EMBEDDING.search(name)]
     if len(first) > 1 or len(first) < len(plain):
         raise ValueError(
-            f"{', '.join(plain)}: not the name of a layer or of one embedding; pass only the "
+            f"{', '.join(plain)}: neither a layer nor a single embedding; pass only the "
             "states, or a list of them in order"
         )
     return [*first, *(layers[number] for number in sorted(layers))]
 
 
 def _residual(before: Mapping[int, str], after: Mapping[int, str]) -> list[str]:
-    """Input of every block and output of the last; only outputs where no input was cached."""
+    """Inputs of all blocks and output of the last; the outputs alone if no input was cached."""
     if not before:
         _complete(after)
         return [after[number] for number in sorted(after)]
@@ -95,7 +95,7 @@ def _residual(before: Mapping[int, str], after: Mapping[int, str]) -> list[str]:
 
 
 def _numbered(names: Sequence[str]) -> dict[int, str]:
-    """Number of the layer -> name, where the names differ in one number."""
+    """Name by layer number, for names that differ in one number."""
     if not names:
         return {}
     shapes = {_NUMBER.sub("#", name) for name in names}
@@ -104,7 +104,7 @@ def _numbered(names: Sequence[str]) -> dict[int, str]:
     if len(shapes) > 1 or len(varying) > 1:
         shown = ", ".join(sorted(shapes)) if len(shapes) > 1 else ", ".join(names[:3])
         raise ValueError(
-            f"these names are not one state per layer: {shown} (# a number); pass only the "
+            f"these names are not one state per layer: {shown} (# is a number); pass only the "
             "residual states, or a list of them in order"
         )
     return dict(zip(varying[0], names, strict=True))

@@ -1,4 +1,4 @@
-"""Moments kept in ten parts, so that what is computed from all of them has an interval."""
+"""Second moments in ten folds, for delete-a-fold jackknife intervals."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from estimators.estimate import Estimate
 from estimators.moments import CrossMoments
 
 Floats = NDArray[np.float64]
-#: Parts that clusters are dealt into.
+#: Number of folds of clusters.
 FOLDS = 10
 
 
 class FoldedMoments:
-    """Second moments of several pairs of rows, in ten parts by cluster: cluster c in part c mod 10.
+    """Second moments of several pairs of rows; cluster c belongs to fold c mod 10.
 
     Args:
-        names: what the pairs are called.
+        names: names of the pairs.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(100, 3))
         >>> folds = FoldedMoments("x")
         >>> folds.update({"x": (x, None)}, np.arange(100))
         >>> trace = lambda moments: float(np.trace(moments["x"].covariance()))
-        >>> found = folds.estimate(trace, level=0.95, unit="1", method="trace")
-        >>> found.interval[0] < 3.0 < found.interval[1]
+        >>> estimate = folds.estimate(trace, level=0.95, unit="1", method="trace")
+        >>> estimate.interval[0] < 3.0 < estimate.interval[1]
         True
     """
 
@@ -50,7 +50,7 @@ class FoldedMoments:
         """Add rows; all rows of a cluster in one call.
 
         Args:
-            rows: name -> the two sides, each (n, d); None where both are the same.
+            rows: the two sides, each (n, d), by name of the pair; None for y equal to x.
             clusters: integers of shape (n,).
 
         Raises:
@@ -65,14 +65,14 @@ class FoldedMoments:
                     fold[name].update(a[mine], None if b is None else b[mine])
 
     def merge(self, other: FoldedMoments) -> FoldedMoments:
-        """Both together, as if seen in one pass; neither is changed."""
+        """Merge two accumulators, as if filled in one pass; neither is changed."""
         out = FoldedMoments(*self.names)
         out.n_clusters = self.n_clusters + other.n_clusters
         out._folds = [_joined(*pair) for pair in zip(self._folds, other._folds, strict=True)]
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What was accumulated, as arrays to store or send."""
+        """The state as arrays, to store or send."""
         out: dict[str, NDArray[np.generic]] = {"n_clusters": np.array([self.n_clusters])}
         for number, fold in enumerate(self._folds):
             for name, moments in fold.items():
@@ -83,7 +83,7 @@ class FoldedMoments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], *names: str) -> FoldedMoments:
-        """The moments back from `to_arrays`, exactly.
+        """Restore the moments from `to_arrays`, exactly.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -109,18 +109,18 @@ class FoldedMoments:
         method: str,
         check_bias: bool = False,
     ) -> Estimate:
-        """A number computed from all moments, with a delete-a-fold jackknife interval.
+        """Estimate a function of the moments, with a delete-a-fold jackknife interval.
 
         Args:
-            statistic: name -> moments, to a number; NaN where it is undefined.
+            statistic: function of the moments by name; NaN where it is undefined.
             level: confidence of the interval, in (0, 1).
-            unit: unit of the number.
-            method: what to call it.
-            check_bias: unreliable where the jackknife's estimate of the bias exceeds the half
-                width of the interval: the number still changes with the number of rows.
+            unit: unit of the statistic.
+            method: name of the method in the estimate.
+            check_bias: call the estimate unreliable where the jackknife bias exceeds the half
+                width of the interval, so that the value still depends on the number of rows.
 
         Raises:
-            ValueError: fewer than four rows, an undefined number, level outside (0, 1).
+            ValueError: fewer than four rows, an undefined statistic, level outside (0, 1).
 
         Source:
             Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
@@ -161,6 +161,6 @@ class FoldedMoments:
 
 
 def _joined(
-    one: Mapping[str, CrossMoments], other: Mapping[str, CrossMoments]
+    first: Mapping[str, CrossMoments], second: Mapping[str, CrossMoments]
 ) -> dict[str, CrossMoments]:
-    return {name: one[name].merge(other[name]) for name in one}
+    return {name: first[name].merge(second[name]) for name in first}

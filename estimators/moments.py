@@ -1,6 +1,6 @@
-"""Second moments of a pair of arrays in one pass: memory O(d^2), whatever the number of rows.
+"""Streaming second moments of a pair of arrays, in memory O(d^2).
 
-From them follow means, covariances, and HSIC and CKA with a linear kernel, biased or not.
+They give means, covariances, and biased or debiased HSIC and CKA with a linear kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from estimators._arrays import as_rows, paired
 from estimators._cluster_sums import part_of
 
 Floats = NDArray[np.float64]
-#: Entries per block of rows that is brought to float64 at once.
+#: Entries per block of rows that is converted to float64.
 _BLOCK = 1 << 20
 
 
@@ -51,7 +51,7 @@ class _Sums:
         )
 
     def plus(self, other: _Sums) -> _Sums:
-        """Both, about the same origins."""
+        """Sum of two with the same origins."""
         return _Sums(*(getattr(self, k) + getattr(other, k) for k in self.__dataclass_fields__))
 
     def moved(self, s: Floats, t: Floats) -> _Sums:
@@ -82,8 +82,8 @@ class _Sums:
 class CrossMoments:
     """Streaming, mergeable second moments of rows x and y.
 
-    Sums are taken about the mean of the first rows seen, so that a spread that is small beside
-    the mean survives; `merge` moves the other side there.
+    Sums are centred at the mean of the first rows, so that a spread much smaller than the mean
+    is not lost to rounding; `merge` shifts the other accumulator to that origin.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -109,10 +109,10 @@ class CrossMoments:
 
         Args:
             x: array or tensor of shape (n, p), n >= 1.
-            y: array or tensor of shape (n, q); left out, x itself.
+            y: array or tensor of shape (n, q); default x.
 
         Raises:
-            ValueError: as `as_rows`; lengths differ; other widths than before.
+            ValueError: as `as_rows`; lengths differ; widths that changed.
         """
         a = as_rows(x, "x", constant="keep")
         b = a if y is None else as_rows(y, "y", constant="keep")
@@ -135,7 +135,7 @@ class CrossMoments:
         return self._origins[0].size, self._origins[1].size
 
     def merge(self, other: CrossMoments) -> CrossMoments:
-        """Both together, as if seen in one pass; neither is changed.
+        """Merge two accumulators, as if filled in one pass; neither is changed.
 
         Raises:
             ValueError: the widths differ.
@@ -171,13 +171,13 @@ class CrossMoments:
     def hsic(self, *, debiased: bool = True) -> float:
         """Hilbert-Schmidt independence criterion with a linear kernel.
 
-        Biased it is |C|_F^2 with C the covariance of x with y: at n rows of width d about
-        tr(C_xx) tr(C_yy) / n for independent x and y. Debiased, with K and L the kernel matrices
-        without their diagonals,
+        The biased form is |C|_F^2 with C the covariance of x with y, about
+        tr(C_xx) tr(C_yy) / n for n rows of independent x and y. The debiased form, with K and L
+        the kernel matrices without their diagonals, is
 
             [tr(K L) + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] / (n (n-3)),
 
-        whose mean does not depend on n; each term is a function of the sums kept here.
+        whose expectation does not depend on n.
 
         Raises:
             ValueError: fewer than four rows.
@@ -197,7 +197,7 @@ class CrossMoments:
         return inner / (n * (n - 3))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What was accumulated, as arrays to store or send.
+        """The state as arrays, to store or send.
 
         Raises:
             ValueError: no rows.
@@ -217,7 +217,7 @@ class CrossMoments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> CrossMoments:
-        """The moments back from `to_arrays`, exactly.
+        """Restore the moments from `to_arrays`, exactly.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -230,20 +230,20 @@ class CrossMoments:
             "cross": (p, q),
             "squares": (3,),
         }
-        kept = {
+        stored = {
             name: part_of(arrays, name, shape).astype(np.float64) for name, shape in shapes.items()
         }
-        out._origins = (kept["origin_x"], kept["origin_y"])
-        aa, bb, aa_bb = map(float, kept["squares"])
+        out._origins = (stored["origin_x"], stored["origin_y"])
+        aa, bb, aa_bb = map(float, stored["squares"])
         out._sums = _Sums(
             int(part_of(arrays, "n_rows", (1,))[0]),
-            kept["sum_x"],
-            kept["sum_y"],
-            kept["cross"],
+            stored["sum_x"],
+            stored["sum_y"],
+            stored["cross"],
             aa,
             bb,
-            kept["weighted_x"],
-            kept["weighted_y"],
+            stored["weighted_x"],
+            stored["weighted_y"],
             aa_bb,
         )
         return out
@@ -263,11 +263,11 @@ def moments_cka(
         x: moments of x with itself.
         cross: moments of x with y, over the same rows.
         y: moments of y with itself.
-        debiased: with the debiased HSIC; the biased one tends to 1 for any wide x and y. A
-            debiased value may lie a little outside [0, 1].
+        debiased: use the debiased HSIC; the biased CKA tends to 1 for any wide x and y. Debiased
+            values may lie slightly outside [0, 1].
 
     Returns:
-        A pure number; NaN where a side has no spread.
+        A pure number; NaN if a side has no spread.
 
     Raises:
         ValueError: fewer than four rows.

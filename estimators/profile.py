@@ -22,25 +22,25 @@ INDEX_CONVENTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class Profile(Record):
-    """What each layer does to its input, per token group. Layer l is the pair of states l, l+1.
+    """Geometry of every layer, per token group. Layer l maps state l to state l + 1.
 
     Attributes:
         model: name of the model, for the record.
         n_layers: number L of layers.
         groups: token groups with at least one row, for example ("vision", "text").
-        measures: group -> measure -> one estimate per layer. A group may lack a measure.
+        measures: estimates[layer] by group and measure. A group may lack a measure.
         tail_grid: thresholds of the cosine distance, ascending.
-        tails: group -> layer -> P(cosine distance > threshold) for each threshold.
+        tails: P(cosine distance > threshold) by group, layer and threshold.
         quantile_levels: levels in (0, 1).
-        quantiles: group -> layer -> quantile of the cosine distance for each level.
-        n_images: number of independent units the data came from.
-        n_rows: group -> rows (tokens) per layer.
-        data_hash: hash of the data, so that a plan can be traced back to it.
-        index_convention: what a layer index means.
+        quantiles: quantiles of the cosine distance by group, layer and level.
+        n_images: number of images, the independent clusters of the data.
+        n_rows: rows (tokens) per layer, by group.
+        data_hash: hash of the data, for traceability.
+        index_convention: definition of the layer index.
 
     Raises:
-        ValueError: a table whose lengths do not fit n_layers, the grid or the levels, or that
-            holds a group not listed in `groups`.
+        ValueError: lengths that disagree with n_layers, the grid or the levels; a group that is
+            not listed in `groups`.
 
     Example:
         >>> import numpy as np
@@ -85,7 +85,7 @@ class Profile(Record):
         """One estimate per layer.
 
         Raises:
-            ValueError: no such group or measure; the message names those that exist.
+            ValueError: unknown group or measure; the message lists the known ones.
         """
         if group not in self.measures:
             raise ValueError(f"no group '{group}'; this profile has {_names(self.measures)}")
@@ -98,40 +98,40 @@ class Profile(Record):
         """The point estimates of one measure, array of shape (n_layers,).
 
         Raises:
-            ValueError: no such group or measure; the message names those that exist.
+            ValueError: unknown group or measure; the message lists the known ones.
         """
-        return np.array([one.value for one in self.estimates(group, measure)])
+        return np.array([estimate.value for estimate in self.estimates(group, measure)])
 
     @classmethod
     def build(
         cls,
         model: str,
         accumulators: Mapping[str, Sequence[PairAccumulator]],
-        extra: Mapping[str, Mapping[str, Sequence[MeanAccumulator]]] | None = None,
         *,
+        extra: Mapping[str, Mapping[str, Sequence[MeanAccumulator]]] | None = None,
         estimates: Mapping[str, Mapping[str, Sequence[Estimate]]] | None = None,
         n_images: int,
         data_hash: str,
         quantile_levels: Sequence[float] = QUANTILE_LEVELS,
         level: float = 0.95,
     ) -> Self:
-        """A profile from accumulators; groups without rows are left out.
+        """Build a profile from accumulators; groups without rows are omitted.
 
         Args:
             model: name of the model.
-            accumulators: group -> one accumulator per layer.
-            extra: group -> name of a further measure -> one accumulator per layer. Measures
-                without rows are left out.
-            estimates: group -> name of a further measure -> one finished estimate per layer.
-            n_images: number of independent units.
+            accumulators: one accumulator per layer, by group.
+            extra: one accumulator per layer, by group and name of a further measure. Measures
+                without rows are omitted.
+            estimates: one estimate per layer, by group and name of a further measure.
+            n_images: number of images, the independent clusters.
             data_hash: hash of the data.
-            quantile_levels: levels of the cosine distance to keep.
+            quantile_levels: levels of the quantiles of the cosine distance.
             level: confidence of every interval.
 
         Raises:
             ValueError: groups of different depth, layers of a group with different numbers of
-                rows, a further measure with the name of another one, estimates of a group without
-                rows, no rows at all.
+                rows, a further measure whose name is taken, estimates of a group without rows, no
+                rows at all.
         """
         extra = extra or {}
         n_layers = _common_depth(accumulators, extra)
@@ -143,7 +143,8 @@ class Profile(Record):
             if rows:
                 full[group], n_rows[group] = layers, rows
                 measures[group] = {
-                    name: tuple(one.mean(name, level=level) for one in layers) for name in MEASURES
+                    name: tuple(layer.mean(name, level=level) for layer in layers)
+                    for name in MEASURES
                 }
         for group, table in extra.items():
             for name, means in table.items():
@@ -152,7 +153,7 @@ class Profile(Record):
                 rows = _rows_per_layer(means, f"{group} {name}")
                 if rows:
                     n_rows.setdefault(group, rows)
-                    by_layer = tuple(one.mean(level=level) for one in means)
+                    by_layer = tuple(layer.mean(level=level) for layer in means)
                     measures.setdefault(group, {})[name] = by_layer
         for group, ready in (estimates or {}).items():
             for name, finished in ready.items():
@@ -167,9 +168,11 @@ class Profile(Record):
             groups=tuple(measures),
             measures=measures,
             tail_grid=TAIL_GRID,
-            tails={g: tuple(one.tails(level=level) for one in full[g]) for g in full},
+            tails={g: tuple(layer.tails(level=level) for layer in full[g]) for g in full},
             quantile_levels=tuple(quantile_levels),
-            quantiles={g: tuple(one.quantiles(quantile_levels) for one in full[g]) for g in full},
+            quantiles={
+                g: tuple(layer.quantiles(quantile_levels) for layer in full[g]) for g in full
+            },
             n_images=n_images,
             n_rows=n_rows,
             data_hash=data_hash,
@@ -189,7 +192,7 @@ def _common_depth(
 
 
 def _rows_per_layer(layers: Sequence[PairAccumulator | MeanAccumulator], what: str) -> int:
-    counts = [one.n_rows for one in layers]
+    counts = [layer.n_rows for layer in layers]
     for layer, count in enumerate(counts):
         if count != counts[0]:
             raise ValueError(f"{what}: layer {layer} has {count} rows, layer 0 has {counts[0]}")

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation: whether two orders agree."""
+"""Spearman's rank correlation: agreement of two orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Pearson's correlation of the ranks, ties at their mean rank; NaN where one side is constant.
+    """Pearson's correlation of the ranks; ties get their mean rank. NaN if a side is constant.
 
     Args:
         x: array of shape (n,).

@@ -1,4 +1,4 @@
-"""`Record`: a frozen dataclass that becomes strict JSON and comes back, by its type hints."""
+"""`Record`: frozen dataclasses with lossless strict-JSON serialisation, by type hints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 
 
 class Record:
-    """A dataclass of numbers, words, other records, and tuples and mappings of them.
+    """Base of dataclasses of numbers, strings, records, and tuples and mappings of them.
 
     The JSON starts with `type` and `schema_version`. NaN becomes null and infinities the strings
-    "Infinity" and "-Infinity", so that `json.dumps(..., allow_nan=False)` takes it and nothing
-    is lost. Properties named in `DERIVED` are written too, to be read by people and by scripts.
+    "Infinity" and "-Infinity", so that `json.dumps(..., allow_nan=False)` accepts it and no
+    value is lost. Properties named in `DERIVED` are written, too, and ignored when read.
 
     Example:
         >>> from dataclasses import dataclass
@@ -42,16 +42,16 @@ class Record:
         return head | {name: _encoded(getattr(self, name)) for name in names}
 
     def dumps(self) -> str:
-        """Strict JSON in one line."""
+        """Strict JSON text in one line."""
         return json.dumps(self.to_json(), allow_nan=False)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Back from `to_json`; a field of type `Any` or `float | str` stays as JSON has it.
+        """Restore a record; fields of type `Any` or `float | str` keep their JSON value.
 
         Raises:
             ValueError: another type, another schema version, a field missing or unknown, or
-                contents that the class refuses.
+                values that the class rejects.
 
         Example:
             >>> from estimators import Estimate
@@ -62,9 +62,9 @@ class Record:
         kind, version = cls.__name__, cls.SCHEMA_VERSION
         if not isinstance(data, Mapping) or data.get("type") != kind:
             raise ValueError(f"this JSON is not of type {kind} (see its 'type' field)")
-        if (found := data.get("schema_version")) != version:
+        if (stored := data.get("schema_version")) != version:
             raise ValueError(
-                f"{kind} has schema version {found}; this code reads version {version}"
+                f"{kind} has schema version {stored}; this code reads version {version}"
             )
         wanted = _fields(cast(Any, cls))
         given = set(data) - {"type", "schema_version", *cls.DERIVED}
@@ -86,9 +86,9 @@ def _encoded(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {key: _encoded(one) for key, one in value.items()}
+        return {key: _encoded(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_encoded(one) for one in value]
+        return [_encoded(item) for item in value]
     if isinstance(value, np.generic):
         return _encoded(value.item())
     if isinstance(value, float) and not math.isfinite(value):
@@ -101,17 +101,17 @@ def _decoded(hint: Any, value: Any) -> Any:
     if kind in (Union, types.UnionType):
         if value is None:
             return None
-        others = [one for one in inner if one is not types.NoneType]
-        return _decoded(others[0], value) if len(others) == 1 else value
+        options = [option for option in inner if option is not types.NoneType]
+        return _decoded(options[0], value) if len(options) == 1 else value
     if kind is tuple:
         if not isinstance(value, list):
             raise ValueError(f"expected a list, got {value!r:.40}")
         of = inner[:1] * len(value) if inner[-1] is ... else inner
-        return tuple(_decoded(one, part) for one, part in zip(of, value, strict=True))
+        return tuple(_decoded(item, part) for item, part in zip(of, value, strict=True))
     if isinstance(kind, type) and issubclass(kind, Mapping):
         if not isinstance(value, Mapping):
             raise ValueError(f"expected an object, got {value!r:.40}")
-        return {key: _decoded(inner[1], one) for key, one in value.items()}
+        return {key: _decoded(inner[1], item) for key, item in value.items()}
     if hasattr(hint, "from_json"):
         return hint.from_json(value)
     if hint is float:

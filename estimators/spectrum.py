@@ -1,4 +1,4 @@
-"""How many directions a representation uses: effective rank and matrix-based entropy."""
+"""Effective rank and matrix-based entropy of representations."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from estimators.jackknife import FoldedMoments
 Floats = NDArray[np.float64]
 
 
-def spectral_entropy(eigenvalues: ArrayLike, alpha: float = 1.0) -> float:
+def spectral_entropy(eigenvalues: ArrayLike, *, alpha: float = 1.0) -> float:
     """Rényi entropy of order alpha of eigenvalues scaled to sum to one, in nats.
 
         S_alpha = ln(sum_i p_i^alpha) / (1 - alpha),   S_1 = -sum_i p_i ln p_i
 
     Args:
-        eigenvalues: array of shape (d,); negative ones, rounding, count as zero.
+        eigenvalues: array of shape (d,); negative ones (rounding) count as zero.
         alpha: order, > 0; 1 is the von Neumann entropy, 2 the log of the participation ratio.
 
     Returns:
-        Nats in [0, ln d]; NaN where all eigenvalues are zero, or subnormal.
+        Nats in [0, ln d]; NaN if all eigenvalues are zero or subnormal.
 
     Raises:
         ValueError: alpha not positive.
@@ -41,12 +41,12 @@ def spectral_entropy(eigenvalues: ArrayLike, alpha: float = 1.0) -> float:
     """
     if not alpha > 0.0:
         raise ValueError(f"alpha must be positive, got {alpha}")
-    kept = np.maximum(np.asarray(eigenvalues, dtype=np.float64), 0.0)
-    largest = float(kept.max(initial=0.0))
+    values = np.maximum(np.asarray(eigenvalues, dtype=np.float64), 0.0)
+    largest = float(values.max(initial=0.0))
     if not largest >= np.finfo(float).tiny:
         return math.nan
-    kept = kept[kept > 0.0] / largest
-    p = kept / kept.sum()
+    scaled = values[values > 0.0] / largest
+    p = scaled / scaled.sum()
     p = p[p > 0.0]
     if alpha == 1.0:
         return max(0.0, -float(p @ np.log(p)))
@@ -58,13 +58,13 @@ def matrix_entropy(
 ) -> Estimate:
     """Matrix-based entropy of a representation: Rényi entropy of its covariance spectrum.
 
-    The eigenvalues of the covariance are, scaled, those of the centred linear Gram matrix. The
+    The covariance has the eigenvalues of the centred linear Gram matrix, up to scale. The
     exponential is a number of directions: d for isotropic rows, 1 for rows on a line.
 
     Args:
         x: array or tensor of shape (n, d), n >= 4.
         alpha: order, > 0.
-        clusters: n labels of the independent units. Default: each row is its own.
+        clusters: n labels of the independent clusters. Default: each row is its own.
         level: confidence of the interval.
 
     Returns:
@@ -72,7 +72,7 @@ def matrix_entropy(
         value still changes with the number of rows, as it does until n is many times d.
 
     Raises:
-        ValueError: as `as_rows`; alpha not positive; labels of another number; all rows equal.
+        ValueError: as `as_rows`; alpha not positive; labels of another length; all rows equal.
 
     Source:
         Sanchez Giraldo, Rao & Principe 2015, arXiv 1211.2459; of layers: Skean et al. 2025,
@@ -80,8 +80,8 @@ def matrix_entropy(
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(4000, 8))
-        >>> found = matrix_entropy(x)
-        >>> round(math.exp(found.value), 1), found.d
+        >>> entropy = matrix_entropy(x)
+        >>> round(math.exp(entropy.value), 1), entropy.d
         (8.0, 8)
     """
     return _of_rows(x, clusters).matrix_entropy(alpha=alpha, level=level)
@@ -96,7 +96,7 @@ def effective_rank(x: Any, *, clusters: Labels | None = None, level: float = 0.9
 
     Args:
         x: array or tensor of shape (n, d), n >= 4.
-        clusters: n labels of the independent units. Default: each row is its own.
+        clusters: n labels of the independent clusters. Default: each row is its own.
         level: confidence of the interval.
 
     Returns:
@@ -157,7 +157,7 @@ class SpectrumAccumulator:
             self._folds.update({"x": (as_rows(x, "x", constant="keep"), None)}, clusters)
 
     def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
-        """Both together, as if seen in one pass; neither is changed.
+        """Merge two accumulators, as if filled in one pass; neither is changed.
 
         Raises:
             ValueError: the widths differ.
@@ -167,12 +167,12 @@ class SpectrumAccumulator:
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What was accumulated, as arrays to store or send."""
+        """The state as arrays, to store or send."""
         return self._folds.to_arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> SpectrumAccumulator:
-        """The accumulator back from `to_arrays`, exactly.
+        """Restore an accumulator from `to_arrays`, exactly.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -182,13 +182,15 @@ class SpectrumAccumulator:
         return out
 
     def matrix_entropy(self, *, alpha: float = 1.0, level: float = 0.95) -> Estimate:
-        """`matrix_entropy` of everything seen.
+        """`matrix_entropy` of all accumulated rows.
 
         Raises:
             ValueError: fewer than four rows, no spread, alpha not positive, level outside (0, 1).
         """
         return self._folds.estimate(
-            lambda moments: spectral_entropy(np.linalg.eigvalsh(moments["x"].covariance()), alpha),
+            lambda moments: spectral_entropy(
+                np.linalg.eigvalsh(moments["x"].covariance()), alpha=alpha
+            ),
             level=level,
             unit="nats",
             method=f"matrix-entropy (alpha={alpha:g})",
@@ -196,7 +198,7 @@ class SpectrumAccumulator:
         )
 
     def effective_rank(self, *, level: float = 0.95) -> Estimate:
-        """`effective_rank` of everything seen.
+        """`effective_rank` of all accumulated rows.
 
         Raises:
             ValueError: fewer than four rows, no spread, level outside (0, 1).
@@ -204,7 +206,7 @@ class SpectrumAccumulator:
 
         def rank(moments: Mapping[str, Any]) -> float:
             variances = np.maximum(np.linalg.eigvalsh(moments["x"].covariance()), 0.0)
-            # Rounding leaves 1e-16 of the largest, whose root would count.
+            # Rounding errors of 1e-16 times the largest would have noticeable square roots.
             variances[variances < variances[-1] * variances.size * np.finfo(float).eps] = 0.0
             return math.exp(spectral_entropy(np.sqrt(variances)))
 

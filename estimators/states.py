@@ -26,8 +26,8 @@ from estimators.usable.dispatch import usable_information
 def profile_states(
     states: Sequence[Any] | Mapping[str, Any],
     target: Any = None,
-    groups: Mapping[str, ArrayLike] | None = None,
     *,
+    token_groups: Mapping[str, ArrayLike] | None = None,
     clusters: Labels | None = None,
     last_token: bool = False,
     probe: str = "linear",
@@ -38,37 +38,37 @@ def profile_states(
 ) -> Profile:
     """Profile the hidden states of any network: L + 1 states give L layers.
 
-    Beside the measures of the geometry of adjacent states every layer gets `cka`, the debiased
-    linear CKA of its input with its output; with a target also `mutual_information` of the
-    layer's output with the target and `usable_information` about it (what a cross-fitted probe
-    can use), and both of the layer's input under the same names and `_before`.
+    Every layer has the geometric measures of adjacent states, and `cka`, the debiased linear CKA
+    of its input with its output. With a target, also `mutual_information` and
+    `usable_information` of the layer's output about the target, and the same of its input with
+    the suffix `_before`.
 
     Args:
         states: L + 1 arrays or tensors of shape (n, d), or (b, s, d) for b sequences of s
             tokens (n = b s); a list in order, or the cache of a hook library
             (see `estimators.hooks.ordered_states`).
-        target: what the states should tell, one per row or one per sequence: labels (whole
-            numbers, strings), or numbers, one or k of them.
-        groups: name of a token group -> boolean mask of shape (n,) or (b, s). Default: one group
-            "all". Rows in no group are not looked at, so padding may hold anything.
-        clusters: labels of the independent units (images), one per row or one per sequence.
-            Default: every sequence, or every row, is its own; that makes intervals too narrow
-            where rows are tokens of the same image.
-        last_token: also profile the group "last": of every sequence (every cluster where states
-            are (n, d)) the last row that is in a group.
+        target: one value per row or per sequence: labels (whole numbers, strings), or one or k
+            real numbers.
+        token_groups: boolean mask of shape (n,) or (b, s) of each token group, by name. Default:
+            one group "all". Rows in no group are ignored, so padding may hold anything.
+        clusters: labels of the independent clusters (images), one per row or one per sequence.
+            Default: every sequence, or every row, is its own cluster, which makes intervals
+            too narrow where rows are tokens of the same image.
+        last_token: also profile the group "last": the last row of every sequence (every cluster
+            if states are (n, d)) that is in a group.
         probe: method of `usable_information`: "linear", or the slower "mlp" and "auto".
-        cka_rows: CKA is measured on whole clusters, drawn at random, of about so many rows.
-        model: name for the record.
-        seed: of everything random.
+        cka_rows: approximate number of rows for CKA, drawn at random as whole clusters.
+        model: name of the model.
+        seed: seed of all random numbers.
         progress: called with (layers done, layers) after every layer.
 
     Returns:
-        Profile. Its data hash covers the first state and the clusters. `cka` is left out of
-        groups of fewer than four rows.
+        Profile. Its data hash covers the first state and the clusters. Groups of fewer than
+        four rows have no `cka`.
 
     Raises:
-        ValueError: fewer than two states, shapes that differ, a zero or non-finite row (named
-            with its layer), labels, targets or masks of the wrong length, masks that are not
+        ValueError: fewer than two states, shapes that differ, a zero or non-finite row (with
+            its layer), labels, targets or masks of the wrong length, masks that are not
             boolean; as `ordered_states`, and with a target as `mutual_information` and
             `usable_information`.
 
@@ -88,12 +88,12 @@ def profile_states(
     given = ordered_states(states)
     if len(given) < 2:
         raise ValueError(f"at least two states are needed, got {len(given)}")
-    rows = TokenRows.of(given[0], groups, clusters, last_token)
+    rows = TokenRows.of(given[0], token_groups, clusters, last_token)
     truth = None if target is None else _target(target, rows.shape)
     flat = [_flat(state, number, given[0]) for number, state in enumerate(given)]
     pairs: dict[str, list[PairAccumulator]] = {group: [] for group in rows.masks}
     extra: dict[str, dict[str, list[Estimate]]] = {group: {} for group in rows.masks}
-    told: dict[str, dict[str, list[Estimate]]] = {group: {} for group in rows.masks}
+    informations: dict[str, dict[str, list[Estimate]]] = {group: {} for group in rows.masks}
     for layer, (before, after) in enumerate(pairwise(flat)):
         for group, mask in rows.masks.items():
             where = np.flatnonzero(mask)
@@ -106,18 +106,18 @@ def profile_states(
                 raise ValueError(f"{place}: {error}") from None
             pairs[group].append(pair)
             if where.size >= 4:
-                some = _whole_clusters(codes, cka_rows, seed)
-                inside = where[some]
-                found = _cka(before[inside], after[inside], codes[some])
-                extra[group].setdefault("cka", []).append(found)
+                drawn = _whole_clusters(codes, cka_rows, seed)
+                rows_drawn = where[drawn]
+                cka = _cka(before[rows_drawn], after[rows_drawn], codes[drawn])
+                extra[group].setdefault("cka", []).append(cka)
             if truth is not None and where.size:
                 for state in (before, after) if layer == 0 else (after,):
                     about = _about(state[where], truth[where], codes, probe, seed)
-                    for name, one in about.items():
-                        told[group].setdefault(name, []).append(one)
+                    for name, estimate in about.items():
+                        informations[group].setdefault(name, []).append(estimate)
         if progress is not None:
             progress(layer + 1, len(flat) - 1)
-    for group, table in told.items():
+    for group, table in informations.items():
         for name, estimates in table.items():
             extra[group] |= {f"{name}_before": estimates[:-1], name: estimates[1:]}
     return Profile.build(
@@ -136,7 +136,7 @@ def _flat(state: NDArray[Any], number: int, first: NDArray[Any]) -> NDArray[Any]
 
 
 def _target(target: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Labels (n,) or numbers (n, k): one number per row is a column."""
+    """Labels (n,) or numbers (n, k); one number per row becomes a column."""
     values = spread(to_numpy(target, "target"), shape, "targets")
     return values[:, None] if values.ndim == 1 and values.dtype.kind == "f" else values
 
@@ -144,7 +144,7 @@ def _target(target: Any, shape: tuple[int, ...]) -> NDArray[Any]:
 def _about(
     state: NDArray[Any], truth: NDArray[Any], codes: NDArray[np.intp], probe: str, seed: int
 ) -> dict[str, Estimate]:
-    """What a state tells about the target; columns that never change tell nothing."""
+    """Information of a state about the target; constant columns are dropped."""
     moving = state[:, np.ptp(state, axis=0) > 0.0]
     total = mutual_information(moving, truth, clusters=codes, seed=seed)
     usable = usable_information(moving, truth, method=probe, clusters=codes, seed=seed)
@@ -162,7 +162,7 @@ def _whole_clusters(codes: NDArray[np.intp], most: int, seed: int) -> NDArray[np
 
 
 def _cka(before: NDArray[Any], after: NDArray[Any], codes: NDArray[np.intp]) -> Estimate:
-    """`linear_cka`, or an estimate that says why there is none."""
+    """`linear_cka`, or NaN with a reason if a state has no spread."""
     if min(np.ptp(state, axis=0).max() for state in (before, after)) > 0.0:
         return linear_cka(before, after, clusters=codes)
     return Estimate(
@@ -172,7 +172,7 @@ def _cka(before: NDArray[Any], after: NDArray[Any], codes: NDArray[np.intp]) -> 
         d=before.shape[1],
         method="debiased-linear-cka",
         reliable=False,
-        reason="all rows of a state are equal, so it is aligned with nothing",
+        reason="all rows of a state are equal",
     )
 
 

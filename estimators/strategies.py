@@ -1,7 +1,6 @@
 """Hypothesis strategies for information theory: joint pmfs, channels, garblings, covariances.
 
-They are built on `dit.utils.testing` where it has them. This module exists for tests and needs
-hypothesis; nothing else here imports it.
+For property-based tests; needs hypothesis, and dit for `markov_chains`.
 
 Example:
     >>> from hypothesis import given
@@ -28,7 +27,7 @@ Floats = NDArray[np.float64]
 Size = int | tuple[int, int]
 MAX_SYMBOLS = 4
 
-# Probabilities are made from these: structural zeros and ordinary numbers, nothing denormal.
+# Weights of probabilities: exact zeros and ordinary numbers, never denormal.
 _WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-3, 1.0))
 
 
@@ -60,10 +59,11 @@ def joint_pmfs(
 
     Args:
         draw: given by hypothesis.
-        variables: how many, each of 1 to 4 symbols; or the size of each, or its range.
+        variables: number of variables, each of 1 to 4 symbols; or the size, or range of sizes, of
+            each.
         positive: whether every cell has positive probability.
-        deterministic: whether one in a few pmfs makes its last variable a function of the
-            others (not where `positive`).
+        deterministic: whether in a quarter of the pmfs the last variable is a function of the
+            others (not with `positive`).
 
     Returns:
         Strategy for float64 arrays that sum to one; zeros, constant variables and point masses
@@ -73,8 +73,7 @@ def joint_pmfs(
         ValueError: no variable, a size below 1 or a range out of order.
 
     Source:
-        `dit.utils.testing.distributions`, which has no deterministic ones and rejects instead
-        of repairing.
+        `dit.utils.testing.distributions`, without its rejections, plus deterministic pmfs.
 
     Example:
         >>> from hypothesis import find
@@ -96,7 +95,7 @@ def joint_pmfs(
 
 
 def _probabilities(weights: Floats) -> Floats:
-    """Weights over their sum; all mass on the first cell where they are all zero."""
+    """Normalised weights; all mass on the first cell if all weights are zero."""
     if not weights.any():
         weights = weights.copy()
         weights.flat[0] = 1.0
@@ -127,7 +126,7 @@ def channels(
         ValueError: a size below 1 or a range out of order.
 
     Source:
-        As one of `dit.utils.testing.channel_pairs`.
+        As in `dit.utils.testing.channel_pairs`.
 
     Example:
         >>> from hypothesis import find
@@ -139,7 +138,7 @@ def channels(
 
 
 def permutation_channels(size: int) -> st.SearchStrategy[Floats]:
-    """Channels that only rename the symbols: permutation matrices of shape (size, size).
+    """Channels that permute the symbols: permutation matrices of shape (size, size).
 
     Example:
         >>> from hypothesis import find
@@ -156,7 +155,7 @@ def garblings(
     outputs: Size = (2, MAX_SYMBOLS),
     garbled: Size = (2, MAX_SYMBOLS),
 ) -> tuple[Floats, Floats, Floats]:
-    """A channel, a garbling of its output, and the channel that they make: (k, g, k @ g).
+    """A channel k, a garbling g of its output, and their composition: (k, g, k @ g).
 
     The third is Blackwell-below the first by construction.
 
@@ -173,11 +172,11 @@ def garblings(
         ValueError: a size below 1 or a range out of order.
 
     Source:
-        `dit.utils.testing.degraded_channel_pairs`, which keeps the garbling to itself.
+        `dit.utils.testing.degraded_channel_pairs`, which does not return the garbling.
 
     Example:
         >>> from hypothesis import find
-        >>> k, g, worse = find(garblings(2, 2, 2), lambda three: True)
+        >>> k, g, worse = find(garblings(2, 2, 2), lambda channels: True)
         >>> bool(np.allclose(worse, k @ g))
         True
     """
@@ -187,7 +186,7 @@ def garblings(
 
 
 def markov_chains(length: int = 3, size: Size = (2, MAX_SYMBOLS)) -> st.SearchStrategy[Floats]:
-    """Markov chains X1 - X2 - ... : joint pmfs in which each variable sees only its neighbour.
+    """Markov chains X1 - X2 - ... : joint pmfs; each variable depends on its predecessor only.
 
     Args:
         length: number of variables, at least 2.
@@ -200,8 +199,8 @@ def markov_chains(length: int = 3, size: Size = (2, MAX_SYMBOLS)) -> st.SearchSt
         ValueError: a length below 2, a size below 1 or a range out of order.
 
     Source:
-        `dit.utils.testing.markov_chains`, as an array with an axis per variable; its chains
-        drop the symbols that never occur.
+        `dit.utils.testing.markov_chains`, as an array with one axis per variable, without
+        symbols that never occur.
 
     Example:
         >>> from hypothesis import find
@@ -234,7 +233,7 @@ def dense(distribution: object) -> Floats:
 
 @st.composite
 def covariances(draw: st.DrawFn, dimension: Size = (1, 5), *, condition: float = 1e4) -> Floats:
-    """Symmetric positive definite matrices: an orthogonal basis and a spectrum.
+    """Symmetric positive definite matrices, from an orthogonal basis and a spectrum.
 
     Args:
         draw: given by hypothesis.

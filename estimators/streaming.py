@@ -1,12 +1,12 @@
-"""One pass over adjacent states: accumulators whose memory does not grow with the rows.
+"""Streaming accumulators for adjacent states: one pass, memory independent of the rows.
 
-Rows of one cluster (one image) are dependent, clusters are independent. Means are ratios
-sum_c S_c / sum_c n_c over clusters c, so every **row** weighs the same; intervals come from the
+Rows of a cluster (an image) may depend on each other, clusters are independent. Means are ratios
+sum_c S_c / sum_c n_c over clusters c, so every **row** has the same weight; intervals come from the
 linearised ratio with Student's t on C - 1 degrees (Cochran 1977, section 6.4).
 
 **All rows of a cluster must come in one `update` call**, and accumulators that are merged must
-hold different clusters. This cannot be checked in constant memory; a cluster that is split
-counts as two independent ones and makes intervals too narrow.
+hold different clusters. This cannot be checked in constant memory; a split cluster
+counts as two independent clusters and makes intervals too narrow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MeanAccumulator:
 
     Args:
         unit: unit of the values.
-        bounds: range the values must lie in; the interval is cut to it. Infinite ends allowed.
+        bounds: range the values must lie in; the interval is clipped to it. Infinite ends allowed.
 
     Example:
         >>> attention = MeanAccumulator(bounds=(0.0, 1.0))
@@ -85,7 +85,7 @@ class MeanAccumulator:
         self._sums.update(x[:, None], as_cluster_ids(clusters, x.size))
 
     def merge(self, other: MeanAccumulator) -> MeanAccumulator:
-        """Both together, as if seen in one pass; neither is changed.
+        """Merge two accumulators, as if filled in one pass; neither is changed.
 
         Raises:
             ValueError: unit or bounds differ.
@@ -99,7 +99,7 @@ class MeanAccumulator:
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What was accumulated, as arrays to store or send; unit and bounds are not among them."""
+        """The state as arrays, to store or send; without unit and bounds."""
         return self._sums.to_arrays()
 
     @classmethod
@@ -110,7 +110,7 @@ class MeanAccumulator:
         unit: str = "1",
         bounds: tuple[float, float] = (-math.inf, math.inf),
     ) -> MeanAccumulator:
-        """The accumulator back from `to_arrays`, exactly.
+        """Restore an accumulator from `to_arrays`, exactly.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -179,7 +179,7 @@ class PairAccumulator:
         self._largest = max(self._largest, float(distance.max()))
 
     def merge(self, other: PairAccumulator) -> PairAccumulator:
-        """Both together, as if seen in one pass (to 1e-10); neither is changed."""
+        """Merge two accumulators, as if filled in one pass (to 1e-10); neither is changed."""
         out = PairAccumulator()
         out._sums = self._sums.merge(other._sums)
         out._histogram = self._histogram + other._histogram
@@ -188,7 +188,7 @@ class PairAccumulator:
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What was accumulated, as arrays to store or send."""
+        """The state as arrays, to store or send."""
         return {
             **self._sums.to_arrays(),
             "histogram": self._histogram.copy(),
@@ -197,7 +197,7 @@ class PairAccumulator:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> PairAccumulator:
-        """The accumulator back from `to_arrays`, exactly.
+        """Restore an accumulator from `to_arrays`, exactly.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -217,7 +217,7 @@ class PairAccumulator:
         return out
 
     def mean(self, measure: str, *, level: float = 0.95) -> Estimate:
-        """Mean of one of `MEASURES` over rows, with its interval over clusters.
+        """Mean over rows of a measure in `MEASURES`, with its interval over clusters.
 
         Raises:
             ValueError: unknown measure, no rows, level outside (0, 1).
@@ -234,9 +234,9 @@ class PairAccumulator:
     def tail(self, index: int, *, level: float = 0.95) -> Estimate:
         """P(cosine distance > TAIL_GRID[index]) over rows, with its interval over clusters.
 
-        Where every row lies on one side a t interval would have no width. The interval is then
+        If all rows lie on one side, a t interval would have zero width. The interval is then
         [0, 1 - (1 - level)^(1/C)], or its mirror image: the exact bound for C clusters of equal
-        size without an exception, whose rows may depend on each other in any way.
+        size without an exception, whatever the dependence between their rows.
 
         Raises:
             ValueError: index outside the grid, no rows, level outside (0, 1).
@@ -259,8 +259,8 @@ class PairAccumulator:
     def quantiles(self, levels: Sequence[float]) -> tuple[float, ...]:
         """Quantiles of the cosine distance over rows, without interval.
 
-        Each is the middle of the histogram bin that holds the quantile (inverse of the
-        empirical distribution function), cut to the range seen: within 1/4096 of the exact one.
+        Each is the midpoint of the histogram bin that contains the quantile (inverse of the
+        empirical distribution function), clipped to the observed range: exact to 1/4096.
 
         Args:
             levels: numbers strictly between 0 and 1.

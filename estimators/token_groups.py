@@ -1,4 +1,4 @@
-"""Which rows of a state are which: sequences, clusters, token groups, the last token of each."""
+"""Assignment of the rows of a state to sequences, clusters and token groups."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Masks = dict[str, NDArray[np.bool_]]
 
 
 def last_rows(sequences: Labels) -> NDArray[np.intp]:
-    """The number of the last row of every sequence, ascending.
+    """Index of the last row of every sequence, ascending.
 
-    `rows.select(last_rows(ids))` gives the last-token variant of every measure of `PairRows`.
+    `rows.select(last_rows(ids))` restricts every measure of `PairRows` to last tokens.
 
     Args:
-        sequences: n labels; rows with equal labels are one sequence, in its order.
+        sequences: n labels; rows with equal labels form a sequence, in the given order.
 
     Returns:
         Integer array, one entry per sequence.
@@ -33,19 +33,19 @@ def last_rows(sequences: Labels) -> NDArray[np.intp]:
         [2, 3]
     """
     codes = cluster_codes(sequences)
-    found = np.full(int(codes.max()) + 1 if codes.size else 0, -1, dtype=np.intp)
-    found[codes] = np.arange(codes.size)  # of equal numbers the last assignment stays
-    return np.sort(found)
+    last = np.full(int(codes.max()) + 1 if codes.size else 0, -1, dtype=np.intp)
+    last[codes] = np.arange(codes.size)  # the last assignment to an index wins
+    return np.sort(last)
 
 
 @dataclass(frozen=True, eq=False)
 class TokenRows:
-    """The rows of a state of shape (n, d), or (b, s, d) with n = b s, and what they belong to.
+    """Cluster and token groups of every row of a state, (n, d) or (b, s, d) with n = b s.
 
     Attributes:
         shape: (n,) or (b, s).
         codes: the cluster of every row, integers of shape (n,).
-        masks: token group -> boolean mask of shape (n,).
+        masks: boolean mask of shape (n,) of each token group.
     """
 
     shape: tuple[int, ...]
@@ -60,10 +60,10 @@ class TokenRows:
         clusters: Labels | None,
         last_token: bool,
     ) -> Self:
-        """The rows of one state.
+        """Assign the rows of a state.
 
         Raises:
-            ValueError: a state of another shape, labels or masks that do not fit, masks that are
+            ValueError: a state of another shape, wrong lengths of labels or masks, masks that are
                 not boolean, a group called "last" beside `last_token`.
         """
         if state.ndim not in (2, 3) or not state.size:
@@ -79,7 +79,9 @@ class TokenRows:
         masks = {"all": np.ones(n, dtype=bool)} if groups is None else _masks(groups, shape)
         if last_token:
             if "last" in masks:
-                raise ValueError("a group is called 'last' already; rename it, or leave last_token")
+                raise ValueError(
+                    "a token group is already called 'last'; rename it or drop last_token"
+                )
             sequences = each if len(shape) == 2 else codes
             used = np.flatnonzero(np.any(list(masks.values()), axis=0))
             masks["last"] = np.zeros(n, dtype=bool)
@@ -94,18 +96,18 @@ class TokenRows:
 
 
 def spread(values: NDArray[Any], shape: tuple[int, ...], what: str) -> NDArray[Any]:
-    """One value per row, from one per row or one per sequence.
+    """Repeat values given per sequence for every row; keep values given per row.
 
     Args:
         values: array of shape (n, ...), (b, s, ...) or (b, ...).
         shape: (n,) or (b, s), of the rows.
-        what: what the values are, for the message.
+        what: name of the values in messages.
 
     Returns:
         Array of shape (n, ...).
 
     Raises:
-        ValueError: neither fits.
+        ValueError: neither one value per row nor one per sequence.
 
     Example:
         >>> spread(np.array([7, 8]), (2, 3), "labels").tolist()
@@ -125,8 +127,8 @@ def spread(values: NDArray[Any], shape: tuple[int, ...], what: str) -> NDArray[A
 def _masks(groups: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Masks:
     if not isinstance(groups, Mapping):
         raise ValueError(
-            f"groups must map names of token groups to boolean masks, got {type(groups).__name__}; "
-            "labels of independent units (images) are clusters="
+            f"token_groups must map names to boolean masks, got {type(groups).__name__}; "
+            "labels of independent clusters (images) go to clusters="
         )
     n = int(np.prod(shape))
     masks = {}

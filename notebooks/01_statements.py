@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # Every claim about skipping is checked by machine, and every hypothesis is needed
+# # Every claim about skipping is machine-checked, and every hypothesis is necessary
 #
-# **Claim.** All registered statements hold: their proofs go through again, neither random
-# instances nor an optimiser breaks them, and each of their hypotheses comes with an instance on
-# which the claim fails once that hypothesis is dropped.
+# **Claim.** All registered statements hold: their proofs succeed, neither random instances nor an
+# optimiser violates them, and each hypothesis has a counterexample, an instance that meets all
+# other hypotheses and violates the claim.
 #
 # Information is in nats. The theory is a reconstruction of arXiv:2509.25584.
 
@@ -32,32 +32,33 @@ from theory.report import problems, table
 # %% [markdown]
 # ## A statement
 #
-# "Early exit loses unique vision information and synergy." The claim, what it needs, and the
-# instance on which it fails otherwise.
+# Statement S9: early exit loses unique vision information and synergy. The cell prints the claim,
+# its hypotheses and their counterexamples.
 
 # %%
 early_exit = statements.get("S9")
 print(early_exit.claim)
 for hypothesis in early_exit.hypotheses:
-    dropped = hypothesis.counterexample()
-    print(f"needs: {hypothesis.text}")
-    print(f"else:  {dropped.sentence}, slack {early_exit.slack(dropped.instance):.3f}")
+    counterexample = hypothesis.counterexample()
+    slack = early_exit.slack(counterexample.instance)
+    print(f"hypothesis:     {hypothesis.text}")
+    print(f"counterexample: {counterexample.sentence}, slack {slack:.3f}")
 
 # %% [markdown]
 # ## A proof for all distributions
 #
-# A linear program over the entropy cone, its certificate in rationals, checked exactly: a safe
-# exit stays safe at the next layer unless text forgets (S10). W, S are vision and text after
-# the layer.
+# A linear program over the entropy cone proves S10, and its rational certificate is checked
+# exactly: the information lost by an exit does not increase at the next layer unless the text
+# information decreases. W and S are vision and text after the layer.
 
 # %%
 exit_stays_safe = prove("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)", given="Y -> V,T -> W,S")
 print(exit_stays_safe)
 
 # %% [markdown]
-# Without the Markov chain there is no proof, and a point of the cone says why. The inequality
-# of Zhang and Yeung is true for all random variables, but no sum of Shannon's: a witness of the
-# cone refutes a proof, not the claim.
+# Without the Markov chain there is no proof: a point of the cone violates the inequality. Such a
+# point excludes a Shannon-type proof, but does not refute the claim: the inequality of Zhang and
+# Yeung holds for all random variables and is not a sum of Shannon's inequalities.
 
 # %%
 without_chain = prove("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)")
@@ -66,12 +67,11 @@ print(f"without the chain, slack at the witness: {without_chain.witness.value}")
 print(zhang_yeung)
 
 # %% [markdown]
-# ## A hypothesis that is easily got wrong
+# ## The hypothesis of Fano's inequality is not sufficient
 #
-# Near states leave little to know: H(X'|X) <= h_b(delta) + (1-delta) log N_eps +
-# delta log(|X|-N_min). For Fano's inequality delta <= 1 - 1/|X| would do. Here it does not: four
-# points in two near pairs, X' uniform, have P(d > eps) = 1/2, and beyond delta = 1/2 the bound
-# falls below the truth.
+# P-Ia bounds H(X'|X) by h_b(delta) + (1-delta) log N_eps + delta log(|X|-N_min). Fano's inequality
+# requires delta <= 1 - 1/|X|, which is not sufficient here: for four points in two near pairs and
+# X' uniform, P(d > eps) = 1/2, and for delta > 1/2 the bound is below H(X'|X).
 
 # %%
 fano = statements.get("P-Ia")
@@ -89,15 +89,15 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# ## The verifier is not easily pleased
+# ## The verifier rejects a false claim
 #
-# P_e <= H(Y|Z)/(2 ln 2) is right in nats. With the constant for bits, H/2, the verifier finds an
-# instance that breaks it, and Hypothesis makes its numbers round.
+# P_e <= H(Y|Z)/(2 ln 2) holds for H in nats. With the constant for bits, P_e <= H/2, the verifier
+# finds a violation and simplifies it.
 
 # %%
-right = statements.get("S4a")
+in_nats = statements.get("S4a")
 in_bits = replace(
-    right,
+    in_nats,
     evidence="searched",
     proof=None,
     slack=lambda p: entropy(p, [1], given=[0]) / 2 - (1 - p.max(axis=1).sum()),
@@ -106,17 +106,17 @@ rejected = verify_statement(in_bits, trials=200)
 print(rejected.failures[-1])
 
 # %% [markdown]
-# ## All of it
+# ## All statements
 #
-# "needed" counts the hypotheses whose counterexample was found. The objections to the theory
-# stand at the end: each is an exact example.
+# The column "needed" counts the hypotheses shown to be necessary. The last section holds the
+# objections to the theory, each shown by an exact example.
 
 # %%
 verdicts = statements.verify_all(trials=200)
 print(table(verdicts).rpartition(";")[0])
 
 # %% [markdown]
-# The claim, as asserts on the result objects.
+# The claim as assertions on the result objects.
 
 # %%
 assert exit_stays_safe.proved

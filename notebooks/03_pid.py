@@ -30,7 +30,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
 
-from estimators import PID, pid, pid_by_bins, pid_counts, pid_pmf, pid_pmf_batch
+from estimators import PID, pid, pid_from_counts, pid_from_pmf, pid_from_pmf_batch
+from estimators.decomposition.by_bins import pid_by_bin_count
 from estimators.decomposition.dit_measures import dit_distribution
 
 
@@ -65,8 +66,10 @@ gates = {
 }
 for name, p in gates.items():
     for measure in ("broja", "imin", "mmi", "ccs"):
-        row(f"{name}, {measure}", list(pid_pmf(p, measure, "bits").atoms.values()))
-print(pid_pmf(gates["and"], unit="bits"))
+        row(
+            f"{name}, {measure}", list(pid_from_pmf(p, measure=measure, unit="bits").atoms.values())
+        )
+print(pid_from_pmf(gates["and"], unit="bits"))
 
 # %% [markdown]
 # ## dit's default beside ours
@@ -78,7 +81,7 @@ print(pid_pmf(gates["and"], unit="bits"))
 # %%
 rng = np.random.default_rng(0)
 random = rng.dirichlet(np.ones(27), 12).reshape(-1, 3, 3, 3)
-certified = pid_pmf_batch(random, unit="bits")
+certified = pid_from_pmf_batch(random, unit="bits")
 errors = []
 for p, ours in zip(random, certified, strict=True):
     found = dit.pid.PID_BROJA(dit_distribution(p), rng=np.random.default_rng(0))
@@ -126,7 +129,7 @@ total = -0.5 * np.log2(1.0 - np.array([R1, R2]) @ np.linalg.solve(both, [R1, R2]
 redundant = min(information)
 closed = [redundant, information[0] - redundant, 0.0, total - information[0]]
 bins = [2, 4, 8, 16]
-results: list[PID] = [pid_pmf(binned_gaussian(R1, R2, b), unit="bits") for b in bins]
+results: list[PID] = [pid_from_pmf(binned_gaussian(R1, R2, b), unit="bits") for b in bins]
 for b, found in zip(bins, results, strict=True):
     row(f"{b} bins", list(found.atoms.values()))
 row("closed form", closed)
@@ -145,15 +148,15 @@ plt.show()
 #
 # Nobody has the distribution; one has samples. The plug-in, the decomposition of the observed
 # frequencies, reads synergy that is not there: about a tenth of a bit in 2,000 samples of eight
-# symbols each. `pid` (and `pid_counts`, for a table) takes that bias off with resamples from a
+# symbols each. `pid` (and `pid_from_counts`, for a table) takes that bias off with resamples from a
 # smooth model chosen by cross-validation, and says how sure it is. Averages over 8 data sets:
 
 # %%
 truth = binned_gaussian(R1, R2, 8)
-exact = list(pid_pmf(truth, unit="bits").atoms.values())
+exact = list(pid_from_pmf(truth, unit="bits").atoms.values())
 rng = np.random.default_rng(0)
 tables = rng.multinomial(2000, truth.ravel(), size=8).reshape(8, 8, 8, 8)
-sampled = [pid_counts(table, unit="bits", level=0.9) for table in tables]
+sampled = [pid_from_counts(table, unit="bits", level=0.9) for table in tables]
 ours = np.mean([list(found.atoms.values()) for found in sampled], axis=0)
 names = list(sampled[0].atoms)
 plugin = np.mean([[f.diagnostics[f"plugin_{name}"] for name in names] for f in sampled], axis=0)
@@ -185,7 +188,7 @@ row("p-values, shuffled", [shuffled.p_values[name] for name in names])
 # %%
 y = rng.normal(size=4000)
 x1, x2 = (r * y + np.sqrt(1.0 - r**2) * rng.normal(size=4000) for r in (R1, R2))
-for b, found in pid_by_bins(x1, x2, y, bins=(2, 4, 8), unit="bits").items():
+for b, found in pid_by_bin_count(x1, x2, y, bins=(2, 4, 8), unit="bits").items():
     row(f"{b} bins", list(found.atoms.values()))
 row("closed form", closed)
 
@@ -195,7 +198,7 @@ row("closed form", closed)
 # %%
 assert all(found.converged and found.gap < 2e-11 for found in [*certified, *results])
 assert max(errors) > 1e-3, "dit's default has been mended"
-assert abs(pid_pmf(gates["xor"], unit="bits").synergistic - 1.0) < 1e-12
+assert abs(pid_from_pmf(gates["xor"], unit="bits").synergistic - 1.0) < 1e-12
 distance = [abs(np.array(list(f.atoms.values())) - closed).max() for f in results]
 assert distance == sorted(distance, reverse=True), "more bins come closer to the closed form"
 assert abs(ours - exact).max() < 0.03 < abs(plugin - exact).max(), "samples: the bias is gone"

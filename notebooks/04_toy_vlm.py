@@ -11,12 +11,12 @@
 # ---
 
 # %% [markdown]
-# # On a VLM whose truth is planted, the conditions are right and cosine alone is not
+# # On a VLM of known truth, the conditions are right and cosine distance alone is not
 #
-# **Claim.** Where a condition certifies a skip, the skip is safe; a small cosine distance
-# certifies nothing, and a large one condemns nothing. The VLM here is a real LLaVA class whose
-# weights were written by hand, so that for each layer and depth it is known whether it is needed.
-# It answers question j about an image of class c with (c + j) mod 4.
+# **Claim.** A skip that a condition certifies is safe. A small cosine distance does not imply
+# that a skip is safe, and a large one does not imply that it is harmful. The VLM here is of the
+# real LLaVA class with hand-written weights, so that it is known for each layer and depth whether
+# it is needed. It answers question j about an image of class c with (c + j) mod 4.
 #
 # Layers are 0-based, information is in nats.
 
@@ -42,10 +42,10 @@ items = toy_items(toy, tempfile.mkdtemp(), images=8)
 print(", ".join(f"{layer} {kind}" for layer, kind in enumerate(toy.schedule)))
 
 # %% [markdown]
-# ## The truth, confirmed by skipping
+# ## The known truth, verified by skipping
 #
-# Every single layer left out for all tokens (block) or for vision tokens (freeze), every depth
-# at which vision tokens may leave (early exit) or enter (late entry).
+# Each layer is skipped for all tokens (block) and for vision tokens (freeze); vision tokens leave
+# (early exit) or enter (late entry) at each depth.
 
 # %%
 plans = vb.sweep_plans(toy.n_layers)
@@ -67,10 +67,11 @@ wrong = [one.plan.describe() for one in found if (one.disagreement.value == 0) !
 print(f"{len(plans)} plans, {sum(map(is_safe, plans))} planted as safe; contradicted: {wrong}")
 
 # %% [markdown]
-# ## Cosine points at the wrong layers, both ways
+# ## Cosine distance is wrong in both directions
 #
-# Layer 4 only rescales text tokens: distance 0, and without it every answer changes. The kernel
-# layers 2, 7 and 10 turn every token by half a unit of distance, in a plane that nothing reads.
+# Layer 4 only rescales text tokens: its distance is 0, but without it every answer changes. The
+# kernel layers 2, 7 and 10 rotate every token by a distance of one half, in a plane that no later
+# layer reads.
 
 # %%
 profile = vb.profile(vlm, items)
@@ -93,7 +94,8 @@ print(
 )
 
 # %% [markdown]
-# What cosine leaves out is the norm. With it the length of the update is exact (statement S6b).
+# Cosine distance ignores the norm. Together with the norm it gives the length of the update exactly
+# (statement S6b).
 
 # %%
 run = run_toy(toy, [0], [1])
@@ -105,9 +107,9 @@ print(update)
 # ## What the conditions certify
 #
 # Early exit: the attention mass of text on vision is 2/3 in every layer but "copy", where it is
-# 1. A low mass is therefore not necessary. What counts is the mass times the spread of what the
-# values write (S8), carried through the layers above (S8c). From layer 6 on every spread is zero,
-# so an exit there changes nothing, whatever the slopes of the layers above are.
+# 1. A low mass is therefore not necessary. The bound is the mass times the spread of the value
+# vectors (S8), propagated through the later layers (S8c). From layer 6 on, every spread is zero,
+# so an exit there changes nothing, whatever the Lipschitz constants of the later layers are.
 
 
 # %%
@@ -128,19 +130,19 @@ exit_at_6 = conditions.exit_bound_from_var(mass[6:], spread[6:], np.ones((5, 1))
 print("exit at 6:", exit_at_6)
 
 # %% [markdown]
-# Before "copy" the best predictor itself needs the image: removing it costs I(Y; V|T), which is
-# unique information plus synergy (S2, S9).
+# Before "copy" even the best predictor needs the image: without it the predictor loses I(Y; V|T),
+# which is unique information plus synergy (S2, S9).
 
 # %%
 p = toy.joint()  # class, question, answer
 cost = conditions.vision_removal_cost(entropy(p, [2], given=[1]), entropy(p, [2], given=[0, 1]))
-# The question alone says nothing, so nothing is redundant and all of I(Y; V) is unique.
+# The question alone carries no information about the answer, so all of I(Y; V) is unique.
 unique = information(p, [0], [2])
 loss = conditions.early_exit_loss_from_pid(unique, information(p, [0, 1], [2]) - unique)
 print(cost, loss, sep="\n")
 
 # %% [markdown]
-# ## And a certificate, without labels
+# ## A certificate without labels
 
 # %%
 plan = vb.SkipPlan("early_exit", toy.n_layers, exit=6)

@@ -114,11 +114,11 @@ print(", ".join(cache))
 
 asks = np.zeros(tuple(test_tokens.shape), dtype=bool)
 asks[:, -1] = True
-geometry = profile_states(cache, groups={"colours": ~asks, "question": asks}, model="GPT-2")
+geometry = profile_states(cache, token_groups={"colours": ~asks, "question": asks}, model="GPT-2")
 random_geometry = profile_states(
-    cached(network(), test_tokens), groups={"colours": ~asks, "question": asks}
+    cached(network(), test_tokens), token_groups={"colours": ~asks, "question": asks}
 )
-about = profile_states(cache, test_answers, groups={"question": asks}, model="GPT-2")
+about = profile_states(cache, test_answers, token_groups={"question": asks}, model="GPT-2")
 
 # %% [markdown]
 # ## What each layer does to the token that answers

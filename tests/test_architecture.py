@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import json
+import pkgutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from itertools import chain
 from pathlib import Path
 
@@ -204,6 +205,47 @@ def test_no_module_needs_torch_to_be_imported(package: str) -> None:
     assert not loaded & {"torch", "transformers", "vlm_bridge"}
 
 
+# --- what a package exports -----------------------------------------------------------------
+
+#: Packages in which no function may hide a module of its name; `estimators.x` is the module x.
+CHECKED_EXPORTS = ("estimators",)
+
+
+def packages_in(package: str) -> list[str]:
+    """A package and its subpackages, by dotted name."""
+    return [module_name(path) for path in python_files(package) if path.name == "__init__.py"]
+
+
+each_exporting_package = pytest.mark.parametrize(
+    "package", list(chain.from_iterable(map(packages_in, CHECKED_EXPORTS)))
+)
+
+
+@each_exporting_package
+def test_no_exported_function_hides_a_module(package: str) -> None:
+    module = import_module(package)
+    submodules = {info.name for info in pkgutil.iter_modules(module.__path__)}
+    exported = getattr(module, "__all__", ())
+    hiding = [name for name in exported if name in submodules and callable(getattr(module, name))]
+    fail_if(hiding, f"functions of {package} with the name of one of its modules:")
+
+
+@each_exporting_package
+def test_all_lists_every_public_name(package: str) -> None:
+    tree = parse(Path(*package.split("."), "__init__.py"))
+    imported = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    module = import_module(package)
+    listed = set(getattr(module, "__all__", ())) - {"__version__"}
+    assert imported == listed
+    assert all(hasattr(module, name) for name in listed)
+
+
 # --- no circles -----------------------------------------------------------------------------
 
 
@@ -279,6 +321,19 @@ def test_none_of_ours_is_imported_inside_a_function() -> None:
             if found.nested and found.root in PACKAGES
         ],
         "import our own modules at the top of the file:",
+    )
+
+
+def test_no_test_module_imports_another() -> None:
+    tests = {module_name(path) for path in python_files("tests") if path.stem.startswith("test_")}
+    fail_if(
+        [
+            found.where
+            for path in python_files("tests", "benchmarks", *PACKAGES)
+            for found in imports_of(path)
+            if tests & {found.module, f"{found.module}.{found.name}"}
+        ],
+        "move what tests share into a module of its own under tests/:",
     )
 
 

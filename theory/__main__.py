@@ -1,4 +1,4 @@
-"""The command line `python -m theory`: verify statements, prove inequalities, write the docs."""
+"""Command line `python -m theory`: verify statements, prove inequalities, write the docs."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from theory.command import run_verify
 from theory.docs import render
 from theory.shannon import prove
 
-_VERIFY = """Check statements again: proofs, witnesses, counterexamples, random instances and an
-optimiser that tries to break them. Exit code 1 on any violation."""
+_VERIFY = """Check the proofs, witnesses and counterexamples of statements, check random instances,
+and let an optimiser search for violations. Exit code 1 if any check fails."""
 _PROVE = """Prove a Shannon-type inequality for all distributions, with an exact certificate, or
-show a point of the entropy cone on which it fails. Exit code 1 if it is not provable."""
+give a point of the entropy cone at which it fails. Exit code 1 if it is not provable."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments, for tests and help."""
+    """Parser of the command line."""
     top = argparse.ArgumentParser(prog="python -m theory", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     verify = commands.add_parser(
         "verify",
-        help="check statements again",
+        help="check statements",
         description=_VERIFY,
         epilog="example: python -m theory verify S1 S9 --trials 10000",
     )
     verify.add_argument("ids", nargs="*", metavar="ID", help="statements (default: all)")
-    verify.add_argument("--trials", type=int, default=1000, help="instances each (default: 1000)")
-    verify.add_argument("--seed", type=int, default=0, help="fixes the instances (default: 0)")
-    verify.add_argument("--json", action="store_true", help="a list of objects instead of a table")
+    verify.add_argument(
+        "--trials", type=int, default=1000, help="instances of each (default: 1000)"
+    )
+    verify.add_argument("--seed", type=int, default=0, help="seed of the instances (default: 0)")
+    verify.add_argument("--json", action="store_true", help="print JSON instead of a table")
     proving = commands.add_parser(
         "prove",
         help="prove an inequality between entropies",
@@ -45,15 +47,15 @@ def parser() -> argparse.ArgumentParser:
         help='"X->Y->Z", "Z=f(X,Y)", "X _|_ Y | Z" or "I(X;Y) = 0"; repeatable',
     )
     docs = commands.add_parser(
-        "docs", help="write the registry as Markdown", description="Write docs/statements.md."
+        "docs", help="write all statements to Markdown", description="Write docs/statements.md."
     )
     docs.add_argument("--out", type=Path, default=Path("docs/statements.md"), help="file to write")
-    docs.add_argument("--check", action="store_true", help="write nothing; exit code 1 if stale")
+    docs.add_argument("--check", action="store_true", help="only check; exit code 1 if stale")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; bad input is one message and code 2."""
+    """Run the command line and return its exit code; 2 with a one-line message on bad input."""
     options = parser().parse_args(arguments)
     try:
         if options.command == "verify":
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.ids, trials=options.trials, seed=options.seed, as_json=options.json
             )
         if options.command == "prove":
-            proof = prove(options.claim, options.given)
+            proof = prove(options.claim, given=options.given)
             sys.stdout.write(f"{proof}\n")
             return 0 if proof else 1
         return _docs(options.out, check=options.check)
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _docs(out: Path, *, check: bool) -> int:
+    """Write the page, or check that it is up to date."""
     page = render()
     if not check:
         out.parent.mkdir(parents=True, exist_ok=True)

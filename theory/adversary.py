@@ -1,4 +1,4 @@
-"""An optimiser that tries to break a claim, and Hypothesis to make what it finds readable."""
+"""An optimiser that searches for a violation of a claim, and a shrinker that simplifies it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from estimators.extras import require
 
-#: Evaluations of one descent per coordinate, before a new start is drawn.
+#: Evaluations per coordinate of one Nelder-Mead run, before the next start.
 PER_COORDINATE = 25
 
 Objective = Callable[[NDArray[np.float64]], float]
@@ -19,20 +19,19 @@ Objective = Callable[[NDArray[np.float64]], float]
 def minimise(
     objective: Objective, dimension: int, evaluations: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], float]:
-    """The vector with the smallest value met within a number of evaluations.
+    """Minimise an objective with a limited number of evaluations.
 
-    Nelder-Mead from random starts of several scales, and after each once more from near the
-    best vector so far. Values that are not numbers count as broken at once (minus infinity),
-    so that an objective that fails cannot hide.
+    Nelder-Mead runs start alternately at a random point and near the best point so far. NaN
+    counts as minus infinity, so an objective that is undefined somewhere is reported.
 
     Args:
-        objective: from a vector of shape (dimension,) to the value to be made small.
+        objective: function of a vector of shape (dimension,).
         dimension: at least 1.
-        evaluations: at least 1; never exceeded by more than one descent's last step.
-        rng: draws the starts.
+        evaluations: budget, at least 1; the last step of a run may exceed it.
+        rng: generator of the starting points.
 
     Returns:
-        The best vector, shape (dimension,), and its value.
+        Best vector, shape (dimension,), and its value.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -44,14 +43,14 @@ def minimise(
 
     best, lowest, used = np.zeros(dimension), math.inf, 0
 
-    def watched(vector: NDArray[np.float64]) -> float:
+    def record_best(vector: NDArray[np.float64]) -> float:
         nonlocal best, lowest, used
         used += 1
         value = float(objective(vector))
         value = -math.inf if math.isnan(value) else value
         if value < lowest:
             best, lowest = np.array(vector, dtype=np.float64), value
-        return max(value, -1e300)  # Nelder-Mead does arithmetic on values
+        return max(value, -1e300)  # Nelder-Mead computes differences of values
 
     fresh = True
     while used < evaluations:
@@ -60,7 +59,7 @@ def minimise(
         start = (0.0 if fresh else best) + scale * rng.standard_normal(dimension)
         fresh = not fresh
         minimize(
-            watched,
+            record_best,
             start,
             method="Nelder-Mead",
             options={"maxfev": budget, "xatol": 1e-10, "fatol": 1e-14},
@@ -71,21 +70,22 @@ def minimise(
 def shrink(
     vector: NDArray[np.float64], breaks: Callable[[NDArray[np.float64]], bool]
 ) -> NDArray[np.float64]:
-    """A rounder vector that still breaks the claim, found by Hypothesis.
+    """Simplify a vector that violates a claim, with Hypothesis.
 
-    Each coordinate is replaced by 0, or rounded to 0, 1 or 2 decimals, or kept; Hypothesis
-    looks for the simplest such choice on which `breaks` is still true.
+    Each coordinate is set to 0, rounded to 0, 1 or 2 decimals, or left unchanged. Hypothesis
+    searches for the simplest such choice for which `breaks` still holds.
 
     Example:
         >>> shrink(np.array([1.2345, -0.3]), lambda v: v[0] > 0.9)
         array([1., 0.])
     """
-    require("a smaller counterexample", "hypothesis", "theory")
+    require("shrinking a counterexample", "hypothesis", "theory")
     from hypothesis import HealthCheck, Phase, find, settings
     from hypothesis import strategies as st
     from hypothesis.errors import NoSuchExample
 
     def rounded(levels: list[int]) -> NDArray[np.float64]:
+        """The vector with each coordinate rounded to its level."""
         by_level = [0.0 * vector, *(np.round(vector, digits) for digits in (0, 1, 2)), vector]
         return np.array([by_level[min(level, 4)][i] for i, level in enumerate(levels)])
 

@@ -1,4 +1,4 @@
-"""What `python -m theory verify` and `skipit verify` do."""
+"""The command behind `python -m theory verify` and `skipit verify`."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ _TO_LINE_START = "\r\x1b[K"
 def run_verify(
     names: Sequence[str] = (), *, trials: int = 1000, seed: int = 0, as_json: bool = False
 ) -> int:
-    """Check statements and write a table or JSON; violations also go to standard error.
+    """Check statements and print a table or JSON; failures also go to standard error.
 
-    Progress is shown on standard error where that is a terminal.
+    Progress is shown on standard error if it is a terminal.
 
     Args:
-        names: ids of statements; none means all.
-        trials: instances for each, at least 1.
-        seed: fixes the instances.
-        as_json: write a list of records instead of the table.
+        names: ids of statements; all statements if empty.
+        trials: number of instances per statement, at least 1.
+        seed: seed of the instances.
+        as_json: print a list of records instead of the table.
 
     Returns:
-        The exit code: 1 if a claim, a proof, a witness or a counterexample failed, else 0.
+        Exit code: 1 if a claim, proof, witness or counterexample fails, otherwise 0.
 
     Raises:
-        ValueError: no such statement, trials below 1.
+        ValueError: unknown statement, or trials below 1.
 
     Example:
         >>> run_verify(["S3"], trials=5)
         id  evidence    trials  worst slack  holds  needed  claim in words
-        S3  shannon-lp  5       ...  yes    1/1     what late entry loses
+        S3  shannon-lp  5       ...  yes    1/1     information lost by late entry
         <BLANKLINE>
         1 of 1 statements hold; 1 of 1 hypotheses shown to be needed; ...
         0
     """
-    chosen = list(names) or list(statements.ids())
-    show = _Progress(len(chosen))
-    verdicts = statements.verify_all(chosen, trials=trials, seed=seed, before=show)
-    show.clear()
+    ids = list(names) or list(statements.ids())
+    progress = _Progress(len(ids))
+    verdicts = statements.verify_all(ids, trials=trials, seed=seed, before=progress)
+    progress.clear()
     if as_json:
         sys.stdout.write(json.dumps([record(v) for v in verdicts], indent=2, allow_nan=False))
     else:
         sys.stdout.write(table(verdicts))
     sys.stdout.write("\n")
-    wrong = problems(verdicts)
-    for line in wrong:
+    failures = problems(verdicts)
+    for line in failures:
         sys.stderr.write(f"FAILED {line}\n")
-    return 1 if wrong else 0
+    return 1 if failures else 0
 
 
 class _Progress:
-    """One line on standard error that says which statement is being checked."""
+    """Prints the statement being checked in one line on standard error."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0

@@ -1,7 +1,7 @@
-"""Information quantities of a joint pmf that is known exactly, in nats.
+"""Entropies and informations of a known joint pmf, in nats.
 
-A joint pmf is an array of nonnegative numbers that sum to 1, one axis for each variable; axes
-are named by position.
+A joint pmf is an array of nonnegative numbers that sum to 1, with one axis per variable. Variables
+are named by the index of their axis.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Pmf = NDArray[np.float64]
 
 
 def as_pmf(weights: ArrayLike) -> Pmf:
-    """Nonnegative weights as a pmf: divided by their sum.
+    """Normalise nonnegative weights to a pmf.
 
     Raises:
-        ValueError: a weight that is negative or not finite, or nothing but zeros.
+        ValueError: a weight is negative or not finite, or all weights are zero.
 
     Example:
         >>> as_pmf([[1, 0], [0, 1]])
@@ -32,7 +32,7 @@ def as_pmf(weights: ArrayLike) -> Pmf:
 
 
 def marginal(p: Pmf, axes: Sequence[int]) -> Pmf:
-    """The joint pmf of the variables on `axes`, in increasing order of axis.
+    """Joint pmf of the variables on `axes`, in increasing order of axis.
 
     Example:
         >>> marginal(as_pmf([[1, 1], [0, 2]]), [1])
@@ -42,8 +42,8 @@ def marginal(p: Pmf, axes: Sequence[int]) -> Pmf:
     return np.asarray(p.sum(axis=rest))
 
 
-def entropy(p: Pmf, axes: Sequence[int] | None = None, given: Sequence[int] = ()) -> float:
-    """H(A | B) in nats for variables A on `axes` (all by default) and B on `given`.
+def entropy(p: Pmf, axes: Sequence[int] | None = None, *, given: Sequence[int] = ()) -> float:
+    """H(A | B) in nats, for the variables A on `axes` (all by default) and B on `given`.
 
     Example:
         >>> p = as_pmf([[1, 0], [0, 1]])
@@ -56,8 +56,8 @@ def entropy(p: Pmf, axes: Sequence[int] | None = None, given: Sequence[int] = ()
     return _plogp(condition) - _plogp(joint)
 
 
-def information(p: Pmf, a: Sequence[int], b: Sequence[int], given: Sequence[int] = ()) -> float:
-    """I(A; B | C) in nats for variables A, B on axes `a`, `b` and C on `given`.
+def information(p: Pmf, a: Sequence[int], b: Sequence[int], *, given: Sequence[int] = ()) -> float:
+    """I(A; B | C) in nats, for the variables A, B and C on the axes `a`, `b` and `given`.
 
     Example:
         >>> xor = np.zeros((2, 2, 2))
@@ -65,12 +65,12 @@ def information(p: Pmf, a: Sequence[int], b: Sequence[int], given: Sequence[int]
         >>> information(xor, [0], [2]), round(information(xor, [0], [2], given=[1]), 4)
         (0.0, 0.6931)
     """
-    joint = entropy(p, [*a, *b], given)
-    return entropy(p, a, given) + entropy(p, b, given) - joint
+    joint = entropy(p, [*a, *b], given=given)
+    return entropy(p, a, given=given) + entropy(p, b, given=given) - joint
 
 
 def kl_divergence(p: Pmf, q: Pmf) -> float:
-    """KL(p || q) in nats; infinite where p puts mass and q does not.
+    """KL(p || q) in nats; infinite if q is zero where p is positive.
 
     Example:
         >>> round(kl_divergence(as_pmf([1, 0]), as_pmf([1, 1])), 4)
@@ -83,7 +83,7 @@ def kl_divergence(p: Pmf, q: Pmf) -> float:
 
 
 def random_pmf(rng: np.random.Generator, shape: Sequence[int]) -> Pmf:
-    """A Dirichlet pmf of random concentration; one in two has cells that are exactly zero.
+    """Dirichlet pmf of random concentration; with probability 1/2 some cells are set to zero.
 
     Example:
         >>> random_pmf(np.random.default_rng(0), (2, 3)).shape
@@ -91,14 +91,14 @@ def random_pmf(rng: np.random.Generator, shape: Sequence[int]) -> Pmf:
     """
     weights = rng.standard_gamma(float(rng.choice([0.1, 0.5, 1.0, 5.0])), size=tuple(shape)) + 1e-12
     if rng.random() < 0.5:
-        kept = rng.random(weights.shape) < rng.uniform(0.3, 1.0)
-        kept.flat[rng.integers(kept.size)] = True
-        weights = weights * kept
+        support = rng.random(weights.shape) < rng.uniform(0.3, 1.0)
+        support.flat[rng.integers(support.size)] = True
+        weights = weights * support
     return as_pmf(weights)
 
 
 def softmax_pmf(vector: ArrayLike, shape: Sequence[int]) -> Pmf:
-    """A pmf from any real vector: the softmax of 3 times it (for the optimiser).
+    """Pmf from a real vector x: softmax(3 x), a parametrisation for the optimiser.
 
     Example:
         >>> softmax_pmf([0.0, 0.0], (2,))
@@ -109,6 +109,6 @@ def softmax_pmf(vector: ArrayLike, shape: Sequence[int]) -> Pmf:
 
 
 def _plogp(p: Pmf) -> float:
-    """The sum of p log p, zero cells counted as zero."""
+    """Sum of p log p, with 0 log 0 = 0."""
     inside = p[p > 0]
     return float(np.sum(inside * np.log(inside)))

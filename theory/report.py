@@ -1,4 +1,4 @@
-"""Verdicts as a table for people, and as records for programs."""
+"""Formats verdicts as a text table and as JSON records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEADER = ("id", "evidence", "trials", "worst slack", "holds", "needed", "claim 
 
 
 def record(verdict: Verdict) -> dict[str, Any]:
-    """What `--json` prints of a verdict; `Verdict.to_json` has the rest.
+    """Fields of a verdict that `--json` prints; `Verdict.to_json` has all fields.
 
     Example:
         >>> sorted(record(statements.verify("S3", trials=5)))
@@ -26,46 +26,46 @@ def record(verdict: Verdict) -> dict[str, Any]:
         "worst_slack": verdict.to_json()["worst_slack"],
         "holds": verdict.holds,
         "hypotheses": [
-            {"name": found.name, "counterexample_found": found.counterexample_found}
-            for found in verdict.hypotheses
+            {"name": h.name, "counterexample_found": h.counterexample_found}
+            for h in verdict.hypotheses
         ],
     }
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """Aligned columns, objections in a part of their own, a summary; no final newline.
+    """Aligned columns with the objections in a separate section, then a summary line.
 
-    "needed" counts the hypotheses whose counterexample was found.
+    The column "needed" counts the hypotheses shown to be necessary. No final newline.
 
     Example:
         >>> print(table(statements.verify_all(["S3"], trials=5)).splitlines()[1])
-        S3  shannon-lp  5  ...  yes  1/1  what late entry loses
+        S3  shannon-lp  5  ...  yes  1/1  information lost by late entry
     """
     rows = [_row(verdict) for verdict in verdicts]
     widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
     lines = [_line(_HEADER, widths)]
     for objections in (False, True):
-        chosen = [
+        section = [
             _line(row, widths)
             for verdict, row in zip(verdicts, rows, strict=True)
             if verdict.id.startswith("O") == objections
         ]
-        if objections and chosen:
+        if objections and section:
             lines += ["", "objections, each shown by an exact example:"]
-        lines += chosen
+        lines += section
     return "\n".join([*lines, "", summary(verdicts)])
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """One line: how many hold, on which evidence, in which time.
+    """Numbers of statements, hypotheses and kinds of evidence, and the total time, in one line.
 
     Example:
         >>> summary(statements.verify_all(["S3"], trials=5)).split(";")[0]
         '1 of 1 statements hold'
     """
     kinds = [f"{sum(v.evidence == kind for v in verdicts)} {kind}" for kind in EVIDENCE]
-    hypotheses = [found for verdict in verdicts for found in verdict.hypotheses]
-    needed = sum(found.counterexample_found for found in hypotheses)
+    hypotheses = [hypothesis for verdict in verdicts for hypothesis in verdict.hypotheses]
+    needed = sum(hypothesis.counterexample_found for hypothesis in hypotheses)
     return (
         f"{sum(v.holds for v in verdicts)} of {len(verdicts)} statements hold; "
         f"{needed} of {len(hypotheses)} hypotheses shown to be needed; {', '.join(kinds)}; "
@@ -74,7 +74,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def problems(verdicts: Sequence[Verdict]) -> list[str]:
-    """A line for everything that went wrong; empty if nothing did.
+    """One line per failed check.
 
     Example:
         >>> problems(statements.verify_all(["S3"], trials=5))
@@ -82,15 +82,17 @@ def problems(verdicts: Sequence[Verdict]) -> list[str]:
     """
     lines = [f"{v.id}: {failure}" for v in verdicts for failure in v.failures]
     return lines + [
-        f"{v.id}: dropping '{found.name}' was not seen to break the claim (slack {found.slack:.3g})"
+        f"{v.id}: the counterexample to '{h.name}' does not show that the hypothesis is necessary "
+        f"(slack {h.slack:.3g})"
         for v in verdicts
-        for found in v.hypotheses
-        if not found.counterexample_found
+        for h in v.hypotheses
+        if not h.counterexample_found
     ]
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
-    needed = sum(found.counterexample_found for found in verdict.hypotheses)
+    """Cells of the table for one verdict."""
+    needed = sum(hypothesis.counterexample_found for hypothesis in verdict.hypotheses)
     return (
         verdict.id,
         verdict.evidence,
@@ -103,4 +105,5 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Cells padded to the widths of the columns."""
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -1,10 +1,9 @@
-"""`Statement`: a claim that a machine can check. `Verdict`: what the check found.
+"""`Statement`, a machine-checkable claim, and `Verdict`, the result of checking it.
 
-A statement is data and a few functions. It knows how to draw an instance that meets its
-hypotheses, how far an instance is from breaking the claim (the slack), an instance that comes
-as close as any known (the witness), and for every hypothesis an instance on which the claim
-breaks once that hypothesis is dropped. Nothing in a statement is believed: `theory.verifier`
-runs all of it again.
+A statement consists of data and functions: a generator of instances that meet its hypotheses; the
+slack, which is nonnegative iff the claim holds on an instance; a witness, the instance of smallest
+known slack; and for each hypothesis a counterexample, an instance on which the claim fails without
+that hypothesis. `theory.verifier` checks all of them.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from numpy.typing import NDArray
 
 from estimators.record import Record
 
-#: From the strongest to the weakest.
+#: Kinds of evidence, from the strongest to the weakest.
 EVIDENCE = ("symbolic", "shannon-lp", "exhaustive", "searched")
 
-#: Where a claim comes from, unless it is a textbook fact with a source of its own.
+#: Source of the claims that are not textbook facts.
 RECONSTRUCTION = "reconstruction of arXiv:2509.25584"
 
-#: Whatever a statement is about: arrays, a pmf, a toy network. Only its own functions look inside.
+#: An object that a statement is about, such as a pmf or a toy network; opaque to other modules.
 Instance = Any
 
 
 @dataclass(frozen=True)
 class Counterexample:
-    """An instance that meets every hypothesis but one, and on which the claim fails.
+    """An instance that meets all hypotheses except one and violates the claim.
 
     Attributes:
-        instance: goes to `Statement.slack`, which must then be negative.
-        sentence: one plain line that says what happens.
+        instance: instance of negative slack.
+        sentence: explanation in one line.
 
     Example:
-        >>> Counterexample(instance=(1.0, 2.0), sentence="y = 2 x moves no angle").sentence
-        'y = 2 x moves no angle'
+        >>> Counterexample(instance=(1.0, 2.0), sentence="y = 2 x has angle 0").sentence
+        'y = 2 x has angle 0'
     """
 
     instance: Instance
@@ -47,15 +46,15 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Something the claim needs.
+    """A hypothesis of a statement.
 
     Attributes:
-        name: a few words, unique within the statement.
+        name: short name, unique within the statement.
         text: the hypothesis as a formula or sentence.
-        holds: whether an instance meets it. The verifier asks it of every instance drawn, of
-            the witness, and of the counterexamples to the *other* hypotheses; it must be False
-            on this one's own.
-        counterexample: an instance that shows the hypothesis cannot be dropped.
+        holds: whether an instance meets the hypothesis. It must be true for all drawn instances,
+            the witness and the counterexamples of the *other* hypotheses, and false for the
+            counterexample of this hypothesis.
+        counterexample: instance that shows that the hypothesis cannot be dropped.
 
     Example:
         >>> positive = Hypothesis(
@@ -74,7 +73,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class ProofCheck:
-    """What came of running a proof again: whether it went through, and what it consists of.
+    """Result of running a proof: whether it succeeded, and the facts it consists of.
 
     Example:
         >>> ProofCheck(True, "sympy: difference of both sides simplifies to 0").proved
@@ -87,12 +86,12 @@ class ProofCheck:
 
 @dataclass(frozen=True)
 class Search:
-    """A family of instances for an optimiser that tries to break the claim.
+    """A parametrised family of instances in which an optimiser searches for a violation.
 
     Attributes:
-        dimension: length of the parameter vector.
-        decode: from any finite real vector of that length, shape (dimension,), to an instance
-            that meets every hypothesis (map reals to the constraint set: softmax, tanh, norms).
+        dimension: number of parameters.
+        decode: maps any finite real vector, shape (dimension,), to an instance that meets all
+            hypotheses (for example by softmax, tanh or normalisation).
 
     Example:
         >>> Search(1, lambda v: float(np.exp(v[0]))).decode(np.zeros(1))
@@ -105,35 +104,35 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A claim, what it needs, and everything required to check it.
+    """A claim with its hypotheses and everything required to check it.
 
     Attributes:
-        id: short and fixed, for example "S9". Ids "O1", "O2", ... are objections: their claim
-            is that an exact example exists.
+        id: permanent short identifier such as "S9". Statements "O1", "O2", ... are objections:
+            they claim that an example exists.
         title: the claim in a few words.
-        setting: what only makes the terms defined (finite alphabets, nonzero vectors).
+        setting: assumptions under which the terms are defined (finite alphabets, nonzero vectors).
         claim: the formula, as text.
-        source: where the claim comes from, with equation where there is one.
+        source: literature reference, with equation number if available.
         evidence: "symbolic" (SymPy proves it for the family in `domain`), "shannon-lp" (proved
-            for all distributions, certificate re-checked exactly), "exhaustive" (every case of
-            `domain`) or "searched" (random instances and an optimiser). Where parts differ,
-            the weakest.
-        domain: what the evidence covers, in words.
-        generate: draws an instance that meets every hypothesis.
-        slack: how far the instance is from breaking the claim; it holds iff slack >= -tolerance.
-        witness: an instance whose slack is smallest, as far as known.
-        witness_slack: the witness's slack is at most this (0 up to rounding where it is tight).
-        hypotheses: what the claim needs.
-        superfluous: hypotheses that are often added and not needed, each with the reason.
-        notes: what a reader should know, for example which weaker form is false.
-        proof: runs the proof or the enumeration again; needed unless evidence is "searched".
-        symbolic: builds the claim in SymPy, where it has such a form.
-        search: parameters for the optimiser; needed if evidence is "searched", unless no
-            parametrised family exists.
-        tolerance: how negative a slack rounding alone may cause.
+            for all distributions, certificate checked in exact arithmetic), "exhaustive" (every
+            case of `domain`) or "searched" (random instances and an optimiser). If the evidence
+            differs between parts of the claim, the weakest.
+        domain: cases that the evidence covers, in words.
+        generate: draws an instance that meets all hypotheses.
+        slack: margin by which the claim holds on an instance; it holds iff slack >= -tolerance.
+        witness: instance of smallest known slack.
+        witness_slack: upper bound on the slack of the witness (0 up to rounding if tight).
+        hypotheses: hypotheses of the claim.
+        superfluous: common additional hypotheses that are not needed, each with the reason.
+        notes: remarks, for example which variant of the claim is false.
+        proof: runs the proof or the enumeration; required unless evidence is "searched".
+        symbolic: the claim as a SymPy expression, if it has one.
+        search: family of instances for the optimiser; required if evidence is "searched", unless
+            no parametrised family exists.
+        tolerance: largest violation attributed to rounding.
 
     Raises:
-        ValueError: unknown evidence, a proof that is missing, hypotheses of the same name.
+        ValueError: unknown evidence, missing proof, or two hypotheses of the same name.
 
     Example:
         >>> square = Statement(
@@ -179,14 +178,14 @@ class Statement:
 
 @dataclass(frozen=True)
 class HypothesisVerdict(Record):
-    """Whether dropping a hypothesis was seen to break the claim.
+    """Whether the counterexample shows that a hypothesis is necessary.
 
     Attributes:
-        name: of the hypothesis.
-        counterexample_found: the counterexample violates this hypothesis, meets all others,
-            and the claim fails on it.
-        slack: the claim's slack there, negative if found.
-        sentence: what happens there.
+        name: name of the hypothesis.
+        counterexample_found: whether the counterexample violates this hypothesis, meets all
+            others and violates the claim.
+        slack: slack of the counterexample; negative if it violates the claim.
+        sentence: explanation of the counterexample.
     """
 
     name: str
@@ -197,23 +196,24 @@ class HypothesisVerdict(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Record):
-    """What the verifier found out about one statement.
+    """Result of checking one statement.
 
     Attributes:
-        id: of the statement.
-        evidence: of the statement, the weakest over its parts.
-        domain: what the evidence covers.
-        trials: instances checked, drawn and searched.
-        worst_slack: the smallest slack met among them.
-        holds: no violation, the proof (if any) went through, the witness is what it claims.
-        hypotheses: for each, whether its counterexample was found.
-        witness_slack: slack of the tightness witness.
-        proof: what the proof consists of, or "".
-        failures: what went wrong, each in a line; empty iff `holds`.
-        seconds: time taken.
+        id: id of the statement.
+        evidence: evidence of the statement, the weakest over its parts.
+        domain: cases that the evidence covers.
+        trials: number of instances checked, drawn or evaluated by the optimiser.
+        worst_slack: smallest slack among these instances.
+        holds: no instance violates the claim, the proof (if any) succeeds, and the witness is
+            valid.
+        hypotheses: result for each hypothesis.
+        witness_slack: slack of the witness.
+        proof: facts the proof consists of, or "".
+        failures: one line per failure; empty iff `holds`.
+        seconds: elapsed time.
 
     Raises:
-        ValueError: a `holds` that contradicts `failures`.
+        ValueError: `holds` contradicts `failures`.
 
     Example:
         >>> verdict = Verdict(
@@ -242,5 +242,5 @@ class Verdict(Record):
 
     @property
     def complete(self) -> bool:
-        """The claim holds and every hypothesis was shown to be needed."""
-        return self.holds and all(found.counterexample_found for found in self.hypotheses)
+        """Whether the claim holds and all hypotheses are shown to be necessary."""
+        return self.holds and all(h.counterexample_found for h in self.hypotheses)

@@ -1,4 +1,4 @@
-"""Runs everything a statement says about itself again and collects what it finds."""
+"""Checks a statement: its proof, witness, hypotheses and random or optimised instances."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from theory.statement import (
 
 
 def verify_statement(statement: Statement, *, trials: int = 1000, seed: int = 0) -> Verdict:
-    """Check one statement: its proof, its witness, its hypotheses, and `trials` instances.
+    """Check the proof, the witness and the hypotheses of a statement, and `trials` instances.
 
-    Half of the trials are drawn by `generate` and half spent by an optimiser where the
-    statement has a `search`; otherwise all are drawn. A violation found by the optimiser is
-    shrunk before it is reported.
+    If the statement has a `search`, half of the instances are drawn by `generate` and half are
+    evaluations of an optimiser; otherwise all are drawn. A violation found by the optimiser is
+    simplified before it is reported.
 
     Args:
-        statement: what to check; need not be registered.
+        statement: statement to check; need not be registered.
         trials: number of instances, at least 1.
-        seed: fixes the instances; each statement draws from a stream of its own.
+        seed: seed of the instances; each statement has its own random stream.
 
     Raises:
-        ValueError: trials below 1.
+        ValueError: trials is below 1.
 
     Example:
         >>> claim = Statement(
@@ -56,10 +56,10 @@ def verify_statement(statement: Statement, *, trials: int = 1000, seed: int = 0)
         if not check.proved:
             failures.append(f"the proof does not go through: {check.detail}")
     witness_slack = _check_witness(statement, failures)
-    searched = trials // 2 if statement.search is not None else 0
-    worst = _draw(statement, trials - searched, rng, failures)
-    if searched:
-        worst = min(worst, _attack(statement, searched, rng, failures))
+    evaluations = trials // 2 if statement.search is not None else 0
+    worst = _draw(statement, trials - evaluations, rng, failures)
+    if evaluations:
+        worst = min(worst, _attack(statement, evaluations, rng, failures))
     return Verdict(
         id=statement.id,
         evidence=statement.evidence,
@@ -76,16 +76,18 @@ def verify_statement(statement: Statement, *, trials: int = 1000, seed: int = 0)
 
 
 def _slack(statement: Statement, instance: Instance) -> float:
-    """The slack; what is not a number counts as a violation."""
+    """Slack of an instance; NaN counts as a violation."""
     slack = float(statement.slack(instance))
     return -math.inf if math.isnan(slack) else slack
 
 
 def _unmet(statement: Statement, instance: Instance, dropped: str = "") -> list[str]:
+    """Names of the hypotheses that an instance violates, without the dropped hypothesis."""
     return [h.name for h in statement.hypotheses if h.name != dropped and not h.holds(instance)]
 
 
 def _check_witness(statement: Statement, failures: list[str]) -> float:
+    """Slack of the witness; adds its defects to `failures`."""
     witness = statement.witness()
     slack = _slack(statement, witness)
     if unmet := _unmet(statement, witness):
@@ -98,17 +100,18 @@ def _check_witness(statement: Statement, failures: list[str]) -> float:
 
 
 def _draw(statement: Statement, count: int, rng: np.random.Generator, failures: list[str]) -> float:
+    """Smallest slack of `count` drawn instances; adds violations to `failures`."""
     worst = math.inf
     violation: Instance = None
-    strangers: set[str] = set()
+    unmet: set[str] = set()
     for _ in range(count):
         instance = statement.generate(rng)
-        strangers.update(_unmet(statement, instance))
+        unmet.update(_unmet(statement, instance))
         slack = _slack(statement, instance)
         if slack < worst:
             worst, violation = slack, instance
-    if strangers:
-        failures.append(f"drawn instances do not meet: {', '.join(sorted(strangers))}")
+    if unmet:
+        failures.append(f"drawn instances do not meet: {', '.join(sorted(unmet))}")
     if worst < -statement.tolerance:
         failures.append(f"violated by a drawn instance, slack {worst:.3g}: {violation!r}")
     return worst
@@ -117,6 +120,7 @@ def _draw(statement: Statement, count: int, rng: np.random.Generator, failures: 
 def _attack(
     statement: Statement, evaluations: int, rng: np.random.Generator, failures: list[str]
 ) -> float:
+    """Smallest slack found by the optimiser; adds violations to `failures`."""
     search = statement.search
     assert search is not None
     best, worst = minimise(
@@ -140,10 +144,12 @@ def _attack(
 
 
 def _drop(statement: Statement, dropped: Hypothesis) -> HypothesisVerdict:
-    found: Counterexample = dropped.counterexample()
-    slack = _slack(statement, found.instance)
-    breaks = slack < -statement.tolerance
-    alone = not dropped.holds(found.instance) and not _unmet(
-        statement, found.instance, dropped.name
+    """Whether the counterexample violates the claim and, of the hypotheses, only the dropped."""
+    counterexample: Counterexample = dropped.counterexample()
+    instance = counterexample.instance
+    slack = _slack(statement, instance)
+    violates = slack < -statement.tolerance
+    only_dropped = not dropped.holds(instance) and not _unmet(statement, instance, dropped.name)
+    return HypothesisVerdict(
+        dropped.name, violates and only_dropped, slack, counterexample.sentence
     )
-    return HypothesisVerdict(dropped.name, breaks and alone, slack, found.sentence)

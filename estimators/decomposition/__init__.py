@@ -1,1 +1,1 @@
-"""Partial information decomposition: what two sources say about a target, alone and together."""
+"""Partial information decomposition (PID) of two sources about a target."""

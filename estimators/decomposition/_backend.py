@@ -1,4 +1,4 @@
-"""The few array operations in which numpy (one pmf) and torch (a batch) differ."""
+"""Array operations of numpy and torch under common names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from estimators.extras import require
 
 Array = Any  # numpy.ndarray or torch.Tensor, float64
 
-#: First diagonal shift of a scaled matrix before its Cholesky factorisation, and its growth
-#: where rounding made the matrix indefinite. Past the last shift the solution is NaN.
+#: Diagonal shift of a scaled matrix before its Cholesky factorisation, and its growth factor
+#: while rounding makes the matrix indefinite. Beyond the last shift the solution is NaN.
 FIRST_SHIFT = 1e-13
 SHIFT_GROWTH = 100.0
 LAST_SHIFT = 1.0
@@ -23,15 +23,15 @@ LAST_SHIFT = 1.0
 
 @dataclass(frozen=True)
 class Backend:
-    """`xp` has exp, log, where, amax, linalg.inv, ...; the rest has different names in each.
+    """Functions with equal names in both are in `xp`; the other fields differ between them.
 
     Attributes:
         xp: the module numpy or torch.
         array: float64 array of the backend from a numpy array.
-        numpy: numpy array from one of the backend.
-        permute: reorders axes.
-        cholesky: from matrices (b, n, n) with unit diagonal to a function that solves them for
-            right-hand sides (b, n).
+        numpy: numpy array from an array of the backend.
+        permute: function that reorders axes.
+        cholesky: function from matrices (b, n, n) with unit diagonal to a solver for right-hand
+            sides (b, n).
     """
 
     xp: ModuleType
@@ -42,7 +42,7 @@ class Backend:
 
 
 def numpy_backend() -> Backend:
-    """Arrays of numpy; factorisations by LAPACK, one matrix after the other."""
+    """Numpy arrays; LAPACK factorises one matrix at a time."""
     return Backend(
         xp=np,
         array=lambda x: np.asarray(x, dtype=np.float64),
@@ -53,7 +53,7 @@ def numpy_backend() -> Backend:
 
 
 def torch_backend(device: str) -> Backend:
-    """Tensors of torch on `device`, float64, without gradients."""
+    """Torch tensors on `device`, float64, without gradients."""
     require("PID on a device", "torch", "neural")
     import torch
 

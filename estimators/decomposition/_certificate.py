@@ -1,4 +1,4 @@
-"""Two proofs about the minimum of sum q log(q / q_xy): a point below it and a point above it."""
+"""Certified lower and upper bounds of the BROJA minimum of sum q log(q / q_xy)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from estimators.decomposition._backend import Array, Backend
 
 #: Rounding of a sum of n terms is below this times the sum of their sizes (pairwise summation
-#: and a few ulp for log and exp); it is taken off the lower and put on the upper bound.
+#: and a few ulp for log and exp); it is subtracted from lower and added to upper bounds.
 ROUNDING = 16.0 * float(np.finfo(np.float64).eps)
 
 
 def feasible_dual(ops: Backend, dual_1: Array, g: Array) -> Array:
-    """L rescaled so that every sum_s exp(L_sx + M_sy) is at most one.
+    """Shift L so that every sum_s exp(L_sx + M_sy) is at most one.
 
     Args:
         ops: numpy or torch.
@@ -24,17 +24,17 @@ def feasible_dual(ops: Backend, dual_1: Array, g: Array) -> Array:
 
 
 def dual_value(ops: Backend, c1: Array, c2: Array, dual_1: Array, dual_2: Array) -> Array:
-    """Sum p(x, s) L_sx + sum p(y, s) M_sy less its rounding, for a feasible dual; shape (b,)."""
+    """Sum p(x, s) L_sx + sum p(y, s) M_sy of a feasible dual, less rounding errors; shape (b,)."""
     terms_1, terms_2 = c1 * dual_1, c2 * dual_2
     size = abs(terms_1).sum((1, 2)) + abs(terms_2).sum((1, 2))
     return terms_1.sum((1, 2)) + terms_2.sum((1, 2)) - ROUNDING * size
 
 
 def feasible_primal(ops: Backend, c1: Array, c2: Array, q: Array) -> Array:
-    """A joint with exactly the marginals c1 and c2, near `q`.
+    """Project q to a nearby joint with exactly the marginals c1 and c2.
 
-    Rows, then columns are scaled down to what they may hold; what is missing is added back as
-    a product of the missing marginals (Altschuler, Weed & Rigollet 2017, Algorithm 2).
+    Rows, then columns are scaled down to at most their marginals; the missing mass is added as a
+    product of the missing marginals (Altschuler, Weed & Rigollet 2017, Algorithm 2).
 
     Args:
         ops: numpy or torch.
@@ -44,8 +44,8 @@ def feasible_primal(ops: Backend, c1: Array, c2: Array, q: Array) -> Array:
     """
     xp = ops.xp
 
-    def down(target: Array, found: Array) -> Array:
-        return xp.where(found > target, target / xp.where(found > 0.0, found, 1.0), 1.0)
+    def down(target: Array, mass: Array) -> Array:
+        return xp.where(mass > target, target / xp.where(mass > 0.0, mass, 1.0), 1.0)
 
     q = q * down(c1, q.sum(2))[:, :, None]
     q = q * down(c2, q.sum(1))[:, None]
@@ -58,7 +58,7 @@ def feasible_primal(ops: Backend, c1: Array, c2: Array, q: Array) -> Array:
 
 
 def primal_value(ops: Backend, q: Array) -> Array:
-    """-H(S | X, Y) under `q` in nats plus its rounding; shape (b,)."""
+    """-H(S | X, Y) under `q` in nats, plus its rounding error; shape (b,)."""
     xp = ops.xp
     joint = q.sum(3)
     ratio = xp.where(q > 0.0, q, 1.0) / xp.where(q > 0.0, joint[..., None], 1.0)

@@ -1,4 +1,4 @@
-"""One Newton system of the BROJA dual, factored once and solved for several right-hand sides.
+"""The Newton system of the BROJA dual, factored once for several right-hand sides.
 
 Variables are u = (L, M), of shapes (b, x, s) and (b, y, s), a multiplier w and a slack z for
 each pair (x, y). With a_sxy = exp(L_sx + M_sy) and q = w a the system is
@@ -7,7 +7,7 @@ each pair (x, y). With a_sxy = exp(L_sx + M_sy) and q = w a the system is
     A du      + dz   = b_g
     z dw   + w dz    = b_c
 
-K falls apart into one block per symbol s, [diag(q_sx.), q_s; q_s', diag(q_s.y)], that is singular
+K is block diagonal. The block of a symbol s, [diag(q_sx.), q_s; q_s', diag(q_s.y)], is singular
 along the gauge (L_s + c, M_s - c). Eliminating u and z leaves one matrix of size |X||Y|,
 T = A K^+ A' + diag(z / w), built by matrix products in |S| (|X||Y|)^2 operations.
 """
@@ -21,8 +21,8 @@ import numpy as np
 
 from estimators.decomposition._backend import Array, Backend
 
-#: Relative shift of the blocks of K: nearly disconnected blocks stay invertible, and
-#: refinement against the unshifted system takes the error out again.
+#: Relative shift of the blocks of K that keeps nearly disconnected blocks invertible;
+#: refinement against the unshifted system removes its error.
 BLOCK_SHIFT = 1e-8
 REFINEMENTS = 3
 
@@ -39,21 +39,21 @@ class Direction(NamedTuple):
         return Direction(*(a + b for a, b in zip(self, other, strict=True)))
 
     def minus(self, other: Direction) -> Direction:
-        """The difference, part by part."""
+        """Elementwise difference."""
         return Direction(*(a - b for a, b in zip(self, other, strict=True)))
 
 
 class NewtonSystem:
-    """The factored system at one point; `solve` may be called with any right-hand side.
+    """The factored Newton system at a point; `solve` takes any right-hand side.
 
     Args:
         ops: numpy or torch.
         a: exp(L + M), zero outside the support, shape (b, x, y, s).
         w: multipliers, shape (b, x, y), zero where `pair` is false.
         z: slacks, shape (b, x, y).
-        first: where p(x, s) > 0, shape (b, x, s).
-        second: where p(y, s) > 0, shape (b, y, s).
-        pair: where (x, y) has a symbol s in common, shape (b, x, y).
+        first: mask of p(x, s) > 0, shape (b, x, s).
+        second: mask of p(y, s) > 0, shape (b, y, s).
+        pair: mask of the pairs (x, y) with a common symbol s, shape (b, x, y).
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class NewtonSystem:
         self._solve_pairs = self._factor()
 
     def gradient(self, du: tuple[Array, Array]) -> Array:
-        """A du."""
+        """The product A du."""
         return ((du[0][:, :, None] + du[1][:, None]) * self._a).sum(3)
 
     def adjoint(self, dw: Array) -> tuple[Array, Array]:
-        """A' dw."""
+        """The product A' dw."""
         flow = dw[..., None] * self._a
         return flow.sum(2), flow.sum(1)
 
@@ -108,7 +108,7 @@ class NewtonSystem:
         norm = ((gauge**2).sum(2) + 1e-300) ** 0.5
         gauge = gauge / norm[..., None]
         outer = gauge[..., None] * gauge[..., None, :]
-        # The gauge is an eigenvector of every block: it is added, and taken off the inverse.
+        # The gauge is an eigenvector of every block: add it, and subtract it from the inverse.
         blocks = identity + outer
         blocks[:, :, :n_x, n_x:] += inner
         blocks[:, :, n_x:, :n_x] += xp.swapaxes(inner, 2, 3)
@@ -116,7 +116,7 @@ class NewtonSystem:
         return inverse * scale[..., None] * scale[..., None, :]
 
     def _factor(self) -> Callable[[Array], Array]:
-        """T, factored, as a function from right-hand sides to solutions, both (b, x, y)."""
+        """Solver of systems with T, for right-hand sides (b, x, y)."""
         ops, xp, a = self._ops, self._ops.xp, self._a
         b, n_x, n_y, _ = a.shape
         by_pair = ops.permute(self._blocks, (0, 2, 3, 1))  # b, x + y, x + y, s

@@ -1,4 +1,4 @@
-"""`solve_broja`: the union information of Bertschinger et al., exactly, with a certificate."""
+"""Solver of the BROJA union information, with certified bounds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from estimators.extras import installed
 
 Floats = NDArray[np.float64]
 
-#: Gap at which a problem counts as solved, in nats.
+#: Gap in nats at which a problem is solved.
 TOLERANCE = 1e-11
 
 _START_SLACK = 0.1
-_TO_BOUNDARY = 0.995  # share of the way to the nearest zero of w or z that a step may go
-_LARGEST_STEP = 1.0  # largest change of L + M in one step: beyond it exp is not near linear
-_CHUNK_BYTES = 2**26  # size of the largest arrays of one batch that is solved together
+_TO_BOUNDARY = 0.995  # largest step, as a share of the distance to the boundary w = 0 or z = 0
+_LARGEST_STEP = 1.0  # largest change of L + M in a step, for which exp is nearly linear
+_CHUNK_BYTES = 2**26  # size of the largest arrays of a batch
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class BrojaSolution:
             shape (b, x1, x2, y).
         dual_1: L, shape (b, x1, y); -inf where p(x1, y) = 0. Only L + M is determined.
         dual_2: M, shape (b, x2, y); -inf where p(x2, y) = 0.
-        lower: proved lower bound on the union information, shape (b,).
-        upper: proved upper bound on the union information, shape (b,).
+        lower: certified lower bound of the union information, shape (b,).
+        upper: certified upper bound of the union information, shape (b,).
         information_1: I(X1; Y), shape (b,).
         information_2: I(X2; Y), shape (b,).
         total: I(X1, X2; Y), shape (b,).
         iterations: Newton steps, shape (b,).
-        converged: whether the gap of primal and dual point reached the tolerance, shape (b,).
+        converged: whether the primal-dual gap reached the tolerance, shape (b,).
     """
 
     q: Floats
@@ -61,25 +61,25 @@ class BrojaSolution:
 
     @property
     def gap(self) -> Floats:
-        """Upper - lower, shape (b,); no atom is off by more."""
+        """Upper - lower, shape (b,): the largest possible error of an atom."""
         return self.upper - self.lower
 
     @property
     def union(self) -> Floats:
-        """The middle of lower and upper, shape (b,)."""
+        """Midpoint of lower and upper, shape (b,)."""
         return self.lower + 0.5 * self.gap
 
     @property
     def atoms(self) -> Floats:
         """Redundant, unique_1, unique_2, synergistic; shape (b, 4)."""
-        one, two, union = self.information_1, self.information_2, self.union
-        atoms = np.stack([one + two - union, union - two, union - one, self.total - union], 1)
-        # The bounds allow no negative atom; one ulp of the sums above is all that is cut.
+        i1, i2, union = self.information_1, self.information_2, self.union
+        atoms = np.stack([i1 + i2 - union, union - i2, union - i1, self.total - union], 1)
+        # The bounds exclude negative atoms; this removes rounding errors only.
         return np.maximum(atoms, 0.0)
 
 
 class _State(NamedTuple):
-    """Where a batch stands: L, M, w, z as in `_newton`."""
+    """Iterates of a batch: L, M, w, z as in `_newton`."""
 
     dual_1: Array
     dual_2: Array
@@ -96,21 +96,23 @@ def solve_broja(
 ) -> BrojaSolution:
     """Minimise I_Q(X1, X2; Y) over the joints Q with the marginals (X1, Y), (X2, Y) of p.
 
-    With s for a symbol of Y the problem and its dual are
+    With s a symbol of Y, the problem and its dual are
 
         min  sum q_sxy log(q_sxy / q_xy)      q_sx = p_sx, q_sy = p_sy
         max  sum p_sx L_sx + sum p_sy M_sy    sum_s exp(L_sx + M_sy) <= 1 for each (x, y)
 
-    and I_union = H(Y) + either. A primal-dual predictor-corrector method solves the optimality
-    conditions; `_newton` has the linear algebra. At each step the primal point is moved onto the
-    marginals and the dual point into its domain, exactly, so both values are proofs.
+    and I_union = H(Y) + the optimal value. A primal-dual predictor-corrector method solves the
+    optimality conditions; `_newton` has the linear algebra. At each step the primal point is
+    projected onto the marginals and the dual point into its domain, so both values are
+    certified bounds.
 
     Args:
-        p: distributions, shape (b, x1, x2, y) or (x1, x2, y). Trusted: see `pid_pmf` for checks.
-        tolerance: gap in nats at which a problem counts as solved.
-        max_iterations: Newton steps at most.
-        device: None for numpy where there is one distribution or no torch, and torch on the CPU
-            where there are more; else the torch device, for example "cuda".
+        p: distributions, shape (b, x1, x2, y) or (x1, x2, y). Not checked here: see
+            `pid_from_pmf`.
+        tolerance: gap in nats at which a problem is solved.
+        max_iterations: largest number of Newton steps.
+        device: torch device, for example "cuda". None: numpy for a single distribution or without
+            torch, otherwise torch on the CPU.
 
     Source:
         Bertschinger, Rauh, Olbrich, Jost & Ay 2014, arXiv 1311.2852, equation 12; Mehrotra 1992
@@ -166,7 +168,7 @@ def _solve_chunk(ops: Backend, p: Floats, tolerance: float, max_iterations: int)
         q = feasible_primal(ops, m1, m2, state.w[..., None] * a)
         below = ops.numpy(dual_value(ops, m1, m2, dual_1, state.dual_2))
         above = ops.numpy(primal_value(ops, q))
-        # A failed step leaves NaN, and NaN improves nothing.
+        # A failed step gives NaN, which never counts as an improvement.
         better = below > low[active]
         low[active[better]] = below[better]
         duals[0][active[better]] = ops.numpy(dual_1)[better]
@@ -186,8 +188,8 @@ def _solve_chunk(ops: Backend, p: Floats, tolerance: float, max_iterations: int)
             state = _State(*(part[keep] for part in state))
         state = _advance(ops, m1, m2, state, a, g)
 
-    # What is known without the solver only tightens the bounds: the union is at least either
-    # information and at most their sum and the total (p itself is a feasible joint).
+    # Tighten by bounds known without the solver: the union is at least each information, and at
+    # most their sum and the total (p itself is a feasible joint).
     floor = np.maximum(information_1, information_2)
     ceiling = np.minimum(information_1 + information_2, total)
     lower = np.minimum(np.maximum(h_s + low, floor), ceiling)
@@ -208,7 +210,7 @@ def _solve_chunk(ops: Backend, p: Floats, tolerance: float, max_iterations: int)
 
 
 def _support(c1: Array, c2: Array) -> tuple[Array, Array]:
-    """Where a_sxy may be positive, (b, x, y, s), and the pairs (x, y) that it touches."""
+    """Mask of the cells where a_sxy may be positive, (b, x, y, s), and of the pairs (x, y)."""
     cells = (c1 > 0.0)[:, :, None] & (c2 > 0.0)[:, None]
     return cells, cells.any(3)
 
@@ -243,7 +245,7 @@ def _start(ops: Backend, c1: Array, c2: Array) -> _State:
 
 
 def _advance(ops: Backend, c1: Array, c2: Array, state: _State, a: Array, g: Array) -> _State:
-    """One predictor-corrector step; the linear system is factored once."""
+    """A predictor-corrector step; the linear system is factored once."""
     xp = ops.xp
     cells, pairs = _support(c1, c2)
     w, z = state.w, state.z
@@ -255,7 +257,7 @@ def _advance(ops: Backend, c1: Array, c2: Array, state: _State, a: Array, g: Arr
     mu = (w * z).sum((1, 2)) / count
 
     def longest(step: Direction) -> Array:
-        """The share of the step that keeps w and z positive and exp near linear."""
+        """Share of the step that keeps w and z positive and exp nearly linear."""
         worst_w = xp.amax(xp.where(pairs, -step.pair_1 / xp.where(pairs, w, 1.0), 0.0), (1, 2))
         worst_z = xp.amax(xp.where(pairs, -step.pair_2 / z, 0.0), (1, 2))
         change = abs(step.first[:, :, None] + step.second[:, None])

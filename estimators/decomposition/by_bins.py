@@ -1,4 +1,4 @@
-"""`pid_by_bins`: what the number of bins does to the PID of continuous variables."""
+"""PID of continuous variables at several numbers of bins."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import pid_categories
-from estimators.quantize import quantize
+from estimators.decomposition.samples import pid_from_samples
+from estimators.quantization import quantize
 
 
-def pid_by_bins(
+def pid_by_bin_count(
     x1: ArrayLike,
     x2: ArrayLike,
     y: ArrayLike,
@@ -24,11 +24,10 @@ def pid_by_bins(
     target: str = "continuous",
     **options: Any,
 ) -> dict[int, PID]:
-    """The PID of continuous sources at several numbers of bins.
+    """PID of continuous sources, binned, for each of several numbers of bins.
 
-    Atoms that still move from one number of bins to the next are about the binning as much as
-    about the variables. Past some number the samples no longer fill the table: the results say
-    so themselves (`reliable`).
+    Atoms that change with the number of bins depend on the binning as well as on the variables.
+    With too many bins for the sample the results are unreliable (`reliable`).
 
     Args:
         x1: first source, finite numbers of shape (n,).
@@ -38,21 +37,21 @@ def pid_by_bins(
         bins: numbers of bins, each at least 2.
         quantization: "equal-frequency" or "equal-width", see `quantize`.
         target: "continuous" or "categories".
-        **options: further keywords of `pid`.
+        **options: options of `pid_from_samples`.
 
     Returns:
-        PID by number of bins, in the order of `bins`; diagnostics name bins and quantization.
+        PID by number of bins, in the order of `bins`; diagnostics: bins, quantization.
 
     Raises:
-        ValueError: as `quantize` and `pid`; no number of bins; an unknown kind of target.
+        ValueError: as `quantize` and `pid_from_samples`; empty `bins`; an unknown `target`.
 
     Source:
-        See `pid_counts`.
+        See `pid_from_counts`.
 
     Example:
         >>> import numpy as np
         >>> x1, x2 = np.random.default_rng(0).normal(size=(2, 1000))
-        >>> results = pid_by_bins(x1, x2, x1 + x2, bins=(2, 4), unit="bits")
+        >>> results = pid_by_bin_count(x1, x2, x1 + x2, bins=(2, 4), unit="bits")
         >>> results[2].total < results[4].total
         True
     """
@@ -64,10 +63,10 @@ def pid_by_bins(
     for count in bins:
         first = quantize(x1, count, quantization=quantization, name="x1")
         second = quantize(x2, count, quantization=quantization, name="x2")
-        answer = np.asarray(y)
+        symbols = np.asarray(y)
         if target == "continuous":
-            answer = quantize(answer, count, quantization=quantization, name="y")
-        result = pid_categories(first, second, answer, **options)
-        said: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
-        results[count] = replace(result, diagnostics={**result.diagnostics, **said})
+            symbols = quantize(symbols, count, quantization=quantization, name="y")
+        result = pid_from_samples(first, second, symbols, **options)
+        extra: dict[str, float | int | str] = {"bins": count, "quantization": quantization}
+        results[count] = replace(result, diagnostics={**result.diagnostics, **extra})
     return results

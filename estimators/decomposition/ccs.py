@@ -1,4 +1,4 @@
-"""Redundancy as common change in surprisal, with the maximum-entropy joint that it needs."""
+"""Redundancy as common change in surprisal (CCS) under the maximum-entropy joint."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def redundancy_ccs(p: Floats) -> float:
     counts where i(x1; y), i(x2; y), i(x1, x2; y) and c all have the same sign.
 
     Args:
-        p: array p[x1, x2, y], trusted.
+        p: array p[x1, x2, y], not checked.
 
     Returns:
         The redundancy in nats; it may be negative.
 
     Raises:
-        ValueError: the maximum-entropy joint was not found to 1e-13 (named with its residual).
+        ValueError: no maximum-entropy joint to a tolerance of 1e-13.
 
     Source:
         Ince 2017, arXiv 1602.05063, equation 18 and section 4.2.
@@ -48,15 +48,15 @@ def redundancy_ccs(p: Floats) -> float:
         return np.log(np.where(values > 0.0, values, 1.0))
 
     y = log(q.sum((0, 1)))[None, None]
-    one = log(q.sum(1))[:, None] - log(q.sum((1, 2)))[:, None, None] - y
-    two = log(q.sum(0))[None] - log(q.sum((0, 2)))[None, :, None] - y
-    both = log(q) - log(q.sum(2))[:, :, None] - y
-    common = one + two - both
+    first = log(q.sum(1))[:, None] - log(q.sum((1, 2)))[:, None, None] - y
+    second = log(q.sum(0))[None] - log(q.sum((0, 2)))[None, :, None] - y
+    joint = log(q) - log(q.sum(2))[:, :, None] - y
+    common = first + second - joint
 
     def sign(values: Floats) -> Floats:
         return np.where(np.abs(values) < _SIGN_TOLERANCE, 0.0, np.sign(values))
 
-    signs = [sign(np.broadcast_to(v, q.shape)) for v in (one, two, both, common)]
+    signs = [sign(np.broadcast_to(v, q.shape)) for v in (first, second, joint, common)]
     agree = cell & (signs[0] == signs[1]) & (signs[1] == signs[2]) & (signs[2] == signs[3])
     return float((q * common)[agree].sum())
 
@@ -64,11 +64,11 @@ def redundancy_ccs(p: Floats) -> float:
 def maximum_entropy_joint(p: Floats) -> Floats:
     """The joint of largest entropy with the marginals (X1, X2), (X1, Y), (X2, Y) of p.
 
-    Iterative proportional fitting. It is slow only where the marginals force cells to zero that
-    no single marginal shows to be zero; those cells are found by a linear programme and left out.
+    Computed by iterative proportional fitting. It is slow only where the marginals jointly force
+    cells to zero; a linear programme finds these cells and removes them.
 
     Raises:
-        ValueError: not found to 1e-13 within 20,000 sweeps.
+        ValueError: no convergence to 1e-13 within 20,000 sweeps.
     """
     targets = [p.sum(axis, keepdims=True) for axis in range(3)]
     q = np.where((targets[0] > 0) & (targets[1] > 0) & (targets[2] > 0), 1.0, 0.0)
@@ -87,8 +87,8 @@ def _fit(q: Floats, targets: list[Floats], sweeps: int) -> tuple[Floats, float]:
     residual = np.inf
     for _ in range(sweeps):
         for axis, target in enumerate(targets):
-            found = q.sum(axis, keepdims=True)
-            q = q * np.where(found > 0.0, target / np.where(found > 0.0, found, 1.0), 0.0)
+            mass = q.sum(axis, keepdims=True)
+            q = q * np.where(mass > 0.0, target / np.where(mass > 0.0, mass, 1.0), 0.0)
         residual = max(
             float(np.abs(q.sum(axis, keepdims=True) - target).max())
             for axis, target in enumerate(targets)
@@ -99,12 +99,12 @@ def _fit(q: Floats, targets: list[Floats], sweeps: int) -> tuple[Floats, float]:
 
 
 def _possible(cells: NDArray[np.bool_], targets: list[Floats]) -> NDArray[np.bool_]:
-    """The cells that some joint with these marginals gives a positive probability.
+    """Cells that have positive probability under some joint with these marginals.
 
     With scale t: maximise sum u over u <= r, 0 <= u <= 1, r >= 0 with the marginals of t times
-    the targets; u is one wherever some joint is positive.
+    the targets; u is one where some joint is positive.
     """
-    from scipy.optimize import linprog  # costs as much to import as all of this package
+    from scipy.optimize import linprog  # slow to import
 
     index = np.flatnonzero(cells)
     n = index.size
@@ -118,12 +118,12 @@ def _possible(cells: NDArray[np.bool_], targets: list[Floats]) -> NDArray[np.boo
         ):
             rows.append(np.isin(index, group).astype(np.float64))
             sides.append(value)
-    # Variables: u, the rest r - u, and t.
+    # Variables: u, r - u, and t.
     marginals = np.array(rows)
     equal = np.hstack([marginals, marginals, -np.array(sides)[:, None]])
     cost = np.concatenate([-np.ones(n), np.zeros(n + 1)])
     bounds = [(0, 1)] * n + [(0, None)] * (n + 1)
-    found = linprog(cost, A_eq=equal, b_eq=np.zeros(len(sides)), bounds=bounds)
+    solution = linprog(cost, A_eq=equal, b_eq=np.zeros(len(sides)), bounds=bounds)
     possible = np.zeros(cells.size, dtype=bool)
-    possible[index] = found.x[:n] > 0.5
+    possible[index] = solution.x[:n] > 0.5
     return possible.reshape(cells.shape)

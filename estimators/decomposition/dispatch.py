@@ -1,4 +1,4 @@
-"""The verb `pid`: a decomposition from samples of any kind."""
+"""`pid`: partial information decomposition from samples, discrete or continuous."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from typing import Any
 import numpy as np
 
 from estimators._arrays import to_numpy
-from estimators.decomposition.gaussian import gaussian_pid
-from estimators.decomposition.learned import learned_pid
+from estimators.decomposition.counts import METHODS as CATEGORICAL
+from estimators.decomposition.gaussian import fit_gaussian_pid
+from estimators.decomposition.learned import fit_learned_pid
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import METHODS as CATEGORICAL
-from estimators.decomposition.samples import pid_categories
+from estimators.decomposition.samples import pid_from_samples
 
 METHODS = ("auto", *CATEGORICAL, "gaussian", "learned")
 
 
 def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PID:
-    """Decompose I(X1, X2; Y) from samples, discrete or continuous.
+    """Partial information decomposition of I(X1, X2; Y) from samples, discrete or continuous.
 
-        sources       target     auto                      function with all options
-        categories    categories "smooth-bootstrap"        `pid_categories`
-        rows (n, d)   labels     "learned"                 `learned_pid`
-        rows (n, d)   rows       "gaussian"                `gaussian_pid`
+        sources       target     auto                 function
+        categories    categories "smooth-bootstrap"   `pid_from_samples`
+        rows (n, d)   labels     "learned"            `decomposition.learned.fit_learned_pid`
+        rows (n, d)   rows       "gaussian"           `decomposition.gaussian.fit_gaussian_pid`
 
     Args:
         x1: categories (n,) or (n, k) of whole numbers or strings, or rows (n, d) of fractions.
-        x2: likewise, the second source.
-        y: the target, likewise; labels are (n,) whole numbers, booleans or strings.
+        x2: second source, likewise.
+        y: target, likewise; labels are (n,) whole numbers, booleans or strings.
         method: "auto", "smooth-bootstrap", "plugin", "gaussian" or "learned".
-        options: of that function; all have `unit`, `level` and `seed`.
+        **options: options of the function; all have `unit`, `level` and `seed`.
 
     Returns:
-        PID; its `method` says what was done.
+        PID; its `method` names the estimator.
 
     Raises:
-        ValueError: an unknown method, a kind of data no method takes, and as the function.
-        TypeError: an option the function does not have.
+        ValueError: an unknown method, and as the function.
+        TypeError: an unknown option.
 
     Source:
-        See the function.
+        See the functions.
 
     Example:
         >>> import numpy as np
@@ -53,14 +53,14 @@ def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PI
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
     chosen = _chosen(x1, x2, y) if method == "auto" else method
     if chosen == "gaussian":
-        return gaussian_pid(x1, x2, y, **options)
+        return fit_gaussian_pid(x1, x2, y, **options)
     if chosen == "learned":
-        return learned_pid(x1, x2, y, **options)
-    return pid_categories(x1, x2, y, method=chosen, **options)
+        return fit_learned_pid(x1, x2, y, **options)
+    return pid_from_samples(x1, x2, y, method=chosen, **options)
 
 
 def _chosen(x1: Any, x2: Any, y: Any) -> str:
-    """The method for these kinds of data: floating rows in a source make it continuous."""
+    """Method for the kinds of data; a source of fractional rows is continuous."""
     continuous = [_is_rows(side, name) for side, name in ((x1, "x1"), (x2, "x2"))]
     if not any(continuous):
         return "smooth-bootstrap"

@@ -1,8 +1,8 @@
-"""Our BROJA as a class of dit: `PID_BROJA_EXACT(distribution)` in the place of `dit.pid.PID_BROJA`.
+"""`PID_BROJA_EXACT`: replacement of `dit.pid.PID_BROJA` that uses our solver.
 
-dit's default solver (`method="auto"`, dit 2.3) is off by more than 1e-3 bit on about half of all
-random distributions. This class has the same interface and prints the same table. It is the only
-module here that imports dit at the top: `from estimators.decomposition.dit_broja import ...`.
+dit's default solver (`method="auto"`, dit 2.3) errs by more than 1e-3 bit on about half of all
+random distributions. This class has the same interface and prints the same table. The module
+imports dit at the top.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dit.pid.pid import BaseUniquePID  # noqa: E402
 
 
 class PID_BROJA_EXACT(BaseUniquePID):  # type: ignore[misc]
-    """The BROJA decomposition, solved to a certified gap; for two sources or more.
+    """BROJA decomposition with a certified gap, for two or more sources.
 
-    With more than two sources only the unique informations are BROJA's to say: each source
-    against all others together, as in dit.
+    With more than two sources BROJA defines only the unique information of each source against
+    all others jointly, as in dit.
 
     Args:
-        dist: a dit distribution; the remaining arguments are those of every PID of dit
+        dist: a dit distribution; the other arguments are those of every PID of dit
             (`sources`, `target`, `reds`, `pis`, `compute`).
 
     Source:
@@ -42,7 +42,7 @@ class PID_BROJA_EXACT(BaseUniquePID):  # type: ignore[misc]
 
     @staticmethod
     def _measure(d: Any, sources: Any, target: Any) -> dict[Any, float]:
-        """Unique information of each source in bits, by dit's key of the source."""
+        """Unique information of each source in bits, by source."""
         joint = d.coalesce((*sources, target)).copy(base="linear")
         outcomes = [tuple(outcome) for outcome in joint.outcomes]
         symbols = [sorted(set(column), key=repr) for column in zip(*outcomes, strict=True)]

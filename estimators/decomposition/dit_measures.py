@@ -1,4 +1,4 @@
-"""Any measure of dit by its name, for what is not written here; dit is imported only then."""
+"""Measures of the package dit, by name; dit is imported on use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estimators.extras import require
 Floats = NDArray[np.float64]
 
 _PREFIX = "PID_"
-#: dit's default BROJA is off by up to 0.2 bit; ours answers to that name.
+#: dit's default BROJA errs by up to 0.2 bit; it is replaced by our solver.
 _REPLACED = ("broja",)
 
 
@@ -31,12 +31,11 @@ def dit_decomposition(p: Floats, measure: str) -> PID:
     """The decomposition of p[x1, x2, y] by a measure of dit, in nats.
 
     Args:
-        p: array p[x1, x2, y], trusted.
+        p: array p[x1, x2, y], not checked.
         measure: one of `dit_measure_names()`.
 
     Raises:
-        ValueError: a measure that leaves atoms undetermined, or needs a package of its own
-            that is not installed.
+        ValueError: a measure that leaves atoms undetermined or needs a missing package.
     """
     import dit
 
@@ -65,7 +64,7 @@ def dit_distribution(p: Floats) -> Any:
     require("a distribution of dit", "dit", "dit")
     import dit
 
-    # One character for each symbol: some measures of dit stumble over any other outcome.
+    # Symbols are single characters, because some measures of dit fail on other outcomes.
     cells = [tuple(int(i) for i in index) for index in np.argwhere(p > 0.0)]
     outcomes = ["".join(chr(ord("0") + i) for i in cell) for cell in cells]
     return dit.Distribution(outcomes, [float(p[cell]) for cell in cells])
@@ -75,9 +74,9 @@ def _classes() -> dict[str, Any]:
     require("a measure of dit", "dit", "dit")
     import dit.pid
 
-    found = {
+    classes = {
         name.removeprefix(_PREFIX).lower(): getattr(dit.pid, name)
         for name in dir(dit.pid)
         if name.startswith(_PREFIX)
     }
-    return {name: kind for name, kind in found.items() if name not in _REPLACED}
+    return {name: kind for name, kind in classes.items() if name not in _REPLACED}

@@ -23,14 +23,14 @@ Floats = NDArray[np.float64]
 
 #: Total bias above this, in nats, may not be corrected well enough by the bootstrap.
 _WORST_BIAS = 0.5
-#: Certified gap, in nats, that counts as converged; the value is far nearer than the gap.
+#: Certified gap, in nats, that counts as converged; the true error is far smaller.
 _CONVERGED = 1e-3
-#: A squared canonical correlation above this is one.
+#: Squared canonical correlation above which y is determined by the sources.
 _DETERMINED = 1.0 - 1e-10
 
 
-def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nats") -> PID:
-    """BROJA PID of a Gaussian from its covariance, of any dimensions.
+def pid_from_covariance(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nats") -> PID:
+    """BROJA PID of jointly Gaussian vectors of any dimensions, from their covariance.
 
     `I_union = min over covariances with the same (X1, Y) and (X2, Y) blocks of I(X1, X2; Y)`; a
     joint Gaussian attains the BROJA optimum. A scalar target has `I_union = max(I1, I2)`.
@@ -41,10 +41,10 @@ def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nat
         unit: "nats" or "bits".
 
     Returns:
-        PID with a certified gap: the union information is within `[lower, upper]`.
+        PID with a certified gap: the union information lies in `[lower, upper]`.
 
     Raises:
-        ValueError: another shape, numbers that are not finite, a matrix that is not symmetric or
+        ValueError: wrong shape, numbers that are not finite, a matrix that is not symmetric or
             not positive definite, an unknown unit.
 
     Source:
@@ -53,21 +53,21 @@ def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nat
 
     Example:
         >>> cov = np.array([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 1.0, 1.0]])  # Y plus noise each
-        >>> found = pid_gaussian(cov, (1, 1, 1), unit="bits")
-        >>> round(found.redundant, 6), round(found.unique_1, 6) == 0.0
+        >>> result = pid_from_covariance(cov, (1, 1, 1), unit="bits")
+        >>> round(result.redundant, 6), round(result.unique_1, 6) == 0.0
         (0.5, True)
     """
     check_unit(unit)
     matrix = _checked(cov, dims)
-    one, two, target = _slices(dims)
-    i1, i2 = _information(matrix, one, target), _information(matrix, two, target)
-    total = _information(matrix, slice(0, two.stop), target)
-    found = union_information(channel(matrix, one, target), channel(matrix, two, target))
-    # Both sources alone are lower bounds of the union, the given joint law an upper one.
-    upper = min(max(found.value, i1, i2), total)
-    lower = max(min(found.lower, upper), i1, i2) if upper > max(i1, i2) else upper
+    first, second, target = _slices(dims)
+    i1, i2 = _information(matrix, first, target), _information(matrix, second, target)
+    total = _information(matrix, slice(0, second.stop), target)
+    union = union_information(channel(matrix, first, target), channel(matrix, second, target))
+    # I1 and I2 bound the union information from below, the total bounds it from above.
+    upper = min(max(union.value, i1, i2), total)
+    lower = max(min(union.lower, upper), i1, i2) if upper > max(i1, i2) else upper
     redundant, unique_1, unique_2, synergistic = _atoms(i1, i2, total, upper)
-    found_in_nats = PID(
+    result = PID(
         redundant=redundant,
         unique_1=unique_1,
         unique_2=unique_2,
@@ -78,14 +78,14 @@ def pid_gaussian(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nat
         lower=lower,
         upper=upper,
         gap=upper - lower,
-        iterations=found.iterations,
+        iterations=union.iterations,
         converged=upper - lower <= _CONVERGED,
         diagnostics={"d_1": dims[0], "d_2": dims[1], "d_y": dims[2]},
     )
-    return found_in_nats.to_unit(unit)
+    return result.to_unit(unit)
 
 
-def gaussian_pid(
+def fit_gaussian_pid(
     x1: Any,
     x2: Any,
     y: Any,
@@ -96,38 +96,38 @@ def gaussian_pid(
     resamples: int = 40,
     seed: int = 0,
 ) -> PID:
-    """BROJA PID of jointly Gaussian vectors from rows, corrected for bias, with intervals.
+    """BROJA PID of jointly Gaussian vectors from samples, bias-corrected, with intervals.
 
-    The three informations are the unbiased ones of `mutual_information(method="gaussian")`. The
-    union information is that of the sample covariance less its bias under a parametric bootstrap,
-    `mean_b union(cov_b) - union(cov)` with `cov_b` Wishart around the sample covariance and as
-    many degrees of freedom as the rows are worth. Intervals are normal with the bootstrap's
-    spread of the corrected atoms.
+    The three informations are the unbiased estimates of `mutual_information(method="gaussian")`.
+    The union information of the sample covariance is corrected by a parametric bootstrap bias,
+    `mean_b union(cov_b) - union(cov)` with `cov_b` Wishart around the sample covariance, with the
+    effective number of rows as degrees of freedom. Intervals are normal, with bootstrap standard
+    errors of the atoms.
 
     Args:
         x1: (n, d_1) array or tensor.
         x2: (n, d_2) array or tensor.
         y: (n, d_y) array or tensor.
         unit: "nats" or "bits".
-        level: of the intervals.
-        clusters: (n,) labels of the independent units.
-        resamples: bootstrap covariances, at least 10.
-        seed: of the bootstrap.
+        level: confidence of the intervals.
+        clusters: (n,) labels of the independent clusters.
+        resamples: number of bootstrap covariances, at least 10.
+        seed: seed of the bootstrap.
 
     Returns:
-        PID; atoms are not clipped, see `PID.projected`. Reliable where every interval is narrow,
-        the rows look Gaussian, and the bias was small.
+        PID; atoms are not clipped, see `PID.projected`. Reliable if every interval is narrow, the
+        rows look Gaussian, and the bias is small.
 
     Raises:
-        ValueError: bad arrays, n - 1 < d_1 + d_2 + d_y, or a target that the sources determine.
+        ValueError: invalid arrays, n - 1 < d_1 + d_2 + d_y, or a target that the sources determine.
 
     Source:
-        As `pid_gaussian`; the bias of its plug-in: Venkatesh et al. 2023, section 4.
+        As `pid_from_covariance`; bias of its plug-in: Venkatesh et al. 2023, section 4.
 
     Example:
         >>> y, e1, e2 = np.random.default_rng(0).normal(size=(3, 4000, 2))
-        >>> found = gaussian_pid(y + e1, y + e2, y, unit="bits")  # truth: 1 bit redundant
-        >>> low, high = found.intervals["redundant"]
+        >>> result = fit_gaussian_pid(y + e1, y + e2, y, unit="bits")  # truth: 1 bit redundant
+        >>> low, high = result.intervals["redundant"]
         >>> low < 1 < high
         True
     """
@@ -137,7 +137,7 @@ def gaussian_pid(
     same_device(x1=x1, x2=x2, y=y)
     a, b, c = as_rows(x1, "x1"), as_rows(x2, "x2"), as_rows(y, "y")
     n = paired(x1=a, x2=b, y=c)
-    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
     pair = canonical(np.concatenate([a, b], axis=1), c, ask.codes)
     if pair.squared[0] > _DETERMINED:
         raise ValueError(
@@ -175,7 +175,7 @@ def gaussian_pid(
         unit="nats",
         measure="broja",
         method="gaussian, bias-corrected",
-        n=ask.units(n),
+        n=ask.cluster_count(n),
         intervals=intervals,
         level=level,
         reliable=reliable,
@@ -192,15 +192,15 @@ def _scaled_covariance(*parts: Rows) -> Floats:
 
 def _quantities(cov: Floats, dims: tuple[int, int, int]) -> Floats:
     """(4,) I(X1;Y), I(X2;Y), I(X1,X2;Y) and the union information, in nats."""
-    one, two, target = _slices(dims)
-    i1, i2 = _information(cov, one, target), _information(cov, two, target)
-    total = _information(cov, slice(0, two.stop), target)
-    union = union_information(channel(cov, one, target), channel(cov, two, target)).value
+    first, second, target = _slices(dims)
+    i1, i2 = _information(cov, first, target), _information(cov, second, target)
+    total = _information(cov, slice(0, second.stop), target)
+    union = union_information(channel(cov, first, target), channel(cov, second, target)).value
     return np.array([i1, i2, total, min(max(union, i1, i2), total)])
 
 
 def _wishart(cov: Floats, v: float, rng: np.random.Generator) -> Floats:
-    """A covariance of v degrees of freedom around `cov` (Bartlett's decomposition)."""
+    """Wishart draw around `cov` with v degrees of freedom (Bartlett's decomposition)."""
     d = len(cov)
     lower = np.tril(rng.normal(size=(d, d)), -1)
     lower[np.diag_indices(d)] = np.sqrt(rng.chisquare(v - np.arange(d)))
@@ -209,7 +209,7 @@ def _wishart(cov: Floats, v: float, rng: np.random.Generator) -> Floats:
 
 
 def _atoms(i1: float, i2: float, total: float, union: float) -> tuple[float, float, float, float]:
-    """Redundant, unique 1, unique 2, synergistic."""
+    """Redundant, unique 1, unique 2 and synergistic information."""
     return i1 + i2 - union, union - i2, union - i1, total - union
 
 
@@ -233,7 +233,7 @@ def _checked(cov: ArrayLike, dims: tuple[int, int, int]) -> Floats:
         raise ValueError(f"dims {dims} need a covariance of shape {(d, d)}, got {matrix.shape}")
     if not np.isfinite(matrix).all():
         where = tuple(np.argwhere(~np.isfinite(matrix))[0].tolist())
-        raise ValueError(f"cov{list(where)} is {matrix[where]}; all of it must be finite")
+        raise ValueError(f"cov{list(where)} is {matrix[where]}; all entries must be finite")
     if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-12 * float(np.abs(matrix).max())):
         raise ValueError("cov is not symmetric")
     try:

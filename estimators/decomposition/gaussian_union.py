@@ -1,4 +1,4 @@
-"""Union information of jointly Gaussian variables: a convex problem in one cross-covariance."""
+"""Union information of jointly Gaussian variables, by convex optimisation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 
 Floats = NDArray[np.float64]
 
-#: Directions of a source that carry less than this much information, in nats, are dropped.
+#: Directions of a source with less information than this, in nats, are dropped.
 _NEGLIGIBLE = 1e-14
 _STEPS = 1000
-#: Largest correlation of the noises at the start, and what keeps `I - K K'` invertible after.
+#: Largest initial noise correlation, and a ridge that keeps `I - K K'` invertible.
 _INSIDE = 0.999
 _RIDGE = 1e-13
 
 
 @dataclass(frozen=True)
 class Union:
-    """The least information of both sources over all joint Gaussians with their pair margins.
+    """Least information of both sources over the joint Gaussians with given pairwise marginals.
 
     Attributes:
-        value: primal value in nats; an upper bound on the least one.
-        gap: value minus a proved lower bound, in nats.
-        iterations: steps taken.
+        value: primal value in nats, an upper bound of the minimum.
+        gap: value minus a certified lower bound, in nats.
+        iterations: number of steps.
     """
 
     value: float
@@ -35,48 +35,48 @@ class Union:
 
     @property
     def lower(self) -> float:
-        """Proved lower bound on the least value, in nats."""
+        """Certified lower bound of the minimum, in nats."""
         return self.value - self.gap
 
 
 def channel(cov: Floats, source: slice, target: slice) -> Floats:
-    """(r, d_y) the source as white noise plus `H` times the white target; r <= d_y rows.
+    """Matrix H, (r, d_y), of the source as H times the white target plus white noise; r <= d_y.
 
-    `X ~ H Y + noise` with both Y and the noise white. Rows are turned so that `H H'` is diagonal;
-    directions with no information are left out, which loses nothing.
+    `X ~ H Y + noise` with both Y and the noise white. Rows are rotated so that `H H'` is diagonal;
+    directions without information are dropped.
 
     Args:
-        cov: positive definite covariance of everything.
-        source: its rows of X.
-        target: its rows of Y.
+        cov: positive definite covariance of all variables.
+        source: rows of X.
+        target: rows of Y.
 
     Raises:
-        numpy.linalg.LinAlgError: a part of the covariance is not positive definite.
+        numpy.linalg.LinAlgError: a block of the covariance is not positive definite.
     """
     of_y = np.linalg.cholesky(cov[target, target])
-    # X = A y + noise for the white y; the noise has what is left of the covariance.
+    # X = A y + noise with white y; the noise has the residual covariance.
     a = np.linalg.solve(of_y, cov[target, source]).T
     noise = np.linalg.cholesky(cov[source, source] - a @ a.T)
     h = np.linalg.solve(noise, a)
     _, singular, right = np.linalg.svd(h, full_matrices=False)
-    kept = np.log1p(singular**2) > 2 * _NEGLIGIBLE
-    return np.asarray(singular[kept, None] * right[kept])
+    informative = np.log1p(singular**2) > 2 * _NEGLIGIBLE
+    return np.asarray(singular[informative, None] * right[informative])
 
 
 def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> Union:
     """Minimise `1/2 ln det(I + [Hx; Hy]' [[I, K], [K', I]]^-1 [Hx; Hy])` over contractions K.
 
-    K is the covariance of the two noises, which the pair margins leave free; the information of
-    a Gaussian through Gaussian noise is convex in the noise covariance, so the problem is
-    convex. `K = U sin(S) V'` for any matrix `M = U S V'` runs over all contractions, and is smooth
-    where the best K lies on the boundary; L-BFGS in M, from the K that is right where `Hx'Hx`
-    and `Hy'Hy` commute. The gap is that of the linearisation at K:
-    `f(K) - f* <= <G, K> + |G|_nuclear`, G the gradient; the value itself is far nearer.
+    K is the covariance of the two noises, the only free parameter given the pairwise marginals;
+    the information is convex in the noise covariance, so the problem is convex. The map from any
+    matrix `M = U S V'` to `K = U sin(S) V'` covers all contractions and is smooth where the
+    optimum lies on the boundary. L-BFGS in M starts at the K that is optimal if `Hx'Hx` and
+    `Hy'Hy` commute. The gap follows from the linearisation at K:
+    `f(K) - f* <= <G, K> + |G|_nuclear` with G the gradient; the true error is far smaller.
 
     Args:
         h_x: (r_x, d) channel of the first source.
         h_y: (r_y, d) channel of the second.
-        tolerance: gap at which the start is taken as it is, in nats.
+        tolerance: gap at which the initial K is accepted, in nats.
 
     Source:
         Venkatesh, Bennett, Gale, Ramirez, Heller, Durand, Olsen and Mihalas 2023, Gaussian partial
@@ -87,7 +87,7 @@ def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> 
         return Union(_information(h_x) + _information(h_y), 0.0, 0)
     exact = _start(h_x, h_y)
     first = _judged(h_x, h_y, exact, 1)
-    if first.gap <= tolerance:  # the channels share their directions
+    if first.gap <= tolerance:  # the channels share principal directions
         return first
     left, singular, right = np.linalg.svd(exact, full_matrices=False)
     start = (left * np.arcsin(np.minimum(singular, _INSIDE))) @ right
@@ -99,14 +99,14 @@ def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> 
 
     from scipy.optimize import minimize  # slow to import
 
-    found = minimize(
+    solution = minimize(
         objective,
         start.ravel(),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": _STEPS, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20},
     )
-    second = _judged(h_x, h_y, _contraction(found.x.reshape(start.shape))[0], int(found.nfev))
+    second = _judged(h_x, h_y, _contraction(solution.x.reshape(start.shape))[0], int(solution.nfev))
     value, lower = min(first.value, second.value), max(first.lower, second.lower)
     return Union(value, max(value - lower, 0.0), second.iterations)
 
@@ -124,15 +124,15 @@ def _information(h: Floats) -> float:
 
 
 def _start(h_x: Floats, h_y: Floats) -> Floats:
-    """The K that is optimal where the two channels share their principal directions.
+    """The K that is optimal if the two channels share their principal directions.
 
-    With `T'Hx'Hx T = diag(a^2)` and `T'Hy'Hy T = diag(b^2)` both channels act direction by
-    direction; there the weaker source is the stronger one plus noise, `K = min(a/b, b/a)`.
+    With `T'Hx'Hx T = diag(a^2)` and `T'Hy'Hy T = diag(b^2)` both channels are
+    diagonal; the weaker source is then the stronger source plus noise, `K = min(a/b, b/a)`.
     """
     of_x, of_y = h_x.T @ h_x, h_y.T @ h_y
-    both = of_x + of_y
-    floor = 1e-10 * float(np.trace(both)) / len(both)
-    basis = eigh(of_x, both + floor * np.eye(len(both)))[1]
+    total = of_x + of_y
+    floor = 1e-10 * float(np.trace(total)) / len(total)
+    basis = eigh(of_x, total + floor * np.eye(len(total)))[1]
     in_x, in_y = h_x @ basis, h_y @ basis
     a, b = np.linalg.norm(in_x, axis=0), np.linalg.norm(in_y, axis=0)
     shared = (a > 1e-4) & (b > 1e-4)
@@ -142,7 +142,7 @@ def _start(h_x: Floats, h_y: Floats) -> Floats:
 
 
 def _value(h_x: Floats, h_y: Floats, k: Floats) -> tuple[float, Floats]:
-    """The information at K and its gradient `-W_x B^-1 W_y'`, W the weights of the decoder."""
+    """Information at K and its gradient `-W_x B^-1 W_y'`, W the weights of the decoder."""
     free = cho_factor((1.0 + _RIDGE) * np.eye(len(k)) - k @ k.T, lower=True)
     w_x = cho_solve(free, h_x - k @ h_y)
     w_y = h_y - k.T @ w_x
@@ -152,7 +152,7 @@ def _value(h_x: Floats, h_y: Floats, k: Floats) -> tuple[float, Floats]:
 
 
 def _contraction(m: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
-    """`K = U sin(S) V'` of M, and the map from a gradient in K to one in M.
+    """`K = U sin(S) V'` of M, and the map from gradients in K to gradients in M.
 
     `K = M g(M'M)` with `g(t) = sin(sqrt t) / sqrt t`, whose derivative acts in the eigenbasis of
     M'M by divided differences of g (Daleckii and Krein).

@@ -1,4 +1,4 @@
-"""PID of wide sources about a discrete target, through codes that one joint model learned."""
+"""PID of high-dimensional sources about a discrete target, from learned discrete codes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from estimators._arrays import Rows, as_labels, as_rows, paired, same_device
 from estimators._pmf import check_unit
 from estimators._training import descend
 from estimators.clustered import Labels
+from estimators.decomposition.counts import pid_from_counts
 from estimators.decomposition.result import PID
-from estimators.decomposition.samples import pid_counts
 from estimators.extras import require
 from estimators.information._request import Request
 from estimators.usable._folds import folds_of
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _PATIENCE = 20
 _EPOCHS = 150
-#: Fewer rows for each column of a source leave its code in doubt.
+#: Fewest rows per column of a source for a reliable code.
 _ROWS_PER_COLUMN = 20
 _WIDTH = 32
-#: Bits of the target's entropy that may stay unread for the result to be called reliable.
+#: Largest unexplained entropy of the target, in bits, of a reliable result.
 _UNREAD_BITS = 0.1
-#: Directions of a source that its encoder sees beside what a linear probe reads from all.
+#: Widest directions of a source that its encoder uses, besides the scores of a linear probe.
 _DIRECTIONS = 32
 _RESTARTS = 3
 
 
-def learned_pid(
+def fit_learned_pid(
     x1: Any,
     x2: Any,
     y: Any,
@@ -48,51 +48,51 @@ def learned_pid(
     permutations: int = 0,
     seed: int = 0,
 ) -> PID:
-    """Decompose what two wide sources say about labels, by way of learned codes of each.
+    """PID of two high-dimensional sources about labels, from learned codes of the sources.
 
-    One joint model, `q(y | x1, x2) = sum_ab f(a | x1) g(b | x2) T(y | a, b)` with encoders f and g
-    into `codes` codes, is trained by likelihood on one half of the units and encodes the other,
-    together with what each code says alone, so that no source is left out because the other
-    knows the same; the table n[a, b, y] of held-out codes goes to `pid_counts`, and the two
-    halves are averaged. All atoms of a half come from one table, so the sum rules hold exactly. A
-    code learned jointly keeps what only both sources together say (an exclusive or), which
-    single posteriors lose. An encoder sees the 32 widest uncorrelated directions of its source
-    and what a linear probe, cross-fitted on the training half, reads from all of it.
+    A joint model `q(y | x1, x2) = sum_ab f(a | x1) g(b | x2) T(y | a, b)`, with encoders f and g
+    into `codes` codes, is trained by likelihood on one half of the clusters and encodes the other
+    half. The likelihood also includes predictions from each code alone, so that no redundant
+    source is ignored. The table n[a, b, y] of held-out codes goes to `pid_from_counts`, and the
+    decompositions of both halves are averaged. Joint training preserves synergy (such as an
+    exclusive or), which posteriors of single sources lose. The input of an encoder are the 32
+    widest uncorrelated directions of its source and cross-fitted scores of a linear probe on
+    all directions.
 
-    What it decomposes is the information of the codes, at most that of the sources. What they
-    leave unread of H(Y) may be noise in the target or missed, and no sample tells the two apart;
-    in sources as wide as rows are many, a source may be misread behind the other. So it is
-    reliable only where at most 0.1 bit is unread and each source has at most n / 20 columns.
+    The result decomposes the information of the codes, at most that of the sources. The rest of
+    H(Y) may be noise or missed information, which samples cannot distinguish. The result is
+    therefore reliable only if at most 0.1 bit of H(Y) is unexplained and each source has at most
+    n / 20 columns.
 
     Args:
         x1: (n, d_1) array or tensor.
         x2: (n, d_2) array or tensor.
         y: (n,) labels.
-        codes: codes of each source, at least 2.
-        measure: as in `pid_pmf`.
+        codes: number of codes of each source, at least 2.
+        measure: as in `pid_from_pmf`.
         unit: "nats" or "bits".
-        level: of the intervals.
-        clusters: (n,) labels of the independent units; folds keep them together.
-        permutations: of the null of `pid_counts`.
-        seed: of folds, training, bootstrap and null.
+        level: confidence of the intervals.
+        clusters: (n,) labels of the independent clusters.
+        permutations: number of random permutations for p-values, as in `pid_from_counts`.
+        seed: seed of folds, training, bootstrap and permutations.
 
     Returns:
-        PID. With clusters, intervals are those of rows: they are wider than said where rows of a
-        unit repeat each other, and the result is then not called reliable.
+        PID. With clusters, intervals still treat rows as independent, which is too narrow where
+        rows of a cluster depend on each other; the result is then unreliable.
 
     Raises:
-        ValueError: bad arrays, labels that are none, fewer than two units, codes below 2.
+        ValueError: invalid arrays, a y without labels, fewer than two clusters, codes below 2.
 
     Source:
-        One joint model for all terms: Liang et al. 2023, Quantifying and modeling multimodal
+        A joint model for all terms: Liang et al. 2023, Quantifying and modeling multimodal
         interactions, NeurIPS, arXiv 2302.12247, section 3 (BATCH); codes in place of couplings.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> x1, x2 = rng.normal(size=(2, 1500, 3))
         >>> y = (x1[:, 0] > 0) & (x2[:, 0] > 0)
-        >>> found = learned_pid(x1, x2, y, codes=2, unit="bits")
-        >>> bool(abs(found.total - 0.811) < 0.15)  # H of an AND
+        >>> result = fit_learned_pid(x1, x2, y, codes=2, unit="bits")
+        >>> bool(abs(result.total - 0.811) < 0.15)  # H of an AND
         True
     """
     if codes < 2:
@@ -104,61 +104,61 @@ def learned_pid(
     if labels is None:
         raise ValueError("y must be (n,) labels: whole numbers, booleans or strings")
     n = paired(x1=a, x2=b, y=labels[:, None].astype(np.float64))
-    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
-    units = np.arange(n) if ask.codes is None else ask.codes
+    ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
+    row_clusters = np.arange(n) if ask.codes is None else ask.codes
     classes = int(labels.max()) + 1
     sides = [uncorrelated(side)[:, ::-1] for side in (a, b)]  # the widest directions first
     parts = []
-    for train, held in folds_of(units, 2, seed):
-        features = [_features(side, labels, units, train, held, seed) for side in sides]
-        inner = inner_rows(units[train], seed)
-        one, two = _encode(features, labels[train], inner, codes, classes, seed)
+    for train, held in folds_of(row_clusters, 2, seed):
+        features = [_features(side, labels, row_clusters, train, held, seed) for side in sides]
+        inner = inner_rows(row_clusters[train], seed)
+        codes_1, codes_2 = _encode(features, labels[train], inner, codes, classes, seed)
         table = np.zeros((codes, codes, classes), dtype=np.int64)
-        np.add.at(table, (one, two, labels[held]), 1)
+        np.add.at(table, (codes_1, codes_2, labels[held]), 1)
         parts.append(
-            pid_counts(table, measure=measure, level=level, permutations=permutations, seed=seed)
+            pid_from_counts(
+                table, measure=measure, level=level, permutations=permutations, seed=seed
+            )
         )
-    found = _mean(parts[0], parts[1])
+    result = _mean(parts[0], parts[1])
     shares = np.bincount(labels) / n
-    unread = (-float((shares * np.log(shares)).sum()) - found.total) / np.log(2.0)
-    doubts = [found.reason] if found.reason else []
+    unread = (-float((shares * np.log(shares)).sum()) - result.total) / np.log(2.0)
+    doubts = [result.reason] if result.reason else []
     if unread > _UNREAD_BITS:
-        doubts.append(
-            f"the codes leave {unread:.2f} bits of the target's entropy unread, noise or missed"
-        )
+        doubts.append(f"the codes leave {unread:.2f} bits of the target's entropy unexplained")
     widest = max(a.shape[1], b.shape[1])
     if widest > n / _ROWS_PER_COLUMN:
-        doubts.append(f"{n} rows are too few to learn all that {widest} columns may say")
+        doubts.append(f"{n} rows are too few to learn codes of {widest} columns")
     if ask.codes is not None:
-        doubts.append("rows share units, and the intervals are those of rows")
+        doubts.append("rows share clusters, but the intervals treat rows as independent")
     return replace(
-        found,
-        method=f"learned codes ({codes} x {codes}), {found.method}",
-        n=ask.units(n),
+        result,
+        method=f"learned codes ({codes} x {codes}), {result.method}",
+        n=ask.cluster_count(n),
         reliable=not doubts,
         reason="; ".join(doubts),
-        diagnostics={**found.diagnostics, "unread_bits": unread},
+        diagnostics={**result.diagnostics, "unread_bits": unread},
     ).to_unit(unit)
 
 
 def _features(
     side: Rows,
     labels: NDArray[np.int64],
-    units: NDArray[np.int64],
+    row_clusters: NDArray[np.int64],
     train: NDArray[np.int64],
     held: NDArray[np.int64],
     seed: int,
 ) -> tuple[Rows, Rows]:
-    """What an encoder sees of the training and of the held-out rows."""
+    """Encoder inputs of the training and held-out rows."""
     probe, classes = LinearProbe(), int(labels.max()) + 1
-    codes = np.unique(units[train], return_inverse=True)[1]
+    codes = np.unique(row_clusters[train], return_inverse=True)[1]
     inside = held_out_log_probabilities(side[train], labels[train], codes, [probe], 4, seed)
-    inner = inner_rows(units[train], seed)
+    inner = inner_rows(row_clusters[train], seed)
     outside, _ = probe.log_probabilities(
         side[train], labels[train], side[held], inner, classes, seed
     )
     wide = side[:, :_DIRECTIONS] / side[:, :_DIRECTIONS].std(axis=0)
-    scores = [found - found.mean(axis=1, keepdims=True) for found in (inside, outside)]
+    scores = [log_p - log_p.mean(axis=1, keepdims=True) for log_p in (inside, outside)]
     spread = max(float(scores[0].std()), 1e-6)
     return (
         np.concatenate([wide[train], scores[0] / spread], axis=1),
@@ -174,9 +174,9 @@ def _encode(
     classes: int,
     seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The likeliest code of every held-out row on each side, from the best of three starts."""
-    tried = [_train(features, labels, inner, codes, classes, seed + i) for i in range(_RESTARTS)]
-    return min(tried, key=lambda one: one[0])[1]
+    """Likeliest code of every held-out row on each side, from the best of three starts."""
+    fits = [_train(features, labels, inner, codes, classes, seed + i) for i in range(_RESTARTS)]
+    return min(fits, key=lambda fit: fit[0])[1]
 
 
 def _train(
@@ -187,7 +187,7 @@ def _train(
     classes: int,
     seed: int,
 ) -> tuple[float, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """One start of the joint model: its loss on the inner rows, and the held-out codes."""
+    """Train the joint model once; returns the inner loss and the held-out codes."""
     require("a learned PID", "torch", "neural")
     import torch
 
@@ -226,11 +226,11 @@ def _train(
         weight_decay=1e-2,
     )
     with torch.no_grad():
-        one, two = (
+        codes_1, codes_2 = (
             _logits(torch.tensor(held, dtype=torch.float32), encoder).argmax(dim=1).numpy()
             for (_, held), encoder in zip(features, encoders, strict=True)
         )
-    return best, (one, two)
+    return best, (codes_1, codes_2)
 
 
 def _encoder(inputs: int, codes: int, generator: Any) -> list[Any]:
@@ -254,31 +254,32 @@ def _logits(rows: Tensor, weights: list[Any]) -> Tensor:
     import torch
 
     into, shift, out, straight, constant = weights
-    found: Tensor = torch.nn.functional.gelu(rows @ into + shift) @ out + rows @ straight + constant
-    return found
+    hidden: Tensor = torch.nn.functional.gelu(rows @ into + shift)
+    logits: Tensor = hidden @ out + rows @ straight + constant
+    return logits
 
 
-def _mean(one: PID, two: PID) -> PID:
-    """The average of two halves' decompositions; intervals as of independent halves."""
+def _mean(first: PID, second: PID) -> PID:
+    """Average of the decompositions of two halves, with intervals as for independent halves."""
     intervals = {}
-    for name in one.intervals:
-        (a, b), (c, d) = one.intervals[name], two.intervals[name]
-        middle = (getattr(one, name) + getattr(two, name)) / 2
+    for name in first.intervals:
+        (a, b), (c, d) = first.intervals[name], second.intervals[name]
+        middle = (getattr(first, name) + getattr(second, name)) / 2
         half = float(np.hypot(b - a, d - c)) / 4
         intervals[name] = (middle - half, middle + half)
-    reasons = dict.fromkeys(reason for reason in (one.reason, two.reason) if reason)
+    reasons = dict.fromkeys(reason for reason in (first.reason, second.reason) if reason)
     return PID(
-        redundant=(one.redundant + two.redundant) / 2,
-        unique_1=(one.unique_1 + two.unique_1) / 2,
-        unique_2=(one.unique_2 + two.unique_2) / 2,
-        synergistic=(one.synergistic + two.synergistic) / 2,
+        redundant=(first.redundant + second.redundant) / 2,
+        unique_1=(first.unique_1 + second.unique_1) / 2,
+        unique_2=(first.unique_2 + second.unique_2) / 2,
+        synergistic=(first.synergistic + second.synergistic) / 2,
         unit="nats",
-        measure=one.measure,
-        method=one.method,
-        n=(one.n or 0) + (two.n or 0),
+        measure=first.measure,
+        method=first.method,
+        n=(first.n or 0) + (second.n or 0),
         intervals=intervals,
-        level=one.level,
-        p_values={k: min(1.0, 2 * min(v, two.p_values[k])) for k, v in one.p_values.items()},
+        level=first.level,
+        p_values={k: min(1.0, 2 * min(v, second.p_values[k])) for k, v in first.p_values.items()},
         reliable=not reasons,
         reason="; ".join(reasons),
     )

@@ -1,4 +1,4 @@
-"""More than two sources: the I_min lattice of three, and BROJA's unique informations."""
+"""PID of more than two sources: the I_min lattice, and BROJA's unique informations."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _SETS: tuple[tuple[int, ...], ...] = tuple(
 class PIDLattice(Record):
     """Redundancy and atom of each node of the lattice of three sources.
 
-    A node is an antichain of sets of sources, written like "{1}{23}": what source 1 and the
-    pair (2, 3) both say. redundancy(node) is the sum of the atoms at and below it.
+    A node is an antichain of sets of sources. "{1}{23}" is the information common to source 1
+    and the pair (2, 3). The redundancy of a node is the sum of the atoms at and below it.
 
     Attributes:
         redundancies: redundancy by node, 18 nodes.
@@ -53,7 +53,7 @@ class PIDLattice(Record):
         return self.redundancies["{123}"]
 
 
-def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDLattice:
+def pid_lattice(p: ArrayLike, *, measure: str = "imin", unit: str = "nats") -> PIDLattice:
     """The I_min decomposition of three sources about one target.
 
         I_min(A_1, ..., A_k) = sum_y p(y) min_i I(A_i; Y=y)
@@ -65,7 +65,7 @@ def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDL
         unit: "nats" or "bits".
 
     Raises:
-        ValueError: another measure, another number of sources, and what `pid_pmf` refuses.
+        ValueError: another measure, another number of sources, and as `pid_from_pmf`.
 
     Source:
         Williams & Beer 2010, arXiv 1004.2515, equations 3 and 7.
@@ -89,7 +89,7 @@ def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDL
             f"the lattice is offered for three sources, p[x1, x2, x3, y], got shape {array.shape}"
         )
     if array.ndim == 3:
-        raise ValueError(f"two sources are decomposed by pid_pmf, got shape {array.shape}")
+        raise ValueError(f"two sources are decomposed by pid_from_pmf, got shape {array.shape}")
     pmf = as_pmf(p, axes="x1, x2, x3, y", counts="a division by their sum")
     pairs = {
         group: pmf.sum(tuple(i for i in range(3) if i not in group)).reshape(-1, pmf.shape[-1])
@@ -107,8 +107,8 @@ def pid_lattice(p: ArrayLike, measure: str = "imin", unit: str = "nats") -> PIDL
     )
 
 
-def unique_informations(p: ArrayLike, unit: str = "nats") -> tuple[float, ...]:
-    """BROJA's unique information of each source against all other sources together.
+def unique_informations(p: ArrayLike, *, unit: str = "nats") -> tuple[float, ...]:
+    """BROJA unique information of each source given all other sources jointly.
 
     U_i = min I_Q(X_i; Y | X_-i) over the joints Q with the marginals (X_i, Y) and (X_-i, Y).
 
@@ -117,10 +117,10 @@ def unique_informations(p: ArrayLike, unit: str = "nats") -> tuple[float, ...]:
         unit: "nats" or "bits".
 
     Returns:
-        m numbers, each certified to the gap of `pid_pmf`.
+        m numbers, each certified to the gap of `pid_from_pmf`.
 
     Raises:
-        ValueError: fewer than two sources, a gap that was not reached, and what `pid_pmf` refuses.
+        ValueError: fewer than two sources, a gap that was not reached, and as `pid_from_pmf`.
 
     Source:
         Bertschinger et al. 2014, arXiv 1311.2852, equation 12.
@@ -138,18 +138,18 @@ def unique_informations(p: ArrayLike, unit: str = "nats") -> tuple[float, ...]:
         raise ValueError(
             f"unique informations need two sources or more, p[x1, x2, ..., y], got {pmf.shape}"
         )
-    found = []
+    unique = []
     for source in range(pmf.ndim - 1):
         p3 = np.moveaxis(pmf, source, 0).reshape(pmf.shape[source], -1, pmf.shape[-1])
-        # Joint symbols of the others that never occur only cost time.
+        # Joint symbols of the other sources that never occur are dropped to save time.
         solution = solve_broja(p3[:, p3.sum((0, 2)) > 0.0])
         if not solution.converged[0]:
             raise ValueError(
                 f"the unique information of source {source + 1} is known only to "
                 f"{solution.gap[0]:.1e} nats"
             )
-        found.append(float(solution.atoms[0, 1]) / factor)
-    return tuple(found)
+        unique.append(float(solution.atoms[0, 1]) / factor)
+    return tuple(unique)
 
 
 def _nodes() -> list[Node]:
@@ -163,7 +163,7 @@ def _nodes() -> list[Node]:
 
 
 def _below(low: Node, high: Node) -> bool:
-    """Whether low comes strictly before high: each set of high contains one of low."""
+    """Whether low < high in the lattice: each set of high contains a set of low."""
     return low != high and all(any(set(a) <= set(b) for a in low) for b in high)
 
 

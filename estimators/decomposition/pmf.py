@@ -1,4 +1,4 @@
-"""`pid_pmf`: the decomposition of a given distribution, under the measure you name."""
+"""PID of a given distribution, under a chosen measure."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from estimators.decomposition.result import PID
 Floats = NDArray[np.float64]
 
 AXES = "x1, x2, y"
-COUNTS = "pid_counts(counts)"
+COUNTS = "pid_from_counts(counts)"
 
-#: Measures that are defined by their redundancy, in nats.
+#: Redundancy, in nats, of the measures that are defined by it.
 _REDUNDANCIES: dict[str, Callable[[Floats], float]] = {
     "imin": redundancy_imin,
     "mmi": redundancy_mmi,
     "ccs": redundancy_ccs,
 }
 
-#: Measures of our own; any other name is looked for in dit.
+#: Measures implemented here; other names are looked up in dit.
 MEASURES = ("broja", *_REDUNDANCIES)
 
 
-def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
-    """Decompose I(X1, X2; Y) of a known distribution.
+def pid_from_pmf(p: ArrayLike, *, measure: str = "broja", unit: str = "nats") -> PID:
+    """Partial information decomposition of I(X1, X2; Y) of a known distribution.
 
         "broja"  R = I_1 + I_2 - I_union, I_union = min of I_Q(X1, X2; Y) over the joints Q with
                  the marginals (X1, Y) and (X2, Y); with a certified interval for I_union
@@ -44,12 +44,12 @@ def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
 
     Args:
         p: array p[x1, x2, y] of probabilities that sum to one. The target is the last axis.
-        measure: one of the above, or the name of a measure of dit ("proj", "dep", ...: dit's
-            class PID_Proj, PID_dep, ...), which is then imported and used.
+        measure: one of the above, or the lower-case name of a measure of dit, such as "proj" or
+            "dep" for dit.pid.PID_Proj or PID_dep.
         unit: "nats" or "bits".
 
     Raises:
-        ValueError: probabilities that are negative, not finite or do not sum to one, another
+        ValueError: probabilities that are negative, not finite or do not sum to one, wrong
             number of axes, no symbols, integer counts, an unknown measure or unit.
 
     Source:
@@ -59,10 +59,10 @@ def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
     Example:
         >>> xor = np.zeros((2, 2, 2))
         >>> xor[0, 0, 0] = xor[0, 1, 1] = xor[1, 0, 1] = xor[1, 1, 0] = 0.25
-        >>> found = pid_pmf(xor, unit="bits")
-        >>> {name: round(value, 6) for name, value in found.atoms.items()}
+        >>> result = pid_from_pmf(xor, unit="bits")
+        >>> {name: round(value, 6) for name, value in result.atoms.items()}
         {'redundant': 0.0, 'unique_1': 0.0, 'unique_2': 0.0, 'synergistic': 1.0}
-        >>> found.converged
+        >>> result.converged
         True
     """
     check_unit(unit)
@@ -72,26 +72,26 @@ def pid_pmf(p: ArrayLike, measure: str = "broja", unit: str = "nats") -> PID:
     return _by_redundancy(pmf, measure).to_unit(unit)
 
 
-def pid_pmf_batch(
-    p: ArrayLike, measure: str = "broja", unit: str = "nats", *, device: str | None = None
+def pid_from_pmf_batch(
+    p: ArrayLike, *, measure: str = "broja", unit: str = "nats", device: str | None = None
 ) -> tuple[PID, ...]:
-    """Decompose many distributions of one shape; BROJA solves them together.
+    """`pid_from_pmf` of many distributions of equal shape; BROJA solves them as a batch.
 
     Args:
         p: array p[b, x1, x2, y]; each p[i] sums to one.
-        measure: as in `pid_pmf`.
+        measure: as in `pid_from_pmf`.
         unit: "nats" or "bits".
         device: torch device for BROJA, for example "cuda"; None is the CPU.
 
     Returns:
-        One `PID` for each distribution.
+        A `PID` for each distribution.
 
     Raises:
-        ValueError: as `pid_pmf`, with the number of the distribution in the message.
+        ValueError: as `pid_from_pmf`; the message has the index of the distribution.
 
     Example:
         >>> p = np.random.default_rng(0).dirichlet(np.ones(27), 5).reshape(5, 3, 3, 3)
-        >>> [result.converged for result in pid_pmf_batch(p)]
+        >>> [result.converged for result in pid_from_pmf_batch(p)]
         [True, True, True, True, True]
     """
     check_unit(unit)
@@ -145,14 +145,14 @@ def _by_redundancy(pmf: Floats, measure: str) -> PID:
             )
         return dit_decomposition(pmf, measure)
     redundant = _REDUNDANCIES[measure](pmf)
-    one = information(pmf.sum(1))
-    two = information(pmf.sum(0))
+    information_1 = information(pmf.sum(1))
+    information_2 = information(pmf.sum(0))
     total = information(pmf.reshape(-1, pmf.shape[2]))
     return PID(
         redundant=redundant,
-        unique_1=one - redundant,
-        unique_2=two - redundant,
-        synergistic=total - one - two + redundant,
+        unique_1=information_1 - redundant,
+        unique_2=information_2 - redundant,
+        synergistic=total - information_1 - information_2 + redundant,
         unit="nats",
         measure=measure,
     )

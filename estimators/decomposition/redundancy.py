@@ -1,4 +1,4 @@
-"""Redundancy of two or more sources under I_min and MMI; everything here is in nats."""
+"""Redundancy under I_min and MMI, in nats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 def information(pair: Floats) -> float:
-    """I(X; Y) of a joint p(x, y), not below zero by rounding.
+    """I(X; Y) of a joint p(x, y), clipped at zero.
 
     Example:
         >>> round(float(information(np.array([[0.5, 0.0], [0.0, 0.5]])) / np.log(2)), 6)

@@ -1,4 +1,4 @@
-"""`PID`: redundant, unique and synergistic information of two sources about one target."""
+"""`PID`: redundant, unique and synergistic information of two sources about a target."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from estimators._pmf import check_unit
 from estimators._validate import check_fraction
 from estimators.record import Record
 
-#: The four atoms, in the order in which they are always given.
+#: The four atoms, in their fixed order.
 ATOMS = ("redundant", "unique_1", "unique_2", "synergistic")
 
-_SCALED = (*ATOMS, "lower", "upper", "gap")  # what carries the unit
+_SCALED = (*ATOMS, "lower", "upper", "gap")  # fields in `unit`
 
 
 @dataclass(frozen=True, kw_only=True)
 class PID(Record):
-    """A partial information decomposition of I(X1, X2; Y), under the measure it names.
+    """A partial information decomposition of I(X1, X2; Y).
 
         redundant + unique_1               = I(X1; Y)      information_1
         redundant + unique_2               = I(X2; Y)      information_2
         unique_1 + unique_2 + redundant    = I_union       union
-        the sum of all four                = I(X1, X2; Y)  total
+        sum of the four atoms              = I(X1, X2; Y)  total
         redundant - synergistic            = co-information
 
     Attributes:
-        redundant: what either source says alone.
-        unique_1: what only the first source says.
-        unique_2: what only the second source says.
-        synergistic: what only both together say.
+        redundant: information that each source has by itself.
+        unique_1: information that only the first source has.
+        unique_2: information that only the second source has.
+        synergistic: information that only both sources together have.
         unit: "nats" or "bits", of the atoms, the intervals, `lower`, `upper` and `gap`.
-        measure: the definition of redundancy that was used, for example "broja".
-        method: how the numbers were obtained: "exact" from a distribution, else the estimator.
-        n: number of samples; None where the distribution was given.
-        intervals: confidence interval of each atom by name; empty where there is none.
-        level: confidence of `intervals`; None where there is none.
-        p_values: by name, the probability under the null of a value as large; empty if not asked.
-        lower: BROJA only: proved lower bound on the union information (a dual feasible point).
-        upper: BROJA only: proved upper bound on the union information (a primal feasible point).
-        gap: BROJA only: upper - lower; no atom is off by more than this.
-        iterations: BROJA only: Newton steps taken.
+        measure: definition of redundancy, for example "broja".
+        method: "exact" for a known distribution, otherwise the estimator.
+        n: number of samples; None for a known distribution.
+        intervals: confidence interval of each atom by name; may be empty.
+        level: confidence of `intervals`; None without intervals.
+        p_values: permutation p-values by name; empty without permutations.
+        lower: BROJA only: certified lower bound of the union information (dual feasible).
+        upper: BROJA only: certified upper bound of the union information (primal feasible).
+        gap: BROJA only: upper - lower, the largest possible error of an atom.
+        iterations: BROJA only: number of Newton steps.
         converged: BROJA only: whether the gap reached the tolerance.
-        reliable: False where the method's own conditions are not met.
-        reason: why not, in one line; empty if and only if `reliable`.
-        diagnostics: further numbers or words for the record.
+        reliable: False where the conditions of the method are not met.
+        reason: why the result is unreliable, in one line; empty if and only if `reliable`.
+        diagnostics: further numbers or strings.
 
     Raises:
         ValueError: an unknown unit, n below 1, intervals without a level or for an unknown atom,
-            interval ends in the wrong order, a `reason` that contradicts `reliable`, a gap
-            that is not upper - lower.
+            interval ends in the wrong order, a `reason` that contradicts `reliable`, only
+            some of lower, upper and gap.
 
     Source:
         Williams & Beer 2010, arXiv 1004.2515 (the lattice of two sources).
@@ -149,10 +149,10 @@ class PID(Record):
         return self.redundant - self.synergistic
 
     def to_unit(self, unit: str) -> Self:
-        """The same decomposition in "nats" or "bits".
+        """Convert the decomposition to "nats" or "bits".
 
         Raises:
-            ValueError: another unit.
+            ValueError: an unknown unit.
         """
         factor = check_unit(self.unit) / check_unit(unit)
         changes: dict[str, Any] = {name: getattr(self, name) for name in _SCALED}
@@ -161,11 +161,11 @@ class PID(Record):
         return replace(self, unit=unit, **changes)
 
     def projected(self) -> Self:
-        """The nearest decomposition with no negative atom, and the same total if that is positive.
+        """Nearest decomposition without negative atoms, with the same total if it is positive.
 
-        Estimates from samples are not clipped, so that errors average out; this is the
-        Euclidean projection of the atoms onto {atoms >= 0, sum = max(total, 0)}. Intervals are
-        cut off at zero. For measures whose atoms may be negative (CCS) it has no meaning.
+        Estimates from samples are not clipped, so that errors average out. This is the
+        Euclidean projection of the atoms onto {atoms >= 0, sum = max(total, 0)}; intervals are
+        clipped at zero. Meaningless for measures with negative atoms (CCS).
 
         Source:
             Held, Wolfe & Crowder 1974 (projection onto a simplex).
@@ -181,10 +181,10 @@ class PID(Record):
         atoms = np.array(list(self.atoms.values()))
         total = max(self.total, 0.0)
         ordered = np.sort(atoms)[::-1]
-        # The common reduction that leaves the k largest atoms with the wanted sum, for each k.
+        # Common reduction with which the k largest atoms have the required sum, for each k.
         reduction = (np.cumsum(ordered) - total) / np.arange(1, atoms.size + 1)
-        kept = int(np.flatnonzero(ordered - reduction >= 0.0)[-1])
-        nearest = np.maximum(atoms - reduction[kept], 0.0)
+        last = int(np.flatnonzero(ordered - reduction >= 0.0)[-1])
+        nearest = np.maximum(atoms - reduction[last], 0.0)
         intervals = {k: (max(a, 0.0), max(b, 0.0)) for k, (a, b) in self.intervals.items()}
         values = dict(zip(ATOMS, nearest.tolist(), strict=True))
         return replace(self, intervals=intervals, **values)

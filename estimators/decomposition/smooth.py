@@ -1,4 +1,4 @@
-"""A smooth joint distribution near a table of counts, chosen by cross-validated likelihood."""
+"""Smoothed joint distribution of a table of counts, chosen by cross-validated likelihood."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, xlogy
 
-Table = NDArray[np.float64]  # joint of (x1, x2, y); leading batch axes where it says so
+Table = NDArray[np.float64]  # joint of (x1, x2, y), with a leading batch axis in private functions
 
 FOLDS = 5
 # Weights a of the model in (n + a m) / (N + a), as shares of N.
 _WEIGHTS = np.geomspace(1e-3, 30.0, 24)
 _IPF_STEPS = 30
-_POINTS = 4  # per bin and axis, where the Gaussian density is summed
+_POINTS = 4  # quadrature points of the Gaussian density per bin and axis
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """The chosen model: `p` = (n + a m) / (N + a), strictly positive where symbols were seen."""
+    """The chosen model, `p` = (n + a m) / (N + a), strictly positive for observed symbols."""
 
     p: Table
     model: str
@@ -29,15 +29,15 @@ class Smooth:
 
 
 def smooth_model(counts: NDArray[np.int64], rng: np.random.Generator) -> Smooth:
-    """Choose the model m and its weight a by 5-fold log-likelihood.
+    """Choose the model m and its weight a by 5-fold cross-validated log-likelihood.
 
     Models: independence of all three; each pair joint and the third independent; the sources
     independent given the target; all pairwise marginals and no third-order interaction
     (iterative proportional fitting); the Gaussian copula of the ranks of the symbols.
 
     Args:
-        counts: table n[x1, x2, y]; symbols never seen are given probability zero.
-        rng: draws the folds.
+        counts: table n[x1, x2, y]; symbols without counts get probability zero.
+        rng: random generator of the folds.
     """
     total = int(counts.sum())
     folds = _split(counts, rng)
@@ -57,7 +57,7 @@ def smooth_model(counts: NDArray[np.int64], rng: np.random.Generator) -> Smooth:
 
 
 def _split(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """The draws dealt into `FOLDS` tables, each draw into one, fold sizes as equal as can be."""
+    """Split the draws at random into `FOLDS` tables of nearly equal size."""
     draws = rng.permutation(np.repeat(np.arange(counts.size), counts.ravel()))
     cells = np.arange(draws.size) % FOLDS * counts.size + draws
     return np.bincount(cells, minlength=FOLDS * counts.size).reshape(FOLDS, *counts.shape)
@@ -76,13 +76,13 @@ def _normalised(n: Table) -> Table:
 
 
 def _single(n: Table, axis: int) -> Table:
-    """Marginal of one variable; symbols that were seen at all keep a little probability."""
-    one = _over(n, axis) + 0.5 * (_over(n, axis).sum(axis=0, keepdims=True) > 0)
-    return _normalised(one)
+    """Marginal of a variable; symbols observed in any fold get positive probability."""
+    smoothed = _over(n, axis) + 0.5 * (_over(n, axis).sum(axis=0, keepdims=True) > 0)
+    return _normalised(smoothed)
 
 
 def _pair(n: Table, i: int, j: int) -> Table:
-    """Marginal of two variables, drawn towards independence by sqrt(N)/2 counts (minimax)."""
+    """Marginal of two variables, shrunk towards independence by sqrt(N)/2 counts (minimax)."""
     size = n.sum(axis=(1, 2, 3), keepdims=True)
     a = 0.5 * np.sqrt(size)
     shrunk: Table = (_over(n, i, j) + a * _single(n, i) * _single(n, j)) / (size + a)
@@ -113,10 +113,10 @@ def _pairwise(n: Table) -> Table:
 
 
 def _copula(n: Table) -> Table:
-    """Gaussian copula: each symbol is an interval of a normal score, in the order of symbols.
+    """Gaussian copula: each symbol is an interval of normal scores, in the order of symbols.
 
-    The correlations are those of the mean scores of the bins, divided by the variance that the
-    bins keep; the cell probabilities are sums of the density over a few points per bin.
+    The correlations are those of the mean scores of the bins, divided by their variance; cell
+    probabilities are sums of the density over a few points per bin.
     """
     batch = len(n)
     margins = [_single(n, axis).reshape(batch, -1) for axis in range(3)]
@@ -129,12 +129,12 @@ def _copula(n: Table) -> Table:
     scores = [z.mean(axis=2) for z in points]
     corr = np.empty((batch, 3, 3))
     data = _normalised(n)
-    kept = [np.einsum("bi,bi->b", p, z**2) for p, z in zip(margins, scores, strict=True)]
+    variances = [np.einsum("bi,bi->b", p, z**2) for p, z in zip(margins, scores, strict=True)]
     corr[:] = np.eye(3)
     for i, j in _PAIRS:
         joint = _over(data, i, j).reshape(batch, margins[i].shape[1], margins[j].shape[1])
         covariance = np.einsum("bij,bi,bj->b", joint, scores[i], scores[j])
-        rho = covariance / np.maximum(kept[i] * kept[j], 1e-12)
+        rho = covariance / np.maximum(variances[i] * variances[j], 1e-12)
         corr[:, i, j] = corr[:, j, i] = np.clip(rho, -0.98, 0.98)
     values, vectors = np.linalg.eigh(corr)
     corr = np.einsum("bij,bj,bkj->bik", vectors, np.maximum(values, 0.02), vectors)
@@ -160,7 +160,7 @@ def _copula(n: Table) -> Table:
     a, b, c = n.shape[1:]
     cells = density.reshape(batch, a, _POINTS, b, _POINTS, c, _POINTS).sum(axis=(2, 4, 6))
     p = _normalised(cells * _independent(n))
-    for _ in range(3):  # the sums are rough: put the single marginals right again
+    for _ in range(3):  # restore the single marginals after the rough sums
         for axis in range(3):
             p = p * (_single(n, axis) / np.maximum(_over(p, axis), 1e-300))
     return _normalised(p)

@@ -1,7 +1,7 @@
 """Discrete information measures: of a known pmf (`*_pmf`), of counts, and from samples.
 
-One verb per measure. `entropy_pmf(p)` is exact; `entropy(x)` measures samples of categories and
-returns an `Estimate`. Continuous samples have verbs of the same names in `estimators` itself.
+One function per measure: `entropy_pmf(p)` is exact, `entropy(x)` estimates from samples of
+categories and returns an `Estimate`. `estimators` has the same functions for continuous samples.
 """
 
 from estimators.discrete.corrections import entropy_counts as entropy_counts
@@ -16,11 +16,30 @@ from estimators.discrete.exact import total_correlation_pmf as total_correlation
 from estimators.discrete.invariants import ShannonInvariants as ShannonInvariants
 from estimators.discrete.invariants import shannon_invariants as shannon_invariants
 from estimators.discrete.invariants import shannon_invariants_pmf as shannon_invariants_pmf
-from estimators.discrete.samples import co_information as co_information
+from estimators.discrete.multivariate import co_information as co_information
+from estimators.discrete.multivariate import dual_total_correlation as dual_total_correlation
+from estimators.discrete.multivariate import total_correlation as total_correlation
 from estimators.discrete.samples import (
     conditional_mutual_information as conditional_mutual_information,
 )
-from estimators.discrete.samples import dual_total_correlation as dual_total_correlation
 from estimators.discrete.samples import entropy as entropy
 from estimators.discrete.samples import mutual_information as mutual_information
-from estimators.discrete.samples import total_correlation as total_correlation
+
+__all__ = [
+    "ShannonInvariants",
+    "co_information",
+    "co_information_pmf",
+    "conditional_mutual_information",
+    "conditional_mutual_information_pmf",
+    "dual_total_correlation",
+    "dual_total_correlation_pmf",
+    "entropy",
+    "entropy_counts",
+    "entropy_pmf",
+    "mutual_information",
+    "mutual_information_pmf",
+    "shannon_invariants",
+    "shannon_invariants_pmf",
+    "total_correlation",
+    "total_correlation_pmf",
+]

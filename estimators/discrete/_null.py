@@ -1,4 +1,4 @@
-"""Permutation nulls: the measure after the dependence it measures has been shuffled away."""
+"""Permutation tests: plug-in measures of permuted samples."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def permuted_values(
     permutations: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """The plug-in measure, in nats, of samples whose columns in `shuffled` were permuted.
+    """Plug-in measure, in nats, of samples with permuted columns `shuffled`.
 
-    Each column of `shuffled` is permuted by itself; the others keep their rows together. With
-    `strata`, only rows that agree in those columns are exchanged. All permutations of a block
-    are drawn and counted at once.
+    Each column of `shuffled` is permuted separately; the others are unchanged. With `strata`,
+    only rows that agree in those columns are exchanged.
 
     Returns:
         Array of shape (permutations,).
@@ -64,7 +63,7 @@ def entropy_rows(columns: list[NDArray[np.int64]]) -> NDArray[np.float64]:
 
 
 def p_value(observed: float, null: NDArray[np.float64], *, two_sided: bool = False) -> float:
-    """(1 + #{null >= observed}) / (1 + B), which is valid for any B; twice the smaller tail."""
+    """(1 + #{null >= observed}) / (1 + B), valid for any B; two-sided: twice the smaller tail."""
     slack = 1e-12  # equal tables may differ in the last bits
     above = (1 + int((null >= observed - slack).sum())) / (1 + null.size)
     below = (1 + int((null <= observed + slack).sum())) / (1 + null.size)

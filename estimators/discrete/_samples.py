@@ -12,20 +12,20 @@ Codes = NDArray[np.int64]
 
 
 def as_codes(**variables: ArrayLike) -> Codes:
-    """Each variable as a column of codes 0, 1, 2, ...; shape (n, variables).
+    """Encode each variable as a column of codes 0, 1, 2, ...; shape (n, variables).
 
     A variable is an array of shape (n,), or of shape (n, k) whose rows are its symbols. Whole
     numbers, booleans and strings are categories; fractions are not.
 
     Raises:
-        ValueError: no rows, another number of axes, lengths that differ, a NaN or infinity or
+        ValueError: no rows, wrong number of axes, lengths that differ, NaN, infinity or a
             fraction (with its position).
     """
     columns = {name: _column(values, name) for name, values in variables.items()}
     lengths = {name: column.size for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
-        raise ValueError(f"variables must have equal numbers of rows: {said}")
+        lengths_text = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(f"variables must have equal numbers of rows: {lengths_text}")
     return np.stack(list(columns.values()), axis=1)
 
 
@@ -50,7 +50,7 @@ def _column(values: ArrayLike, name: str) -> Codes:
 
 
 def joint_codes(codes: Codes, axes: Axes) -> Codes:
-    """One code 0, 1, 2, ... per row for the joint symbol of the columns in `axes`."""
+    """Code 0, 1, 2, ... of the joint symbol of the columns in `axes`, for every row."""
     joint = codes[:, axes[0]]
     for axis in axes[1:]:
         mixed = joint * (codes[:, axis].max() + 1) + codes[:, axis]
@@ -64,8 +64,8 @@ def measure_of(
     """The corrected measure in nats, its influence by row, and its degrees of freedom.
 
     The influence of row i on sum_A c_A H(X_A) is -sum_A c_A log p(x_iA), at the plug-in; the
-    degrees of freedom |sum_A c_A (k_A - 1)| are those of the chi-squared limit where the
-    influence is constant (independence for I, the uniform distribution for H).
+    degrees of freedom |sum_A c_A (k_A - 1)| are those of the chi-squared limit for
+    constant influence (independence for I, the uniform distribution for H).
     """
     value, freedom, parity = 0.0, 0.0, 0.0
     influence = np.zeros(len(codes))

@@ -1,4 +1,4 @@
-"""Every measure here is a signed sum of joint entropies: sum_A c_A H(X_A)."""
+"""Information measures as signed sums of joint entropies, sum_A c_A H(X_A)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Terms = tuple[tuple[float, Axes], ...]
 
 
 def _collect(*terms: tuple[float, Axes]) -> Terms:
-    """Sorted axes, equal sets merged, zero coefficients and empty sets dropped."""
+    """Merge equal sets of axes; drop zero coefficients and empty sets."""
     total: dict[Axes, float] = {}
     for coefficient, axes in terms:
         key = tuple(sorted(set(axes)))
@@ -61,10 +61,10 @@ def invariant_terms(v: int) -> tuple[Terms, Terms, Terms]:
 
 
 def exact_value(p: NDArray[np.float64], terms: Terms) -> float:
-    """The measure of the pmf `p`, in nats."""
+    """Value of a measure for the pmf `p`, in nats."""
     return sum(c * entropy_of(marginal(p, axes)) for c, axes in terms)
 
 
 def mutual_information_of(p: NDArray[np.float64]) -> float:
-    """I(X; Y) of a trusted pmf p[x, y], in nats."""
+    """I(X; Y) of a pmf p[x, y] that is not checked, in nats."""
     return exact_value(p, conditional_mutual_information_terms((0,), (1,)))

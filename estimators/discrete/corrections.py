@@ -1,4 +1,4 @@
-"""The entropy of a distribution that was only sampled: the plug-in and its corrections."""
+"""Entropy estimates from counts: the plug-in and bias corrections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estimators._pmf import check_unit
 
 Counts = NDArray[np.int64]
 
-# Log posterior below its peak at which the integral over the concentration is cut off.
+# Drop of the log posterior below its peak at which the integral over beta is truncated.
 _NSB_CUT = 45.0
 _NSB_POINTS = 200
 
@@ -24,11 +24,11 @@ def as_counts(counts: ArrayLike, *, axes: str = "", name: str = "counts") -> Cou
     Args:
         counts: array of whole numbers.
         axes: names of the axes, for example "x1, x2, y"; any number of axes where empty.
-        name: what to call `counts` in messages.
+        name: name of `counts` in messages.
 
     Raises:
-        ValueError: another number of axes, empty, a number that is not finite, negative or not
-            whole (with its position), nothing counted.
+        ValueError: wrong number of axes, a number that is not finite, negative or not whole
+            (with its position), a sum of zero.
 
     Example:
         >>> as_counts([2, -1])
@@ -60,9 +60,9 @@ def entropy_counts(
     alphabet: int | None = None,
     unit: str = "nats",
 ) -> float:
-    """Entropy estimated from how often each symbol was seen.
+    """Entropy estimated from counts of symbols.
 
-    With counts n_i, n = sum n_i, k symbols seen, f1 of them once, an alphabet of K symbols:
+    With counts n_i, n = sum n_i, k observed symbols, f1 of them once, an alphabet of K symbols:
 
         plugin        -sum (n_i/n) log(n_i/n)
         miller-madow  plugin + (k - 1) / (2 n)
@@ -74,7 +74,7 @@ def entropy_counts(
 
     Args:
         counts: non-negative whole numbers of any shape.
-        method: one of the names above.
+        method: one of the above.
         alphabet: K, used by "nsb" only; default the number of entries of `counts`.
         unit: "nats" or "bits".
 
@@ -82,8 +82,8 @@ def entropy_counts(
         The entropy in `unit`.
 
     Raises:
-        ValueError: bad counts (see `as_counts`), unknown method or unit, an alphabet smaller
-            than the number of symbols seen.
+        ValueError: invalid counts (see `as_counts`), unknown method or unit, an alphabet smaller
+            than the number of observed symbols.
 
     Source:
         Miller 1955; Grassberger 2003, arXiv physics/0307138 (the estimator with G_n); Chao & Shen
@@ -103,24 +103,24 @@ def entropy_counts(
     seen = table[table > 0].ravel()
     size = table.size if alphabet is None else alphabet
     if size < seen.size:
-        raise ValueError(f"{seen.size} symbols were seen but the alphabet is said to have {size}")
+        raise ValueError(f"{seen.size} symbols were observed but alphabet is {size}")
     return CORRECTIONS[method](seen, size) / scale
 
 
 def check_method(method: str) -> None:
-    """A known correction, or a message that lists them."""
+    """Raise ValueError for an unknown correction."""
     if method not in CORRECTIONS:
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(CORRECTIONS)}")
 
 
 def plugin(seen: Counts, alphabet: int = 0) -> float:
-    """Maximum likelihood; `seen` are positive counts, as in every function below."""
+    """Maximum likelihood estimate from positive counts."""
     n = seen.sum()
     return float(np.log(n) - xlogy(seen, seen).sum() / n)
 
 
 def miller_madow(seen: Counts, alphabet: int = 0) -> float:
-    """The plug-in with its bias removed to first order in 1/n."""
+    """Plug-in with first-order bias correction."""
     return plugin(seen) + (seen.size - 1) / (2.0 * float(seen.sum()))
 
 
@@ -131,7 +131,7 @@ def grassberger(seen: Counts, alphabet: int = 0) -> float:
 
 
 def grassberger_terms(counts: Counts) -> NDArray[np.float64]:
-    """The terms m G(m) for every count m, 0 for m = 0; any shape."""
+    """Terms m G(m) of every count m, 0 for m = 0; any shape."""
     m = np.maximum(counts, 1)
     sign = 1.0 - 2.0 * (m % 2)
     g = digamma(m) + 0.5 * sign * (digamma(0.5 * (m + 1)) - digamma(0.5 * m))
@@ -140,10 +140,10 @@ def grassberger_terms(counts: Counts) -> NDArray[np.float64]:
 
 
 def chao_shen(seen: Counts, alphabet: int = 0) -> float:
-    """Horvitz-Thompson over the symbols seen, with Good's estimate of the mass seen."""
+    """Horvitz-Thompson estimate over observed symbols, with Good's coverage."""
     n = int(seen.sum())
     singletons = int((seen == 1).sum())
-    # All symbols seen once would make the coverage zero: count one of them as seen twice.
+    # If all symbols occur once, the coverage would be zero: treat one as occurring twice.
     coverage = 1.0 - min(singletons, n - 1) / n
     q = coverage * seen / n
     inclusion = -np.expm1(n * np.log1p(-np.minimum(q, 1.0 - 1e-16)))
@@ -151,7 +151,7 @@ def chao_shen(seen: Counts, alphabet: int = 0) -> float:
 
 
 def nsb(seen: Counts, alphabet: int) -> float:
-    """Posterior mean of the entropy, integrated over u = log beta where the posterior is."""
+    """Posterior mean of the entropy, integrated over u = log beta."""
     if alphabet == 1:
         return 0.0
     size, how_many = np.unique(seen, return_counts=True)
@@ -171,7 +171,7 @@ def nsb(seen: Counts, alphabet: int) -> float:
         result: NDArray[np.float64] = evidence + np.log(np.maximum(slope, 1e-300)) + u
         return result
 
-    # beta from far below one count in all to far above one count per symbol.
+    # beta from far below one pseudo-count in total to far above one per symbol.
     n = float(size @ how_many)
     coarse = np.linspace(-25.0 - np.log(alphabet), 12.0 + np.log(n), _NSB_POINTS)
     height = log_weight(coarse)
@@ -190,7 +190,7 @@ def nsb(seen: Counts, alphabet: int) -> float:
 
 @cache
 def _quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss-Legendre nodes and weights on [-1, 1]: an eigenvalue problem, solved once."""
+    """Gauss-Legendre nodes and weights on [-1, 1], cached."""
     nodes, weights = np.polynomial.legendre.leggauss(_NSB_POINTS)
     return nodes, weights
 

@@ -1,4 +1,4 @@
-"""Information measures of a known pmf: exact, any number of axes, one axis per variable."""
+"""Exact information measures of a known pmf with one axis per variable."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def entropy_pmf(
 
     Args:
         p: pmf, array with one axis per variable.
-        axes: axis or axes whose joint entropy is meant; default all.
+        axes: axis or axes of the joint entropy; default all.
         unit: "nats" or "bits".
 
     Returns:
         The entropy in `unit`, between 0 and the logarithm of the number of symbols.
 
     Raises:
-        ValueError: not a pmf (negative, not finite, sum off one, empty, integer counts), an
-            axis that `p` lacks or that is named twice, an unknown unit.
+        ValueError: not a pmf (negative, not finite, sum other than one, empty, integer counts),
+            an axis that is missing or repeated, an unknown unit.
 
     Source:
         Cover & Thomas 2006, equation 2.1.
@@ -92,7 +92,7 @@ def conditional_mutual_information_pmf(
         p: pmf, array with one axis per variable; axes in no group are summed out.
         x: axis or axes of the first group.
         y: axis or axes of the second group.
-        z: axis or axes that are given.
+        z: axis or axes of the condition.
         unit: "nats" or "bits".
 
     Returns:
@@ -117,8 +117,8 @@ def conditional_mutual_information_pmf(
 def co_information_pmf(p: ArrayLike, *, unit: str = "nats") -> float:
     """Co-information of all axes: sum over non-empty A of (-1)^(|A| + 1) H(X_A).
 
-    Two axes: the mutual information. Three: I(X; Y) - I(X; Y | Z), which in a PID of two
-    sources is redundancy minus synergy.
+    For two axes, the mutual information. For three, I(X; Y) - I(X; Y | Z), which is redundancy
+    minus synergy in a PID of two sources.
 
     Args:
         p: pmf with at least two axes.
@@ -194,7 +194,7 @@ def dual_total_correlation_pmf(p: ArrayLike, *, unit: str = "nats") -> float:
 
 def _check(p: ArrayLike, unit: str, *, least: int = 1) -> NDArray[np.float64]:
     check_unit(unit)
-    pmf = as_pmf(p, counts="estimators.discrete.entropy and its neighbours, as samples")
+    pmf = as_pmf(p, counts="estimators.discrete.entropy and similar, as samples")
     if pmf.ndim < least:
         raise ValueError(f"p must have at least {least} axes, got shape {pmf.shape}")
     return pmf

@@ -1,4 +1,4 @@
-"""Shannon invariants: how redundant and how vulnerable information is, with no PID chosen."""
+"""Shannon invariants: degrees of redundancy and vulnerability, without a PID measure."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from scipy.special import ndtri
 
 from estimators._pmf import as_pmf
 from estimators._validate import check_fraction
-from estimators.discrete._samples import as_codes, measure_of
-from estimators.discrete._terms import exact_value, invariant_terms
-from estimators.discrete.corrections import check_method
-from estimators.discrete.samples import (
+from estimators.discrete._estimate import (
     alphabet_sizes,
     coverage_reason,
     sample_coverage,
     standard_error,
 )
+from estimators.discrete._samples import as_codes, measure_of
+from estimators.discrete._terms import exact_value, invariant_terms
+from estimators.discrete.corrections import check_method
 from estimators.estimate import Estimate
 
-# Total information below which a ratio to it means nothing: rounding of a pmf's entropies.
+# Total information that is zero up to rounding.
 _ZERO = 1e-12
-# The total must exceed its standard error so many times, or the ratio's interval is no use.
+# Fewest standard errors between the total and zero for an interval of a ratio.
 _SIGNIFICANT = 4.0
 
 
 @dataclass(frozen=True)
 class ShannonInvariants:
-    """The two degrees of a system of v sources and a target; pure numbers in [0, v].
+    """Degrees of redundancy and vulnerability of v sources about a target, in [0, v].
 
     Attributes:
-        redundancy_degree: r = sum_i I(X_i; Y) / I(X; Y): by how many sources, on average, a
-            piece of the information is held.
-        vulnerability_degree: v = sum_i I(X_i; Y | X_-i) / I(X; Y): how many sources, on average,
-            must all be kept for a piece of the information to survive.
+        redundancy_degree: r = sum_i I(X_i; Y) / I(X; Y): mean number of
+            sources that have a piece of the information.
+        vulnerability_degree: v = sum_i I(X_i; Y | X_-i) / I(X; Y): mean number of
+            sources without any of which a piece of the information is lost.
     """
 
     redundancy_degree: float
@@ -55,8 +55,8 @@ def shannon_invariants_pmf(p: ArrayLike) -> ShannonInvariants:
         ShannonInvariants, pure numbers.
 
     Raises:
-        ValueError: as `entropy_pmf`; fewer than two axes; sources that say nothing about the
-            target, for which the ratios are not defined.
+        ValueError: as `entropy_pmf`; fewer than two axes; sources without information about
+            the target.
 
     Source:
         Gutknecht et al. 2025, "Shannon invariants", arXiv 2504.15779.
@@ -71,7 +71,9 @@ def shannon_invariants_pmf(p: ArrayLike) -> ShannonInvariants:
         raise ValueError(f"p needs sources and a target, at least 2 axes, got shape {pmf.shape}")
     single, last, total = (exact_value(pmf, terms) for terms in invariant_terms(pmf.ndim))
     if total <= _ZERO:
-        raise ValueError("the sources say nothing about the target: the degrees are not defined")
+        raise ValueError(
+            "the sources have no information about the target: the degrees are undefined"
+        )
     return ShannonInvariants(max(0.0, single) / total, max(0.0, last) / total)
 
 
@@ -91,12 +93,12 @@ def shannon_invariants(
             whose rows are the symbols.
         method: correction of the entropies.
         level: confidence of the intervals, in (0, 1).
-        alphabets: number of possible symbols of each, used by "nsb"; default those seen.
+        alphabets: alphabet size of each variable, used by "nsb"; default the observed size.
 
     Returns:
         Two Estimates with unit "1": redundancy degree, vulnerability degree. Unreliable where
-        the sample is too small or the total information is not clear of zero (below 4 standard
-        errors); where it is not positive the value is NaN.
+        the sample is too small or the total information is below 4 standard errors; NaN where
+        the total is not positive.
 
     Raises:
         ValueError: as `mutual_information`; fewer than two variables.
@@ -125,7 +127,7 @@ def shannon_invariants(
     base_error = standard_error(base_influence, base_freedom, base - base_influence.mean())
     if base < _SIGNIFICANT * base_error:
         reason = (
-            f"the total information, {base:.3g} nats, is not clear of zero "
+            f"the total information, {base:.3g} nats, is not clearly positive "
             f"(standard error {base_error:.2g}); more samples are needed"
         )
     z = float(ndtri(0.5 + 0.5 * level))
@@ -135,7 +137,7 @@ def shannon_invariants(
             ratio, interval = math.nan, (-math.inf, math.inf)
         else:
             ratio = value / base
-            # d(a/b) = (da - (a/b) db) / b, for the influences and for the correction alike.
+            # d(a/b) = (da - (a/b) db) / b, for influences and corrections.
             slope = (influence - ratio * base_influence) / base
             moved = (value - influence.mean() - ratio * (base - base_influence.mean())) / base
             squares = (freedom + ratio**2 * base_freedom) / base**2

@@ -1,1 +1,1 @@
-"""Information of continuous variables from samples: rows in, `Estimate` in nats out."""
+"""Estimators of entropy and mutual information of continuous variables from samples."""

@@ -1,4 +1,4 @@
-"""Canonical correlations of two sets of rows, and what clusters of rows do to them."""
+"""Canonical correlations of two sets of rows, with the design effect of clusters."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from scipy.special import polygamma, psi
 
 from estimators._arrays import Rows
 
-#: A squared correlation nearer to 1 than this is 1: the variables determine each other.
+#: Squared correlations are clipped here; nearer to 1, the variables determine each other.
 _ONE = 1.0 - 1e-12
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """Two sets of rows in coordinates where each is white and they correlate in pairs.
+    """White coordinates of two sets of rows, with their canonical correlations.
 
     Attributes:
         x: (n, p) orthonormal columns that span the centred rows of x.
-        y: (n, q) the same of y.
+        y: (n, q) orthonormal columns that span the centred rows of y.
         squared: (min(p, q),) squared canonical correlations, descending.
-        codes: (n,) number of the independent unit of every row, or None: each row is one.
-        design_effect: variance of the cross-products of the rows over what it would be if the
-            rows were independent, at least 1.
-        lost: dimensions that were projected out before, for what they cost in freedom.
+        codes: (n,) cluster number of every row, or None: each row is its own cluster.
+        design_effect: variance of the cross-products of the rows, divided by the variance for
+            independent rows; at least 1.
+        lost: dimensions projected out before, which cost degrees of freedom.
     """
 
     x: Rows
@@ -42,12 +42,12 @@ class Canonical:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom v of the covariances: independent rows' worth, less the mean."""
+        """Degrees of freedom v of the covariances: effective number of rows - 1 - lost."""
         return self.rows / self.design_effect - 1.0 - self.lost
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Dimensions (p, q), the smaller one first: canonical correlations are symmetric."""
+        """Dimensions (p, q), the smaller first; canonical correlations are symmetric."""
         p, q = self.x.shape[1], self.y.shape[1]
         return (p, q) if p <= q else (q, p)
 
@@ -60,7 +60,7 @@ def canonical(
     Args:
         x: (n, p) checked rows.
         y: (n, q) checked rows.
-        codes: (n,) numbers of the independent units, or None.
+        codes: (n,) cluster numbers, or None.
         lost: dimensions projected out of x and y before.
 
     Raises:
@@ -75,7 +75,7 @@ def canonical(
         raise ValueError(
             f"{n} rows are too few for {p} + {q} columns: with n - 1 < d_x + d_y some directions "
             "of x and y correlate perfectly in any sample, so the information is not identified; "
-            "reduce the dimension (method='auto' does, and says so) or bring more rows"
+            "reduce the dimension (method='auto' does) or use more rows"
         )
     qx, qy = whiten(x, "x"), whiten(y, "y")
     singular = np.linalg.svd(qx.T @ qy, compute_uv=False)
@@ -84,7 +84,7 @@ def canonical(
         raise ValueError(
             f"{n} rows in {int(codes.max()) + 1 if codes is not None else n} clusters are worth "
             f"{n / effect:.0f} independent rows, too few for {p} + {q} columns; reduce the "
-            "dimension or bring more clusters"
+            "dimension or use more clusters"
         )
     return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect, lost)
 
@@ -93,8 +93,8 @@ def wilks_moments(p: int, q: int, v: float) -> tuple[float, float]:
     """Mean and variance of `-1/2 sum_i ln(1 - r_i^2)` for independent Gaussian x and y.
 
     `sum_{i<=p} [psi((v-i+1)/2) - psi((v-q-i+1)/2)] / 2` and
-    `sum_{i<=p} [psi1((v-q-i+1)/2) - psi1((v-i+1)/2)] / 4`, with p <= q; it is a sum of the logs
-    of independent beta variables. It is enough that one side is Gaussian.
+    `sum_{i<=p} [psi1((v-q-i+1)/2) - psi1((v-i+1)/2)] / 4`, with p <= q: the statistic is a sum of
+    logs of independent beta variables. Only one side must be Gaussian.
 
     Args:
         p: columns of one side.
@@ -114,7 +114,7 @@ def wilks_moments(p: int, q: int, v: float) -> tuple[float, float]:
 def largest_at_null(p: int, q: int, v: float) -> float:
     """99 % point of the largest squared canonical correlation of independent variables.
 
-    Tracy-Widom for its logit, with the centring and scale of Johnstone 2008, eq. (5) to (6).
+    Its logit has a Tracy-Widom law, centred and scaled as in Johnstone 2008, eq. (5) to (6).
     """
     size = v - 1.0
     low, high = min(p, q) - 0.5, max(p, q) - 0.5
@@ -125,7 +125,7 @@ def largest_at_null(p: int, q: int, v: float) -> float:
 
 
 def whiten(rows: Rows, name: str) -> Rows:
-    """(n, d) orthonormal columns that span the centred columns.
+    """Orthonormal columns (n, d) that span the centred columns.
 
     Raises:
         ValueError: a column is a linear combination of the others.
@@ -145,8 +145,8 @@ def whiten(rows: Rows, name: str) -> Rows:
 def _design_effect(qx: Rows, qy: Rows, codes: NDArray[np.int64]) -> float:
     """`sum_g |X_g' Y_g|^2 / sum_i |x_i|^2 |y_i|^2` over clusters g and rows i, at least 1.
 
-    The numerator is the expected squared norm of `X'Y` where x and y are independent but the
-    rows of a cluster are not; the denominator is the same with all rows independent.
+    The numerator is the expected squared norm of `X'Y` for x independent of y with dependent
+    rows within clusters; the denominator is that for independent rows.
     """
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))

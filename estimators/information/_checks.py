@@ -1,4 +1,4 @@
-"""Do the rows look jointly Gaussian, as far as Gaussian information depends on it?"""
+"""Tests of joint Gaussianity, in the respects that matter to Gaussian information."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from scipy.special import gammaincc
 from estimators._arrays import Rows
 from estimators.information._canonical import Canonical, largest_at_null, wilks_moments
 
-#: What a statistic may differ by beyond four standard errors.
+#: Tolerated deviation of a statistic from its Gaussian value, beyond four standard errors.
 TOLERANCE = 0.1
-#: How many of the strongest canonical pairs are looked at one by one.
+#: Number of strongest canonical pairs that are tested one by one.
 PAIRS = 5
-#: Chance of a false alarm, for each of the six tests of linearity.
+#: Significance level of each of the six tests of linearity.
 ALARM = 3e-4
 #: Beyond this many columns on a side only its strongest canonical variates are tested.
 MOST_FEATURES = 200
 
 
 def gaussian_checks(pair: Canonical) -> Iterator[str]:
-    """What speaks against jointly Gaussian rows, a line each.
+    """Messages of the tests that reject jointly Gaussian rows.
 
     1. Tails: Mardia's kurtosis of either side over its Gaussian value `d (d + 2)`.
     2. Row norms: the correlation of the squared norms of x and y over its Gaussian value
-       `sum_i rho_i^2 / sqrt(p q)`. A scale that both sides of a row share (the norm of a token) is
-       information that the Gaussian formula misreads by nats.
+       `sum_i rho_i^2 / sqrt(p q)`. A scale shared by both sides of a row (the norm of a token) is
+       information on which the Gaussian formula errs by nats.
     3. Strongest pairs: the correlation of the squares of two canonical variates is `r^2`.
-    4. Linearity: what is left of y after its regression on x does not depend on x, neither on the
-       squares of x nor on x times its squared norm; and the other way round. Wilks' test, exact
-       where y is Gaussian given x; once for the canonical pairs that stand out, once for all.
+    4. Linearity: residuals of y after regression on x are independent of the squares of x and of
+       x times its squared norm, and vice versa. Wilks' test, exact where y is Gaussian given x,
+       for the significant canonical pairs and for all columns.
     """
     n = pair.rows
     squares = [n * (side**2).sum(axis=1) for side in (pair.x, pair.y)]
@@ -43,32 +43,34 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
             yield f"{name} is not Gaussian: its kurtosis is {ratio:.2f} times the Gaussian one"
     p, q = pair.dims
     expected = float(pair.squared.sum()) / (p * q) ** 0.5
-    found = float(np.corrcoef(*squares)[0, 1])
-    if found - expected > TOLERANCE + 4.0 * _error(pair, 1.0):
+    correlation = float(np.corrcoef(*squares)[0, 1])
+    if correlation - expected > TOLERANCE + 4.0 * _error(pair, 1.0):
         yield (
-            f"the rows of x and y share a scale: their norms correlate by {found:.2f} "
-            f"(Gaussian: {expected:.2f}); estimate norms and directions apart"
+            f"the rows of x and y share a scale: their norms correlate by {correlation:.2f} "
+            f"(Gaussian: {expected:.2f}); estimate norms and directions separately"
         )
     for number, (u, v) in enumerate(_strongest(pair)):
         r2 = float(pair.squared[number])
-        found = float(np.corrcoef(u**2, v**2)[0, 1])
-        if abs(found - r2) > TOLERANCE + 4.0 * _error(pair, 1.0):
+        correlation = float(np.corrcoef(u**2, v**2)[0, 1])
+        if abs(correlation - r2) > TOLERANCE + 4.0 * _error(pair, 1.0):
             yield (
-                f"canonical pair {number} is not Gaussian: its squares correlate by {found:.2f}, "
-                f"r^2 is {r2:.2f}"
+                f"canonical pair {number} is not Gaussian: its squares correlate by "
+                f"{correlation:.2f}, r^2 is {r2:.2f}"
             )
             break
     yield from _linearity(pair)
 
 
 def _linearity(pair: Canonical) -> Iterator[str]:
-    """Do the residuals of one side depend on the other?"""
-    kept = int((pair.squared > largest_at_null(*pair.dims, pair.freedom)).sum())
-    strong = _strongest(pair)[:kept]
+    """Tests whether the residuals of one side depend on the other side."""
+    significant = int((pair.squared > largest_at_null(*pair.dims, pair.freedom)).sum())
+    strong = _strongest(pair)[:significant]
     for name, other, x, y, side in (("y", "x", pair.x, pair.y, 0), ("x", "y", pair.y, pair.x, 1)):
         tests: list[tuple[Rows, Rows]] = []
         if strong:
-            columns = [np.stack([one[i] for one in strong], axis=1) for i in (side, 1 - side)]
+            columns = [
+                np.stack([variates[i] for variates in strong], axis=1) for i in (side, 1 - side)
+            ]
             tests += [(columns[0], columns[1])]
         if max(pair.dims) <= MOST_FEATURES:
             tests += [(x, y)]
@@ -88,7 +90,7 @@ def _linearity(pair: Canonical) -> Iterator[str]:
 
 
 def _dependent(pair: Canonical, x: Rows, features: Rows, y: Rows) -> float:
-    """p-value of the independence of y and features of x, both less their regression on x."""
+    """p-value of independence of y and features of x, after regression of both on x."""
     p, q, v = features.shape[1], y.shape[1], pair.freedom - x.shape[1]
     if v < p + q:
         return 1.0
@@ -97,14 +99,14 @@ def _dependent(pair: Canonical, x: Rows, features: Rows, y: Rows) -> float:
         rest = rows - x @ (x.T @ rows)
         sides.append(np.linalg.qr(rest / np.linalg.norm(rest, axis=0))[0])
     singular = np.linalg.svd(sides[0].T @ sides[1], compute_uv=False)
-    found = -0.5 * float(np.log1p(-np.minimum(singular**2, 1.0 - 1e-12)).sum())
+    statistic = -0.5 * float(np.log1p(-np.minimum(singular**2, 1.0 - 1e-12)).sum())
     mean, variance = wilks_moments(p, q, v)
-    # A gamma variable with these moments: Wilks' statistic is nearly one.
-    return float(gammaincc(mean**2 / variance, found * mean / variance))
+    # Wilks' statistic has nearly a gamma distribution with these moments.
+    return float(gammaincc(mean**2 / variance, statistic * mean / variance))
 
 
 def _error(pair: Canonical, variance: float) -> float:
-    """Standard error of a mean over the independent rows' worth."""
+    """Standard error of a mean over the effective number of rows."""
     return float((variance * pair.design_effect / pair.rows) ** 0.5)
 
 
@@ -117,9 +119,9 @@ def _strongest(pair: Canonical) -> list[tuple[NDArray[np.float64], NDArray[np.fl
     vectors = eigh(cross @ cross.T, subset_by_index=[max(0, p - PAIRS), p - 1])[1][:, ::-1]
     variates: list[tuple[Rows, Rows]] = []
     for column in vectors.T:
-        other = cross.T @ column
-        length = float(np.linalg.norm(other))
+        image = cross.T @ column
+        length = float(np.linalg.norm(image))
         if length > 1e-8:
-            found = (a @ column, b @ (other / length))
-            variates.append(found[::-1] if flip else found)
+            couple = (a @ column, b @ (image / length))
+            variates.append(couple[::-1] if flip else couple)
     return variates

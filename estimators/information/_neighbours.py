@@ -1,7 +1,7 @@
-"""Nearest neighbours in the largest of the sides' distances, and counts within them.
+"""Nearest neighbours under the maximum norm, and neighbour counts within a radius.
 
-Distances are Chebyshev on each side. In few dimensions a k-d tree finds the neighbours;
-otherwise rows go against all rows in chunks, one column at a time, in float32.
+Distances are Chebyshev. A k-d tree is used in few dimensions, otherwise all pairs of rows in
+chunks, column by column, in float32.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from estimators._arrays import Rows
 
-#: Up to this many columns a k-d tree finds neighbours faster than all pairs do.
+#: Largest number of columns for which a k-d tree finds neighbours faster than all pairs.
 TREE_COLUMNS = 6
-#: The same for counting them.
+#: The same limit for neighbour counts.
 COUNT_COLUMNS = 2
 _CHUNK = 16
-#: Sums of coordinates round: a distance within this share of the radius equals it.
+#: Relative rounding error of distances: closer to the radius than this is equal to it.
 _SAME = 1e-12
 
 Counts = NDArray[np.int64]
@@ -35,12 +35,12 @@ def standardised(rows: Rows) -> Rows:
 def radii_and_counts(
     sides: list[Rows], ks: tuple[int, ...], *, strict: bool = True
 ) -> tuple[Radii, list[Counts]]:
-    """Distances to the k-th nearest other row, and how many rows lie within them on each side.
+    """Distances to the k-th nearest other row, and numbers of rows within them on each side.
 
     Args:
         sides: (n, d_s) rows of every side.
         ks: numbers of neighbours, ascending.
-        strict: count rows nearer than the radius; else also those as near.
+        strict: count rows strictly nearer than the radius, otherwise also rows at the radius.
 
     Returns:
         (n, len(ks)) radii, the largest distance over the sides, and for each side (n, len(ks))
@@ -57,7 +57,7 @@ def radii_and_counts(
         far = tables[0][1].copy()
         for _, table in tables[1:]:
             np.maximum(far, table, out=far)
-        # A row is its own nearest neighbour, at distance 0.
+        # Index 0 is the row itself, at distance 0.
         kth = np.partition(far, list(ks), axis=1)[:, list(ks)]
         radii[rows] = kth
         for count, (_, table) in zip(counts, tables, strict=True):
@@ -70,8 +70,8 @@ def nearest(rows: Rows, ks: tuple[int, ...]) -> Radii:
     if rows.shape[1] <= TREE_COLUMNS:
         from scipy.spatial import cKDTree  # slow to import
 
-        found = cKDTree(rows).query(rows, k=[k + 1 for k in ks], p=np.inf)[0]
-        return np.asarray(found, dtype=np.float64)
+        distances = cKDTree(rows).query(rows, k=[k + 1 for k in ks], p=np.inf)[0]
+        return np.asarray(distances, dtype=np.float64)
     out = np.empty((len(rows), len(ks)))
     for taken, table in _tables(rows):
         out[taken] = np.partition(table, list(ks), axis=1)[:, list(ks)]
@@ -79,7 +79,7 @@ def nearest(rows: Rows, ks: tuple[int, ...]) -> Radii:
 
 
 def counts_within(side: Rows, radii: Radii, *, strict: bool) -> Counts:
-    """(n, r) other rows nearer than each radius (n, r); as near too, if not `strict`."""
+    """(n, r) numbers of other rows nearer than each radius (n, r), or at most as far."""
     if side.shape[1] == 1:
         return _counts_sorted(side[:, 0], radii, strict=strict)
     if side.shape[1] <= COUNT_COLUMNS:
@@ -87,8 +87,8 @@ def counts_within(side: Rows, radii: Radii, *, strict: bool) -> Counts:
 
         tree = cKDTree(side)
         reach = _reach(radii, strict=strict)
-        found = [tree.query_ball_point(side, r, p=np.inf, return_length=True) for r in reach.T]
-        return np.asarray(np.stack(found, axis=1) - (reach >= 0), dtype=np.int64)
+        counts = [tree.query_ball_point(side, r, p=np.inf, return_length=True) for r in reach.T]
+        return np.asarray(np.stack(counts, axis=1) - (reach >= 0), dtype=np.int64)
     out = np.empty(radii.shape, dtype=np.int64)
     for taken, table in _tables(side):
         out[taken] = _inside(table, radii[taken].astype(np.float32), strict=strict)
@@ -113,14 +113,14 @@ def _counts_sorted(values: NDArray[np.float64], radii: Radii, *, strict: bool) -
 
 
 def _reach(radii: Radii, *, strict: bool) -> Radii:
-    """What "at most" must be asked for, so that rounding does not move a row across the radius."""
+    """Radii adjusted so that rounding does not move a row across them."""
     if strict:
         return np.where(radii > 0, radii * (1 - _SAME), -1.0)
     return radii * (1 + _SAME)
 
 
 def _tables(rows: Rows) -> Iterator[tuple[slice, Table]]:
-    """Slices of rows with their distances (c, n) to all rows; each table is overwritten."""
+    """Slices of rows and their distances (c, n) to all rows; the table is reused."""
     columns = np.ascontiguousarray(rows.T, dtype=np.float32)
     n = columns.shape[1]
     table, gap = np.empty((_CHUNK, n), np.float32), np.empty((_CHUNK, n), np.float32)

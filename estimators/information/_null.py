@@ -14,10 +14,12 @@ _CHUNK_NUMBERS = 4_000_000
 
 
 def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]:
-    """`(1 + #{T_perm >= T}) / (1 + null)` for Wilks' `T = -ln det(I - R R')`, or {} for 0.
+    """Permutation p-value of Wilks' `T = -ln det(I - R R')`; empty without permutations.
 
-    Whole clusters are permuted, among those with equally many rows, so what rows of a cluster
-    have in common stays. The result goes into `diagnostics`.
+    The p-value is `(1 + #{T_perm >= T}) / (1 + permutations)`.
+
+    Whole clusters are permuted among clusters of equal size, which preserves dependence within
+    clusters. The result goes into `diagnostics`.
 
     Raises:
         ValueError: no two clusters are equally large.
@@ -25,17 +27,17 @@ def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]
     Source:
         Phipson and Smyth 2010, Permutation p-values should never be zero.
     """
-    count = ask.null
+    count = ask.permutations
     if not count:
         return {}
-    # Rows must lie together in memory, or picking them costs ten times the product.
+    # Contiguous rows: otherwise indexing costs ten times the product.
     left, right = np.ascontiguousarray(pair.x.T), np.ascontiguousarray(pair.y)
     seen = float(-np.log1p(-pair.squared).sum())
-    order = permutations(ask, pair.rows)
+    order = draw_permutations(ask, pair.rows)
     chunk = max(1, _CHUNK_NUMBERS // (len(left) * right.shape[1]))
     above = 0
     for start in range(0, count, chunk):
-        cross = np.stack([left @ right[one] for one in order[start : start + chunk]])
+        cross = np.stack([left @ right[rows] for rows in order[start : start + chunk]])
         above += int((_wilks(cross) >= seen * (1 - 1e-9)).sum())
     return {"p_value": (1 + above) / (1 + count), "permutations": count}
 
@@ -43,15 +45,15 @@ def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]
 def p_value(
     seen: float, statistic: Callable[[NDArray[np.int64]], float], ask: Request, n: int
 ) -> dict[str, float | int]:
-    """`(1 + #{T(perm) >= T}) / (1 + null)` for any statistic of an order of n rows; {} for 0.
+    """Permutation p-value of a statistic of a row order; empty without permutations.
 
     Raises:
         ValueError: no two clusters are equally large.
     """
-    if not ask.null:
+    if not ask.permutations:
         return {}
-    above = sum(statistic(order) >= seen - 1e-12 for order in permutations(ask, n))
-    return {"p_value": (1 + above) / (1 + ask.null), "permutations": ask.null}
+    above = sum(statistic(order) >= seen - 1e-12 for order in draw_permutations(ask, n))
+    return {"p_value": (1 + above) / (1 + ask.permutations), "permutations": ask.permutations}
 
 
 def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -62,13 +64,13 @@ def _wilks(cross: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-np.linalg.slogdet(inner).logabsdet)
 
 
-def permutations(ask: Request, n: int) -> NDArray[np.int64]:
-    """(null, n) row numbers; whole clusters move among clusters of their size.
+def draw_permutations(ask: Request, n: int) -> NDArray[np.int64]:
+    """Row numbers (permutations, n); whole clusters are permuted among clusters of equal size.
 
     Raises:
         ValueError: no two clusters have equally many rows.
     """
-    codes, count, rng = ask.codes, ask.null, np.random.default_rng(ask.seed)
+    codes, count, rng = ask.codes, ask.permutations, np.random.default_rng(ask.seed)
     if codes is None:
         return rng.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
     sizes = np.bincount(codes)

@@ -1,4 +1,4 @@
-"""What every method of an information verb is asked for."""
+"""Settings that every information method shares, and the estimate built from them."""
 
 from __future__ import annotations
 
@@ -14,74 +14,76 @@ from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
 
-#: Unit -> size of a nat in it.
+#: One nat in each unit.
 UNITS = {"nats": 1.0, "bits": 1.0 / float(np.log(2.0))}
 
 
 @dataclass(frozen=True)
 class Request:
-    """Level, independent units, permutations and seed of one estimate.
+    """Level, independent clusters, permutations and seed of an estimate.
 
     Attributes:
         level: confidence of the interval.
-        codes: (n,) number of the independent unit of every row, or None: each row is one.
-        null: permutations for a p-value of independence; 0 for none.
-        seed: of everything random.
+        codes: (n,) cluster number of every row, or None: each row is its own cluster.
+        permutations: random permutations for a p-value of independence; 0 for none.
+        seed: seed of all random numbers.
     """
 
     level: float = 0.95
     codes: NDArray[np.int64] | None = None
-    null: int = 0
+    permutations: int = 0
     seed: int = 0
 
     @classmethod
-    def of(cls, n: int, *, level: float, clusters: Labels | None, null: int, seed: int) -> Request:
-        """A checked request about n rows.
+    def of(
+        cls, n: int, *, level: float, clusters: Labels | None, permutations: int, seed: int
+    ) -> Request:
+        """Check the settings of an estimate from n rows.
 
         Raises:
-            ValueError: a level outside (0, 1), labels of the wrong length, or a negative null.
+            ValueError: a level outside (0, 1), labels of the wrong length, or permutations below 0.
         """
         check_fraction(level, "level")
-        if null < 0:
-            raise ValueError(f"null is a number of permutations, got {null}")
+        if permutations < 0:
+            raise ValueError(f"permutations must be at least 0, got {permutations}")
         codes = None
         if clusters is not None:
             codes = cluster_codes(clusters)
             if len(codes) != n:
                 raise ValueError(f"{n} rows but {len(codes)} labels in clusters")
-        return cls(level, codes, null, seed)
+        return cls(level, codes, permutations, seed)
 
     @property
     def z(self) -> float:
         """Normal quantile of a two-sided interval."""
         return float(ndtri(0.5 + 0.5 * self.level))
 
-    def units(self, n: int) -> int:
-        """Independent units among n rows."""
+    def cluster_count(self, n: int) -> int:
+        """Number of independent clusters among n rows."""
         return n if self.codes is None else int(self.codes.max()) + 1
 
     def halves(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row numbers of two random halves; the rows of a unit stay together."""
+        """Row numbers of two random halves of the clusters."""
         codes = np.arange(n) if self.codes is None else self.codes
-        units = int(codes.max()) + 1
-        first = np.random.default_rng(self.seed).permutation(units) < units // 2
+        clusters = int(codes.max()) + 1
+        first = np.random.default_rng(self.seed).permutation(clusters) < clusters // 2
         return np.flatnonzero(first[codes]), np.flatnonzero(~first[codes])
 
     def sums(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(units,) sums of per-row terms over the rows of each unit."""
+        """Sums of per-row terms over each cluster, shape (clusters,)."""
         if self.codes is None:
             return terms
         return np.asarray(np.bincount(self.codes, weights=terms), dtype=np.float64)
 
     def variance_of_mean(self, terms: NDArray[np.float64]) -> float:
-        """Variance of the mean of per-row terms, rows of a unit together."""
+        """Variance of the mean of per-row terms, robust to dependence within clusters."""
         n, sums = len(terms), self.sums(terms - terms.mean())
         if len(sums) < 2:
             return float("inf")
         return float((sums**2).sum()) / n**2 * len(sums) / (len(sums) - 1)
 
     def effect(self, rows: NDArray[np.float64]) -> float:
-        """Design effect of the second moments of centred rows: rows per independent row, >= 1."""
+        """Design effect of the second moments of centred rows: rows per effective row, >= 1."""
         if self.codes is None:
             return 1.0
         squares = rows**2 - (rows**2).mean(axis=0)
@@ -100,7 +102,7 @@ class Request:
         doubts: list[str],
         diagnostics: dict[str, Any],
     ) -> Estimate:
-        """An `Estimate` in nats with a normal interval, or the interval given, and its verdict."""
+        """Estimate in nats with verdict; `variance` may be a ready interval instead."""
         if isinstance(variance, tuple):
             interval = variance
         else:
@@ -112,7 +114,7 @@ class Request:
             value=value,
             interval=interval,
             level=self.level,
-            n=self.units(n),
+            n=self.cluster_count(n),
             d=d,
             unit="nats",
             method=method,
@@ -123,15 +125,15 @@ class Request:
 
 
 def check_unit(unit: str) -> None:
-    """A unit of information, or a message with those there are."""
+    """Raise ValueError for an unknown unit of information."""
     if unit not in UNITS:
         raise ValueError(f"unknown unit '{unit}'; choose from {', '.join(UNITS)}")
 
 
-def in_unit(found: Estimate, unit: str) -> Estimate:
-    """An estimate in nats, in another unit."""
+def in_unit(estimate: Estimate, unit: str) -> Estimate:
+    """Convert an estimate in nats to a unit."""
     factor = UNITS[unit]
-    low, high = found.interval
+    low, high = estimate.interval
     return replace(
-        found, value=found.value * factor, interval=(low * factor, high * factor), unit=unit
+        estimate, value=estimate.value * factor, interval=(low * factor, high * factor), unit=unit
     )

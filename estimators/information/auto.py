@@ -1,4 +1,4 @@
-"""`method="auto"`: which estimator these rows can bear, and why."""
+"""`method="auto"`: choice of an estimator by dimension and sample size."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from estimators.information.entropies import gaussian_entropy, knn_entropy
 from estimators.information.ksg import MOST_COLUMNS, ksg1, mixed_ksg
 from estimators.information.probe import probe
 
-#: Rows per principal component kept on each side, where there are too few rows for all.
+#: Rows per principal component of each side, where there are too few rows for all columns.
 ROWS_PER_COMPONENT = 20
 
 
 def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
-    """The method that the dimension and the rows allow; `chosen` in the diagnostics says why.
+    """Choose a method by dimension and sample size; diagnostics["chosen"] gives the reason.
 
-    - Too few rows for the columns (`n - 1 < d_x + d_y`): the information of all columns is not
-      identified. Principal components, one for 20 rows on each side, then the copula; never
-      reliable, since what the other components carry is unknown.
-    - Up to 4 columns: nearest neighbours on normal scores, unless the Gaussian copula agrees with
-      them and passes its checks, which is then sharper.
+    - Too few rows for the columns (`n - 1 < d_x + d_y`): the information is not
+      identified. One principal component per 20 rows on each side, then the copula; never
+      reliable, since the information of the other components is unknown.
+    - Up to 4 columns: nearest neighbours on normal scores, unless the Gaussian copula, with less
+      variance, agrees with them and passes its checks.
     - Otherwise the Gaussian copula; its checks decide whether it is reliable.
     """
     n, p, q = len(x), x.shape[1], y.shape[1]
     if n - 1 < p + q:
         return _reduced(x, y, ask)
     if p + q > MOST_COLUMNS:
-        found = copula(x, y, ask)
-        return _because(found, f"{p} + {q} columns are too many for nearest neighbours")
+        estimate = copula(x, y, ask)
+        return _because(estimate, f"{p} + {q} columns are too many for nearest neighbours")
     smooth = copula(x, y, ask)
     local = ksg1(normal_scores(x), normal_scores(y), ask, extrapolate=True)
     return _smooth_or_local(smooth, local, "the copula")
@@ -52,24 +52,24 @@ def _smooth_or_local(smooth: Estimate, local: Estimate, model: str) -> Estimate:
     return _because(smooth, f"{model} looks Gaussian, and nearest neighbours agree")
 
 
-def _half(found: Estimate) -> float:
-    return (found.interval[1] - found.interval[0]) / 2.0
+def _half(estimate: Estimate) -> float:
+    return (estimate.interval[1] - estimate.interval[0]) / 2.0
 
 
 def _reduced(x: Rows, y: Rows, ask: Request) -> Estimate:
     n, p, q = len(x), x.shape[1], y.shape[1]
-    k = max(1, ask.units(n) // ROWS_PER_COMPONENT)
-    kept = min(k, p), min(k, q)
-    found = copula(components(x, kept[0]), components(y, kept[1]), ask)
+    k = max(1, ask.cluster_count(n) // ROWS_PER_COMPONENT)
+    counts = min(k, p), min(k, q)
+    estimate = copula(components(x, counts[0]), components(y, counts[1]), ask)
     reason = (
-        f"{n} rows do not identify the information of {p} + {q} columns: this is that of the "
-        f"{kept[0]} + {kept[1]} first principal components"
+        f"{n} rows do not identify the information of {p} + {q} columns: the value is that of the "
+        f"first {counts[0]} + {counts[1]} principal components"
     )
     named = replace(
-        found,
+        estimate,
         d=p + q,
         reliable=False,
-        reason=reason if found.reliable else f"{reason}; {found.reason}",
+        reason=reason if estimate.reliable else f"{reason}; {estimate.reason}",
     )
     return _because(named, "fewer rows than columns: principal components first")
 
@@ -79,36 +79,36 @@ def components(rows: Rows, count: int) -> Rows:
     centred = rows - rows.mean(axis=0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     rank = int((singular > 1e-10 * singular[0]).sum())
-    kept = min(count, rank)
-    return np.asarray(left[:, :kept] * singular[:kept])
+    used = min(count, rank)
+    return np.asarray(left[:, :used] * singular[:used])
 
 
-def _because(found: Estimate, why: str) -> Estimate:
+def _because(estimate: Estimate, why: str) -> Estimate:
     return replace(
-        found,
-        method=f"auto: {found.method}",
-        diagnostics={**found.diagnostics, "chosen": why},
+        estimate,
+        method=f"auto: {estimate.method}",
+        diagnostics={**estimate.diagnostics, "chosen": why},
     )
 
 
 def auto_labels(x: Rows, labels: NDArray[np.int64], ask: Request) -> Estimate:
     """For labels y: neighbours within a class in few columns, else a cross-fitted linear probe.
 
-    A probe bounds the information from below and the entropy of y from above, so the interval
-    goes from the one to the other: reliable only where the probe leaves next to nothing.
+    The probe bounds the information from below, the entropy of y from above, and the interval
+    extends from one to the other: reliable only where the probe explains nearly all of y.
     """
     if x.shape[1] < MOST_COLUMNS:
-        found = mixed_ksg(x, labels, ask)
-        return _because(found, f"{x.shape[1]} columns are few enough for nearest neighbours")
-    found = probe(x, labels, ask, probes="linear")
+        neighbours = mixed_ksg(x, labels, ask)
+        return _because(neighbours, f"{x.shape[1]} columns are few enough for nearest neighbours")
+    bound = probe(x, labels, ask, probes="linear")
     shares = np.bincount(labels) / len(labels)
     surprise = -np.log(shares[labels])
     top = float(surprise.mean()) + ask.z * ask.variance_of_mean(surprise) ** 0.5
-    interval = (found.interval[0], max(found.interval[1], top))
-    reliable, reason = verdict(found.value, interval)
+    interval = (bound.interval[0], max(bound.interval[1], top))
+    reliable, reason = verdict(bound.value, interval)
     if not reliable:
         reason = f"a probe only bounds the information from below: {reason}"
-    bounded = replace(found, interval=interval, reliable=reliable, reason=reason)
+    bounded = replace(bound, interval=interval, reliable=reliable, reason=reason)
     return _because(bounded, f"{x.shape[1]} columns are too many for nearest neighbours")
 
 

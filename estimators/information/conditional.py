@@ -21,8 +21,8 @@ from estimators.information.spiked import of_pair
 def gaussian_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     """I(X;Y|Z) of jointly Gaussian variables: `gaussian_pair` of the residuals on z.
 
-    Regressing on z costs d_z degrees of freedom, and nothing else changes: the residuals'
-    canonical correlations are the partial ones.
+    The canonical correlations of the residuals are the partial ones; regression on z costs d_z
+    degrees of freedom.
 
     Raises:
         ValueError: n - 1 < d_x + d_y + d_z.
@@ -34,8 +34,8 @@ def gaussian_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
 
 def copula_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     """`gaussian_conditional` of the normal scores of every column."""
-    found = gaussian_conditional(normal_scores(x), normal_scores(y), normal_scores(z), ask)
-    return replace(found, method="copula")
+    estimate = gaussian_conditional(normal_scores(x), normal_scores(y), normal_scores(z), ask)
+    return replace(estimate, method="copula")
 
 
 def knn_conditional(
@@ -43,8 +43,8 @@ def knn_conditional(
 ) -> Estimate:
     """I(X;Y|Z) from k nearest neighbours in the joint space; mean over several k.
 
-    `I = psi(k) - mean[psi(n_xz + 1) + psi(n_yz + 1) - psi(n_z + 1)]`, rows strictly nearer than
-    the k-th neighbour, Chebyshev distances, columns standardised.
+    `I = psi(k) - mean[psi(n_xz + 1) + psi(n_yz + 1) - psi(n_z + 1)]`, counting rows strictly
+    nearer than the k-th neighbour in Chebyshev distance on standardised columns.
 
     Raises:
         ValueError: k below 1 or not below n.
@@ -76,7 +76,7 @@ def knn_conditional(
 
 
 def _residuals(z: Rows, *sides: Rows) -> list[Rows]:
-    """Every side less its least-squares prediction from z and a constant."""
+    """Residuals of every side after least-squares regression on z and a constant."""
     design = np.c_[np.ones(len(z)), z]
     basis = np.linalg.qr(design)[0]
     left = [side - basis @ (basis.T @ side) for side in sides]

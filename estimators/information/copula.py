@@ -1,4 +1,4 @@
-"""Gaussian information behind monotone marginal maps."""
+"""Mutual information under a Gaussian copula."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from estimators.information.spiked import of_pair
 
 
 def copula(x: Rows, y: Rows, ask: Request) -> Estimate:
-    """Mutual information of variables with a Gaussian copula, whatever their marginals.
+    """Mutual information of variables with a Gaussian copula and any marginals.
 
-    Each column is replaced by its normal scores `Phi^-1(rank / (n + 1))`, which leaves mutual
-    information as it is; then `gaussian_pair`. Right if the joint copula is Gaussian, otherwise
-    a lower bound in the limit.
+    Each column is replaced by its normal scores `Phi^-1(rank / (n + 1))`, which preserves mutual
+    information; then `gaussian_pair`. Consistent if the joint copula is Gaussian, otherwise a
+    lower bound in the limit.
 
     Raises:
         ValueError: n - 1 < d_x + d_y.

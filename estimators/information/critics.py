@@ -1,4 +1,4 @@
-"""Neural lower bounds of mutual information, evaluated on rows the critic never saw."""
+"""Neural lower bounds of mutual information, evaluated on held-out rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KINDS = ("infonce", "nwj", "mine", "smile")
-#: Scores are clipped to so many nats in SMILE.
+#: Clipping of SMILE scores, in nats.
 CLIP = 5.0
 _TRAIN, _STOP = 0.6, 0.2
 _PATIENCE = 10
@@ -39,32 +39,33 @@ def neural_bound(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
-    """A lower bound from a trained critic s(x, y), on held-out blocks of m rows.
+    """Lower bound of I(X; Y) from a trained critic s(x, y), on held-out blocks of m rows.
 
-        infonce  mean_i [s(x_i, y_i) - ln mean_j exp s(x_i, y_j)]    at most ln m; steady
+        infonce  mean_i [s(x_i, y_i) - ln mean_j exp s(x_i, y_j)]    at most ln m; low variance
         nwj      1 + mean_joint[s] - mean_product[exp s]             high variance
         mine     mean_joint[s] - ln mean_product[exp s]              Donsker-Varadhan
-        smile    as mine, product scores clipped to +-5 nats         no bound: biased, steadier
+        smile    as mine, product scores clipped to +-5 nats         biased, lower variance
 
-    60 % of the units train, 20 % stop, the last 20 % give the value: on the training rows a
-    critic overfits by nats. It is separable, `s(x, y) = f(x)' g(y) / sqrt(w)`, with f and g a
-    hidden layer beside a linear map; trained by the bound itself, by the Jensen-Shannon loss for
-    "smile". Never called reliable: it cannot tell how far below the truth it is.
+    60 % of the clusters train, 20 % are for early stopping and 20 % for the value: on its
+    training rows a critic overfits by nats. The critic is separable,
+    `s(x, y) = f(x)' g(y) / sqrt(w)`, with f and g a hidden layer plus a linear map; trained by
+    the bound itself, or by the Jensen-Shannon loss for "smile", which is no bound. Never
+    reliable: the distance of the bound from the truth is unknown.
 
     Args:
-        kind: which bound.
+        kind: the bound, see above.
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units and seed.
-        width: of the networks.
-        epochs: at most so many passes; training stops after ten without a better bound.
-        batch: rows in a step.
-        rate: of Adam.
-        device: of the training, "cpu" or "cuda".
-        progress: called with (epoch, epochs) after each.
+        ask: level, clusters and seed of the estimate.
+        width: width of the networks.
+        epochs: largest number of passes; training stops after ten without improvement.
+        batch: rows per step.
+        rate: learning rate of AdamW.
+        device: device of the training, "cpu" or "cuda".
+        progress: called with (epoch, epochs) after each epoch.
 
     Raises:
-        ValueError: an unknown kind, fewer than 100 units, or sizes below 1.
+        ValueError: an unknown kind, fewer than 100 clusters, or sizes below 1.
 
     Source:
         infonce: van den Oord et al. 2018, arXiv 1807.03748, eq. (4); nwj: Nguyen et al. 2010,
@@ -77,8 +78,10 @@ def neural_bound(
     if kind not in KINDS:
         raise ValueError(f"unknown bound '{kind}'; choose from {', '.join(KINDS)}")
     n = len(x)
-    if ask.units(n) < 100:
-        raise ValueError(f"a neural bound wants at least 100 independent units, got {ask.units(n)}")
+    if ask.cluster_count(n) < 100:
+        raise ValueError(
+            f"a neural bound needs at least 100 independent clusters, got {ask.cluster_count(n)}"
+        )
     if min(width, epochs, batch) < 1:
         raise ValueError(f"width, epochs and batch count from 1, got {width}, {epochs}, {batch}")
     parts = _split(ask, n)
@@ -89,8 +92,8 @@ def neural_bound(
         weight.zero_()
 
     def scores(rows: Tensor) -> Tensor:
-        found: Tensor = _embed(a[rows], f) @ _embed(b[rows], g).T / width**0.5
-        return found
+        table: Tensor = _embed(a[rows], f) @ _embed(b[rows], g).T / width**0.5
+        return table
 
     rows, stop = (torch.tensor(parts[name]) for name in ("train", "stop"))
     _, run = descend(
@@ -113,9 +116,9 @@ def neural_bound(
     value, spread = float(np.mean(terms)), float(np.var(terms, ddof=1) / len(terms))
     doubts = [] if kind == "smile" else _saturated(kind, value, len(parts["held"]) // len(terms))
     doubts.append(
-        "a neural bound cannot tell how far below the truth it is"
+        "a neural bound lies below the truth by an unknown amount"
         if kind != "smile"
-        else "clipped scores are no bound: the value may lie above or below the truth"
+        else "clipped scores give no bound: the value may lie above or below the truth"
     )
     return ask.estimate(
         value,
@@ -133,10 +136,10 @@ def neural_bound(
 
 
 def _split(ask: Request, n: int) -> dict[str, NDArray[np.int64]]:
-    """Row numbers that train, stop and evaluate; all rows of a unit together, order mixed."""
+    """Shuffled row numbers for training, stopping and evaluation, split by cluster."""
     rng = np.random.default_rng(ask.seed)
     codes = np.arange(n) if ask.codes is None else ask.codes
-    place = rng.permutation(ask.units(n))[codes] / ask.units(n)
+    place = rng.permutation(ask.cluster_count(n))[codes] / ask.cluster_count(n)
     edges = {
         "train": (0.0, _TRAIN),
         "stop": (_TRAIN, _TRAIN + _STOP),
@@ -170,12 +173,13 @@ def _embed(rows: Tensor, weights: list[Any]) -> Tensor:
     import torch
 
     into, shift, out, straight, constant = weights
-    found: Tensor = torch.nn.functional.gelu(rows @ into + shift) @ out + rows @ straight + constant
-    return found
+    hidden: Tensor = torch.nn.functional.gelu(rows @ into + shift)
+    embedded: Tensor = hidden @ out + rows @ straight + constant
+    return embedded
 
 
 def _objective(kind: str, table: Tensor) -> Tensor:
-    """What training maximises, of a table of scores s(x_i, y_j)."""
+    """Training objective of a table of scores s(x_i, y_j)."""
     import torch
 
     m = len(table)
@@ -192,10 +196,10 @@ def _objective(kind: str, table: Tensor) -> Tensor:
 
 
 def _terms(kind: str, scores: Callable[[Tensor], Tensor], rows: Tensor) -> list[float]:
-    """The bound on blocks of rows that share nothing; their mean is the value."""
+    """The bound on disjoint blocks of rows; its mean is the estimate."""
     import torch
 
-    found = []
+    bounds = []
     blocks = max(2, -(-len(rows) // _BLOCK))
     for part in rows.tensor_split(blocks):
         table = scores(part).double()
@@ -203,17 +207,19 @@ def _terms(kind: str, scores: Callable[[Tensor], Tensor], rows: Tensor) -> list[
         joint = table.diagonal()
         off = table[~torch.eye(m, dtype=torch.bool, device=table.device)]
         if kind == "infonce":
-            found.append(float((joint - torch.logsumexp(table, dim=1)).mean() + np.log(m)))
+            bounds.append(float((joint - torch.logsumexp(table, dim=1)).mean() + np.log(m)))
         elif kind == "nwj":
-            found.append(float(joint.mean() + 1.0 - torch.exp(off).mean()))
+            bounds.append(float(joint.mean() + 1.0 - torch.exp(off).mean()))
         else:
             clipped = off.clamp(-CLIP, CLIP) if kind == "smile" else off
             top = torch.logsumexp(clipped, dim=0) - np.log(len(clipped))
-            found.append(float(joint.mean() - top))
-    return found
+            bounds.append(float(joint.mean() - top))
+    return bounds
 
 
 def _saturated(kind: str, value: float, block: int) -> list[str]:
     if kind == "infonce" and value > 0.8 * np.log(block):
-        return [f"near the most a block of {block} rows can show, ln {block} = {np.log(block):.2f}"]
+        return [
+            f"near the largest value of a block of {block} rows, ln {block} = {np.log(block):.2f}"
+        ]
     return []

@@ -1,4 +1,4 @@
-"""The verbs: `mutual_information`, `entropy`, `conditional_mutual_information`."""
+"""Information of continuous variables: the public functions, and the methods they choose from."""
 
 from __future__ import annotations
 
@@ -44,18 +44,20 @@ MUTUAL_INFORMATION: Mapping[str, Method] = {
     "renyi": renyi,
     **{kind: partial(neural_bound, kind) for kind in KINDS},
 }
-#: The same for labels y.
+#: `method=` of `mutual_information` for labels y.
 LABEL_INFORMATION: Mapping[str, Method] = {
     "auto": auto_labels,
     "mixed-ksg": mixed_ksg,
     "probe": probe,
 }
+#: `method=` of `entropy`.
 ENTROPY: Mapping[str, Method] = {
     "auto": auto_entropy,
     "gaussian": gaussian_entropy,
     "knn": knn_entropy,
     "renyi": renyi_entropy,
 }
+#: `method=` of `conditional_mutual_information`.
 CONDITIONAL: Mapping[str, Method] = {
     "auto": auto_conditional,
     "gaussian": gaussian_conditional,
@@ -71,12 +73,12 @@ def mutual_information(
     method: str = "auto",
     level: float = 0.95,
     clusters: Labels | None = None,
-    null: int = 0,
+    permutations: int = 0,
     seed: int = 0,
     unit: str = "nats",
     **options: Any,
 ) -> Estimate:
-    """Mutual information of rows x and y, with an interval and a verdict on itself.
+    """Mutual information of rows x and y, with confidence interval and reliability verdict.
 
     `I(X;Y) = E ln p(x, y) / (p(x) p(y))`.
 
@@ -85,42 +87,53 @@ def mutual_information(
         y: (n, d_y) array or tensor of real numbers; or (n,) labels (whole numbers, booleans or
             strings), a discrete variable.
         method: a name in `MUTUAL_INFORMATION`, or in `LABEL_INFORMATION` for labels. "auto"
-            chooses, and says in `diagnostics["chosen"]` why.
-        level: of the interval.
-        clusters: (n,) labels of the independent units (images). Rows of a unit may depend on each
-            other: n then counts units.
-        null: permutations of y for a p-value of independence, `diagnostics["p_value"]`; whole
-            units are permuted, among units of equally many rows. Not every method has one.
-        seed: of everything random.
+            chooses by dimension and sample size, and gives the reason in
+            `diagnostics["chosen"]`.
+        level: confidence of the interval.
+        clusters: (n,) labels of the independent clusters (images). Rows of a cluster may
+            depend on each other; the estimate's n counts clusters.
+        permutations: random permutations of y for a p-value of independence, in
+            `diagnostics["p_value"]`; whole clusters are permuted among clusters of equal size.
+            Some methods do not compute it.
+        seed: seed of all random numbers.
         unit: "nats" or "bits".
-        options: of the method: `k` for the neighbour methods, and so on.
+        **options: options of the method, such as `k` of nearest neighbours.
 
     Returns:
         Estimate. `reliable` is True only if the half width of the interval is at most 0.1 nat or
-        10 % of the value, whichever is more, and the method's own checks pass.
+        10 % of the value, whichever is larger, and the checks of the method pass.
 
     Raises:
-        ValueError: bad arrays (each kind has its message), an unknown method, option or unit; with
+        ValueError: invalid arrays, an unknown method, option or unit; with
             an explicit Gaussian method, n - 1 < d_x + d_y.
 
     Source:
-        Each method names its own; see `estimators.information`.
+        See the methods in `estimators.information`.
 
     Example:
         >>> import numpy as np
         >>> x, e = np.random.default_rng(0).normal(size=(2, 2000, 10))
-        >>> found = mutual_information(x, x + e)  # truth 5 ln 2 = 3.466
-        >>> found.interval[0] < 3.466 < found.interval[1], found.reliable
+        >>> estimate = mutual_information(x, x + e)  # truth 5 ln 2 = 3.466
+        >>> estimate.interval[0] < 3.466 < estimate.interval[1], estimate.reliable
         (True, True)
     """
     same_device(x=x, y=y)
     rows = as_rows(x, "x")
     labels = as_labels(y, "y")
-    other: Any = as_rows(y, "y") if labels is None else labels
-    n = paired(x=rows, y=other)
-    ask = Request.of(n, level=level, clusters=clusters, null=null, seed=seed)
-    known = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
-    return _run(known, method, (rows, other), ask, unit, options)
+    target: Any = as_rows(y, "y") if labels is None else labels
+    paired(x=rows, y=target)
+    methods = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
+    return _run(
+        methods,
+        method,
+        (rows, target),
+        options,
+        unit=unit,
+        level=level,
+        clusters=clusters,
+        permutations=permutations,
+        seed=seed,
+    )
 
 
 def entropy(
@@ -133,35 +146,36 @@ def entropy(
     unit: str = "nats",
     **options: Any,
 ) -> Estimate:
-    """Differential entropy of rows x; it changes with the scale of x.
+    """Differential entropy of rows x, which depends on the scale of x.
 
     `H(X) = -E ln p(x)`.
 
     Args:
         x: (n, d) array or tensor.
         method: a name in `ENTROPY`.
-        level: of the interval.
-        clusters: (n,) labels of the independent units.
-        seed: of everything random.
+        level: confidence of the interval.
+        clusters: (n,) labels of the independent clusters.
+        seed: seed of all random numbers.
         unit: "nats" or "bits".
-        options: of the method.
+        **options: options of the method.
 
     Raises:
-        ValueError: bad arrays, an unknown method, option or unit, too few rows.
+        ValueError: invalid arrays, an unknown method, option or unit, too few rows.
 
     Source:
-        Each method names its own; see `estimators.information.entropies`.
+        See the methods in `estimators.information.entropies`.
 
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(2000, 3))
-        >>> found = entropy(x)  # truth 3/2 ln(2 pi e) = 4.257
-        >>> found.interval[0] < 4.257 < found.interval[1]
+        >>> estimate = entropy(x)  # truth 3/2 ln(2 pi e) = 4.257
+        >>> estimate.interval[0] < 4.257 < estimate.interval[1]
         True
     """
     rows = as_rows(x, "x")
-    ask = Request.of(len(rows), level=level, clusters=clusters, null=0, seed=seed)
-    return _run(ENTROPY, method, (rows,), ask, unit, options)
+    return _run(
+        ENTROPY, method, (rows,), options, unit=unit, level=level, clusters=clusters, seed=seed
+    )
 
 
 def conditional_mutual_information(
@@ -176,7 +190,7 @@ def conditional_mutual_information(
     unit: str = "nats",
     **options: Any,
 ) -> Estimate:
-    """Mutual information of x and y where z is known.
+    """Conditional mutual information of rows x and y given rows z.
 
     `I(X;Y|Z) = E ln p(x, y | z) / (p(x | z) p(y | z))`.
 
@@ -185,49 +199,58 @@ def conditional_mutual_information(
         y: (n, d_y) array or tensor.
         z: (n, d_z) array or tensor.
         method: a name in `CONDITIONAL`.
-        level: of the interval.
-        clusters: (n,) labels of the independent units.
-        seed: of everything random.
+        level: confidence of the interval.
+        clusters: (n,) labels of the independent clusters.
+        seed: seed of all random numbers.
         unit: "nats" or "bits".
-        options: of the method.
+        **options: options of the method.
 
     Raises:
-        ValueError: bad arrays, an unknown method, option or unit, too few rows.
+        ValueError: invalid arrays, an unknown method, option or unit, too few rows.
 
     Source:
-        Each method names its own; see `estimators.information.conditional`.
+        See the methods in `estimators.information.conditional`.
 
     Example:
         >>> import numpy as np
         >>> x, e, z = np.random.default_rng(0).normal(size=(3, 2000, 4))
-        >>> found = conditional_mutual_information(x + z, x + e, z)  # truth 2 ln 2 = 1.386
-        >>> found.interval[0] < 1.386 < found.interval[1]
+        >>> estimate = conditional_mutual_information(x + z, x + e, z)  # truth 2 ln 2 = 1.386
+        >>> estimate.interval[0] < 1.386 < estimate.interval[1]
         True
     """
     same_device(x=x, y=y, z=z)
     rows = tuple(as_rows(side, name) for side, name in ((x, "x"), (y, "y"), (z, "z")))
-    n = paired(x=rows[0], y=rows[1], z=rows[2])
-    ask = Request.of(n, level=level, clusters=clusters, null=0, seed=seed)
-    return _run(CONDITIONAL, method, rows, ask, unit, options)
+    paired(x=rows[0], y=rows[1], z=rows[2])
+    return _run(
+        CONDITIONAL, method, rows, options, unit=unit, level=level, clusters=clusters, seed=seed
+    )
 
 
 def _run(
-    known: Mapping[str, Method],
+    methods: Mapping[str, Method],
     method: str,
     rows: tuple[Any, ...],
-    ask: Request,
-    unit: str,
     options: dict[str, Any],
+    *,
+    unit: str,
+    level: float,
+    clusters: Labels | None,
+    permutations: int = 0,
+    seed: int,
 ) -> Estimate:
-    if method not in known:
-        raise ValueError(f"unknown method '{method}'; choose from {', '.join(known)}")
+    """Check the settings, method, unit and options, and run the method."""
+    ask = Request.of(
+        len(rows[0]), level=level, clusters=clusters, permutations=permutations, seed=seed
+    )
+    if method not in methods:
+        raise ValueError(f"unknown method '{method}'; choose from {', '.join(methods)}")
     check_unit(unit)
-    parameters = inspect.signature(known[method]).parameters.values()
+    parameters = inspect.signature(methods[method]).parameters.values()
     allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    strange = [name for name in options if name not in allowed]
-    if strange:
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
         raise ValueError(
-            f"method '{method}' has no option {', '.join(strange)}; "
+            f"method '{method}' has no option {', '.join(unknown)}; "
             f"it has {', '.join(allowed) or 'none'}"
         )
-    return in_unit(known[method](*rows, ask, **options), unit)
+    return in_unit(methods[method](*rows, ask, **options), unit)

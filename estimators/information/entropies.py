@@ -1,4 +1,4 @@
-"""Differential entropy of rows: Gaussian, and from nearest neighbours."""
+"""Differential entropy: Gaussian and nearest-neighbour estimators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from estimators.information.ksg import K, drift_reason, neighbours, too_wide, wi
 
 
 def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
-    """Entropy of a Gaussian vector, without bias.
+    """Unbiased entropy of a Gaussian vector.
 
     `H = 1/2 [ln det W - d ln 2 - sum_{i<d} psi((v - i)/2)] + d/2 ln(2 pi e)` with W the
     scatter matrix of n rows and v = n - 1; variance `1/4 sum_{i<d} psi1((v - i)/2)`.
@@ -37,7 +37,7 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     if v < d:
         raise ValueError(f"{n} rows in clusters are worth {worth:.0f}, too few for {d} columns")
     halves = (v - np.arange(d)) / 2
-    # With fewer independent rows the scatter is that of v degrees of freedom.
+    # Dependent rows: rescale the scatter to v degrees of freedom.
     scaled = log_det + d * float(np.log(v / (n - 1.0)))
     value = 0.5 * (scaled - d * np.log(2.0) - float(psi(halves).sum()))
     value += 0.5 * d * float(np.log(2.0 * np.pi * np.e))
@@ -58,10 +58,10 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
 
 
 def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estimate:
-    """Entropy from k nearest neighbours, Chebyshev distances; mean over several k.
+    """Entropy from k nearest neighbours in the Chebyshev distance; mean over several k.
 
-    `H = psi(n) - psi(k) + d mean[ln(2 eps_k)]`, columns standardised first and their log
-    scales added back.
+    `H = psi(n) - psi(k) + d mean[ln(2 eps_k)]`, on standardised columns, plus the logs of
+    their scales.
 
     Raises:
         ValueError: k below 1 or not below n, or rows that coincide with their k-th neighbour.

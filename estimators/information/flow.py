@@ -33,23 +33,23 @@ def flow(
     epochs: int = 100,
     rate: float = 2e-3,
 ) -> Estimate:
-    """Each side goes through an invertible flow towards a Gaussian, then `gaussian_pair`.
+    """Map each side to a Gaussian by an invertible flow, then `gaussian_pair`.
 
-    Invertible maps of either side leave mutual information as it is, and a flow that makes a side
-    Gaussian undoes what bent it, so that the Gaussian estimate sees what was hidden. It cannot
-    undo what leaves a side Gaussian (a spiral of a Gaussian is one), nor a scale that both sides
-    share; the checks, made on the mapped rows, are there to find those. Affine coupling layers,
-    trained by maximum likelihood on each side alone, so that the fit cannot invent dependence;
-    stopped on a fifth of the units. One column alone is mapped by its ranks.
+    Mutual information is invariant under invertible maps of either side, and a flow that makes a
+    side Gaussian undoes non-linear distortions. It cannot undo maps that keep a side Gaussian
+    (such as a spiral), nor a scale that both sides share; the checks of the mapped rows are
+    meant to detect these. The flow has affine coupling layers, trained by maximum likelihood on
+    each side separately, so that the fit cannot create dependence, with early stopping on a
+    fifth of the clusters. A single column is mapped by its ranks.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null and seed.
-        layers: coupling layers.
-        width: of the networks inside.
-        epochs: at most so many passes.
-        rate: of Adam.
+        ask: level, clusters, permutations and seed.
+        layers: number of coupling layers.
+        width: width of the networks in a layer.
+        epochs: largest number of passes.
+        rate: learning rate of AdamW.
 
     Raises:
         ValueError: n - 1 < d_x + d_y, or sizes below 1.
@@ -72,7 +72,7 @@ def flow(
 def _gaussianised(
     side: Rows, ask: Request, layers: int, width: int, epochs: int, rate: float
 ) -> tuple[Rows, float]:
-    """Normal scores, then the flow; the gain in held-out log likelihood, nats a row."""
+    """Rows after normal scores and flow, and the gain in held-out log likelihood per row."""
     require("a flow", "torch", "neural")
     import torch
 
@@ -82,7 +82,7 @@ def _gaussianised(
         return from_ranks, 0.0
     rng = np.random.default_rng(ask.seed)
     codes = np.arange(n) if ask.codes is None else ask.codes
-    judge = (rng.permutation(ask.units(n))[codes] / ask.units(n)) < _STOP
+    judge = (rng.permutation(ask.cluster_count(n))[codes] / ask.cluster_count(n)) < _STOP
     white = standardised(from_ranks)
     rows = torch.tensor(white, dtype=torch.float32)
     generator = torch.Generator().manual_seed(ask.seed)
@@ -114,7 +114,7 @@ def _gaussianised(
 
 
 def _coupling(d: int, width: int, generator: Any) -> list[Any]:
-    """Weights of a network from the kept coordinates to log scales and shifts; starts as zero."""
+    """Weights of a network from the fixed coordinates to log scales and shifts, initially 0."""
     import torch
 
     into = torch.randn(d, width, generator=generator) / d**0.5
@@ -122,7 +122,7 @@ def _coupling(d: int, width: int, generator: Any) -> list[Any]:
 
 
 def _forward(rows: Tensor, weights: list[list[Any]], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mapped rows and the log determinant of each."""
+    """Mapped rows and their log determinants."""
     import torch
 
     z, log_det = rows, torch.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""Nearest-neighbour estimators: information without a model, in few dimensions."""
+"""Nearest-neighbour (KSG) estimators of mutual information, for few dimensions."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from estimators.information._neighbours import (
 from estimators.information._null import p_value
 from estimators.information._request import Request
 
-#: Beyond this many columns the estimate reads towards zero at any realistic n (measured: at
-#: n = 1,000 and a true value of 1 nat it reads 0.7 at 5 + 5 and 0.4 at 10 + 10 columns).
+#: With more columns the estimate is biased towards zero at any realistic n (measured: at
+#: n = 1,000 and a true value of 1 nat it is 0.7 at 5 + 5 and 0.4 at 10 + 10 columns).
 MOST_COLUMNS = 4
-#: A value that moves by more than this share between few and many neighbours is biased.
+#: Relative change between few and many neighbours that indicates bias.
 _DRIFT = 0.1
 K = (3, 5, 9)
-#: Neighbours' terms depend on each other, and curvature within a neighbourhood biases the value
-#: by up to this many nats: what the spread of the terms is widened by (measured: 90 %
-#: intervals cover .90 to .99 for correlated Gaussians of .3 to 2 nats, n = 1,000 to 5,000).
+#: The variance of the local terms is multiplied by _DEPENDENT, because they depend on each other,
+#: and increased by _CURVATURE^2, the bias from curvature in nats (measured: 90 % intervals
+#: cover .90 to .99 for correlated Gaussians of .3 to 2 nats, n = 1,000 to 5,000).
 _DEPENDENT = 1.4
 _CURVATURE = 0.02
-#: How far beyond n the bias is extrapolated, in steps of halving it. Measured on the public tasks
-#: of up to 4 columns at n = 2,000 and 10,000, the bias is 0.7 to 3.8 such steps.
+#: Extrapolation beyond n, in multiples of the change from n / 2 to n. Measured on the public
+#: tasks of up to 4 columns at n = 2,000 and 10,000, the bias is 0.7 to 3.8 such changes.
 _BEYOND = 1.5
 
 
 def ksg1(
     x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K, extrapolate: bool = False
 ) -> Estimate:
-    """Mutual information from k nearest neighbours, first algorithm; mean over several k.
+    """Mutual information by the first KSG algorithm; mean over several k.
 
-    `I = psi(k) + psi(n) - mean[psi(n_x + 1) + psi(n_y + 1)]`, with n_x and n_y the rows nearer
-    than the k-th neighbour on each side, Chebyshev distances, columns standardised. Reliable in
-    at most 4 columns, where the value hardly moves with k.
+    `I = psi(k) + psi(n) - mean[psi(n_x + 1) + psi(n_y + 1)]`, with n_x and n_y the numbers of
+    rows nearer than the k-th neighbour on each side, in Chebyshev distance on standardised
+    columns. Reliable in at most 4 columns, if the value hardly changes with k.
 
-    The value reads low where neighbourhoods are wide, by an amount that shrinks with n. Two
-    halves of the rows show how fast: the interval is centred at `I + 1.5 (I - I_half)`, and
+    The value is biased down where neighbourhoods are wide, less so for larger n. The rate is
+    estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`, and
     `I - I_half` is one of its standard errors.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null.
-        k: neighbours, or several numbers of them.
-        extrapolate: give the centre of the interval for the value, not I.
+        ask: level, clusters, permutations.
+        k: number of neighbours, or several numbers.
+        extrapolate: return the centre of the interval as the value instead of I.
 
     Raises:
         ValueError: k below 1 or not below n / 2.
@@ -67,16 +67,16 @@ def ksg1(
 def ksg2(
     x: Rows, y: Rows, ask: Request, *, k: int | tuple[int, ...] = K, extrapolate: bool = False
 ) -> Estimate:
-    """The second algorithm: a rectangle with its own width on each side.
+    """Mutual information by the second KSG algorithm, with a separate radius per side.
 
-    `I = psi(k) - 1/k + psi(n) - mean[psi(n_x) + psi(n_y)]`, n_x and n_y the rows within the
-    k neighbours' own reach on each side.
+    `I = psi(k) - 1/k + psi(n) - mean[psi(n_x) + psi(n_y)]`, n_x and n_y the numbers of rows
+    within the distance of the k neighbours on each side.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null.
-        k: neighbours, or several numbers of them.
+        ask: level, clusters, permutations.
+        k: number of neighbours, or several numbers.
         extrapolate: as in `ksg1`.
 
     Raises:
@@ -89,17 +89,17 @@ def ksg2(
 
 
 def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -> Estimate:
-    """Mutual information of continuous x and a discrete y, from neighbours within a class.
+    """Mutual information of continuous x and discrete y, from neighbours within a class.
 
-    `I = psi(n) + psi(k) - mean[psi(n_y) + psi(m)]`: n_y rows share the row's label, and m rows of
-    any label (the row counted) lie nearer than its k-th neighbour of that label. A class of k or
-    fewer rows uses all of its others; a label that occurs once says nothing and is left out.
+    `I = psi(n) + psi(k) - mean[psi(n_y) + psi(m)]`: n_y rows have the row's label, and m rows of
+    any label (including the row) lie nearer than its k-th neighbour of that label. In a class of
+    k or fewer rows all others are neighbours; labels that occur once are omitted.
 
     Args:
         x: (n, p) rows.
         labels: (n,) codes 0, 1, ...
-        ask: level, units, null.
-        k: neighbours.
+        ask: level, clusters, permutations.
+        k: number of neighbours.
 
     Raises:
         ValueError: k below 1, or no label occurs twice.
@@ -108,7 +108,7 @@ def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -
         Ross 2014, Mutual information between discrete and continuous data sets, PLoS ONE 9.
     """
     if k < 1:
-        raise ValueError(f"k counts neighbours from 1, got {k}")
+        raise ValueError(f"k must be at least 1, got {k}")
     scaled = standardised(x)
     terms = _mixed_terms(scaled, labels, k)
     doubts = [*too_wide(x.shape[1]), duplicates_reason(x, "x")]
@@ -182,15 +182,15 @@ def _ksg(
 
 
 def widened(variance: float) -> float:
-    """Variance of a neighbour estimate, from that of the mean of its local terms."""
+    """Variance of a neighbour estimate, from the variance of the mean of its local terms."""
     return _DEPENDENT * variance + _CURVATURE**2
 
 
 def neighbours(k: int | tuple[int, ...], n: int) -> tuple[int, ...]:
-    """Ascending numbers of neighbours.
+    """Numbers of neighbours in ascending order.
 
     Raises:
-        ValueError: one is below 1 or not below n.
+        ValueError: a number below 1 or not below n.
     """
     ks = tuple(sorted({k} if isinstance(k, int) else set(k)))
     if not ks or ks[0] < 1 or ks[-1] >= n:
@@ -206,10 +206,10 @@ def _first(a: Rows, b: Rows, ks: tuple[int, ...]) -> Rows:
 
 
 def _second(a: Rows, b: Rows, ks: tuple[int, ...]) -> Rows:
-    """(n, len(ks)) local terms of eq. (9); the sides' own reach of the k nearest rows."""
+    """(n, len(ks)) local terms of eq. (9), with a separate radius on each side."""
     n = len(a)
     if n > 20_000:
-        raise ValueError(f"ksg2 looks at all pairs and takes at most 20,000 rows, got {n}")
+        raise ValueError(f"ksg2 computes all pairs and takes at most 20,000 rows, got {n}")
     out = np.empty((n, len(ks)))
     step = max(1, 2_000_000 // n)
     for start in range(0, n, step):
@@ -245,7 +245,7 @@ def _mixed_terms(x: Rows, labels: NDArray[np.int64], k: int) -> NDArray[np.float
     sizes = np.bincount(labels)
     used = np.flatnonzero(sizes[labels] > 1)
     if not used.size:
-        raise ValueError("no label occurs twice: y looks continuous, give it as (n, 1) floats")
+        raise ValueError("no label occurs twice: y looks continuous; pass it as (n, 1) floats")
     radius = np.empty(len(x))
     taken = np.empty(len(x), dtype=np.int64)
     for label in np.flatnonzero(sizes > 1):
@@ -258,17 +258,17 @@ def _mixed_terms(x: Rows, labels: NDArray[np.int64], k: int) -> NDArray[np.float
 
 
 def too_wide(columns: int) -> list[str]:
-    """Why so many columns spoil a neighbour estimate, in a list that may be empty."""
+    """Message about too many columns for a neighbour estimate; the list may be empty."""
     if columns <= MOST_COLUMNS:
         return []
     return [
-        f"{columns} columns: nearest neighbours read towards zero beyond {MOST_COLUMNS}, "
-        "whatever the interval says"
+        f"{columns} columns: nearest neighbours are biased towards zero beyond "
+        f"{MOST_COLUMNS}, and the interval does not include that bias"
     ]
 
 
-def drift_reason(one: float, other: float, between: str) -> list[str]:
-    """Why a value that moves with the number of neighbours is biased; may be empty."""
-    if abs(one - other) <= max(0.05, _DRIFT * abs(one)):
+def drift_reason(first: float, second: float, between: str) -> list[str]:
+    """Message about a value that depends on the number of neighbours; may be empty."""
+    if abs(first - second) <= max(0.05, _DRIFT * abs(first)):
         return []
-    return [f"the value moves from {one:.3g} to {other:.3g} nats between {between}"]
+    return [f"the value changes from {first:.3g} to {second:.3g} nats between {between}"]

@@ -1,4 +1,4 @@
-"""Mutual information with a label, from below: what a cross-fitted probe gets out of x."""
+"""Lower bound of the mutual information with a label, from a cross-fitted probe."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from estimators.usable.crossfit import held_out_losses, probes_of
 def probe(
     x: Rows, labels: NDArray[np.int64], ask: Request, *, probes: str = "auto", folds: int = 5
 ) -> Estimate:
-    """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe that never saw the row's unit.
+    """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe trained on other clusters.
 
-    A lower bound in expectation, whatever the dimension; how far below, no sample can tell. So
-    its interval is that of the bound, and it is called reliable as a bound only, as the
-    method's name says.
+    A lower bound in expectation, in any dimension, whose distance from the truth is unknown. The
+    interval and the verdict concern the bound.
 
     Args:
         x: (n, p) rows.
         labels: (n,) codes.
-        ask: level and units.
+        ask: level and clusters of the estimate.
         probes: "linear", "mlp" (needs torch) or "auto".
-        folds: of the cross-fitting, by unit.
+        folds: number of cross-fitting folds of clusters.
 
     Raises:
-        ValueError: unknown probes, or fewer units than folds.
+        ValueError: unknown probes, or fewer clusters than folds.
 
     Source:
         Barber and Agakov 2003, The IM algorithm, NIPS, eq. (3).
@@ -42,7 +41,7 @@ def probe(
         ask.variance_of_mean(terms),
         n=len(x),
         d=x.shape[1] + 1,
-        method=f"lower bound by a {'/'.join(one.name for one in family)} probe",
+        method=f"lower bound by a {'/'.join(member.name for member in family)} probe",
         doubts=[],
         diagnostics={"folds": folds},
     )

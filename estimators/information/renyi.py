@@ -13,7 +13,7 @@ from estimators.information._null import p_value
 from estimators.information._request import Request
 from estimators.spectrum import spectral_entropy
 
-#: Rows beyond which Gram matrices of this package are not built.
+#: Largest number of rows of a Gram matrix.
 MOST_ROWS = 5_000
 _BLOCKS = 10
 
@@ -24,19 +24,19 @@ def renyi(
     """`I_alpha(X;Y) = S_alpha(A) + S_alpha(B) - S_alpha(A o B / tr(A o B))` of Gram matrices.
 
     A and B are Gaussian-kernel Gram matrices with trace one, o is the entry-wise product. It is
-    a measure of dependence of its own, not Shannon's mutual information, and grows with n up to
-    ln n; so it is never called reliable in nats of the latter. With alpha = 2 no eigenvalues are
-    needed: `S_2(A) = -ln |A|_F^2`. The interval is a jackknife over ten blocks of units.
+    a measure of dependence other than Shannon's mutual information, and grows with n up to
+    ln n; so it is never reliable as an estimate of the latter. With alpha = 2 no eigenvalues are
+    needed: `S_2(A) = -ln |A|_F^2`. The interval is a jackknife over ten blocks of clusters.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null and seed.
-        alpha: order, above 0; 1 is the von Neumann limit.
-        width: of the kernel on standardised columns; None takes `sqrt(d) n^(-1/(4+d))`.
+        ask: level, clusters, permutations and seed.
+        alpha: order, > 0; 1 is the von Neumann entropy.
+        width: kernel width on standardised columns; None for `sqrt(d) n^(-1/(4+d))`.
 
     Raises:
-        ValueError: alpha or width not positive, more than 5,000 rows, fewer units than ten.
+        ValueError: alpha or width not positive, more than 5,000 rows, fewer than ten clusters.
 
     Source:
         Sanchez Giraldo, Rao and Principe 2015, Measures of entropy from data using infinitely
@@ -44,13 +44,17 @@ def renyi(
     """
     n = len(x)
     if n > MOST_ROWS:
-        raise ValueError(f"Gram matrices take at most {MOST_ROWS:,} rows, got {n:,}; draw some")
-    units = ask.units(n)
-    if units < _BLOCKS:
-        raise ValueError(f"the jackknife wants at least {_BLOCKS} independent units, got {units}")
-    a, b = gram(x, width), gram(y, width)
+        raise ValueError(
+            f"Gram matrices take at most {MOST_ROWS:,} rows, got {n:,}; subsample the rows"
+        )
+    clusters = ask.cluster_count(n)
+    if clusters < _BLOCKS:
+        raise ValueError(
+            f"the jackknife needs at least {_BLOCKS} independent clusters, got {clusters}"
+        )
+    a, b = gram(x, width=width), gram(y, width=width)
     codes = np.arange(n) if ask.codes is None else ask.codes
-    block = np.random.default_rng(ask.seed).permutation(units)[codes] % _BLOCKS
+    block = np.random.default_rng(ask.seed).permutation(clusters)[codes] % _BLOCKS
 
     def on(rows: NDArray[np.bool_]) -> float:
         return information(a[np.ix_(rows, rows)], b[np.ix_(rows, rows)], alpha)
@@ -78,16 +82,18 @@ def renyi_entropy(
 ) -> Estimate:
     """`S_alpha(A) = ln tr(A^alpha) / (1 - alpha)` of the Gram matrix of x; see `renyi`.
 
-    Between 0 (all rows alike) and ln n (all far apart): a count of distinct rows, not a
-    differential entropy, so never called reliable as one.
+    Between 0 (all rows equal) and ln n (all far apart): it counts distinct rows and is not a
+    differential entropy, so it is never reliable as one.
 
     Raises:
         ValueError: as `renyi`.
     """
     n = len(x)
     if n > MOST_ROWS:
-        raise ValueError(f"Gram matrices take at most {MOST_ROWS:,} rows, got {n:,}; draw some")
-    a = gram(x, width)
+        raise ValueError(
+            f"Gram matrices take at most {MOST_ROWS:,} rows, got {n:,}; subsample the rows"
+        )
+    a = gram(x, width=width)
     value = gram_entropy(a, alpha)
     return ask.estimate(
         value,
@@ -100,7 +106,7 @@ def renyi_entropy(
     )
 
 
-def gram(rows: Rows, width: float | None = None) -> Rows:
+def gram(rows: Rows, *, width: float | None = None) -> Rows:
     """(n, n) `exp(-|x_i - x_j|^2 / (2 w^2)) / n` on standardised columns.
 
     Raises:
@@ -109,7 +115,7 @@ def gram(rows: Rows, width: float | None = None) -> Rows:
     n, d = rows.shape
     w = d**0.5 * n ** (-1.0 / (4 + d)) if width is None else width
     if not w > 0:
-        raise ValueError(f"the width of a kernel is positive, got {width}")
+        raise ValueError(f"the width of a kernel must be positive, got {width}")
     z = standardised(rows)
     squares = (z**2).sum(axis=1)
     gaps = np.maximum(squares[:, None] + squares[None, :] - 2.0 * z @ z.T, 0.0)
@@ -117,15 +123,15 @@ def gram(rows: Rows, width: float | None = None) -> Rows:
 
 
 def information(a: Rows, b: Rows, alpha: float) -> float:
-    """Of two Gram matrices, which are scaled to trace one first."""
+    """Matrix-based mutual information of two Gram matrices, which are scaled to trace one."""
     a, b = a / np.trace(a), b / np.trace(b)
-    both = a * b
-    joint = gram_entropy(both / np.trace(both), alpha)
+    product = a * b
+    joint = gram_entropy(product / np.trace(product), alpha)
     return gram_entropy(a, alpha) + gram_entropy(b, alpha) - joint
 
 
 def gram_entropy(a: Rows, alpha: float) -> float:
-    """`ln tr(A^alpha) / (1 - alpha)` of a positive matrix of trace one, nats.
+    """`ln tr(A^alpha) / (1 - alpha)` of a positive semidefinite matrix with trace one, in nats.
 
     Raises:
         ValueError: alpha is not positive.
@@ -135,7 +141,7 @@ def gram_entropy(a: Rows, alpha: float) -> float:
         True
     """
     if not alpha > 0:
-        raise ValueError(f"the order alpha is positive, got {alpha}")
+        raise ValueError(f"alpha must be positive, got {alpha}")
     if alpha == 2.0:
         return -float(np.log((a**2).sum()))
-    return spectral_entropy(np.maximum(eigvalsh(a), 0.0), alpha)
+    return spectral_entropy(np.maximum(eigvalsh(a), 0.0), alpha=alpha)

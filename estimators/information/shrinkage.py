@@ -24,22 +24,22 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
 
         a = sum_{i != j} var(r_ij) / sum_{i != j} r_ij^2,  cut to [0, 1]
 
-    minimises the expected squared error. Shrinking pulls strong correlations towards 0 and
-    leaves noise in many weak ones; samples of the shrunk model show by how much together,
-    `bias = mean_b I(a; R_b) - I(a; R)`, which is taken off. Standard errors of the interval are the
-    spread of those samples, the bias itself, and the distance to the unbiased estimate: a wide
-    interval where shrinkage decides. Measured: at 200 + 200 columns, n = 1,000 and 1 nat in one
-    pair of columns, a is .99 and nothing of the nat is left; use "spiked" there.
+    minimises the expected squared error. Shrinking biases strong correlations towards 0 and
+    leaves noise in many weak ones; a parametric bootstrap from the shrunk model estimates the
+    sum of both, `bias = mean_b I(a; R_b) - I(a; R)`, which is subtracted. The interval combines
+    the bootstrap variance, the bias, and the distance to the unbiased estimate, so it is wide
+    where the value depends on shrinkage. Measured: at 200 + 200 columns, n = 1,000 and 1 nat in
+    one pair of columns, a is .99 and the value near 0; use "spiked" there.
 
-    Any number of rows will do. With `n - 1 < d_x + d_y` no sample bounds the information: the
-    interval is then [0, infinity) and the estimate unreliable. The value changes under rotations
-    of x, unlike that of the other Gaussian methods.
+    Works for any number of rows. With `n - 1 < d_x + d_y` the information has no upper bound:
+    the interval is then [0, infinity) and the estimate unreliable. Unlike the other Gaussian
+    methods, the value changes under rotations of x.
 
     Args:
         x: (n, p) rows.
         y: (n, q) rows.
-        ask: level, units, null, seed.
-        resamples: samples of the shrunk model, at least 10.
+        ask: level, clusters, permutations, seed.
+        resamples: number of bootstrap samples, at least 10.
 
     Raises:
         ValueError: fewer than 10 resamples.
@@ -51,10 +51,10 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     if resamples < 10:
         raise ValueError(f"resamples must be at least 10, got {resamples}")
     n, p, q = len(x), x.shape[1], y.shape[1]
-    both = standardised(np.concatenate([x, y], axis=1))
-    effect = ask.effect(both)
+    joint = standardised(np.concatenate([x, y], axis=1))
+    effect = ask.effect(joint)
     worth = max(int(n / effect), 3)
-    model, weight = shrunk_correlations(both, effect)
+    model, weight = shrunk_correlations(joint, effect=effect)
     raw = _information(model, p)
     factor = np.linalg.cholesky(model)
     rng = np.random.default_rng(ask.seed)
@@ -70,8 +70,8 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     interval, doubts = _interval(x, y, ask, value, variance)
 
     def shuffled(order: NDArray[np.int64]) -> float:
-        rows = np.concatenate([both[:, :p], both[order, p:]], axis=1)
-        return _information(shrunk_correlations(rows, effect)[0], p)
+        rows = np.concatenate([joint[:, :p], joint[order, p:]], axis=1)
+        return _information(shrunk_correlations(rows, effect=effect)[0], p)
 
     return ask.estimate(
         value,
@@ -89,12 +89,12 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
     )
 
 
-def shrunk_correlations(rows: Rows, effect: float = 1.0) -> tuple[Floats, float]:
-    """The shrunk correlations (d, d) of standardised rows, and the weight of the unit matrix.
+def shrunk_correlations(rows: Rows, *, effect: float = 1.0) -> tuple[Floats, float]:
+    """Shrunk correlations (d, d) of standardised rows, and the weight of the unit matrix.
 
     Args:
         rows: (n, d) columns of mean 0 and standard deviation 1.
-        effect: how many rows are worth an independent one.
+        effect: design effect, rows per effective row.
 
     Example:
         >>> rows = standardised(np.random.default_rng(0).normal(size=(50, 4)))
@@ -109,9 +109,9 @@ def shrunk_correlations(rows: Rows, effect: float = 1.0) -> tuple[Floats, float]
     beside = ~np.eye(d, dtype=bool)
     signal = float((r[beside] ** 2).sum())
     weight = 1.0 if signal == 0.0 else float(np.clip(spread[beside].sum() / signal, 0.0, 1.0))
-    # Never quite 0: columns that are linear combinations of others stay apart.
-    kept = 1.0 - max(weight, 1e-9)
-    return np.where(beside, kept * r, 1.0), weight
+    # At least 1e-9, so that linearly dependent columns give a regular matrix.
+    factor = 1.0 - max(weight, 1e-9)
+    return np.where(beside, factor * r, 1.0), weight
 
 
 def _information(r: Floats, p: int) -> float:
@@ -123,15 +123,15 @@ def _information(r: Floats, p: int) -> float:
 def _interval(
     x: Rows, y: Rows, ask: Request, value: float, variance: float
 ) -> tuple[tuple[float, float], list[str]]:
-    """The interval, and what speaks against the model, as far as there are rows to tell."""
+    """Interval and doubts, from the unbiased estimate where there are enough rows."""
     try:
         pair = canonical(x, y, ask.codes)
     except ValueError as error:
-        return (min(value, 0.0), float("inf")), [f"shrinkage decides: {error}"]
+        return (min(value, 0.0), float("inf")), [f"the value depends on shrinkage: {error}"]
     whole, of_whole = unbiased(pair)
     gap = whole - value
     doubts = list(gaussian_checks(pair))
     if abs(gap) > 2.0 * of_whole**0.5:
-        doubts.append(f"the unbiased estimate is {whole:.3g} nats: shrinkage decides")
+        doubts.append(f"the unbiased estimate is {whole:.3g} nats: the value depends on shrinkage")
     half = ask.z * (variance + gap**2) ** 0.5
     return (value - half, value + half), doubts

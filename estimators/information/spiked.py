@@ -1,4 +1,4 @@
-"""Mutual information that sits in few canonical pairs."""
+"""Gaussian mutual information concentrated in few canonical pairs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from estimators.information.gaussian import spiked_correlations, unbiased
 def spiked(x: Rows, y: Rows, ask: Request) -> Estimate:
     """Gaussian mutual information carried by few canonical pairs, each debiased.
 
-    `I = -1/2 sum_i ln(1 - rho_i^2)` over the pairs whose sample correlation stands out of the
-    noise, rho_i^2 from the sample's by the inverse of the spiked model. Where the information
-    sits in at most a handful of pairs, as in hidden states, its spread is several times
-    smaller than the unbiased estimator's. It is blind to information spread over many weak
-    pairs; so it is reliable only if the unbiased estimate does not contradict it.
+    `I = -1/2 sum_i ln(1 - rho_i^2)` over the pairs whose sample correlation exceeds the noise,
+    with rho_i^2 from the inverse of the spiked model. If the information is concentrated in a
+    few pairs, as in hidden states, the standard error is several times smaller than that of
+    the unbiased estimator. Information spread over many weak pairs is missed, so the estimate
+    is reliable only if the unbiased estimate agrees.
 
     Raises:
         ValueError: n - 1 < d_x + d_y.
@@ -33,12 +33,12 @@ def spiked(x: Rows, y: Rows, ask: Request) -> Estimate:
         Multivariate analysis and Jacobi ensembles, Ann. Statist. 36.
     """
     pair = canonical(x, y, ask.codes)
-    value, variance, kept = of_spikes(pair)
+    value, variance, pairs = of_spikes(pair)
     whole, spread = unbiased(pair)
     doubts = list(gaussian_checks(pair))
     if whole - value > 2.0 * spread**0.5:
         doubts.append(
-            f"the unbiased estimate is {whole:.3g} nats: information lies beside the {kept} pairs"
+            f"the unbiased estimate is {whole:.3g} nats: the {pairs} pairs miss information"
         )
     return ask.estimate(
         value,
@@ -48,7 +48,7 @@ def spiked(x: Rows, y: Rows, ask: Request) -> Estimate:
         method="gaussian (spiked)",
         doubts=doubts,
         diagnostics={
-            "pairs": kept,
+            "pairs": pairs,
             "unbiased": whole,
             "design_effect": pair.design_effect,
             **permutation_p_value(pair, ask),
@@ -57,11 +57,11 @@ def spiked(x: Rows, y: Rows, ask: Request) -> Estimate:
 
 
 def gaussian_pair(x: Rows, y: Rows, ask: Request) -> Estimate:
-    """The unbiased estimate, with an interval that also uses what the spikes prove.
+    """Unbiased estimate, with an interval whose lower end also uses the strongest pairs.
 
-    `[max(spiked_low, unbiased_low), unbiased_high]`: strong pairs carry at least what they
-    carry, and nothing but the unbiased estimate bounds what may lie beside them. The value is
-    the unbiased one, moved into the interval where it falls below.
+    `[max(spiked_low, unbiased_low), unbiased_high]`: the information of the
+    strong pairs bounds the total from below; only the unbiased estimate bounds it from above.
+    The value is the unbiased estimate, raised to the lower end if it lies below.
 
     Raises:
         ValueError: n - 1 < d_x + d_y.
@@ -73,8 +73,8 @@ def gaussian_pair(x: Rows, y: Rows, ask: Request) -> Estimate:
 def of_pair(pair: Canonical, ask: Request, *, method: str, front: dict[str, Any]) -> Estimate:
     """`gaussian_pair` of canonical correlations; `front` goes into the diagnostics."""
     whole, spread = unbiased(pair)
-    strong, variance, kept = of_spikes(pair)
-    low = max(strong - ask.z * variance**0.5 if kept else -np.inf, whole - ask.z * spread**0.5)
+    strong, variance, pairs = of_spikes(pair)
+    low = max(strong - ask.z * variance**0.5 if pairs else -np.inf, whole - ask.z * spread**0.5)
     high = whole + ask.z * spread**0.5
     return ask.estimate(
         max(whole, low),
@@ -87,7 +87,7 @@ def of_pair(pair: Canonical, ask: Request, *, method: str, front: dict[str, Any]
             **front,
             "unbiased": whole,
             "spiked": strong,
-            "pairs": kept,
+            "pairs": pairs,
             "design_effect": pair.design_effect,
             **permutation_p_value(pair, ask),
         },
@@ -95,7 +95,7 @@ def of_pair(pair: Canonical, ask: Request, *, method: str, front: dict[str, Any]
 
 
 def of_spikes(pair: Canonical) -> tuple[float, float, int]:
-    """The information of the kept pairs in nats, its variance, and their number.
+    """Information of the significant pairs in nats, its variance, and their number.
 
     The delta method through the inverse map: `var l = 4 l (1-l)^2 / v` for a sample value l,
     widened by `(1 - (p+q)/v)^-1/2` (measured: 90 % intervals cover .88 to .91).
@@ -113,5 +113,5 @@ def of_spikes(pair: Canonical) -> tuple[float, float, int]:
 
 
 def _floor(v: float) -> float:
-    """Variance of one pair just below the threshold, so that no interval is a point."""
+    """Variance of a pair just below the threshold; keeps intervals from zero width."""
     return 1.0 / v**2

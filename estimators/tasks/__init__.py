@@ -1,4 +1,4 @@
-"""The 40 tasks of the "Beyond Normal" benchmark of mutual information, each with its truth.
+"""The 40 tasks of the "Beyond Normal" benchmark, with known mutual information.
 
 Source:
     Czyz, Grabowski, Vogt, Beerenwinkel & Marx 2023, arXiv 2306.11078, table 1 and figure 2.
@@ -8,16 +8,16 @@ Example:
     >>> from estimators import tasks
     >>> len(tasks.TASKS)
     40
-    >>> one = tasks.task("1v1-normal-0.75")
-    >>> x, y = one.sample(10_000, seed=0)
+    >>> task = tasks.task("1v1-normal-0.75")
+    >>> x, y = task.sample(10_000, seed=0)
     >>> r = np.corrcoef(x[:, 0], y[:, 0])[0, 1]
-    >>> bool(abs(-0.5 * np.log(1 - r**2) - one.mutual_information) < 0.03)
+    >>> bool(abs(-0.5 * np.log(1 - r**2) - task.mutual_information) < 0.03)
     True
 """
 
+from estimators.tasks.base import Task as Task
 from estimators.tasks.suite import TASKS as TASKS
 from estimators.tasks.suite import table as table
 from estimators.tasks.suite import task as task
-from estimators.tasks.task import Task as Task
 
 __all__ = ["TASKS", "Task", "table", "task"]

@@ -1,7 +1,7 @@
-"""Invertible maps of one variable: they bend the samples and leave the information as it is.
+"""Invertible maps of samples, which preserve mutual information.
 
-Each takes rows of shape (n, d) and acts on every row alone; all but `spiral` and `swiss_roll` act
-on every entry alone.
+Maps take rows of shape (n, d) and act row by row; all but `spiral` and `swiss_roll` act
+elementwise.
 
 Source:
     Czyz et al. 2023, arXiv 2306.11078, section 3 and appendix B.
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def normal_cdf(x: Floats) -> Floats:
-    """Phi(x): a standard normal entry becomes uniform on (0, 1).
+    """Phi(x): maps standard normal entries to uniform ones on (0, 1).
 
     Example:
         >>> normal_cdf(np.zeros((1, 2))).tolist()
@@ -37,7 +37,7 @@ def half_cube(x: Floats) -> Floats:
 
 
 def asinh(x: Floats) -> Floats:
-    """Inverse hyperbolic sine: pulls in the tails.
+    """Inverse hyperbolic sine: lighter tails.
 
     Example:
         >>> asinh(np.sinh([[2.0]])).tolist()
@@ -47,18 +47,18 @@ def asinh(x: Floats) -> Floats:
 
 
 def wiggly_x(x: Floats) -> Floats:
-    """X + .4 sin x + .2 sin(1.7 x + 1) + .03 sin(3.3 x - 2.5), increasing."""
+    """Increasing map x + .4 sin x + .2 sin(1.7 x + 1) + .03 sin(3.3 x - 2.5)."""
     return x + 0.4 * np.sin(x) + 0.2 * np.sin(1.7 * x + 1) + 0.03 * np.sin(3.3 * x - 2.5)
 
 
 def wiggly_y(y: Floats) -> Floats:
-    """Y - .4 sin(.4 y) + .17 sin(1.3 y + 3.5) + .02 sin(4.3 y - 2.5), increasing."""
+    """Increasing map y - .4 sin(.4 y) + .17 sin(1.3 y + 3.5) + .02 sin(4.3 y - 2.5)."""
     waves = 0.17 * np.sin(1.3 * y + 3.5) + 0.02 * np.sin(4.3 * y - 2.5)
     return y - 0.4 * np.sin(0.4 * y) + waves
 
 
 def bimodal_x(u: Floats) -> Floats:
-    """Quantile of .3 N(0, 1) + .7 N(5, 1): a uniform entry becomes bimodal."""
+    """Quantile of .3 N(0, 1) + .7 N(5, 1): maps uniform entries to a bimodal distribution."""
     return _mixture_quantile(u, 0.3, (0.0, 5.0))
 
 
@@ -68,7 +68,7 @@ def bimodal_y(u: Floats) -> Floats:
 
 
 def swiss_roll(u: Floats) -> Floats:
-    """(t cos t, t sin t) / 21 with t = 3 pi/2 (1 + 2 u): one entry in [0, 1] becomes two.
+    """(t cos t, t sin t) / 21 with t = 3 pi/2 (1 + 2 u): maps [0, 1] into the plane.
 
     Example:
         >>> swiss_roll(np.array([[0.5]])).round(6).tolist()  # t = 3 pi
@@ -79,7 +79,7 @@ def swiss_roll(u: Floats) -> Floats:
 
 
 def spiral(x: Floats, plane: tuple[int, int]) -> Floats:
-    """Every row turned in one coordinate plane by the angle |x|^2 / d.
+    """Rotate every row in a coordinate plane by the angle |x|^2 / d.
 
     Example:
         >>> x = np.array([[np.sqrt(np.pi), 0.0]])  # |x|^2 / 2 is a quarter of a turn

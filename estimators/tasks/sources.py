@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 class Source(Protocol):
-    """A joint distribution of x in R^p and y in R^q that can be drawn from."""
+    """A joint distribution of x in R^p and y in R^q."""
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -25,7 +25,7 @@ class Source(Protocol):
         """I(X; Y) in nats."""
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Independent rows: arrays of shape (n, p) and (n, q)."""
+        """Draw n independent rows: arrays of shape (n, p) and (n, q)."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Normal:
         return float(0.5 * (x + y - joint))
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Independent rows: arrays of shape (n, p) and (n, q)."""
+        """Draw n independent rows: arrays of shape (n, p) and (n, q)."""
         factor = np.linalg.cholesky(np.array(self.correlation))
         rows = rng.standard_normal((n, len(factor))) @ factor.T
         return rows[:, : self.dim_x], rows[:, self.dim_x :]
 
     @classmethod
-    def dense(cls, p: int, q: int, correlation: float = 0.5) -> Normal:
-        """Every two variables are equally correlated."""
+    def dense(cls, p: int, q: int, *, correlation: float = 0.5) -> Normal:
+        """All pairs of variables have the same correlation."""
         c = np.full((p + q, p + q), correlation)
         np.fill_diagonal(c, 1.0)
         return cls(_rows(c), p)
 
     @classmethod
-    def pairs(cls, p: int, q: int, count: int = 2, correlation: float = 0.8) -> Normal:
-        """x_i and y_i are correlated for i < count, all else is independent."""
+    def pairs(cls, p: int, q: int, *, count: int = 2, correlation: float = 0.8) -> Normal:
+        """x_i and y_i are correlated for i < count; all other pairs are independent."""
         c = np.eye(p + q)
         for i in range(count):
             c[i, p + i] = c[p + i, i] = correlation
@@ -85,9 +85,9 @@ class Normal:
 
 @dataclass(frozen=True)
 class StudentT:
-    """Multivariate Student t with identity dispersion: uncorrelated, yet dependent.
+    """Multivariate Student t with identity dispersion: uncorrelated but dependent.
 
-    All variables of a row share one random scale. With h(k) the differential entropy of the
+    All variables of a row share a random scale. With h(k) the differential entropy of the
     k-dimensional distribution, I = h(p) + h(q) - h(p + q), where up to terms linear in k
 
         h(k) = (v + k)/2 [psi((v + k)/2) - psi(v/2)] - ln Gamma((v + k)/2) + ln Gamma(v/2).
@@ -126,7 +126,7 @@ class StudentT:
         return float(scale + joint * (digamma(joint) - digamma(half)))
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Independent rows: arrays of shape (n, p) and (n, q)."""
+        """Draw n independent rows: arrays of shape (n, p) and (n, q)."""
         scale = np.sqrt(self.df / rng.chisquare(self.df, size=(n, 1)))
         rows = rng.standard_normal((n, self.p + self.q)) * scale
         return rows[:, : self.p], rows[:, self.p :]
@@ -164,7 +164,7 @@ class AdditiveUniform:
         return 0.25 / self.width
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Independent rows: two arrays of shape (n, 1)."""
+        """Draw n independent rows: two arrays of shape (n, 1)."""
         x = rng.random((n, 1))
         return x, x + rng.uniform(-self.width, self.width, (n, 1))
 

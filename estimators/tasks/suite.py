@@ -1,35 +1,35 @@
-"""The list of the tasks, their names, and what is known about each."""
+"""The tasks of the benchmark: list, look-up by id, and table of properties."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from estimators.tasks import maps
+from estimators.tasks.base import Task
 from estimators.tasks.sources import AdditiveUniform, Normal, Source, StudentT
-from estimators.tasks.task import Task
 
 
 def task(id: str) -> Task:
-    """The task with this id.
+    """Task by id.
 
     Raises:
-        ValueError: no such task; the message lists those that exist.
+        ValueError: an unknown id; the message lists the known ones.
 
     Example:
         >>> task("student-identity-5-5-2").name
         'Student-t 5 × 5 (dof=2)'
     """
-    for one in TASKS:
-        if one.id == id:
-            return one
-    raise ValueError(f"no task '{id}'; there are {', '.join(one.id for one in TASKS)}")
+    for known in TASKS:
+        if known.id == id:
+            return known
+    raise ValueError(f"no task '{id}'; there are {', '.join(known.id for known in TASKS)}")
 
 
 def table() -> list[dict[str, Any]]:
-    """What is known about every task: a row each, in the order of `TASKS`.
+    """Properties of all tasks, in the order of `TASKS`.
 
     Returns:
-        Dictionaries with id, name, source (name of the distribution), maps_x and maps_y (names,
+        Dictionaries with id, name, source (class of the distribution), maps_x and maps_y (names,
         in the order applied), dim_x, dim_y and mutual_information (nats).
 
     Example:
@@ -38,16 +38,16 @@ def table() -> list[dict[str, Any]]:
     """
     return [
         {
-            "id": one.id,
-            "name": one.name,
-            "source": type(one.source).__name__,
-            "maps_x": [step.__name__ for step in one.maps_x],
-            "maps_y": [step.__name__ for step in one.maps_y],
-            "dim_x": one.dim_x,
-            "dim_y": one.dim_y,
-            "mutual_information": one.mutual_information,
+            "id": known.id,
+            "name": known.name,
+            "source": type(known.source).__name__,
+            "maps_x": [step.__name__ for step in known.maps_x],
+            "maps_y": [step.__name__ for step in known.maps_y],
+            "dim_x": known.dim_x,
+            "dim_y": known.dim_y,
+            "mutual_information": known.mutual_information,
         }
-        for one in TASKS
+        for known in TASKS
     ]
 
 
@@ -103,7 +103,9 @@ def _additive(width: float) -> Task:
 
 
 def _all() -> tuple[Task, ...]:
-    normal = _plain("1v1-normal-0.75", "Bivariate normal 1 × 1", Normal.dense(1, 1, 0.75))
+    normal = _plain(
+        "1v1-normal-0.75", "Bivariate normal 1 × 1", Normal.dense(1, 1, correlation=0.75)
+    )
     uniform = _normal_cdf(normal)
     bimodal = uniform.mapped(
         "1v1-bimodal-0.75", "Bimodal 1 × 1", x=maps.bimodal_x, y=maps.bimodal_y
@@ -122,7 +124,7 @@ def _all() -> tuple[Task, ...]:
         *map(_normal_cdf, pairs),
         *map(_half_cube, pairs),
         *map(_spiral, pairs),
-        *(_spiral(_normal_cdf(one)) for one in pairs),
+        *(_spiral(_normal_cdf(pair)) for pair in pairs),
         *(_asinh(_student(d, df)) for d, df in ((2, 1), (3, 2), (5, 2))),
     )
 

@@ -1,5 +1,5 @@
-"""Usable information: what a family of predictors gets out of rows about a target."""
-
-from __future__ import annotations
+"""Usable (predictive V-) information: information that a family of predictors can extract."""
 
 from estimators.usable.dispatch import usable_information as usable_information
+
+__all__ = ["usable_information"]

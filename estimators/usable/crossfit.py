@@ -1,4 +1,4 @@
-"""Held-out losses of every row, from probes that never saw its unit."""
+"""Cross-fitting: held-out losses from probes trained on other clusters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from estimators.usable._folds import folds_of
 from estimators.usable.linear import LinearProbe, inner_rows, residual_covariance
 from estimators.usable.mlp import MLPProbe
 
-#: From so many rows on, `auto` tries a neural probe too.
+#: Fewest rows for which `auto` also tries the neural probe.
 ROWS_FOR_MLP = 1000
 
 
 def probes_of(method: str, n: int) -> list[Any]:
-    """The probes of a method; `auto` takes both where rows are many.
+    """Probes of a method; `auto` has both if there are enough rows.
 
     Raises:
         ValueError: an unknown method.
@@ -37,22 +37,22 @@ def held_out_losses(
     folds: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """(n,) `-log q(y | x)` of every row, in nats; of the best constant where x is None.
+    """Held-out `-log q(y | x)` of every row, (n,), in nats; of the best constant if x is None.
 
     Args:
         x: (n, d) checked rows, or None.
         target: (n,) codes of labels, or (n, q) numbers.
-        codes: (n,) number of every row's unit.
-        probes: from `probes_of`; in each fold the one with the least loss on the inner rows.
-        folds: of the cross-fitting.
-        seed: of folds and training.
+        codes: (n,) cluster number of every row.
+        probes: candidates from `probes_of`; each fold uses the one with the least inner loss.
+        folds: number of folds.
+        seed: seed of folds and training.
     """
     if target.ndim == 2:
         return _gaussian_losses(x, target, codes, probes, folds, seed)
     if x is None:
         return _constant_losses(target, codes, folds, seed)
-    found = held_out_log_probabilities(x, target, codes, probes, folds, seed)
-    return np.asarray(-found[np.arange(len(target)), target])
+    log_p = held_out_log_probabilities(x, target, codes, probes, folds, seed)
+    return np.asarray(-log_p[np.arange(len(target)), target])
 
 
 def held_out_log_probabilities(
@@ -63,7 +63,7 @@ def held_out_log_probabilities(
     folds: int,
     seed: int,
 ) -> Rows:
-    """(n, classes) cross-fitted log-probabilities of every label; see `held_out_losses`."""
+    """Cross-fitted log-probabilities of all labels, (n, classes); see `held_out_losses`."""
     classes = int(labels.max()) + 1
     features = uncorrelated(x)
     out = np.empty((len(x), classes))
@@ -75,7 +75,7 @@ def held_out_log_probabilities(
             )
             for probe in probes
         ]
-        # One row's worth of the uniform, so that a label the training rows lack costs no infinity.
+        # Mix in one uniform row, so that labels absent from the training rows have a finite loss.
         share = 1.0 / (len(train) + 1)
         chosen = min(fits, key=lambda fit: float(fit[1]))[0]
         out[held] = np.logaddexp(np.log1p(-share) + chosen, np.log(share / classes))
@@ -108,8 +108,8 @@ def _gaussian_losses(
         inner = inner_rows(codes[train], seed)
         if inner.sum() <= q + 1:
             raise ValueError(
-                f"{int(inner.sum())} rows set aside in a fold are too few for the residual "
-                f"covariance of {q} targets; bring more rows, or fewer targets"
+                f"{int(inner.sum())} inner rows of a fold are too few for the residual "
+                f"covariance of {q} targets; use more rows or fewer targets"
             )
         if features is None:
             mean = np.broadcast_to(target[train].mean(axis=0), target[held].shape)
@@ -128,15 +128,15 @@ def _gaussian_losses(
 
 
 def uncorrelated(x: Rows) -> Rows:
-    """Standardised columns, rotated to uncorrelated coordinates: at most as many as rows.
+    """Standardised columns, rotated to at most n uncorrelated coordinates.
 
-    Neither step looks at the target, so both see all rows. The rotation loses nothing: a
-    penalised linear probe on it is the one on all columns.
+    Neither step uses the target, so both may use all rows. A ridge-penalised linear probe on
+    the rotated columns equals the probe on all columns.
     """
     n, d = x.shape
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     if d <= n:
         return np.asarray(z @ np.linalg.eigh(z.T @ z).eigenvectors)
     values, vectors = np.linalg.eigh(z @ z.T)
-    kept = values > 1e-10 * values[-1]
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+    positive = values > 1e-10 * values[-1]
+    return np.asarray(vectors[:, positive] * np.sqrt(values[positive]))

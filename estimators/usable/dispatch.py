@@ -1,4 +1,4 @@
-"""The verb `usable_information`."""
+"""Usable information, estimated by cross-fitted probes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from estimators.information._request import Request, check_unit, in_unit
 from estimators.usable.crossfit import held_out_losses, probes_of
 from estimators.usable.linear import INNER_SHARE
 
-#: Folds may differ by chance; two of them are too few to say how much.
-_FEWEST_UNITS = 50
-#: Fewer rows for each continuous target bias the residual covariance, and with it the loss.
+#: Fewest clusters for a normal interval of held-out losses.
+_FEWEST_CLUSTERS = 50
+#: Fewest rows per continuous target for an unbiased residual covariance.
 _ROWS_PER_TARGET = 20
 
 
@@ -30,36 +30,36 @@ def usable_information(
     folds: int = 5,
     level: float = 0.95,
     clusters: Labels | None = None,
-    null: int = 0,
+    permutations: int = 0,
     seed: int = 0,
     unit: str = "nats",
 ) -> Estimate:
-    """What a family of probes gets out of x about y, held out: predictive V-information.
+    """Predictive V-information: what a family of probes can predict of y from x, on held-out rows.
 
     `I_V(Y; X | T) = H_V(Y | T) - H_V(Y | X, T)` with `H_V(Y | X) = -E log q(y | x)` of the best
-    probe q in the family, each held-out loss from a probe that never saw the row's unit. Without
-    `given`, `H_V(Y)` is that of the best constant. It is at most the mutual information in the
-    limit, and processing x can raise it: a family that cannot read x may read f(x).
+    probe q in the family; held-out losses are from probes trained on other clusters. Without
+    `given`, `H_V(Y)` is the loss of the best constant. In the limit it is at most the mutual
+    information. Processing x can increase it: the family may be able to use f(x) but not x.
 
     Args:
         x: (n, d_x) array or tensor.
         y: (n,) labels, or (n, d_y) numbers (then probes are Gaussian with constant covariance).
-        given: (n, d_t) array or tensor T that the probe has in either case, or None.
-        method: "linear", "mlp" (needs torch), or "auto": the better of the two on the
-            training units of each fold where n is at least 1,000, else linear.
-        folds: of the cross-fitting, by unit.
-        level: of the interval.
-        clusters: (n,) labels of the independent units (images).
-        null: permutations of x for a p-value; each runs the whole cross-fit again.
-        seed: of folds, permutations and training.
+        given: (n, d_t) array or tensor T that the probe has with and without x, or None.
+        method: "linear", "mlp" (needs torch), or "auto": the better of both on the
+            training clusters of each fold if n is at least 1,000, otherwise "linear".
+        folds: number of cross-fitting folds of clusters.
+        level: confidence of the interval.
+        clusters: (n,) labels of the independent clusters (images).
+        permutations: random permutations of x for a p-value; each repeats the cross-fitting.
+        seed: seed of folds, permutations and training.
         unit: "nats" or "bits".
 
     Returns:
-        Estimate; its interval is normal, from the units' mean differences of held-out loss. The
-        value may be negative where the probe learned noise.
+        Estimate with a normal interval, from the differences of held-out loss per cluster. The
+        value may be negative where the probe fits noise.
 
     Raises:
-        ValueError: bad arrays, an unknown method or unit, fewer units than folds.
+        ValueError: invalid arrays, an unknown method or unit, fewer clusters than folds.
 
     Source:
         Xu et al. 2020, A theory of usable information under computational constraints, ICLR,
@@ -68,8 +68,8 @@ def usable_information(
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(1000, 5))
-        >>> found = usable_information(x, (x[:, 0] > 0).astype(int), method="linear", unit="bits")
-        >>> bool(found.value > 0.9), found.reliable
+        >>> usable = usable_information(x, (x[:, 0] > 0).astype(int), method="linear", unit="bits")
+        >>> bool(usable.value > 0.9), usable.reliable
         (True, True)
     """
     same_device(x=x, y=y, given=given)
@@ -78,29 +78,31 @@ def usable_information(
     target: Any = as_rows(y, "y") if labels is None else labels
     known = None if given is None else as_rows(given, "given")
     n = paired(x=rows, y=target, **({} if known is None else {"given": known}))
-    ask = Request.of(n, level=level, clusters=clusters, null=null, seed=seed)
+    ask = Request.of(n, level=level, clusters=clusters, permutations=permutations, seed=seed)
     probes = probes_of(method, n)
     check_unit(unit)
     codes = np.arange(n) if ask.codes is None else ask.codes
     without = held_out_losses(known, target, codes, probes, folds, seed)
 
     def gain(order: NDArray[np.int64]) -> NDArray[np.float64]:
-        moved = rows[order]
-        both = moved if known is None else np.concatenate([moved, known], axis=1)
-        return without - held_out_losses(both, target, codes, probes, folds, seed)
+        shuffled = rows[order]
+        inputs = shuffled if known is None else np.concatenate([shuffled, known], axis=1)
+        return without - held_out_losses(inputs, target, codes, probes, folds, seed)
 
     terms = gain(np.arange(n))
     value = float(terms.mean())
     doubts = []
-    if ask.units(n) < _FEWEST_UNITS:
-        doubts.append(f"{ask.units(n)} units are too few for a normal interval of held-out losses")
+    if ask.cluster_count(n) < _FEWEST_CLUSTERS:
+        doubts.append(
+            f"{ask.cluster_count(n)} clusters are too few for a normal interval of held-out losses"
+        )
     aside = n * (folds - 1) / folds * INNER_SHARE
     if labels is None and aside < _ROWS_PER_TARGET * target.shape[1]:
         doubts.append(
             f"the residual covariance of {target.shape[1]} targets comes from {aside:.0f} rows of "
             "a fold, which biases the value down"
         )
-    found = ask.estimate(
+    estimate = ask.estimate(
         value,
         ask.variance_of_mean(terms),
         n=n,
@@ -113,4 +115,4 @@ def usable_information(
             **p_value(value, lambda order: float(gain(order).mean()), ask, n),
         },
     )
-    return in_unit(found, unit)
+    return in_unit(estimate, unit)

@@ -1,4 +1,4 @@
-"""Linear probes with a ridge chosen inside the training rows."""
+"""Linear probes with a ridge penalty chosen on inner training rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from estimators._arrays import Rows
 
-#: Penalties tried, on standardised features, per training row.
+#: Candidate penalties on standardised features, per training row.
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
-#: Share of the training units that chooses settings.
+#: Share of the training clusters (inner rows) that choose the settings.
 INNER_SHARE = 0.2
 _STEPS = 100
 
@@ -21,11 +21,11 @@ class LinearProbe:
     """Multinomial logistic regression for labels, ridge regression for numbers.
 
     `log p(y | x) = x' w_y + b_y - logsumexp`, or `y ~ N(W x + b, S)` with S the residual
-    covariance; the penalty `lambda n |W|^2 / 2` is the best of `PENALTIES` on a fifth of the
-    training units, then fitted on all.
+    covariance; the penalty `lambda n |W|^2 / 2` minimises the loss on a fifth of the
+    training clusters; the final fit uses all.
 
     Attributes:
-        penalties: to choose from.
+        penalties: candidate penalties.
     """
 
     penalties: tuple[float, ...] = PENALTIES
@@ -40,20 +40,20 @@ class LinearProbe:
         classes: int,
         seed: int,
     ) -> tuple[Rows, float]:
-        """(m, classes) log-probabilities of the held-out rows, and the loss on the inner ones.
+        """Held-out log-probabilities (m, classes) and the loss on the inner rows.
 
         Args:
             train: (n, d) features.
             labels: (n,) codes of the training rows.
             held: (m, d) features.
-            inner: (n,) training rows that choose the penalty.
+            inner: (n,) mask of the training rows that choose the penalty.
             classes: number of labels.
-            seed: not used: the fit is convex.
+            seed: unused, the fit is convex.
         """
         outer, judge = train[~inner], train[inner]
         best, least = np.zeros((train.shape[1] + 1, classes)), np.inf
         weights, strength = best, self.penalties[0]
-        for penalty in self.penalties:  # from strong to weak, each from where the last one ended
+        for penalty in self.penalties:  # from strong to weak, with warm starts
             weights = _logistic(outer, labels[~inner], classes, penalty, weights)
             log_p = _log_softmax(judge @ weights[:-1] + weights[-1])
             loss = -float(log_p[np.arange(len(judge)), labels[inner]].mean())
@@ -66,34 +66,36 @@ class LinearProbe:
     def gaussian(
         self, train: Rows, target: Rows, held: Rows, inner: NDArray[np.bool_], seed: int
     ) -> tuple[Rows, Rows, float]:
-        """Held-out means (m, q), the residual covariance (q, q), the inner rows' log det of it."""
+        """Held-out means (m, q), residual covariance (q, q) and its log determinant."""
         fits = [_ridge(train[~inner], target[~inner], p, train[inner]) for p in self.penalties]
         covariances = [residual_covariance(target[inner] - fit) for fit in fits]
-        losses = [float(np.linalg.slogdet(one).logabsdet) for one in covariances]
+        losses = [float(np.linalg.slogdet(covariance).logabsdet) for covariance in covariances]
         best = int(np.argmin(losses))
         means = _ridge(train, target, self.penalties[best], held)
         return means, covariances[best], losses[best]
 
 
 def residual_covariance(rest: Rows) -> Rows:
-    """(q, q) second moments of residuals (n, q)."""
+    """Second moments (q, q) of residuals (n, q)."""
     return np.asarray(rest.T @ rest / len(rest))
 
 
 def inner_rows(codes: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
-    """(n,) whether a training row belongs to the fifth of the units that choose settings."""
-    units = np.unique(codes)
-    chosen = np.random.default_rng(seed).permutation(units)[: max(1, int(len(units) * INNER_SHARE))]
+    """Mask (n,) of the training rows in the fifth of the clusters that choose settings."""
+    clusters = np.unique(codes)
+    chosen = np.random.default_rng(seed).permutation(clusters)[
+        : max(1, int(len(clusters) * INNER_SHARE))
+    ]
     return np.isin(codes, chosen)
 
 
 def _logistic(
     a: Rows, labels: NDArray[np.int64], classes: int, penalty: float, start: Rows
 ) -> Rows:
-    """(d + 1, classes) weights and biases of a logistic regression, from `start`.
+    """Weights and biases (d + 1, classes) of a logistic regression, started at `start`.
 
     Features are uncorrelated (`crossfit.uncorrelated`), so weights in units of the curvature
-    `mean a_j^2 / 4 + penalty` are nearly independent, and few steps do.
+    `mean a_j^2 / 4 + penalty` are nearly independent and few steps suffice.
     """
     from scipy.optimize import minimize  # slow to import
 
@@ -110,19 +112,19 @@ def _logistic(
         slope = np.concatenate([a.T @ error + penalty * weights[:-1], error.sum(axis=0)[None]])
         return loss, (slope / curvature[:, None]).ravel()
 
-    found = minimize(
+    solution = minimize(
         objective,
         (start * curvature[:, None]).ravel(),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": _STEPS, "ftol": 1e-8, "gtol": 1e-5},
     )
-    weights: Rows = found.x.reshape(d + 1, classes) / curvature[:, None]
+    weights: Rows = solution.x.reshape(d + 1, classes) / curvature[:, None]
     return weights
 
 
 def _ridge(a: Rows, target: Rows, penalty: float, b: Rows) -> Rows:
-    """Predictions for the rows b; in the dual where rows are fewer than columns."""
+    """Ridge predictions for the rows b; dual form if rows are fewer than columns."""
     n, d = a.shape
     mean = target.mean(axis=0)
     if d <= n:

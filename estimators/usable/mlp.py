@@ -1,4 +1,4 @@
-"""A small neural probe, trained with early stopping; needs torch where it is used."""
+"""A small neural probe with early stopping; needs torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MLPProbe:
-    """One hidden layer of GELU units beside a linear path, AdamW, early stopping.
+    """One hidden GELU layer plus a linear path, trained by AdamW with early stopping.
 
-    `b + V x + U gelu(W x + c)`, U and V zero at the start, so that it starts as the best
-    constant. The inner rows stop the training: the parameters of the epoch with the least loss
-    on them are kept, so the probe is never worse there than that constant.
+    `b + V x + U gelu(W x + c)`, U and V zero at first, so that training starts at the best
+    constant. The parameters with the least loss on the inner rows are restored, so there the
+    probe is never worse than that constant.
     """
 
     width: int = 64
@@ -44,7 +44,7 @@ class MLPProbe:
         classes: int,
         seed: int,
     ) -> tuple[Rows, float]:
-        """(m, classes) log-probabilities, and the loss on inner rows; see `LinearProbe`."""
+        """Held-out log-probabilities (m, classes) and the loss on inner rows; see `LinearProbe`."""
         require("an MLP probe", "torch", "neural")
         import torch
 
@@ -57,17 +57,17 @@ class MLPProbe:
     def gaussian(
         self, train: Rows, target: Rows, held: Rows, inner: NDArray[np.bool_], seed: int
     ) -> tuple[Rows, Rows, float]:
-        """Held-out means, residual covariance, the inner rows' log det of it; see `LinearProbe`."""
+        """Held-out means, residual covariance and its log determinant; see `LinearProbe`."""
         require("an MLP probe", "torch", "neural")
         import torch
 
         mean, spread = target.mean(axis=0), target.std(axis=0)
         wanted = torch.tensor((target - mean) / spread, dtype=torch.float32)
         start = np.zeros(target.shape[1])
-        both = np.concatenate([held, train[inner]])
+        rows = np.concatenate([held, train[inner]])
         loss = torch.nn.functional.mse_loss
-        found, _ = self._fit(train, wanted, both, inner, start, loss, seed)
-        means = found.double().numpy() * spread + mean
+        outputs, _ = self._fit(train, wanted, rows, inner, start, loss, seed)
+        means = outputs.double().numpy() * spread + mean
         covariance = residual_covariance(target[inner] - means[len(held) :])
         return means[: len(held)], covariance, float(np.linalg.slogdet(covariance).logabsdet)
 
@@ -81,7 +81,7 @@ class MLPProbe:
         loss: Callable[[Tensor, Tensor], Tensor],
         seed: int,
     ) -> tuple[Tensor, float]:
-        """Outputs for the rows b of the network that the inner rows liked best, and their loss."""
+        """Outputs on the rows b of the network with the least inner loss, and that loss."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)
@@ -98,8 +98,8 @@ class MLPProbe:
         def network(x: Tensor) -> Tensor:
             into, shift, out, constant, straight = parameters
             hidden = torch.nn.functional.gelu(x @ into + shift)
-            found: Tensor = hidden @ out + x @ straight + constant
-            return found
+            scores: Tensor = hidden @ out + x @ straight + constant
+            return scores
 
         judges, rows = torch.tensor(np.flatnonzero(inner)), torch.tensor(np.flatnonzero(~inner))
         best, _ = descend(

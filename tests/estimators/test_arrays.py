@@ -125,7 +125,7 @@ def test_devices_must_agree():
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         same_device(x=OnCuda(), y=torch.tensor(GOOD))
     assert str(caught.value) == (
-        "arrays lie on different devices (x is on cuda:0, y is on cpu); bring them to one"
+        "arrays lie on different devices (x is on cuda:0, y is on cpu); move them to one device"
     )
 
 
@@ -139,7 +139,7 @@ def test_repeated_rows_are_told():
     assert duplicates_reason(np.arange(100.0)[:, None], "x") == ""
     assert duplicates_reason(np.repeat(np.arange(50.0), 2)[:, None], "x") == (
         "50% of the rows of x repeat an earlier one, so it is not continuous or its rows are "
-        "not independent (pass groups)"
+        "not independent (pass clusters=)"
     )
 
 

@@ -56,7 +56,7 @@ def test_without_bounds_it_is_the_one_sample_t_interval():
 def test_few_clusters_are_called_unreliable():
     one = clustered_mean([1.0, 2.0, 3.0], ["a", "b", "c"])
     assert not one.reliable
-    assert one.reason == "only 3 clusters; a t interval wants at least 20"
+    assert one.reason == "only 3 clusters; a t interval needs at least 20"
 
 
 def test_t_interval_covers_where_rows_of_an_image_are_alike():

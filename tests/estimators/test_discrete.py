@@ -235,7 +235,7 @@ def test_bad_pmfs_are_refused(p, message):
         (lambda: mutual_information_pmf(XOR, 0, (0, 1)), "axis 0 is in both x and y"),
         (lambda: total_correlation_pmf([1.0]), "p must have at least 2 axes"),
         (lambda: shannon_invariants_pmf([1.0]), "p needs sources and a target"),
-        (lambda: shannon_invariants_pmf([[0.25] * 2] * 2), "the degrees are not defined"),
+        (lambda: shannon_invariants_pmf([[0.25] * 2] * 2), "the degrees are undefined"),
     ],
 )
 def test_bad_requests_are_refused(call, message):

@@ -140,14 +140,14 @@ def test_corrections_remove_most_of_the_bias(method):
         (lambda: discrete.entropy_counts([2, math.nan]), r"counts\[1\] = nan"),
         (lambda: discrete.entropy_counts([0, 0]), r"counts of shape \(2,\) counts nothing"),
         (lambda: discrete.entropy_counts([1], method="jack"), "unknown method 'jack'; choose from"),
-        (lambda: discrete.entropy_counts([1, 1], alphabet=1), "2 symbols were seen but"),
+        (lambda: discrete.entropy_counts([1, 1], alphabet=1), "2 symbols were observed but"),
         (lambda: discrete.entropy([]), r"x is empty, shape \(0,\)"),
         (lambda: discrete.entropy([0.5, 1.0]), r"x\[0\] = 0.5 is not a category; bin"),
         (lambda: discrete.entropy([0.0, math.inf]), r"x\[1\] = inf is not a category"),
         (lambda: discrete.entropy([[[1]]]), r"x must have shape \(n,\) or \(n, k\), got shape"),
         (lambda: discrete.entropy([{}]), "x must be whole numbers or strings, got dtype object"),
         (lambda: discrete.entropy([1], level=1.0), "level must lie strictly between 0 and 1"),
-        (lambda: discrete.entropy([0, 1], alphabet=1), "variable 0 shows 2 symbols but"),
+        (lambda: discrete.entropy([0, 1], alphabet=1), "variable 0 has 2 symbols but"),
         (lambda: discrete.mutual_information([1], [1, 2]), "x has 1, y has 2"),
         (lambda: discrete.mutual_information([1], [1], permutations=-1), "at least 0, got -1"),
         (lambda: discrete.mutual_information([1], [1], alphabets=[2]), "2 variables but 1 alph"),
@@ -237,7 +237,7 @@ def test_degrees_without_information_are_called_unreliable():
     x, y, z = np.random.default_rng(1).integers(0, 2, size=(3, 500))
     for found in discrete.shannon_invariants(x, y, z):
         assert not found.reliable
-        assert "not clear of zero" in found.reason
+        assert "not clearly positive" in found.reason
 
 
 # --- nulls ----------------------------------------------------------------------------------

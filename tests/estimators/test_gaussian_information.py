@@ -11,7 +11,7 @@ from scipy.special import digamma
 import estimators
 from estimators.information._canonical import canonical
 from estimators.information._neighbours import standardised
-from estimators.information._null import permutation_p_value, permutations
+from estimators.information._null import draw_permutations, permutation_p_value
 from estimators.information._request import Request
 from estimators.information.gaussian import spiked_correlations, unbiased
 from estimators.information.shrinkage import shrunk_correlations
@@ -126,7 +126,7 @@ def test_shrinkage_without_enough_rows_is_not_reliable():
     found = mi(*correlated(40, 30, 30, 0.5, 0), method="shrinkage")
     assert not found.reliable
     assert found.interval[1] == math.inf
-    assert "shrinkage decides: 40 rows are too few for 30 + 30 columns" in found.reason
+    assert "the value depends on shrinkage: 40 rows are too few for 30 + 30 columns" in found.reason
     with pytest.raises(ValueError, match="resamples must be at least 10, got 3"):
         mi(*correlated(40, 3, 3, 0.5, 0), method="shrinkage", resamples=3)
 
@@ -176,7 +176,7 @@ def test_spread_information_beside_the_spikes_is_told():
     x, y = correlated(2000, 60, 60, math.sqrt(1 - math.exp(-0.2)), 0)
     found = mi(x, y, method="spiked")
     assert found.value < 6.0 - 1.0
-    assert "information lies beside the" in found.reason
+    assert "pairs miss information" in found.reason
 
 
 def test_pair_interval_has_both_sides():
@@ -255,27 +255,27 @@ def test_groups_worth_too_few_rows_are_refused():
 
 def test_permutation_test_is_its_definition():
     x, y = correlated(40, 3, 4, 0.4, 0)
-    ask = Request(null=199)
+    ask = Request(permutations=199)
     pair = canonical(x, y)
     seen = plain_unbiased(x, y)
-    above = sum(plain_unbiased(x, y[order]) >= seen - 1e-9 for order in permutations(ask, 40))
+    above = sum(plain_unbiased(x, y[order]) >= seen - 1e-9 for order in draw_permutations(ask, 40))
     assert permutation_p_value(pair, ask) == {"p_value": (1 + above) / 200, "permutations": 199}
 
 
 def test_whole_groups_move_among_groups_of_their_size():
     codes = np.array([0, 0, 1, 1, 2, 3, 2, 3, 4, 4, 4])
-    for order in permutations(Request(codes=codes, null=50), len(codes)):
+    for order in draw_permutations(Request(codes=codes, permutations=50), len(codes)):
         assert sorted(order) == list(range(11))
         for group in range(5):
             came = codes[order[codes == group]]
             assert len(set(came)) == 1
             assert (codes == came[0]).sum() == (codes == group).sum()
     with pytest.raises(ValueError, match="no two clusters have equally many rows"):
-        permutations(Request(codes=np.array([0, 0, 1]), null=5), 3)
+        draw_permutations(Request(codes=np.array([0, 0, 1]), permutations=5), 3)
 
 
 def test_every_order_of_few_rows_is_drawn_alike():
-    drawn = permutations(Request(null=6000), 3)
+    drawn = draw_permutations(Request(permutations=6000), 3)
     counts = np.unique(drawn, axis=0, return_counts=True)[1]
     assert len(counts) == 6
     assert counts.max() - counts.min() < 6 * math.sqrt(1000)

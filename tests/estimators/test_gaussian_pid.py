@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators import gaussian_pid, pid_gaussian
+from estimators import pid_from_covariance
+from estimators.decomposition.gaussian import fit_gaussian_pid
 from estimators.decomposition.gaussian_union import (
     _contraction,
     _start,
@@ -35,7 +36,7 @@ def log_det_information(cov: np.ndarray, first: list[int], second: list[int]) ->
 @given(sizes, sizes, sizes, seeds)
 def test_sum_rules_and_signs(a: int, b: int, c: int, seed: int) -> None:
     cov = random_cov(a + b + c, seed)
-    found = pid_gaussian(cov, (a, b, c))
+    found = pid_from_covariance(cov, (a, b, c))
     one, two, y = (
         list(range(a)),
         list(range(a, a + b)),
@@ -51,7 +52,7 @@ def test_sum_rules_and_signs(a: int, b: int, c: int, seed: int) -> None:
 
 @given(sizes, sizes, seeds)
 def test_scalar_target_is_mmi(a: int, b: int, seed: int) -> None:
-    found = pid_gaussian(random_cov(a + b + 1, seed), (a, b, 1))
+    found = pid_from_covariance(random_cov(a + b + 1, seed), (a, b, 1))
     assert found.redundant == pytest.approx(min(found.information_1, found.information_2), abs=1e-7)
 
 
@@ -59,8 +60,8 @@ def test_scalar_target_is_mmi(a: int, b: int, seed: int) -> None:
 def test_exchanging_the_sources_exchanges_the_uniques(a: int, b: int, c: int, seed: int) -> None:
     cov = random_cov(a + b + c, seed)
     turned = [*range(a, a + b), *range(a), *range(a + b, a + b + c)]
-    one = pid_gaussian(cov, (a, b, c))
-    two = pid_gaussian(cov[np.ix_(turned, turned)], (b, a, c))
+    one = pid_from_covariance(cov, (a, b, c))
+    two = pid_from_covariance(cov[np.ix_(turned, turned)], (b, a, c))
     assert one.unique_1 == pytest.approx(two.unique_2, abs=1e-6)
     assert one.redundant == pytest.approx(two.redundant, abs=1e-6)
 
@@ -74,7 +75,10 @@ def test_linear_maps_of_each_variable_change_nothing(a: int, b: int, c: int, see
     for d in (a, b, c):
         turn[start : start + d, start : start + d] = rng.normal(size=(d, d)) + 3 * np.eye(d)
         start += d
-    one, two = pid_gaussian(cov, (a, b, c)), pid_gaussian(turn @ cov @ turn.T, (a, b, c))
+    one, two = (
+        pid_from_covariance(cov, (a, b, c)),
+        pid_from_covariance(turn @ cov @ turn.T, (a, b, c)),
+    )
     assert list(one.atoms.values()) == pytest.approx(list(two.atoms.values()), abs=1e-6)
 
 
@@ -86,7 +90,7 @@ def test_a_noisy_copy_has_nothing_unique(a: int, c: int, seed: int) -> None:
     cov2 = random_cov(3 + c, seed)
     top = np.concatenate([mix @ cov2[:3, :3] @ mix.T + np.eye(a), mix @ cov2[:3]], axis=1)
     bottom = np.concatenate([cov2[:, :3] @ mix.T, cov2], axis=1)
-    found = pid_gaussian(np.concatenate([top, bottom]), (a, 3, c))
+    found = pid_from_covariance(np.concatenate([top, bottom]), (a, 3, c))
     assert found.unique_1 == pytest.approx(0.0, abs=1e-5)
 
 
@@ -111,8 +115,8 @@ def joined(blocks: list[tuple[np.ndarray, tuple[int, int, int]]]) -> tuple[np.nd
 def test_atoms_add_over_independent_blocks(seed: int) -> None:
     dims = [(2, 2, 2), (1, 3, 2), (2, 1, 1), (3, 3, 3)]
     blocks = [(random_cov(sum(d), seed + i), d) for i, d in enumerate(dims)]
-    whole = pid_gaussian(*joined(blocks))
-    apart = [pid_gaussian(cov, d) for cov, d in blocks]
+    whole = pid_from_covariance(*joined(blocks))
+    apart = [pid_from_covariance(cov, d) for cov, d in blocks]
     for name, value in whole.atoms.items():
         assert value == pytest.approx(sum(one.atoms[name] for one in apart), abs=1e-6)
 
@@ -120,8 +124,8 @@ def test_atoms_add_over_independent_blocks(seed: int) -> None:
 @pytest.mark.slow
 def test_atoms_add_in_a_hundred_dimensions() -> None:
     blocks = [(random_cov(6, seed), (2, 2, 2)) for seed in range(50)]
-    whole = pid_gaussian(*joined(blocks))
-    apart = [pid_gaussian(cov, d) for cov, d in blocks]
+    whole = pid_from_covariance(*joined(blocks))
+    apart = [pid_from_covariance(cov, d) for cov, d in blocks]
     for name, value in whole.atoms.items():
         assert value == pytest.approx(sum(one.atoms[name] for one in apart), abs=1e-6)
 
@@ -168,7 +172,7 @@ def test_a_source_that_knows_nothing_has_no_channel() -> None:
     cov = np.eye(4)
     cov[0, 3] = cov[3, 0] = 0.5
     assert len(channel(cov, slice(1, 3), slice(3, 4))) == 0
-    found = pid_gaussian(cov, (1, 2, 1))
+    found = pid_from_covariance(cov, (1, 2, 1))
     assert found.unique_1 == pytest.approx(-0.5 * np.log(0.75))
     assert (found.redundant, found.synergistic) == pytest.approx((0.0, 0.0), abs=1e-12)
 
@@ -183,8 +187,8 @@ def rows(n: int, seed: int) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.slow
 def test_estimates_are_unbiased_and_intervals_cover() -> None:
-    truth = pid_gaussian(TRUTH, (2, 2, 3)).atoms
-    found = [gaussian_pid(*rows(300, seed), level=0.9, seed=seed) for seed in range(80)]
+    truth = pid_from_covariance(TRUTH, (2, 2, 3)).atoms
+    found = [fit_gaussian_pid(*rows(300, seed), level=0.9, seed=seed) for seed in range(80)]
     for name, value in truth.items():
         errors = np.array([one.atoms[name] - value for one in found])
         covered = np.mean(
@@ -195,8 +199,8 @@ def test_estimates_are_unbiased_and_intervals_cover() -> None:
 
 
 def test_rows_give_the_covariances_pid() -> None:
-    truth = pid_gaussian(TRUTH, (2, 2, 3), unit="bits")
-    found = gaussian_pid(*rows(20_000, 0), unit="bits")
+    truth = pid_from_covariance(TRUTH, (2, 2, 3), unit="bits")
+    found = fit_gaussian_pid(*rows(20_000, 0), unit="bits")
     for name, value in truth.atoms.items():
         low, high = found.intervals[name]
         assert low - 0.01 <= value <= high + 0.01
@@ -205,8 +209,8 @@ def test_rows_give_the_covariances_pid() -> None:
 
 
 def test_rows_of_one_unit_count_once() -> None:
-    apart = gaussian_pid(*rows(300, 1))
-    doubled = gaussian_pid(*(np.repeat(r, 3, axis=0) for r in rows(300, 1)),
+    apart = fit_gaussian_pid(*rows(300, 1))
+    doubled = fit_gaussian_pid(*(np.repeat(r, 3, axis=0) for r in rows(300, 1)),
                            clusters=np.repeat(np.arange(300), 3))  # fmt: skip
     assert doubled.n == 300
     assert doubled.total == pytest.approx(apart.total, abs=0.02)
@@ -215,7 +219,7 @@ def test_rows_of_one_unit_count_once() -> None:
 def test_heavy_tails_are_not_reliable() -> None:
     x1, x2, y = rows(20_000, 0)
     scale = np.exp(np.random.default_rng(0).normal(size=(20_000, 1)))
-    found = gaussian_pid(x1 * scale, x2 * scale, y * scale)
+    found = fit_gaussian_pid(x1 * scale, x2 * scale, y * scale)
     assert not found.reliable
     assert "not Gaussian" in found.reason
 
@@ -232,17 +236,17 @@ def test_heavy_tails_are_not_reliable() -> None:
 )
 def test_bad_covariances(cov: np.ndarray, dims: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        pid_gaussian(cov, dims)
+        pid_from_covariance(cov, dims)
 
 
 def test_bad_rows() -> None:
     x1, x2, y = rows(10, 0)
     with pytest.raises(ValueError, match="resamples must be at least 10, got 3"):
-        gaussian_pid(x1, x2, y, resamples=3)
+        fit_gaussian_pid(x1, x2, y, resamples=3)
     with pytest.raises(ValueError, match="x2 has 9"):
-        gaussian_pid(x1, x2[:9], y)
+        fit_gaussian_pid(x1, x2[:9], y)
     with pytest.raises(ValueError, match="are too few for 4 \\+ 3 columns"):
-        gaussian_pid(x1[:7], x2[:7], y[:7])
+        fit_gaussian_pid(x1[:7], x2[:7], y[:7])
     x1, x2, y = rows(200, 0)
     with pytest.raises(ValueError, match="the information is infinite"):
-        gaussian_pid(x1, x2, x1 + x2)
+        fit_gaussian_pid(x1, x2, x1 + x2)

@@ -4,7 +4,8 @@ import sys
 CODE = """
 import sys
 import estimators
-heavy = {"torch", "transformers", "dit", "sympy", "matplotlib", "hypothesis"} & set(sys.modules)
+heavy = {"scipy", "torch", "transformers", "dit", "sympy", "matplotlib", "hypothesis"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
 

@@ -28,7 +28,7 @@ def uniform(found: list[float], permutations: int) -> None:
 def test_uniform_for_continuous_variables(method: str) -> None:
     def ask(rng: np.random.Generator, run: int) -> float:
         x, y = rng.normal(size=(60, 2)), rng.exponential(size=(60, 1))
-        found = mutual_information(x, y, method=method, null=39, seed=run)
+        found = mutual_information(x, y, method=method, permutations=39, seed=run)
         return float(found.diagnostics["p_value"])
 
     uniform(p_values(ask), 39)
@@ -38,7 +38,7 @@ def test_uniform_for_continuous_variables(method: str) -> None:
 def test_uniform_for_labels() -> None:
     def ask(rng: np.random.Generator, run: int) -> float:
         x, y = rng.normal(size=(60, 1)), rng.integers(0, 3, size=60)
-        found = mutual_information(x, y, method="mixed-ksg", null=39, seed=run)
+        found = mutual_information(x, y, method="mixed-ksg", permutations=39, seed=run)
         return float(found.diagnostics["p_value"])
 
     uniform(p_values(ask), 39)
@@ -51,7 +51,7 @@ def test_uniform_for_whole_clusters() -> None:
     def ask(rng: np.random.Generator, run: int) -> float:
         x, y = (np.repeat(rng.normal(size=(30, 2)), 3, axis=0) for _ in range(2))
         found = mutual_information(
-            x, y, method="gaussian", null=39, seed=run, clusters=np.repeat(np.arange(30), 3)
+            x, y, method="gaussian", permutations=39, seed=run, clusters=np.repeat(np.arange(30), 3)
         )
         return float(found.diagnostics["p_value"])
 
@@ -63,7 +63,7 @@ def test_uniform_for_usable_information() -> None:
     def ask(rng: np.random.Generator, run: int) -> float:
         x, y = rng.normal(size=(40, 2)), rng.integers(0, 2, size=40)
         y[:2] = 0, 1
-        found = usable_information(x, y, method="linear", folds=2, null=9, seed=run)
+        found = usable_information(x, y, method="linear", folds=2, permutations=9, seed=run)
         return float(found.diagnostics["p_value"])
 
     uniform(p_values(ask), 9)
@@ -72,7 +72,7 @@ def test_uniform_for_usable_information() -> None:
 @pytest.mark.parametrize("method", CONTINUOUS)
 def test_signal_has_the_least_p_value(method: str) -> None:
     x, e = np.random.default_rng(0).normal(size=(2, 200, 2))
-    found = mutual_information(x, x + e, method=method, null=99)
+    found = mutual_information(x, x + e, method=method, permutations=99)
     assert found.diagnostics["p_value"] == pytest.approx(0.01)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from estimators import PID, learned_pid, pid
+from estimators import PID, pid
+from estimators.decomposition.learned import fit_learned_pid
 
 GATES = {
     "xor": (0.0, 0.0, 0.0, 1.0),
@@ -36,7 +37,7 @@ def worst(found: PID, kind: str) -> float:
 
 @pytest.mark.parametrize("kind", ["xor", "same"])
 def test_planted_gates_are_read(kind: str) -> None:
-    found = learned_pid(*planted(kind, 1000, 4, 0), codes=2, unit="bits")
+    found = fit_learned_pid(*planted(kind, 1000, 4, 0), codes=2, unit="bits")
     assert found.reliable
     assert worst(found, kind) <= 0.1
     assert found.n == 1000
@@ -46,7 +47,7 @@ def test_planted_gates_are_read(kind: str) -> None:
 @pytest.mark.parametrize("d", [4, 64, 4096])
 @pytest.mark.parametrize("kind", GATES)
 def test_right_within_a_tenth_of_a_bit_or_not_called_reliable(kind: str, d: int) -> None:
-    found = learned_pid(*planted(kind, 2000, d, 1), unit="bits")
+    found = fit_learned_pid(*planted(kind, 2000, d, 1), unit="bits")
     assert worst(found, kind) <= 0.1 or not found.reliable
     assert found.redundant + found.unique_1 == pytest.approx(found.information_1)
     assert found.total == pytest.approx(sum(found.atoms.values()))
@@ -55,35 +56,37 @@ def test_right_within_a_tenth_of_a_bit_or_not_called_reliable(kind: str, d: int)
 def test_noise_in_the_target_is_not_told_from_what_was_missed() -> None:
     x1, x2, _ = planted("xor", 400, 3, 2)
     y = np.random.default_rng(0).integers(0, 2, size=400)
-    found = learned_pid(x1, x2, y, codes=2, unit="bits")
+    found = fit_learned_pid(x1, x2, y, codes=2, unit="bits")
     assert found.total < 0.05
     assert not found.reliable
-    assert "unread, noise or missed" in found.reason
+    assert "entropy unexplained" in found.reason
 
 
 def test_wide_rows_are_not_called_reliable() -> None:
-    found = learned_pid(*planted("same", 400, 40, 0), codes=2)
+    found = fit_learned_pid(*planted("same", 400, 40, 0), codes=2)
     assert not found.reliable
-    assert "400 rows are too few to learn all that 40 columns may say" in found.reason
+    assert "400 rows are too few to learn codes of 40 columns" in found.reason
 
 
 def test_exchanging_the_sources_exchanges_the_uniques() -> None:
     x1, x2, y = planted("copy", 500, 4, 3)
-    one, two = learned_pid(x1, x2, y, codes=2), learned_pid(x2, x1, y, codes=2)
+    one, two = fit_learned_pid(x1, x2, y, codes=2), fit_learned_pid(x2, x1, y, codes=2)
     assert one.unique_1 == pytest.approx(two.unique_2, abs=0.08)
 
 
 def test_a_seed_fixes_it() -> None:
     data = planted("and", 400, 3, 0)
-    assert learned_pid(*data, codes=2, seed=1) == learned_pid(*data, codes=2, seed=1)
+    assert fit_learned_pid(*data, codes=2, seed=1) == fit_learned_pid(*data, codes=2, seed=1)
 
 
 def test_units_stay_together_and_are_counted() -> None:
     x1, x2, y = planted("copy", 300, 3, 0)
-    units = np.repeat(np.arange(300), 2)
-    found = learned_pid(*(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, clusters=units)
+    images = np.repeat(np.arange(300), 2)
+    found = fit_learned_pid(
+        *(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, clusters=images
+    )
     assert found.n == 300
-    assert "rows share units" in found.reason
+    assert "rows share clusters" in found.reason
 
 
 def test_the_verb_chooses_by_the_kind_of_data() -> None:
@@ -105,12 +108,12 @@ def test_whole_numbers_in_rows_are_categories() -> None:
 def test_bad_input() -> None:
     x1, x2, y = planted("copy", 40, 3, 0)
     with pytest.raises(ValueError, match="at least 2 codes, got 1"):
-        learned_pid(x1, x2, y, codes=1)
+        fit_learned_pid(x1, x2, y, codes=1)
     with pytest.raises(ValueError, match=r"y must be \(n,\) labels"):
-        learned_pid(x1, x2, y[:, None].astype(float))
+        fit_learned_pid(x1, x2, y[:, None].astype(float))
     with pytest.raises(ValueError, match="unknown method 'magic'; choose from auto"):
         pid(x1, x2, y, method="magic")
     broken = x2.copy()
     broken[3, 1] = np.nan
     with pytest.raises(ValueError, match=r"x2\[3, 1\] is nan"):
-        learned_pid(x1, broken, y)
+        fit_learned_pid(x1, broken, y)

@@ -65,7 +65,7 @@ def test_rows_of_a_unit_stay_together() -> None:
 def test_infonce_says_when_it_is_full() -> None:
     x = np.random.default_rng(0).normal(size=(110, 20))
     found = mutual_information(x, 2 * x + 1, method="infonce", width=64)
-    assert "near the most a block of" in found.reason
+    assert "near the largest value of a block of" in found.reason
 
 
 def test_progress_is_told() -> None:
@@ -78,7 +78,7 @@ def test_progress_is_told() -> None:
 
 def test_what_neural_bounds_refuse() -> None:
     x, y = gaussian(90, 0)
-    with pytest.raises(ValueError, match="at least 100 independent units, got 90"):
+    with pytest.raises(ValueError, match="at least 100 independent clusters, got 90"):
         bound("infonce", x, y)
     x, y = gaussian(200, 0)
     with pytest.raises(ValueError, match="count from 1, got 0"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from estimators import PIDLattice, pid_lattice, pid_pmf, unique_informations
+from estimators import PIDLattice, pid_from_pmf, pid_lattice, unique_informations
 from estimators.decomposition.dit_broja import PID_BROJA_EXACT
 from estimators.decomposition.dit_measures import dit_distribution
 from estimators.discrete._terms import mutual_information_of
@@ -39,7 +39,7 @@ def test_lattice_sums(p):
 @settings(max_examples=25)
 @given(joint_pmfs(3))
 def test_a_constant_third_source_leaves_the_two(p):
-    lattice, two = pid_lattice(p[:, :, None]), pid_pmf(p, "imin")
+    lattice, two = pid_lattice(p[:, :, None]), pid_from_pmf(p, measure="imin")
     # The constant source has no information: every node with {3} is empty.
     assert lattice.redundancies["{1}{2}"] == pytest.approx(two.redundant, abs=1e-10)
     assert lattice.redundancies["{1}{2}{3}"] == pytest.approx(0.0, abs=1e-10)
@@ -62,7 +62,7 @@ def test_lattice_round_trip():
 @settings(max_examples=25)
 @given(joint_pmfs(3))
 def test_unique_informations_of_two_are_those_of_the_pid(p):
-    found = pid_pmf(p)
+    found = pid_from_pmf(p)
     assert unique_informations(p) == pytest.approx((found.unique_1, found.unique_2), abs=2e-11)
 
 
@@ -71,7 +71,7 @@ def test_unique_informations_of_four_sources():
     for x in np.ndindex(2, 2, 2, 2):
         p[(*x, 2 * x[1] + (x[0] ^ x[2]))] = 1 / 16
     # The second source alone knows one bit; the other bit needs two sources.
-    assert unique_informations(p, "bits") == pytest.approx((0.0, 1.0, 0.0, 0.0), abs=1e-9)
+    assert unique_informations(p, unit="bits") == pytest.approx((0.0, 1.0, 0.0, 0.0), abs=1e-9)
 
 
 GATE = np.full((2, 2, 2, 2), 1 / 16)
@@ -80,12 +80,12 @@ GATE = np.full((2, 2, 2, 2), 1 / 16)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pid_lattice(GATE, "broja"), "three sources are decomposed by 'imin' only"),
-        (lambda: pid_lattice(GATE[0] * 2), "two sources are decomposed by pid_pmf"),
+        (lambda: pid_lattice(GATE, measure="broja"), "three sources are decomposed by 'imin' only"),
+        (lambda: pid_lattice(GATE[0] * 2), "two sources are decomposed by pid_from_pmf"),
         (lambda: pid_lattice(GATE[None]), "the lattice is offered for three sources"),
         (lambda: pid_lattice(2 * GATE), "p must sum to one"),
         (lambda: unique_informations(np.full((2, 2), 0.25)), "need two sources or more"),
-        (lambda: unique_informations(GATE, "hartley"), "unknown unit"),
+        (lambda: unique_informations(GATE, unit="hartley"), "unknown unit"),
     ],
 )
 def test_the_rest_is_refused_by_name(call, message):
@@ -96,7 +96,7 @@ def test_the_rest_is_refused_by_name(call, message):
 def test_dit_class_is_right_where_the_default_is_wrong():
     p = np.random.default_rng(2).dirichlet(np.ones(27)).reshape(3, 3, 3)
     pid = PID_BROJA_EXACT(dit_distribution(p))
-    ours = pid_pmf(p, unit="bits")
+    ours = pid_from_pmf(p, unit="bits")
     keys = (((0,), (1,)), ((0,),), ((1,),), ((0, 1),))
     found = [float(pid.get_pi(key)) for key in keys]
     np.testing.assert_allclose(found, list(ours.atoms.values()), atol=1e-9)
@@ -110,7 +110,7 @@ def test_dit_class_takes_sources_target_and_logarithms():
     p = np.zeros((2, 2, 2))
     for outcome in d.outcomes:
         p[tuple(int(symbol) for symbol in outcome)] = d[outcome]
-    ours = pid_pmf(p.swapaxes(1, 2), unit="bits")
+    ours = pid_from_pmf(p.swapaxes(1, 2), unit="bits")
     assert float(turned.get_pi(((0,),))) == pytest.approx(ours.unique_1, abs=1e-9)
     logarithmic = d.copy(base=2)
     assert float(PID_BROJA_EXACT(logarithmic).get_pi(((0, 1),))) == pytest.approx(

@@ -1,4 +1,4 @@
-"""`pid_pmf`: gates, the properties of a decomposition, and what it refuses."""
+"""`pid_from_pmf`: gates, the properties of a decomposition, and what it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators import PID, pid_pmf, pid_pmf_batch
+from estimators import PID, pid_from_pmf, pid_from_pmf_batch
 from estimators.decomposition.ccs import maximum_entropy_joint
 from estimators.decomposition.pmf import MEASURES
 from estimators.decomposition.result import ATOMS
@@ -27,7 +27,7 @@ three = joint_pmfs(3)
 
 
 def atoms(p: np.ndarray, measure: str, unit: str = "nats") -> np.ndarray:
-    return np.array(list(pid_pmf(p, measure, unit).atoms.values()))
+    return np.array(list(pid_from_pmf(p, measure=measure, unit=unit).atoms.values()))
 
 
 @each_measure
@@ -41,7 +41,7 @@ def test_gates(gate, measure):
 @settings(max_examples=40)
 @given(three)
 def test_sum_rules(measure, p):
-    found = pid_pmf(p, measure)
+    found = pid_from_pmf(p, measure=measure)
     assert found.information_1 == pytest.approx(mutual_information_of(p.sum(1)), abs=1e-10)
     assert found.information_2 == pytest.approx(mutual_information_of(p.sum(0)), abs=1e-10)
     total = mutual_information_of(p.reshape(-1, p.shape[2]))
@@ -70,7 +70,7 @@ def test_exchanging_the_sources_exchanges_the_uniques(measure, p):
 def test_sources_are_told_apart(measure):
     p = np.zeros((2, 3, 2))
     p[0, :, 0] = p[1, :, 1] = 1 / 6  # only the first source knows the target
-    found = pid_pmf(p, measure, "bits")
+    found = pid_from_pmf(p, measure=measure, unit="bits")
     assert found.unique_1 == pytest.approx(1.0)
     assert found.unique_2 == pytest.approx(0.0, abs=1e-9)
 
@@ -87,7 +87,7 @@ def test_the_target_is_not_exchangeable(measure):
 def test_a_garbled_source_has_nothing_unique(pair, data):
     channel = data.draw(channels(pair.shape[0]))
     p = np.einsum("ys,yx->xys", pair, channel)  # x1 = channel(x2)
-    assert pid_pmf(p).unique_1 <= 1e-10
+    assert pid_from_pmf(p).unique_1 <= 1e-10
 
 
 @each_pairwise
@@ -96,21 +96,24 @@ def test_a_garbled_source_has_nothing_unique(pair, data):
 def test_redundancy_depends_on_pairwise_marginals_only(measure, p):
     s = p.sum((0, 1))
     other = np.einsum("xs,ys->xys", p.sum(1), p.sum(0)) / np.where(s > 0.0, s, 1.0)
-    assert pid_pmf(other, measure).redundant == pytest.approx(
-        pid_pmf(p, measure).redundant, abs=1e-10
+    assert pid_from_pmf(other, measure=measure).redundant == pytest.approx(
+        pid_from_pmf(p, measure=measure).redundant, abs=1e-10
     )
 
 
 def test_ccs_depends_on_more():
     p = np.asarray(GATES["sum"]["p"])
     other = np.einsum("xs,ys->xys", p.sum(1), p.sum(0)) / p.sum((0, 1))
-    assert abs(pid_pmf(p, "ccs").redundant - pid_pmf(other, "ccs").redundant) > 0.01
+    assert (
+        abs(pid_from_pmf(p, measure="ccs").redundant - pid_from_pmf(other, measure="ccs").redundant)
+        > 0.01
+    )
 
 
 @settings(max_examples=50)
 @given(three)
 def test_order_of_redundancies(p):
-    broja, imin, mmi = (pid_pmf(p, measure).redundant for measure in PAIRWISE)
+    broja, imin, mmi = (pid_from_pmf(p, measure=measure).redundant for measure in PAIRWISE)
     assert broja <= imin + 1e-10
     assert imin <= mmi + 1e-10
 
@@ -130,8 +133,8 @@ def test_broja_adds_over_independent_blocks(p, r):
 def test_mmi_does_not_add_over_independent_blocks():
     one, two = (np.asarray(GATES[name]["p"]) for name in ("unq1", "unq1"))
     two = two.swapaxes(0, 1)
-    together = pid_pmf(product(one, two), "mmi", "bits").redundant
-    apart = pid_pmf(one, "mmi").redundant + pid_pmf(two, "mmi").redundant
+    together = pid_from_pmf(product(one, two), measure="mmi", unit="bits").redundant
+    apart = pid_from_pmf(one, measure="mmi").redundant + pid_from_pmf(two, measure="mmi").redundant
     assert together - apart == pytest.approx(1.0)
 
 
@@ -150,7 +153,7 @@ def test_relabelling_and_unused_symbols_change_nothing(measure, p, data):
 @each_measure
 def test_bits_and_nats(measure):
     p = np.asarray(GATES["boom"]["p"])
-    in_bits = pid_pmf(p, measure, "bits")
+    in_bits = pid_from_pmf(p, measure=measure, unit="bits")
     assert in_bits.unit == "bits"
     np.testing.assert_allclose(
         atoms(p, measure), np.array(list(in_bits.atoms.values())) * math.log(2.0), atol=1e-11
@@ -158,7 +161,9 @@ def test_bits_and_nats(measure):
 
 
 def test_broja_carries_its_certificate():
-    found = pid_pmf(np.random.default_rng(0).dirichlet(np.ones(27)).reshape(3, 3, 3), unit="bits")
+    found = pid_from_pmf(
+        np.random.default_rng(0).dirichlet(np.ones(27)).reshape(3, 3, 3), unit="bits"
+    )
     assert found.lower <= found.union <= found.upper
     assert found.gap == pytest.approx(found.upper - found.lower, abs=1e-15)
     assert 0.0 < found.gap <= 2e-11
@@ -166,12 +171,12 @@ def test_broja_carries_its_certificate():
     assert found.converged
     assert (found.method, found.n, found.reliable) == ("exact", None, True)
     assert PID.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
-    assert pid_pmf(np.full((2, 2, 2), 0.125), "imin").gap is None
+    assert pid_from_pmf(np.full((2, 2, 2), 0.125), measure="imin").gap is None
 
 
 def test_an_unsolved_pid_is_not_reliable(monkeypatch):
     monkeypatch.setattr("estimators.decomposition.broja._LARGEST_STEP", 1e-9)
-    found = pid_pmf(np.random.default_rng(0).dirichlet(np.ones(8)).reshape(2, 2, 2))
+    found = pid_from_pmf(np.random.default_rng(0).dirichlet(np.ones(8)).reshape(2, 2, 2))
     assert not found.converged
     assert not found.reliable
     assert "certified gap" in found.reason
@@ -180,7 +185,7 @@ def test_an_unsolved_pid_is_not_reliable(monkeypatch):
 @each_measure
 def test_batch_is_one_by_one(measure):
     p = np.random.default_rng(1).dirichlet(np.ones(12), 4).reshape(4, 2, 3, 2)
-    for each, found in zip(p, pid_pmf_batch(p, measure, "bits"), strict=True):
+    for each, found in zip(p, pid_from_pmf_batch(p, measure=measure, unit="bits"), strict=True):
         np.testing.assert_allclose(
             list(found.atoms.values()), atoms(each, measure, "bits"), atol=2e-11
         )
@@ -197,7 +202,7 @@ def test_maximum_entropy_joint(p):
 
 
 def test_a_measure_of_dit_by_its_name():
-    found = pid_pmf(GATES["and"]["p"], "proj", "bits")
+    found = pid_from_pmf(GATES["and"]["p"], measure="proj", unit="bits")
     assert found.measure == "proj"
     assert found.method.startswith("dit ")
     assert found.total == pytest.approx(0.811278, abs=1e-5)
@@ -210,7 +215,7 @@ def test_a_measure_of_dit_that_lacks_its_package(monkeypatch):
 
     monkeypatch.setattr("dit.pid.PID_Prec", lacking)
     with pytest.raises(ValueError, match="'prec' needs a package: No module named 'polyhedra'"):
-        pid_pmf(GATES["and"]["p"], "prec")
+        pid_from_pmf(GATES["and"]["p"], measure="prec")
 
 
 # --- what is refused ------------------------------------------------------------------------
@@ -234,28 +239,28 @@ def changed(value: float) -> np.ndarray:
         (np.full((4, 4), 1 / 16), r"p must have 3 axes p\[x1, x2, y\], got shape \(4, 4\)"),
         (GOOD[None], r"p must have 3 axes p\[x1, x2, y\], got shape \(1, 2, 2, 2\)"),
         (np.zeros((2, 0, 2)), r"p is empty, shape \(2, 0, 2\)"),
-        (np.ones((2, 2, 2), dtype=int), r"counts go to pid_counts\(counts\)"),
-        (np.full((2, 2, 2), 3.0), r"counts go to pid_counts\(counts\)"),
+        (np.ones((2, 2, 2), dtype=int), r"counts go to pid_from_counts\(counts\)"),
+        (np.full((2, 2, 2), 3.0), r"counts go to pid_from_counts\(counts\)"),
         (np.full((2, 2, 2), "a"), r"p must be real numbers, got dtype <U1"),
     ],
 )
 def test_bad_pmfs(p, message):
     with pytest.raises(ValueError, match=message):
-        pid_pmf(p)
+        pid_from_pmf(p)
 
 
 def test_unknown_names():
     with pytest.raises(ValueError, match="unknown measure 'brojo'; choose from broja, imin, mmi"):
-        pid_pmf(GOOD, "brojo")
+        pid_from_pmf(GOOD, measure="brojo")
     with pytest.raises(ValueError, match="unknown unit 'nat'; choose from nats, bits"):
-        pid_pmf(GOOD, unit="nat")
+        pid_from_pmf(GOOD, unit="nat")
 
 
 def test_bad_batches():
     with pytest.raises(ValueError, match=r"a batch has 4 axes p\[b, x1, x2, y\]"):
-        pid_pmf_batch(GOOD)
+        pid_from_pmf_batch(GOOD)
     with pytest.raises(ValueError, match=r"p\[1\] must sum to one"):
-        pid_pmf_batch(np.stack([GOOD, 0.5 * GOOD]))
+        pid_from_pmf_batch(np.stack([GOOD, 0.5 * GOOD]))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
-from estimators import PID, pid, pid_by_bins, pid_counts, pid_pmf, quantize
-from estimators.decomposition import exchangeability, samples, smooth
+from estimators import PID, pid, pid_from_counts, pid_from_pmf, quantize
+from estimators.decomposition import _smooth_bootstrap, _solved, exchangeability, smooth
+from estimators.decomposition.by_bins import pid_by_bin_count
 from estimators.decomposition.result import ATOMS
 from estimators.discrete import entropy_counts
 
@@ -28,14 +29,14 @@ def atoms(result):
     return np.array(list(result.atoms.values()))
 
 
-# --- pid and pid_counts ---------------------------------------------------------------------
+# --- pid and pid_from_counts ---------------------------------------------------------------------
 
 
 @few
 @given(TABLES)
 def test_plugin_is_the_pid_of_the_empirical_pmf(counts):
-    found = pid_counts(counts, method="plugin", unit="bits")
-    exact = pid_pmf(counts / counts.sum(), unit="bits")
+    found = pid_from_counts(counts, method="plugin", unit="bits")
+    exact = pid_from_pmf(counts / counts.sum(), unit="bits")
     assert atoms(found) == pytest.approx(atoms(exact), abs=1e-6)
     assert found.n == counts.sum()
     assert found.method == "plugin"
@@ -51,15 +52,15 @@ def test_samples_and_their_table_give_the_same(counts):
     rows = np.repeat(np.argwhere(counts), counts[counts > 0], axis=0)
     rng = np.random.default_rng(0)
     x1, x2, y = rng.permutation(rows).T
-    assert pid(x1, x2, np.array(["a", "b", "c"])[y]) == pid_counts(counts)
+    assert pid(x1, x2, np.array(["a", "b", "c"])[y]) == pid_from_counts(counts)
 
 
 @few
 @given(TABLES)
 def test_bits_are_nats_over_log_two(counts):
     nats, bits = (
-        pid_counts(counts, permutations=20),
-        pid_counts(counts, unit="bits", permutations=20),
+        pid_from_counts(counts, permutations=20),
+        pid_from_counts(counts, unit="bits", permutations=20),
     )
     assert atoms(bits) * math.log(2.0) == pytest.approx(atoms(nats), abs=1e-12)
     assert bits.gap * math.log(2.0) == pytest.approx(nats.gap, abs=1e-12)
@@ -76,7 +77,7 @@ def test_bits_are_nats_over_log_two(counts):
 @few
 @given(TABLES)
 def test_atoms_lie_in_their_intervals_and_higher_levels_are_wider(counts):
-    narrow, wide = pid_counts(counts, level=0.5), pid_counts(counts, level=0.99)
+    narrow, wide = pid_from_counts(counts, level=0.5), pid_from_counts(counts, level=0.99)
     for name, value in narrow.atoms.items():
         low, high = narrow.intervals[name]
         assert low < value < high
@@ -87,7 +88,7 @@ def test_atoms_lie_in_their_intervals_and_higher_levels_are_wider(counts):
 def test_exchanging_the_sources_exchanges_the_uniques():
     """Up to the draw of the resamples: the laws are the same, the random numbers are not."""
     counts = 50 * np.random.default_rng(0).multinomial(40, np.full(27, 1 / 27)).reshape(3, 3, 3)
-    one, other = pid_counts(counts), pid_counts(counts.transpose(1, 0, 2))
+    one, other = pid_from_counts(counts), pid_from_counts(counts.transpose(1, 0, 2))
     swapped = replace(one, unique_1=one.unique_2, unique_2=one.unique_1)
     assert atoms(other) == pytest.approx(atoms(swapped), abs=0.01)
 
@@ -96,13 +97,13 @@ def test_symbols_that_never_occur_change_little():
     counts = np.random.default_rng(1).multinomial(900, np.full(27, 1 / 27)).reshape(3, 3, 3)
     padded = np.zeros((4, 4, 5), dtype=int)
     padded[:3, :3, 1:4] = counts
-    assert atoms(pid_counts(padded)) == pytest.approx(atoms(pid_counts(counts)), abs=0.01)
+    assert atoms(pid_from_counts(padded)) == pytest.approx(atoms(pid_from_counts(counts)), abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_result():
     counts = np.random.default_rng(2).multinomial(300, np.full(8, 1 / 8)).reshape(2, 2, 2)
-    assert pid_counts(counts, seed=5) == pid_counts(counts, seed=5)
-    assert pid_counts(counts, seed=5) != pid_counts(counts, seed=6)
+    assert pid_from_counts(counts, seed=5) == pid_from_counts(counts, seed=5)
+    assert pid_from_counts(counts, seed=5) != pid_from_counts(counts, seed=6)
 
 
 def test_large_samples_of_gates_give_the_truth():
@@ -110,7 +111,7 @@ def test_large_samples_of_gates_give_the_truth():
     for a in (0, 1):
         for b in (0, 1):
             x[a, b, a & b] = 5000
-    found = pid_counts(x, unit="bits")
+    found = pid_from_counts(x, unit="bits")
     assert atoms(found) == pytest.approx([0.311278, 0.0, 0.0, 0.5], abs=5e-3)
 
 
@@ -123,7 +124,7 @@ def test_bias_of_the_unique_atoms_is_removed_at_a_tie():
     tables = rng.multinomial(300, p.ravel(), size=8).reshape(8, 4, 4, 4)
     uniques, plugin = [], []
     for table in tables:
-        found = pid_counts(table)
+        found = pid_from_counts(table)
         uniques += [found.unique_1, found.unique_2]
         plugin += [found.diagnostics["plugin_unique_1"], found.diagnostics["plugin_unique_2"]]
     assert np.mean(plugin) > 0.03
@@ -135,9 +136,9 @@ def test_other_measures_are_corrected_too(measure):
     rng = np.random.default_rng(3)
     p = rng.dirichlet(np.full(64, 0.5)).reshape(4, 4, 4)
     counts = rng.multinomial(400, p.ravel()).reshape(p.shape)
-    truth = atoms(pid_pmf(p, measure=measure))
-    found = pid_counts(counts, measure=measure)
-    plugin = atoms(pid_counts(counts, measure=measure, method="plugin"))
+    truth = atoms(pid_from_pmf(p, measure=measure))
+    found = pid_from_counts(counts, measure=measure)
+    plugin = atoms(pid_from_counts(counts, measure=measure, method="plugin"))
     assert found.measure == measure
     assert found.gap is None
     assert abs(atoms(found) - truth).max() < abs(plugin - truth).max()
@@ -145,31 +146,37 @@ def test_other_measures_are_corrected_too(measure):
 
 def test_small_samples_are_called_unreliable():
     counts = np.random.default_rng(4).multinomial(60, np.full(125, 1 / 125)).reshape(5, 5, 5)
-    assert "more samples or fewer symbols" in pid_counts(counts).reason
+    assert "more samples or fewer symbols" in pid_from_counts(counts).reason
     counts = np.random.default_rng(4).multinomial(900, np.full(125, 1 / 125)).reshape(5, 5, 5)
-    assert pid_counts(counts).reliable
-    assert "plug-in atoms are biased" in pid_counts(counts, method="plugin").reason
+    assert pid_from_counts(counts).reliable
+    assert "plug-in atoms are biased" in pid_from_counts(counts, method="plugin").reason
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda: pid_counts([[1, 2]]),
+            lambda: pid_from_counts([[1, 2]]),
             r"three axes|3 axes counts\[x1, x2, y\], got shape \(1, 2\)",
         ),
-        (lambda: pid_counts([[[1, 0.5]]]), r"counts\[0, 0, 1\] = 0.5; counts are whole numbers"),
-        (lambda: pid_counts([[[1, -2]]]), r"counts\[0, 0, 1\] = -2"),
-        (lambda: pid_counts([[[0, 0]]]), "counts nothing"),
         (
-            lambda: pid_counts([[[1]]], method="jackknife"),
+            lambda: pid_from_counts([[[1, 0.5]]]),
+            r"counts\[0, 0, 1\] = 0.5; counts are whole numbers",
+        ),
+        (lambda: pid_from_counts([[[1, -2]]]), r"counts\[0, 0, 1\] = -2"),
+        (lambda: pid_from_counts([[[0, 0]]]), "counts nothing"),
+        (
+            lambda: pid_from_counts([[[1]]], method="jackknife"),
             "unknown method 'jackknife'; choose from",
         ),
-        (lambda: pid_counts([[[1]]], unit="bytes"), "unknown unit 'bytes'"),
-        (lambda: pid_counts([[[1]]], level=0.0), "level must lie strictly between 0 and 1"),
-        (lambda: pid_counts([[[1]]], resamples=3), "resamples must be at least 20, got 3"),
-        (lambda: pid_counts([[[1]]], permutations=-2), "permutations must be at least 0, got -2"),
-        (lambda: pid_counts([[[1]]], measure="best"), "best"),
+        (lambda: pid_from_counts([[[1]]], unit="bytes"), "unknown unit 'bytes'"),
+        (lambda: pid_from_counts([[[1]]], level=0.0), "level must lie strictly between 0 and 1"),
+        (lambda: pid_from_counts([[[1]]], resamples=3), "resamples must be at least 20, got 3"),
+        (
+            lambda: pid_from_counts([[[1]]], permutations=-2),
+            "permutations must be at least 0, got -2",
+        ),
+        (lambda: pid_from_counts([[[1]]], measure="best"), "best"),
         (lambda: pid([0.5], [1], [1]), r"x1\[0\] = 0.5 is not a category; bin continuous"),
         (lambda: pid([1, 2], [1], [1, 1]), "x1 has 2, x2 has 1, y has 2"),
     ],
@@ -238,7 +245,7 @@ def test_pairwise_model_has_the_pairwise_marginals(counts):
 @few
 @given(TABLES)
 def test_total_of_the_corrected_atoms_is_grassbergers(counts):
-    moved = samples._with_grassberger_total(np.zeros((1, 4)), counts[None])[0]
+    moved = _smooth_bootstrap._with_grassberger_total(np.zeros((1, 4)), counts[None])[0]
     both, answers = (entropy_counts(counts.sum(axis=a)) for a in (2, (0, 1)))
     assert moved == pytest.approx([0.0, 0.0, 0.0, both + answers - entropy_counts(counts)])
 
@@ -295,13 +302,13 @@ def test_stuart_maxwell_corners():
 def test_influence_is_the_derivative_of_the_atoms():
     """psi(cell) - mean psi is the slope of the atoms when that cell gains probability."""
     p = np.random.default_rng(7).dirichlet(np.full(27, 2.0)).reshape(3, 3, 3)
-    base = samples._Solved.of(p[None], "broja")
+    base = _solved.Solved.of(p[None], "broja")
     centred = base.influence - base.influence @ p.reshape(-1, 1)
     step = 1e-4
     for cell in (0, 5, 13, 26):
         moved = (1.0 - step) * p.ravel()
         moved[cell] += step
-        ahead = samples._Solved.of(moved.reshape(1, 3, 3, 3), "broja").atoms[0]
+        ahead = _solved.Solved.of(moved.reshape(1, 3, 3, 3), "broja").atoms[0]
         slope = (ahead - base.atoms[0]) / step
         assert slope == pytest.approx(centred[:, cell], abs=0.02)
 
@@ -344,9 +351,12 @@ def test_equal_width_bins_are_histogram_bins(seed, bins):
         (lambda: quantize([[1.0, 2.0]], 2), "x must be one-dimensional"),
         (lambda: quantize([1.0, 2.0], 2, quantization="k-means"), "unknown quantization 'k-means'"),
         (lambda: quantize([0.0] * 8 + [1.0, 2.0], 4), "so many values equal to 0 that 4"),
-        (lambda: pid_by_bins([1.0], [1.0], [1.0], bins=()), "bins is empty"),
-        (lambda: pid_by_bins([1.0], [1.0], [1.0], target="y"), "unknown target 'y'; choose from"),
-        (lambda: pid_by_bins([1.0, 2.0], [3.0, 3.0], [1, 2]), "x2 is constant"),
+        (lambda: pid_by_bin_count([1.0], [1.0], [1.0], bins=()), "bins is empty"),
+        (
+            lambda: pid_by_bin_count([1.0], [1.0], [1.0], target="y"),
+            "unknown target 'y'; choose from",
+        ),
+        (lambda: pid_by_bin_count([1.0, 2.0], [3.0, 3.0], [1, 2]), "x2 is constant"),
     ],
 )
 def test_bad_quantisation_is_refused(call, message):
@@ -356,11 +366,11 @@ def test_bad_quantisation_is_refused(call, message):
 
 def test_the_effect_of_bins_is_shown():
     x1, x2 = np.random.default_rng(8).normal(size=(2, 1500))
-    found = pid_by_bins(x1, x2, x1 + 0.3 * x2, bins=(2, 4), method="plugin")
+    found = pid_by_bin_count(x1, x2, x1 + 0.3 * x2, bins=(2, 4), method="plugin")
     assert list(found) == [2, 4]
     assert [result.diagnostics["bins"] for result in found.values()] == [2, 4]
     assert found[2].total < found[4].total
-    labelled = pid_by_bins(
+    labelled = pid_by_bin_count(
         x1, x2, x1 > 0.0, bins=(3,), target="categories", quantization="equal-width"
     )
     assert labelled[3].diagnostics["quantization"] == "equal-width"
@@ -397,10 +407,10 @@ def test_null_keeps_both_marginals():
 
     counts = np.random.default_rng(10).multinomial(150, np.full(12, 1 / 12)).reshape(2, 3, 2)
     counts[1, 1] = 0
-    original = samples._Solved.of
+    original = _solved.Solved.of
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples._Solved, "of", spy)
-        pid_counts(counts, method="plugin", permutations=5)
+        patch.setattr(_solved.Solved, "of", spy)
+        pid_from_counts(counts, method="plugin", permutations=5)
     tables = np.rint(seen["p"] * counts.sum())
     assert tables.shape == (5, 2, 3, 2)
     assert (tables.sum(axis=3) == counts.sum(axis=2)).all()
@@ -434,11 +444,11 @@ def test_bias_is_removed_and_intervals_cover():
         rng.dirichlet(np.full(4, 0.5), size=4),
         rng.dirichlet(np.full(4, 0.8), size=4),
     )
-    truth = atoms(pid_pmf(p, unit="bits"))
+    truth = atoms(pid_from_pmf(p, unit="bits"))
     errors, plugin, inside = [], [], []
     for seed in range(40):
         counts = rng.multinomial(1000, p.ravel()).reshape(p.shape)
-        found = pid_counts(counts, unit="bits", level=0.9, seed=seed)
+        found = pid_from_counts(counts, unit="bits", level=0.9, seed=seed)
         errors.append(atoms(found) - truth)
         plugin.append([found.diagnostics[f"plugin_{name}"] for name in ATOMS] - truth)
         ends = np.array([found.intervals[name] for name in ATOMS])

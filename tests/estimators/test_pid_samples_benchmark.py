@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import pid_samples
 from benchmarks._pid_systems import SYSTEMS
-from estimators import pid_pmf
+from estimators import pid_from_pmf
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
@@ -20,10 +20,10 @@ def test_systems_are_pmfs(name, bins):
 
 
 def test_the_tie_is_one_and_the_others_are_not():
-    tie = pid_pmf(SYSTEMS["tie"](4))
+    tie = pid_from_pmf(SYSTEMS["tie"](4))
     assert abs(tie.unique_1) + abs(tie.unique_2) < 1e-9
     for name in ("gaussian", "categorical"):
-        found = pid_pmf(SYSTEMS[name](4))
+        found = pid_from_pmf(SYSTEMS[name](4))
         assert found.unique_1 + found.unique_2 > 0.05
 
 
@@ -53,7 +53,7 @@ def test_summary_is_bias_error_and_coverage(tmp_path):
     run(tmp_path, "--seeds", "4")
     rows = [json.loads(line) for line in (tmp_path / "checkpoint.jsonl").read_text().splitlines()]
     entry = json.loads((tmp_path / "pid_samples.json").read_text())["table"][0]
-    truth = np.array(list(pid_pmf(SYSTEMS["gaussian"](2), unit="bits").atoms.values()))
+    truth = np.array(list(pid_from_pmf(SYSTEMS["gaussian"](2), unit="bits").atoms.values()))
     ours = np.array([row["ours"] for row in rows])
     assert entry["ours"]["bias"] == pytest.approx((ours - truth).mean(axis=0), abs=1e-4)
     assert entry["ours"]["mae"] == pytest.approx(abs(ours - truth).mean(axis=0), abs=1e-4)

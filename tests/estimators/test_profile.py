@@ -64,7 +64,7 @@ def test_profile_of_states_equals_the_plain_means(layers, n, seed):
 
 def test_groups_are_profiled_apart():
     states = walk()
-    profile = profile_states(states, clusters=IMAGES, groups=MASKS, model="toy")
+    profile = profile_states(states, clusters=IMAGES, token_groups=MASKS, model="toy")
     assert profile.groups == ("vision", "text")
     assert profile.n_rows == {"vision": 40, "text": 20}
     assert (profile.n_images, profile.model) == (20, "toy")
@@ -90,7 +90,7 @@ def test_clusters_widen_intervals_but_leave_values():
 
 def test_a_group_without_rows_is_left_out():
     empty = {"all": np.ones(60, dtype=bool), "audio": np.zeros(60, dtype=bool)}
-    assert profile_states(walk(), groups=empty).groups == ("all",)
+    assert profile_states(walk(), token_groups=empty).groups == ("all",)
 
 
 def test_a_mapping_of_states_is_read_in_its_order():
@@ -120,7 +120,7 @@ def test_build_with_extra_measures():
     profile = Profile.build(
         "toy",
         {"text": accumulators(), "vision": accumulators(rows=0)},
-        {
+        extra={
             "text": {"var": means()},
             "other": {"var": means(rows=30)},
             "none": {"var": means(rows=0)},
@@ -149,7 +149,7 @@ def test_default_quantiles_hold_the_middle_80_percent():
 
 
 def test_json_round_trip_is_strict():
-    profile = profile_states(walk(), clusters=IMAGES, groups=MASKS)
+    profile = profile_states(walk(), clusters=IMAGES, token_groups=MASKS)
     text = json.dumps(profile.to_json(), allow_nan=False)
     assert Profile.from_json(json.loads(text)) == profile
     assert "state l is the input of layer l" in profile.index_convention
@@ -189,7 +189,7 @@ def test_missing_values_name_those_that_exist(group, measure, message):
 
 
 def build(accs, extra=None):
-    return Profile.build("toy", accs, extra, n_images=1, data_hash="")
+    return Profile.build("toy", accs, extra=extra, n_images=1, data_hash="")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def build(accs, extra=None):
         (lambda: profile_states([np.ones(2), np.ones(2)]), r"state 0 has \(2,\)"),
         (lambda: profile_states(walk(), clusters=[1, 2]), "60 rows but 2 cluster labels"),
         (
-            lambda: profile_states(walk(), groups={"v": np.ones(60)}),
+            lambda: profile_states(walk(), token_groups={"v": np.ones(60)}),
             r"group 'v' needs a boolean mask of shape \(60,\), got float64",
         ),
         (

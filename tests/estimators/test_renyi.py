@@ -50,8 +50,8 @@ def test_a_joint_matrix_has_at_least_the_entropy_of_each(seed) -> None:
 
 def test_dependence_is_seen_and_never_taken_for_shannons() -> None:
     x, e = np.random.default_rng(0).normal(size=(2, 300, 1))
-    near = mutual_information(x, x + 0.3 * e, method="renyi", null=39)
-    none = mutual_information(x, e, method="renyi", null=39)
+    near = mutual_information(x, x + 0.3 * e, method="renyi", permutations=39)
+    none = mutual_information(x, e, method="renyi", permutations=39)
     assert near.value > none.value
     assert near.diagnostics["p_value"] == pytest.approx(1 / 40)
     assert none.diagnostics["p_value"] > 1 / 40
@@ -69,11 +69,11 @@ def test_entropy_of_rows_counts_clusters() -> None:
 
 def test_what_is_refused() -> None:
     x = np.random.default_rng(0).normal(size=(20, 1))
-    with pytest.raises(ValueError, match=r"the order alpha is positive, got 0"):
+    with pytest.raises(ValueError, match=r"alpha must be positive, got 0"):
         mutual_information(x, x + x**2, method="renyi", alpha=0.0)
-    with pytest.raises(ValueError, match=r"the width of a kernel is positive, got -1"):
+    with pytest.raises(ValueError, match=r"the width of a kernel must be positive, got -1"):
         mutual_information(x, x + x**2, method="renyi", width=-1.0)
-    with pytest.raises(ValueError, match="at least 10 independent units, got 9"):
+    with pytest.raises(ValueError, match="at least 10 independent clusters, got 9"):
         mutual_information(x[:9], x[:9] ** 2, method="renyi")
     wide = np.random.default_rng(0).normal(size=(5001, 1))
     with pytest.raises(ValueError, match="at most 5,000 rows, got 5,001"):

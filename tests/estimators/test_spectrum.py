@@ -48,7 +48,7 @@ def test_entropy_and_rank_are_the_formulas(variances, seed, alpha):
 
 @given(st.lists(st.floats(0.0, 10.0, allow_subnormal=False), min_size=1, max_size=8).filter(any))
 def test_entropy_falls_with_its_order_and_knows_its_ends(eigenvalues):
-    orders = [spectral_entropy(eigenvalues, alpha) for alpha in (0.5, 1.0, 2.0, 5.0)]
+    orders = [spectral_entropy(eigenvalues, alpha=alpha) for alpha in (0.5, 1.0, 2.0, 5.0)]
     assert all(a >= b - 1e-9 for a, b in pairwise(orders))
     assert -1e-12 <= orders[-1]
     assert orders[0] <= math.log(len(eigenvalues)) + 1e-9
@@ -170,7 +170,7 @@ def test_dimension_knows_no_turn_shift_or_scale():
 def test_a_dimension_beyond_the_rows_is_not_believed():
     found = intrinsic_dimension(np.random.default_rng(0).normal(size=(200, 60)))
     assert not found.reliable
-    assert "200 rows cannot tell dimensions over 11 apart" in found.reason
+    assert "200 rows cannot distinguish dimensions over 11" in found.reason
     sure = intrinsic_dimension(curved(1, 2000, 0))
     assert sure.reliable, sure.reason
 

@@ -109,8 +109,8 @@ def test_names_without_numbers_keep_their_order():
         ),
         (["h.0.attn", "h.0.mlp", "h.1.mlp"], r"not one state per layer: h\.#\.attn, h\.#\.mlp"),
         (["h.0.1", "h.1.2"], r"not one state per layer: h\.0\.1, h\.1\.2"),
-        (["h.0", "h.1", "norm"], "norm: not the name of a layer or of one embedding"),
-        (["h.0", "embed", "wte"], "embed, wte: not the name"),
+        (["h.0", "h.1", "norm"], "norm: neither a layer nor a single embedding"),
+        (["h.0", "embed", "wte"], "embed, wte: neither a layer"),
     ],
 )
 def test_names_that_leave_doubt_are_refused(names, message):
@@ -153,8 +153,8 @@ def test_masks_of_either_shape_and_padding_that_holds_anything():
     text[:, 1:] = True
     for state in states:
         state[:, 0] = 0.0  # a zero row has no direction
-    found = profile_states(states, groups={"text": text})
-    assert json(found) == json(profile_states(states, groups={"text": text.ravel()}))
+    found = profile_states(states, token_groups={"text": text})
+    assert json(found) == json(profile_states(states, token_groups={"text": text.ravel()}))
     alone = profile_states([state[:, 1:] for state in states])
     assert found.estimates("text", "cka") == alone.estimates("all", "cka")
     assert found.n_rows == {"text": 60}
@@ -166,7 +166,7 @@ def test_last_tokens_are_the_last_that_count():
     states = walk()
     lengths = np.random.default_rng(0).integers(1, 5, size=20)
     tokens = np.arange(4) < lengths[:, None]
-    found = profile_states(states, groups={"text": tokens}, last_token=True)
+    found = profile_states(states, token_groups={"text": tokens}, last_token=True)
     rows = [state[np.arange(20), lengths - 1] for state in states]
     assert found.groups == ("text", "last")
     for layer in range(3):
@@ -174,7 +174,10 @@ def test_last_tokens_are_the_last_that_count():
         assert found.values("last", "cosine_distance")[layer] == pytest.approx(wanted, abs=1e-12)
     flat = [state.reshape(80, 6) for state in states]
     again = profile_states(
-        flat, clusters=np.repeat(np.arange(20), 4), groups={"text": tokens.ravel()}, last_token=True
+        flat,
+        clusters=np.repeat(np.arange(20), 4),
+        token_groups={"text": tokens.ravel()},
+        last_token=True,
     )
     assert json(again) == json(found)
 
@@ -274,18 +277,21 @@ def test_progress_is_told():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: profile_states(walk(), groups=np.arange(20)), "labels of independent.*clusters="),
+        (
+            lambda: profile_states(walk(), token_groups=np.arange(20)),
+            "labels of independent.*clusters=",
+        ),
         (lambda: profile_states(walk(), clusters=[1, 2]), "80 rows in 20 sequences but 2 cluster"),
         (lambda: profile_states(walk(), np.ones(7)), "80 rows in 20 sequences but 7 targets"),
         (
-            lambda: profile_states(walk(), groups={"a": np.ones(20, dtype=bool)}),
+            lambda: profile_states(walk(), token_groups={"a": np.ones(20, dtype=bool)}),
             r"group 'a' needs a boolean mask of shape \(20, 4\) or \(80,\)",
         ),
         (
             lambda: profile_states(
-                walk(), groups={"last": np.ones(80, dtype=bool)}, last_token=True
+                walk(), token_groups={"last": np.ones(80, dtype=bool)}, last_token=True
             ),
-            "a group is called 'last' already",
+            "a token group is already called 'last'",
         ),
         (lambda: profile_states([np.ones(3), np.ones(3)]), r"\(n, d\) or \(b, s, d\).*has \(3,\)"),
         (lambda: profile_states({}), "at least two states are needed, got 0"),

@@ -204,7 +204,7 @@ def test_one_cluster_says_nothing_about_spread():
     acc = MeanAccumulator()
     acc.update([1.0, 2.0], [4, 4])
     assert acc.mean().interval == (-math.inf, math.inf)
-    assert acc.mean().reason == "only 1 clusters; a t interval wants at least 20"
+    assert acc.mean().reason == "only 1 clusters; a t interval needs at least 20"
 
 
 def test_memory_does_not_grow_with_the_rows():

@@ -90,8 +90,8 @@ def test_noise_reads_about_nothing() -> None:
 
 def test_null_tells_signal_from_noise() -> None:
     x, y = logistic(200, 1, 0)
-    signal = usable_information(x, y, method="linear", null=19)
-    noise = usable_information(x[::-1].copy(), y, method="linear", null=19)
+    signal = usable_information(x, y, method="linear", permutations=19)
+    noise = usable_information(x[::-1].copy(), y, method="linear", permutations=19)
     assert signal.diagnostics["p_value"] == pytest.approx(0.05)
     assert noise.diagnostics["p_value"] > 0.05
 
@@ -133,9 +133,9 @@ def test_a_label_the_training_rows_lack_costs_no_infinity() -> None:
 
 
 @given(st.integers(2, 30), st.integers(2, 6), st.integers(0, 99))
-def test_folds_part_units_and_cover_rows(units: int, count: int, seed: int) -> None:
-    codes = np.random.default_rng(seed).permutation(np.arange(3 * units) % units)
-    if units < count:
+def test_folds_part_clusters_and_cover_rows(clusters: int, count: int, seed: int) -> None:
+    codes = np.random.default_rng(seed).permutation(np.arange(3 * clusters) % clusters)
+    if clusters < count:
         with pytest.raises(ValueError, match="cannot fill"):
             folds_of(codes, count, seed)
         return
@@ -144,7 +144,7 @@ def test_folds_part_units_and_cover_rows(units: int, count: int, seed: int) -> N
         assert not set(codes[train]) & set(codes[held])
         assert len(held)
         seen += held.tolist()
-    assert sorted(seen) == list(range(3 * units))
+    assert sorted(seen) == list(range(3 * clusters))
     inner = inner_rows(codes, seed)
     assert not set(codes[inner]) & set(codes[~inner])
 
@@ -152,11 +152,11 @@ def test_folds_part_units_and_cover_rows(units: int, count: int, seed: int) -> N
 def test_units_widen_the_interval() -> None:
     x, y = logistic(300, 1, 0)
     rows = usable_information(np.repeat(x, 4, 0), np.repeat(y, 4), method="linear")
-    units = usable_information(
+    clustered = usable_information(
         np.repeat(x, 4, 0), np.repeat(y, 4), method="linear", clusters=np.repeat(np.arange(300), 4)
     )
-    assert units.n == 300
-    widths = [one.interval[1] - one.interval[0] for one in (rows, units)]
+    assert clustered.n == 300
+    widths = [one.interval[1] - one.interval[0] for one in (rows, clustered)]
     assert widths[1] == pytest.approx(2 * widths[0], rel=0.15)
 
 
@@ -182,7 +182,7 @@ def test_what_is_refused() -> None:
         usable_information(x, y, unit="dits")
     with pytest.raises(ValueError, match="needs at least 2 folds, got 1"):
         usable_information(x, y, folds=1)
-    with pytest.raises(ValueError, match="40 independent units cannot fill 50 folds"):
+    with pytest.raises(ValueError, match="40 independent clusters cannot fill 50 folds"):
         usable_information(x, y, folds=50)
     wide = np.random.default_rng(0).normal(size=(40, 6))
     with pytest.raises(ValueError, match="too few for the residual covariance of 6 targets"):

@@ -157,7 +157,7 @@ def trace_bound(case: s12g.Cross) -> float:
 
 
 def tokens_of_inputs(rng: np.random.Generator) -> g_p.Distances:
-    return replace(g_p.generate(rng), one_unit=False)
+    return replace(g_p.generate(rng), same_unit=False)
 
 
 def tame_head(rng: np.random.Generator) -> s6.Stack:
@@ -182,7 +182,7 @@ def one_feature(rng: np.random.Generator) -> s15a.Regression:
     return replace(s15a.generate(rng), text=0, vision=1)
 
 
-def longer(rng: np.random.Generator) -> o1.Unseen:
+def longer(rng: np.random.Generator) -> o1.KernelUpdate:
     case = o1.generate(rng)
     return replace(case, after=case.after + 2.0 * (case.after - case.before))
 
@@ -191,7 +191,7 @@ FALSE_VARIANTS = {
     "G-P: distance in [0, 1]": false("G-P", slack=lambda c: mean_bound(c, 1.0)),
     "G-P: Markov with half the constant": false("G-P", slack=lambda c: markov(c, 0.5)),
     "G-P: tokens averaged, inputs counted": without(
-        "G-P", "one unit", generate=tokens_of_inputs, search=None
+        "G-P", "same unit", generate=tokens_of_inputs, search=None
     ),
     "G-F: constant halved": false(
         "G-F", generate=still, slack=lambda c: c.alpha * chord(c, c.x.shape[1]) / 2 - c.change
@@ -211,14 +211,16 @@ FALSE_VARIANTS = {
     "P-F: distance in [0, 1]": false("P-F", slack=lambda c: proximal(c, 2.0, math.sqrt(2.0))),
     "P-F: sqrt(eps)": false("P-F", slack=lambda c: proximal(c, 1.0, 2.0)),
     "S6: slopes on segments of single skips": without(
-        "S6", "slopes that hold everywhere", generate=segment_slopes, search=None
+        "S6", "Lipschitz constants of the updates", generate=segment_slopes, search=None
     ),
     "S6: no amplification": false(
         "S6", slack=lambda c: replace(c, slopes=(0.0,) * len(c.slopes)).bound - state_gap(c)
     ),
     "S6: only the first skipped layer": false("S6", slack=lambda c: first_update(c) - state_gap(c)),
     "S6: four times the margin": false("S6", slack=twice_the_margin),
-    "S6: any head": without("S6", "constants of the head", generate=tame_head, search=None),
+    "S6: any head": without(
+        "S6", "Lipschitz constants of the head", generate=tame_head, search=None
+    ),
     "S6: part of the state measured": without(
         "S6", "norms over all tokens", generate=half_measured, search=None
     ),
@@ -230,11 +232,9 @@ FALSE_VARIANTS = {
     "S8: VAR squared": false("S8", slack=lambda h: h.a**2 * h.diameter - head_change(h)),
     "S8: VAR (1 - VAR)": false("S8", slack=lambda h: h.a * (1 - h.a) * h.diameter - head_change(h)),
     "S8: no renormalisation": without("S8", "softmax", generate=unnormalised),
-    "S8: positions counted anew": without("S8", "scores stay", generate=counted_anew),
+    "S8: positions counted anew": without("S8", "unchanged scores", generate=counted_anew),
     "S8c: half the amplification": false("S8c", slack=half_carried),
-    "S8c: later layers do not amplify": without(
-        "S8c", "slopes that hold everywhere", generate=flat
-    ),
+    "S8c: later layers do not amplify": without("S8c", "Lipschitz constants", generate=flat),
     "S12: distance in [0, 1]": false("S12", slack=lambda c: root(c, 1.0)),
     "S12: distance in [0, 1.9]": false("S12", slack=lambda c: root(c, 1.9)),
     "S12: T <= c": false("S12", slack=lambda c: c.mean_distance - c.trace_distance),
@@ -262,9 +262,11 @@ FALSE_VARIANTS = {
         generate=lambda rng: replace(one_feature(rng), features="signs"),
     ),
     "S15a: noise as large as the feature": without(
-        "S15a", "even noise", generate=lambda rng: replace(one_feature(rng), even=False)
+        "S15a",
+        "homoscedastic noise",
+        generate=lambda rng: replace(one_feature(rng), homoscedastic=False),
     ),
     "S15b: a skip never helps": false("S15b", slack=lambda c: -gained(c)),
-    "O1: a longer update in the kernel": without("O1", "norm kept", generate=longer),
+    "O1: a longer update in the kernel": without("O1", "norm preserved", generate=longer),
     "O2: high VAR moves the head": false("O2", slack=lambda h: head_change(h) - 1e-3),
 }

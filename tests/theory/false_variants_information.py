@@ -65,8 +65,8 @@ def beyond_the_limit(rng: np.random.Generator) -> p_ia.Pair:
         n = len(pair.p)
         p = pair.p if rng.random() < 0.5 else as_pmf(np.ones((n, n)))
         pair = replace(pair, p=p)
-        if pair.far <= 1 - 1 / n:
-            return replace(pair, delta=float(rng.uniform(pair.far, 1 - 1 / n)))
+        if pair.tail <= 1 - 1 / n:
+            return replace(pair, delta=float(rng.uniform(pair.tail, 1 - 1 / n)))
 
 
 def fano_with_largest_ball(pair: p_ia.Pair) -> float:
@@ -182,10 +182,10 @@ def text_information(p: Pmf, text: int) -> float:
     return information(p, [s10.Y], [text])
 
 
-def other_tail(rng: np.random.Generator) -> s14a.Probes:
+def other_suffix(rng: np.random.Generator) -> s14a.Probes:
     case = s14a.generate(rng)
     truth = case.p / np.maximum(case.p.sum(axis=1, keepdims=True), 1e-12)
-    return replace(case, tail=0.9 * truth + 0.1 / truth.shape[1])
+    return replace(case, suffix=0.9 * truth + 0.1 / truth.shape[1])
 
 
 FALSE_VARIANTS = {
@@ -238,11 +238,11 @@ FALSE_VARIANTS = {
         "S1r",
         slack=lambda t: bayes_risk(t.p.sum(axis=2), t.loss) - bayes_risk(t.p.sum(axis=1), t.loss),
     ),
-    "S1b: the text slice": without("S1b", "a closed slice", generate=on_slice("text")),
+    "S1b: the text slice": without("S1b", "closed slice", generate=on_slice("text")),
     "S1b: vision behind a varying prefix": without(
-        "S1b", "a constant prefix", generate=on_slice("vision")
+        "S1b", "constant prefix", generate=on_slice("vision")
     ),
-    "S1b: no causal mask": without("S1b", "a causal mask", generate=acausal),
+    "S1b: no causal mask": without("S1b", "causal mask", generate=acausal),
     "S2: divergences the other way round": false(
         "S2", generate=positive, slack=reversed_divergence
     ),
@@ -280,8 +280,10 @@ FALSE_VARIANTS = {
             - gap(p, s10.W, s10.S)
         ),
     ),
-    "S14a: a tail outside the family": without("S14a", "the tail is a probe", generate=other_tail),
-    "S14a: the tail is the best probe": false("S14a", slack=lambda c: c.entropy() - c.nll(c.tail)),
+    "S14a: a suffix outside the family": without("S14a", "suffix in F", generate=other_suffix),
+    "S14a: the suffix is the best probe": false(
+        "S14a", slack=lambda c: c.entropy() - c.nll(c.suffix)
+    ),
     "S14b: data processing for usable information": false("S14b", slack=lambda c: -c.gain()),
     "S14b: noise forgotten": false("S14b", slack=lambda c: c.gain() - BIT),
 }

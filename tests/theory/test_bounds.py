@@ -24,7 +24,7 @@ from theory import (
 from theory.certificates import METHODS, rejected, tango_upper_bound
 from theory.certificates.bentkus import bentkus_p_value, bentkus_upper_bound
 from theory.certificates.bernstein import bernstein_p_value, bernstein_upper_bound
-from theory.certificates.betting import betting_bound, betting_p_value
+from theory.certificates.betting import betting_p_value, betting_upper_bound
 from theory.certificates.clopper_pearson import (
     clopper_pearson_p_value,
     clopper_pearson_upper_bound,
@@ -36,7 +36,7 @@ PAIRS = {
     "hoeffding": (hoeffding_upper_bound, hoeffding_p_value),
     "empirical-bernstein": (bernstein_upper_bound, bernstein_p_value),
     "hoeffding-bentkus": (bentkus_upper_bound, bentkus_p_value),
-    "betting": (betting_bound, betting_p_value),
+    "betting": (betting_upper_bound, betting_p_value),
 }
 SAMPLES = st.lists(st.floats(0.0, 1.0), min_size=2, max_size=40)
 DELTAS = st.sampled_from([0.01, 0.05, 0.1, 0.3])
@@ -68,7 +68,7 @@ def test_the_bound_is_where_the_p_value_reaches_delta(name, sample, delta):
 def test_a_range_is_a_change_of_units(name, sample, limit):
     _, p_value = PAIRS[name]
     x = np.array(sample)
-    moved = p_value(3.0 * x - 1.0, 3.0 * limit - 1.0, -1.0, 2.0)
+    moved = p_value(3.0 * x - 1.0, 3.0 * limit - 1.0, low=-1.0, high=2.0)
     np.testing.assert_allclose(moved, p_value(x, limit), rtol=1e-6, atol=1e-12)
 
 
@@ -261,7 +261,7 @@ def test_power_of_paired_methods_by_enumeration(method):
         for c in range(n + 1 - b):
             if method == "hoeffding":
                 drop = np.r_[np.ones(b), -np.ones(c), np.zeros(n - b - c)]
-                holds = hoeffding_upper_bound(drop, 0.05, -1.0, 1.0) <= epsilon
+                holds = hoeffding_upper_bound(drop, 0.05, low=-1.0, high=1.0) <= epsilon
             else:
                 holds = tango_upper_bound(b, c, n, 0.05) <= epsilon
             p = [harmed, helped, 1 - harmed - helped]

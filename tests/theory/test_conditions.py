@@ -389,7 +389,7 @@ def test_refit_cost_is_what_least_squares_pays():
         (lambda: c.removal_bound_from_var(1.0, diameter=1), r"var must lie in \[0, 1\), got 1.0"),
         (
             lambda: c.exit_bound_from_var([[0.5]], [[1.0, 2.0]], [[1.0]], [1.0]),
-            "shapes do not fit",
+            "shapes do not match",
         ),
         (lambda: c.drop_bound_from_disagreement(1.5), r"disagreement must lie in \[0, 1\]"),
         (
@@ -411,11 +411,14 @@ def test_refit_cost_is_what_least_squares_pays():
         (lambda: c.usable_information_unsafety(-1, nll_full=0), "family_entropy must lie in"),
         (
             lambda: c.gaussian_information_from_correlation(1.0, d=1),
-            "at the ends the information is infinite",
+            "the information is infinite at -1 and 1",
         ),
         (lambda: c.gaussian_information_floor(np.eye(2)), "largest singular value must be below 1"),
         (lambda: c.gaussian_information_floor(np.ones((1, 2))), "must be square"),
-        (lambda: c.gaussian_exit_loss(np.eye(2), n_vision=1), "leaves no text beside 1 of vision"),
+        (
+            lambda: c.gaussian_exit_loss(np.eye(2), n_vision=1),
+            "has no text variables beside 1 of vision",
+        ),
         (lambda: c.gaussian_exit_loss(-np.eye(3), n_vision=1), "must be positive definite"),
         (lambda: c.gaussian_exit_loss(np.ones((2, 3)), n_vision=1), "square and symmetric"),
         (lambda: c.refit_cost(1.0, n=5, d_text=2, d_vision=2), "n must be a whole number >= 6"),

@@ -200,7 +200,7 @@ def test_s15a_other_features_and_noises_by_simulation(kind):
     if kind == "signs":
         x, case = np.sign(x), replace(case, features="signs")
     elif kind == "uneven":
-        noise, case = noise * np.abs(x), replace(case, even=False)
+        noise, case = noise * np.abs(x), replace(case, homoscedastic=False)
     elif kind == "coins":
         noise = np.sign(noise)
     else:
@@ -219,5 +219,5 @@ def test_o1_reaches_every_distance(distance):
     s = 0.9 * math.sqrt(min(2 / distance - 1, 1.0))
     case = o1.build(axes[:1], s * axes[0], axes[1], axes[2], distance)
     assert case.in_kernel
-    assert case.keeps_norm
+    assert case.preserves_norm
     assert o1.slack(case) == pytest.approx(0.0, abs=1e-12)

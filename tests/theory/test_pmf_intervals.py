@@ -43,10 +43,12 @@ def test_entropy_agrees_with_scipy(counts):
 @given(tables)
 def test_chain_rules(counts):
     p = as_pmf(counts)
-    assert entropy(p, [0, 1]) == pytest.approx(entropy(p, [0]) + entropy(p, [1], [0]), abs=1e-12)
+    assert entropy(p, [0, 1]) == pytest.approx(
+        entropy(p, [0]) + entropy(p, [1], given=[0]), abs=1e-12
+    )
     both = information(p, [0], [1, 2])
     assert both == pytest.approx(
-        information(p, [0], [2]) + information(p, [0], [1], [2]), abs=1e-12
+        information(p, [0], [2]) + information(p, [0], [1], given=[2]), abs=1e-12
     )
     assert information(p, [0], [1]) == pytest.approx(
         kl_divergence(marginal(p, [0, 1]), np.multiply.outer(marginal(p, [0]), marginal(p, [1]))),
@@ -58,8 +60,8 @@ def test_chain_rules(counts):
 def test_intervals_hold_the_value_and_are_narrow(counts):
     p = as_pmf(counts)
     for found, value in (
-        (entropy_interval(counts, [0, 2], [1]), entropy(p, [0, 2], [1])),
-        (information_interval(counts, [0], [1], [2]), information(p, [0], [1], [2])),
+        (entropy_interval(counts, [0, 2], given=[1]), entropy(p, [0, 2], given=[1])),
+        (information_interval(counts, [0], [1], given=[2]), information(p, [0], [1], given=[2])),
     ):
         assert found.lower <= found.upper
         assert found.upper - found.lower < Fraction(1, 2**80)

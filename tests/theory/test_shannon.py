@@ -106,7 +106,7 @@ def independently_valid(certificate: ShannonCertificate) -> bool:
 
 @pytest.mark.parametrize(("claim", "known"), TRUE)
 def test_true_inequalities_are_proved(claim, known):
-    proof = prove(claim, known)
+    proof = prove(claim, given=known)
     assert proof.proved
     assert bool(proof)
     assert proof.witness is None
@@ -120,7 +120,7 @@ def test_true_inequalities_are_proved(claim, known):
 
 @pytest.mark.parametrize(("claim", "known"), FALSE)
 def test_false_inequalities_get_a_witness(claim, known):
-    proof = prove(claim, known)
+    proof = prove(claim, given=known)
     assert not proof.proved
     assert proof.certificate is None
     relation, constraints = parse_relation(claim), parse_constraints(known)
@@ -202,7 +202,7 @@ def test_what_is_proved_holds_for_random_variables(seed):
 def test_a_corrupted_certificate_is_rejected(seed):
     rng = np.random.default_rng(seed)
     claim, known = TRUE[int(rng.choice([3, 4, 7, 10, 13, 15]))]
-    certificate = prove(claim, known).certificate
+    certificate = prove(claim, given=known).certificate
     steps = [*certificate.elementals, *certificate.constraints]
     at = int(rng.integers(len(steps)))
     wrong = Step(steps[at].multiplier + Fraction(int(rng.integers(1, 5)), 7), steps[at].relation)

@@ -20,7 +20,7 @@ def test_p_ia_two_bits_against_1_81():
     assert entropy(pair.p, [1], given=[0]) / bits == pytest.approx(2.0)
     assert p_ia.bound(pair) / bits == pytest.approx(1.811, abs=5e-4)
     assert pair.limit == 0.5
-    assert pair.far == 0.5
+    assert pair.tail == 0.5
 
 
 def test_s6_bound_2_gap_98():

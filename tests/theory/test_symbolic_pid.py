@@ -10,7 +10,7 @@ import sympy as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from estimators import pid_pmf
+from estimators import pid_from_pmf
 from tests.theory.convex_broja import union_information
 from theory.pmf import as_pmf, information
 from theory.symbolic_pid import (
@@ -56,7 +56,7 @@ def test_binary_broja_is_the_convex_optimum_to_1e_9(weights):
 @settings(max_examples=60)
 def test_binary_broja_is_what_the_numerical_solver_certifies(weights):
     p = binary(weights)
-    np.testing.assert_allclose(numeric(p), list(pid_pmf(p).atoms.values()), atol=1e-9)
+    np.testing.assert_allclose(numeric(p), list(pid_from_pmf(p).atoms.values()), atol=1e-9)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.3, 1.0, 10.0]))
@@ -249,13 +249,16 @@ def test_xlogx():
         (lambda: symbolic_pmf([[[sp.Symbol("a"), 0.5]]]), "the cells sum to a \\+ 0.5"),
         (lambda: symbolic_pmf([[[-1, 2]]]), r"p\[0, 0, 0\] is -1, which is negative"),
         (lambda: symbolic_pid(GENERAL, measure="ccs"), "unknown measure 'ccs'; choose from broja"),
-        (lambda: symbolic_pid(GENERAL, measure="mmi", channel=[[1]]), "a channel helps broja only"),
+        (
+            lambda: symbolic_pid(GENERAL, measure="mmi", channel=[[1]]),
+            "a channel applies to broja only",
+        ),
         (lambda: lattice_pid(GENERAL, measure="broja"), "choose from mmi, imin"),
         (lambda: broja_binary(symbolic_pmf([[[1]]])), r"needs shape \(2, 2, 2\), got \(1, 1, 1\)"),
         (lambda: gaussian_pid(0.9, -0.9, 0.9), "no three variables have correlations"),
         (
             lambda: broja_binary(GENERAL, parameters=SYMBOLS[:3]),
-            "the order of parameters leaves out p3, p4",
+            "the order of parameters lacks p3, p4",
         ),
     ],
 )

@@ -164,7 +164,7 @@ def test_imin_of_the_unique_gate_is_one_bit_by_hand():
         (lambda: random_triple((0, 1, 1), seed=0), "every alphabet needs a symbol"),
         (lambda: degraded_triple((1, 1, 0), seed=0), "every alphabet needs a symbol"),
         (lambda: gaussian_system((0, 1, 1), seed=0), "every dimension must be at least 1"),
-        (lambda: GaussianSystem(np.eye(2), (1, 1, 1)), r"shape \(2, 2\) does not fit"),
+        (lambda: GaussianSystem(np.eye(2), (1, 1, 1)), r"shape \(2, 2\) does not match"),
         (lambda: scalar_gaussian(0.9, -0.9, 0.9), "symmetric and positive definite"),
         (lambda: scalar_gaussian(0, 0, 0).image("log"), "unknown bijection 'log'"),
         (lambda: scalar_gaussian(0, 0, 0).information("Y"), "unknown sources 'Y'"),

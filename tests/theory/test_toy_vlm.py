@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from estimators import cosine_distance
 from theory.pmf import information
 from theory.systems import run_toy, toy_vlm
-from theory.systems.toy_vlm import SCHEDULE
+from theory.systems.toy_build import SCHEDULE
 
 TABLES = {
     "xor": None,

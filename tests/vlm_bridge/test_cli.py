@@ -10,6 +10,7 @@ from importlib import import_module
 import pytest
 
 from estimators import Profile
+from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import picture
 from theory import Certificate
 from vlm_bridge import __version__, cli
@@ -26,12 +27,6 @@ def other_images(folder):
     path = folder / "others.jsonl"
     path.write_text(json.dumps(row))
     return path
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([str(a) for a in arguments])
-    return int(stopped.value.code or 0)
 
 
 def test_the_path(folder, jsonl, tmp_path, capsys):

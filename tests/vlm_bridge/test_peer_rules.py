@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from estimators import pid_pmf
+from estimators import pid_from_pmf
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
-from tests.vlm_bridge.test_choose_certify import made_profile
+from tests.vlm_bridge.profiles import made_profile
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
@@ -234,7 +234,7 @@ def test_atoms_are_those_of_the_codes(evidence):
         codes = (coded.vision[state], coded.text[state], coded.answers)
         p = np.zeros([int(c.max()) + 1 for c in codes])
         np.add.at(p, codes, 1 / len(coded.answers))
-        exact = pid_pmf(p)
+        exact = pid_from_pmf(p)
         found = [getattr(atoms, n)[state] for n in ("unique_vision", "unique_text", "synergistic")]
         truth = [exact.unique_1, exact.unique_2, exact.synergistic]
         assert found == pytest.approx(truth, abs=0.25)  # they are corrected for bias

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import rules as rules_command
 from estimators import Estimate
-from tests.vlm_bridge.test_report import Page, quick_results
+from tests.vlm_bridge.report_results import Page, quick_results
 from theory.systems import toy_vlm
 from vlm_bridge.cli import main
 from vlm_bridge.experiments.demo.page import write_report

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vlm_bridge.test_choose_certify import made_profile
+from tests.vlm_bridge.profiles import made_profile
 from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import starts_right

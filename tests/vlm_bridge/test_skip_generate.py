@@ -8,12 +8,11 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
-from tests.vlm_bridge.test_skip_contract import PLANS, assert_close, forward, tiny
+from tests.vlm_bridge.skip_cases import assert_close, forward, plans, tiny
 from tests.vlm_bridge.tiny import batch, picture, processor
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
-plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
 WAYS = {
     "beams": {"num_beams": 3, "do_sample": False},
     "sampling": {"do_sample": True, "temperature": 1.0, "num_return_sequences": 2},

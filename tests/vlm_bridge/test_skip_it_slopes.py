@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimators import pid_pmf
+from estimators import pid_from_pmf
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
@@ -105,7 +105,7 @@ def atoms(kept: KeptPass, states: torch.Tensor):
     text, answer = codes(states[:, -1]), np.unique(kept.logits.argmax(-1), return_inverse=True)[1]
     p = np.zeros((vision.max() + 1, text.max() + 1, answer.max() + 1))
     np.add.at(p, (vision, text, answer), 1.0 / len(answer))
-    return pid_pmf(p, measure="broja", unit="bits")
+    return pid_from_pmf(p, measure="broja", unit="bits")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache, StaticCache
 
-from tests.vlm_bridge.test_skip_contract import assert_close, forward, tiny
+from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
-from tests.vlm_bridge.test_skip_contract import PRUNE, assert_close, forward, tiny
+from tests.vlm_bridge.skip_cases import PRUNE, assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import MODES

@@ -12,7 +12,7 @@ from functools import lru_cache
 import pytest
 import torch
 
-from tests.vlm_bridge.test_skip_contract import PLANS, forward, tiny
+from tests.vlm_bridge.skip_cases import PLANS, forward, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping

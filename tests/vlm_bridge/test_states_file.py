@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from estimators import Profile, profile_states
-from tests.vlm_bridge.test_cli import run
+from tests.vlm_bridge.command_line import run
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.observe.reservoir import Samples
 from vlm_bridge.observe.states_file import StatesFile
@@ -51,7 +51,7 @@ def wanted(model):
     return profile_states(
         walk(),
         table["target"],
-        {name: table[f"groups.{name}"] for name in ("first", "late")},
+        token_groups={name: table[f"groups.{name}"] for name in ("first", "late")},
         clusters=table["clusters"],
         model=model,
     )
@@ -125,7 +125,7 @@ def test_a_reservoir_is_known_by_its_manifest(tmp_path):
     ).save(tmp_path / "samples")
     path = tmp_path / "samples" / "states.safetensors"
     given = StatesFile.read(path)
-    found = profile_states(given.states, groups=given.groups, clusters=given.clusters)
+    found = profile_states(given.states, token_groups=given.groups, clusters=given.clusters)
     for group in ("image", "text"):
         alone = profile_states(samples.states(group), clusters=samples.images(group))
         for name in ("cosine_distance", "norm_ratio"):

@@ -1,4 +1,4 @@
-"""Finite-sample certificates: one file per bound, images as clusters, families of plans.
+"""Finite-sample certificates for one plan or a family of plans; the image is the independent unit.
 
 Example:
     >>> from theory.certificates import METHODS

@@ -1,4 +1,4 @@
-"""Hoeffding-Bentkus: the better of a Chernoff and a binomial tail, for values in a range."""
+"""Hoeffding-Bentkus: minimum of a Chernoff and a binomial tail bound, for bounded values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import rel_entr
 
-# Width at which the bisection stops; the upper end is returned, so the bound errs upwards.
+# Bisection stops at this width and returns the upper end, so rounding can only raise the bound.
 _WIDTH = 1e-12
 
 
 def bentkus_p_value(
-    means: ArrayLike, limit: float, low: float = 0.0, high: float = 1.0
+    means: ArrayLike, limit: float, *, low: float = 0.0, high: float = 1.0
 ) -> NDArray[np.float64]:
-    """p-value of "the mean is at least `limit`", for independent values in [low, high].
+    """P-value of "the mean is at least `limit`", for independent values in [low, high].
 
     With m the sample mean and a the limit, both scaled to [0, 1]:
 
@@ -25,7 +25,7 @@ def bentkus_p_value(
 
     Args:
         means: array of shape (..., n); the last axis is one sample.
-        limit: the mean to be refuted, inside the range.
+        limit: mean under the null hypothesis, in (low, high).
         low: smallest possible value.
         high: largest possible value.
 
@@ -45,13 +45,13 @@ def bentkus_p_value(
 
 
 def bentkus_upper_bound(
-    means: ArrayLike, delta: float, low: float = 0.0, high: float = 1.0
+    means: ArrayLike, delta: float, *, low: float = 0.0, high: float = 1.0
 ) -> float:
-    """The largest mean that `bentkus_p_value` does not refute at level delta.
+    """Largest mean that `bentkus_p_value` does not reject at level delta.
 
     Args:
         means: array of shape (n,), one value per image.
-        delta: probability that the bound may fail, in (0, 1).
+        delta: maximum probability that the bound is below the mean, in (0, 1).
         low: smallest possible value.
         high: largest possible value.
 
@@ -67,8 +67,8 @@ def bentkus_upper_bound(
     left, right = min(total / n, 1.0), 1.0
     while right - left > _WIDTH:
         middle = 0.5 * (left + right)
-        refuted = float(_p_value(np.asarray(total), n, middle)) <= delta
-        left, right = (left, middle) if refuted else (middle, right)
+        rejected = float(_p_value(np.asarray(total), n, middle)) <= delta
+        left, right = (left, middle) if rejected else (middle, right)
     return low + (high - low) * right
 
 

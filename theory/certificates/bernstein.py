@@ -1,4 +1,4 @@
-"""Empirical Bernstein: a bound that narrows with the variance seen, not with the range."""
+"""Empirical Bernstein: a bound whose width scales with the sample standard deviation."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def bernstein_upper_bound(
-    means: ArrayLike, delta: float, low: float = 0.0, high: float = 1.0
+    means: ArrayLike, delta: float, *, low: float = 0.0, high: float = 1.0
 ) -> float:
-    """Upper bound on the mean of independent values in [low, high]; fails with at most delta.
+    """Upper confidence bound on the mean of independent values in [low, high].
 
     mean + sqrt(2 V log(2/delta) / n) + 7 (high - low) log(2/delta) / (3 (n - 1)), with V the
-    sample variance. One value alone bounds nothing: the bound is then `high`.
+    unbiased sample variance. For a single value the bound is `high`.
 
     Args:
         means: array of shape (n,), one value per image.
-        delta: probability that the bound may fail, in (0, 1).
+        delta: maximum probability that the bound is below the mean, in (0, 1).
         low: smallest possible value.
         high: largest possible value.
 
@@ -42,15 +42,15 @@ def bernstein_upper_bound(
 
 
 def bernstein_p_value(
-    means: ArrayLike, limit: float, low: float = 0.0, high: float = 1.0
+    means: ArrayLike, limit: float, *, low: float = 0.0, high: float = 1.0
 ) -> NDArray[np.float64]:
-    """p-value of "the mean is at least `limit`": the delta at which the bound equals `limit`.
+    """P-value of "the mean is at least `limit`": the delta at which the bound equals `limit`.
 
-    With s = sqrt(log(2/p)) the bound is a quadratic in s, solved in closed form.
+    The bound is quadratic in sqrt(log(2/p)); the equation is solved in closed form.
 
     Args:
         means: array of shape (..., n); the last axis is one sample.
-        limit: the mean to be refuted.
+        limit: mean under the null hypothesis.
         low: smallest possible value.
         high: largest possible value.
 

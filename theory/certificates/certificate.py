@@ -1,4 +1,4 @@
-"""`Certificate`: an upper bound on what a plan costs, that holds with known probability."""
+"""`Certificate`: an upper confidence bound on the loss of a plan."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Certificate(Record):
-    """An upper confidence bound on a mean over images, held against a promised epsilon.
+    """An upper confidence bound on a mean over images, compared with a tolerance epsilon.
 
     Attributes:
         quantity: "disagreement" (share of answers that change, in [0, 1], label-free) or
-            "accuracy_drop" (accuracy of the full model minus that of the skipped one).
-        epsilon: what was promised, in (0, 1).
-        delta: probability that `bound` may lie below the true mean, in (0, 1).
+            "accuracy_drop" (accuracy of the full model minus accuracy of the skipped model).
+        epsilon: tolerance, in (0, 1).
+        delta: maximum probability that `bound` is below the true mean, in (0, 1).
         n_images: number of independent images.
-        bound: the upper confidence bound, in the unit of the quantity (a pure number).
+        bound: upper confidence bound, dimensionless.
         holds: whether bound <= epsilon.
-        estimate: mean over the images seen of what the bound is about.
-        method: the bound, one of `METHODS`.
-        checked: what was verified on the data.
-        assumed: what was not, and cannot be.
+        estimate: sample mean over images of the bounded quantity.
+        method: type of the bound, one of `METHODS`.
+        checked: conditions verified on the data.
+        assumed: conditions that cannot be verified on the data.
         label_free: whether an accuracy drop was bounded without labels, by the disagreement;
-            `estimate` is then the disagreement seen.
-        data_hash: hash of the data, for the record.
-        plan_hash: hash of the plan, for the record.
+            `estimate` is then the sample disagreement.
+        data_hash: hash of the data, for provenance.
+        plan_hash: hash of the plan, for provenance.
 
     Raises:
         ValueError: unknown quantity or method, a method that cannot bound the quantity, epsilon
-            or delta outside (0, 1), no image, a `holds` that contradicts `bound`.
+            or delta outside (0, 1), no images, or `holds` contradicts `bound`.
 
     Example:
         >>> from theory import certify_mean
@@ -74,7 +74,7 @@ class Certificate(Record):
 
     def __post_init__(self) -> None:
         if self.label_free and self.quantity != "accuracy_drop":
-            raise ValueError(f"label_free speaks of an accuracy_drop, not of a {self.quantity}")
+            raise ValueError(f"label_free applies to an accuracy_drop, not to a {self.quantity}")
         bounded = "disagreement" if self.label_free else self.quantity
         check_request(bounded, self.epsilon, self.delta, self.method)
         if self.n_images < 1:
@@ -85,7 +85,7 @@ class Certificate(Record):
             )
 
     def sentence(self) -> str:
-        """One plain line; the bound is rounded up."""
+        """The certificate in one sentence, with the bound rounded up."""
         bound = math.ceil(self.bound * 1e4 - 1e-9) / 1e4
         free = ", label-free" if self.label_free else ""
         verdict = "holds" if self.holds else "does NOT hold"
@@ -100,10 +100,11 @@ class Certificate(Record):
 
 
 def check_request(quantity: str, epsilon: float, delta: float, method: str) -> None:
-    """A known quantity, a method that can bound it, epsilon and delta in (0, 1).
+    """Validate a request for a certificate.
 
     Raises:
-        ValueError: anything else; the message says what to choose from.
+        ValueError: unknown quantity or method, a method that cannot bound the quantity, epsilon
+            or delta outside (0, 1).
     """
     for name, given, known in (("quantity", quantity, RANGES), ("method", method, METHODS)):
         if given not in known:

@@ -1,4 +1,4 @@
-"""From values of questions to a certificate: images as units, one of the bounds, one object."""
+"""Certificates from one value per question, with the image as the independent unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from estimators import cluster_means
 from estimators.clustered import Labels, cluster_codes
 from theory.certificates.bentkus import bentkus_p_value, bentkus_upper_bound
 from theory.certificates.bernstein import bernstein_p_value, bernstein_upper_bound
-from theory.certificates.betting import betting_bound, betting_p_value
+from theory.certificates.betting import betting_p_value, betting_upper_bound
 from theory.certificates.certificate import RANGES, Certificate, check_request
 from theory.certificates.clopper_pearson import (
     clopper_pearson_p_value,
@@ -21,7 +21,7 @@ from theory.certificates.clopper_pearson import (
 from theory.certificates.hoeffding import hoeffding_p_value, hoeffding_upper_bound
 from theory.conditions import drop_bound_from_disagreement
 
-#: Methods that look at one value drawn from each image, and not at means over an image.
+#: Methods that use one value drawn from each image instead of the mean over the image.
 ONE_PER_IMAGE = ("clopper-pearson", "harm")
 
 ASSUMED = (
@@ -32,13 +32,13 @@ ASSUMED = (
 
 Floats = NDArray[np.float64]
 
-_BOUNDS: dict[str, Callable[[Floats, float, float, float], float]] = {
-    "betting": betting_bound,
+_BOUNDS: dict[str, Callable[..., float]] = {
+    "betting": betting_upper_bound,
     "empirical-bernstein": bernstein_upper_bound,
     "hoeffding": hoeffding_upper_bound,
     "hoeffding-bentkus": bentkus_upper_bound,
 }
-_P_VALUES: dict[str, Callable[[Floats, float, float, float], Floats]] = {
+_P_VALUES: dict[str, Callable[..., Floats]] = {
     "betting": betting_p_value,
     "empirical-bernstein": bernstein_p_value,
     "hoeffding": hoeffding_p_value,
@@ -48,14 +48,14 @@ _P_VALUES: dict[str, Callable[[Floats, float, float, float], Floats]] = {
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One number per image, independent across images, ready for a bound.
+    """One number per image, independent across images, prepared for a bound.
 
     Attributes:
-        values: array of shape (n_images,): means of the images, or 0/1 draws.
+        values: array of shape (n_images,): mean of each image, or a 0/1 draw from it.
         low: smallest possible value.
         high: largest possible value.
-        method: the bound it was made for.
-        checked: what was verified on the way.
+        method: bound the values were prepared for.
+        checked: conditions verified on the data.
     """
 
     values: Floats
@@ -65,17 +65,17 @@ class Sample:
     checked: tuple[str, ...]
 
     def upper_bound(self, delta: float) -> float:
-        """Upper confidence bound on the mean; fails with probability at most delta."""
+        """Upper confidence bound on the mean, at level 1 - delta."""
         if self.method in ONE_PER_IMAGE:
             failures = int(self.values.sum())
             return clopper_pearson_upper_bound(failures, self.values.size, delta)
-        return _BOUNDS[self.method](self.values, delta, self.low, self.high)
+        return _BOUNDS[self.method](self.values, delta, low=self.low, high=self.high)
 
     def p_value(self, limit: float) -> float:
-        """p-value of "the mean is at least `limit`"."""
+        """P-value of "the mean is at least `limit`"."""
         if self.method in ONE_PER_IMAGE:
             return float(clopper_pearson_p_value(self.values, limit))
-        return float(_P_VALUES[self.method](self.values, limit, self.low, self.high))
+        return float(_P_VALUES[self.method](self.values, limit, low=self.low, high=self.high))
 
 
 def certify_mean(
@@ -92,41 +92,42 @@ def certify_mean(
 ) -> Certificate:
     """Certify that the mean over images of the per-image means is at most epsilon.
 
-    Questions of one image depend on each other, images do not: bounds treat each image as one
-    draw. With m_j the mean of the values of image j, n images and a range [a, b]:
+    Questions about the same image can be dependent; images are independent draws. With m_j the
+    mean of the values of image j, n images and values in [a, b], the bounds are:
 
-        betting              betting_upper_bound(m, delta), images in an order shuffled by `seed`
+        betting              betting_upper_bound(m, delta), images shuffled with `seed`
         hoeffding            mean(m) + (b - a) sqrt(log(1/delta) / (2 n))
         empirical-bernstein  mean(m) + sqrt(2 V log(2/delta) / n)
                              + 7 (b - a) log(2/delta) / (3 (n - 1))
-        hoeffding-bentkus    the mean that neither a Chernoff nor a binomial tail refutes
-        clopper-pearson      the (1 - delta) quantile of Beta(k + 1, n - k), k the number of ones
-                             among one value per image, drawn by `seed` without looking at values
-        harm                 the same with k the number of answers that went from right to
-                             wrong: a drop is harm minus help, so harm bounds it
+        hoeffding-bentkus    largest mean rejected by neither the Chernoff nor the binomial tail
+        clopper-pearson      (1 - delta) quantile of Beta(k + 1, n - k), k the number of ones
+                             among one value per image, drawn with `seed` regardless of values
+        harm                 the same, with k the number of answers that change from right to
+                             wrong; it bounds the drop, which is harm minus help
 
-    Each bound fails with probability at most delta, for any distribution within the range.
+    For any distribution on [a, b], each bound is below the true mean with probability at most
+    delta.
 
     Args:
         values: array of shape (n_values,). "disagreement": 1 where the answer changed, else 0
-            (or a probability in between, not for Clopper-Pearson). "accuracy_drop": score of
-            the full model minus score of the skipped model, in [-1, 1].
+            (or a probability, except for Clopper-Pearson). "accuracy_drop": score of the full
+            model minus score of the skipped model, in [-1, 1].
         clusters: the image of each value, n_values hashable labels.
         quantity: "disagreement" or "accuracy_drop".
-        epsilon: what is to be promised, in (0, 1).
-        delta: probability that the promise may be wrong, in (0, 1). For several plans on the
-            same images see `learn_then_test`, or pass delta / plans.
-        method: one of the above ("clopper-pearson" for a disagreement and "harm" for a drop
-            only), or "auto": Clopper-Pearson for a disagreement asked once per image, where it
-            is the sharper one, else betting. "auto" looks at how often images were asked,
-            never at answers.
-        seed: fixes the order of images (betting) or the value drawn from each image
-            (Clopper-Pearson, harm). Choose it before looking at values.
-        data_hash: kept in the certificate.
-        plan_hash: kept in the certificate.
+        epsilon: tolerance, in (0, 1).
+        delta: maximum error probability of the certificate, in (0, 1). For several plans on the
+            same images use `learn_then_test`, or pass delta / plans.
+        method: one of the above ("clopper-pearson" only for a disagreement, "harm" only for a
+            drop), or "auto": Clopper-Pearson for a disagreement with one question per image,
+            where it is tighter, otherwise betting. "auto" depends on the number of questions per
+            image, never on the answers.
+        seed: fixes the order of the images (betting) or the value drawn from each image
+            (Clopper-Pearson, harm). Choose it before inspecting the values.
+        data_hash: stored in the certificate.
+        plan_hash: stored in the certificate.
 
     Returns:
-        Certificate. Its estimate is the mean of m; for Clopper-Pearson and harm k / n.
+        Certificate. Its estimate is the mean of m, or k / n for Clopper-Pearson and harm.
 
     Raises:
         ValueError: unknown quantity or method, a method that cannot bound the quantity, values
@@ -166,22 +167,22 @@ def certify_mean(
 
 
 def label_free_drop(certificate: Certificate) -> Certificate:
-    """A certificate of the accuracy drop from one of the disagreement; no label is read.
+    """Turn a certificate of the disagreement into one of the accuracy drop, without labels.
 
-    drop <= P(answers differ): accuracy can only fall where an answer changed. The decision is
+    drop <= P(answers differ), because accuracy can fall only where an answer changes; see
     `theory.conditions.drop_bound_from_disagreement`.
 
     Raises:
-        ValueError: the certificate is not about a disagreement.
+        ValueError: the certificate does not bound a disagreement.
 
     Source:
         Statement S11d.
 
     Example:
-        >>> first = certify_mean(
+        >>> certificate = certify_mean(
         ...     [0.0] * 149, range(149), quantity="disagreement", epsilon=0.02, delta=0.05
         ... )
-        >>> print(label_free_drop(first))
+        >>> print(label_free_drop(certificate))
         accuracy drop <= 0.0200 with probability 95 %
         (149 images, clopper-pearson, label-free): holds at epsilon 0.02
     """
@@ -204,7 +205,7 @@ def label_free_drop(certificate: Certificate) -> Certificate:
 def as_sample(
     values: ArrayLike, clusters: Labels, *, quantity: str, method: str, seed: int
 ) -> Sample:
-    """Values of questions as one number per image, in the form `method` needs.
+    """Reduce values per question to one number per image, as `method` requires.
 
     Raises:
         ValueError: as `certify_mean`.
@@ -240,7 +241,7 @@ def as_sample(
 
 
 def _one_per_cluster(codes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Position of one row of each cluster, uniformly drawn, clusters in order of their code."""
+    """Position of one uniformly drawn row of each cluster, in the order of the codes."""
     shuffled = rng.permutation(codes.size)
     _, first = np.unique(codes[shuffled], return_index=True)
     return shuffled[first]

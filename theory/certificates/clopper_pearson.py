@@ -1,4 +1,4 @@
-"""Clopper-Pearson: exact for one yes-or-no value per image."""
+"""Clopper-Pearson: exact bound on a rate, for one binary value per image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from scipy.special import betainccinv
 
 
 def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
-    """The (1 - delta) quantile of Beta(k + 1, n - k); 1 where every trial failed.
+    """The (1 - delta) quantile of Beta(k + 1, n - k); 1 if every trial failed.
 
     Args:
         failures: k, from 0 to n.
         n: independent trials, at least 1.
-        delta: probability that the bound may fail, in (0, 1).
+        delta: maximum probability that the bound is below the rate, in (0, 1).
 
     Returns:
         Upper bound on the rate, in (0, 1].
@@ -34,11 +34,11 @@ def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
 
 
 def clopper_pearson_p_value(values: ArrayLike, limit: float) -> NDArray[np.float64]:
-    """p-value of "the rate is at least `limit`": P(Binomial(n, limit) <= k).
+    """P-value of "the rate is at least `limit`": P(Binomial(n, limit) <= k).
 
     Args:
         values: array of shape (..., n) of zeros and ones; the last axis is one sample.
-        limit: the rate to be refuted, in (0, 1).
+        limit: rate under the null hypothesis, in (0, 1).
 
     Returns:
         Array of shape (...).

@@ -1,4 +1,4 @@
-"""Many plans on the same images: which of them may be promised, all at once."""
+"""Simultaneous certificates for several plans on the same images."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ CONTROLS = ("bonferroni", "holm", "fixed-sequence")
 
 @dataclass(frozen=True)
 class Selection(Record):
-    """The plans whose loss is at most epsilon, all of them with probability 1 - delta.
+    """Plans certified to lose at most epsilon, all simultaneously with probability 1 - delta.
 
     Attributes:
         quantity: "disagreement" or "accuracy_drop".
-        epsilon: what is promised of every certified plan.
-        delta: probability that any of the promises may be wrong (family-wise error rate).
+        epsilon: tolerance for the loss of every certified plan.
+        delta: family-wise error rate: maximum probability of certifying any unsafe plan.
         n_images: number of independent images.
-        method: the bound the p-values come from.
+        method: bound from which the p-values are derived.
         control: "bonferroni", "holm" or "fixed-sequence".
         p_values: of "the loss of plan j is at least epsilon", one per plan.
-        certified: indices of the plans that may be promised, ascending.
-        assumed: what was not checked.
+        certified: indices of the certified plans, ascending.
+        assumed: conditions that cannot be verified on the data.
 
     Raises:
-        ValueError: a certified index that is no plan.
+        ValueError: a certified index is out of range.
 
     Example:
-        >>> one = Selection("disagreement", 0.02, 0.05, 300, "hoeffding-bentkus", "holm",
-        ...                 (0.01, 0.3), (0,), ())
-        >>> Selection.from_json(one.to_json()) == one
+        >>> selection = Selection(
+        ...     "disagreement", 0.02, 0.05, 300, "hoeffding-bentkus", "holm", (0.01, 0.3), (0,), ()
+        ... )
+        >>> Selection.from_json(selection.to_json()) == selection
         True
     """
 
@@ -53,9 +54,12 @@ class Selection(Record):
     assumed: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        strangers = sorted(set(self.certified) - set(range(len(self.p_values))))
-        if strangers:
-            raise ValueError(f"certified {strangers} but there are {len(self.p_values)} plans")
+        out_of_range = sorted(set(self.certified) - set(range(len(self.p_values))))
+        if out_of_range:
+            raise ValueError(
+                f"certified {out_of_range}, but the indices of the plans are 0 to "
+                f"{len(self.p_values) - 1}"
+            )
 
 
 def learn_then_test(
@@ -70,27 +74,27 @@ def learn_then_test(
     starts: Sequence[int] = (0,),
     seed: int = 0,
 ) -> Selection:
-    """Learn then Test: one p-value per plan, then control of the family-wise error.
+    """Learn then Test: one p-value per plan, then control of the family-wise error rate.
 
-    Every plan j has the null hypothesis "its loss is at least epsilon". The plans whose null
-    is refuted can be promised together: with probability 1 - delta none of them loses more
-    than epsilon, so any choice among them is safe, whatever it looks at.
+    The null hypothesis for plan j is "its loss is at least epsilon". With probability 1 - delta
+    all plans whose null hypothesis is rejected lose at most epsilon, so any of them may be
+    chosen, by any criterion.
 
     Args:
-        values: array of shape (plans, n_values); each row as in `certify_mean`. The plans were
-            chosen without these images; their number is what is paid for.
+        values: array of shape (plans, n_values); each row as in `certify_mean`. The plans must be
+            chosen without these images; the correction grows with their number.
         clusters: the image of each value, n_values hashable labels.
         quantity: "disagreement" or "accuracy_drop".
-        epsilon: what is to be promised, in (0, 1).
+        epsilon: tolerance, in (0, 1).
         delta: family-wise error rate, in (0, 1).
         method: as in `certify_mean`, without "auto".
-        control: "bonferroni" or "holm" (no order needed), or "fixed-sequence": plans in an
-            order fixed beforehand, the safest first; see `rejected`.
-        starts: where a fixed sequence starts; several starts share delta.
+        control: "bonferroni", "holm", or "fixed-sequence" for plans in an order fixed in
+            advance, the safest first; see `rejected`.
+        starts: indices at which fixed sequences start; delta is split equally among them.
         seed: as in `certify_mean`.
 
     Raises:
-        ValueError: as `certify_mean`; values not of shape (plans, n_values); an unknown control.
+        ValueError: as `certify_mean`; values not of shape (plans, n_values); unknown control.
 
     Source:
         Angelopoulos, Bates, Candes, Jordan & Lei 2021, arXiv 2110.01052, Theorem 1 and
@@ -136,25 +140,25 @@ def rejected(
     control: str = "bonferroni",
     starts: Sequence[int] = (0,),
 ) -> tuple[int, ...]:
-    """Null hypotheses refuted with family-wise error at most delta, for dependent p-values too.
+    """Null hypotheses rejected with family-wise error rate at most delta, under any dependence.
 
-        bonferroni      p_j <= delta / m
-        holm            the i-th smallest p <= delta / (m - i + 1), up to the first that is not
-        fixed-sequence  from each start on in the given order p_j <= delta / len(starts), up to
-                        the first that is not; the order must not depend on these data
+        bonferroni      reject if p_j <= delta / m
+        holm            reject in ascending order of p while the i-th p <= delta / (m - i + 1)
+        fixed-sequence  reject in the given order from each start while
+                        p_j <= delta / len(starts); the order must not depend on these data
 
     Args:
-        p_values: m of them.
+        p_values: m p-values.
         delta: family-wise error rate, in (0, 1).
-        control: one of the three.
-        starts: indices a fixed sequence starts from; used by that control only.
+        control: "bonferroni", "holm" or "fixed-sequence".
+        starts: indices at which fixed sequences start.
 
     Returns:
-        Indices, ascending.
+        Indices of the rejected hypotheses, ascending.
 
     Raises:
-        ValueError: an unknown control, no p-values or one outside [0, 1], delta outside (0, 1),
-            a start that is no index.
+        ValueError: unknown control, no p-values, a p-value outside [0, 1], delta outside (0, 1),
+            or a start out of range.
 
     Source:
         Holm 1979; Maurer et al. 1995 (fixed sequence); arXiv 2110.01052, section 2.2.
@@ -178,9 +182,9 @@ def rejected(
         return tuple(sorted(order[np.cumprod(passed).astype(bool)].tolist()))
     if not starts or not all(0 <= start < p.size for start in starts):
         raise ValueError(f"starts must be indices from 0 to {p.size - 1}, got {tuple(starts)}")
-    found: set[int] = set()
+    indices: set[int] = set()
     for start in starts:
         failed = np.flatnonzero(p[start:] > delta / len(starts))
         stop = start + int(failed[0]) if failed.size else p.size
-        found.update(range(start, stop))
-    return tuple(sorted(found))
+        indices.update(range(start, stop))
+    return tuple(sorted(indices))

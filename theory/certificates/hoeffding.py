@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def hoeffding_upper_bound(
-    means: ArrayLike, delta: float, low: float = 0.0, high: float = 1.0
+    means: ArrayLike, delta: float, *, low: float = 0.0, high: float = 1.0
 ) -> float:
-    """Upper bound on the mean of independent values in [low, high]; fails with at most delta.
+    """Upper confidence bound on the mean of independent values in [low, high].
 
-    On a paired difference of correctness, range [-1, 1], this is the paired Hoeffding bound.
+    For paired differences of correctness, in [-1, 1], it is the paired Hoeffding bound.
 
     Args:
         means: array of shape (n,), one value per image.
-        delta: probability that the bound may fail, in (0, 1).
+        delta: maximum probability that the bound is below the mean, in (0, 1).
         low: smallest possible value.
         high: largest possible value.
 
@@ -28,7 +28,7 @@ def hoeffding_upper_bound(
         Hoeffding 1963, Theorem 2.
 
     Example:
-        >>> round(hoeffding_upper_bound([0.0] * 14_979, 0.05, -1.0, 1.0), 6)
+        >>> round(hoeffding_upper_bound([0.0] * 14_979, 0.05, low=-1.0, high=1.0), 6)
         0.02
     """
     x = np.asarray(means, dtype=np.float64)
@@ -37,13 +37,13 @@ def hoeffding_upper_bound(
 
 
 def hoeffding_p_value(
-    means: ArrayLike, limit: float, low: float = 0.0, high: float = 1.0
+    means: ArrayLike, limit: float, *, low: float = 0.0, high: float = 1.0
 ) -> NDArray[np.float64]:
-    """p-value of "the mean is at least `limit`": exp(-2 n ((limit - mean)/(high - low))^2).
+    """P-value of "the mean is at least `limit`": exp(-2 n ((limit - mean)/(high - low))^2).
 
     Args:
         means: array of shape (..., n); the last axis is one sample.
-        limit: the mean to be refuted.
+        limit: mean under the null hypothesis.
         low: smallest possible value.
         high: largest possible value.
 

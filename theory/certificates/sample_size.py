@@ -1,4 +1,4 @@
-"""How many images a certificate needs, and what a number of images can promise."""
+"""Sample sizes for certificates, and the tolerance that a sample size can certify."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.certificates.tango import tango_score
 
 METHODS = ("clopper-pearson", "hoeffding")
-#: Methods whose power is computed exactly from the rates of harmed and helped answers.
+#: Methods for which `certification_power` computes the exact power.
 POWER_METHODS = ("clopper-pearson", "harm", "hoeffding", "tango")
 
-# No search for a number of images goes beyond this.
+# Largest number of images that a search tries.
 _MOST_IMAGES = 1 << 24
 
 
 def zero_failure_bound(n: int, delta: float) -> float:
-    """Upper confidence bound on a rate after n independent trials without a failure.
+    """Upper confidence bound on a rate, given no failures in n independent trials.
 
-    1 - delta^(1/n), the Clopper-Pearson bound at zero; about log(1/delta) / n.
+    1 - delta^(1/n), the Clopper-Pearson bound for zero failures; about log(1/delta) / n.
 
     Args:
         n: number of trials, at least 1.
-        delta: probability that the bound may fail, in (0, 1).
+        delta: maximum probability that the bound is below the rate, in (0, 1).
 
     Returns:
         The bound, in (0, 1).
@@ -50,16 +50,16 @@ def zero_failure_bound(n: int, delta: float) -> float:
 def images_needed(
     epsilon: float, delta: float, *, plans: int = 1, method: str = "clopper-pearson"
 ) -> int:
-    """Smallest number of images that can certify a plan in the best case.
+    """Smallest number of images that certifies a plan in the best case.
 
     "clopper-pearson": smallest n with 1 - (delta / plans)^(1/n) <= epsilon, which certifies a
-    disagreement of epsilon when no image disagrees. "hoeffding": n = 2 log(plans / delta) /
-    epsilon^2 rounded up, which certifies a drop of accuracy of epsilon (a paired difference,
-    range 2) when the mean drop on the images is zero. Several plans are covered by Bonferroni.
+    disagreement of epsilon if no answer changes. "hoeffding": n = 2 log(plans / delta) /
+    epsilon^2 rounded up, which certifies an accuracy drop of epsilon (a paired difference,
+    range 2) if the mean drop on the images is zero. Bonferroni corrects for several plans.
 
     Args:
-        epsilon: the disagreement or the drop that may be certified, in (0, 1).
-        delta: probability that any of the certificates may be wrong, in (0, 1).
+        epsilon: disagreement or accuracy drop to certify, in (0, 1).
+        delta: maximum probability that any of the certificates is wrong, in (0, 1).
         plans: number of plans tested on the same images.
         method: "clopper-pearson" or "hoeffding".
 
@@ -100,23 +100,23 @@ def certification_power(
     plans: int = 1,
     method: str = "clopper-pearson",
 ) -> float:
-    """Probability that n images will certify epsilon, computed exactly.
+    """Exact probability that n images certify epsilon.
 
-    An image's answer goes from right to wrong with probability `harmed`, from wrong to right
-    with probability `helped`; the drop is their difference, the disagreement at least their
-    sum. What has to come in small, for the certificate to hold:
+    An answer changes from right to wrong with probability `harmed` and from wrong to right with
+    probability `helped`. The drop is their difference and the disagreement at least their sum.
+    The certificate holds if the statistic of the method is small enough:
 
-        clopper-pearson  the number of changed answers (label-free)
-        harm             the number of harmed answers (Clopper-Pearson on these)
-        hoeffding        harmed minus helped answers (paired Hoeffding, range 2)
-        tango            their score statistic (asymptotic: to compare, not to certify)
+        clopper-pearson  number of changed answers (label-free)
+        harm             number of harmed answers (Clopper-Pearson bound)
+        hoeffding        number of harmed minus number of helped answers (range 2)
+        tango            score statistic (asymptotic: for comparison, not for certificates)
 
     Args:
         n: independent images, one question each.
-        epsilon: what is to be promised, in (0, 1).
-        delta: probability that the promise may be wrong, in (0, 1).
-        harmed: true rate of answers that go from right to wrong, in [0, 1].
-        helped: true rate of answers that go from wrong to right, in [0, 1].
+        epsilon: tolerance, in (0, 1).
+        delta: maximum error probability of the certificate, in (0, 1).
+        harmed: true rate of answers that change from right to wrong, in [0, 1].
+        helped: true rate of answers that change from wrong to right, in [0, 1].
         plans: number of plans tested on the same images (Bonferroni).
         method: one of the above.
 
@@ -170,16 +170,16 @@ def images_for_power(
     plans: int = 1,
     method: str = "clopper-pearson",
 ) -> int:
-    """Number of images from which on a certificate holds with probability `power`.
+    """Number of images with which a certificate holds with probability `power`.
 
-    Found by doubling and bisection on `certification_power`. Since counts are whole numbers
-    the power is a saw-tooth in n; somewhat smaller n may reach it, and somewhat larger n may
-    miss it by a tooth.
+    Computed by doubling and bisection on `certification_power`. Counts are whole numbers, so the
+    power is a sawtooth in n: a slightly smaller n can reach `power` too, and a slightly larger n
+    can miss it.
 
     Args:
-        epsilon: what is to be promised, in (0, 1).
-        delta: probability that the promise may be wrong, in (0, 1).
-        power: wanted probability that it can be promised, in (0, 1).
+        epsilon: tolerance, in (0, 1).
+        delta: maximum error probability of the certificate, in (0, 1).
+        power: target probability that the certificate holds, in (0, 1).
         harmed: as in `certification_power`.
         helped: as in `certification_power`.
         plans: as in `certification_power`.
@@ -189,8 +189,8 @@ def images_for_power(
         Number of independent images.
 
     Raises:
-        ValueError: as `certification_power`; power outside (0, 1); no number of images up to
-            16 million is enough (the true rate is not below epsilon).
+        ValueError: as `certification_power`; power outside (0, 1); the true rate is not below
+            epsilon, or more than 16 million images would be needed.
 
     Example:
         >>> n = images_for_power(0.02, 0.05, 0.8, harmed=0.005, helped=0.005)
@@ -200,10 +200,10 @@ def images_for_power(
     check_fraction(power, "power")
 
     def enough(n: int) -> bool:
-        found = certification_power(
+        reached = certification_power(
             n, epsilon, delta, harmed=harmed, helped=helped, plans=plans, method=method
         )
-        return found >= power
+        return reached >= power
 
     bounded = harmed + helped if method == "clopper-pearson" else harmed
     loss = bounded if method in ("clopper-pearson", "harm") else harmed - helped
@@ -229,16 +229,16 @@ def reachable_epsilon(
     plans: int = 1,
     method: str = "clopper-pearson",
 ) -> float:
-    """The epsilon that n images will be able to promise, with probability `power`.
+    """Smallest epsilon that n images certify with probability `power`.
 
-    The bound at the `power` quantile of the number of failures, Binomial(n, rate): the
-    Clopper-Pearson bound, or for a paired drop k / n plus Hoeffding's width.
+    It is the bound at the `power` quantile k of the number of failures, Binomial(n, rate): the
+    Clopper-Pearson bound, or k / n plus Hoeffding's width for a paired drop.
 
     Args:
         n: independent images, one question each.
-        delta: probability that the promise may be wrong, in (0, 1).
-        rate: the true rate of failures, in [0, 1); 0 gives the best case.
-        power: probability that the promise can be made, in (0, 1).
+        delta: maximum error probability of the certificate, in (0, 1).
+        rate: true rate of failures, in [0, 1); 0 gives the best case.
+        power: probability that the certificate holds, in (0, 1).
         plans: number of plans tested on the same images (Bonferroni).
         method: "clopper-pearson" or "hoeffding".
 
@@ -269,13 +269,14 @@ def reachable_epsilon(
 
 
 def _check_counts(n: int, plans: int) -> None:
+    """Raise ValueError unless both counts are positive."""
     for name, count in (("n", n), ("plans", plans)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
 
 
 def _most_failures(n: int, epsilon: float, level: float) -> int:
-    """The largest number of failures with a Clopper-Pearson bound <= epsilon, or -1."""
+    """Largest number of failures whose Clopper-Pearson bound is at most epsilon, or -1."""
     from scipy.stats import binom  # half a second to import
 
     k = int(binom.ppf(level, n, epsilon))
@@ -283,7 +284,7 @@ def _most_failures(n: int, epsilon: float, level: float) -> int:
 
 
 def _most_harm(helped: int, n: int, epsilon: float, level: float) -> int:
-    """The largest number of harmed answers at which Tango's bound is <= epsilon, or -1."""
+    """Largest number of harmed answers at which Tango's bound is at most epsilon, or -1."""
     low, high = -1, n - helped + 1
     z = -float(ndtri(level))
     while high - low > 1:

@@ -1,4 +1,4 @@
-"""Tango's score bound for a paired drop: sharp, but asymptotic, so no certificate rests on it."""
+"""Tango's score bound for a paired drop: asymptotic, so no certificate uses it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
     """Upper score bound on P(harmed) - P(helped) from n independent pairs.
 
     The largest d in (-1, 1) with (b - c - n d) / sqrt(n (2 q + d (1 - d))) >= -z, where q is
-    the rate of helped answers estimated under the restriction to d and z the (1 - delta)
-    normal quantile. **Approximate**: it fails with about delta for large n and may fail more
-    often for small counts, so it serves to plan sample sizes and to compare, and
-    `certify_mean` does not take it.
+    the maximum-likelihood rate of helped answers given the drop d, and z the (1 - delta) normal
+    quantile. **Approximate**: the error probability tends to delta for large n and can exceed it
+    for small counts. Use the bound to plan sample sizes and for comparison; `certify_mean` does
+    not offer it.
 
     Args:
-        harmed: b, answers that were right and became wrong.
-        helped: c, answers that were wrong and became right.
+        harmed: b, number of answers that change from right to wrong.
+        helped: c, number of answers that change from wrong to right.
         n: pairs, one per image.
-        delta: nominal probability that the bound fails, in (0, 1).
+        delta: nominal error probability, in (0, 1).
 
     Returns:
         The bound on the drop, in (-1, 1].
 
     Raises:
-        ValueError: negative counts or more than n; delta outside (0, 1).
+        ValueError: negative counts, harmed + helped > n, n < 1, or delta outside (0, 1).
 
     Source:
         Tango 1998, Statistics in Medicine 17, 891-908, equations 8 to 10.
@@ -41,11 +41,11 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
 
     check_fraction(delta, "delta")
     if min(harmed, helped) < 0 or harmed + helped > n or n < 1:
-        raise ValueError(f"counts do not fit: {harmed} harmed and {helped} helped of {n}")
+        raise ValueError(f"impossible counts: {harmed} harmed and {helped} helped of {n}")
     z = -float(ndtri(delta))
 
     def excess(d: float) -> float:
-        """Score statistic plus z: positive while d is not refuted."""
+        """Score statistic plus z: nonnegative iff the drop d is not rejected."""
         return tango_score(harmed, helped, n, d) + z
 
     start = (harmed - helped) / n
@@ -56,7 +56,7 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
 
 
 def tango_score(harmed: int, helped: int, n: int, d: float) -> float:
-    """Score statistic of "the drop is d", about standard normal there; small refutes d.
+    """Score statistic for the drop d, asymptotically standard normal; small values reject d.
 
     Example:
         >>> tango_score(5, 5, 1000, 0.02) < -1.645

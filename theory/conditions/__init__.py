@@ -1,7 +1,7 @@
-"""The inequalities as plain functions on measured numbers, each returning a `Bound`.
+"""Evaluates the inequalities at measured values; each function returns a `Bound`.
 
-A `Bound` says which statement it comes from, which hypotheses were checked on the numbers
-given, and which are only assumed.
+A `Bound` names its statement, the hypotheses checked on the arguments, and the hypotheses that are
+assumed.
 
 Example:
     >>> from theory import conditions
@@ -34,20 +34,20 @@ from theory.conditions.geometric import matrix_entropy_change as matrix_entropy_
 from theory.conditions.geometric import mean_from_tail as mean_from_tail
 from theory.conditions.geometric import state_gap as state_gap
 from theory.conditions.geometric import tail_from_mean as tail_from_mean
-from theory.conditions.informational import early_exit_loss_from_pid as early_exit_loss_from_pid
-from theory.conditions.informational import error_from_entropy as error_from_entropy
-from theory.conditions.informational import fano_accuracy_drop as fano_accuracy_drop
-from theory.conditions.informational import fano_error as fano_error
-from theory.conditions.informational import (
+from theory.conditions.information_loss import early_exit_loss_from_pid as early_exit_loss_from_pid
+from theory.conditions.information_loss import (
     information_gap_from_support as information_gap_from_support,
 )
-from theory.conditions.informational import (
+from theory.conditions.information_loss import (
     late_entry_loss_from_collisions as late_entry_loss_from_collisions,
 )
-from theory.conditions.informational import nll_change_from_kl as nll_change_from_kl
-from theory.conditions.informational import risk_gap_from_information as risk_gap_from_information
-from theory.conditions.informational import (
+from theory.conditions.information_loss import vision_removal_cost as vision_removal_cost
+from theory.conditions.information_loss import withdrawal_gap_next as withdrawal_gap_next
+from theory.conditions.predictor_risk import error_from_entropy as error_from_entropy
+from theory.conditions.predictor_risk import fano_accuracy_drop as fano_accuracy_drop
+from theory.conditions.predictor_risk import fano_error as fano_error
+from theory.conditions.predictor_risk import nll_change_from_kl as nll_change_from_kl
+from theory.conditions.predictor_risk import risk_gap_from_information as risk_gap_from_information
+from theory.conditions.predictor_risk import (
     usable_information_unsafety as usable_information_unsafety,
 )
-from theory.conditions.informational import vision_removal_cost as vision_removal_cost
-from theory.conditions.informational import withdrawal_gap_next as withdrawal_gap_next

@@ -1,4 +1,4 @@
-"""`Bound`: what an inequality says about measured numbers, and on what it rests."""
+"""`Bound`: an inequality evaluated at measured values, with its hypotheses."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ KINDS = ("at most", "at least", "exactly")
 
 @dataclass(frozen=True, kw_only=True)
 class Bound(Record):
-    """The value of one side of a statement at measured numbers.
+    """A bound on a quantity, evaluated at measured values.
 
     Attributes:
-        quantity: what is bounded, in words.
+        quantity: bounded quantity, in words.
         kind: "at most", "at least" or "exactly".
         value: the bound.
         unit: "1" (probabilities, distances, ratios), "nats", "logit", "state" (length in the
             residual stream), "loss" (unit of the loss or of the function bounded).
-        statement: id of the statement it comes from; `theory.statements.get` explains it.
-        checked: hypotheses that were checked on the data given, and how.
-        assumed: hypotheses that were not.
+        statement: id of the statement that proves the bound; see `theory.statements.get`.
+        checked: hypotheses checked on the arguments.
+        assumed: hypotheses not checked.
 
     Raises:
-        ValueError: unknown kind or unit, a value that is NaN.
+        ValueError: unknown kind or unit, or the value is NaN.
 
     Example:
         >>> from theory.conditions import tail_from_mean
@@ -61,10 +61,10 @@ class Bound(Record):
 
 
 def within(number: float, low: float, high: float, name: str) -> float:
-    """A number that lies in [low, high].
+    """Validate that a number lies in [low, high].
 
     Raises:
-        ValueError: it does not, or is NaN; the message names it.
+        ValueError: the number is NaN or out of range.
     """
     if not low <= number <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {number}")
@@ -72,10 +72,10 @@ def within(number: float, low: float, high: float, name: str) -> float:
 
 
 def count(number: int, least: int, name: str) -> int:
-    """A whole number that is at least `least`.
+    """Validate that a number is a whole number and at least `least`.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the number is not whole or below `least`.
     """
     if number != int(number) or number < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {number}")
@@ -85,10 +85,10 @@ def count(number: int, least: int, name: str) -> int:
 def numbers(
     values: ArrayLike, name: str, *, low: float = -np.inf, high: float = np.inf, ndim: int = 1
 ) -> NDArray[np.float64]:
-    """A non-empty float64 array of `ndim` axes whose entries lie in [low, high].
+    """Validate a non-empty array of `ndim` axes with entries in [low, high]; return it as float64.
 
     Raises:
-        ValueError: another rank, no entries, an entry that is not finite or out of range.
+        ValueError: wrong rank, no entries, or an entry that is not finite or out of range.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim or not array.size:
@@ -96,6 +96,6 @@ def numbers(
     bad = np.argwhere(~(np.isfinite(array) & (array >= low) & (array <= high)))
     if bad.size:
         where = ", ".join(map(str, bad[0]))
-        found = array[tuple(bad[0])]
-        raise ValueError(f"{name}[{where}] is {found:g}, not a number in [{low:g}, {high:g}]")
+        entry = array[tuple(bad[0])]
+        raise ValueError(f"{name}[{where}] is {entry:g}, not a number in [{low:g}, {high:g}]")
     return array

@@ -1,4 +1,4 @@
-"""What reaches the answer: margins, telescoping, logit changes, attention mass (S6 to S8, S11)."""
+"""Bounds on logits and answers: margins, telescoping, logit changes, attention (S6-S8, S11)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import ArrayLike
 
 from theory.conditions.bound import Bound, count, numbers, within
 
-_LOCAL = "the Lipschitz constants hold on all of [g_j, h_j], for every skip set claimed"
+_LOCAL = "the Lipschitz constants hold on the segments [g_j, h_j] for the set of skipped layers"
 
 
 def margin_certificate(update_norms: ArrayLike, margins: ArrayLike, *, lipschitz: float) -> Bound:
-    """Share of inputs whose argmax may change: those without K |F(h)| < m / 2.
+    """Bound the share of inputs whose argmax can change: K |F(h)| < m / 2 excludes a change.
 
     Args:
         update_norms: array of shape (n,), |F(h)|_2 over **all** tokens, one per input.
         margins: array of shape (n,), m: largest minus second largest logit, >= 0.
-        lipschitz: K >= 0, of the tail from states (l2) to logits (largest entry).
+        lipschitz: K >= 0, Lipschitz constant of the suffix from states (l2) to logits (l-inf).
 
     Returns:
-        Bound on the share, unit "1"; 0 certifies that no argmax of these inputs changes.
+        Bound on the share, unit "1"; 0 certifies that no argmax changes on these inputs.
 
     Raises:
-        ValueError: shapes that differ, a negative or non-finite number.
+        ValueError: different shapes, or a negative or non-finite number.
 
     Source:
         Statement S6.
@@ -46,7 +46,7 @@ def margin_certificate(update_norms: ArrayLike, margins: ArrayLike, *, lipschitz
         unit="1",
         statement="S6",
         checked=(f"K |F(h)| < m/2 on {int(safe.sum())} of {safe.size} inputs",),
-        assumed=("the tail is K-Lipschitz between both states, from l2 to the largest logit",),
+        assumed=("the suffix is K-Lipschitz between both states, from l2 to the largest logit",),
     )
 
 
@@ -55,19 +55,19 @@ def telescoping_bound(
 ) -> Bound:
     """|h_L - g_L| <= sum_{s in S} |F_s(h_s)| prod_{j > s, j not in S} (1 + lambda_j).
 
-    One full pass gives the norms; the bound then speaks about every set of skipped layers.
+    One full forward pass gives the norms; the bound then covers every set of skipped layers.
 
     Args:
-        update_norms: array of shape (L,), |F_l(h_l)|_2 over all tokens on the full path.
-        lipschitz: array of shape (L,), lambda_l >= 0 of each update, global or on a ball that
-            holds every skipped path. Slopes on the segments of single skips do not suffice.
+        update_norms: array of shape (L,), |F_l(h_l)|_2 over all tokens of the full pass.
+        lipschitz: array of shape (L,), Lipschitz constants lambda_l >= 0 of the updates on a ball
+            with the states of every skipped pass; segments of single skips are not enough.
         skipped: S, 0-based layers.
 
     Returns:
-        Bound on the distance of the last states, unit "state".
+        Bound on the distance between the last states, unit "state".
 
     Raises:
-        ValueError: shapes that differ, a negative number, a layer out of range.
+        ValueError: different shapes, a negative number, or a layer out of range.
 
     Source:
         Statement S6.
@@ -94,22 +94,22 @@ def telescoping_bound(
         value=total,
         unit="state",
         statement="S6",
-        checked=("norms are those of the full path",),
-        assumed=(_LOCAL, "norms are over all tokens"),
+        checked=("all norms and constants are nonnegative",),
+        assumed=(_LOCAL, "the norms are those of the full pass, over all tokens"),
     )
 
 
 def kl_from_logit_change(change: ArrayLike) -> Bound:
-    """KL(p || p') and KL(p' || p) are at most osc(dz)^2 / 8.
+    """KL(p || p') and KL(p' || p) are at most osc(dz)^2 / 8, with osc(dz) = max dz - min dz.
 
     Args:
-        change: array of shape (k,), the change of the logits; only max minus min counts.
+        change: array of shape (k,), dz, the change of the logits.
 
     Returns:
         Bound in nats.
 
     Raises:
-        ValueError: no entries, a number that is not finite.
+        ValueError: no entries, or a number that is not finite.
 
     Source:
         Statement S7 (Hoeffding's lemma).
@@ -119,7 +119,7 @@ def kl_from_logit_change(change: ArrayLike) -> Bound:
         0.125
     """
     return Bound(
-        quantity="KL between the answers, either way",
+        quantity="KL divergence between the answers, in both directions",
         value=_oscillation(change) ** 2 / 8.0,
         unit="nats",
         statement="S7",
@@ -184,20 +184,20 @@ def log_prob_change_from_logit_change(change: ArrayLike) -> Bound:
 
 
 def removal_bound_from_var(var: float, *, diameter: float) -> Bound:
-    """Removing the vision keys changes a head's output by a |o_V - o_T| <= a diam(values).
+    """Removing the vision keys changes the output of a head by a |o_V - o_T| <= a diam(values).
 
     Args:
         var: a, attention mass of the query on visual keys, in [0, 1).
         diameter: largest distance between two value vectors, >= 0.
 
     Returns:
-        Bound on the length of the change of the head's output, unit "state".
+        Bound on the norm of the change of the output, unit "state".
 
     Raises:
-        ValueError: a mass of 1 (nothing is left to attend to), a negative diameter.
+        ValueError: a mass outside [0, 1) or a negative diameter.
 
     Source:
-        Statement S8. Sufficient, not necessary: equal values change nothing at any mass.
+        Statement S8. A small mass is sufficient, not necessary (O2).
 
     Example:
         >>> removal_bound_from_var(0.25, diameter=2.0).value
@@ -211,7 +211,7 @@ def removal_bound_from_var(var: float, *, diameter: float) -> Bound:
         value=var * diameter,
         unit="state",
         statement="S8",
-        checked=("some attention mass is left on other keys",),
+        checked=("other keys have positive attention mass",),
         assumed=("the weights are a softmax over vision and other keys",),
     )
 
@@ -219,24 +219,23 @@ def removal_bound_from_var(var: float, *, diameter: float) -> Bound:
 def exit_bound_from_var(
     var: ArrayLike, diameters: ArrayLike, output_norms: ArrayLike, lipschitz: ArrayLike
 ) -> Bound:
-    """S8 summed over heads and carried through the layers by S6: early exit bounds the state.
+    """Bound the change of the last state by early exit: S8 per head, propagated as in S6.
 
         |h_L - g_L| <= sum_j  sum_i a_ji diam_ji |W_ji|  prod_{k > j} (1 + lambda_k)
 
-    Rows are the layers from the exit on, attention and MLP counted as layers of their own; the
-    row of an MLP has diameters 0.
+    Rows are the layers from the exit on, attention and MLP separate; MLP rows have diameters 0.
 
     Args:
-        var: array of shape (layers, heads), mass on visual keys on the full path, in [0, 1).
-        diameters: array of shape (layers, heads), diameters of the values on the full path.
+        var: array of shape (layers, heads), mass on visual keys in the full pass, in [0, 1).
+        diameters: array of shape (layers, heads), diameters of the values in the full pass.
         output_norms: array of shape (layers, heads), spectral norms of the output projections.
-        lipschitz: array of shape (layers,), lambda >= 0 of each update **without vision**.
+        lipschitz: array of shape (layers,), constant >= 0 of each update **without vision**.
 
     Returns:
-        Bound on the distance of the query's last states, unit "state".
+        Bound on the distance between the last states of the query, unit "state".
 
     Raises:
-        ValueError: shapes that differ, a number out of range.
+        ValueError: different shapes, or a number out of range.
 
     Source:
         Statement S8c.
@@ -246,14 +245,14 @@ def exit_bound_from_var(
         2.0
     """
     mass = numbers(var, "var", low=0.0, high=np.nextafter(1.0, 0.0), ndim=2)
-    spread = numbers(diameters, "diameters", low=0.0, ndim=2)
-    size = numbers(output_norms, "output_norms", low=0.0, ndim=2)
+    diameter = numbers(diameters, "diameters", low=0.0, ndim=2)
+    norm = numbers(output_norms, "output_norms", low=0.0, ndim=2)
     slopes = numbers(lipschitz, "lipschitz", low=0.0)
-    shapes = {mass.shape, spread.shape, size.shape, (slopes.size, mass.shape[1])}
+    shapes = {mass.shape, diameter.shape, norm.shape, (slopes.size, mass.shape[1])}
     if len(shapes) != 1:
-        raise ValueError(f"shapes do not fit: {sorted(shapes)}")
+        raise ValueError(f"shapes do not match: {sorted(shapes)}")
     total = 0.0
-    for change, slope in zip((mass * spread * size).sum(axis=1), slopes, strict=True):
+    for change, slope in zip((mass * diameter * norm).sum(axis=1), slopes, strict=True):
         total = total * (1.0 + float(slope)) + float(change)
     return Bound(
         quantity="|h_L - g_L| of the query",
@@ -272,10 +271,10 @@ def drop_bound_from_disagreement(disagreement: float) -> Bound:
         disagreement: P(answers differ), or an upper confidence bound on it, in [0, 1].
 
     Returns:
-        Bound on the drop of accuracy, unit "1"; it holds whatever the labels are.
+        Bound on the accuracy drop, unit "1", for any labels.
 
     Raises:
-        ValueError: a disagreement outside [0, 1].
+        ValueError: the disagreement is outside [0, 1].
 
     Source:
         Statement S11d.
@@ -286,7 +285,7 @@ def drop_bound_from_disagreement(disagreement: float) -> Bound:
     """
     within(disagreement, 0.0, 1.0, "disagreement")
     return Bound(
-        quantity="drop of accuracy",
+        quantity="accuracy drop",
         value=disagreement,
         unit="1",
         statement="S11d",

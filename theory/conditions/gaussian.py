@@ -1,4 +1,4 @@
-"""Closed forms where everything is jointly Gaussian: S12g, S13, S15."""
+"""Closed forms for jointly Gaussian variables: S12g, S13, S15."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ _GAUSSIAN = "the variables are jointly Gaussian"
 
 
 def gaussian_information_from_correlation(correlation: float, *, d: int) -> Bound:
-    """I(X; X') = -(d/2) log(1 - rho^2), where the cross-covariance is rho times the identity.
+    """I(X; X') = -(d/2) log(1 - rho^2), for a cross-correlation of rho times the identity.
 
     Args:
-        correlation: rho, in (-1, 1). It equals 1 minus the mean cosine distance only as d
-            grows: at d = 1, rho = .5 the formula with the mean cosine gives .059, not .144.
+        correlation: rho, in (-1, 1). One minus the mean cosine distance tends to rho only as d
+            grows: at d = 1 and rho = .5 it gives .059 nats instead of .144.
         d: dimension, at least 1.
 
     Returns:
         Exact value in nats.
 
     Raises:
-        ValueError: |rho| = 1 or more (a deterministic invertible map has infinite
-            information), d below 1.
+        ValueError: |rho| >= 1 (infinite information, as for an invertible map), or d below 1.
 
     Source:
         Statement S12g.
@@ -36,8 +35,8 @@ def gaussian_information_from_correlation(correlation: float, *, d: int) -> Boun
     """
     if not -1.0 < correlation < 1.0:
         raise ValueError(
-            f"correlation must lie strictly between -1 and 1, got {correlation}; at the ends "
-            "the information is infinite"
+            f"correlation must lie strictly between -1 and 1, got {correlation}; the "
+            "information is infinite at -1 and 1"
         )
     count(d, 1, "d")
     return Bound(
@@ -47,12 +46,12 @@ def gaussian_information_from_correlation(correlation: float, *, d: int) -> Boun
         unit="nats",
         statement="S12g",
         checked=("|rho| < 1",),
-        assumed=(_GAUSSIAN, "both have covariance proportional to the identity"),
+        assumed=(_GAUSSIAN, "the covariances of X and X' are proportional to the identity"),
     )
 
 
 def gaussian_information_floor(cross_covariance: ArrayLike) -> Bound:
-    """I(X; X') >= -(d/2) log(1 - (tr C / d)^2), C the cross-covariance of whitened states.
+    """I(X; X') >= -(d/2) log(1 - (tr C / d)^2), with C the cross-covariance of whitened states.
 
     Args:
         cross_covariance: C, array of shape (d, d), spectral norm below 1.
@@ -61,7 +60,7 @@ def gaussian_information_floor(cross_covariance: ArrayLike) -> Bound:
         Lower bound in nats.
 
     Raises:
-        ValueError: not square, not finite, a singular value of 1 or more.
+        ValueError: C is not square or not finite, or has a singular value of 1 or more.
 
     Source:
         Statement S12g.
@@ -84,22 +83,23 @@ def gaussian_information_floor(cross_covariance: ArrayLike) -> Bound:
         unit="nats",
         statement="S12g",
         checked=(f"largest singular value {largest:.4g} is below 1",),
-        assumed=(_GAUSSIAN, "both have the identity as covariance and mean zero"),
+        assumed=(_GAUSSIAN, "the covariances of X and X' are the identity"),
     )
 
 
 def gaussian_exit_loss(covariance: ArrayLike, *, n_vision: int) -> Bound:
-    """I(Y; V|T) of a scalar Gaussian target: zero iff the partial covariance is zero.
+    """I(Y; V|T) for a scalar Gaussian target: zero iff the partial covariance is zero.
 
     Args:
-        covariance: array of shape (1 + v + t, 1 + v + t), of (Y, V, T), positive definite.
-        n_vision: v, the dimension of V, at least 1; T has the rest, at least 1.
+        covariance: array of shape (1 + v + t, 1 + v + t), covariance of (Y, V, T), positive
+            definite.
+        n_vision: v, the dimension of V, at least 1; t, the dimension of T, is at least 1 too.
 
     Returns:
         Exact value in nats.
 
     Raises:
-        ValueError: not symmetric, not positive definite, dimensions that do not fit.
+        ValueError: the covariance is not symmetric positive definite, or too small for v.
 
     Source:
         Statement S13 (Barrett 2015, arXiv 1411.2832).
@@ -114,16 +114,18 @@ def gaussian_exit_loss(covariance: ArrayLike, *, n_vision: int) -> Bound:
     if c.shape[0] != c.shape[1] or not np.allclose(c, c.T, atol=1e-12):
         raise ValueError(f"covariance must be square and symmetric, got shape {c.shape}")
     if len(c) < n_vision + 2:
-        raise ValueError(f"covariance of size {len(c)} leaves no text beside {n_vision} of vision")
+        raise ValueError(
+            f"covariance of size {len(c)} has no text variables beside {n_vision} of vision"
+        )
     if float(np.linalg.eigvalsh(c).min()) <= 0.0:
         raise ValueError("covariance must be positive definite")
     text = list(range(1 + n_vision, len(c)))
     given_text = _residual(c, text)
-    given_all = _residual(c, list(range(1, len(c))))
+    given_both = _residual(c, list(range(1, len(c))))
     return Bound(
         quantity="I(Y; V|T)",
         kind="exactly",
-        value=max(0.0, 0.5 * math.log(given_text / given_all)),
+        value=max(0.0, 0.5 * math.log(given_text / given_both)),
         unit="nats",
         statement="S13",
         checked=("covariance is symmetric and positive definite",),
@@ -132,14 +134,14 @@ def gaussian_exit_loss(covariance: ArrayLike, *, n_vision: int) -> Bound:
 
 
 def refit_cost(noise_variance: float, *, n: int, d_text: int, d_vision: int) -> Bound:
-    """sigma^2 d_V (n - 1) / ((n - d_T - 1)(n - d_T - d_V - 1)): what useless regressors cost.
+    """sigma^2 d_V (n - 1) / ((n - d_T - 1)(n - d_T - d_V - 1)): excess risk of useless regressors.
 
-    Expected squared error that ordinary least squares without intercept pays extra for d_V
-    regressors that carry nothing given the other d_T: skipping and refitting saves it.
+    Increase of the expected squared error of ordinary least squares without intercept by d_V
+    regressors that are useless given the other d_T. Removing them and refitting saves it.
 
     Args:
         noise_variance: sigma^2 >= 0.
-        n: training points, above d_T + d_V + 1.
+        n: number of training points, above d_T + d_V + 1.
         d_text: d_T, at least 0.
         d_vision: d_V, at least 0.
 
@@ -147,7 +149,7 @@ def refit_cost(noise_variance: float, *, n: int, d_text: int, d_vision: int) -> 
         Exact value in the unit of the squared target ("loss").
 
     Raises:
-        ValueError: a negative number, too few points.
+        ValueError: a negative number, or too few points.
 
     Source:
         Statement S15a.
@@ -173,7 +175,7 @@ def refit_cost(noise_variance: float, *, n: int, d_text: int, d_vision: int) -> 
 
 
 def _residual(covariance: np.ndarray, given: list[int]) -> float:
-    """Variance of the first variable given those named."""
+    """Conditional variance of the first variable given the variables `given`."""
     cross = covariance[0, given]
     block = covariance[np.ix_(given, given)]
     return float(covariance[0, 0] - cross @ np.linalg.solve(block, cross))

@@ -1,4 +1,4 @@
-"""From distances between adjacent states: G-P, G-F, P-F, S6b and the matrix entropy S12."""
+"""Bounds from distances between adjacent states: G-P, G-F, P-F, S6b, S12."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _POPULATION = "the mean (or share) is that of the population, not only of the sa
 
 
 def tail_from_mean(mean: float, *, threshold: float) -> Bound:
-    """P(d > t) <= E d / t: few far moves where the mean move is small.
+    """P(d > t) <= E d / t: a small mean distance implies few large distances.
 
     Args:
         mean: mean cosine distance, in [0, 2].
@@ -23,7 +23,7 @@ def tail_from_mean(mean: float, *, threshold: float) -> Bound:
         Bound on a probability, unit "1", at most 1.
 
     Raises:
-        ValueError: a mean outside [0, 2], a threshold that is not positive.
+        ValueError: the mean is outside [0, 2], or the threshold is not positive.
 
     Source:
         Statement G-P (Markov).
@@ -46,17 +46,17 @@ def tail_from_mean(mean: float, *, threshold: float) -> Bound:
 
 
 def mean_from_tail(tail: float, *, threshold: float) -> Bound:
-    """E d <= t (1 - delta) + 2 delta, with delta = P(d > t) and 2 the largest distance.
+    """E d <= t (1 - delta) + 2 delta, with delta = P(d > t) and d <= 2.
 
     Args:
-        tail: delta, in [0, 1].
+        tail: delta, a probability.
         threshold: t, in [0, 2].
 
     Returns:
         Bound on a mean cosine distance, unit "1".
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: an argument is out of range.
 
     Source:
         Statement G-P.
@@ -87,22 +87,22 @@ def functional_gap_from_cosine(
 ) -> Bound:
     """|E h(x, z) - E h(x', z')| <= alpha sqrt(2 n eps) + beta E|z - z'|.
 
-    h reads directions: it is alpha-Lipschitz in x/|x|. Probes and heads that normalise do;
-    a pre-norm tail also feels the norm and is **not** covered (S6b).
+    h is alpha-Lipschitz in the direction x/|x|, as are probes and heads that normalise. The suffix
+    of a pre-norm model also depends on the norm of x and is **not** covered (S6b).
 
     Args:
         mean: eps, mean cosine distance between x and x', in [0, 2].
-        lipschitz: alpha >= 0, unit of h per unit of chord.
-        n_tokens: 1 where x is one vector; n where `mean` is over the n tokens of a slice that
-            h reads as a whole, in the Euclidean norm of the stacked directions.
-        other_lipschitz: beta >= 0, in the other modality.
-        other_shift: E|z - z'| >= 0, the mean length by which the other argument moved.
+        lipschitz: alpha >= 0, in units of h per unit of |x/|x| - x'/|x'||.
+        n_tokens: 1 if x is one vector; n if h reads a slice of n tokens, in the Euclidean norm of
+            the stacked directions, and `mean` is the mean over these tokens.
+        other_lipschitz: beta >= 0, Lipschitz constant in the other modality.
+        other_shift: E|z - z'| >= 0, mean change of the other modality.
 
     Returns:
         Bound in the unit of h ("loss").
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: an argument is out of range.
 
     Source:
         Statement G-F (reconstruction of arXiv:2509.25584).
@@ -131,7 +131,7 @@ def functional_gap_from_tail(tail: float, *, threshold: float, lipschitz: float 
     """|E h(x) - E h(x')| <= alpha ((1 - delta) sqrt(2 eps) + 2 delta), delta = P(d > eps).
 
     Args:
-        tail: delta, in [0, 1].
+        tail: delta, a probability.
         threshold: eps, in [0, 2].
         lipschitz: alpha >= 0, in the direction x/|x|.
 
@@ -139,7 +139,7 @@ def functional_gap_from_tail(tail: float, *, threshold: float, lipschitz: float 
         Bound in the unit of h ("loss").
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: an argument is out of range.
 
     Source:
         Statement P-F (reconstruction of arXiv:2509.25584).
@@ -162,7 +162,7 @@ def functional_gap_from_tail(tail: float, *, threshold: float, lipschitz: float 
 
 
 def state_gap(norm_before: float, norm_after: float, cosine: float) -> Bound:
-    """|h' - h| = sqrt((|h'| - |h|)^2 + 2 |h| |h'| d): the length of an update, exactly.
+    """|h' - h| = sqrt((|h'| - |h|)^2 + 2 |h| |h'| d): exact norm of an update.
 
     Args:
         norm_before: |h| > 0.
@@ -173,10 +173,10 @@ def state_gap(norm_before: float, norm_after: float, cosine: float) -> Bound:
         Exact value, unit "state".
 
     Raises:
-        ValueError: a norm that is not positive, a distance outside [0, 2].
+        ValueError: a norm is not positive and finite, or the distance is outside [0, 2].
 
     Source:
-        Statement S6b (law of cosines). d alone bounds nothing: the first term is left.
+        Statement S6b (law of cosines). The distance d alone does not bound |h' - h|.
 
     Example:
         >>> state_gap(3.0, 4.0, 1.0).value, state_gap(1.0, 5.0, 0.0).value
@@ -198,20 +198,20 @@ def state_gap(norm_before: float, norm_after: float, cosine: float) -> Bound:
 
 
 def matrix_entropy_change(mean: float, *, n: int) -> Bound:
-    """|S(A) - S(B)| <= T log(n - 1) + h_b(T), T = sqrt(c (2 - c)): entropy of token Gram matrices.
+    """|S(A) - S(B)| <= T log(n - 1) + h_b(T), T = sqrt(c (2 - c)): change of a matrix entropy.
 
-    A and B are the Gram matrices of n unit rows, divided by n; c is the mean cosine distance
-    between their rows. Where T > 1 - 1/n only the trivial bound log n is left.
+    A and B are Gram matrices of n unit rows (tokens), divided by n; c is the mean cosine distance
+    between corresponding rows. If T > 1 - 1/n the bound is log n.
 
     Args:
         mean: c, in [0, 2].
-        n: rows, at least 2.
+        n: number of rows, at least 2.
 
     Returns:
         Bound in nats.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: an argument is out of range.
 
     Source:
         Statement S12 (Audenaert 2007).
@@ -224,7 +224,7 @@ def matrix_entropy_change(mean: float, *, n: int) -> Bound:
     count(n, 2, "n")
     trace = math.sqrt(mean * (2.0 - mean)) if mean <= 1.0 else 1.0
     covered = trace <= 1.0 - 1.0 / n
-    # Beyond, both entropies lie in [0, log n] and nothing more is known.
+    # For larger T only the trivial bound is known: both entropies lie in [0, log n].
     change = trace * math.log(n - 1) + float(entr(trace) + entr(1.0 - trace))
     return Bound(
         quantity="change of the matrix entropy",

@@ -1,4 +1,4 @@
-"""A prover for Shannon-type inequalities, with certificates in exact arithmetic.
+"""Prover of Shannon-type inequalities, with certificates in exact arithmetic.
 
 Example:
     >>> from theory.shannon import prove

@@ -1,4 +1,4 @@
-"""Certificates in exact arithmetic: a combination that proves, an entropy vector that refutes."""
+"""Exact certificates: a linear combination that proves, or an entropy vector that refutes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from theory.shannon.expression import Combination, Relation, Subset, add, show
 
 @dataclass(frozen=True)
 class Step:
-    """One line of a certificate: a relation known to hold, times a rational number."""
+    """One summand of a certificate: a valid relation times a rational number."""
 
     multiplier: Fraction
     relation: Relation
@@ -23,13 +23,13 @@ class Step:
 
 @dataclass(frozen=True)
 class ShannonCertificate:
-    """`target` >= 0, written as a sum of relations that hold.
+    """Proof of `target` >= 0 as a sum of valid relations.
 
     Attributes:
-        target: the combination of entropies that is >= 0.
+        target: linear combination of entropies.
         elementals: elemental inequalities with positive multipliers.
-        constraints: what was given; multipliers of inequalities are positive, those of
-            equalities have any sign.
+        constraints: given relations, with positive multipliers for inequalities and multipliers
+            of any sign for equalities.
 
     Example:
         >>> from theory import prove
@@ -44,7 +44,7 @@ class ShannonCertificate:
     constraints: tuple[Step, ...]
 
     def check(self) -> bool:
-        """Whether the sum is the target exactly and every step may be used; no floats."""
+        """Whether all steps are valid and sum exactly to the target; no floats are used."""
         steps = (*self.elementals, *self.constraints)
         names = sorted({name for step in steps for name in step.relation.variables})
         known = {frozenset(relation.difference.items()) for relation in elementals(names)}
@@ -67,15 +67,16 @@ class ShannonCertificate:
 
 @dataclass(frozen=True)
 class Witness:
-    """A point of the cone on which the claim fails: no Shannon-type proof can exist.
+    """A point of the entropy cone that violates the claim: no Shannon-type proof exists.
 
-    It meets all elemental inequalities and everything that was given. It need not be the
-    entropy vector of random variables: for four and more variables there are true inequalities
-    that Shannon's do not imply (Zhang & Yeung 1998).
+    The point satisfies all elemental inequalities and all given relations. It need not be the
+    entropy vector of random variables: for four or more variables there are valid inequalities
+    that Shannon's inequalities do not imply (Zhang & Yeung 1998).
 
     Attributes:
-        entropies: the value of each joint entropy, exact.
-        value: of the claim's difference there; negative (or, for an equality, not 0).
+        entropies: exact value of each joint entropy.
+        value: value of the claim's difference at this point; negative, or nonzero for an
+            equality.
 
     Example:
         >>> from theory import prove
@@ -87,7 +88,7 @@ class Witness:
     value: Fraction
 
     def check(self, claim: Relation, constraints: tuple[Relation, ...]) -> bool:
-        """Whether it lies in the cone, meets what was given, and breaks the claim; no floats."""
+        """Whether the point lies in the cone, satisfies the constraints and violates the claim."""
         names = sorted(frozenset().union(*self.entropies))
         at = self.evaluate
         return (
@@ -99,7 +100,7 @@ class Witness:
         )
 
     def evaluate(self, combination: Combination) -> Fraction:
-        """The value of a combination of entropies at this point."""
+        """Value of a linear combination of entropies at this point."""
         terms = (weight * self.entropies[subset] for subset, weight in combination.items())
         return sum(terms, Fraction(0))
 
@@ -110,4 +111,5 @@ class Witness:
 
 
 def _items(relation: Relation) -> frozenset[tuple[Subset, Fraction]]:
+    """Coefficients of a relation as a hashable set."""
     return frozenset(relation.difference.items())

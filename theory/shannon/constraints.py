@@ -1,4 +1,4 @@
-"""What is known about the variables, as linear relations between their entropies."""
+"""Parses constraints on random variables as linear relations between their entropies."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _ARROW = re.compile(r"->|→")
 
 
 def parse_constraints(given: str | Sequence[str]) -> tuple[Relation, ...]:
-    """Read what is given: one text, or several; "and" joins several in one text.
+    """Parse constraints from one or more strings; "and" separates constraints in a string.
 
-        X -> Y -> Z          Markov chain, of any length: I(X; Z | Y) = 0
+        X -> Y -> Z          Markov chain of any length: I(X; Z | Y) = 0
         Z = f(X,Y)           Z is a function of (X, Y): H(Z | X,Y) = 0
-        X _|_ Y | Z          independence, of two or more groups: I(X; Y | Z) = 0
+        X _|_ Y | Z          conditional independence of two or more groups: I(X; Y | Z) = 0
         H(X) = H(Y), ...     any linear equality or inequality between entropies
 
     Raises:
-        ExpressionError: none of these; the message points at the place.
+        ExpressionError: a constraint has another form; the message marks the position.
 
     Example:
         >>> [c.text for c in parse_constraints("X -> Y -> Z and W = f(X,Y)")]
@@ -46,6 +46,7 @@ def parse_constraints(given: str | Sequence[str]) -> tuple[Relation, ...]:
 
 
 def _parse_one(text: str) -> Relation:
+    """Relation expressed by one constraint."""
     if _ARROW.search(text):
         return Relation(text, _markov(text), equality=True)
     if _INDEPENDENT.search(text):
@@ -56,11 +57,14 @@ def _parse_one(text: str) -> Relation:
             problem = f"'{function[2]}' means an entropy here; call the function f"
             raise ExpressionError(text, function.start(2), problem)
         arguments = _group(text, function[3], function.start(3))
-        return Relation(text, joint(_group(text, function[1], function.start(1)), arguments), True)
+        return Relation(
+            text, joint(_group(text, function[1], function.start(1)), given=arguments), True
+        )
     return parse_relation(text)
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[list[str]]:
+    """Groups of variables between separators."""
     groups, start = [], 0
     for match in [*separator.finditer(text), None]:
         end = match.start() if match else len(text)
@@ -70,6 +74,7 @@ def _split(text: str, separator: re.Pattern[str]) -> list[list[str]]:
 
 
 def _group(text: str, part: str, position: int) -> list[str]:
+    """Names of the variables in one group."""
     if not _GROUP.fullmatch(part) or part.count("(") != part.count(")"):
         indent = len(part) - len(part.lstrip())
         raise ExpressionError(text, position + indent, "expected names of variables")
@@ -77,7 +82,7 @@ def _group(text: str, part: str, position: int) -> list[str]:
 
 
 def _markov(text: str) -> Combination:
-    """I(X1..Xk-1; Xk+1 | Xk) summed over k: each is >= 0, so the sum is 0 iff all are."""
+    """Sum over k of I(X_1..X_{k-1}; X_{k+1} | X_k), which is 0 iff every term is 0."""
     chain = _split(text, _ARROW)
     if len(chain) < 3:
         raise ExpressionError(text, len(text), "a Markov chain has at least three links")
@@ -85,17 +90,17 @@ def _markov(text: str) -> Combination:
     terms = []
     for before, (now, after) in zip(chain, pairwise(chain[1:]), strict=False):
         past += before
-        terms.append((1, mutual([past, after], now)))
+        terms.append((1, mutual([past, after], given=now)))
     return add(*terms)
 
 
 def _independent(text: str) -> Combination:
-    """The sum of H(X_i | Z) minus H(all | Z)."""
+    """Sum of H(X_i | Z) minus the joint entropy H(X_1, X_2, ... | Z)."""
     body, bar, condition = re.sub(r"_\|_", "_!_", text).partition("|")
     given = _group(text, condition, len(body) + 1) if bar else []
     groups = _split(body.replace("_!_", "_|_"), _INDEPENDENT)
     everything = [name for group in groups for name in group]
     return add(
-        *((1, joint(group, given)) for group in groups),
-        (-1, joint(everything, given)),
+        *((1, joint(group, given=given)) for group in groups),
+        (-1, joint(everything, given=given)),
     )

@@ -1,4 +1,4 @@
-"""Reads "I(X;Z) <= I(X;Y)" into a linear combination of joint entropies."""
+"""Parses relations such as "I(X;Z) <= I(X;Y)" into linear combinations of joint entropies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import combinations
 
 Subset = frozenset[str]
 
-#: A linear combination of joint entropies: {{X, Y}: 2} is 2 H(X,Y). Zero terms are left out.
+#: A linear combination of joint entropies: {{X, Y}: 2} is 2 H(X,Y). Terms are nonzero.
 Combination = Mapping[Subset, Fraction]
 
 _TOKEN = re.compile(
@@ -21,7 +21,7 @@ _MEANING = {"≤": "<=", "≥": ">=", "==": "="}
 
 
 class ExpressionError(ValueError):
-    """Text that is not understood; the message repeats it and points at the place.
+    """Text that cannot be parsed; the message marks the position of the error.
 
     Example:
         >>> print(ExpressionError("H(X", 3, "expected ')'"))
@@ -40,12 +40,12 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class Relation:
-    """A linear relation between entropies, brought to one side.
+    """A linear relation between entropies, with all terms on one side.
 
     Attributes:
-        text: as it was written.
-        difference: the combination that is claimed to be >= 0, or = 0.
-        equality: whether it is claimed to be 0.
+        text: the relation as written.
+        difference: linear combination related to 0.
+        equality: whether the relation is `difference` = 0 rather than `difference` >= 0.
     """
 
     text: str
@@ -54,12 +54,12 @@ class Relation:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The random variables it speaks of."""
+        """Random variables that occur in the relation."""
         return frozenset().union(*self.difference)
 
 
 def add(*terms: tuple[Fraction | int, Combination]) -> Combination:
-    """The sum of combinations, each times its factor, without zero terms.
+    """Sum of (factor, combination) terms, without zero coefficients.
 
     Example:
         >>> x = {frozenset("X"): Fraction(1)}
@@ -73,7 +73,7 @@ def add(*terms: tuple[Fraction | int, Combination]) -> Combination:
     return {subset: weight for subset, weight in total.items() if weight}
 
 
-def joint(of: Iterable[str], given: Iterable[str] = ()) -> Combination:
+def joint(of: Iterable[str], *, given: Iterable[str] = ()) -> Combination:
     """H(of | given) = H(of, given) - H(given).
 
     Example:
@@ -81,15 +81,15 @@ def joint(of: Iterable[str], given: Iterable[str] = ()) -> Combination:
         '-H(Y) + H(X,Y)'
     """
     condition = frozenset(given)
-    both = condition.union(of)
-    terms = [(1, {both: Fraction(1)})] if both else []
+    variables = condition.union(of)
+    terms = [(1, {variables: Fraction(1)})] if variables else []
     if condition:
         terms.append((-1, {condition: Fraction(1)}))
     return add(*terms)
 
 
-def mutual(groups: Iterable[Iterable[str]], given: Iterable[str] = ()) -> Combination:
-    """I(A; B; ... | given), by inclusion and exclusion of entropies.
+def mutual(groups: Iterable[Iterable[str]], *, given: Iterable[str] = ()) -> Combination:
+    """I(A; B; ... | given), by inclusion-exclusion over joint entropies.
 
     Example:
         >>> show(mutual(["X", "Y"]))
@@ -99,15 +99,15 @@ def mutual(groups: Iterable[Iterable[str]], given: Iterable[str] = ()) -> Combin
     condition = frozenset(given)
     return add(
         *(
-            ((-1) ** (size + 1), joint(frozenset().union(*chosen), condition))
+            ((-1) ** (size + 1), joint(frozenset().union(*subset), given=condition))
             for size in range(1, len(parts) + 1)
-            for chosen in combinations(parts, size)
+            for subset in combinations(parts, size)
         )
     )
 
 
 def show(combination: Combination) -> str:
-    """The combination as text, small sets first.
+    """The combination as text, smaller sets first.
 
     Example:
         >>> show({frozenset("XY"): Fraction(-1, 2), frozenset("X"): Fraction(1)})
@@ -125,14 +125,14 @@ def show(combination: Combination) -> str:
 
 
 def parse_relation(text: str) -> Relation:
-    """Read a linear (in)equality between Shannon quantities.
+    """Parse a linear equality or inequality between Shannon quantities.
 
-    Terms are H(X,Y|Z) and I(X;Y|Z), with more groups I(X;Y;Z) for the interaction information,
-    rational coefficients (2, 0.5, 1/2), parentheses around sums, and 0; the relation is <=, >=
-    or =. Variables are names such as X, T_0, X'. H(XY) speaks of one variable called XY.
+    Terms are H(X,Y|Z), I(X;Y|Z), the interaction information I(X;Y;Z) and 0. They can have
+    rational coefficients (2, 0.5, 1/2) and be grouped by parentheses. The relation is <=, >= or
+    =. Variables are names such as X, T_0 and X'; H(XY) is the entropy of one variable XY.
 
     Raises:
-        ExpressionError: not such a relation; the message points at the place.
+        ExpressionError: the text is not such a relation; the message marks the position.
 
     Example:
         >>> show(parse_relation("I(X;Z) <= I(X;Y)").difference)
@@ -142,7 +142,7 @@ def parse_relation(text: str) -> Relation:
 
 
 class _Reader:
-    """Recursive descent over the tokens of one text."""
+    """Recursive-descent parser of one text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -151,8 +151,8 @@ class _Reader:
         while position < len(text.rstrip()):
             match = _TOKEN.match(text, position)
             if match is None:
-                at = position + len(text[position:]) - len(text[position:].lstrip())
-                raise ExpressionError(text, at, f"unexpected '{text[at]}'")
+                start = position + len(text[position:]) - len(text[position:].lstrip())
+                raise ExpressionError(text, start, f"unexpected '{text[start]}'")
             kind = str(match.lastgroup)
             value = _MEANING.get(match[kind], match[kind])
             self.tokens.append((kind, value, match.start(kind)))
@@ -172,8 +172,8 @@ class _Reader:
 
     def fail(self, expected: str) -> ExpressionError:
         kind, value, position = self.tokens[self.index]
-        found = "the end" if kind == "end" else f"'{value}'"
-        return ExpressionError(self.text, position, f"expected {expected}, found {found}")
+        actual = "the end" if kind == "end" else f"'{value}'"
+        return ExpressionError(self.text, position, f"expected {expected}, found {actual}")
 
     def expect(self, value: str) -> None:
         if self.peek() != value:
@@ -242,7 +242,7 @@ class _Reader:
             self.take()
             given = self.group()
         self.expect(")")
-        return joint(groups[0], given) if name == "H" else mutual(groups, given)
+        return joint(groups[0], given=given) if name == "H" else mutual(groups, given=given)
 
     def group(self) -> list[str]:
         names = []

@@ -1,4 +1,4 @@
-"""Proves Shannon-type inequalities for all distributions, or shows that no such proof exists."""
+"""Proves Shannon-type inequalities for all distributions, or shows that no proof exists."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from theory.shannon.rational import rounded, solve
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-#: With n variables there are 2^n - 1 joint entropies and n + C(n, 2) 2^(n-2) inequalities.
+#: n variables have 2^n - 1 joint entropies and n + C(n, 2) 2^(n-2) elemental inequalities.
 MAX_VARIABLES = 10
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the prover found out about one claim.
+    """Result of trying to prove one claim.
 
     Attributes:
-        claim: as it was written.
-        given: what was assumed, as written.
-        proved: whether Shannon's inequalities imply the claim, for all random variables.
-        certificate: if proved, the sum that shows it; checked in exact arithmetic.
-        converse: for an equality that is proved, the certificate of the other direction.
-        witness: if not, a point of the cone where the claim fails; checked in exact arithmetic.
+        claim: the claim as written.
+        given: the constraints as written.
+        proved: whether Shannon's inequalities and the constraints imply the claim.
+        certificate: proof of the claim, checked in exact arithmetic; None if not proved.
+        converse: proof of the other direction of an equality; None for an inequality.
+        witness: point of the entropy cone that violates the claim, checked in exact arithmetic;
+            None if proved.
 
     Example:
         >>> proof = prove("H(X,Y) <= H(X) + H(Y)")
@@ -70,27 +71,27 @@ class Proof:
         return "\n".join([*parts, str(self.converse)] if self.converse else parts)
 
 
-def prove(claim: str, given: str | Sequence[str] = ()) -> Proof:
+def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
     """Prove a linear inequality or equality between Shannon quantities, for all distributions.
 
     The claim holds for all random variables if it is a nonnegative combination of elemental
-    inequalities plus a combination of what is given. A linear program looks for one; its
-    solution is rounded to rationals and checked in exact arithmetic, so nothing rests on
-    floats. Where there is none, the program's other side gives a point of the cone on which
-    the claim fails, checked likewise.
+    inequalities plus a combination of the given relations. A linear program searches for such a
+    combination. Its solution is rounded to rationals and checked in exact arithmetic. If there is
+    no combination, the dual program gives a point of the entropy cone that violates the claim,
+    also checked in exact arithmetic.
 
     Args:
         claim: such as "I(X;Z) <= I(X;Y)"; see `theory.shannon.parse_relation`.
         given: Markov chains "X -> Y -> Z", functions "Z = f(X,Y)", independence "X _|_ Y | Z",
-            relations "I(X;Y) = 0"; one text or several; see `theory.shannon.parse_constraints`.
+            relations "I(X;Y) = 0"; one string or several; see `theory.shannon.parse_constraints`.
 
     Returns:
-        Proof. The unit of entropy plays no role.
+        Proof. It does not depend on the unit of entropy.
 
     Raises:
-        ExpressionError: text that is not understood; the message points at the place.
-        ValueError: too many variables.
-        ArithmeticError: the linear program gave nothing that could be made exact.
+        ExpressionError: a text cannot be parsed; the message marks the position.
+        ValueError: more than `MAX_VARIABLES` variables.
+        ArithmeticError: no solution of the linear program could be made exact.
 
     Source:
         Yeung 1997, "A framework for linear information inequalities" (ITIP).
@@ -111,29 +112,29 @@ def prove(claim: str, given: str | Sequence[str] = ()) -> Proof:
             f"entropies; at most {MAX_VARIABLES} variables are supported. Join variables that "
             "always occur together into one"
         )
-    if not relation.difference:  # both sides are the same
-        nothing = ShannonCertificate({}, (), ())
-        return Proof(relation.text, tuple(c.text for c in constraints), True, nothing, None, None)
+    if not relation.difference:  # both sides are identical
+        trivial = ShannonCertificate({}, (), ())
+        return Proof(relation.text, tuple(c.text for c in constraints), True, trivial, None, None)
     known = (*elementals(names), *constraints)
     texts = tuple(c.text for c in constraints)
     directions = [relation.difference]
     if relation.equality:
         directions.append(add((-1, relation.difference)))
-    found: list[ShannonCertificate] = []
+    certificates: list[ShannonCertificate] = []
     for target in directions:
         certificate = _certify(target, known, names)
         if certificate is None:
             witness = _refute(target, relation, known, names)
             return Proof(relation.text, texts, False, None, None, witness)
-        found.append(certificate)
-    converse = found[1] if relation.equality else None
-    return Proof(relation.text, texts, True, found[0], converse, None)
+        certificates.append(certificate)
+    converse = certificates[1] if relation.equality else None
+    return Proof(relation.text, texts, True, certificates[0], converse, None)
 
 
 def _certify(
     target: Combination, known: Sequence[Relation], names: Sequence[str]
 ) -> ShannonCertificate | None:
-    """The dual program: multipliers with sum = target, as few and small as possible."""
+    """Multipliers of known relations that sum to the target, by linear programming, or None."""
     from scipy.optimize import linprog  # slow to import
 
     subsets = _subsets(names)
@@ -146,10 +147,12 @@ def _certify(
         bounds=(0, None),
         method="highs-ds",
     )
-    if solution.status == 2:  # infeasible: not Shannon-type
+    if solution.status == 2:  # infeasible: no Shannon-type proof
         return None
     if solution.status != 0:
-        raise ArithmeticError(f"the linear program for {show(target)} >= 0: {solution.message}")
+        raise ArithmeticError(
+            f"the linear program for {show(target)} >= 0 failed: {solution.message}"
+        )
     values = np.array(solution.x[: len(known)])
     values[np.flatnonzero(free)] -= solution.x[len(known) :]
     support = [i for i in range(len(known)) if abs(values[i]) > 1e-9]
@@ -167,31 +170,33 @@ def _certify(
         )
         if certificate.check():
             return certificate
-    raise ArithmeticError(f"no exact certificate for {show(target)} >= 0 near the float one")
+    raise ArithmeticError(f"found no exact certificate for {show(target)} >= 0")
 
 
 def _refute(
     target: Combination, claim: Relation, known: Sequence[Relation], names: Sequence[str]
 ) -> Witness:
-    """The primal program: the most negative point of the cone with H(all) <= 1."""
+    """Point of the cone with joint entropy <= 1 that minimises the target."""
     from scipy.optimize import linprog  # slow to import
     from scipy.sparse import csr_array
 
     subsets = _subsets(names)
     matrix = _matrix([relation.difference for relation in known], subsets)
-    equal = np.array([relation.equality for relation in known])
-    whole = csr_array(_vector({frozenset(names): Fraction(1)}, subsets)[None, :])
+    is_equality = np.array([relation.equality for relation in known])
+    joint_entropy = csr_array(_vector({frozenset(names): Fraction(1)}, subsets)[None, :])
     solution = linprog(
         _vector(target, subsets),
-        A_ub=_concatenate([-matrix[~equal], whole]),
-        b_ub=np.concatenate([np.zeros(int((~equal).sum())), [1.0]]),
-        A_eq=matrix[equal] if equal.any() else None,
-        b_eq=np.zeros(int(equal.sum())) if equal.any() else None,
+        A_ub=_concatenate([-matrix[~is_equality], joint_entropy]),
+        b_ub=np.concatenate([np.zeros(int((~is_equality).sum())), [1.0]]),
+        A_eq=matrix[is_equality] if is_equality.any() else None,
+        b_eq=np.zeros(int(is_equality.sum())) if is_equality.any() else None,
         bounds=(None, None),
         method="highs-ds",
     )
     if solution.status != 0:
-        raise ArithmeticError(f"the linear program for {show(target)} < 0: {solution.message}")
+        raise ArithmeticError(
+            f"the linear program for {show(target)} < 0 failed: {solution.message}"
+        )
     constraints = tuple(known[len(elementals(names)) :])
     for values in (rounded(solution.x), _exact_vertex(solution.x, known, subsets)):
         if values is None:
@@ -202,20 +207,20 @@ def _refute(
         witness = Witness(entropies, value)
         if witness.check(claim, constraints):
             return witness
-    raise ArithmeticError(f"no exact witness against {show(target)} >= 0 near the float one")
+    raise ArithmeticError(f"found no exact witness against {show(target)} >= 0")
 
 
 def _exact_vertex(
     point: NDArray[np.float64], known: Sequence[Relation], subsets: Sequence[Subset]
 ) -> list[Fraction] | None:
-    """The exact point at which the relations that are tight at a float point are equalities."""
+    """Exact solution of the relations that are tight at a float point, with joint entropy 1."""
     at = dict(zip(subsets, point, strict=True))
     tight = [
         relation.difference
         for relation in known
         if abs(sum(float(w) * at[s] for s, w in relation.difference.items())) < 1e-7
     ]
-    # Transposed: unknowns are the entropies, one equation for each tight relation, and H(all) = 1.
+    # Unknowns are the entropies; equations are the tight relations and joint entropy = 1.
     equations = [*tight, {subsets[-1]: Fraction(1)}]
     rows = [frozenset([str(k)]) for k in range(len(equations))]
     columns = [
@@ -226,15 +231,18 @@ def _exact_vertex(
 
 
 def _subsets(names: Sequence[str]) -> list[Subset]:
+    """Nonempty subsets of the variables, smaller ones first."""
     sizes = range(1, len(names) + 1)
-    return [frozenset(chosen) for size in sizes for chosen in combinations(names, size)]
+    return [frozenset(subset) for size in sizes for subset in combinations(names, size)]
 
 
 def _vector(combination: Combination, subsets: Sequence[Subset]) -> NDArray[np.float64]:
+    """Coefficients of a combination as floats."""
     return np.array([float(combination.get(subset, 0)) for subset in subsets])
 
 
 def _matrix(combinations_: Sequence[Combination], subsets: Sequence[Subset]) -> csr_array:
+    """Coefficients of several combinations, one row for each."""
     from scipy.sparse import csr_array
 
     position = {subset: j for j, subset in enumerate(subsets)}
@@ -248,11 +256,12 @@ def _matrix(combinations_: Sequence[Combination], subsets: Sequence[Subset]) -> 
 
 
 def _stack(matrix: csr_array, free: Sequence[bool]) -> csr_array:
-    """The rows, and those of equalities once more negated: their multipliers have any sign."""
+    """The rows, followed by the negated rows of equalities, whose multipliers have any sign."""
     return _concatenate([matrix, -matrix[np.flatnonzero(free)]]) if any(free) else matrix
 
 
 def _concatenate(parts: Sequence[csr_array]) -> csr_array:
+    """Stack sparse matrices vertically."""
     from scipy.sparse import csr_array, vstack
 
     return csr_array(vstack(parts))

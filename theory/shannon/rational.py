@@ -1,4 +1,4 @@
-"""From a float solution of a linear system to an exact one."""
+"""Exact rational solutions of linear systems."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from fractions import Fraction
 
 from theory.shannon.expression import Combination, Subset
 
-#: Multipliers of real proofs are small fractions; a solution that needs more is solved exactly.
+#: Largest denominator in rounding; multipliers of most proofs are simple fractions.
 MAX_DENOMINATOR = 720
 
 
 def rounded(values: Sequence[float]) -> list[Fraction]:
-    """Each value as the nearest fraction with a small denominator.
+    """Round each value to the nearest fraction of denominator at most `MAX_DENOMINATOR`.
 
     Example:
         >>> rounded([0.3333333333, -2.0])
@@ -24,15 +24,13 @@ def rounded(values: Sequence[float]) -> list[Fraction]:
 def solve(
     columns: Sequence[Combination], target: Mapping[Subset, Fraction]
 ) -> list[Fraction] | None:
-    """Multipliers x with sum_i x_i columns_i = target exactly, or None if there are none.
+    """Exact solution x of sum_i x_i columns_i = target, or None if there is none.
 
-    Gauss-Jordan elimination on fractions; where the solution is not unique, free multipliers
-    are 0.
+    Gauss-Jordan elimination on fractions. Free unknowns are set to 0.
 
     Example:
         >>> x, y = frozenset("X"), frozenset("Y")
-        >>> one, two = Fraction(1), Fraction(2)
-        >>> solve([{x: one, y: one}, {y: two}], {x: one})
+        >>> solve([{x: Fraction(1), y: Fraction(1)}, {y: Fraction(2)}], {x: Fraction(1)})
         [Fraction(1, 1), Fraction(-1, 2)]
     """
     subsets = set(target).union(*columns)
@@ -64,6 +62,7 @@ def solve(
 
 
 def _subtract(row: dict[int, Fraction], pivot: dict[int, Fraction], factor: Fraction) -> None:
+    """Subtract a multiple of the pivot row in place."""
     for i, value in pivot.items():
         row[i] = row.get(i, Fraction(0)) - factor * value
         if not row[i] and i >= 0:

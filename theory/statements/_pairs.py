@@ -1,4 +1,4 @@
-"""Pairs of states, read by a head that normalises: what the geometric statements are about."""
+"""Distributions over pairs of states, with a head that reads them, for the geometric statements."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from theory.statements._proofs import collect
 
 Array = NDArray[np.float64]
 
-#: Rounding allowed in hypotheses.
+#: Tolerance for rounding in hypotheses.
 EXACT = 1e-9
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A finite distribution over pairs of states and a head that reads them.
+    """A finite distribution over pairs of states, and a head h of these states.
 
-    h = a . u + b . z + c |x|, or for a curved head h = |a||u - v| + |b||z - b| + c |x| with v the
-    stack of directions along a: a distance, the steepest of all Lipschitz functions.
+    The affine head is h = a . u + b . z + c |x| with u = x/|x|. The curved head is
+    h = |a||u - v| + |b||z - b| + c |x| with v the multiple of a of norm sqrt(tokens).
 
     Attributes:
         p: probabilities of the m pairs.
-        x: states before, shape (m, tokens, dim), rows not zero.
-        y: states after, the same shape.
-        z: the other modality before, shape (m, e).
-        w: the other modality after.
-        a: reads the directions u = x/|x| of all tokens, shape (tokens * dim,).
-        b: reads z, shape (e,).
-        c: reads the norm of the whole slice; 0 for a head that normalises.
+        x: states before the update, shape (m, tokens, dim), nonzero rows.
+        y: states after the update, the same shape.
+        z: states of the other modality before the update, shape (m, e).
+        w: states of the other modality after the update, shape (m, e).
+        a: coefficients of the directions u of all tokens, shape (tokens * dim,).
+        b: coefficients of z, shape (e,).
+        c: coefficient of the norm of the slice; 0 for a normalising head.
         alpha: claimed Lipschitz constant in the directions.
         beta: claimed Lipschitz constant in z.
-        epsilon: threshold of the proximal notion.
-        delta: claimed probability beyond it.
-        curved: whether the head is the curved one.
+        epsilon: threshold for the distance.
+        delta: claimed bound on P(d > epsilon).
+        curved: whether the head is curved.
     """
 
     p: Array
@@ -62,12 +62,12 @@ class Pairs:
 
     @property
     def mean_distance(self) -> float:
-        """E d over pairs and tokens."""
+        """Mean distance E d over pairs and tokens."""
         return float(self.p @ self.distance.mean(axis=1))
 
     @property
-    def far(self) -> float:
-        """P(d > epsilon), for one token; what equals epsilon up to rounding is not beyond."""
+    def tail(self) -> float:
+        """P(d > epsilon) for one token, up to rounding of the distance."""
         return float(self.p[self.distance[:, 0] > self.epsilon + EXACT].sum())
 
     @property
@@ -76,27 +76,27 @@ class Pairs:
         return abs(float(self.p @ (self.head(self.x, self.z) - self.head(self.y, self.w))))
 
     def head(self, x: Array, z: Array) -> Array:
-        """The head's output for each pair."""
+        """Output of the head for each pair."""
         norm = np.sqrt((x**2).sum(axis=(1, 2)))
         u = unit(x).reshape(len(x), -1)
         if not self.curved:
             return np.asarray(u @ self.a + z @ self.b + self.c * norm)
         slope = np.linalg.norm(self.a)
         anchor = np.sqrt(x.shape[1]) * self.a / slope
-        near = np.linalg.norm(u - anchor, axis=1)
-        other = np.linalg.norm(z - self.b, axis=1)
-        return np.asarray(slope * near + np.linalg.norm(self.b) * other + self.c * norm)
+        direction = np.linalg.norm(u - anchor, axis=1)
+        modality = np.linalg.norm(z - self.b, axis=1)
+        return np.asarray(slope * direction + np.linalg.norm(self.b) * modality + self.c * norm)
 
     @property
     def normalises(self) -> bool:
-        """Whether the head sees directions only."""
+        """Whether the head depends on directions only."""
         return self.c == 0.0
 
     @property
     def lipschitz(self) -> bool:
         """Whether alpha and beta are at least |a| and |b|."""
-        within = np.linalg.norm(self.a) <= self.alpha + EXACT
-        return bool(within and np.linalg.norm(self.b) <= self.beta + EXACT)
+        valid_alpha = np.linalg.norm(self.a) <= self.alpha + EXACT
+        return bool(valid_alpha and np.linalg.norm(self.b) <= self.beta + EXACT)
 
 
 def unit(x: Array) -> Array:
@@ -105,7 +105,7 @@ def unit(x: Array) -> Array:
 
 
 def random_pairs(rng: np.random.Generator, *, tokens: int, other: bool) -> Pairs:
-    """Random pairs at random distance; the head along the mean chord, curved, or any."""
+    """Random pairs with a random head, affine or curved; `other` moves the other modality."""
     m, dim, e = (int(n) for n in rng.integers(1, 5, 3))
     dim += 1
     x = rng.standard_normal((m, tokens, dim)) * rng.uniform(0.2, 3.0)
@@ -120,45 +120,42 @@ def random_pairs(rng: np.random.Generator, *, tokens: int, other: bool) -> Pairs
     epsilon = float(rng.uniform(0.0, 2.0))
     curved = bool(rng.random() < 0.3)
     pairs = Pairs(p, x, y, z, w, a, b, 0.0, alpha, beta, epsilon, curved=curved)
-    delta = pairs.far + float(rng.choice([0.0, rng.random()])) * (1 - pairs.far)
+    delta = pairs.tail + float(rng.choice([0.0, rng.random()])) * (1 - pairs.tail)
     return replace(pairs, delta=delta)
 
 
 def planar(vector: Array, tokens: int) -> Pairs:
-    """Two inputs in the plane from 6 tokens + 3 numbers, for the optimiser.
+    """Two inputs in the plane from 6 tokens + 3 parameters, for the optimiser.
 
-    Angles before and after (2 tokens each), the head's coefficients (2 tokens), the weight of
-    the first input, epsilon, and whether the head is curved. delta is what it has to be.
+    The parameters are the angles before and after (2 tokens each), the coefficients of the head
+    (2 tokens), the weight of the first input, epsilon, and the sign that selects a curved head.
+    delta is P(d > epsilon).
     """
     before, after = np.pi * np.clip(vector[: 4 * tokens].reshape(2, 2, tokens), -9, 9)
     p = 0.5 + 0.5 * np.tanh(vector[6 * tokens])
     a = vector[4 * tokens : 6 * tokens] + 1e-9
     x, y = (np.stack([np.cos(t), np.sin(t)], axis=2) for t in (before, after))
-    nothing = np.zeros((2, 1))
+    zeros = np.zeros((2, 1))
     alpha = float(np.linalg.norm(a))
-    pairs = Pairs(
-        np.array([p, 1 - p]), x, y, nothing, nothing, a / alpha, np.zeros(1), 0.0, 1.0, 0.0
-    )
+    pairs = Pairs(np.array([p, 1 - p]), x, y, zeros, zeros, a / alpha, np.zeros(1), 0.0, 1.0, 0.0)
     epsilon = float(1.0 + np.tanh(vector[6 * tokens + 1]))
     pairs = replace(pairs, epsilon=epsilon, curved=bool(vector[6 * tokens + 2] > 0))
-    return replace(pairs, delta=pairs.far)
+    return replace(pairs, delta=pairs.tail)
 
 
 def in_plane(before: list[float], after: list[float], p: list[float]) -> Pairs:
-    """Unit vectors in the plane at given angles, read along the first axis; alpha = 1."""
+    """Unit vectors in the plane at given angles; the head is the first coordinate, alpha = 1."""
     x = np.stack([np.cos(before), np.sin(before)], axis=1)[:, None, :]
     y = np.stack([np.cos(after), np.sin(after)], axis=1)[:, None, :]
-    nothing = np.zeros((len(p), 1))
-    return Pairs(
-        np.array(p), x, y, nothing, nothing, np.array([1.0, 0.0]), np.zeros(1), 0.0, 1.0, 0.0
-    )
+    zeros = np.zeros((len(p), 1))
+    return Pairs(np.array(p), x, y, zeros, zeros, np.array([1.0, 0.0]), np.zeros(1), 0.0, 1.0, 0.0)
 
 
 def chord_checks() -> ProofCheck:
-    """The chord between directions is sqrt(2 d), so d is in [0, 2]; sqrt is concave.
+    """|u-v| = sqrt(2 d) for unit vectors at cosine distance d, so 0 <= d <= 2; sqrt is concave.
 
-    Written for one coordinate of unit vectors u, v; summed over coordinates with sum u^2 =
-    sum v^2 = 1 the terms become |u-v|^2 = 2 d and |u+v|^2 = 2 (2 - d), in any dimension.
+    The identities are checked for one coordinate. Summed over coordinates with |u| = |v| = 1 they
+    give |u-v|^2 = 2 d and |u+v|^2 = 2 (2 - d) in any dimension.
     """
     u, v = sp.symbols("u v", real=True)
     t = sp.Symbol("t", positive=True)

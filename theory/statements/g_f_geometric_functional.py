@@ -1,4 +1,4 @@
-"""|E h(x,z) - E h(y,w)| <= alpha sqrt(2 n eps) + beta E|z-w|: near directions, near outputs."""
+"""|E h(x,z) - E h(y,w)| <= alpha sqrt(2 n eps) + beta E|z-w| for a mean cosine distance eps."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from theory.statements._proofs import both, collect
 
 
 def generate(rng: np.random.Generator) -> Pairs:
-    """One to four tokens, with or without a change of the other modality."""
+    """One to four tokens; the other modality changes too."""
     return random_pairs(rng, tokens=int(rng.integers(1, 5)), other=True)
 
 
 def slack(case: Pairs) -> float:
-    """Right side with eps = E d, minus the change of the mean output."""
+    """Bound with eps = E d, minus the change of the mean output."""
     tokens = case.x.shape[1]
     chord = np.sqrt(2 * tokens * max(case.mean_distance, 0.0))
-    other = float(case.p @ np.linalg.norm(case.z - case.w, axis=1))
-    return float(case.alpha * chord + case.beta * other) - case.change
+    shift = float(case.p @ np.linalg.norm(case.z - case.w, axis=1))
+    return float(case.alpha * chord + case.beta * shift) - case.change
 
 
 def symmetric(angle: float = 0.4) -> Pairs:
-    """One pair, mirrored at the second axis: the chord lies along what the head reads."""
+    """One pair, mirrored at the second axis: the head reads the direction of the chord."""
     return in_plane([np.pi / 2 - angle], [np.pi / 2 + angle], [1.0])
 
 
 def scaled() -> Pairs:
-    """Y = 3 x, read by a head that sees the norm."""
+    """Y = 3 x, with a head that depends on the norm."""
     pair = symmetric(0.0)
     return replace(pair, y=3 * pair.x, c=1.0)
 
 
 def proof() -> ProofCheck:
-    """|h - h'| <= alpha |u - v| + beta |z - w|, chord = sqrt(2 d), Jensen.
+    """|h - h'| <= alpha |u - v| + beta |z - w| with |u - v| = sqrt(2 d), then Jensen's inequality.
 
-    On a slice of n tokens |u - v|^2 = sum 2 d_i = 2 n times the mean of d_i.
+    For a slice of n tokens |u - v|^2 = sum_i 2 d_i = 2 n mean(d_i).
     """
     n = sp.Symbol("n", positive=True, integer=True)
     i = sp.Symbol("i", integer=True)
@@ -54,30 +54,32 @@ def proof() -> ProofCheck:
     slice_chord = sp.Sum(2 * d, (i, 1, n)).doit()
     return both(
         chord_checks(),
-        collect({"n tokens at mean d: chord^2 = 2 n d": slice_chord == 2 * n * d}, "sympy"),
+        collect(
+            {"|u-v|^2 = 2 n d for n tokens at mean distance d": slice_chord == 2 * n * d}, "sympy"
+        ),
     )
 
 
 STATEMENT = Statement(
     id="G-F",
-    title="near directions give near outputs",
-    setting="nonzero tokens; n tokens read at once, eps = E d the mean over tokens and inputs "
-    "(n = 1: one token or pooled state)",
+    title="a small mean cosine distance implies a small change of the mean output",
+    setting="nonzero states; h reads n tokens jointly; eps = E d, the mean over tokens and inputs "
+    "(n = 1: one token or one pooled state)",
     claim="|E h(X,Z) - E h(X',Z')| <= alpha sqrt(2 n eps) + beta E|Z-Z'|",
     source=RECONSTRUCTION,
     evidence="symbolic",
-    domain="all distributions over pairs, all heads Lipschitz in the directions (the checker "
-    "draws affine heads and distances)",
+    domain="all distributions over pairs, all heads that are Lipschitz in the directions (drawn "
+    "instances: affine heads and distances to a point)",
     generate=generate,
     slack=slack,
     witness=symmetric,
     hypotheses=(
         Hypothesis(
             "normalising head",
-            "h sees the directions x/|x| only",
+            "h depends on x only through the directions x/|x|",
             holds=lambda case: case.normalises,
             counterexample=lambda: Counterexample(
-                scaled(), "y = 3 x has distance 0, and a head that sees the norm moves by 2"
+                scaled(), "y = 3 x has distance 0, and a head that adds |x| changes by 2"
             ),
         ),
         Hypothesis(
@@ -85,15 +87,16 @@ STATEMENT = Statement(
             "h is alpha-Lipschitz in the directions and beta-Lipschitz in Z",
             holds=lambda case: case.lipschitz,
             counterexample=lambda: Counterexample(
-                replace(symmetric(), alpha=0.5), "half the constant, half the bound"
+                replace(symmetric(), alpha=0.5),
+                "with alpha = 1/2 for a head of constant 1 the bound is half the change",
             ),
         ),
     ),
     notes=(
-        "A pre-norm tail adds its updates to the state itself and so sees the norm too: it is "
-        "not covered (S6b, O3).",
-        "With the mean over n tokens equal to eps and a head that reads the whole slice, "
-        "sqrt(2 eps) without n is false.",
+        "The suffix of a pre-norm model is not covered: it adds updates to the state itself and so "
+        "depends on the norm (S6b, O3).",
+        "For a head that reads n tokens with mean distance eps, the bound sqrt(2 eps) without n is "
+        "false.",
     ),
     proof=proof,
     search=Search(15, lambda vector: planar(vector, 2)),

@@ -24,8 +24,8 @@ from theory.statements._proofs import both, collect
 class Distances:
     """Pairs of vectors x, y of shape (m, dim) with probabilities p, and two thresholds.
 
-    If not `one_unit`, the pairs are the tokens of one input, the mean runs over tokens, and the
-    probability over inputs that hold a token beyond the threshold.
+    If not `same_unit`, the pairs are the tokens of one input: the mean is over tokens and the
+    probability is that of inputs with a token beyond the threshold.
     """
 
     p: Array
@@ -33,12 +33,12 @@ class Distances:
     y: Array
     t: float
     epsilon: float
-    one_unit: bool = True
+    same_unit: bool = True
 
-    def beyond(self, threshold: float) -> float:
+    def tail(self, threshold: float) -> float:
         """P(d > threshold)."""
-        far = self.d > threshold
-        return float(self.p[far].sum()) if self.one_unit else float(far.any())
+        exceeds = self.d > threshold
+        return float(self.p[exceeds].sum()) if self.same_unit else float(exceeds.any())
 
     @property
     def d(self) -> Array:
@@ -47,7 +47,7 @@ class Distances:
 
 
 def generate(rng: np.random.Generator) -> Distances:
-    """Random pairs, near and far; one in two has an antipodal pair."""
+    """Random pairs at various distances; with probability 1/2 one pair is antipodal."""
     m, dim = (int(n) for n in rng.integers(1, 6, 2))
     x = rng.standard_normal((m, dim))
     y = x + rng.choice([0.1, 1.0, 10.0]) * rng.standard_normal((m, dim))
@@ -59,10 +59,10 @@ def generate(rng: np.random.Generator) -> Distances:
 
 
 def slack(case: Distances) -> float:
-    """The smaller of: eps/t - P(d > t) with eps = E d; the bound on E d minus E d."""
+    """Minimum of eps/t - P(d > t) with eps = E d, and the bound on E d minus E d."""
     mean = float(case.p @ case.d)
-    delta = case.beyond(case.epsilon)
-    return min(mean / case.t - case.beyond(case.t), case.epsilon * (1 - delta) + 2 * delta - mean)
+    delta = case.tail(case.epsilon)
+    return min(mean / case.t - case.tail(case.t), case.epsilon * (1 - delta) + 2 * delta - mean)
 
 
 def opposite() -> Distances:
@@ -72,13 +72,13 @@ def opposite() -> Distances:
 
 
 def one_far_token() -> Distances:
-    """An input of two tokens, one of which turns around: E d = 1, and every input is beyond."""
+    """One input of two tokens, one of which is reversed: E d = 1, P(d > 1.5) = 1 over inputs."""
     x = np.array([[1.0, 0.0], [1.0, 0.0]])
-    return Distances(np.full(2, 0.5), x, x * [[1.0], [-1.0]], 1.5, 0.0, one_unit=False)
+    return Distances(np.full(2, 0.5), x, x * [[1.0], [-1.0]], 1.5, 0.0, same_unit=False)
 
 
 def planar(vector: Array) -> Distances:
-    """Two pairs in the plane from five numbers: angles, weight, thresholds."""
+    """Two pairs in the plane from five parameters: two angles, a weight, two thresholds."""
     angle = np.pi * np.clip(vector[:2], -9, 9)
     p = 0.5 + 0.5 * np.tanh(vector[2])
     t, epsilon = 1.001 + np.tanh(vector[3]), 1.0 + np.tanh(vector[4])
@@ -88,9 +88,9 @@ def planar(vector: Array) -> Distances:
 
 
 def proof() -> ProofCheck:
-    """Both bounds hold pair by pair, then on average.
+    """Both bounds hold for each pair, hence on average.
 
-    t 1[d > t] <= d since d >= 0; d <= eps where d <= eps, and d <= 2 elsewhere.
+    t 1[d > t] <= d since d >= 0, and d <= eps 1[d <= eps] + 2 1[d > eps] since d <= 2.
     """
     delta, eps = sp.symbols("delta eps", nonnegative=True)
     split = eps * (1 - delta) + 2 * delta
@@ -98,8 +98,11 @@ def proof() -> ProofCheck:
         chord_checks(),
         collect(
             {
-                "linear in delta with slope 2 - eps": sp.expand(sp.diff(split, delta)) == 2 - eps,
-                "equal to 2 at delta = 1": split.subs(delta, 1) == 2,
+                "eps(1-delta) + 2 delta has slope 2 - eps in delta": sp.expand(
+                    sp.diff(split, delta)
+                )
+                == 2 - eps,
+                "it equals 2 at delta = 1": split.subs(delta, 1) == 2,
             },
             "sympy",
         ),
@@ -108,8 +111,8 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="G-P",
-    title="a small mean distance and few large distances are the same thing",
-    setting="nonzero vectors; d the cosine distance; t > 0; delta = P(d > eps), or any larger",
+    title="a small mean distance is equivalent to few large distances",
+    setting="nonzero vectors; d the cosine distance; t > 0; delta >= P(d > eps)",
     claim="E d <= eps => P(d > t) <= eps/t;  P(d > eps) <= delta => E d <= eps(1-delta) + 2 delta",
     source=f"{RECONSTRUCTION}; Markov's inequality",
     evidence="symbolic",
@@ -119,16 +122,17 @@ STATEMENT = Statement(
     witness=opposite,
     hypotheses=(
         Hypothesis(
-            "one unit",
-            "mean and probability run over the same unit: both over tokens, or both over inputs",
-            holds=lambda case: case.one_unit,
+            "same unit",
+            "mean and probability are over the same unit: both over tokens, or both over inputs",
+            holds=lambda case: case.same_unit,
             counterexample=lambda: Counterexample(
                 one_far_token(),
-                "mean 1 over two tokens, but every input has a token beyond 1.5: 1 against 2/3",
+                "the mean over two tokens is 1, but every input has a token with d > 1.5: the "
+                "probability is 1, the bound 2/3",
             ),
         ),
     ),
-    notes=("The cosine distance lies in [0, 2]: with 1 in place of 2 the second part is false.",),
+    notes=("The cosine distance can reach 2; with 1 in place of 2 the second part is false.",),
     proof=proof,
     search=Search(5, planar),
 )

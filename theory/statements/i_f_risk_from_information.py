@@ -20,13 +20,13 @@ from theory.statement import (
 )
 from theory.statements._enumerate import bayes_risk, compositions
 
-#: Pmfs in the enumeration have masses that are multiples of 1/TOTAL.
+#: Probabilities in the enumeration are multiples of 1/TOTAL.
 TOTAL = 6
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A joint pmf of (X, Z, Y), a loss table of shape (actions, k), and its claimed range M."""
+    """A joint pmf of (X, Z, Y), a loss table of shape (actions, k) and its claimed range M."""
 
     p: Pmf
     loss: NDArray[np.float64]
@@ -34,10 +34,10 @@ class Loss:
 
 
 def generate(rng: np.random.Generator) -> Loss:
-    """A random pmf, Markov or not, and a random loss; M its exact range.
+    """A random pmf and a random loss with M its exact range.
 
-    One in two is near the bound: Y follows X through a symmetric channel, Z is nearly blind, and
-    the loss nearly 0-1. Anywhere else Z seldom loses any risk.
+    Half of the instances are near the bound: Y is X through a symmetric channel, Z is almost
+    independent of both, and the loss is almost 0-1.
     """
     x, z, y = (int(n) for n in rng.integers(2, 5, 3))
     loss = rng.random((int(rng.integers(2, 5)), y))
@@ -51,18 +51,18 @@ def generate(rng: np.random.Generator) -> Loss:
 
 
 def slack(case: Loss) -> float:
-    """The smaller bound minus the difference of the two Bayes risks."""
+    """Smaller bound minus the difference of the Bayes risks."""
     with_x, with_z = (case.p.sum(axis=axis).T for axis in (1, 0))
-    lost = bayes_risk(with_z, case.loss) - bayes_risk(with_x, case.loss)
-    left = max(information(case.p, [0], [2], given=[1]), 0.0)
-    return float(case.range * min(np.sqrt(left / 2), np.sqrt(-np.expm1(-left)))) - lost
+    increase = bayes_risk(with_z, case.loss) - bayes_risk(with_x, case.loss)
+    nats = max(information(case.p, [0], [2], given=[1]), 0.0)
+    return float(case.range * min(np.sqrt(nats / 2), np.sqrt(-np.expm1(-nats)))) - increase
 
 
 def enumerate_all() -> ProofCheck:
-    """All pmfs of three bits in multiples of 1/TOTAL, 0-1 loss; no rounding anywhere.
+    """All pmfs of three bits with probabilities in multiples of 1/TOTAL; 0-1 loss, no rounding.
 
-    The lost risk is a fraction g; what is compared is 2 g^2 <= I and log(1 - g^2) >= -I, with I
-    and the logarithm enclosed in intervals. Where g <= 0 there is nothing to show.
+    The increase of the risk is a fraction g. The checks 2 g^2 <= I and log(1 - g^2) >= -I enclose
+    I and the logarithm in intervals. For g <= 0 the claim is trivial.
     """
     cases = 0
     for cells in compositions(TOTAL, 8):
@@ -73,33 +73,33 @@ def enumerate_all() -> ProofCheck:
         gap = right_x - right_z
         if gap <= 0:
             continue
-        left = information_interval(counts, [0], [2], given=[1])
-        rest = log_interval(TOTAL**2 - gap**2) - log_interval(TOTAL**2)
-        if left.lower < 2 * Fraction(gap, TOTAL) ** 2 or (rest + left).lower < 0:
-            return ProofCheck(False, f"not shown at counts {cells}")
+        nats = information_interval(counts, [0], [2], given=[1])
+        logarithm = log_interval(TOTAL**2 - gap**2) - log_interval(TOTAL**2)
+        if nats.lower < 2 * Fraction(gap, TOTAL) ** 2 or (logarithm + nats).lower < 0:
+            return ProofCheck(False, f"not proved at counts {cells}")
     return ProofCheck(True, f"enumeration: {cases} pmfs, interval arithmetic")
 
 
 def copied(loss_range: float, scale: float) -> Loss:
-    """X = Y a fair coin, Z constant, loss `scale` times 0-1: I = log 2 and scale/2 is lost."""
+    """X = Y a fair coin, Z constant, loss `scale` times 0-1: I = log 2, risk rises by scale/2."""
     return Loss(as_pmf(np.eye(2)[:, None, :]), scale * (1.0 - np.eye(2)), loss_range)
 
 
 def nearly_blind(shift: float = 1e-3) -> Loss:
-    """Y is a coin of bias +-shift by X, Z constant: Pinsker's inequality is nearly tight."""
+    """Y is a coin of bias +-shift given X, Z constant: Pinsker's inequality is nearly tight."""
     p = np.array([[0.5 + shift, 0.5 - shift], [0.5 - shift, 0.5 + shift]])
     return Loss(as_pmf(p[:, None, :]), 1.0 - np.eye(2), 1.0)
 
 
 STATEMENT = Statement(
     id="I-F",
-    title="little information lost, little risk added",
-    setting="finite alphabets; R* the Bayes risk under a loss table",
+    title="a small information loss implies a small increase of the Bayes risk",
+    setting="finite alphabets; R* the Bayes risk for a loss table",
     claim="R*(Z) - R*(X) <= M sqrt(I/2)  and  <= M sqrt(1 - exp(-I)),  I = I(X;Y|Z) in nats",
     source=f"{RECONSTRUCTION}; Györfi, Linder & Walk 2023, arXiv:2307.16735",
     evidence="exhaustive",
-    domain="every pmf of three bits (X, Z, Y) in multiples of 1/6, 0-1 loss; beyond that, random "
-    "pmfs up to 4 x 4 x 4 with random losses, and an optimiser",
+    domain="every pmf of three bits (X, Z, Y) with probabilities in multiples of 1/6, 0-1 loss; in "
+    "addition random pmfs up to 4 x 4 x 4 with random losses, and an optimiser",
     generate=generate,
     slack=slack,
     witness=nearly_blind,
@@ -111,20 +111,20 @@ STATEMENT = Statement(
             holds=lambda case: bool(np.ptp(case.loss) <= case.range + 1e-12),
             counterexample=lambda: Counterexample(
                 copied(1.0, 3.0),
-                "with losses up to 3 and M = 1, 1.5 is lost against a bound of .59",
+                "with losses up to 3 and M = 1 the risk increases by 1.5, the bound is .59",
             ),
         ),
     ),
     superfluous=(
-        "Y -> X -> Z, a Markov chain: R*(X) >= R*(X,Z) always, so it is enough to bound "
-        "R*(Z) - R*(X,Z), where no chain is needed.",
+        "Markov chain Y -> X -> Z: R*(X) >= R*(X,Z) always holds, so it suffices to bound "
+        "R*(Z) - R*(X,Z), which requires no chain.",
     ),
     notes=(
-        "In words: draw X' from P(X|Z), independent of Y given Z, and act on (X', Z) as the best "
-        "predictor would on (X, Z). That is a predictor from Z; its risk exceeds R*(X,Z) by at "
-        "most M TV(P(X,Y,Z), P(X',Y,Z)), and the divergence between those two is I. Pinsker and "
-        "Bretagnolle-Huber finish. The machine checks the result, not these words, hence the "
-        "modest evidence.",
+        "Proof for all distributions (not machine-checked): draw X' from P(X|Z), independent of Y "
+        "given Z, and apply the best predictor from (X, Z) to (X', Z). This is a randomised "
+        "predictor from Z. Its risk exceeds R*(X,Z) by at most M TV(P(X,Y,Z), P(X',Y,Z)), and the "
+        "KL divergence between the two distributions is I. The inequalities of Pinsker and of "
+        "Bretagnolle and Huber bound TV.",
     ),
     proof=enumerate_all,
     search=Search(8, lambda vector: Loss(softmax_pmf(vector, (2, 2, 2)), 1.0 - np.eye(2), 1.0)),

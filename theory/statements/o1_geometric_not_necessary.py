@@ -1,4 +1,4 @@
-"""Geometric redundancy is not necessary: the tail does not see a rotation in its kernel."""
+"""A small cosine distance is not necessary: rotations in the kernel of the suffix do nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from theory.statements._proofs import collect
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """A tail W x/|x|, the state before and after an update, and the distance aimed at."""
+class KernelUpdate:
+    """A suffix W x/|x|, the state before and after an update, and the target distance."""
 
-    tail: Array
+    suffix: Array
     before: Array
     after: Array
     target: float
@@ -24,63 +24,65 @@ class Unseen:
     @property
     def in_kernel(self) -> bool:
         """Whether W maps the update to 0."""
-        return bool(np.linalg.norm(self.tail @ (self.after - self.before)) <= EXACT)
+        return bool(np.linalg.norm(self.suffix @ (self.after - self.before)) <= EXACT)
 
     @property
-    def keeps_norm(self) -> bool:
-        """Whether the update leaves the norm as it is."""
+    def preserves_norm(self) -> bool:
+        """Whether the update preserves the norm."""
         return bool(abs(np.linalg.norm(self.after) - np.linalg.norm(self.before)) <= EXACT)
 
 
-def build(tail: Array, seen: Array, first: Array, second: Array, target: float) -> Unseen:
-    """States that share the part `seen` of the tail's row space and differ in its kernel.
+def build(
+    suffix: Array, row_part: Array, first: Array, second: Array, target: float
+) -> KernelUpdate:
+    """States with the same component in the row space of the suffix that differ in its kernel.
 
-    `first`, `second` are orthonormal vectors of the kernel. With parts of norm 1 at angle t in
-    the kernel and a part of norm s in the row space, 1 - d = (s^2 + cos t)/(s^2 + 1).
+    `first` and `second` are orthonormal vectors of the kernel. For kernel components of norm 1 at
+    angle t and a row-space component of norm s, 1 - d = (s^2 + cos t)/(s^2 + 1).
     """
-    s2 = float(seen @ seen)
+    s2 = float(row_part @ row_part)
     cosine = (1.0 - target) * (s2 + 1.0) - s2
-    turned = cosine * first + np.sqrt(max(1.0 - cosine**2, 0.0)) * second
-    return Unseen(tail, seen + first, seen + turned, target)
+    rotated = cosine * first + np.sqrt(max(1.0 - cosine**2, 0.0)) * second
+    return KernelUpdate(suffix, row_part + first, row_part + rotated, target)
 
 
-def generate(rng: np.random.Generator) -> Unseen:
-    """A random tail of rank k in k + 2 or more dimensions, and any distance up to 1.9."""
+def generate(rng: np.random.Generator) -> KernelUpdate:
+    """A random suffix of rank k in at least k + 2 dimensions, and a distance up to 1.9."""
     k = int(rng.integers(1, 4))
-    tail = rng.standard_normal((k, k + int(rng.integers(2, 5))))
-    _, _, rows = np.linalg.svd(tail)
-    return build(tail, 0.2 * rows[0], rows[k], rows[k + 1], float(rng.uniform(0.0, 1.9)))
+    suffix = rng.standard_normal((k, k + int(rng.integers(2, 5))))
+    _, _, rows = np.linalg.svd(suffix)
+    return build(suffix, 0.2 * rows[0], rows[k], rows[k + 1], float(rng.uniform(0.0, 1.9)))
 
 
-def slack(case: Unseen) -> float:
-    """Minus the larger of: the change of the output, the distance missed."""
+def slack(case: KernelUpdate) -> float:
+    """Minus the maximum of the change of the output and the error of the distance."""
     d = 1.0 - float(unit(case.before) @ unit(case.after))
-    change = float(np.linalg.norm(case.tail @ (unit(case.after) - unit(case.before))))
+    change = float(np.linalg.norm(case.suffix @ (unit(case.after) - unit(case.before))))
     return -max(change, abs(d - case.target))
 
 
-def opposite() -> Unseen:
-    """The tail reads the first of three coordinates; the state turns around: d = 2."""
+def opposite() -> KernelUpdate:
+    """The suffix reads the first of three coordinates; the state is reversed: d = 2."""
     axes = np.eye(3)
     return build(axes[:1], 0.0 * axes[0], axes[1], axes[2], 2.0)
 
 
-def seen_turn() -> Unseen:
-    """The tail reads the plane in which the state turns by 90 degrees."""
+def rotation_in_row_space() -> KernelUpdate:
+    """The suffix reads the plane in which the state rotates by 90 degrees."""
     axes = np.eye(3)
-    return replace(build(axes[:1], 0.0 * axes[0], axes[1], axes[2], 1.0), tail=axes[1:])
+    return replace(build(axes[:1], 0.0 * axes[0], axes[1], axes[2], 1.0), suffix=axes[1:])
 
 
-def longer() -> Unseen:
-    """(1, 0) becomes (1, 1): the first coordinate, which the tail reads, is divided by sqrt 2."""
+def longer() -> KernelUpdate:
+    """(1, 0) becomes (1, 1): the suffix reads the first coordinate, divided by sqrt 2."""
     before, after = np.array([1.0, 0.0]), np.array([1.0, 1.0])
-    return Unseen(np.array([[1.0, 0.0]]), before, after, 1.0 - 1.0 / np.sqrt(2.0))
+    return KernelUpdate(np.array([[1.0, 0.0]]), before, after, 1.0 - 1.0 / np.sqrt(2.0))
 
 
 def proof() -> ProofCheck:
-    """The construction of `build` for every distance d in [0, 2) and every tail with a kernel.
+    """Verify `build` for every d in [0, 2) and every W with a kernel of dimension 2 or more.
 
-    With r of norm s in the row space and u, v orthonormal in the kernel, h = r + u and
+    For r of norm s in the row space and u, v orthonormal in the kernel, h = r + u and
     h' = r + cos(t) u + sin(t) v have equal norms and equal images W r.
     """
     s, d = sp.symbols("s d", positive=True)
@@ -91,14 +93,14 @@ def proof() -> ProofCheck:
     reached = sp.expand(1 - (s**2 + cosine) / (s**2 + 1) - d)
     return collect(
         {
-            "the update has no part in the row space": update[0] == 0,
-            "the norm stays": sp.simplify(square - before.dot(before)) == 0,
+            "the update lies in the kernel": update[0] == 0,
+            "the norm is preserved": sp.simplify(square - before.dot(before)) == 0,
             "1 - d = (s^2 + cos t)/(s^2 + 1)": sp.simplify(
                 before.dot(after) / square - (s**2 + sp.cos(t)) / (s**2 + 1)
             )
             == 0,
-            "solved by cos t = (1-d)(s^2+1) - s^2": sp.simplify(reached) == 0,
-            "which is -1 at s^2 = 2/d - 1, and s^2 may be smaller": sp.simplify(
+            "cos t = (1-d)(s^2+1) - s^2 solves it for the distance d": sp.simplify(reached) == 0,
+            "cos t is -1 at s^2 = 2/d - 1 and decreases in s": sp.simplify(
                 cosine.subs(s, sp.sqrt(2 / d - 1)) + 1
             )
             == 0
@@ -110,10 +112,10 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="O1",
-    title="geometric redundancy is not necessary",
-    setting="a tail W x/|x| (RMSNorm and a linear head) whose kernel has dimension 2 or more",
+    title="a small cosine distance is not necessary",
+    setting="a suffix W x/|x| (RMSNorm and a linear head); the kernel of W has dimension 2 or more",
     claim="for every d in [0, 2) there is an update of cosine distance d that changes no output",
-    source="constructed here",
+    source="constructed in this project",
     evidence="symbolic",
     domain="every W with such a kernel, every d in [0, 2)",
     generate=generate,
@@ -125,18 +127,23 @@ STATEMENT = Statement(
             "W maps the update to 0",
             holds=lambda case: case.in_kernel,
             counterexample=lambda: Counterexample(
-                seen_turn(), "the same turn in a plane that the tail reads changes the output"
+                rotation_in_row_space(),
+                "the same rotation in a plane that the suffix reads changes the output",
             ),
         ),
         Hypothesis(
-            "norm kept",
+            "norm preserved",
             "|h + F(h)| = |h|",
-            holds=lambda case: case.keeps_norm,
+            holds=lambda case: case.preserves_norm,
             counterexample=lambda: Counterexample(
-                longer(), "a longer kernel part makes RMSNorm shrink what the tail reads"
+                longer(),
+                "a larger kernel component makes RMSNorm shrink the component that the suffix "
+                "reads",
             ),
         ),
     ),
     proof=proof,
-    notes=("A layer may be skipped although its states move far: the tail does not look there.",),
+    notes=(
+        "A layer with a large cosine distance can be skipped if the suffix ignores its update.",
+    ),
 )

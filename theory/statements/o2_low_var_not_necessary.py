@@ -1,4 +1,4 @@
-"""Low VAR is not necessary: equal attention outputs give zero change at VAR close to 1."""
+"""A low VAR is not necessary: for equal attention outputs the change is 0 at any VAR."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from theory.statements._proofs import both, collect
 from theory.statements.s8_vision_keys import Head
 from theory.statements.s8_vision_keys import proof as exact_change
 
-#: What counts as high.
+#: Threshold for a high VAR.
 HIGH = 0.9
 
 
 def generate(rng: np.random.Generator) -> Head:
-    """Random keys with VAR above HIGH; vision values moved so that o_V = o_T."""
+    """Random keys with VAR above HIGH; vision values are shifted so that o_V = o_T."""
     vision, text, dim = (int(n) for n in rng.integers(1, 6, 3))
     scores = rng.standard_normal(vision + text)
     values = rng.standard_normal((vision + text, dim))
@@ -28,26 +28,27 @@ def generate(rng: np.random.Generator) -> Head:
 
 
 def slack(head: Head) -> float:
-    """The smaller of VAR - HIGH and minus the change of the output."""
+    """Minimum of VAR - HIGH and minus the change of the output."""
     change = head.output() - head.output(head.vision)
     return min(head.a - HIGH, -float(np.linalg.norm(change)))
 
 
 def proof() -> ProofCheck:
-    """By S8 the change is a (o_V - o_T), 0 for equal outputs; a takes every value in (0, 1)."""
+    """By S8 the change a (o_V - o_T) is 0 for equal outputs, and a takes every value in (0, 1)."""
     score = sp.Symbol("score", real=True)
     a = sp.exp(score) / (sp.exp(score) + 1)
     limits = [sp.limit(a, score, end) for end in (-sp.oo, sp.oo)]
-    reached = collect({"a = e^s/(e^s + 1) goes from 0 to 1": limits == [0, 1]}, "sympy")
-    return both(exact_change(), reached)
+    attained = collect({"a = e^s/(e^s + 1) has limits 0 and 1": limits == [0, 1]}, "sympy")
+    return both(exact_change(), attained)
 
 
 STATEMENT = Statement(
     id="O2",
-    title="low attention to vision is not necessary",
+    title="a low attention mass on vision is not necessary",
     setting="softmax attention at one query of one head; a = VAR",
-    claim="there are heads with a > .9, and up to 1, that vision can leave without any change",
-    source="constructed here, from S8",
+    claim="there are heads with a > .9, and a arbitrarily close to 1, whose output does not change "
+    "when vision is removed",
+    source="constructed in this project, from S8",
     evidence="symbolic",
     domain="all heads with equal o_V and o_T, every a in (0, 1)",
     generate=generate,
@@ -56,14 +57,14 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             "equal outputs",
-            "o_V = o_T, the attention outputs over vision and over text keys alone",
+            "o_V = o_T, the attention outputs over vision keys alone and over text keys alone",
             holds=lambda head: bool(np.linalg.norm(head.vision_output - head.text_output) <= EXACT),
             counterexample=lambda: Counterexample(
                 Head(np.array([20.0, 0.0]), np.array([[1.0], [-1.0]]), 1),
-                "values 1 and -1: at a = 1 - 2e-9 the exit moves the head by 2",
+                "for values 1 and -1 and a = 1 - 2e-9, removing vision changes the output by 2",
             ),
         ),
     ),
     proof=proof,
-    notes=("What counts is a |o_V - o_T|, not a.",),
+    notes=("The change of the output is a |o_V - o_T|; a alone does not determine it.",),
 )

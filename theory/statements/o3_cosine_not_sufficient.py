@@ -1,4 +1,4 @@
-"""Cosine alone is not sufficient: y = c x has distance 0, and the answer changes."""
+"""A small cosine distance is not sufficient: y = c x has distance 0 but changes the answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from theory.statements._proofs import collect
 
 @dataclass(frozen=True)
 class Grown:
-    """A layer that multiplies the state by c, then a pre-norm block, then a head of two answers.
+    """A layer that multiplies the state by c, then a pre-norm block, then a head with two answers.
 
-    The block adds f(x/|x|) = a vector `write` (it sees only the direction). The head compares
-    the direction of the result along x with 3/2 of that along `write`. If not `residual`, the
-    block adds to the direction, so that nothing sees the norm.
+    The block adds f(x/|x|), a constant vector `write`. The logit margin is the component of the
+    normalised result along x minus 3/2 times its component along `write`. If not `residual`, the
+    block adds to the direction of the state instead, so nothing depends on the norm.
     """
 
     x: Array
@@ -33,7 +33,7 @@ class Grown:
 
 
 def generate(rng: np.random.Generator) -> Grown:
-    """Orthogonal x and write of the same norm in 2 to 6 dimensions, c from 1.6 to 10."""
+    """Orthogonal x and write of equal norm in 2 to 6 dimensions, c from 1.6 to 10."""
     dim = int(rng.integers(2, 7))
     frame, _ = np.linalg.qr(rng.standard_normal((dim, 2)))
     size = float(rng.uniform(0.5, 5.0))
@@ -41,13 +41,13 @@ def generate(rng: np.random.Generator) -> Grown:
 
 
 def slack(case: Grown) -> float:
-    """The smallest of minus d, and by how much each of the two answers wins its case."""
+    """Minimum of -d and the margins of the two different answers, with and without the layer."""
     d = 1.0 - float(unit(case.x) @ unit(case.c * case.x))
     return min(-abs(d), case.margin(case.c * case.x), -case.margin(case.x))
 
 
 def margin() -> sp.Expr:
-    """The margin after the block at a state c x, for x and write of any equal norm s."""
+    """Margin after the block at the state c x, for x and write of norm s."""
     s, c = sp.symbols("s c", positive=True)
     after = sp.Matrix([c * s, s])
     return sp.simplify((after[0] - sp.Rational(3, 2) * after[1]) / after.norm())
@@ -59,8 +59,8 @@ def proof() -> ProofCheck:
     claimed = (c - sp.Rational(3, 2)) / sp.sqrt(c**2 + 1)
     return collect(
         {
-            "margin (c - 3/2)/sqrt(c^2 + 1)": sp.simplify(margin() - claimed) == 0,
-            "negative at c = 1": bool(claimed.subs(c, 1) < 0),
+            "the margin is (c - 3/2)/sqrt(c^2 + 1)": sp.simplify(margin() - claimed) == 0,
+            "it is negative at c = 1": bool(claimed.subs(c, 1) < 0),
             "d(x, c x) = 1 - c/|c| = 0": sp.simplify(1 - c / sp.Abs(c)) == 0,
         },
         "sympy",
@@ -70,12 +70,13 @@ def proof() -> ProofCheck:
 STATEMENT = Statement(
     id="O3",
     title="a small cosine distance is not sufficient",
-    setting="a layer that only multiplies the state by c, a block that writes a vector as long as "
-    "x at a right angle to it, a head that compares the two parts at 2 to 3",
-    claim="d(x, c x) = 0, and skipping the layer changes the answer",
-    source="constructed here, from S6b",
+    setting="a layer that multiplies the state by c; a residual block that adds a vector w with "
+    "|w| = |x| orthogonal to x; a head that normalises its input and has as margin the component "
+    "along x minus 3/2 times the component along w",
+    claim="d(x, c x) = 0, but skipping the layer changes the answer",
+    source="constructed in this project, from S6b",
     evidence="symbolic",
-    domain="every x and such a write, every c > 3/2",
+    domain="all such x and w, every c > 3/2",
     generate=generate,
     slack=slack,
     witness=lambda: Grown(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 2.0),
@@ -86,23 +87,23 @@ STATEMENT = Statement(
             holds=lambda case: case.residual,
             counterexample=lambda: Counterexample(
                 Grown(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 2.0, residual=False),
-                "where nothing sees the norm, x and 2 x give the same answer (G-F)",
+                "without dependence on the norm, x and 2 x give the same answer (G-F)",
             ),
         ),
         Hypothesis(
-            "enough growth",
+            "large factor",
             "c > 3/2",
             holds=lambda case: case.c > 1.5,
             counterexample=lambda: Counterexample(
                 Grown(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 1.2),
-                "1.2 x and x both give the second answer",
+                "x and 1.2 x both give the second answer",
             ),
         ),
     ),
     proof=proof,
     symbolic=margin,
     notes=(
-        "With a residual connection the next update is added to a state of another size: one "
-        "block later the directions differ.",
+        "Through the residual connection the same update is added to states of different norm, so "
+        "the directions differ after the block.",
     ),
 )

@@ -1,4 +1,4 @@
-"""No unique vision information is not enough: XOR has U_V = 0 and loses everything."""
+"""Zero unique vision information is not sufficient: XOR has U_V = 0 and loses everything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Y, V, T = range(3)
 
 
 def noisy_xor(q: float) -> Pmf:
-    """Y = V xor T of two fair bits, flipped with probability q; shape (2, 2, 2) over (Y, V, T)."""
+    """Pmf of (Y, V, T): Y = V xor T of two fair bits, flipped with probability q."""
     p = np.full((2, 2, 2), q / 4)
     for v, t in np.ndindex(2, 2):
         p[v ^ t, v, t] = (1 - q) / 4
@@ -21,22 +21,22 @@ def noisy_xor(q: float) -> Pmf:
 
 
 def generate(rng: np.random.Generator) -> float:
-    """The probability of a flip, below 1/2."""
+    """A flip probability below 1/2."""
     return float(rng.uniform(0.0, 0.5))
 
 
 def slack(q: float) -> float:
-    """Minus the largest error in I(Y;V) = 0, I(Y;V|T) = log 2 - h_b(q) and P_e from q to 1/2.
+    """Minus the largest error of I(Y;V) = 0, I(Y;V|T) = log 2 - h_b(q) and P_e = q, then 1/2.
 
-    I(Y;V) = 0 leaves U_V = I(Y;V) - R = 0 in every nonnegative PID.
+    I(Y;V) = 0 implies U_V = I(Y;V) - R = 0 for every nonnegative PID.
     """
     p = noisy_xor(q)
-    lost = np.log(2.0) - entropy(np.array([q, 1 - q]))
+    loss = np.log(2.0) - entropy(np.array([q, 1 - q]))
     with_vision = 1 - float(p.max(axis=0).sum())
     without = 1 - float(p.sum(axis=1).max(axis=0).sum())
     return -max(
         abs(information(p, [Y], [V])),
-        abs(information(p, [Y], [V], given=[T]) - float(lost)),
+        abs(information(p, [Y], [V], given=[T]) - float(loss)),
         abs(with_vision - q),
         abs(without - 0.5),
     )
@@ -66,15 +66,15 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="O4",
-    title="no unique vision information is not enough",
+    title="zero unique vision information is not sufficient",
     setting="Y = V xor T of two fair bits, flipped with probability q < 1/2; any nonnegative PID",
-    claim="U_V = 0, and early exit loses I(Y;V|T) = log 2 - h_b(q), all there is",
-    source="constructed here, from S9",
+    claim="U_V = 0, but early exit loses I(Y;V|T) = log 2 - h_b(q) = I(Y;V,T), all information",
+    source="constructed in this project, from S9",
     evidence="shannon-lp",
     domain="every q (the conditionals by sympy, the identity by shannon-lp)",
     generate=generate,
     slack=slack,
     witness=lambda: 0.0,
-    notes=("Synergy counts: the condition of S9 is U_V = S = 0.",),
+    notes=("Early exit loses synergy too: the condition of S9 is U_V = S = 0.",),
     proof=proof,
 )

@@ -1,4 +1,4 @@
-"""Bayes-lossless is not safe: I(Y;V_1|T_1) = 0, and the fixed tail loses everything."""
+"""Zero information loss is not sufficient: I(Y;V_1|T_1) = 0, but the fixed suffix fails."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from theory.statements._proofs import collect
 
 @dataclass(frozen=True)
 class Leak:
-    """Vision holds the answer v; layer 0 adds leak * v to the text; the tail reads vision.
+    """Vision holds the answer v; layer 0 adds leak * v to the text; the suffix reads vision.
 
     Attributes:
-        v: values of the vision state, one for each answer, distinct; all equally likely.
-        leak: any number but 0.
-        refitted: whether the tail was trained anew to read the text instead.
+        v: distinct values of the vision state, one for each of the equally likely answers.
+        leak: nonzero number.
+        refitted: whether the suffix is retrained to read the text instead.
     """
 
     v: Array
@@ -29,48 +29,47 @@ class Leak:
 
     @property
     def text(self) -> Array:
-        """T_1 for each answer."""
+        """Text state T_1 for each answer."""
         return np.asarray(0.0 + self.leak * self.v)
 
-    def right(self, seen: Array) -> float:
-        """Share of answers the tail gets right: it names the nearest value of v."""
-        nearest = np.abs(seen[:, None] - self.v[None, :]).argmin(axis=1)
+    def accuracy(self, inputs: Array) -> float:
+        """Accuracy of a suffix that predicts the answer whose v is nearest to its input."""
+        nearest = np.abs(inputs[:, None] - self.v[None, :]).argmin(axis=1)
         return float((nearest == np.arange(len(self.v))).mean())
 
 
 def generate(rng: np.random.Generator) -> Leak:
-    """Two to six answers, leaks of any size down to 1e-6."""
+    """Two to six answers, leaks of absolute value 1e-6 to 1."""
     k = int(rng.integers(2, 7))
     v = np.cumsum(rng.uniform(0.5, 2.0, k))
     return Leak(v, float(rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(-6, 0)))
 
 
 def slack(case: Leak) -> float:
-    """The smaller of minus I(Y;V_1|T_1) and the accuracy lost, less 1 - 1/k.
+    """Minimum of -I(Y;V_1|T_1) and the drop of the accuracy minus (1 - 1/k).
 
-    Y is read off V and T as the position of their value; after the exit the tail sees 0, or the
-    text divided by the leak if it was refitted.
+    After the exit the input of the suffix is 0, or T_1 / leak if the suffix is refitted.
     """
     k = len(case.v)
     _, text = np.unique(case.text, return_inverse=True)
     joint = np.zeros((k, k, k))
     joint[np.arange(k), np.arange(k), text] = 1.0
-    left = information(as_pmf(joint), [0], [1], given=[2])
-    seen = case.text / case.leak if case.refitted else np.zeros(k)
-    lost = case.right(case.v) - case.right(seen)
-    return min(-abs(left), lost - (1 - 1 / k))
+    conditional = information(as_pmf(joint), [0], [1], given=[2])
+    inputs = case.text / case.leak if case.refitted else np.zeros(k)
+    drop = case.accuracy(case.v) - case.accuracy(inputs)
+    return min(-abs(conditional), drop - (1 - 1 / k))
 
 
 def proof() -> ProofCheck:
-    """T_1 = leak v separates every two answers, so H(Y|T_1) = 0 = I(Y;V_1|T_1).
+    """T_1 = leak v differs for different answers, so H(Y|T_1) = 0 = I(Y;V_1|T_1).
 
-    Without vision the tail sees one and the same input whatever the answer: right once in k.
+    Without vision the input of the suffix is the same for all answers: accuracy 1/k.
     """
     leak, gap = sp.symbols("leak gap", real=True, nonzero=True)
     v = sp.Symbol("v", real=True)
     return collect(
         {
-            "leak (v + gap) - leak v is not 0": sp.expand(leak * (v + gap) - leak * v).is_nonzero
+            "leak (v + gap) - leak v is nonzero": sp.expand(leak * (v + gap) - leak * v).is_nonzero
             is True
         },
         "sympy",
@@ -79,39 +78,40 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="O5",
-    title="lossless for the best predictor is not safe for the model",
-    setting="k answers held by vision; a layer that leaks any multiple of vision into text; a "
-    "tail that reads vision; exit after that layer",
-    claim="I(Y;V_1|T_1) = 0, and accuracy falls from 1 to 1/k",
-    source="constructed here",
+    title="zero information loss is not sufficient for a fixed suffix",
+    setting="vision holds one of k answers; a layer adds a multiple of vision to the text; the "
+    "suffix reads vision; exit after that layer",
+    claim="I(Y;V_1|T_1) = 0, but the accuracy falls from 1 to 1/k",
+    source="constructed in this project",
     evidence="symbolic",
-    domain="any number of answers, any distinct v, any leak but 0",
+    domain="any number of answers, any distinct v, any nonzero leak",
     generate=generate,
     slack=slack,
     witness=lambda: Leak(np.array([1.0, 2.0]), 1e-6),
     hypotheses=(
         Hypothesis(
-            "a leak",
+            "nonzero leak",
             "the leak is not 0",
             holds=lambda case: case.leak != 0.0,
             counterexample=lambda: Counterexample(
-                Leak(np.array([1.0, 2.0]), 0.0), "no leak: the exit loses log 2, and that is seen"
+                Leak(np.array([1.0, 2.0]), 0.0),
+                "without a leak I(Y;V_1|T_1) = log 2: the loss of information predicts the failure",
             ),
         ),
         Hypothesis(
-            "a fixed tail",
-            "the tail reads vision, as it did before the exit",
+            "fixed suffix",
+            "the suffix reads vision, as before the exit",
             holds=lambda case: not case.refitted,
             counterexample=lambda: Counterexample(
                 Leak(np.array([1.0, 2.0]), 0.5, refitted=True),
-                "a tail trained anew reads the leak and loses nothing",
+                "a refitted suffix reads the leak and keeps accuracy 1",
             ),
         ),
     ),
     proof=proof,
     notes=(
-        "A generic real-valued layer is injective on a finite data set, so I(Y;V_l|T_l) is 0 at "
-        "every l >= 1 whatever the model does. On real states the informational condition means "
-        "something only as usable information of a named family of probes (S14).",
+        "A generic real-valued layer is injective on a finite data set, so I(Y;V_l|T_l) = 0 for "
+        "every l >= 1 and every such model. On real-valued states the condition is meaningful only "
+        "for the usable information of a given family of probes (S14).",
     ),
 )

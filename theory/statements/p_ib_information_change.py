@@ -15,16 +15,16 @@ def generate(rng: np.random.Generator) -> Pmf:
 
 
 def slack(p: Pmf) -> float:
-    """The smaller of the two bounds minus what it bounds, in nats."""
+    """Smaller margin of the two bounds, in nats."""
     change = abs(information(p, [1], [2]) - information(p, [0], [2]))
     forward, backward = entropy(p, [1], given=[0]), entropy(p, [0], given=[1])
-    lost = information(p, [0], [2], given=[1])
-    return min(max(forward, backward) - change, backward - lost)
+    conditional = information(p, [0], [2], given=[1])
+    return min(max(forward, backward) - change, backward - conditional)
 
 
 STATEMENT = Statement(
     id="P-Ib",
-    title="states that tell each other tell the same about the answer",
+    title="states that almost determine each other have similar information about the answer",
     setting="finite alphabets",
     claim="|I(X';Y) - I(X;Y)| <= max(H(X'|X), H(X|X'))  and  I(X;Y|X') <= H(X|X')",
     source=RECONSTRUCTION,
@@ -32,9 +32,9 @@ STATEMENT = Statement(
     domain="all joint distributions of (X, X', Y)",
     generate=generate,
     slack=slack,
-    # X' constant, Y = X a fair coin: all of H(X|X') = log 2 is lost.
+    # X' constant, Y = X a fair coin: the information decreases by H(X|X') = log 2.
     witness=lambda: as_pmf(np.eye(2)[:, None, :]),
-    superfluous=("Y -> X -> X', a Markov chain: it is not used.",),
+    superfluous=("Markov chain Y -> X -> X': the proof does not use it.",),
     proof=lambda: shannon(
         ("I(X';Y) - I(X;Y) <= H(X'|X)", ()),
         ("I(X;Y) - I(X';Y) <= H(X|X')", ()),

@@ -1,4 +1,4 @@
-"""Clopper-Pearson on one question per image fails at most delta of the time, exactly."""
+"""The Clopper-Pearson bound with one question per image has error probability at most delta."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import stats
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Search, Statement
 
-#: Rounding of a bound that is forgiven, relative to it.
+#: Relative tolerance for rounding of a bound.
 _ROUNDING = Fraction(1, 10**9)
 _LARGEST = 40
 _DELTAS = (0.01, 0.05, 0.1, 0.2)
@@ -20,15 +20,15 @@ _DELTAS = (0.01, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Trials:
-    """How failures come about, and how they are counted.
+    """A sampling scheme for failures.
 
     Attributes:
         images: number of independent images.
         rate: true rate of failures.
-        delta: promised probability of a wrong bound.
-        questions: questions counted of each image.
-        correlation: intra-image correlation of these (beta-binomial).
-        plans: plans tried, of which the one with the smallest bound is reported.
+        delta: nominal error probability.
+        questions: number of questions per image, all counted as trials.
+        correlation: intra-image correlation of the questions (beta-binomial).
+        plans: number of plans of which the smallest bound is reported.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Trials:
 
 
 def generate(rng: np.random.Generator) -> Trials:
-    """One question of each image, one plan."""
+    """One question per image, one plan."""
     return Trials(
         images=int(rng.integers(1, 400)),
         rate=float(rng.beta(0.5, 3.0) * 0.98 + 0.01),
@@ -49,7 +49,7 @@ def generate(rng: np.random.Generator) -> Trials:
 
 
 def slack(case: Trials) -> float:
-    """Delta minus the exact probability that the reported bound is below the true rate."""
+    """Nominal minus exact probability that the reported bound is below the true rate."""
     n = case.images * case.questions
     # The bound of k failures is below the rate iff P(Binomial(n, rate) <= k) < delta.
     cdf = stats.binom.cdf(np.arange(n + 1), n, case.rate)
@@ -59,28 +59,28 @@ def slack(case: Trials) -> float:
 
 
 def _failures(case: Trials) -> np.ndarray:
-    """Pmf of the number of failures: a convolution of one beta-binomial per image."""
+    """Pmf of the number of failures, a convolution of beta-binomial pmfs."""
     if case.questions == 1 or case.correlation == 0.0:
         n = case.images * case.questions
         return np.asarray(stats.binom.pmf(np.arange(n + 1), n, case.rate))
     weight = 1.0 / case.correlation - 1.0
     shape = case.rate * weight, (1.0 - case.rate) * weight
-    one = stats.betabinom.pmf(np.arange(case.questions + 1), case.questions, *shape)
+    per_image = stats.betabinom.pmf(np.arange(case.questions + 1), case.questions, *shape)
     size = case.images * case.questions + 1
-    spectrum = np.fft.rfft(one, 1 << math.ceil(math.log2(2 * size)))
+    spectrum = np.fft.rfft(per_image, 1 << math.ceil(math.log2(2 * size)))
     return np.maximum(np.fft.irfft(spectrum**case.images)[:size], 0.0)
 
 
 def witness() -> Trials:
-    """A rate just above the bound of no failures: the bound misses with almost delta."""
+    """A rate just above the bound for zero failures: the error probability is almost delta."""
     return Trials(images=149, rate=1.0 - 0.05 ** (1.0 / 149) + 1e-9, delta=0.05)
 
 
 def prove() -> ProofCheck:
-    """Every count k of n <= 40 trials: rates from the bound on have P(K <= k) <= delta, exactly.
+    """For all n <= 40 and k < n: U(k) increases in k, and P(K <= k) <= delta at rate U(k), exactly.
 
-    So a bound below the true rate means a k with P(K <= k) <= delta at that rate; the largest
-    such k bounds the probability. Binomial sums are rational numbers, computed as such.
+    P(K <= k) decreases in the rate, so P(K <= k) <= delta for every rate p > U(k). For the largest
+    k with U(k) < p this is the error probability. Binomial sums are exact rational numbers.
     """
     cases = 0
     for delta in _DELTAS:
@@ -99,7 +99,7 @@ def prove() -> ProofCheck:
 
 
 def decode(vector: np.ndarray) -> Trials:
-    """Images, rate and delta from three reals."""
+    """Number of images, rate and delta from three real parameters."""
     share = 1.0 / (1.0 + np.exp(-np.clip(vector, -30.0, 30.0)))
     return Trials(
         images=1 + int(300 * share[0]),
@@ -109,33 +109,34 @@ def decode(vector: np.ndarray) -> Trials:
 
 
 def pooled_questions() -> Counterexample:
-    """100 images, 10 questions each, correlation .3, all questions counted as trials."""
+    """100 images with 10 questions each of correlation .3, all counted as trials."""
     case = Trials(images=100, rate=0.02, delta=0.05, questions=10, correlation=0.3)
     return Counterexample(
         case,
-        "10 questions of each of 100 images at intra-image correlation .3, all counted as "
-        f"independent: a nominal 5 % bound fails {case.delta - slack(case):.0%} of the time",
+        "10 questions on each of 100 images with intra-image correlation .3, counted as 1,000 "
+        f"independent trials: a 5 % bound has error probability {case.delta - slack(case):.0%}",
     )
 
 
 def chosen_on_the_data() -> Counterexample:
-    """The best of 32 plans, by the images that certify it."""
+    """The best of 32 plans, selected on the images that certify it."""
     case = Trials(images=500, rate=0.02, delta=0.05, plans=32)
     return Counterexample(
         case,
-        "the plan with the fewest changes among 32, certified on the images that chose it: a "
-        f"nominal 5 % bound fails {case.delta - slack(case):.0%} of the time",
+        "the best of 32 plans, certified on the images on which it was selected: a 5 % bound has "
+        f"error probability {case.delta - slack(case):.0%}",
     )
 
 
 STATEMENT = Statement(
     id="S11a",
-    title="Clopper-Pearson on one question per image",
-    setting="n independent images, one yes-or-no outcome each, rate p; delta in (0, 1)",
+    title="the Clopper-Pearson bound with one question per image is valid",
+    setting="n independent images with one binary outcome each, of rate p; delta in (0, 1)",
     claim="P(U(K) < p) <= delta, U(k) = the (1 - delta) quantile of Beta(k + 1, n - k)",
     source="Clopper & Pearson 1934",
     evidence="exhaustive",
-    domain=f"every k of n <= {_LARGEST} trials at delta in {_DELTAS}; beyond, sampled exactly",
+    domain=f"all k < n <= {_LARGEST} and delta in {_DELTAS}; for larger n, sampled parameters with "
+    "exact error probabilities",
     generate=generate,
     slack=slack,
     witness=witness,
@@ -143,22 +144,22 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             name="independent clusters",
-            text="the outcomes counted are independent: one question of each image",
+            text="the trials are independent: one question per image",
             holds=lambda case: case.questions == 1 or case.correlation == 0.0,
             counterexample=pooled_questions,
         ),
         Hypothesis(
             name="plan chosen without the data",
-            text="the plan does not depend on the images that certify it",
+            text="the plan does not depend on the certification images",
             holds=lambda case: case.plans == 1,
             counterexample=chosen_on_the_data,
         ),
     ),
     notes=(
-        "No failure certifies 1 / 2 / 5 % with n = 299 / 149 / 59, and with 32 plans under "
-        "Bonferroni 643 / 320 / 126.",
-        "Power at n = 1,000, epsilon 2 %, disagreement 1 %: .79 (.98 at n = 2,000); on harmed "
-        "answers alone, at half that rate, .998.",
+        "Zero failures certify a rate of 1 / 2 / 5 % at delta = 5 % for n = 299 / 149 / 59, and "
+        "for n = 643 / 320 / 126 with a Bonferroni correction for 32 plans.",
+        "The power at n = 1,000, epsilon = 2 % and a disagreement of 1 % is .79 (.98 at n = "
+        "2,000); for harmed answers alone, at half that rate, it is .998.",
     ),
     proof=prove,
     search=Search(3, decode),

@@ -1,4 +1,4 @@
-"""Hoeffding, empirical Bernstein, Hoeffding-Bentkus and betting on means of images."""
+"""Hoeffding, empirical Bernstein, Hoeffding-Bentkus and betting bounds on means over images."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Means:
-    """n means of images, each on a few support points, and how they come about.
+    """A discrete distribution of the means of n images, and a sampling scheme.
 
     Attributes:
         method: one of `METHODS`.
-        n: images.
+        n: number of images.
         support: possible means of one image.
-        weights: their probabilities.
-        delta: promised probability of a wrong bound.
-        copies: every image is a copy of the first.
-        order: "given", or "smallest first".
-        plans: independent plans, of which the one with the smallest p-value is reported.
+        weights: probabilities of these means.
+        delta: nominal error probability.
+        copies: whether all images are copies of the first.
+        order: "given" or "smallest first".
+        plans: number of independent plans of which the smallest p-value is reported.
     """
 
     method: str
@@ -65,15 +65,16 @@ def generate(rng: np.random.Generator) -> Means:
 def _means(
     method: str, n: int, support: NDArray[np.float64], weights: NDArray[np.float64], delta: float
 ) -> Means:
-    kept = weights + 1e-9
-    kept = kept / kept.sum()
-    return Means(method, n, tuple(support.tolist()), tuple(kept.tolist()), delta)
+    """Case with positive normalised weights."""
+    positive = weights + 1e-9
+    positive = positive / positive.sum()
+    return Means(method, n, tuple(support.tolist()), tuple(positive.tolist()), delta)
 
 
 def slack(case: Means) -> float:
-    """Delta minus the exact probability that the true mean is refuted, over all sequences."""
+    """Nominal minus exact probability that the true mean is rejected, over all sequences."""
     support, weights = np.array(case.support), np.array(case.weights)
-    truth = float(support @ weights)
+    mean = float(support @ weights)
     if case.copies:
         rows = np.repeat(support[:, None], case.n, axis=1)
         chance = weights
@@ -83,21 +84,21 @@ def slack(case: Means) -> float:
     if case.order == "smallest first":
         rows = np.sort(rows, axis=1)
     options = {"delta": case.delta} if case.method == "betting" else {}
-    # The bound is below the truth iff the truth's p-value is below delta.
-    refuted = METHODS[case.method](rows, truth, **options) < case.delta * (1.0 - 1e-9)
-    error = float(chance[refuted].sum())
+    # The bound is below the true mean iff the p-value of the true mean is below delta.
+    rejected = METHODS[case.method](rows, mean, **options) < case.delta * (1.0 - 1e-9)
+    error = float(chance[rejected].sum())
     return case.delta - (1.0 - (1.0 - error) ** case.plans)
 
 
 def witness() -> Means:
-    """A coin of rate .51: Hoeffding-Bentkus refutes it on no failure in 6 with almost delta."""
+    """Six tosses of rate 1/2 + 1e-6: Hoeffding-Bentkus errs with probability almost delta."""
     rate = 0.5 + 1e-6
     delta = (1.0 - rate) ** 6 * (1.0 + 1e-6)
     return Means("hoeffding-bentkus", 6, (0.0, 1.0), (1.0 - rate, rate), delta)
 
 
 def decode(vector: NDArray[np.float64]) -> Means:
-    """Method, delta, middle point and weights from reals."""
+    """Method, delta, middle support point and weights from real parameters."""
     share = 1.0 / (1.0 + np.exp(-np.clip(vector, -30.0, 30.0)))
     method = list(METHODS)[min(3, int(4 * share[0]))]
     weights = np.exp(np.clip(vector[3:6], -20.0, 20.0))
@@ -106,22 +107,22 @@ def decode(vector: NDArray[np.float64]) -> Means:
 
 
 def copies() -> Counterexample:
-    """Six images that are the same image."""
+    """Six copies of one image."""
     case = Means("hoeffding", 6, (0.0, 1.0), (0.3, 0.7), 0.05, copies=True)
     return Counterexample(
         case,
-        "six copies of one image pass for six images: the bound fails "
-        f"{case.delta - slack(case):.0%} of the time at a nominal 5 %",
+        "six copies of one image counted as six images: a 5 % bound has error probability "
+        f"{case.delta - slack(case):.0%}",
     )
 
 
 def too_wide() -> Counterexample:
-    """Values in [0, 2] under a bound for [0, 1]."""
+    """Values in [0, 2] with a bound for [0, 1]."""
     case = Means("hoeffding", 6, (0.0, 2.0), (0.5, 0.5), 0.05)
     return Counterexample(
         case,
-        "values in [0, 2] (a paired difference moved to start at 0) under the bound for [0, 1]: "
-        f"it fails {case.delta - slack(case):.1%} of the time at a nominal 5 %",
+        "values in [0, 2] (a shifted paired difference) with the bound for [0, 1]: a 5 % bound has "
+        f"error probability {case.delta - slack(case):.1%}",
     )
 
 
@@ -130,8 +131,8 @@ def best_plan() -> Counterexample:
     case = Means("hoeffding-bentkus", 6, (0.0, 1.0), (0.4, 0.6), 0.05, plans=32)
     return Counterexample(
         case,
-        "the best of 32 plans, certified on the images that chose it, is wrong "
-        f"{case.delta - slack(case):.0%} of the time at a nominal 5 %",
+        "the best of 32 plans, certified on the images on which it was selected: a 5 % bound has "
+        f"error probability {case.delta - slack(case):.0%}",
     )
 
 
@@ -140,25 +141,26 @@ def sorted_images() -> Counterexample:
     case = Means("betting", 6, (0.0, 1.0), (0.6, 0.4), 0.3, order="smallest first")
     return Counterexample(
         case,
-        "images sorted by their values, the smallest first: betting fails "
-        f"{case.delta - slack(case):.0%} of the time at a nominal 30 %",
+        "images sorted by their values, the smallest first: a 30 % betting bound has error "
+        f"probability {case.delta - slack(case):.0%}",
     )
 
 
 STATEMENT = Statement(
     id="S11b",
-    title="bounds on means of images",
-    setting="n images, each with the mean of its questions; delta in (0, 1)",
+    title="confidence bounds on a mean over images are valid",
+    setting="n images; m_j the mean over the questions on image j; delta in (0, 1)",
     claim=(
-        "P(bound < E m) <= delta for Hoeffding, empirical Bernstein, Hoeffding-Bentkus and "
-        "betting on the means m_j of n images"
+        "P(bound < E m) <= delta for the Hoeffding, empirical Bernstein, Hoeffding-Bentkus and "
+        "betting bounds on m_1, ..., m_n"
     ),
     source=(
         "Hoeffding 1963; Maurer & Pontil 2009, Theorem 4; Bates et al. 2021, arXiv 2101.02703; "
         "Waudby-Smith & Ramdas 2024, arXiv 2010.09686"
     ),
     evidence="searched",
-    domain="up to 3 support points and 6 images, each case over all sequences; Monte Carlo beyond",
+    domain="random distributions on up to 3 support points, up to 6 images, exact error "
+    "probabilities over all sequences",
     generate=generate,
     slack=slack,
     witness=witness,
@@ -166,34 +168,36 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             name="independent clusters",
-            text="images are independent, whatever their questions do",
+            text="the images are independent; questions on one image may be dependent",
             holds=lambda case: not case.copies,
             counterexample=copies,
         ),
         Hypothesis(
             name="range",
-            text="values lie in the range the bound is told",
+            text="the values lie in the range passed to the bound",
             holds=lambda case: 0.0 <= min(case.support) and max(case.support) <= 1.0,
             counterexample=too_wide,
         ),
         Hypothesis(
             name="plan chosen without the data",
-            text="the plan does not depend on the images that certify it",
+            text="the plan does not depend on the certification images",
             holds=lambda case: case.plans == 1,
             counterexample=best_plan,
         ),
         Hypothesis(
-            name="order free of values",
-            text="the order of the images does not depend on their values (betting)",
+            name="order independent of values",
+            text="the order of the images does not depend on their values (for betting)",
             holds=lambda case: case.order == "given",
             counterexample=sorted_images,
         ),
     ),
     notes=(
-        "Paired Hoeffding at 2 % needs 14,979 images, its power at n = 1,000 is 0.",
-        "500 images at 1.8 % disagreement give .031 (Clopper-Pearson), .035 (Hoeffding-Bentkus), "
-        ".051 (empirical Bernstein; the .045 that is sometimes quoted needs log(1/delta) for "
-        "log(2/delta)), and .035 on average for betting: .024 to .042 over orders of the images.",
+        "The paired Hoeffding bound needs 14,979 images for epsilon = 2 %; its power at n = 1,000 "
+        "is 0.",
+        "For 500 images with 1.8 % disagreement the bounds are .031 (Clopper-Pearson), .035 "
+        "(Hoeffding-Bentkus), .051 (empirical Bernstein; the value .045 requires log(1/delta) "
+        "instead of log(2/delta)) and .035 on average for betting (.024 to .042, depending on the "
+        "order of the images).",
     ),
     search=Search(6, decode),
 )

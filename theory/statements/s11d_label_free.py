@@ -1,4 +1,4 @@
-"""The accuracy drop is at most the disagreement, whatever the labels are."""
+"""The accuracy drop is at most the disagreement, for any labels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MOST = 5
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """True answer, full and skipped model's answers, and how answers are scored.
+    """Joint pmf of the true answer and both models' answers, with two score tables.
 
     Attributes:
         p: joint pmf p[true, full, skipped], shape (k, k, k).
-        score_full: score of answer a where y is true, shape (k, k), [y, a].
-        score_skipped: the same for the skipped model.
+        score_full: score of answer a of the full model for true answer y, [y, a], shape (k, k).
+        score_skipped: score of answer a of the skipped model for true answer y.
     """
 
     p: Pmf
@@ -30,7 +30,7 @@ class Answers:
 
 
 def generate(rng: np.random.Generator) -> Answers:
-    """A random pmf; exact matches score 1, or any graded score in [0, 1]."""
+    """A random pmf with exact-match scores or random scores in [0, 1]."""
     k = int(rng.integers(2, 5))
     score = np.eye(k) if rng.random() < 0.5 else rng.random((k, k))
     return Answers(random_pmf(rng, (k, k, k)), score, score)
@@ -39,21 +39,21 @@ def generate(rng: np.random.Generator) -> Answers:
 def slack(case: Answers) -> float:
     """P(answers differ) minus the expected drop of the score."""
     k = len(case.p)
-    apart = float(case.p[:, ~np.eye(k, dtype=bool)].sum())
+    disagreement = float(case.p[:, ~np.eye(k, dtype=bool)].sum())
     full = float((case.p.sum(axis=2) * case.score_full).sum())
     skipped = float((case.p.sum(axis=1) * case.score_skipped).sum())
-    return apart - (full - skipped)
+    return disagreement - (full - skipped)
 
 
 def witness() -> Answers:
-    """Every change is from right to wrong."""
+    """Every changed answer changes from right to wrong."""
     p = np.zeros((2, 2, 2))
     p[0, 0, 0], p[0, 0, 1] = 0.9, 0.1
     return Answers(p, np.eye(2), np.eye(2))
 
 
 def prove() -> ProofCheck:
-    """Every true answer and pair of answers: 1[a = y] - 1[b = y] <= 1[a != b]; then average."""
+    """1[a = y] - 1[b = y] <= 1[a != b] for all true answers y and answers a, b; then average."""
     cases = 0
     for k in range(2, _MOST + 1):
         for y, a, b in product(range(k), repeat=3):
@@ -62,22 +62,22 @@ def prove() -> ProofCheck:
             cases += 1
     return ProofCheck(
         True,
-        f"{cases} triples; only whether a, b and y are equal matters, so more classes add none",
+        f"{cases} triples; only equalities among a, b and y matter, so more classes add no case",
     )
 
 
 def decode(vector: NDArray[np.float64]) -> Answers:
-    """Three classes, exact matches."""
+    """Three classes with exact-match scores."""
     return Answers(softmax_pmf(vector, (3, 3, 3)), np.eye(3), np.eye(3))
 
 
-def graded_apart() -> Counterexample:
-    """A judge who is kinder to the full model."""
+def unequal_scores() -> Counterexample:
+    """A judge that favours the full model."""
     case = replace(witness(), score_skipped=0.5 * np.eye(2))
     return Counterexample(
         case,
-        "a judge that gives the skipped model half a point for the same answer: the score drops "
-        "by .55 while 10 % of the answers differ",
+        "a judge that gives the skipped model half a point for the same answer: the score drops by "
+        ".55, but only 10 % of the answers differ",
     )
 
 
@@ -85,38 +85,38 @@ def wide_scores() -> Counterexample:
     """Two points for a right answer."""
     case = replace(witness(), score_full=2.0 * np.eye(2), score_skipped=2.0 * np.eye(2))
     return Counterexample(
-        case, "two points for a right answer: the score drops by .2 while 10 % of answers differ"
+        case, "two points for a right answer: the score drops by .2, but 10 % of answers differ"
     )
 
 
 STATEMENT = Statement(
     id="S11d",
-    title="no labels are needed to bound a drop",
+    title="the accuracy drop is at most the disagreement",
     setting="two models answer the same questions with one of k answers",
     claim="score(full) - score(skipped) <= P(answers differ)",
-    source="folklore; used by label-free certificates",
+    source="folklore; basis of label-free certificates",
     evidence="exhaustive",
-    domain=f"exact match, every triple of up to {_MOST} classes; graded scores are sampled",
+    domain=f"exact match, all triples of answers with up to {_MOST} classes; random graded scores",
     generate=generate,
     slack=slack,
     witness=witness,
     hypotheses=(
         Hypothesis(
             name="equal answers scored equally",
-            text="the score depends on the answer, not on who gave it",
+            text="the score depends on the answer, not on the model that gave it",
             holds=lambda case: bool(np.array_equal(case.score_full, case.score_skipped)),
-            counterexample=graded_apart,
+            counterexample=unequal_scores,
         ),
         Hypothesis(
             name="scores in [0, 1]",
-            text="scores lie in an interval of length 1",
+            text="the scores lie in an interval of length 1",
             holds=lambda case: bool(
                 max(np.ptp(case.score_full), np.ptp(case.score_skipped)) <= 1.0 + 1e-12
             ),
             counterexample=wide_scores,
         ),
     ),
-    notes=("Label-free only in this sense: Y may be the full model's own answer, or the truth.",),
+    notes=("The bound holds for any reference answer Y, such as the label or the full answer.",),
     proof=prove,
     search=Search(27, decode),
 )

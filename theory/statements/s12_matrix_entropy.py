@@ -1,4 +1,4 @@
-"""T <= sqrt(c(2-c)) and |S(A)-S(B)| <= T log(n-1) + h_b(T): near rows, near matrix entropies."""
+"""T <= sqrt(c(2-c)) and |S(A)-S(B)| <= T log(n-1) + h_b(T) for matrix entropies S."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from theory.statements._pairs import EXACT, Array, unit
 
 @dataclass(frozen=True)
 class Grams:
-    """Two sets of n rows, shape (n, dim), and a number tau that T is known not to exceed."""
+    """Two sets of n rows, shape (n, dim), and an upper bound tau on T."""
 
     x: Array
     y: Array
@@ -22,12 +22,12 @@ class Grams:
 
     @property
     def mean_distance(self) -> float:
-        """C, the mean cosine distance of corresponding rows."""
+        """Mean cosine distance c of corresponding rows."""
         return float(1.0 - (unit(self.x) * unit(self.y)).sum(axis=1).mean())
 
     @property
     def trace_distance(self) -> float:
-        """T = |A - B|_1 / 2 for the Gram matrices, each divided by its trace."""
+        """T = |A - B|_1 / 2 for the Gram matrices of trace 1."""
         eigenvalues = np.linalg.eigvalsh(gram(self.x) - gram(self.y))
         return float(np.abs(eigenvalues).sum() / 2)
 
@@ -44,33 +44,33 @@ class Grams:
 
 
 def gram(rows: Array) -> Array:
-    """The Gram matrix of the rows, with trace 1."""
-    found = rows @ rows.T
-    return np.asarray(found / np.trace(found))
+    """Gram matrix of the rows, divided by its trace."""
+    products = rows @ rows.T
+    return np.asarray(products / np.trace(products))
 
 
 def matrix_entropy(rows: Array) -> float:
-    """The von Neumann entropy of the Gram matrix in nats."""
+    """Von Neumann entropy of the Gram matrix, in nats."""
     return entropy(np.maximum(np.linalg.eigvalsh(gram(rows)), 0.0))
 
 
 def continuity(t: float, n: int) -> float:
-    """T log(n-1) + h_b(t)."""
+    """Bound T log(n-1) + h_b(T) at T = t."""
     return t * math.log(n - 1) + entropy(np.array([t, max(1.0 - t, 0.0)]))
 
 
 def build(x: Array, y: Array, share: float) -> Grams:
-    """Unit rows, and tau between T and 1 - 1/n (or T where that is larger)."""
+    """Normalised rows, with tau between T and max(T, 1 - 1/n)."""
     pair = Grams(unit(x), unit(y), 0.0)
-    found = min(pair.trace_distance, 1.0)
-    top = max(found, 1.0 - 1.0 / len(x))
-    return replace(pair, tau=found + share * (top - found))
+    t = min(pair.trace_distance, 1.0)
+    top = max(t, 1.0 - 1.0 / len(x))
+    return replace(pair, tau=t + share * (top - t))
 
 
 def generate(rng: np.random.Generator) -> Grams:
-    """Random rows, near or far; now and then all rows of one side are equal.
+    """Random rows at various distances; in some instances all rows of y are equal.
 
-    One in five has rows +-e on both sides: the Gram matrices are pure states, T = sqrt(c(2-c)).
+    One instance in five has rows +-e in x and y: Gram matrices of rank 1, T = sqrt(c(2-c)).
     """
     n, dim = int(rng.integers(2, 6)), int(rng.integers(2, 6))
     x = rng.standard_normal((n, dim))
@@ -83,7 +83,7 @@ def generate(rng: np.random.Generator) -> Grams:
 
 
 def slack(case: Grams) -> float:
-    """The smallest of: sqrt(c(2-c)) - T, and the bounds on |S(A)-S(B)| at T and at tau."""
+    """Minimum of sqrt(c(2-c)) - T and the margins of the bound on |S(A)-S(B)| at T and tau."""
     n, c, t = len(case.x), case.mean_distance, min(case.trace_distance, 1.0)
     at_t = continuity(t, n) - case.change
     at_tau = continuity(case.tau, n) - case.change
@@ -91,25 +91,25 @@ def slack(case: Grams) -> float:
 
 
 def orthogonal_to_equal(tau: float) -> Grams:
-    """Two orthogonal rows against two equal ones: S from log 2 to 0, T = 1/2."""
+    """Two orthogonal rows and two equal rows: S = log 2 and 0, T = 1/2."""
     return Grams(np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0]]), tau)
 
 
 def shrunk_row() -> Grams:
-    """The same directions, one row ten times shorter: c = 0, but the Gram matrices differ."""
+    """Equal directions, one row scaled by 1/10: c = 0, but the Gram matrices differ."""
     return Grams(np.eye(2), np.diag([1.0, 0.1]), 0.5)
 
 
 STATEMENT = Statement(
     id="S12",
-    title="near rows have near matrix entropies",
+    title="nearby rows have similar matrix entropies",
     setting="n >= 2 rows; A, B the Gram matrices divided by their traces; S the von Neumann "
     "entropy in nats; c the mean cosine distance of corresponding rows; T = |A-B|_1/2",
-    claim="T <= sqrt(c(2-c));  |S(A)-S(B)| <= T log(n-1) + h_b(T), and the same with any tau "
-    "in place of T for T <= tau <= 1 - 1/n",
+    claim="T <= sqrt(c(2-c));  |S(A)-S(B)| <= T log(n-1) + h_b(T);  |S(A)-S(B)| <= tau log(n-1) + "
+    "h_b(tau) for T <= tau <= 1 - 1/n",
     source=f"{RECONSTRUCTION}; Fuchs & van de Graaf 1999; Audenaert 2007, Theorem 1",
     evidence="searched",
-    domain="random rows, n and dimension from 2 to 5, and an optimiser at n = 3",
+    domain="random rows with n and dimension from 2 to 5, and an optimiser for n = 3",
     generate=generate,
     slack=slack,
     witness=lambda: orthogonal_to_equal(0.5),
@@ -119,17 +119,18 @@ STATEMENT = Statement(
             "all rows have norm 1",
             holds=lambda case: case.unit_rows,
             counterexample=lambda: Counterexample(
-                shrunk_row(), "one row ten times shorter: no cosine distance, T = .49"
+                shrunk_row(), "with one row scaled by 1/10, c = 0 but T = .49"
             ),
         ),
         Hypothesis(
-            "tau not too large",
-            "tau <= 1 - 1/n (or tau = T): the bound falls beyond",
+            "upper limit on tau",
+            "tau <= 1 - 1/n or tau = T; the bound decreases in tau above 1 - 1/n",
             holds=lambda case: (
                 case.tau <= max(1.0 - 1.0 / len(case.x), case.trace_distance) + EXACT
             ),
             counterexample=lambda: Counterexample(
-                orthogonal_to_equal(1.0), "tau = 1 would allow no change, log 2 is lost"
+                orthogonal_to_equal(1.0),
+                "for tau = 1 and n = 2 the bound is 0, but the entropy changes by log 2",
             ),
         ),
         Hypothesis(
@@ -137,13 +138,14 @@ STATEMENT = Statement(
             "T <= tau",
             holds=lambda case: case.trace_distance <= case.tau + EXACT,
             counterexample=lambda: Counterexample(
-                orthogonal_to_equal(0.0), "tau = 0 would allow no change, log 2 is lost"
+                orthogonal_to_equal(0.0),
+                "for tau = 0 the bound is 0, but the entropy changes by log 2",
             ),
         ),
     ),
     superfluous=(
-        "T <= 1 - 1/n for the bound at T itself: it holds for every T. The condition is needed "
-        "only where T is replaced by something larger, such as sqrt(c(2-c)).",
+        "T <= 1 - 1/n for the bound at T itself, which holds for every T. The condition is needed "
+        "only if T is replaced by an upper bound such as sqrt(c(2-c)).",
     ),
     search=Search(
         19, lambda v: build(v[:9].reshape(3, 3) + 1e-9, v[9:18].reshape(3, 3) + 1e-9, 0.0)

@@ -1,4 +1,4 @@
-"""I(X;X') = -(d/2) log(2c - c^2) for cross-covariance (1-c) I, and a bound by the trace."""
+"""I(X;X') = -(d/2) log(2c - c^2) for cross-covariance (1-c) I, and a lower bound by the trace."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from theory.statements._proofs import collect
 
 @dataclass(frozen=True)
 class Cross:
-    """X and X' in d dimensions with cross-covariance C and marginal variances var.
+    """X and X' in d dimensions with cross-covariance C.
 
     Attributes:
-        c: cross-covariance, shape (d, d); singular values below 1 for unit variances.
-        var: variance of every coordinate of X; those of X' are 1.
-        gaussian: if False, coordinates are signs +-1 with the same covariances (C diagonal).
+        c: cross-covariance, shape (d, d); singular values below 1.
+        var: variance of the coordinates of X; the coordinates of X' have variance 1.
+        gaussian: whether (X, X') is Gaussian; if not, coordinates are +-1 and C is diagonal.
     """
 
     c: Array
@@ -29,7 +29,7 @@ class Cross:
 
     @property
     def information(self) -> float:
-        """I(X;X') in nats, exact."""
+        """Exact I(X;X') in nats."""
         if not self.gaussian:
             equal = (1.0 + np.diag(self.c)) / 2
             return float(sum(np.log(2.0) - entropy(np.array([e, 1 - e])) for e in equal))
@@ -38,7 +38,7 @@ class Cross:
 
 
 def generate(rng: np.random.Generator) -> Cross:
-    """Any cross-covariance with singular values below 1; one in three is a multiple of I."""
+    """Random cross-covariance with singular values below 1; one in three is a multiple of I."""
     d = int(rng.integers(1, 6))
     if rng.random() < 1 / 3:
         return Cross(float(rng.uniform(-0.99, 0.99)) * np.eye(d))
@@ -47,7 +47,7 @@ def generate(rng: np.random.Generator) -> Cross:
 
 
 def slack(case: Cross) -> float:
-    """I minus the bound by the trace; where C = rho I, minus the error of the closed form."""
+    """Information minus the bound; for C = rho I, minus the error of the closed form."""
     d = len(case.c)
     rho = float(np.trace(case.c)) / d
     if np.allclose(case.c, rho * np.eye(d), atol=1e-12):
@@ -64,18 +64,19 @@ def closed_form() -> sp.Expr:
 
 
 def proof() -> ProofCheck:
-    """C = U s V': I is the sum over singular values, convex and rising, and |tr C| <= sum s."""
+    """For C = U s V', I is a sum over s of an increasing convex function, and |tr C| <= sum s."""
     c = sp.Symbol("c", positive=True)
     s = sp.Symbol("s", nonnegative=True)
     summand = -sp.log(1 - s**2) / 2
     return collect(
         {
-            "one coordinate: -(1/2) log(2c - c^2)": sp.expand(
+            "I = -(1/2) log(2c - c^2) for one coordinate": sp.expand(
                 sp.exp(-2 * closed_form()) - (2 * c - c**2)
             )
             == 0,
-            "-(1/2) log(1-s^2) rises": sp.simplify(sp.diff(summand, s) * (1 - s**2)) == s,
-            "and is convex": sp.simplify(sp.diff(summand, s, 2) * (1 - s**2) ** 2) == 1 + s**2,
+            "-(1/2) log(1-s^2) increases": sp.simplify(sp.diff(summand, s) * (1 - s**2)) == s,
+            "-(1/2) log(1-s^2) is convex": sp.simplify(sp.diff(summand, s, 2) * (1 - s**2) ** 2)
+            == 1 + s**2,
         },
         "sympy",
     )
@@ -83,10 +84,10 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="S12g",
-    title="information of adjacent states in a Gaussian model",
+    title="mutual information of adjacent states in a Gaussian model",
     setting="X, X' in d dimensions; C their cross-covariance, all singular values below 1",
-    claim="C = (1-c) I: I(X;X') = -(d/2) log(2c - c^2) nats; for any C, "
-    "I(X;X') >= -(d/2) log(1 - (tr C/d)^2)",
+    claim="I(X;X') = -(d/2) log(2c - c^2) nats if C = (1-c) I;  "
+    "I(X;X') >= -(d/2) log(1 - (tr C/d)^2) for any C",
     source="closed form; Cover & Thomas 2006, Section 8.5",
     evidence="symbolic",
     domain="all jointly Gaussian pairs with isotropic unit marginals, any d",
@@ -100,7 +101,8 @@ STATEMENT = Statement(
             holds=lambda case: case.gaussian,
             counterexample=lambda: Counterexample(
                 Cross(np.array([[0.99]]), gaussian=False),
-                "signs with correlation .99 share .66 nats, the formula says 1.96",
+                "for signs with correlation .99 the information is .66 nats, the formula gives "
+                "1.96",
             ),
         ),
         Hypothesis(
@@ -108,20 +110,22 @@ STATEMENT = Statement(
             "Cov X = Cov X' = I",
             holds=lambda case: case.var == 1.0,
             counterexample=lambda: Counterexample(
-                Cross(np.array([[0.9]]), var=4.0), "variance 4: correlation .45, not .9"
+                Cross(np.array([[0.9]]), var=4.0),
+                "for variance 4 and covariance .9 the correlation is .45",
             ),
         ),
     ),
     superfluous=(
-        "Zero means: information does not see them (c is 1 - rho, not a mean cosine).",
-        "For the bound by the trace, that X' is Gaussian: with X Gaussian, h(X|X') is at most that "
-        "of a Gaussian with the error covariance of the best linear prediction, I - C C'.",
+        "Zero means: information does not depend on them (c is 1 - rho, not a mean cosine "
+        "distance).",
+        "X' Gaussian, for the lower bound: if X is Gaussian, h(X|X') is at most the entropy of a "
+        "Gaussian with the error covariance I - C C' of the best linear prediction.",
     ),
     notes=(
-        "A model, not a fact about networks: a deterministic invertible layer on continuous "
-        "states has infinite information.",
-        "The mean cosine distance tends to c only as d grows: at d = 1, rho = .5 it is 2/3 - in "
-        "its place the formula gives .059 in place of .144 nats.",
+        "The Gaussian model does not describe deterministic layers: an invertible layer on "
+        "continuous states has infinite information.",
+        "The mean cosine distance tends to c only as d grows. For d = 1 and rho = .5 it is 2/3, "
+        "and with 2/3 for c the formula gives .059 instead of .144 nats.",
     ),
     proof=proof,
     symbolic=closed_form,

@@ -1,4 +1,4 @@
-"""For a scalar Gaussian target the minimum-mutual-information PID is the BROJA PID."""
+"""For a scalar Gaussian target the MMI (minimum mutual information) PID equals the BROJA PID."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from theory.systems import GaussianSystem, gate, gaussian_system
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """A target and two sources; `system` is a Gaussian, or a gate of `theory.systems`.
+    """A target and two sources.
 
     Attributes:
-        system: the joint distribution.
+        system: Gaussian system, or the name of a gate in `theory.systems`.
     """
 
     system: GaussianSystem | str
 
 
 def generate(rng: np.random.Generator) -> Sources:
-    """A scalar Gaussian target, sources of up to 4 dimensions."""
+    """A scalar Gaussian target with sources of up to 4 dimensions."""
     dims = (1, int(rng.integers(1, 5)), int(rng.integers(1, 5)))
     return Sources(gaussian_system(dims, seed=int(rng.integers(2**31))))
 
 
 def slack(case: Sources) -> float:
-    """max(I_V, I_T) minus BROJA's union information (never above 0), and the smallest atom."""
+    """Minimum of the smallest atom and minus the gap between max(I_V, I_T) and BROJA's union."""
     if isinstance(case.system, str):
-        one = gate(case.system)
-        first, second, _ = one.informations()
-        atoms = one.atoms("broja")
+        known = gate(case.system)
+        first, second, _ = known.informations()
+        atoms = known.atoms("broja")
         union = sum(atoms[name] for name in ("redundant", "unique_1", "unique_2"))
         return max(first, second) - union
     first, second = case.system.information("V"), case.system.information("T")
@@ -48,10 +48,10 @@ def slack(case: Sources) -> float:
 
 
 def _coupled_information(system: GaussianSystem) -> float:
-    """I_Q(Y; V, T) of the coupling in which the weaker source is a garbling of the stronger.
+    """I_Q(Y; V, T') for a coupling Q in which the weaker source T' is a garbling of V.
 
-    With E[Y|V] of variance a^2, T' = Cov(T, Y) E[Y|V] / a^2 + noise of covariance
-    S_T - c c' / a^2 has the pair marginal of (T, Y); it exists because b^2 = c' S_T^-1 c <= a^2.
+    With E[Y|V] of variance a^2 and c = Cov(T, Y), T' = c E[Y|V] / a^2 + noise of covariance
+    S_T - c c' / a^2 has the same joint law with Y as T. It exists if c' S_T^-1 c <= a^2.
     """
     _, v, t = system.dims
     c = system.covariance
@@ -62,32 +62,33 @@ def _coupled_information(system: GaussianSystem) -> float:
     weights = np.linalg.solve(c[np.ix_(strong, strong)], with_y)
     a2 = float(weights @ with_y)
     if a2 < 1e-100:
-        return 0.0  # neither source knows anything
+        return 0.0  # both sources are independent of the target
     cross = np.outer(with_y, c[weak, 0]) / a2
     noise = c[np.ix_(weak, weak)] - np.outer(c[weak, 0], c[weak, 0]) / a2
     if float(np.linalg.eigvalsh(noise).min()) < -1e-9:
-        return math.inf  # no such coupling
+        return math.inf  # the coupling does not exist
     joint = np.block([[c[np.ix_(strong, strong)], cross], [cross.T, c[np.ix_(weak, weak)]]])
-    seen = np.concatenate([with_y, c[weak, 0]])
-    explained = float(seen @ np.linalg.lstsq(joint, seen, rcond=None)[0])
+    covariance_with_y = np.concatenate([with_y, c[weak, 0]])
+    coefficients = np.linalg.lstsq(joint, covariance_with_y, rcond=None)[0]
+    explained = float(covariance_with_y @ coefficients)
     return -0.5 * math.log1p(-explained / float(c[0, 0]))
 
 
 def _union_floor(system: GaussianSystem) -> float:
-    """For Y = (Y1, Y2) independent, V seeing Y1 alone and T seeing Y2 alone: I_V + I_T.
+    """Lower bound I_V + I_T on the union for independent Y1, Y2 with V from Y1 and T from Y2.
 
-    I_Q(Y; V, T) >= I(Y1; V) + I(Y2; T | Y1) for every Q with these pair marginals.
+    I_Q(Y; V, T) >= I(Y1; V) + I(Y2; T | Y1) for every Q with these marginals.
     """
     return system.information("V") + system.information("T")
 
 
 def witness() -> Sources:
-    """Any scalar target meets the equality."""
+    """A random system; equality holds for every scalar target."""
     return Sources(gaussian_system((1, 2, 2), seed=1))
 
 
 def prove() -> ProofCheck:
-    """Unit variances, |b| <= |a|: T' = (b/a) V + noise has the law of (Y, T), and Y - V - T'."""
+    """For 0 < b <= a, T' = (b/a) V + noise has the law of T given Y, and Y - V - T' is Markov."""
     a, b = sp.symbols("a b", positive=True)
     with_v = b / a  # Cov(V, T')
     noise = 1 - with_v**2
@@ -97,12 +98,12 @@ def prove() -> ProofCheck:
         "Cov(Y, T' | V) = 0": sp.simplify(b - a * with_v),
     }
     determinant = sp.factor(1 - a**2 - b**2 - with_v**2 + 2 * a * b * with_v)
-    both = sp.log((1 - with_v**2) / determinant) / 2
-    at_v = -sp.log(1 - a**2) / 2
+    i_vt = sp.log((1 - with_v**2) / determinant) / 2
+    i_v = -sp.log(1 - a**2) / 2
     checks["I_Q(Y; V, T') = I(Y; V)"] = sp.simplify(
-        sp.exp(2 * sp.simplify(both - at_v)).simplify() - 1
+        sp.exp(2 * sp.simplify(i_vt - i_v)).simplify() - 1
     )
-    failed = [name for name, rest in checks.items() if rest != 0]
+    failed = [name for name, residual in checks.items() if residual != 0]
     return ProofCheck(
         not failed,
         f"fails: {', '.join(failed)}" if failed else "sympy: " + "; ".join(checks),
@@ -110,12 +111,12 @@ def prove() -> ProofCheck:
 
 
 def symbolic() -> Any:
-    """The four atoms in the correlations."""
+    """Four atoms as functions of the correlations."""
     return gaussian_pid(*sp.symbols("rho_YV rho_YT rho_VT", real=True)).atoms
 
 
 def decode(vector: NDArray[np.float64]) -> Sources:
-    """A covariance of (Y, 2 of V, 2 of T) from its Cholesky factor."""
+    """System of dimensions (1, 2, 2) from the Cholesky factor of its covariance."""
     factor = np.zeros((5, 5))
     factor[np.tril_indices(5)] = np.clip(vector, -5.0, 5.0)
     factor[np.diag_indices(5)] = np.exp(np.clip(np.diag(factor), -1.5, 1.5))
@@ -128,28 +129,30 @@ def not_gaussian() -> Counterexample:
     """Two independent bits, one in each source."""
     return Counterexample(
         Sources("unique"),
-        "Y = (V, T), two independent bits: MMI calls one bit redundant, BROJA none",
+        "for Y = (V, T), two independent bits, the redundancy is 1 bit by MMI and 0 by BROJA",
     )
 
 
 def two_targets() -> Counterexample:
-    """Y = (Y1, Y2), V sees Y1, T sees Y2."""
+    """Y = (Y1, Y2), V depends on Y1 and T on Y2."""
     c = np.eye(4)
     c[0, 2] = c[2, 0] = c[1, 3] = c[3, 1] = 0.8
     return Counterexample(
         Sources(GaussianSystem(c, (2, 1, 1))),
-        "Y = (Y1, Y2), V sees Y1 and T sees Y2: MMI calls .51 nats redundant, BROJA none",
+        "for Y = (Y1, Y2), V a noisy copy of Y1 and T of Y2, the redundancy is .51 nats by MMI and "
+        "0 by BROJA",
     )
 
 
 STATEMENT = Statement(
     id="S13",
     title="PID of a scalar Gaussian target",
-    setting="Y, V, T jointly distributed; covariance positive definite where Gaussian",
-    claim="R = min(I(Y;V), I(Y;T)), that is BROJA's union information is max(I(Y;V), I(Y;T))",
+    setting="Y, V, T jointly distributed; positive definite covariance if Gaussian",
+    claim="the BROJA redundancy is R = min(I(Y;V), I(Y;T)), and the union information is "
+    "max(I(Y;V), I(Y;T))",
     source="Barrett 2015, arXiv 1411.2832",
     evidence="symbolic",
-    domain="scalar sources (SymPy); vector sources through E[Y|V] and E[Y|T], sampled",
+    domain="scalar sources by SymPy; random vector sources through E[Y|V] and E[Y|T]",
     generate=generate,
     slack=slack,
     witness=witness,

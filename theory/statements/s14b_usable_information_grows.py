@@ -1,4 +1,4 @@
-"""A layer can add usable information: the data-processing inequality fails for fixed probes."""
+"""A layer can increase usable information: fixed probes violate data processing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from theory.statements._proofs import collect
 
 @dataclass(frozen=True)
 class HiddenParity:
-    """Y is the parity of n bits, flipped with probability `noise`; a layer appends it.
+    """Y is the parity of n bits, flipped with probability `noise`; a layer appends the parity.
 
     Attributes:
         n: number of fair, independent bits, at least 2.
-        noise: in (0, 1/2).
-        products: whether probes see the product of all inputs too; else they are linear.
+        noise: flip probability, in (0, 1/2).
+        products: whether probes also use the product of all inputs; otherwise they are linear.
     """
 
     n: int
@@ -33,34 +33,35 @@ class HiddenParity:
         return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
 
     def usable(self, features: Pmf) -> float:
-        """Log 2 minus the smallest NLL of logistic probes on features, shape (2^n, d)."""
+        """Usable information: log 2 minus the smallest NLL of logistic probes on the features."""
         signs = self.inputs().prod(axis=1)
         design = np.concatenate([features, np.ones((len(features), 1))], axis=1)
 
         def nll(weights: Pmf) -> float:
+            """Mean negative log-likelihood of a logistic probe."""
             margin = signs * (design @ weights)
-            right = (1 - self.noise) * np.logaddexp(0, -margin)
-            return float(np.mean(right + self.noise * np.logaddexp(0, margin)))
+            unflipped = (1 - self.noise) * np.logaddexp(0, -margin)
+            return float(np.mean(unflipped + self.noise * np.logaddexp(0, margin)))
 
         best = minimize(nll, np.zeros(design.shape[1]), method="BFGS")
         return float(np.log(2.0) - best.fun)
 
     def gain(self) -> float:
-        """Usable information after the layer minus before it, in nats."""
+        """Usable information after the layer minus that before it, in nats."""
         before = self.inputs()
         parity = before.prod(axis=1, keepdims=True)
         after = np.concatenate([before, parity], axis=1)
         if self.products:
-            before = after  # what such probes make of the states before the layer
+            before = after  # probes with products compute the parity themselves
         return self.usable(after) - self.usable(before)
 
     def shannon_gain(self) -> float:
-        """The same in mutual information: 0, the layer is invertible."""
+        """Mutual information after the layer minus that before it; 0 for an invertible layer."""
         count = 2**self.n
         signs = self.inputs().prod(axis=1)
-        right = np.where(signs[:, None] == np.array([1.0, -1.0]), 1 - self.noise, self.noise)
-        joint = as_pmf(right)
-        after = np.eye(count)[:, :, None] * joint[:, None, :]  # the old state can be read off
+        likelihood = np.where(signs[:, None] == np.array([1.0, -1.0]), 1 - self.noise, self.noise)
+        joint = as_pmf(likelihood)
+        after = np.eye(count)[:, :, None] * joint[:, None, :]  # the layer is invertible
         return information(after, [1], [2]) - information(joint, [0], [1])
 
 
@@ -70,16 +71,16 @@ def generate(rng: np.random.Generator) -> HiddenParity:
 
 
 def slack(case: HiddenParity) -> float:
-    """The gain minus log 2 - h_b(noise), and minus any gain in mutual information, in nats."""
-    promised = np.log(2.0) - entropy(np.array([case.noise, 1 - case.noise]))
-    return min(case.gain() - float(promised), -abs(case.shannon_gain()))
+    """Gain minus (log 2 - h_b(noise)), or minus the change of mutual information, in nats."""
+    claimed = np.log(2.0) - entropy(np.array([case.noise, 1 - case.noise]))
+    return min(case.gain() - float(claimed), -abs(case.shannon_gain()))
 
 
 def proof() -> ProofCheck:
-    """For two bits and every noise q: weights 0 are best before, log((1-q)/q) on parity after.
+    """For two bits and every q: optimal weights are 0 before, and log((1-q)/q) on parity after.
 
-    The NLL is convex in the weights, so a zero gradient is a minimum. Written in the odds
-    r = (1-q)/q, so that every logarithm is of something positive.
+    The NLL is convex in the weights, so a stationary point is a minimum. The odds r = (1-q)/q make
+    all arguments of logarithms positive.
     """
     r = sp.Symbol("r", positive=True)
     q = 1 / (1 + r)
@@ -102,31 +103,31 @@ def proof() -> ProofCheck:
             "without parity, weights 0 are stationary": all(
                 sp.simplify(sp.diff(nll, w[i]).subs(zero)) == 0 for i in (0, 1, 3)
             ),
-            "and leave log 2": sp.simplify(nll.subs(zero) - sp.log(2)) == 0,
-            "with it, log((1-q)/q) is stationary": all(
+            "their NLL is log 2": sp.simplify(nll.subs(zero) - sp.log(2)) == 0,
+            "with parity, weight log((1-q)/q) on it is stationary": all(
                 sp.simplify(sp.diff(nll, weight).subs(best)) == 0 for weight in w
             ),
-            "and leaves h_b(q)": _same(nll.subs(best), entropy_q),
+            "its NLL is h_b(q)": _same(nll.subs(best), entropy_q),
         },
         "sympy",
     )
 
 
 def _same(left: sp.Expr, right: sp.Expr) -> bool:
-    """Whether two sums of logarithms agree, once each is of a single fraction and expanded."""
+    """Whether two sums of logarithms of rational functions are equal."""
     fractions = (left - right).replace(sp.log, lambda inside: sp.log(sp.factor(inside)))
     return bool(sp.simplify(sp.expand_log(fractions, force=True)) == 0)
 
 
 STATEMENT = Statement(
     id="S14b",
-    title="a layer can add usable information",
-    setting="F: logistic probes with intercept; Y the parity of n fair bits, flipped with "
-    "probability q in (0, 1/2)",
+    title="a layer can increase usable information",
+    setting="F the logistic probes with intercept; Z n fair bits; Y their parity, flipped with "
+    "probability q in (0, 1/2); the layer appends the parity to Z",
     claim="I_F(layer(Z) -> Y) - I_F(Z -> Y) = log 2 - h_b(q) > 0, while I(layer(Z);Y) = I(Z;Y)",
-    source="Xu et al. 2020, arXiv:2002.10689, Section 3; the example is worked out here",
+    source="Xu et al. 2020, arXiv:2002.10689, Section 3; the example is derived in this project",
     evidence="symbolic",
-    domain="two bits and every q; three and four bits by convex optimisation",
+    domain="two bits and every q; in addition three and four bits by convex optimisation",
     generate=generate,
     slack=slack,
     witness=lambda: HiddenParity(2, 0.1),
@@ -134,15 +135,15 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             "linear probes",
-            "F is linear in the state: it cannot compute the parity itself",
+            "probes in F are linear in the state, so they cannot compute the parity",
             holds=lambda case: not case.products,
             counterexample=lambda: Counterexample(
                 HiddenParity(2, 0.1, products=True),
-                "probes with products read the parity before the layer as well as after it",
+                "probes with products compute the parity before the layer too: the gain is 0",
             ),
         ),
     ),
-    notes=("An estimate of usable information measures the probe as much as the state.",),
+    notes=("Usable information depends on the family of probes as much as on the state.",),
     proof=proof,
     tolerance=1e-6,
 )

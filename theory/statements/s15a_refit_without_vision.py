@@ -1,4 +1,4 @@
-"""OLS pays sigma^2 d_V (n-1)/((n-d_T-1)(n-d_T-d_V-1)) for d_V useless regressors."""
+"""Excess risk sigma^2 d_V (n-1)/((n-d_T-1)(n-d_T-d_V-1)) of d_V useless regressors in OLS."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from theory.statements._proofs import collect
 
 @dataclass(frozen=True)
 class Regression:
-    """OLS on n draws of d_T text and d_V vision features of variance 1.
+    """OLS on n samples of d_T text and d_V vision features of variance 1.
 
     Attributes:
-        n: draws, at least d_T + d_V + 4.
+        n: number of samples, at least d_T + d_V + 4.
         text: d_T.
         vision: d_V.
         sigma: standard deviation of the noise.
         useful: norm of the true coefficients of vision.
-        intercept: whether an intercept is fitted too.
-        features: "normal", or "signs" +-1 (one feature in all: beyond that X'X may be singular).
-        even: whether the noise is equally large everywhere; if not, it is sigma |x| times a
-            standard normal variable (one feature in all).
+        intercept: whether an intercept is fitted.
+        features: "normal", or "signs" +-1 (for a single feature; otherwise X'X can be singular).
+        homoscedastic: whether the variance of the noise is constant; if not, the noise is
+            sigma |x| times a standard normal variable (for a single feature).
     """
 
     n: int
@@ -35,18 +35,18 @@ class Regression:
     useful: float = 0.0
     intercept: bool = False
     features: str = "normal"
-    even: bool = True
+    homoscedastic: bool = True
 
     def spread(self, regressors: int, n: int) -> float:
         """Expected squared error of the coefficients, in units of the noise variance.
 
-        E tr (X'X)^{-1}: the trace of an inverse Wishart matrix is p E[1/chi^2_{n-p+1}], a ratio
+        It is E tr (X'X)^{-1}. For an inverse Wishart matrix this is p E[1/chi^2_{n-p+1}], a ratio
         of gamma functions. For one feature of signs X'X = n. For one normal feature with noise
-        |x| it is n E[(x_1^2 / sum x_i^2)^2], the second moment of a beta variable (1/2, (n-1)/2).
+        proportional to |x| it is n E[B^2] with B = x_1^2 / sum_i x_i^2 ~ Beta(1/2, (n-1)/2).
         """
         if regressors == 0:
             return 0.0
-        if not self.even:
+        if not self.homoscedastic:
             return n * (1 / 2) * (3 / 2) / ((n / 2) * (n / 2 + 1))
         if self.features == "signs":
             return 1.0 / n
@@ -54,10 +54,10 @@ class Regression:
         return regressors * float(np.exp(gammaln(half - 1) - gammaln(half))) / 2
 
     def risk(self, regressors: int, left_out: float) -> float:
-        """Expected squared error on a new draw.
+        """Expected squared error on a new sample.
 
-        Noise variance times one plus `spread`; with an intercept one degree of freedom goes, and
-        1 + 1/n comes.
+        The noise variance times (1 + `spread`). With an intercept the degrees of freedom decrease
+        by one and the risk is multiplied by 1 + 1/n.
         """
         n = self.n - 1 if self.intercept else self.n
         base = 1.0 + 1.0 / self.n if self.intercept else 1.0
@@ -70,28 +70,29 @@ class Regression:
 
 
 def generate(rng: np.random.Generator) -> Regression:
-    """Up to 10 + 10 features, from a few to many draws, useless vision."""
+    """Up to 10 + 10 features, 4 to 103 more samples than features, useless vision."""
     text, vision = int(rng.integers(0, 11)), int(rng.integers(1, 11))
     n = text + vision + int(rng.integers(4, 100))
     return Regression(n, text, vision, float(rng.uniform(0.1, 2.0)))
 
 
 def formula(case: Regression) -> float:
-    """The claimed extra risk."""
+    """Claimed excess risk."""
     n, t, v = case.n, case.text, case.vision
     return case.sigma**2 * v * (n - 1) / ((n - t - 1) * (n - t - v - 1))
 
 
 def slack(case: Regression) -> float:
-    """Minus the error of the formula, relative to it."""
+    """Minus the relative error of the formula."""
     return -abs(case.extra - formula(case)) / formula(case)
 
 
 def difference() -> sp.Expr:
-    """sigma^2 p/(n-p-1) at p = d_T + d_V and at p = d_T, minus the claimed difference."""
+    """Excess risk sigma^2 p/(n-p-1) at p = d_T + d_V minus that at d_T, minus the claim."""
     n, t, v, s = sp.symbols("n d_T d_V sigma", positive=True)
 
     def excess(p: sp.Expr) -> sp.Expr:
+        """Excess risk of p regressors."""
         return s**2 * p / (n - p - 1)
 
     claimed = s**2 * v * (n - 1) / ((n - t - 1) * (n - t - v - 1))
@@ -101,18 +102,21 @@ def difference() -> sp.Expr:
 def proof() -> ProofCheck:
     """E[1/chi^2_k] = 1/(k-2) by integration, then algebra for all dimensions.
 
-    An entry on the diagonal of (X'X)^{-1} is one over the Schur complement of the rest of X'X:
-    the squared length of one column after projection on the others, chi^2 with n - p + 1 degrees.
+    A diagonal entry of (X'X)^{-1} is the reciprocal of a Schur complement: the squared norm of a
+    column of X after projection orthogonal to the other columns, chi^2 with n - p + 1 degrees of
+    freedom.
     """
     x, k = sp.symbols("x k", positive=True)
     density = x ** (k / 2 - 1) * sp.exp(-x / 2) / (2 ** (k / 2) * sp.gamma(k / 2))
-    even = density.subs(k, 2 * k + 2)  # 2k + 2 degrees: the integral converges for all k > 0
-    mean = sp.integrate(even / x, (x, 0, sp.oo), conds="none")
+    chi2 = density.subs(k, 2 * k + 2)  # 2k + 2 degrees: the integral converges for all k > 0
+    mean = sp.integrate(chi2 / x, (x, 0, sp.oo), conds="none")
     return collect(
         {
-            "(W^-1)_11 is one over the Schur complement (p = 2, 3)": all(map(schur, (2, 3))),
+            "(W^-1)_11 is the reciprocal of the Schur complement (p = 2, 3)": all(
+                map(schur, (2, 3))
+            ),
             "E[1/chi^2_{2k+2}] = 1/(2k)": sp.simplify(sp.gammasimp(mean) - 1 / (2 * k)) == 0,
-            "the difference of the two excess risks is as claimed": difference() == 0,
+            "the difference of the excess risks equals the claim": difference() == 0,
         },
         "sympy",
     )
@@ -127,14 +131,14 @@ def schur(p: int) -> bool:
 
 STATEMENT = Statement(
     id="S15a",
-    title="after a refit, leaving useless vision out helps by a known amount",
-    setting="a linear model, OLS refitted with and without vision; squared error on a new draw; "
-    "n > d_T + d_V + 1",
+    title="excess risk of useless vision features after a refit",
+    setting="linear model; OLS refitted with and without vision; risk(.) the expected squared "
+    "error on a new sample; n > d_T + d_V + 1",
     claim="risk(T,V) - risk(T) = sigma^2 d_V (n-1) / ((n-d_T-1)(n-d_T-d_V-1)) > 0",
-    source="mean of the inverse Wishart distribution; the difference is worked out here",
+    source="mean of the inverse Wishart distribution; the difference is derived in this project",
     evidence="symbolic",
-    domain="all n, d_T, d_V (that a column's length after projection on p - 1 others is "
-    "chi^2_{n-p+1} is taken as known)",
+    domain="all n, d_T, d_V; assumed without proof: the squared norm of a Gaussian column after "
+    "projection orthogonal to p - 1 others is chi^2_{n-p+1}",
     generate=generate,
     slack=slack,
     witness=lambda: Regression(40, 10, 10, 1.0),  # .708
@@ -144,7 +148,8 @@ STATEMENT = Statement(
             "the answer does not depend on V given T",
             holds=lambda case: case.useful == 0.0,
             counterexample=lambda: Counterexample(
-                Regression(40, 10, 10, 1.0, useful=2.0), "vision with coefficients of norm 2 helps"
+                Regression(40, 10, 10, 1.0, useful=2.0),
+                "vision with coefficients of norm 2 lowers the risk",
             ),
         ),
         Hypothesis(
@@ -153,16 +158,17 @@ STATEMENT = Statement(
             holds=lambda case: case.features == "normal",
             counterexample=lambda: Counterexample(
                 Regression(10, 0, 1, 1.0, features="signs"),
-                "one feature +-1: X'X = n, so 1/n is paid, not 1/(n-2)",
+                "for one feature +-1, X'X = n: the excess risk is sigma^2/n, not sigma^2/(n-2)",
             ),
         ),
         Hypothesis(
-            "even noise",
-            "the noise has the same variance at all features",
-            holds=lambda case: case.even,
+            "homoscedastic noise",
+            "the variance of the noise does not depend on the features",
+            holds=lambda case: case.homoscedastic,
             counterexample=lambda: Counterexample(
-                Regression(10, 0, 1, 1.0, even=False),
-                "noise as large as the feature: 3/(n+2) is paid, not 1/(n-2)",
+                Regression(10, 0, 1, 1.0, homoscedastic=False),
+                "for noise proportional to |x| the excess risk is 3 sigma^2/(n+2), not "
+                "sigma^2/(n-2)",
             ),
         ),
         Hypothesis(
@@ -171,13 +177,13 @@ STATEMENT = Statement(
             holds=lambda case: not case.intercept,
             counterexample=lambda: Counterexample(
                 Regression(40, 10, 10, 1.0, intercept=True),
-                "with an intercept the extra risk is another one, at n = 40 by a tenth",
+                "with an intercept the excess risk differs, at n = 40 by a tenth",
             ),
         ),
     ),
     superfluous=(
-        "Gaussian noise: only its variance enters.",
-        "Independent features: X = Z C with Z standard normal gives tr(C'C (X'X)^{-1}) = "
+        "Gaussian noise: the risk depends only on its variance.",
+        "Independent features: for X = Z C with Z standard normal, tr(C'C (X'X)^{-1}) = "
         "tr (Z'Z)^{-1} for every invertible C.",
     ),
     proof=proof,

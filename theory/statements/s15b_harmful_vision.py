@@ -1,4 +1,4 @@
-"""Without a refit too a skip can help: a vision path that misleads, by the identity of S2."""
+"""A skip can help without a refit: a misleading vision path, by the identity of S2."""
 
 from __future__ import annotations
 
@@ -15,51 +15,54 @@ from theory.statements.s2_cost_of_removing_vision import Removal, divergence, nl
 
 @dataclass(frozen=True)
 class Misled:
-    """V a fair bit, Y = V flipped with probability q; the model bets on not-V with weight r."""
+    """V a fair bit, Y = V flipped with probability q; the model gives not-V probability r."""
 
     q: float
     r: float
 
     @property
     def removal(self) -> Removal:
-        """As an instance of S2: the full model misreads vision, the skipped one guesses."""
+        """The pair of models as an instance of S2; the skipped model guesses."""
         return Removal(
             flip(self.q)[:, None, :] / 2, flip(self.r)[:, None, :], np.full((2, 1, 2), 0.5)
         )
 
 
 def flip(probability: float) -> Pmf:
-    """Rows: the bit; columns: the bit after a flip with this probability."""
+    """Transition matrix of a bit that flips with the given probability."""
     return np.array([[1 - probability, probability], [probability, 1 - probability]])
 
 
 def generate(rng: np.random.Generator) -> Misled:
-    """Any informative vision, any wrong bet."""
+    """Informative vision, misleading model."""
     return Misled(float(rng.uniform(0.0, 0.499)), float(rng.uniform(0.501, 0.999)))
 
 
 def slack(case: Misled) -> float:
-    """NLL_full - NLL_skip, which must be > 0; or minus the error of S2's identity, in nats."""
+    """Minimum of NLL_full - NLL_skip and minus the error of the identity of S2, in nats."""
     removal = case.removal
-    gained = nll(removal.p, removal.full) - nll(removal.p, removal.skip)
-    spared = divergence(removal.p, removal.full) - divergence(removal.p, removal.skip)
-    return min(gained, -abs(gained - spared))
+    decrease = nll(removal.p, removal.full) - nll(removal.p, removal.skip)
+    kl_decrease = divergence(removal.p, removal.full) - divergence(removal.p, removal.skip)
+    return min(decrease, -abs(decrease - kl_decrease))
 
 
 def slope() -> sp.Expr:
-    """d/dr of NLL_full(r) = -(1-q) log(1-r) - q log r, times r (1-r)."""
+    """Derivative of NLL_full(r) = -(1-q) log(1-r) - q log r, times r (1-r)."""
     q, r = sp.symbols("q r", positive=True)
     nll_full = -(1 - q) * sp.log(1 - r) - q * sp.log(r)
     return sp.simplify(sp.diff(nll_full, r) * r * (1 - r))
 
 
 def proof() -> ProofCheck:
-    """NLL_full(r) is log 2 at r = 1/2, where the model guesses, and rises for r > q."""
+    """NLL_full(r) is log 2 at r = 1/2, as for the skipped model, and increases for r > q."""
     q, r = sp.symbols("q r", positive=True)
     start = (-(1 - q) * sp.log(1 - r) - q * sp.log(r)).subs(r, sp.Rational(1, 2))
     return collect(
         {
-            "slope (r - q)/(r (1-r)) > 0 for r > 1/2 > q": sp.expand(slope() - (r - q)) == 0,
+            "NLL_full has derivative (r - q)/(r (1-r)) > 0 for r > 1/2 > q": sp.expand(
+                slope() - (r - q)
+            )
+            == 0,
             "NLL_full(1/2) = log 2": sp.simplify(start - sp.log(2)) == 0,
         },
         "sympy",
@@ -68,11 +71,11 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="S15b",
-    title="without a refit, removing a vision path that misleads helps",
-    setting="V a fair bit, Y = V flipped with probability q; the model puts weight r on not-V, "
-    "the skipped model guesses",
-    claim="NLL_skip < NLL_full although I(Y;V|T) = log 2 - h_b(q) > 0 is removed",
-    source=f"{RECONSTRUCTION}; by S2",
+    title="removing a misleading vision path helps without a refit",
+    setting="V a fair bit, Y = V flipped with probability q; the full model gives not-V "
+    "probability r, the skipped model gives each answer probability 1/2; T constant",
+    claim="NLL_skip < NLL_full, although the skip removes I(Y;V|T) = log 2 - h_b(q) > 0",
+    source=f"{RECONSTRUCTION}; from S2",
     evidence="symbolic",
     domain="all q < 1/2 < r",
     generate=generate,
@@ -85,15 +88,15 @@ STATEMENT = Statement(
             "q < 1/2",
             holds=lambda case: case.q < 0.5,
             counterexample=lambda: Counterexample(
-                Misled(0.9, 0.9), "where Y is mostly not-V the bet is right"
+                Misled(0.9, 0.9), "for q = r = .9 the full model is correct and has the lower NLL"
             ),
         ),
         Hypothesis(
-            "a model that misleads",
+            "misleading model",
             "r > 1/2",
             holds=lambda case: case.r > 0.5,
             counterexample=lambda: Counterexample(
-                Misled(0.1, 0.1), "a model that reads vision as it should loses by the skip"
+                Misled(0.1, 0.1), "for q = r = .1 the full model is correct and has the lower NLL"
             ),
         ),
     ),

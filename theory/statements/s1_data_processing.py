@@ -1,4 +1,4 @@
-"""I(H_l;Y) - I(H_{l+1};Y) = I(H_l;Y|H_{l+1}) >= 0: a layer creates no information."""
+"""I(H_l;Y) - I(H_{l+1};Y) = I(H_l;Y|H_{l+1}) >= 0: data processing."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from theory.statements._proofs import shannon
 
 
 def generate(rng: np.random.Generator) -> Pmf:
-    """A joint pmf of (Y, H, K): random (Y, H), then K from H alone, by a table or with noise."""
+    """A joint pmf of (Y, H, K): random (Y, H), then K from H by a function or a random channel."""
     y, h, k = (int(n) for n in rng.integers(2, 6, 3))
     layer = np.eye(k)[rng.integers(k, size=h)] if rng.random() < 0.7 else random_rows(rng, h, k)
     return random_pmf(rng, (y, h))[:, :, None] * layer[None, :, :]
 
 
 def random_rows(rng: np.random.Generator, rows: int, columns: int) -> Pmf:
-    """A channel: each row a pmf."""
+    """A random channel; each row is a pmf."""
     return np.stack([random_pmf(rng, (columns,)) for _ in range(rows)])
 
 
 def slack(p: Pmf) -> float:
-    """What is lost, if negative, else minus the error of the identity, in nats."""
-    lost = information(p, [1], [0]) - information(p, [2], [0])
-    return min(lost, -abs(lost - information(p, [1], [0], given=[2])))
+    """Minimum of the information loss and minus the error of the identity, in nats."""
+    loss = information(p, [1], [0]) - information(p, [2], [0])
+    return min(loss, -abs(loss - information(p, [1], [0], given=[2])))
 
 
 def leaked() -> Counterexample:
-    """H constant, K = Y: the layer has the answer from elsewhere."""
+    """H constant, K = Y: the layer violates the Markov chain."""
     return Counterexample(
-        as_pmf(np.eye(2)[:, None, :]), "a layer that sees the answer raises I(H;Y) from 0 to 1 bit"
+        as_pmf(np.eye(2)[:, None, :]),
+        "a layer that reads the answer raises the information from 0 to 1 bit",
     )
 
 
@@ -53,18 +54,18 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             "Markov",
-            "Y -> H_l -> H_{l+1}: the layer sees nothing of the answer but the full state",
+            "Y -> H_l -> H_{l+1}: given the full state, the next state is independent of Y",
             holds=markov,
             counterexample=leaked,
         ),
     ),
     superfluous=(
-        "That the layer is a function of the full state: with noise of its own (dropout, "
-        "sampling) the Markov chain and the claim remain.",
+        "A deterministic layer: with independent noise (dropout, sampling) the Markov chain still "
+        "holds.",
     ),
     notes=(
-        "Skipping a whole layer therefore never loses Bayes information (S1r for the risk); "
-        "only the fixed tail can lose by it.",
+        "Skipping a whole layer therefore never decreases the information about the answer (S1r "
+        "for the risk); it can only harm the fixed suffix.",
     ),
     proof=lambda: shannon(
         ("I(H;Y) - I(K;Y) = I(H;Y|K)", "Y -> H -> K"),

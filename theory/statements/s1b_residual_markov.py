@@ -1,4 +1,4 @@
-"""I(Y; S_{l+1} | S_l) = 0 for the full state and, behind a fixed prefix, for the vision slice."""
+"""I(Y; S_{l+1} | S_l) = 0 for the full state and, after a constant prefix, the vision slice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from theory.statements._proofs import shannon
 
 SLICES = ("full", "vision", "text")
 
-#: States are residues mod this.
+#: States are residues modulo this number.
 MODULUS = 3
 
 
@@ -22,15 +22,15 @@ MODULUS = 3
 class Layer:
     """One residual layer on three slots in order: prefix Q, vision V, text T.
 
-    Each slot becomes itself plus a table entry (mod 3): Q + q[Q], V + v[Q, V, T],
-    T + t[Q, V, T]. A causal mask makes v constant in T.
+    The layer maps Q to Q + q[Q], V to V + v[Q, V, T] and T to T + t[Q, V, T], modulo 3. Under a
+    causal mask v is constant in T.
 
     Attributes:
-        p: joint pmf of (Y, Q, V, T) on entry, shape (k, 3, 3, 3).
-        q: shape (3,).
-        v: shape (3, 3, 3).
-        t: shape (3, 3, 3).
-        slice: "full", "vision" or "text": the one the chain is claimed for.
+        p: joint pmf of (Y, Q, V, T) before the layer, shape (k, 3, 3, 3).
+        q: update of the prefix, shape (3,).
+        v: update of vision, shape (3, 3, 3).
+        t: update of the text, shape (3, 3, 3).
+        slice: slice of the claim, "full", "vision" or "text".
     """
 
     p: Pmf
@@ -41,16 +41,16 @@ class Layer:
 
     @property
     def causal(self) -> bool:
-        """Vision does not attend to what comes after it."""
+        """Whether vision does not attend to later tokens."""
         return bool((self.v == self.v[:, :, :1]).all())
 
     @property
     def constant_prefix(self) -> bool:
-        """All mass on one prefix."""
+        """Whether the prefix is constant."""
         return int((self.p.sum(axis=(0, 2, 3)) > 0).sum()) == 1
 
     def transition(self) -> Pmf:
-        """The joint pmf of (Y, S_l, S_{l+1}), with S the slice as one whole number."""
+        """Joint pmf of (Y, S_l, S_{l+1}), with the slice S encoded as an integer."""
         m = MODULUS
         size = {"full": m**3, "vision": m, "text": m}[self.slice]
         joint = np.zeros((len(self.p), size, size))
@@ -66,85 +66,86 @@ class Layer:
         return joint
 
     def code(self, state: tuple[int, ...]) -> int:
-        """The slice of a state as one whole number."""
+        """Slice of a state as an integer."""
         q, v, t = state
         return {"full": (q * MODULUS + v) * MODULUS + t, "vision": v, "text": t}[self.slice]
 
 
 def generate(rng: np.random.Generator) -> Layer:
-    """Random tables, causal, on the full state, or on vision behind a constant prefix."""
-    chosen = str(rng.choice(["full", "vision"]))
+    """Random causal tables, for the full state or for vision after a constant prefix."""
+    name = str(rng.choice(["full", "vision"]))
     m = MODULUS
     p = random_pmf(rng, (int(rng.integers(2, 4)), m, m, m))
-    if chosen == "vision":
-        kept = np.zeros((m, 1, 1))
-        kept[int(rng.choice(np.flatnonzero(p.sum(axis=(0, 2, 3)))))] = 1.0
-        p = as_pmf(p * kept)
+    if name == "vision":
+        prefix = np.zeros((m, 1, 1))
+        prefix[int(rng.choice(np.flatnonzero(p.sum(axis=(0, 2, 3)))))] = 1.0
+        p = as_pmf(p * prefix)
     v = np.repeat(rng.integers(m, size=(m, m, 1)), m, axis=2)
-    return Layer(p, rng.integers(m, size=m), v, rng.integers(m, size=(m, m, m)), chosen)
+    return Layer(p, rng.integers(m, size=m), v, rng.integers(m, size=(m, m, m)), name)
 
 
 def slack(layer: Layer) -> float:
-    """Minus what the next slice tells about the answer beyond the slice itself, in nats."""
+    """-I(Y; S_{l+1} | S_l), in nats."""
     return -information(layer.transition(), [0], [2], given=[1])
 
 
-def copying(source: str, into: str, chosen: str) -> Layer:
-    """Y = the bit in slot `source`, which the layer adds to slot `into`; all else is 0."""
+def copying(source: str, into: str, name: str) -> Layer:
+    """Y is the bit in slot `source`, which the layer adds to slot `into`; other slots are 0."""
     p, table = np.zeros((2, 3, 3, 3)), np.indices((3, 3, 3))
     slots = ("prefix", "vision", "text")
     for bit in (0, 1):
-        at = [bit if slot == source else 0 for slot in slots]
-        p[bit, at[0], at[1], at[2]] = 0.5
-    read = table[slots.index(source)]
-    nothing = np.zeros((3, 3, 3), dtype=np.int64)
-    v, t = (read, nothing) if into == "vision" else (nothing, read)
-    return Layer(p, np.zeros(3, dtype=np.int64), v, t, chosen)
+        state = [bit if slot == source else 0 for slot in slots]
+        p[bit, state[0], state[1], state[2]] = 0.5
+    copy = table[slots.index(source)]
+    zero = np.zeros((3, 3, 3), dtype=np.int64)
+    v, t = (copy, zero) if into == "vision" else (zero, copy)
+    return Layer(p, np.zeros(3, dtype=np.int64), v, t, name)
 
 
 STATEMENT = Statement(
     id="S1b",
-    title="where the Markov chain holds in spite of residual connections",
-    setting="finite alphabets; a residual layer on prefix, vision and text slots, in this order",
+    title="slices of the state that form a Markov chain with the answer",
+    setting="finite alphabets; a residual layer on a prefix Q, vision V and text T, in this order; "
+    "S a slice of the state",
     claim="I(Y; S_{l+1} | S_l) = 0",
     source=RECONSTRUCTION,
     evidence="shannon-lp",
-    domain="all joint distributions, all layers: H' = f(H), and V' = f(Q,V) with Q constant",
+    domain="all joint distributions and all layers: H' = f(H), and V' = f(Q,V) with Q constant",
     generate=generate,
     slack=slack,
     witness=lambda: copying("vision", "text", "full"),
     hypotheses=(
         Hypothesis(
-            "a closed slice",
-            "S is the full state or the vision slice, never the text slice",
+            "closed slice",
+            "S is the full state or the vision slice, not the text slice",
             holds=lambda layer: layer.slice != "text",
             counterexample=lambda: Counterexample(
                 copying("vision", "text", "text"),
-                "text that reads vision gains 1 bit that it did not have",
+                "text that reads vision gains 1 bit about the answer",
             ),
         ),
         Hypothesis(
-            "a constant prefix",
-            "S full, or nothing that varies (question, system text) precedes the vision tokens",
+            "constant prefix",
+            "S is the full state, or the tokens before vision (question, system text) are constant",
             holds=lambda layer: layer.slice != "vision" or layer.constant_prefix,
             counterexample=lambda: Counterexample(
                 copying("prefix", "vision", "vision"),
-                "vision behind a question that holds the answer reads 1 bit from it",
+                "vision after a question that determines the answer reads 1 bit from it",
             ),
         ),
         Hypothesis(
-            "a causal mask",
-            "S full, or vision tokens do not attend to what comes after them",
+            "causal mask",
+            "S is the full state, or vision tokens do not attend to later tokens",
             holds=lambda layer: layer.slice != "vision" or layer.causal,
             counterexample=lambda: Counterexample(
                 copying("text", "vision", "vision"),
-                "under a prefix mask, as in PaliGemma, vision reads 1 bit from the text",
+                "with bidirectional attention, as in PaliGemma, vision reads 1 bit from the text",
             ),
         ),
     ),
     notes=(
-        "A residual connection is part of the layer's function: it never breaks the chain of "
-        "full states.",
+        "A residual connection is part of the function of the layer, so the full states always "
+        "form a Markov chain.",
     ),
     proof=lambda: shannon(
         ("I(Y;H'|H) = 0", "H' = f(H)"),

@@ -1,4 +1,4 @@
-"""R*(H_l) <= R*(H_{l+1}): no layer lowers the risk of the best predictor."""
+"""R*(H_l) <= R*(H_{l+1}): no layer lowers the Bayes risk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from theory.statements._enumerate import bayes_risk, compositions
 from theory.statements.s1_data_processing import generate as generate_pmf
 from theory.statements.s1_data_processing import markov
 
-#: Pmfs in the enumeration have masses that are multiples of 1/TOTAL.
+#: Probabilities in the enumeration are multiples of 1/TOTAL.
 TOTAL = 6
 
 
@@ -33,44 +33,44 @@ class Task:
 
 
 def generate(rng: np.random.Generator) -> Task:
-    """A layer as in S1 and a random loss, which may be negative."""
+    """A layer as in S1 and a random loss table of any sign."""
     p = generate_pmf(rng)
     return Task(p, rng.standard_normal((int(rng.integers(2, 5)), p.shape[0])))
 
 
 def slack(task: Task) -> float:
-    """Risk after the layer minus risk before it."""
+    """Bayes risk after the layer minus Bayes risk before it."""
     after = bayes_risk(task.p.sum(axis=1), task.loss)
     return after - bayes_risk(task.p.sum(axis=2), task.loss)
 
 
 def enumerate_all() -> ProofCheck:
-    """All pmfs of (Y, H) with 2 x 3 cells, all 27 layers on 3 states, 0-1 loss; whole numbers.
+    """All pmfs of (Y, H) on 2 x 3 cells, all 27 layers on 3 states, 0-1 loss, in integers.
 
-    With 0-1 loss and k = 2, 1 - R* = sum_h max_y p(y, h): counts are compared, exactly.
+    For 0-1 loss 1 - R* = sum_h max_y p(y, h), an integer multiple of 1/TOTAL.
     """
     layers = np.array(list(product(range(3), repeat=3)))
-    onto = np.eye(3, dtype=np.int64)[layers]  # (27, h, k)
+    transitions = np.eye(3, dtype=np.int64)[layers]  # (27, h, k)
     cases = 0
     for cells in compositions(TOTAL, 6):
         counts = np.array(cells).reshape(2, 3)
-        right = int(counts.max(axis=0).sum())
-        after = (counts @ onto).max(axis=1).sum(axis=1)  # (27,)
-        if (after > right).any():
+        before = int(counts.max(axis=0).sum())
+        after = (counts @ transitions).max(axis=1).sum(axis=1)  # (27,)
+        if (after > before).any():
             return ProofCheck(False, f"violated at counts {cells}")
         cases += len(layers)
-    return ProofCheck(True, f"enumeration: {cases} pairs of pmf and layer, whole-number arithmetic")
+    return ProofCheck(True, f"enumeration: {cases} pairs of pmf and layer, integer arithmetic")
 
 
 STATEMENT = Statement(
     id="S1r",
-    title="no layer lowers the risk of the best predictor",
-    setting="finite alphabets; R* the Bayes risk under any loss table",
+    title="no layer lowers the Bayes risk",
+    setting="finite alphabets; R* the Bayes risk for any loss table",
     claim="R*(H_l) <= R*(H_{l+1})",
     source=f"{RECONSTRUCTION}; Blackwell 1953",
     evidence="exhaustive",
-    domain="every pmf of (Y, H_l) on 2 x 3 cells in multiples of 1/6, every layer on 3 states, "
-    "0-1 loss; beyond that, random pmfs, noisy layers and losses",
+    domain="every pmf of (Y, H_l) on 2 x 3 cells with probabilities in multiples of 1/6, every "
+    "layer on 3 states, 0-1 loss; in addition random pmfs, noisy layers and losses",
     generate=generate,
     slack=slack,
     witness=lambda: Task(
@@ -79,11 +79,11 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             "Markov",
-            "Y -> H_l -> H_{l+1}: the layer sees nothing of the answer but the full state",
+            "Y -> H_l -> H_{l+1}: given the full state, the next state is independent of Y",
             holds=lambda task: markov(task.p),
             counterexample=lambda: Counterexample(
                 Task(as_pmf(np.eye(2)[:, None, :]), 1.0 - np.eye(2)),
-                "a layer that sees the answer lowers the error from 1/2 to 0",
+                "a layer that reads the answer lowers the error from 1/2 to 0",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G): what late entry loses, G = g(T) the text-only layers."""
+"""I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G) with G = g(T), the text after the text-only layers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def generate(rng: np.random.Generator) -> Pmf:
 
 
 def through(p: Pmf, layers: list[int]) -> Pmf:
-    """The pmf of (Y, V, T, G) from that of (Y, V, T) and a table G = layers[T]."""
+    """Pmf of (Y, V, T, G) from the pmf of (Y, V, T) and a table G = layers[T]."""
     return p[:, :, :, None] * np.eye(max(layers) + 1)[layers][None, None, :, :]
 
 
 def slack(p: Pmf) -> float:
-    """The loss of information, if negative, else minus the error of the identity, in nats."""
-    lost = information(p, [Y], [V, T]) - information(p, [Y], [V, G])
-    return min(lost, -abs(lost - information(p, [Y], [T], given=[V, G])))
+    """Minimum of the information loss and minus the error of the identity, in nats."""
+    loss = information(p, [Y], [V, T]) - information(p, [Y], [V, G])
+    return min(loss, -abs(loss - information(p, [Y], [T], given=[V, G])))
 
 
 def blind_to(p: Pmf) -> bool:
@@ -36,29 +36,31 @@ def blind_to(p: Pmf) -> bool:
 
 STATEMENT = Statement(
     id="S3",
-    title="what late entry loses",
-    setting="finite alphabets; (V_0, T_0) on entry, G = g(T_0) after the text-only layers",
-    claim="I(Y;V_0,T_0) - I(Y;V_0,G) = I(Y;T_0|V_0,G) >= 0: nothing is lost iff that is 0",
+    title="information lost by late entry",
+    setting="finite alphabets; V_0 and T_0 the inputs, G = g(T_0) the text after the text-only "
+    "layers",
+    claim="I(Y;V_0,T_0) - I(Y;V_0,G) = I(Y;T_0|V_0,G) >= 0; nothing is lost iff this is 0",
     source=RECONSTRUCTION,
     evidence="shannon-lp",
     domain="all joint distributions of (Y, V_0, T_0, G)",
     generate=generate,
     slack=slack,
-    # G constant, Y = T: all of log 2 is lost; the identity is exact as everywhere.
+    # G constant, Y = T a fair coin: the loss is log 2.
     witness=lambda: through(as_pmf(np.eye(2)[:, None, :]), [0, 0]),
     hypotheses=(
         Hypothesis(
             "text-only layers",
-            "Y -> (V_0, T_0) -> G: the layers before entry see nothing else of the answer",
+            "Y -> (V_0, T_0) -> G: given the inputs, G is independent of the answer",
             holds=blind_to,
             counterexample=lambda: Counterexample(
                 as_pmf(np.eye(2)[:, None, None, :]),
-                "if G = Y comes from elsewhere, late entry gains 1 bit and I(Y;T_0|V_0,G) is 0",
+                "if G = Y and the inputs are constant, late entry gains 1 bit, but I(Y;T_0|V_0,G) "
+                "= 0",
             ),
         ),
     ),
-    superfluous=("That g is a function: noise of its own leaves the claim as it is.",),
-    notes=("Vision enters as V_0, unprocessed: nothing about it is lost, only about the text.",),
+    superfluous=("Deterministic g: the claim also holds with independent noise.",),
+    notes=("Late entry keeps V_0; only information in the text can be lost.",),
     proof=lambda: shannon(
         ("I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G)", "Y -> V,T -> G"),
         ("I(Y;T|V,G) >= 0", ()),

@@ -17,14 +17,15 @@ def generate(rng: np.random.Generator) -> Pmf:
 
 
 def slack(p: Pmf) -> float:
-    """Minus the information lost either way, in nats."""
+    """Minus the absolute change of the information, in nats."""
     return -abs(information(p, [Y], [V, T]) - information(p, [Y], [V, G]))
 
 
 STATEMENT = Statement(
     id="S3b",
-    title="an injective text stack loses nothing by late entry",
-    setting="finite alphabets; (V_0, T_0) on entry, G = g(T_0) after the text-only layers",
+    title="late entry loses no information if the text-only layers are injective",
+    setting="finite alphabets; V_0 and T_0 the inputs, G = g(T_0) the text after the text-only "
+    "layers",
     claim="I(Y;V_0,G) = I(Y;V_0,T_0)",
     source=RECONSTRUCTION,
     evidence="shannon-lp",
@@ -35,25 +36,26 @@ STATEMENT = Statement(
     hypotheses=(
         Hypothesis(
             "text-only layers",
-            "Y -> (V_0, T_0) -> G: the layers before entry see nothing else of the answer",
+            "Y -> (V_0, T_0) -> G: given the inputs, G is independent of the answer",
             holds=blind_to,
             counterexample=lambda: Counterexample(
-                as_pmf(np.eye(2)[:, None, None, :]), "G = Y from elsewhere adds 1 bit"
+                as_pmf(np.eye(2)[:, None, None, :]),
+                "if G = Y and the inputs are constant, late entry gains 1 bit",
             ),
         ),
         Hypothesis(
             "injective",
-            "g(t) = g(t') only for t = t', on the support of T_0",
+            "g is injective on the support of T_0",
             holds=lambda p: entropy(p, [T], given=[G]) <= 1e-10,
             counterexample=lambda: Counterexample(
                 through(as_pmf(np.eye(2)[:, None, :]), [0, 0]),
-                "Y = T_0 and a constant g: 1 bit is lost",
+                "for Y = T_0 and constant g the loss is 1 bit",
             ),
         ),
     ),
     notes=(
-        "Sufficient, not necessary: a constant g loses nothing where Y depends on vision alone. "
-        "And it speaks of the best predictor; the fixed tail may still fail (O5).",
+        "Injectivity is sufficient, not necessary: a constant g loses no information if Y depends "
+        "on vision alone. The claim concerns information; the fixed suffix can still fail (O5).",
     ),
     proof=lambda: shannon(("I(Y;V,G) = I(Y;V,T)", ("Y -> V,T -> G", "T = f(G)"))),
 )

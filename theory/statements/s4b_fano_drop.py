@@ -1,4 +1,4 @@
-"""Fano's inequality, and what two entropies say about the accuracy that a skip costs."""
+"""Fano's inequality, and a bound on the accuracy drop from two conditional entropies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from theory.pmf import Pmf, as_pmf, entropy, random_pmf, softmax_pmf
 from theory.statement import ProofCheck, Search, Statement
-from theory.statements._proofs import both, collect, gibbs, rises_until
+from theory.statements._proofs import both, collect, gibbs, increases_until
 
 
 def generate(rng: np.random.Generator) -> Pmf:
@@ -19,40 +19,40 @@ def generate(rng: np.random.Generator) -> Pmf:
 
 
 def fano(error: float, k: int) -> float:
-    """h_b(e) + e log(k - 1) in nats: the largest H(Y|Z) that an error e allows."""
+    """h_b(e) + e log(k - 1) in nats, the largest H(Y|Z) for a Bayes error e."""
     return entropy(np.array([error, 1.0 - error])) + error * math.log(k - 1)
 
 
-def smallest_error(left: float, k: int) -> float:
-    """The error e in [0, 1 - 1/k] at which Fano's bound equals H(Y|Z) = left nats."""
-    top = 1.0 - 1.0 / k
-    if left <= 0.0 or left >= fano(top, k):
-        return 0.0 if left <= 0.0 else top
-    return float(brentq(lambda error: fano(error, k) - left, 0.0, top, xtol=1e-15))
+def smallest_error(nats: float, k: int) -> float:
+    """Error e in [0, 1 - 1/k] with fano(e) = H(Y|Z) = nats."""
+    chance = 1.0 - 1.0 / k
+    if nats <= 0.0 or nats >= fano(chance, k):
+        return 0.0 if nats <= 0.0 else chance
+    return float(brentq(lambda error: fano(error, k) - nats, 0.0, chance, xtol=1e-15))
 
 
-def largest_error(left: float, k: int) -> float:
-    """The smaller bound of S4a, and 1 - 1/k."""
-    return min(left / (2.0 * math.log(2.0)), -math.expm1(-left), 1.0 - 1.0 / k)
+def largest_error(nats: float, k: int) -> float:
+    """Minimum of the bounds of S4a and 1 - 1/k."""
+    return min(nats / (2.0 * math.log(2.0)), -math.expm1(-nats), 1.0 - 1.0 / k)
 
 
 def slack(p: Pmf) -> float:
-    """The smallest of: Fano's bound on both states, the bound on the drop minus the drop."""
+    """Minimum of the margins of Fano's inequality for both states and of the bound on the drop."""
     k = p.shape[2]
     full, skip = p.sum(axis=1), p.sum(axis=0)
     errors = [1.0 - float(q.max(axis=1).sum()) for q in (full, skip)]
-    left = [entropy(q, [1], given=[0]) for q in (full, skip)]
-    room = min(fano(max(e, 0.0), k) - h for e, h in zip(errors, left, strict=True))
-    bound = largest_error(left[1], k) - smallest_error(left[0], k)
-    return min(room, bound - (errors[1] - errors[0]))
+    nats = [entropy(q, [1], given=[0]) for q in (full, skip)]
+    margin = min(fano(max(e, 0.0), k) - h for e, h in zip(errors, nats, strict=True))
+    bound = largest_error(nats[1], k) - smallest_error(nats[0], k)
+    return min(margin, bound - (errors[1] - errors[0]))
 
 
 def proof() -> ProofCheck:
-    """For every k: grouping and Gibbs at one z, Jensen over z, then invert.
+    """For every k: grouping and Gibbs' inequality for each z, Jensen over z, then inversion.
 
-    With m = max_y P(y|z), H(P(.|z)) = h_b(m) + (1-m) H(the rest), the rest on k - 1 values. The
-    sum is concave in the error, so it holds on average, and rises up to 1 - 1/k, which no Bayes
-    error exceeds: its inverse is a lower bound on the error.
+    With m = max_y P(y|z), H(P(.|z)) = h_b(m) + (1-m) H(rest), where the rest has k - 1 values. The
+    resulting bound is concave in the error, so it holds on average. It increases up to 1 - 1/k,
+    which no Bayes error exceeds, so its inverse is a lower bound on the error.
     """
     e, k = sp.symbols("e k", positive=True)
     bound = -e * sp.log(e) - (1 - e) * sp.log(1 - e) + e * sp.log(k - 1)
@@ -63,11 +63,13 @@ def proof() -> ProofCheck:
         gibbs(),
         collect(
             {
-                "log((1-m) r) splits, term by term": sp.simplify(
+                "log((1-m) r) = log(1-m) + log r in each term": sp.simplify(
                     sp.expand_log(split - grouped, force=True)
                 )
                 == 0,
-                "the bound rises up to 1 - 1/k": rises_until(bound, e, 1 - 1 / k),
+                "the bound increases in the error up to 1 - 1/k": increases_until(
+                    bound, e, 1 - 1 / k
+                ),
             },
             "sympy",
         ),
@@ -76,7 +78,7 @@ def proof() -> ProofCheck:
 
 STATEMENT = Statement(
     id="S4b",
-    title="Fano, and the accuracy drop from two entropies",
+    title="Fano's inequality and a bound on the accuracy drop from two entropies",
     setting="finite alphabets; k classes; P_e the Bayes error; fano(e) = h_b(e) + e log(k-1)",
     claim="H(Y|Z) <= fano(P_e(Z)); hence P_e(skip) - P_e(full) <= min(H_skip/(2 ln 2), "
     "1 - exp(-H_skip), 1 - 1/k) - fano^{-1}(H_full)",
@@ -85,7 +87,7 @@ STATEMENT = Statement(
     domain="all joint pmfs of (Z_full, Z_skip, Y), every finite k",
     generate=generate,
     slack=slack,
-    witness=lambda: as_pmf(np.ones((1, 1, 3))),  # a fair die of three: Fano is equal
+    witness=lambda: as_pmf(np.ones((1, 1, 3))),  # three equally likely answers: equality in Fano
     proof=proof,
     search=Search(12, lambda vector: softmax_pmf(vector, (2, 2, 3))),
 )

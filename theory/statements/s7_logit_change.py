@@ -1,4 +1,4 @@
-"""KL <= osc(dz)^2/8 both ways, TV <= tanh(osc/4), |d log p| <= osc: what a logit change can do."""
+"""KL <= osc(dz)^2/8 both ways, TV <= tanh(osc/4), |d log p| <= osc."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from theory.statements._proofs import both, collect
 
 
 def generate(rng: np.random.Generator) -> Array:
-    """Logits and their change, shape (2, k); one in two changes takes two values only."""
+    """Logits and their change, shape (2, k); half of the changes take only two values."""
     k = int(rng.integers(2, 8))
     z = rng.standard_normal(k) * rng.choice([0.1, 1.0, 5.0])
     change = rng.standard_normal(k) * rng.choice([0.01, 1.0, 5.0])
@@ -22,7 +22,7 @@ def generate(rng: np.random.Generator) -> Array:
 
 
 def slack(case: Array) -> float:
-    """The smallest of the four bounds minus what it bounds; KL in nats."""
+    """Smallest margin of the four bounds, in nats for KL."""
     p, q = (softmax_pmf(z / 3.0, z.shape) for z in (case[0], case[0] + case[1]))
     osc = float(np.ptp(case[1]))
     kl = max(kl_divergence(p, q), kl_divergence(q, p))
@@ -35,27 +35,30 @@ def hoeffding() -> ProofCheck:
     """KL <= osc^2/8 both ways, with psi(s) = log E_p exp(s dz) for any p and any k.
 
     log(q/p) = dz - psi(1), so KL(p||q) = psi(1) - psi'(0) = int_0^1 (1-s) psi'' ds, and
-    KL(q||p) = psi'(1) - psi(1) = int_0^1 s psi'' ds. psi'' is the variance of dz under the pmf
-    tilted by s, which lies between low and low + osc.
+    KL(q||p) = psi'(1) - psi(1) = int_0^1 s psi'' ds. psi'' is the variance of dz under the
+    pmf tilted by s; dz lies in [low, low + osc].
     """
     s, mean, low, osc, square = sp.symbols("s mean low osc square", real=True)
     m, psi = sp.Function("m")(s), sp.Function("psi")(s)
     slope, curvature = sp.diff(psi, s), sp.diff(psi, s, 2)
     tilted = sp.diff(m, s, 2) / m - (sp.diff(m, s) / m) ** 2
     # E (low + osc - x)(x - low) >= 0 for x in [low, low + osc]; square = E x^2
-    inside = (2 * low + osc) * mean - low * (low + osc) - square
-    room = osc**2 / 4 - (square - mean**2) - inside
+    product = (2 * low + osc) * mean - low * (low + osc) - square
+    margin = osc**2 / 4 - (square - mean**2) - product
     return collect(
         {
             "(log m)'' = m''/m - (m'/m)^2": sp.simplify(sp.diff(sp.log(m), s, 2) - tilted) == 0,
-            "variance <= osc^2/4 by a square": sp.expand(room - (mean - low - osc / 2) ** 2) == 0,
+            "osc^2/4 - variance is at least a square": sp.expand(
+                margin - (mean - low - osc / 2) ** 2
+            )
+            == 0,
             "((1-s) psi' + psi)' = (1-s) psi''": sp.expand(
                 sp.diff((1 - s) * slope + psi, s) - (1 - s) * curvature
             )
             == 0,
             "(s psi' - psi)' = s psi''": sp.expand(sp.diff(s * slope - psi, s) - s * curvature)
             == 0,
-            "both weights integrate to 1/2": sp.integrate(1 - s, (s, 0, 1))
+            "1-s and s integrate to 1/2": sp.integrate(1 - s, (s, 0, 1))
             == sp.integrate(s, (s, 0, 1))
             == sp.Rational(1, 2),
         },
@@ -72,14 +75,14 @@ def total_variation() -> ProofCheck:
     m, r, top, y, osc = sp.symbols("m r M y osc", positive=True)
     chord = (top - 1) * (r - m) / (top - m) - (r - 1)
     largest = (y**2 * m - 1) * (1 - m) / (y**2 * m - m)
-    left = (m * y - 1) ** 2 / (m * (y**2 - 1))
+    remainder = (m * y - 1) ** 2 / (m * (y**2 - 1))
     end = (y - 1) / (y + 1) - sp.tanh(osc / 4)
     return collect(
         {
             "chord - (r-1) = (M-r)(1-m)/(M-m)": sp.simplify(chord - (top - r) * (1 - m) / (top - m))
             == 0,
-            "(y-1)/(y+1) less the chord's mean is (my-1)^2/(m(y^2-1))": sp.simplify(
-                (y - 1) / (y + 1) - largest - left
+            "(y-1)/(y+1) minus the mean of the chord is (my-1)^2/(m(y^2-1))": sp.simplify(
+                (y - 1) / (y + 1) - largest - remainder
             )
             == 0,
             "(y-1)/(y+1) = tanh(osc/4)": sp.simplify(end.subs(y, sp.exp(osc / 2)).rewrite(sp.exp))
@@ -90,24 +93,24 @@ def total_variation() -> ProofCheck:
 
 
 def proof() -> ProofCheck:
-    """The third bound: log(q/p) = dz - psi(1), and psi(1) lies between min dz and max dz."""
+    """KL and TV; for log p, log(q/p) = dz - psi(1) with psi(1) between min dz and max dz."""
     return both(hoeffding(), total_variation())
 
 
 STATEMENT = Statement(
     id="S7",
-    title="what a change of logits can do to an answer",
-    setting="softmax over k logits; osc = max - min of the change of logits",
+    title="bounds on the change of an answer from the change of its logits",
+    setting="p and q the softmax of k logits before and after a change dz; osc = max dz - min dz",
     claim="KL(p||q), KL(q||p) <= osc^2/8 nats;  TV <= tanh(osc/4);  max |log p - log q| <= osc",
     source="Hoeffding 1963, Lemma 1, for KL; the others by the same two-point argument",
     evidence="symbolic",
-    domain="all logits and changes, any k",
+    domain="all logits and all changes, any k",
     generate=generate,
     slack=slack,
     witness=lambda: np.array([[0.5, -0.5], [-1.0, 1.0]]),  # odds e to 1/e: TV = tanh(1/2)
     notes=(
-        "The constants are the best: two answers with odds e^{-osc/2} to e^{osc/2} reach the bound "
-        "on TV at every osc, and KL/osc^2 tends to 1/8 as osc falls.",
+        "The constants are optimal: two answers whose odds change from e^{-osc/2} to e^{osc/2} "
+        "attain the bound on TV for every osc, and KL/osc^2 tends to 1/8 as osc tends to 0.",
     ),
     proof=proof,
     search=Search(8, lambda vector: 3.0 * np.tanh(vector.reshape(2, 4))),

@@ -1,4 +1,4 @@
-"""Removing vision keys at one attention head changes its output by exactly a (o_V - o_T)."""
+"""Removing the vision keys of an attention head changes its output by a (o_V - o_T)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Head:
-    """One query of one head: scores (keys,), values (keys, dim), how many keys are vision.
+    """One query of one head: scores (keys,), values (keys, dim) and the number of vision keys.
 
-    `softmax` False means weights exp(score) / keys that nothing renormalises. `shift` is added
-    to the score of the last key once vision is gone: positions counted anew.
+    If not `softmax`, the weights are exp(score) / keys without renormalisation. `shift` is added to
+    the score of the last key when vision is removed, as by recomputed positions.
     """
 
     scores: Array
@@ -38,25 +38,25 @@ class Head:
 
     @property
     def a(self) -> float:
-        """VAR: the attention mass on vision keys."""
+        """VAR, the attention mass on vision keys."""
         weights = np.exp(self.scores)
         return float(weights[: self.vision].sum() / weights.sum())
 
     @property
     def vision_output(self) -> Array:
-        """o_V: attention over vision keys alone."""
+        """Attention output o_V over vision keys alone."""
         weights = np.exp(self.scores[: self.vision])
         return np.asarray((weights / weights.sum()) @ self.values[: self.vision])
 
     @property
     def text_output(self) -> Array:
-        """o_T: attention over text keys alone."""
+        """Attention output o_T over text keys alone."""
         weights = np.exp(self.scores[self.vision :])
         return np.asarray((weights / weights.sum()) @ self.values[self.vision :])
 
     @property
     def diameter(self) -> float:
-        """The largest distance between two values."""
+        """Largest distance between two values."""
         gaps = self.values[:, None, :] - self.values[None, :, :]
         return float(np.linalg.norm(gaps, axis=2).max())
 
@@ -70,7 +70,7 @@ def generate(rng: np.random.Generator) -> Head:
 
 
 def slack(head: Head) -> float:
-    """A times the diameter minus the change, or minus the error of the identity."""
+    """Minimum of a diam(values) - |change| and minus the error of the identity."""
     change = head.output() - head.output(head.vision)
     exact = head.a * (head.vision_output - head.text_output)
     error = float(np.linalg.norm(change - exact))
@@ -83,7 +83,7 @@ def one_key_each() -> Head:
 
 
 def identity() -> sp.Expr:
-    """Change minus a (o_V - o_T), in the masses and weighted sums of both kinds of keys."""
+    """Change minus a (o_V - o_T), in the total weights and weighted sums of vision and text."""
     w_v, w_t = sp.symbols("w_V w_T", positive=True)
     s_v, s_t = sp.symbols("s_V s_T", real=True)  # sum of weight times value
     a = w_v / (w_v + w_t)
@@ -92,7 +92,7 @@ def identity() -> sp.Expr:
 
 
 def proof() -> ProofCheck:
-    """Coordinate by coordinate; o_V - o_T is a mean of differences of values."""
+    """Identity for each coordinate; o_V - o_T is a weighted mean of differences of values."""
     p, q, u, v, w = sp.symbols("p q u v w")  # two vision values u, v and two text values w, 0
     mean = p * q * (u - w) + p * (1 - q) * u + (1 - p) * q * (v - w) + (1 - p) * (1 - q) * v
     return collect(
@@ -105,17 +105,18 @@ def proof() -> ProofCheck:
     )
 
 
-def counted_anew() -> Head:
-    """Little VAR, two text keys with values +-1, the second one's score raised by the exit."""
+def recomputed_positions() -> Head:
+    """Small VAR, two text keys with values +-1, and a shifted score of the second."""
     values = np.array([[0.0], [1.0], [-1.0]])
     return Head(np.array([-5.0, 0.0, 0.0]), values, 1, shift=1.0)
 
 
 STATEMENT = Statement(
     id="S8",
-    title="removing vision keys moves a head by VAR times a difference of values",
-    setting="one query of one head; a = VAR < 1; o_V, o_T the attention outputs over vision and "
-    "over text keys alone",
+    title="removing vision keys changes a head by VAR times a difference of outputs",
+    setting="one query of one head; a = VAR < 1; o and o_without the outputs with and without "
+    "the vision keys; o_V and o_T the attention outputs over vision keys alone and over text keys "
+    "alone",
     claim="o - o_without = a (o_V - o_T), so |o - o_without| <= a diam(values)",
     source=RECONSTRUCTION,
     evidence="symbolic",
@@ -130,19 +131,23 @@ STATEMENT = Statement(
             holds=lambda head: head.softmax,
             counterexample=lambda: Counterexample(
                 replace(one_key_each(), values=np.ones((2, 1)), softmax=False),
-                "equal values have diameter 0, but unnormalised weights halve the output",
+                "for equal values the diameter is 0, but without renormalisation the output is "
+                "halved",
             ),
         ),
         Hypothesis(
-            "scores stay",
-            "the scores and values of the remaining keys are the same (positions are kept)",
+            "unchanged scores",
+            "the scores and values of the remaining keys do not change (positions are kept)",
             holds=lambda head: head.shift == 0.0,
             counterexample=lambda: Counterexample(
-                counted_anew(), "VAR .003 times diameter 2, but new positions move the head by .46"
+                recomputed_positions(),
+                "VAR = .003 and diameter 2, but recomputed positions change the output by .46",
             ),
         ),
     ),
-    notes=("Low VAR is sufficient, not necessary: equal outputs give no change at a -> 1 (O2).",),
+    notes=(
+        "A low VAR is sufficient, not necessary: for o_V = o_T the output does not change (O2).",
+    ),
     proof=proof,
     symbolic=identity,
 )

@@ -1,4 +1,4 @@
-"""Early exit over many heads and layers: S8 at every head, carried to the logits as in S6."""
+"""Early exit over many heads and layers: S8 for each head, propagated to the logits as in S6."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Net:
-    """A text stream of n rows that attends to vision and to itself, layer after layer.
+    """A text stream of n rows that attends to vision and text in each layer.
 
-    Attention weights depend on positions only, so that a layer without vision is linear in the
-    text and its Lipschitz constant is exact.
+    Attention weights depend on positions only, so a layer without vision is linear in the text and
+    has an exact Lipschitz constant.
 
     Attributes:
-        weights: attention over [vision; text] keys, rows sum to 1, shape (L, heads, n, v + n).
-        values: value and output matrix of each head, shape (L, heads, dim, dim).
-        vision: vision states of each layer, shape (L, v, dim).
-        text: text states on entry, shape (n, dim).
-        head: logits from the last text row, shape (k, dim).
-        slopes: claimed Lipschitz constant of each layer's text-only update.
-        renormalised: whether the weights that remain after an exit are renormalised.
+        weights: attention weights over [vision; text] keys, shape (L, heads, n, v + n).
+        values: product of value and output matrix of each head, shape (L, heads, dim, dim).
+        vision: vision states at each layer, shape (L, v, dim).
+        text: initial text states, shape (n, dim).
+        head: weights of the logits of the last text row, shape (k, dim).
+        slopes: claimed Lipschitz constant of the text-only update of each layer.
+        renormalised: whether attention weights are renormalised after the exit.
     """
 
     weights: Array
@@ -46,36 +46,36 @@ class Net:
         return int(self.vision.shape[1])
 
     def without(self, layer: int) -> Array:
-        """Attention over text keys alone, shape (heads, n, n)."""
-        kept = self.weights[layer, :, :, self.keys :]
-        return np.asarray(kept / kept.sum(axis=2, keepdims=True) if self.renormalised else kept)
+        """Attention weights over text keys alone, shape (heads, n, n)."""
+        text = self.weights[layer, :, :, self.keys :]
+        return np.asarray(text / text.sum(axis=2, keepdims=True) if self.renormalised else text)
 
     def text_only(self, layer: int, text: Array) -> Array:
-        """The update of a layer once vision has left."""
+        """Update of a layer without vision."""
         heads = zip(self.without(layer), self.values[layer], strict=True)
         return np.asarray(sum(a @ text @ w for a, w in heads))
 
     def run(self) -> tuple[Array, Array, float]:
-        """Logits with vision, logits after exit at layer 0, and the bound from the full pass."""
-        h, g, carried = self.text, self.text, 0.0
+        """Logits with vision, logits after an exit at layer 0, and the bound from the full pass."""
+        h, g, gap = self.text, self.text, 0.0
         for layer in range(len(self.weights)):
             g = g + self.text_only(layer, g)
             keys = np.concatenate([self.vision[layer], h])
-            update, moved = np.zeros_like(h), 0.0
+            update, change = np.zeros_like(h), 0.0
             for a, w in zip(self.weights[layer], self.values[layer], strict=True):
                 update = update + a @ keys @ w
                 values = keys @ w
-                gaps = np.linalg.norm(values[:, None, :] - values[None, :, :], axis=2)
+                distances = np.linalg.norm(values[:, None, :] - values[None, :, :], axis=2)
                 var = a[:, : self.keys].sum(axis=1)  # (n,)
-                moved += float(gaps.max()) * float(np.linalg.norm(var))
+                change += float(distances.max()) * float(np.linalg.norm(var))
             h = h + update
-            carried = (1.0 + self.slopes[layer]) * carried + moved
+            gap = (1.0 + self.slopes[layer]) * gap + change
         largest = float(np.linalg.norm(self.head, axis=1).max())
-        return self.head @ h[-1], self.head @ g[-1], largest * carried
+        return self.head @ h[-1], self.head @ g[-1], largest * gap
 
     @property
     def exact_slopes(self) -> tuple[float, ...]:
-        """Sum over heads of |A| |W|, for each layer."""
+        """Sum over heads of |A| |W| for each layer."""
         return tuple(
             float(
                 sum(
@@ -88,7 +88,7 @@ class Net:
 
 
 def generate(rng: np.random.Generator) -> Net:
-    """One to four layers, one to three heads; little or much attention on vision."""
+    """One to three layers and heads, with low to high attention mass on vision."""
     depth, heads, n, v, dim = (int(k) for k in rng.integers(1, 4, 5))
     scores = rng.standard_normal((depth, heads, n, v + n))
     scores[..., :v] += rng.uniform(-6, 3)
@@ -105,13 +105,13 @@ def generate(rng: np.random.Generator) -> Net:
 
 
 def slack(net: Net) -> float:
-    """The bound minus the largest change of a logit."""
+    """Bound minus the largest change of a logit."""
     full, skip, bound = net.run()
     return bound - float(np.abs(full - skip).max())
 
 
 def one_of_each(depth: int) -> Net:
-    """One vision and one text key with weight 1/2 each in layer 0; later layers double the text."""
+    """One vision and one text key of weight 1/2 in layer 0; later layers double the text."""
     weights = np.zeros((depth, 1, 1, 2))
     weights[0] = 0.5
     weights[1:, ..., 1] = 1.0
@@ -127,45 +127,45 @@ def one_of_each(depth: int) -> Net:
 
 
 def proof() -> ProofCheck:
-    """S8 bounds what an exit changes at each query and head; the recursion carries it on.
+    """S8 bounds the change at each query and head; a recursion over layers propagates it.
 
-    One layer: |h' - g'| <= |h - g| + |full update - text-only update at h| + lambda |h - g|. A
-    query of a head moves by at most VAR diam, all queries together by |VAR|_2 diam, heads add.
+    One layer: |h' - g'| <= |h - g| + |full update - text-only update at h| + lambda |h - g|. A head
+    changes one query by at most VAR diam and all queries by at most |VAR|_2 diam; heads add up.
     """
     depth = 5
-    moved, slopes = sp.symbols(f"m:{depth}", positive=True), sp.symbols(f"l:{depth}", positive=True)
-    carried = sp.S.Zero
-    for m, slope in zip(moved, slopes, strict=True):
-        carried = (1 + slope) * carried + m
-    claimed = sum(m * sp.prod([1 + s for s in slopes[j + 1 :]]) for j, m in enumerate(moved))
-    unrolls = sp.expand(carried - claimed) == 0
+    changes, slopes = (sp.symbols(f"{name}:{depth}", positive=True) for name in "ml")
+    gap = sp.S.Zero
+    for m, slope in zip(changes, slopes, strict=True):
+        gap = (1 + slope) * gap + m
+    claimed = sum(m * sp.prod([1 + s for s in slopes[j + 1 :]]) for j, m in enumerate(changes))
+    unrolls = sp.expand(gap - claimed) == 0
     return both(s8.proof(), collect({"the recursion unrolls to the sum": unrolls}, "sympy"))
 
 
 STATEMENT = Statement(
     id="S8c",
-    title="a bound for early exit, over all heads and layers",
-    setting="text rows attend to vision and text; attention weights fixed by position (toy net); "
-    "VAR < 1; K the head's constant from l2 to linf",
-    claim="max |dz| <= K sum_l m_l prod_{j>l} (1 + lambda_j), m_l = sum over heads of "
-    "|VAR over queries|_2 times diam(values)",
+    title="a bound on early exit over all heads and layers",
+    setting="text rows attend to vision and text; attention weights depend on positions only (toy "
+    "network); VAR < 1; K the Lipschitz constant of the head from l2 to linf",
+    claim="max |dz| <= K sum_l m_l prod_{j>l} (1 + lambda_j), with m_l the sum over heads of "
+    "|VAR over queries|_2 diam(values)",
     source=RECONSTRUCTION,
     evidence="symbolic",
-    domain="all nets whose text-only layers have constants lambda_j, the recursion unrolled for 5 "
-    "layers; drawn with weights fixed by position, where those are exact",
+    domain="all networks whose text-only updates have constants lambda_j, with the recursion "
+    "unrolled for 5 layers; drawn instances have exact constants",
     generate=generate,
     slack=slack,
     witness=lambda: one_of_each(3),
     hypotheses=(
         Hypothesis(
-            "slopes that hold everywhere",
+            "Lipschitz constants",
             "lambda_j is a Lipschitz constant of the text-only update of layer j",
             holds=lambda net: all(
                 s >= e - 1e-9 for s, e in zip(net.slopes, net.exact_slopes, strict=True)
             ),
             counterexample=lambda: Counterexample(
                 replace(one_of_each(3), slopes=(0.0, 0.0, 0.0)),
-                "two later layers double what the exit removed: 4 against 1",
+                "two later layers double the change: it is 4, the bound 1",
             ),
         ),
         Hypothesis(
@@ -173,16 +173,17 @@ STATEMENT = Statement(
             "the weights of the remaining keys are renormalised",
             holds=lambda net: net.renormalised,
             counterexample=lambda: Counterexample(
-                unnormalised(), "vision equal to text has diameter 0, but half the output is gone"
+                unnormalised(),
+                "for vision equal to text the diameter is 0, but the output is halved",
             ),
         ),
     ),
-    notes=("Without it early exit has no functional theorem: S8 speaks of one head.",),
+    notes=("S8 covers one head; this bound covers the logits.",),
     proof=proof,
 )
 
 
 def unnormalised() -> Net:
-    """Vision equal to text, weights that are not renormalised."""
+    """Vision equal to text, without renormalisation."""
     net = replace(one_of_each(1), vision=np.ones((1, 1, 1)), renormalised=False)
     return replace(net, slopes=net.exact_slopes)

@@ -1,4 +1,4 @@
-"""I(Y;V,T) - I(Y;T) = U_V + S = I(Y;V|T), for every PID that obeys the consistency equations."""
+"""I(Y;V,T) - I(Y;T) = U_V + S = I(Y;V|T) for every PID with the consistency equations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Y, V, T = range(3)
 
 @dataclass(frozen=True)
 class Decomposition:
-    """A joint pmf of (Y, V, T) and the PID that a value of the redundancy defines, in nats."""
+    """A joint pmf of (Y, V, T) and the PID defined by a value of the redundancy, in nats."""
 
     p: Pmf
     redundant: float
@@ -51,7 +51,7 @@ class Decomposition:
 
 
 def generate(rng: np.random.Generator) -> Decomposition:
-    """A random pmf, in one of three with Y independent of V given T, and any nonnegative PID."""
+    """A random pmf with a nonnegative PID; in one third of the instances I(Y;V|T) = 0."""
     y, v, t = (int(n) for n in rng.integers(2, 5, 3))
     p = random_pmf(rng, (y, v, t))
     if rng.random() < 1 / 3:
@@ -64,14 +64,14 @@ def generate(rng: np.random.Generator) -> Decomposition:
 
 
 def slack(case: Decomposition) -> float:
-    """Minus the error of the identity, or by how much an atom exceeds the sum, in nats."""
-    lost = information(case.p, [Y], [V], given=[T])
-    error = abs(case.unique_vision + case.synergistic - lost)
-    return min(-error, lost - max(case.unique_vision, case.synergistic))
+    """Minimum of minus the error of the identity and I(Y;V|T) - max(U_V, S), in nats."""
+    loss = information(case.p, [Y], [V], given=[T])
+    error = abs(case.unique_vision + case.synergistic - loss)
+    return min(-error, loss - max(case.unique_vision, case.synergistic))
 
 
 def atoms_sum() -> sp.Expr:
-    """U_V + S out of the three consistency equations, in I(Y;V), I(Y;T) and I(Y;V,T)."""
+    """U_V + S from the consistency equations, in terms of I(Y;V), I(Y;T) and I(Y;V,T)."""
     r, u_v, u_t, s = sp.symbols("R U_V U_T S", real=True)
     vision, text, total = sp.symbols("I_V I_T I_VT", nonnegative=True)
     equations = [r + u_v - vision, r + u_t - text, r + u_v + u_t + s - total]
@@ -80,7 +80,7 @@ def atoms_sum() -> sp.Expr:
 
 
 def proof() -> ProofCheck:
-    """Algebra for the atoms, whatever R is; the chain rule for the information."""
+    """Algebra for the atoms, for any R; chain rule for the information."""
     total, text = sp.symbols("I_VT I_T", nonnegative=True)
     return both(
         collect({"U_V + S = I(Y;V,T) - I(Y;T) for every R": atoms_sum() == total - text}, "sympy"),
@@ -89,14 +89,14 @@ def proof() -> ProofCheck:
 
 
 def cancelling() -> Decomposition:
-    """V a copy of T and Y = T, with R = 2 bits: U_V = -1 bit, S = 1 bit, and nothing is lost."""
+    """V = T = Y and R = 2 bits: U_V = -1 bit, S = 1 bit, I(Y;V|T) = 0."""
     p = np.zeros((2, 2, 2))
     p[0, 0, 0] = p[1, 1, 1] = 0.5
     return Decomposition(p, 2.0 * np.log(2.0))
 
 
 def xor() -> Decomposition:
-    """Y = V xor T of two fair bits: U_V = 0, S = 1 bit, everything is lost."""
+    """Y = V xor T of two fair bits: U_V = 0, S = 1 bit = I(Y;V|T)."""
     p = np.zeros((2, 2, 2))
     for v, t in np.ndindex(2, 2):
         p[v ^ t, v, t] = 0.25
@@ -108,28 +108,28 @@ STATEMENT = Statement(
     title="early exit loses unique vision information and synergy",
     setting="finite alphabets; atoms with R + U_V = I(Y;V), R + U_T = I(Y;T) and "
     "R + U_V + U_T + S = I(Y;V,T)",
-    claim="I(Y;V,T) - I(Y;T) = U_V + S = I(Y;V|T); it is 0, and early exit lossless for every "
-    "loss, iff U_V = S = 0",
+    claim="I(Y;V,T) - I(Y;T) = U_V + S = I(Y;V|T); this is 0, and early exit does not change the "
+    "Bayes risk for any loss, iff U_V = S = 0",
     source=f"{RECONSTRUCTION}; Williams & Beer 2010, arXiv:1004.2515, for the equations",
     evidence="shannon-lp",
-    domain="all joint distributions, every PID that obeys the equations",
+    domain="all joint distributions, every PID that satisfies the equations",
     generate=generate,
     slack=slack,
     witness=xor,
     hypotheses=(
         Hypothesis(
             "nonnegative atoms",
-            "R, U_V, U_T, S >= 0 (for the iff; the identity needs nothing)",
+            "R, U_V, U_T, S >= 0 (for the equivalence; the identity does not require it)",
             holds=lambda case: case.nonnegative,
             counterexample=lambda: Counterexample(
-                cancelling(), "U_V = -1 bit and S = 1 bit cancel: nothing lost, atoms not 0"
+                cancelling(), "U_V = -1 bit and S = 1 bit cancel: I(Y;V|T) = 0 with nonzero atoms"
             ),
         ),
     ),
     notes=(
-        "I(Y;V|T) = 0 says that V leaves the posterior of Y alone, hence the risk under any loss; "
-        "log loss shows the converse.",
-        "XOR has U_V = 0 and loses everything: no unique vision information is not enough (O4).",
+        "If I(Y;V|T) = 0, the posterior of Y does not depend on V given T, so the Bayes risk does "
+        "not change for any loss; the log loss shows the converse.",
+        "U_V = 0 alone is not sufficient: XOR has U_V = 0 and loses all information (O4).",
     ),
     proof=proof,
     symbolic=atoms_sum,

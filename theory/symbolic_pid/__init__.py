@@ -1,4 +1,4 @@
-"""PID in closed form: BROJA where it has one, MMI and I_min of any symbolic pmf.
+"""PID in closed form: BROJA in special cases, MMI and I_min for every symbolic pmf.
 
 Example:
     >>> import sympy as sp

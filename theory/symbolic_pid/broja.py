@@ -1,7 +1,7 @@
-"""BROJA where it has a closed form: ordered sources, and everything binary.
+"""BROJA in closed form, for ordered sources and for binary variables.
 
-BROJA's union information is min I_Q(Y; X1, X2) over all Q with the pair marginals (X1, Y) and
-(X2, Y) of p; the atoms follow from it.
+The union information of BROJA is min I_Q(Y; X1, X2) over all Q with the marginals (X1, Y) and
+(X2, Y) of p. It determines the atoms.
 """
 
 from __future__ import annotations
@@ -19,30 +19,29 @@ from theory.symbolic_pid.expressions import (
     parameters_of,
 )
 
-# What rounding may do to a conditional probability. Where it decides, the informations that are
-# decided about differ by no more.
+# Tolerance for rounding of a conditional probability. Cases that it decides have informations that
+# differ by no more than rounding.
 _ROUNDING = sp.Rational(1, 10**13)
 
 
 class NotOrderedError(ValueError):
-    """Nothing that was tried turns the first source into the second."""
+    """No channel was found that maps the first source to the second."""
 
 
 def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None) -> SymbolicPid:
-    """BROJA where X2 is a garbling of X1: unique_2 = 0, redundant = I(Y; X2).
+    """BROJA if X2 is a garbling of X1: unique_2 = 0 and redundant = I(Y; X2).
 
     Args:
-        p: from `symbolic_pmf`.
+        p: pmf from `symbolic_pmf`.
         channel: k[x1][x2], rows summing to 1, with p(x2, y) = sum_x1 p(x1, y) k[x1][x2]. None
-            tries p(x2 | x1), which is one if X2 - X1 - Y is a Markov chain.
-        parameters: order of the free symbols; by name if None.
+            means p(x2 | x1), which is valid if X2 - X1 - Y is a Markov chain.
+        parameters: order of the free symbols; sorted by name if None.
 
     Returns:
-        The atoms; that the channel's entries are nonnegative is `assumed` where SymPy cannot
-        see it.
+        The atoms. Nonnegativity of the channel is listed in `assumed` unless SymPy proves it.
 
     Raises:
-        ValueError: a channel of another shape or with a negative number.
+        ValueError: the channel has a wrong shape or a negative number.
         NotOrderedError: the channel does not map the first source to the second.
 
     Source:
@@ -79,48 +78,51 @@ def broja_ordered(p: SymbolicPmf, *, channel: Any = None, parameters: Any = None
             f"{which} does not turn the first source into the second; exchange the sources, or "
             "pass channel=k with p(x2, y) = sum_x1 p(x1, y) k[x1][x2]"
         )
-    i1, i2, both = informations(p)
-    clear = all(sp.sympify(entry).is_nonnegative for entry in k.ravel())
+    i1, i2, i12 = informations(p)
+    nonnegative = all(sp.sympify(entry).is_nonnegative for entry in k.ravel())
     return SymbolicPid(
         redundant=i2,
         unique_1=sp.simplify(i1 - i2),
         unique_2=sp.Integer(0),
-        synergistic=sp.simplify(both - i1),
+        synergistic=sp.simplify(i12 - i1),
         measure="broja",
         parameters=parameters_of(p, parameters),
-        assumed=() if clear else ("the channel's entries are nonnegative at the values used",),
+        assumed=()
+        if nonnegative
+        else ("the channel's entries are nonnegative at the values used",),
     )
 
 
 def broja_binary(p: SymbolicPmf, *, parameters: Any = None) -> SymbolicPid:
-    """BROJA where sources and target are binary: piecewise, in closed form.
+    """BROJA for binary sources and a binary target, as a piecewise closed form.
 
         union = I(Y; X1)                 if X2 is a garbling of X1
                 I(Y; X2)                 if X1 is a garbling of X2
                 min_z I_{Q_z}(Y; X1, X2) otherwise
 
-    where Q_z has the pair marginals of p and never shows the pair z = (x1, x2): its cells are
-    P(x1, y) and P(x2, y) beside z and P(y) - P(x1, y) - P(x2, y) opposite. At most four pairs
-    allow that.
+    where Q_z has the marginals (X1, Y) and (X2, Y) of p and gives the pair z = (x1, x2) probability
+    0: its cells adjacent to z are P(x1, y) and P(x2, y), its cell opposite to z is
+    P(y) - P(x1, y) - P(x2, y). The minimum runs over the (at most four) pairs z for which these
+    cells are nonnegative.
 
-    Why: with r_x = Q(y | x), the slope of I_Q along the one swap within y is
-    log(r_00 r_11 / (r_01 r_10)). Inside the feasible set both slopes vanish, so {r_00, r_11} =
-    {r_01, r_10}: Y is independent of one source given the other, which makes that source a
-    garbling. At a cell that is zero for one y only, the slope is infinite and points inside. So
-    an optimum on the boundary has a cell that is zero for both y.
+    Derivation: with r_x = Q(y | x), the derivative of I_Q along the single feasible direction
+    within y is log(r_00 r_11 / (r_01 r_10)). At an interior optimum both derivatives vanish, so
+    {r_00, r_11} = {r_01, r_10}: Y is independent of one source given the other, and that source
+    is a garbling of the other. At a cell that is zero for exactly one y the derivative is
+    infinite and points to the interior, so an optimum on the boundary has a cell that is zero for
+    both y.
 
     Args:
-        p: from `symbolic_pmf`, of shape (2, 2, 2).
-        parameters: order of the free symbols; by name if None.
+        p: pmf from `symbolic_pmf`, of shape (2, 2, 2).
+        parameters: order of the free symbols; sorted by name if None.
 
     Raises:
-        ValueError: another shape.
+        ValueError: p has another shape.
 
     Source:
-        The optimisation problem is that of Bertschinger et al. 2014, arXiv 1311.2852; where
-        its optima lie in the binary case was settled by Rauh, Schünemann & Jost 2021, arXiv
-        1912.12505. The form above was derived here and is tested against an interior-point
-        solver.
+        Optimisation problem: Bertschinger et al. 2014, arXiv 1311.2852. Location of the optima
+        in the binary case: Rauh, Schünemann & Jost 2021, arXiv 1912.12505. The form above was
+        derived in this project and is tested against an interior-point solver.
 
     Example:
         >>> from theory.symbolic_pid import symbolic_pmf
@@ -132,50 +134,50 @@ def broja_binary(p: SymbolicPmf, *, parameters: Any = None) -> SymbolicPid:
     """
     if p.shape != (2, 2, 2):
         raise ValueError(f"the binary closed form needs shape (2, 2, 2), got {p.shape}")
-    i1, i2, both = informations(p)
+    i1, i2, i12 = informations(p)
     first, second = p.sum(axis=1), p.sum(axis=0)  # [x, y]
-    without = [_without_pair(first, second, pair) for pair in np.ndindex(2, 2)]
+    candidates = [_without_pair(first, second, pair) for pair in np.ndindex(2, 2)]
     union = sp.Piecewise(
         (i1, _is_garbling(second, first)),
         (i2, _is_garbling(first, second)),
-        (sp.Min(*without, evaluate=False), True),
+        (sp.Min(*candidates, evaluate=False), True),
     )
     return SymbolicPid(
         redundant=i1 + i2 - union,
         unique_1=union - i2,
         unique_2=union - i1,
-        synergistic=both - union,
+        synergistic=i12 - union,
         measure="broja",
         parameters=parameters_of(p, parameters),
     )
 
 
 def _is_garbling(noisy: SymbolicPmf, clean: SymbolicPmf) -> Any:
-    """Whether a channel leads from `clean[x, y]` to `noisy[x, y]`, both binary.
+    """Whether a binary channel maps `clean[x, y]` to `noisy[x, y]`.
 
-    The channel is unique unless `clean` says nothing about y; then `noisy` may not either. With
-    a_y, b_y the conditional probabilities of symbol 0, its two parameters are n / D with
-    D = a_0 - a_1; everything is multiplied out, so that nothing is divided by zero.
+    The channel is unique unless `clean` is independent of y, in which case `noisy` must be
+    independent of y too. With a_y, b_y the conditional probabilities of symbol 0, its parameters
+    are n / D with D = a_0 - a_1; the conditions are multiplied by D^2 to avoid a division by 0.
     """
     (a0, a1), (b0, b1) = clean[0], noisy[0]
     c0, c1 = clean.sum(axis=0)
     d = a0 * c1 - a1 * c0
-    keep = b0 * (c1 - a1) - b1 * (c0 - a0)  # k(0 | 0) times D
-    turn = b1 * a0 - b0 * a1  # k(0 | 1) times D
+    k00 = b0 * (c1 - a1) - b1 * (c0 - a0)  # k(0 | 0) times D
+    k01 = b1 * a0 - b0 * a1  # k(0 | 1) times D
     slack = (_ROUNDING * c0 * c1) ** 2
-    inside = [sp.Ge(n * d, -slack) & sp.Ge(d * d - n * d, -slack) for n in (keep, turn)]
-    says_something = sp.Ge(d * d, slack) | sp.Le((b0 * c1 - b1 * c0) ** 2, slack)
-    return sp.And(*inside, says_something)
+    inside = [sp.Ge(n * d, -slack) & sp.Ge(d * d - n * d, -slack) for n in (k00, k01)]
+    solvable = sp.Ge(d * d, slack) | sp.Le((b0 * c1 - b1 * c0) ** 2, slack)
+    return sp.And(*inside, solvable)
 
 
 def _without_pair(first: SymbolicPmf, second: SymbolicPmf, pair: tuple[int, int]) -> Any:
-    """I_Q where Q never shows `pair`; infinite where the marginals do not allow that."""
+    """I_Q for the Q that gives `pair` probability 0; infinite if no such Q exists."""
     row, column = pair
     target = first.sum(axis=0)
     rest = target - first[row] - second[column]  # the opposite cell, for each y
     cells = [*first[row], *second[column], *rest]
     pairs = [first[row].sum(), second[column].sum(), rest.sum()]
     allowed = sp.And(
-        *(sp.Ge(cell, -_ROUNDING * all_) for cell, all_ in zip(rest, target, strict=True))
+        *(sp.Ge(cell, -_ROUNDING * mass) for cell, mass in zip(rest, target, strict=True))
     )
     return sp.Piecewise((entropy(pairs) + entropy(target) - entropy(cells), allowed), (sp.oo, True))

@@ -1,4 +1,4 @@
-"""One verb for every symbolic PID."""
+"""Chooses a closed form for a symbolic PID."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def symbolic_pid(
 ) -> SymbolicPid:
     """Atoms of a symbolic pmf in closed form, in nats.
 
-    "mmi" and "imin" exist for every pmf. "broja" exists where one source is a garbling of the
-    other (by p(x2 | x1), p(x1 | x2), or the `channel` from the first to the second) and where
-    everything is binary; elsewhere no closed form is known.
+    "mmi" and "imin" are available for every pmf. "broja" is available if one source is a garbling
+    of the other (by p(x2 | x1), p(x1 | x2), or the given `channel` from the first source to the
+    second) or if all three variables are binary.
 
     Args:
-        p: from `symbolic_pmf`.
+        p: pmf from `symbolic_pmf`.
         measure: "broja", "imin" or "mmi".
         channel: as in `broja_ordered`; only for "broja".
-        parameters: order of the free symbols; by name if None.
+        parameters: order of the free symbols; sorted by name if None.
 
     Raises:
-        ValueError: an unknown measure, a pmf whose BROJA atoms have no closed form here.
+        ValueError: unknown measure, or no closed form of BROJA is known for the pmf.
 
     Source:
         `broja_ordered`, `broja_binary`, `lattice_pid`.
@@ -48,18 +48,18 @@ def symbolic_pid(
         raise ValueError(f"unknown measure '{measure}'; choose from {', '.join(MEASURES)}")
     if measure != "broja":
         if channel is not None:
-            raise ValueError(f"a channel helps broja only, not {measure}")
+            raise ValueError(f"a channel applies to broja only, not to {measure}")
         return lattice_pid(p, measure=measure, parameters=parameters)
     if channel is not None:
         return broja_ordered(p, channel=channel, parameters=parameters)
     with contextlib.suppress(NotOrderedError):
         return broja_ordered(p, parameters=parameters)
     with contextlib.suppress(NotOrderedError):
-        found = broja_ordered(p.transpose(1, 0, 2), parameters=parameters)
-        return replace(found, unique_1=found.unique_2, unique_2=found.unique_1)
+        swapped = broja_ordered(p.transpose(1, 0, 2), parameters=parameters)
+        return replace(swapped, unique_1=swapped.unique_2, unique_2=swapped.unique_1)
     if p.shape == (2, 2, 2):
         return broja_binary(p, parameters=parameters)
     raise ValueError(
-        f"no closed form of broja is known for shape {p.shape} where neither source is seen to be "
-        "a garbling of the other; pass channel=..., or take a numerical solver"
+        f"no closed form of broja is known for shape {p.shape} unless one source is a garbling of "
+        "the other; pass channel=..., or use a numerical solver"
     )

@@ -1,4 +1,4 @@
-"""`SymbolicPid`, the symbolic pmf it comes from, and entropies that survive a zero."""
+"""`SymbolicPid`, symbolic pmfs, and symbolic entropies with 0 log 0 = 0."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class xlogx(sp.Function):  # type: ignore[misc]
 
     @classmethod
     def eval(cls, x: Any) -> Any:
-        """The value where x is a number."""
+        """Value if x is a number."""
         if x.is_zero or x == 1:
             return sp.Integer(0)
         return x * sp.log(x) if x.is_number else None
@@ -50,13 +50,13 @@ class SymbolicPid:
     """Four atoms as SymPy expressions, in nats.
 
     Attributes:
-        redundant: information about Y in either source.
+        redundant: information about Y shared by both sources.
         unique_1: information in the first source only.
         unique_2: information in the second source only.
-        synergistic: information in both together only.
-        measure: the definition, "broja", "imin" or "mmi".
-        parameters: free symbols, in the order `lambdify` takes them.
-        assumed: what the closed form rests on and SymPy did not check.
+        synergistic: information in both sources jointly, but in neither alone.
+        measure: definition of the PID, "broja", "imin" or "mmi".
+        parameters: free symbols, in the order of the arguments of `lambdify()`.
+        assumed: conditions of the closed form that SymPy does not prove.
 
     Example:
         >>> from theory.symbolic_pid import symbolic_pid, symbolic_pmf
@@ -81,7 +81,7 @@ class SymbolicPid:
         return self.redundant, self.unique_1, self.unique_2, self.synergistic
 
     def lambdify(self) -> Callable[..., NDArray[np.float64]]:
-        """A function of the parameters' values (numbers or arrays that broadcast).
+        """Numerical function of the parameters (numbers or arrays that broadcast).
 
         It returns the atoms in nats, array of shape (4, ...), in the order of `ATOMS`.
         """
@@ -94,9 +94,10 @@ class SymbolicPid:
                 names = ", ".join(map(str, self.parameters))
                 raise ValueError(f"give one value for each of ({names}), got {len(given)}")
             with np.errstate(divide="ignore", invalid="ignore"):
-                # numpy evaluates every piece of a Piecewise, also where it does not apply.
-                found = inner(*given)
-            return np.stack(np.broadcast_arrays(*[np.asarray(a, dtype=np.float64) for a in found]))
+                # numpy evaluates all pieces of a Piecewise, including those that do not apply.
+                values_of_atoms = inner(*given)
+            arrays = [np.asarray(atom, dtype=np.float64) for atom in values_of_atoms]
+            return np.stack(np.broadcast_arrays(*arrays))
 
         return atoms
 
@@ -106,14 +107,13 @@ def symbolic_pmf(cells: Any) -> SymbolicPmf:
 
     Args:
         cells: a nested sequence or array of shape (a, b, k), or {(x1, x2, y): probability} with
-            whole-number symbols; cells that are not named are zero.
+            integer symbols; other cells are zero.
 
     Returns:
         Array of shape (a, b, k) of SymPy expressions.
 
     Raises:
-        ValueError: another shape, a number that is negative, a sum that SymPy cannot show to
-            be 1.
+        ValueError: not three axes, a negative number, or SymPy cannot show that the sum is 1.
 
     Example:
         >>> a = sp.Symbol("a", positive=True)
@@ -140,28 +140,28 @@ def symbolic_pmf(cells: Any) -> SymbolicPmf:
 
 
 def parameters_of(p: SymbolicPmf, order: Sequence[Any] | None = None) -> tuple[Any, ...]:
-    """Free symbols of a pmf, sorted by name, or as `order` says.
+    """Free symbols of a pmf, sorted by name, or in the given order.
 
     Raises:
-        ValueError: an order that leaves a symbol out.
+        ValueError: a free symbol is missing in `order`.
     """
     free = set().union(*(cell.free_symbols for cell in p.ravel()))
     if order is None:
         return tuple(sorted(free, key=str))
     missing = sorted(map(str, free - set(order)))
     if missing:
-        raise ValueError(f"the order of parameters leaves out {', '.join(missing)}")
+        raise ValueError(f"the order of parameters lacks {', '.join(missing)}")
     return tuple(order)
 
 
 def _xlogx(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """X log x in numbers; a cell that rounding made negative counts as zero."""
+    """Numerical x log x; negative rounding errors count as zero."""
     cell = np.where((x < 0.0) & (x > -_ROUNDING), 0.0, x)
     return np.asarray(xlogy(cell, cell))
 
 
 def entropy(cells: Sequence[Any] | SymbolicPmf) -> Any:
-    """-sum p log p of an array of expressions, in nats; zeros count as zero."""
+    """Entropy -sum p log p of an array of expressions, in nats."""
     return -sp.Add(*(xlogx(cell) for cell in np.asarray(cells, dtype=object).ravel()))
 
 
@@ -180,13 +180,13 @@ def from_redundancy(
     measure: str,
     parameters: tuple[Any, ...],
 ) -> SymbolicPid:
-    """The four atoms by the consistency equations."""
-    first, second, both = informations(p)
+    """Four atoms from the redundancy, by the consistency equations."""
+    first, second, total = informations(p)
     return SymbolicPid(
         redundant=redundant,
         unique_1=first - redundant,
         unique_2=second - redundant,
-        synergistic=both - first - second + redundant,
+        synergistic=total - first - second + redundant,
         measure=measure,
         parameters=parameters,
     )

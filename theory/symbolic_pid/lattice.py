@@ -1,4 +1,4 @@
-"""MMI and I_min of any symbolic pmf, through dit's symbolic distributions."""
+"""MMI and I_min for symbolic pmfs, computed by dit."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from theory.symbolic_pid.expressions import (
 
 
 def lattice_pid(p: SymbolicPmf, *, measure: str, parameters: Any = None) -> SymbolicPid:
-    """MMI (`min I(Y; X_i)`) or I_min (Williams & Beer) atoms of a symbolic pmf.
+    """Atoms of a symbolic pmf by MMI (`min I(Y; X_i)`) or I_min (Williams & Beer).
 
     Args:
-        p: from `symbolic_pmf`.
+        p: pmf from `symbolic_pmf`.
         measure: "mmi" or "imin".
-        parameters: order of the free symbols; by name if None.
+        parameters: order of the free symbols; sorted by name if None.
 
     Raises:
-        ValueError: another measure.
+        ValueError: unknown measure.
 
     Source:
         dit (James, Ellison & Crutchfield 2018), `dit.symbolic`; Williams & Beer 2010, arXiv
@@ -47,8 +47,8 @@ def lattice_pid(p: SymbolicPmf, *, measure: str, parameters: Any = None) -> Symb
         raise ValueError(f"unknown measure '{measure}'; choose from {', '.join(classes)}")
     cells = [(where, cell) for where, cell in np.ndenumerate(p) if cell != 0]
     outcomes = [tuple(map(str, where)) for where, _ in cells]
-    found = symbolic_distribution(outcomes, [cell for _, cell in cells])
-    lattice = classes[measure](found, [[0], [1]], [2])
+    distribution = symbolic_distribution(outcomes, [cell for _, cell in cells])
+    lattice = classes[measure](distribution, [[0], [1]], [2])
     bits = sp.sympify(lattice.get_pi(((0,), (1,))))
     return from_redundancy(
         p, bits * sp.log(2), measure=measure, parameters=parameters_of(p, parameters)

@@ -1,7 +1,7 @@
-"""Synthetic systems that know their truth, as plain numpy arrays.
+"""Synthetic systems with known ground truth, as numpy arrays.
 
-Gates with exact atoms, Gaussian systems with closed forms, a toy VLM with planted layers,
-attention heads with chosen mass and geometry.
+Gates with exact PID atoms, Gaussian systems with closed forms, a toy VLM with planted layers, and
+attention heads with given mass on vision and given geometry of values.
 
 Example:
     >>> from theory import systems
@@ -23,8 +23,8 @@ from theory.systems.gaussian import BIJECTIONS as BIJECTIONS
 from theory.systems.gaussian import GaussianSystem as GaussianSystem
 from theory.systems.gaussian import gaussian_system as gaussian_system
 from theory.systems.gaussian import scalar_gaussian as scalar_gaussian
-from theory.systems.toy_vlm import KINDS as KINDS
-from theory.systems.toy_vlm import SCHEDULE as SCHEDULE
-from theory.systems.toy_vlm import ToyTruth as ToyTruth
-from theory.systems.toy_vlm import ToyVLM as ToyVLM
-from theory.systems.toy_vlm import toy_vlm as toy_vlm
+from theory.systems.toy_build import SCHEDULE as SCHEDULE
+from theory.systems.toy_build import toy_vlm as toy_vlm
+from theory.systems.toy_model import ToyTruth as ToyTruth
+from theory.systems.toy_model import ToyVLM as ToyVLM
+from theory.systems.toy_weights import KINDS as KINDS

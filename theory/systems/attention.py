@@ -1,4 +1,4 @@
-"""One attention head with a chosen attention mass on vision and a chosen geometry of values."""
+"""An attention head with given attention mass on vision and given geometry of values."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ GEOMETRIES = ("equal", "split", "random")
 
 @dataclass(frozen=True, eq=False)
 class AttentionHead:
-    """Query, keys and values of one head for one query, vision keys first.
+    """One query of an attention head with its keys and values, vision keys first.
 
     Attributes:
         query: array of shape (d,).
         keys: array of shape (n_vision + n_text, d).
         values: array of shape (n_vision + n_text, d).
         n_vision: number of vision keys.
-        var: the attention mass on vision keys, by construction.
+        var: attention mass on vision keys, by construction.
         diameter: largest distance between two values.
-        change: |output without the vision keys - output|, by construction.
+        change: norm of the change of the output when the vision keys are removed, by construction.
 
     Example:
         >>> head = attention_head(0.9, geometry="equal", seed=0)
@@ -41,7 +41,7 @@ class AttentionHead:
     change: float
 
     def weights(self, *, vision: bool = True) -> Floats:
-        """Softmax weights of the query, shape (n_vision + n_text,); 0 on removed keys."""
+        """Attention weights of the query, shape (n_vision + n_text,); 0 on removed keys."""
         scores = self.keys @ self.query / math.sqrt(self.query.size)
         if not vision:
             scores[: self.n_vision] = -np.inf
@@ -49,7 +49,7 @@ class AttentionHead:
         return np.asarray(a / a.sum())
 
     def output(self, *, vision: bool = True) -> Floats:
-        """The head's output, shape (d,), with or without the vision keys."""
+        """Output of the head, shape (d,), with or without the vision keys."""
         return np.asarray(self.weights(vision=vision) @ self.values)
 
 
@@ -62,26 +62,26 @@ def attention_head(
     d: int = 8,
     seed: int,
 ) -> AttentionHead:
-    """A head whose mass on vision keys is `var` and whose values lie as `geometry` says.
+    """Build a head with attention mass `var` on the vision keys.
 
-        equal   all values are the same vector: removal changes nothing, at any mass
-        split   one value for vision, one for text, at distance 1: removal changes the output by
-                exactly var times the diameter, the most that S8 allows
+        equal   all values are equal: removing vision does not change the output
+        split   one value for vision, one for text, at distance 1: removing vision changes the
+                output by var times the diameter, the bound of S8
         random  standard normal values
 
     Args:
         var: attention mass on vision keys, in (0, 1).
-        geometry: one of the three.
-        n_vision: vision keys, at least 1.
-        n_text: text keys, at least 1.
-        d: width of the head, at least 2.
-        seed: fixes everything else.
+        geometry: geometry of the values, "equal", "split" or "random".
+        n_vision: number of vision keys, at least 1.
+        n_text: number of text keys, at least 1.
+        d: dimension of the head, at least 2.
+        seed: random seed.
 
     Returns:
-        The head and its truth.
+        The head with its ground truth.
 
     Raises:
-        ValueError: a mass outside (0, 1), an unknown geometry, no keys, d below 2.
+        ValueError: a mass outside (0, 1), an unknown geometry, no keys, or d below 2.
 
     Source:
         Statement S8.
@@ -101,17 +101,17 @@ def attention_head(
             f"a head needs keys of both kinds and d >= 2, got {n_vision}, {n_text} and d={d}"
         )
     rng = np.random.default_rng(seed)
-    within = [rng.dirichlet(np.ones(count)) for count in (n_vision, n_text)]
-    within = [(part + 1e-6) / (part + 1e-6).sum() for part in within]
-    weights = np.concatenate([var * within[0], (1.0 - var) * within[1]])
+    shares = [rng.dirichlet(np.ones(count)) for count in (n_vision, n_text)]
+    shares = [(share + 1e-6) / (share + 1e-6).sum() for share in shares]
+    weights = np.concatenate([var * shares[0], (1.0 - var) * shares[1]])
     query = rng.standard_normal(d)
-    # A key is what gives the wanted score, plus anything orthogonal to the query.
-    loose = rng.standard_normal((n_vision + n_text, d))
-    loose -= np.outer(loose @ query, query) / (query @ query)
-    keys = loose + np.outer(np.log(weights) * math.sqrt(d), query) / (query @ query)
+    # A key is the multiple of the query with the required score plus an orthogonal random part.
+    orthogonal = rng.standard_normal((n_vision + n_text, d))
+    orthogonal -= np.outer(orthogonal @ query, query) / (query @ query)
+    keys = orthogonal + np.outer(np.log(weights) * math.sqrt(d), query) / (query @ query)
     values = _values(geometry, n_vision, n_text, d, rng)
     gaps = values[:, None, :] - values[None, :, :]
-    means = within[0] @ values[:n_vision], within[1] @ values[n_vision:]
+    means = shares[0] @ values[:n_vision], shares[1] @ values[n_vision:]
     change = 0.0 if geometry == "equal" else var * float(np.linalg.norm(means[0] - means[1]))
     return AttentionHead(
         query=query,
@@ -125,6 +125,7 @@ def attention_head(
 
 
 def _values(geometry: str, n_vision: int, n_text: int, d: int, rng: np.random.Generator) -> Floats:
+    """Values of the given geometry, vision first."""
     if geometry == "random":
         return rng.standard_normal((n_vision + n_text, d))
     base, step = rng.standard_normal(d), rng.standard_normal(d)

@@ -1,4 +1,4 @@
-"""A plain forward pass of a toy VLM in numpy, with the skip operations written out."""
+"""Forward pass of a toy VLM in numpy, with explicit skip operations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.systems.toy_vlm import Floats, ToyVLM
+from theory.systems.toy_model import Floats, ToyVLM
 
 
 @dataclass(frozen=True, eq=False)
 class ToyRun:
-    """What a forward pass gave.
+    """Result of a forward pass.
 
     Attributes:
-        states: array of shape (layers + 1, n, length, d): state l is the input of layer l.
+        states: array of shape (layers + 1, n, length, d): states[l] is the input of layer l.
         var: array of shape (layers, n): attention mass of the last token on vision tokens.
-        logits: array of shape (n, vocabulary), of the last token.
+        logits: array of shape (n, vocabulary): logits of the last token.
     """
 
     states: Floats
@@ -42,21 +42,21 @@ def run_toy(
     exit: int | None = None,
     n_vision: int = 4,
 ) -> ToyRun:
-    """Run "<s>, n_vision vision tokens, question" for n images and questions.
+    """Run n inputs "<s>, n_vision vision tokens, question" through a toy VLM.
 
     Args:
         toy: the model.
-        classes: n classes of images.
-        questions: n question numbers.
-        block: layers left out for all tokens.
-        freeze: layers whose update of vision tokens is left out.
-        entry: vision tokens are absent from layers < entry.
-        exit: vision tokens are absent from layers >= exit; None: they stay.
-        n_vision: vision tokens of an image, at least 1.
+        classes: image classes, n integers.
+        questions: questions, n integers.
+        block: layers skipped for all tokens.
+        freeze: layers that do not update vision tokens.
+        entry: first layer with vision tokens.
+        exit: first layer without vision tokens; None if vision tokens stay to the end.
+        n_vision: number of vision tokens per image, at least 1.
 
     Raises:
-        ValueError: numbers of classes and questions that differ, or that the model lacks; a
-            layer or depth out of range.
+        ValueError: different numbers of classes and questions, an unknown class or question, or
+            a layer or depth out of range.
 
     Example:
         >>> from theory.systems import toy_vlm
@@ -69,7 +69,9 @@ def run_toy(
     m, k = toy.table.shape
     last = toy.n_layers if exit is None else exit
     if c.shape != j.shape or not c.size:
-        raise ValueError(f"{c.size} classes but {j.size} questions; give as many, at least one")
+        raise ValueError(
+            f"{c.size} classes but {j.size} questions; give equally many, at least one"
+        )
     if not ((0 <= c) & (c < k)).all() or not ((0 <= j) & (j < m)).all():
         raise ValueError(f"classes lie in 0..{k - 1}, questions in 0..{m - 1}")
     if not all(0 <= layer < toy.n_layers for layer in (*block, *freeze)):
@@ -101,9 +103,10 @@ def run_toy(
 def _layer(
     toy: ToyVLM, layer: int, h: Floats, is_vision: NDArray[np.bool_], *, hide: bool
 ) -> tuple[Floats, Floats]:
-    """Output of a layer and the last token's mass on vision; `hide` takes vision from the rest."""
+    """Output of a layer and attention mass of the last token on vision, masked if `hide`."""
 
     def weight(name: str) -> Floats:
+        """Weight of this layer by name."""
         return toy.weights[f"layers.{layer}.{name}.weight"]
 
     x = _rms_norm(toy, h) * weight("input_layernorm")
@@ -126,11 +129,12 @@ def _layer(
 
 
 def _rms_norm(toy: ToyVLM, h: Floats) -> Floats:
+    """RMSNorm without gain."""
     return np.asarray(h / np.sqrt((h**2).mean(axis=-1, keepdims=True) + toy.rms_norm_eps))
 
 
 def _rotate(toy: ToyVLM, x: Floats) -> Floats:
-    """Rotary positions: dimension i turns with i + head_dim / 2, as in Llama."""
+    """Rotary position embedding of pairs (i, i + head_dim / 2), as in Llama."""
     half = toy.head_dim // 2
     frequency = toy.rope_theta ** (-2.0 * np.arange(half) / toy.head_dim)
     angle = np.arange(x.shape[1])[:, None] * frequency  # (length, half)

@@ -1,8 +1,8 @@
-"""Canonical gates with exact atoms: two sources, one target, everything known.
+"""Canonical gates of two sources and one target, with exact PID atoms.
 
-The pmfs are those of the PID literature, as whole weights, so that every probability is exact.
-One BROJA atom of each gate is known in closed form; the other three follow from the consistency
-equations, and the informations in them are computed from the exact pmf.
+The pmfs come from the PID literature and are stored as integer weights, so all probabilities are
+exact. One BROJA atom of each gate is known in closed form; the other three follow from the
+consistency equations and the informations of the pmf.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2.0)}
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """A joint pmf of two sources and a target with known decompositions.
+    """A joint pmf of two sources and a target with known PID.
 
     Attributes:
-        name: of the gate.
-        p: array p[x1, x2, y].
-        atoms_in_nats: measure ("broja", "imin", "mmi") -> (redundant, unique_1, unique_2,
-            synergistic), in nats. A measure whose atoms are not known exactly is missing.
+        name: name of the gate.
+        p: joint pmf p[x1, x2, y].
+        atoms_in_nats: (redundant, unique_1, unique_2, synergistic) in nats for each measure
+            ("broja", "imin", "mmi") with exactly known atoms.
 
     Example:
         >>> gate("xor").atoms("broja", unit="bits")["synergistic"]
@@ -42,10 +42,10 @@ class Gate:
     atoms_in_nats: Mapping[str, tuple[float, float, float, float]]
 
     def atoms(self, measure: str = "broja", *, unit: str = "nats") -> dict[str, float]:
-        """The four atoms by name.
+        """Four atoms by name.
 
         Raises:
-            ValueError: a measure that is not known for this gate, an unknown unit.
+            ValueError: no exact atoms for this measure, or unknown unit.
         """
         if measure not in self.atoms_in_nats:
             known = ", ".join(self.atoms_in_nats)
@@ -63,8 +63,8 @@ class Gate:
         """
         if unit not in UNITS:
             raise ValueError(f"unknown unit '{unit}'; choose from {', '.join(UNITS)}")
-        first, second, both = (value * UNITS[unit] for value in _informations(self.p))
-        return first, second, both
+        first, second, total = (value * UNITS[unit] for value in _informations(self.p))
+        return first, second, total
 
 
 #: name -> (outcomes "x1 x2 y" -> weight, (known BROJA atom, its value in bits)).
@@ -105,10 +105,10 @@ GATES = tuple(_TABLE)
 
 
 def gate(name: str) -> Gate:
-    """A canonical gate by name.
+    """Canonical gate by name.
 
     Raises:
-        ValueError: no such gate; the message lists those there are.
+        ValueError: unknown gate; the message lists all names.
 
     Source:
         Williams & Beer 2010, arXiv 1004.2515; Bertschinger et al. 2014, arXiv 1311.2852;
@@ -129,10 +129,10 @@ def gate(name: str) -> Gate:
 
 
 def random_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
-    """A random Dirichlet pmf p[x1, x2, y]; its I_min and MMI atoms are exact, BROJA unknown.
+    """Random Dirichlet pmf p[x1, x2, y] with exact I_min and MMI atoms; BROJA is unknown.
 
     Raises:
-        ValueError: an alphabet of fewer than one symbol.
+        ValueError: an alphabet is empty.
 
     Example:
         >>> sorted(random_triple((2, 3, 4), seed=0).atoms_in_nats)
@@ -144,13 +144,13 @@ def random_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
 
 
 def degraded_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
-    """A random pmf where X2 is a noisy copy of X1: unique_2 = 0, so BROJA is known exactly.
+    """Random pmf in which X2 is a garbling of X1: unique_2 = 0, so BROJA is known exactly.
 
-    X2 depends on Y through X1 by a random channel, then X1 and X2 are recoupled at random given
-    Y within the same pairs of marginals, which changes synergy and nothing else.
+    A random channel maps X1 to X2. Then X1 and X2 are recoupled at random given Y with the same
+    marginals (X1, Y) and (X2, Y), which changes only the synergy.
 
     Raises:
-        ValueError: an alphabet of fewer than one symbol.
+        ValueError: an alphabet is empty.
 
     Source:
         Bertschinger et al. 2014, arXiv 1311.2852, Lemma 6: the unique information of a source
@@ -167,13 +167,15 @@ def degraded_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
     channel = rng.dirichlet(np.ones(shape[1]), size=shape[0])  # k[x1, x2]
     coupled = first[:, None, :] * channel[:, :, None]
     target = coupled.sum(axis=(0, 1))
-    apart = np.einsum("ay,by->aby", first, coupled.sum(axis=0)) / np.where(target > 0, target, 1.0)
+    independent = np.einsum("ay,by->aby", first, coupled.sum(axis=0)) / np.where(
+        target > 0, target, 1.0
+    )
     mix = rng.random(shape[2])
-    return _gate("degraded", as_pmf(mix * coupled + (1.0 - mix) * apart), ("unique_2", 0.0))
+    return _gate("degraded", as_pmf(mix * coupled + (1.0 - mix) * independent), ("unique_2", 0.0))
 
 
 def imin_redundancy(p: Floats) -> float:
-    """I_min: sum over y of p(y) times the smaller specific information, in nats.
+    """I_min in nats: sum over y of p(y) times the minimum over sources of specific information.
 
     Source:
         Williams & Beer 2010, arXiv 1004.2515, equation 5.
@@ -188,29 +190,31 @@ def imin_redundancy(p: Floats) -> float:
         specific = []
         for source in (0, 1):
             joint = marginal(p, [source, 2])
-            seen = joint[:, y] > 0
-            given_y = joint[seen, y] / target[y]
-            posterior = joint[seen, y] / joint[seen].sum(axis=1)
+            support = joint[:, y] > 0
+            given_y = joint[support, y] / target[y]
+            posterior = joint[support, y] / joint[support].sum(axis=1)
             specific.append(float(given_y @ np.log(posterior / target[y])))
         total += float(target[y]) * min(specific)
     return total
 
 
 def _informations(p: Floats) -> tuple[float, float, float]:
+    """I(Y; X1), I(Y; X2) and I(Y; X1, X2) in nats."""
     return information(p, [0], [2]), information(p, [1], [2]), information(p, [0, 1], [2])
 
 
 def _gate(name: str, p: Floats, broja: tuple[str, float] | None) -> Gate:
-    first, second, both = _informations(p)
+    """Gate with the atoms that follow from the pmf and from one known BROJA atom, if any."""
+    first, second, total = _informations(p)
     measures = {"imin": imin_redundancy(p), "mmi": min(first, second)}
     if broja is not None:
         known, value = broja
-        shared = {"redundant": value, "unique_1": first - value, "unique_2": second - value}
-        measures = {"broja": shared[known], **measures}
+        redundant = {"redundant": value, "unique_1": first - value, "unique_2": second - value}
+        measures = {"broja": redundant[known], **measures}
     atoms = {
         measure: tuple(
             max(0.0, atom)
-            for atom in (shared, first - shared, second - shared, both - first - second + shared)
+            for atom in (shared, first - shared, second - shared, total - first - second + shared)
         )
         for measure, shared in measures.items()
     }

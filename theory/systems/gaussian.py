@@ -1,4 +1,4 @@
-"""Jointly Gaussian systems with closed-form information and PID, and bijective images of them."""
+"""Gaussian systems with closed-form information and PID, and their images under bijections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from theory.systems.gates import ATOMS, UNITS
 
 Floats = NDArray[np.float64]
 
-#: Bijections of the real line, applied to every coordinate; none changes any information.
+#: Bijections of the real line, applied to every coordinate; information is invariant under them.
 BIJECTIONS: Mapping[str, Callable[[Floats], Floats]] = {
     "identity": lambda x: x,
     "cube": lambda x: x**3,
@@ -24,16 +24,16 @@ BIJECTIONS: Mapping[str, Callable[[Floats], Floats]] = {
 
 @dataclass(frozen=True, eq=False)
 class GaussianSystem:
-    """A Gaussian target Y and sources V, T, zero mean, in this order.
+    """A jointly Gaussian target Y and sources V and T of mean zero, in this order.
 
     Attributes:
         covariance: array of shape (y + v + t, y + v + t), positive definite.
-        dims: (y, v, t), each at least 1.
-        bijection: name in `BIJECTIONS`, applied to every coordinate of a sample.
+        dims: dimensions (y, v, t), each at least 1.
+        bijection: key of `BIJECTIONS`, applied to every coordinate of a sample.
 
     Raises:
-        ValueError: dimensions that do not fit, not symmetric or not positive definite, an
-            unknown bijection.
+        ValueError: the covariance does not match `dims` or is not symmetric positive definite,
+            or unknown bijection.
 
     Example:
         >>> system = gaussian_system((1, 2, 3), seed=0)
@@ -48,7 +48,7 @@ class GaussianSystem:
     def __post_init__(self) -> None:
         c = np.asarray(self.covariance, dtype=np.float64)
         if min(self.dims) < 1 or c.shape != (sum(self.dims),) * 2:
-            raise ValueError(f"covariance of shape {c.shape} does not fit dimensions {self.dims}")
+            raise ValueError(f"covariance of shape {c.shape} does not match dimensions {self.dims}")
         if not np.allclose(c, c.T, atol=1e-10) or float(np.linalg.eigvalsh(c).min()) <= 0.0:
             raise ValueError("covariance must be symmetric and positive definite")
         if self.bijection not in BIJECTIONS:
@@ -58,71 +58,72 @@ class GaussianSystem:
         object.__setattr__(self, "covariance", c)
 
     def information(self, sources: str = "VT", *, unit: str = "nats") -> float:
-        """I(Y; V), I(Y; T) or I(Y; V, T): log det(S_Y) + log det(S_X) - log det(S_YX), halved.
+        """I(Y; X) = (log det S_Y + log det S_X - log det S_YX) / 2 for X = V, T or (V, T).
 
         Args:
             sources: "V", "T" or "VT".
             unit: "nats" or "bits".
 
         Raises:
-            ValueError: other sources or units.
+            ValueError: unknown sources or unit.
         """
         y, v, t = self.dims
-        where = {"V": range(y, y + v), "T": range(y + v, y + v + t), "VT": range(y, y + v + t)}
-        if sources not in where:
+        axes_of = {"V": range(y, y + v), "T": range(y + v, y + v + t), "VT": range(y, y + v + t)}
+        if sources not in axes_of:
             raise ValueError(f"unknown sources '{sources}'; choose from V, T, VT")
         if unit not in UNITS:
             raise ValueError(f"unknown unit '{unit}'; choose from {', '.join(UNITS)}")
-        target, source = list(range(y)), list(where[sources])
+        target, source = list(range(y)), list(axes_of[sources])
         logs = [self._logdet(axes) for axes in (target, source, target + source)]
         return 0.5 * (logs[0] + logs[1] - logs[2]) * UNITS[unit]
 
     def atoms(self, *, unit: str = "nats") -> dict[str, float]:
-        """The MMI atoms, which for a scalar target are the BROJA atoms too (Barrett 2015).
+        """MMI atoms, equal to the BROJA atoms for a scalar target (Barrett 2015).
 
         Raises:
-            ValueError: a target of more than one dimension, where this is not so; other units.
+            ValueError: the target is not scalar, or unknown unit.
         """
         if self.dims[0] != 1:
             raise ValueError(
-                f"the closed form needs a scalar target, this one has {self.dims[0]} dimensions"
+                f"the closed form needs a scalar target, this target has {self.dims[0]} dimensions"
             )
-        first, second, both = (self.information(s, unit=unit) for s in ("V", "T", "VT"))
+        first, second, total = (self.information(s, unit=unit) for s in ("V", "T", "VT"))
         shared = min(first, second)
-        values = (shared, first - shared, second - shared, both - first - second + shared)
+        values = (shared, first - shared, second - shared, total - first - second + shared)
         return dict(zip(ATOMS, values, strict=True))
 
     def image(self, bijection: str) -> GaussianSystem:
-        """The same system seen through a bijection of every coordinate: same truth.
+        """Image of the system under a bijection of every coordinate; same informations and PID.
 
         Raises:
-            ValueError: an unknown bijection.
+            ValueError: unknown bijection.
         """
         return replace(self, bijection=bijection)
 
     def sample(self, n: int, *, seed: int) -> tuple[Floats, Floats, Floats]:
-        """Draw n times: arrays of shape (n, y), (n, v) and (n, t).
+        """Draw n samples of Y, V and T: arrays of shape (n, y), (n, v) and (n, t).
 
         Raises:
-            ValueError: n below 1.
+            ValueError: n is below 1.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         rng = np.random.default_rng(seed)
         draws = rng.standard_normal((n, sum(self.dims))) @ np.linalg.cholesky(self.covariance).T
-        seen = BIJECTIONS[self.bijection](draws)
+        images = BIJECTIONS[self.bijection](draws)
         y, v, _ = self.dims
-        return seen[:, :y], seen[:, y : y + v], seen[:, y + v :]
+        return images[:, :y], images[:, y : y + v], images[:, y + v :]
 
     def _logdet(self, axes: list[int]) -> float:
+        """Log-determinant of the marginal covariance on `axes`."""
         return float(np.linalg.slogdet(self.covariance[np.ix_(axes, axes)])[1])
 
 
 def gaussian_system(dims: tuple[int, int, int], *, seed: int) -> GaussianSystem:
-    """A random system of any dimensions (y, v, t) with unit variances.
+    """Random system of dimensions (y, v, t) with unit variances.
 
     Raises:
-        ValueError: a dimension below 1.
+        ValueError: a dimension is below 1.
 
     Example:
         >>> gaussian_system((1, 4, 2), seed=1).covariance.shape
@@ -138,10 +139,10 @@ def gaussian_system(dims: tuple[int, int, int], *, seed: int) -> GaussianSystem:
 
 
 def scalar_gaussian(yv: float, yt: float, vt: float) -> GaussianSystem:
-    """Three unit-variance variables with these correlations.
+    """Jointly Gaussian scalars Y, V and T of unit variance with the given correlations.
 
     Raises:
-        ValueError: correlations that no three variables have.
+        ValueError: the correlation matrix is not positive definite.
 
     Source:
         Barrett 2015, arXiv 1411.2832, section III.

@@ -149,7 +149,7 @@ def _profile_file(path: Path, states: StatesOptions, out: Path) -> None:
             found = profile_states(
                 given.states,
                 given.target,
-                given.groups,
+                token_groups=given.groups,
                 clusters=given.clusters,
                 last_token=states.last_token,
                 model=path.name,

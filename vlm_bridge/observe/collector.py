@@ -167,7 +167,7 @@ class Collector:
         found = Profile.build(
             model,
             self.pairs,
-            {group: {name: self.means[name][group] for name in names} for group in PROFILED},
+            extra={group: {name: self.means[name][group] for name in names} for group in PROFILED},
             n_images=len(self._units) if n_images is None else n_images,
             data_hash=data_hash,
         )

@@ -1,4 +1,4 @@
-"""Binning of continuous samples: explicit, because every discrete measure depends on it."""
+"""Binning of continuous samples. Explicit, because every discrete measure depends on it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def quantize(
         equal-width       inner edges at min + (max - min) i / bins
 
     A value on an edge goes to the upper bin. Information between binned variables is at most
-    that between the variables themselves, and a PID of binned variables is not a bound on
-    anything: look at several numbers of bins (`pid_by_bins`).
+    that between the continuous variables. A PID of binned variables bounds nothing: compare
+    several numbers of bins (`decomposition.by_bins.pid_by_bin_count`).
 
     Args:
         x: finite numbers, array of shape (n,).
         bins: number of bins, at least 2.
         quantization: "equal-frequency" or "equal-width".
-        name: what to call `x` in messages.
+        name: name of `x` in messages.
 
     Returns:
         Integer array of shape (n,).

@@ -1,4 +1,4 @@
-"""`Task`: samples whose mutual information is known."""
+"""`Task`: a joint distribution with known mutual information, to sample from."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Map = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class Task:
-    """A joint distribution, invertible maps of either side, and the truth.
+    """A joint distribution, transformed by invertible maps, with known mutual information.
 
-    I(f(X); g(Y)) = I(X; Y) for invertible f and g, so that every task inherits the closed form of
-    its source.
+    I(f(X); g(Y)) = I(X; Y) for invertible f and g, so every task has the mutual information of its
+    source, in closed form.
 
     Attributes:
-        id: short name in ASCII, unique.
-        name: what the public benchmark calls it in its tables.
-        source: the joint distribution that is drawn from.
-        maps_x: applied to x, first to last.
-        maps_y: applied to y, first to last.
+        id: unique short name in ASCII.
+        name: name in the tables of the public benchmark.
+        source: joint distribution of the samples before the maps.
+        maps_x: maps of x, applied first to last.
+        maps_y: maps of y, applied first to last.
         dim_x: columns of x.
         dim_y: columns of y.
 
@@ -51,15 +51,15 @@ class Task:
 
     @property
     def mutual_information(self) -> float:
-        """The truth: I(X; Y) in nats."""
+        """True I(X; Y) in nats."""
         return self.source.mutual_information
 
     def sample(self, n: int, seed: int) -> tuple[Floats, Floats]:
-        """Independent rows; the same seed gives the same rows.
+        """Draw independent rows; equal seeds give equal rows.
 
         Args:
             n: number of rows, at least 1.
-            seed: of numpy's default generator, at least 0.
+            seed: seed of numpy's default generator, at least 0.
 
         Returns:
             x, float64 array of shape (n, dim_x), and y, of shape (n, dim_y).
@@ -85,14 +85,14 @@ class Task:
         y: Map | None = None,
         dim_x: int | None = None,
     ) -> Task:
-        """This task with one more map on either side.
+        """A copy with one more map of x or y.
 
         Args:
-            id: of the new task.
-            name: of the new task.
+            id: id of the new task.
+            name: name of the new task.
             x: invertible map of the rows of x.
             y: invertible map of the rows of y.
-            dim_x: columns of x after its map, if they change.
+            dim_x: columns of x after its map, if changed.
         """
         return replace(
             self,

@@ -1,0 +1,56 @@
+"""Plans of every kind, and the tiny model on which the tests of skipping run them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+import torch
+
+from tests.vlm_bridge.tiny import tiny_llava
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+L = 4
+FREEZE, LATE = SkipPlan("freeze", L, layers=(1, 2)), SkipPlan("late_entry", L, entry=1)
+EXIT, BAND = SkipPlan("early_exit", L, exit=2), SkipPlan("band", L, entry=1, exit=3)
+PRUNE = SkipPlan("token_pruning", L, after=1, keep=0.5)
+PLANS = [
+    SkipPlan("block", L, layers=(0,)),
+    SkipPlan("block", L, layers=(1, 3)),
+    SkipPlan("block", L, layers=(0, 1, 2, 3)),
+    SkipPlan("freeze", L, layers=(0,)),
+    FREEZE,
+    SkipPlan("freeze", L, layers=(0, 1, 2, 3)),
+    SkipPlan("early_exit", L, exit=0),
+    EXIT,
+    LATE,
+    SkipPlan("late_entry", L, entry=3),
+    BAND,
+    SkipPlan("sublayer", L, attention=(0, 2)),
+    SkipPlan("sublayer", L, mlp=(0, 3)),
+    SkipPlan("sublayer", L, attention=(1,), mlp=(1, 2)),
+    PRUNE,
+    SkipPlan("token_pruning", L, after=2, keep=0.25),
+    SkipPlan.compose(BAND, SkipPlan("freeze", L, layers=(1,))),
+    SkipPlan.compose(EXIT, SkipPlan("sublayer", L, attention=(0, 3), mlp=(2,))),
+    SkipPlan.compose(LATE, SkipPlan("block", L, layers=(0, 2))),
+    SkipPlan.compose(PRUNE, SkipPlan("freeze", L, layers=(1, 3))),
+    SkipPlan.compose(PRUNE, SkipPlan("sublayer", L, attention=(2,), mlp=(0, 3))),
+    SkipPlan.compose(FREEZE, SkipPlan("sublayer", L, attention=(1,), mlp=(2,))),
+    SkipPlan.compose(SkipPlan("block", L, layers=(0,)), FREEZE),
+]
+plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
+
+
+@lru_cache
+def tiny(attention="sdpa"):
+    return tiny_llava(attention=attention)
+
+
+def forward(vlm, inputs, **kwargs):
+    with torch.no_grad():
+        return vlm.model(**inputs, **kwargs)
+
+
+def assert_close(a, b):
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
