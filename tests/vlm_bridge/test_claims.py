@@ -380,7 +380,7 @@ def test_what_the_command_refuses(arguments, says, tmp_path, capsys) -> None:
 def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["claims", "--images", "71", "--data", "coco", "--out", str(tmp_path)])
-    assert "on 71 images no unit can be told safe at epsilon 0.05" in capsys.readouterr().err
+    assert "71 images cannot show that a unit is safe at epsilon 0.05" in capsys.readouterr().err
 
 
 # --- models with nothing to find --------------------------------------------------------------
