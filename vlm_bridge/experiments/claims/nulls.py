@@ -80,6 +80,7 @@ def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
         BridgeError: fewer than two images.
 
     Example:
+        >>> from pathlib import Path
         >>> items = [Item(Path(name), "?", "yes") for name in ("a.png", "b.png")]
         >>> [item.image.name for item in shuffled_images(items)]
         ['b.png', 'a.png']
