@@ -1,4 +1,4 @@
-"""Questions about images: the item, where items come from, and how they are split."""
+"""Questions about images: items, task sets and their splits."""
 
 from __future__ import annotations
 

@@ -18,13 +18,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.files import cache_root, new_folder
 
 #: split -> number of scenes, which differ between splits
-SCENES_SPLITS: dict[str, int] = {
-    "train": 8000,
-    "profile": 200,
-    "tuning": 400,
-    "certification": 700,
-    "test": 300,
-}
+SCENES_SPLITS = {"train": 8000, "profile": 200, "tuning": 400, "certification": 700, "test": 300}
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),

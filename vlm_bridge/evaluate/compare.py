@@ -134,12 +134,6 @@ def compare(
 
     Without labels the accuracies are None. Arguments and errors are those of `paired_outcomes`.
     """
-    outcomes = paired_outcomes(
-        vlm,
-        items,
-        plan,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=checkpoint,
-    )
+    sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    outcomes = paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes)
     return Comparison.of(plan, outcomes, "generated answer")

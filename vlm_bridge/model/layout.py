@@ -168,7 +168,7 @@ def _placeholders(config: Any, kind: str) -> tuple[int, ...]:
 
 
 def _deepstack_layers(config: Any, decoder: Any) -> tuple[int, ...]:
-    """Layers after which the decoder adds vision features: those of a map, or the first ones."""
+    """Layers after which the decoder adds vision features: the mapped layers, or the first."""
     layer_map = getattr(config, "deepstack_layer_map", None)
     if layer_map:
         return tuple(sorted({int(layer) for _, layer in layer_map}))

@@ -90,9 +90,8 @@ class ObservedPass:
             flat = np.flatnonzero(in_group & (priority <= reservoir.bar(group)))
             flat = flat[np.argsort(priority.flat[flat])[: reservoir.rows]]
             rows = slice(start, start := start + len(flat))
-            self.candidates.append(
-                Candidates(group, rows, priority.flat[flat], item.flat[flat], token.flat[flat])
-            )
+            drawn = (priority.flat[flat], item.flat[flat], token.flat[flat])
+            self.candidates.append(Candidates(group, rows, *drawn))
             places.append(flat)
         return np.concatenate(places)
 

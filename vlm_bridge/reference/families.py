@@ -48,23 +48,21 @@ def build_processor(recipe: ScratchRecipe) -> Any:
     """The processor of a family: image processor, word tokenizer and chat template."""
     if recipe.family == "qwen2_5_vl":
         area = {"shortest_edge": SIDE**2, "longest_edge": SIDE**2}
+        sizes = {"patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2, "size": area}
         around = ("<|vision_start|>", "<|vision_end|>")
         return images_only(Qwen2_5_VLProcessor)(
-            image_processor=Qwen2VLImageProcessorPil(
-                patch_size=PATCH, merge_size=2, temporal_patch_size=2, size=area
-            ),
+            image_processor=Qwen2VLImageProcessorPil(**sizes),
             tokenizer=word_tokenizer("<|image_pad|>", "<|video_pad|>", *around),
             chat_template=_chat("<|vision_start|><|image_pad|><|vision_end|>"),
         )
     if recipe.family == "smolvlm":
         edge = {"longest_edge": SIDE}
+        special = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
         return Idefics3Processor(
             image_processor=Idefics3ImageProcessorPil(
                 size=edge, max_image_size=edge, do_image_splitting=False
             ),
-            tokenizer=word_tokenizer(
-                "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"
-            ),
+            tokenizer=word_tokenizer("<image>", *special),
             image_seq_len=TOKENS,
             chat_template=_chat("<image>"),
         )

@@ -79,7 +79,8 @@ def train_adapter(
     features = _patch_features(tower, packer.pixels)
     mean, std = features.mean((0, 1)), features.std((0, 1))
     projector = model.model.multi_modal_projector
-    _start_projector(projector, (features[:256] - mean) / std, model)
+    goal = model.get_input_embeddings().weight.detach().std()
+    _start_projector(projector, (features[:256] - mean) / std, goal)
     decoder = model.model.language_model
     model.requires_grad_(False)
     for module in decoder.modules():
@@ -149,10 +150,7 @@ def _patch_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _start_projector(
-    projector: LlavaMultiModalProjector, features: Tensor, model: LlavaForConditionalGeneration
-) -> None:
-    """Scale the last layer so that projected patches have the size of token embeddings."""
-    target = model.get_input_embeddings().weight.std()
-    projector.linear_2.weight.mul_(target / projector(features).std())
+def _start_projector(projector: LlavaMultiModalProjector, features: Tensor, goal: Tensor) -> None:
+    """Scale the last layer so that projected patches have the standard deviation `goal`."""
+    projector.linear_2.weight.mul_(goal / projector(features).std())
     projector.linear_2.bias.zero_()

@@ -33,7 +33,7 @@ def task_sets(name: str) -> tuple[str, ...]:
 
 
 def test_questions(name: str, task: str) -> list[Item]:
-    """The questions about certification and test images, as many per image as the recipe says."""
+    """The questions about certification and test images, limited per image by the recipe."""
     items = TASKS[task]("certification") + TASKS[task]("test")
     most = RECIPES[check_name(name)].test_per_image
     return items if most is None else limit_per_image(items, most)
@@ -119,8 +119,6 @@ def trained_answers(name: str) -> dict[str, Any]:
     """Answers and accuracies of the training process by task set, as shipped."""
     with shipped(name, ANSWERS) as path:
         if not path.is_file():
-            raise BridgeError(
-                f"{path} is missing; it is written by: python -m vlm_bridge.training train {name}"
-            )
+            raise BridgeError(f"{path} is missing; run: python -m vlm_bridge.training train {name}")
         answers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return answers
