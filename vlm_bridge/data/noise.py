@@ -9,8 +9,6 @@ from PIL import Image
 
 from vlm_bridge.data.items import Item
 
-QUESTION = "What is in the image?"
-
 
 def noise_items(folder: Path, count: int, *, side: int = 336, seed: int = 0) -> list[Item]:
     """`count` items with images of uniform noise, `side` x `side` pixels, written to `folder`.
@@ -26,5 +24,5 @@ def noise_items(folder: Path, count: int, *, side: int = 336, seed: int = 0) -> 
     for number in range(count):
         path = folder / f"{number}.png"
         Image.fromarray(draw.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
-        items.append(Item(path, QUESTION))
+        items.append(Item(path, "What is in the image?"))
     return items

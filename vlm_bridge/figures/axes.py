@@ -32,7 +32,6 @@ MODE_STYLES = dict(zip(_WHOLE_LAYERS, ((VERMILLION, "s"), (BLUE, "o")), strict=T
 _PLAN_SHADE = "#F0E442"
 _TICKS = [-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
 _LINEAR_TO = 0.02  # shares below this are on a linear scale, which has a zero
-_LAYER = "layer (0-based)"
 
 Grid = list[list[Axes]]
 
@@ -165,7 +164,7 @@ def shade(ax: Axes, plan: SkipPlan) -> None:
 def layer_axis(ax: Axes, n_layers: int) -> None:
     """Give the panel an x axis of layer numbers."""
     ax.set_xlim(-0.7, n_layers - 0.3)
-    ax.set_xlabel(_LAYER)
+    ax.set_xlabel("layer (0-based)")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
 
 

@@ -28,7 +28,6 @@ from vlm_bridge.model.vlm import VLM
 _SIDE, _PATCH = 16, 8
 #: A patch is a board of 4 x 4 squares; the place of the bright one is the class of the image.
 _SQUARE = _PATCH // 4
-_BRIGHT = 255
 _CHAT = (
     "{% for m in messages %}<s>{% for p in m['content'] %}"
     "{% if p['type'] == 'image' %} <image>{% else %} {{ p['text'] }}{% endif %}{% endfor %}"
@@ -117,7 +116,7 @@ def toy_image(c: int, *, mark: int = 0) -> Image.Image:
     """
     patch = np.zeros((_PATCH, _PATCH), dtype=np.uint8)
     row, column = divmod(c, 4)
-    patch[row * _SQUARE : (row + 1) * _SQUARE, column * _SQUARE : (column + 1) * _SQUARE] = _BRIGHT
+    patch[row * _SQUARE : (row + 1) * _SQUARE, column * _SQUARE : (column + 1) * _SQUARE] = 255
     pixels = np.tile(patch, (_SIDE // _PATCH, _SIDE // _PATCH))
     image = Image.fromarray(np.repeat(pixels[..., None], 3, axis=2))
     # The tower reads green alone; red and blue hold the mark.

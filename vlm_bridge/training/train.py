@@ -18,8 +18,6 @@ from vlm_bridge.training.adapt import train_adapter
 from vlm_bridge.training.scratch import train_scratch
 from vlm_bridge.training.tower import train_tower
 
-TOWER = "tower."  # the parts on which stage two depends
-
 
 def train(name: str, folder: Path) -> VLM:
     """Train a reference model (resumable); writes `parts.safetensors` into `folder`.
@@ -32,7 +30,7 @@ def train(name: str, folder: Path) -> VLM:
         parts = train_scratch(recipe, folder)
     else:
         parts = _train_llava(recipe, folder)
-    stored = to_stored(parts, recipe.stored, keep=TOWER)
+    stored = to_stored(parts, recipe.stored, keep="tower.")
     save_parts(folder / PARTS, stored, recipe)
     return VLM.of(name, *build(recipe, from_stored(stored)))
 
