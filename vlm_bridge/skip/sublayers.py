@@ -29,11 +29,7 @@ class Sublayers:
 
     @classmethod
     def of(cls, layer: nn.Module) -> Sublayers:
-        """The sublayers of a decoder layer.
-
-        Raises:
-            BridgeError: it does not have one attention and one MLP as children.
-        """
+        """The sublayers of a decoder layer; it needs one attention and one MLP as children."""
         children = list(layer.children())
         attention = [child for child in children if hasattr(child, "layer_idx")]
         rest = [child for child in children if child not in attention]
@@ -49,14 +45,13 @@ class Sublayers:
 def check_residual(layer: nn.Module, width: int) -> None:
     """Raise a `BridgeError` unless a layer is the identity when attention and MLP return zero.
 
-    Then a zero output skips the residual update of the module, both in layers
-    `h + f(norm(h))` and in layers `h + norm(f(norm(h)))`.
+    Then a zero output skips a residual update, `f(norm(h))` or `norm(f(norm(h)))`.
     """
     noise, output = _without_sublayers(layer, width)
     if not torch.equal(first_of(output), noise):
         raise BridgeError(
-            f"{type(layer).__name__} is not the identity where its attention and its MLP give "
-            "zero, so leaving one out is not the same as skipping its residual update"
+            f"{type(layer).__name__} is not the identity when its attention and its MLP return "
+            "zero, so a zero output does not skip a residual update"
         )
 
 
