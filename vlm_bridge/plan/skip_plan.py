@@ -229,11 +229,10 @@ def _check_fields(plan: SkipPlan) -> None:
         layers = getattr(plan, name)
         if list(layers) != sorted(set(layers)):
             raise BridgeError(f"{name} must be ascending without repeats, got {layers}")
-        for layer in layers:
-            if not 0 <= layer < plan.n_layers:
-                raise BridgeError(
-                    f"layer {layer} is out of range; the model has layers 0 to {plan.n_layers - 1}"
-                )
+        if outside := [layer for layer in layers if not 0 <= layer < plan.n_layers]:
+            raise BridgeError(
+                f"layer {outside[0]} is out of range; the model has layers 0 to {plan.n_layers - 1}"
+            )
     for name, least in DEPTHS.items():
         depth = getattr(plan, name)
         if depth is not None and not least <= depth <= plan.n_layers:

@@ -35,12 +35,11 @@ _HALF_A_LAYER = (
 
 
 def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
-    """Export the model without the layers that `plan` skips.
+    """Export the model without the layers that `plan` skips, as safetensors.
 
     The remaining layers are renumbered and the configuration is shortened; class, tied weights,
-    generation settings and processor stay. The folder loads with `from_pretrained` where this
-    package is not installed, and the model answers as `skipping(vlm, plan)` does. Weights are
-    safetensors. The folder appears complete or not at all.
+    generation settings and processor stay. The folder loads with `from_pretrained`, without this
+    package, and the model answers as under `skipping(vlm, plan)`. The folder is written atomically.
 
     Args:
         vlm: the model, which is not changed.
@@ -49,8 +48,8 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
 
     Raises:
         BridgeError: the plan is not of mode `block`, leaves no layer, or skips one after which
-            vision features are added; the configuration of the class cannot describe the
-            remaining layers; the folder is taken or cannot be written.
+            vision features are added; no configuration of the class describes the remaining
+            layers; the folder is not empty or cannot be written.
 
     Example:
         >>> plan = SkipPlan("block", n_layers=30, layers=(11, 12, 20))

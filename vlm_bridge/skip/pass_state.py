@@ -173,10 +173,7 @@ class PassTracker:
     def begin(
         self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
     ) -> None:
-        """Start a pass with vision `flags` (batch, length), their row sums `counts` if known.
-
-        The `mask` (batch, past + length) of the model call is 0 on padding.
-        """
+        """Start a pass with vision `flags` (batch, length) and, if known, row sums `counts`."""
         last = None
         if self._keep is not None and isinstance(mask, Tensor) and mask.dim() == 2:
             real = mask[:, -flags.shape[1] :].to(flags.device) != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ class Scored:
         last = now.last.to(states.device)
         cut = tensors.cut_keywords(kwargs, last, states.shape[1], now.share)
         cut["attention_mask"] = None if mask is None else tensors.cut_queries(mask, last)
-        cut["past_key_values"] = _Replay(keys_and_values)
+        cut["past_key_values"] = SimpleNamespace(update=lambda *_, **__: keys_and_values)
         config, before = self.attention.config, self.attention.config._attn_implementation
         config._attn_implementation = _SCORE
         try:
@@ -105,16 +106,6 @@ class _Watch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._past, name)
-
-
-@dataclass(frozen=True)
-class _Replay:
-    """A cache that returns given keys and values."""
-
-    keys_and_values: tuple[Tensor, Tensor]
-
-    def update(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return self.keys_and_values
 
 
 def _interrupt_with_scores(

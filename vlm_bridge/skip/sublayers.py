@@ -100,20 +100,13 @@ def _with_unit_norms(layer: nn.Module) -> nn.Module:
     return layer
 
 
-@dataclass(frozen=True)
-class NoAttention:
-    """Zero in place of attention; a zero placeholder in the cache keeps its length right."""
-
-    index: int
-
-    def __call__(
-        self, hidden_states: Tensor, past_key_values: Any = None, **_: Any
-    ) -> tuple[Tensor, None]:
-        """The output of the attention module: zeros, and no weights."""
-        if past_key_values is not None:
-            zeros = placeholder(past_key_values, self.index, hidden_states)
-            past_key_values.update(*zeros, self.index)
-        return hidden_states.new_zeros(1).expand_as(hidden_states), None
+def no_attention(
+    index: int, hidden_states: Tensor, past_key_values: Any = None, **_: Any
+) -> tuple[Tensor, None]:
+    """Zeros in place of attention; a zero placeholder in the cache keeps its length right."""
+    if past_key_values is not None:
+        past_key_values.update(*placeholder(past_key_values, index, hidden_states), index)
+    return hidden_states.new_zeros(1).expand_as(hidden_states), None
 
 
 def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
