@@ -1,19 +1,38 @@
-"""Options that benchmarks of rules share: which models, how many images, how it is done."""
+"""Options that the benchmarks of rules and of the claim share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.reference.shipped import shipped_models
-from vlm_bridge.rules import RULES
+from vlm_bridge.rules import RULES, find_rule
+
+S = TypeVar("S", bound=Settings)
+#: Field of `Settings` or `Sizes` -> help; the default is that of the field.
+_HELP: Mapping[str, str] = {
+    "images": "images for certification, and as many for the test",
+    "tuning": "images that choose paths",
+    "profiling": "images that rules may look at",
+    "epsilon": "largest disagreement of a safe unit and of a certified plan",
+    "delta": "probability with which a certificate may be wrong",
+    "candidates": "nested plans of a layer-wise rule that are tried",
+    "resamples": "bootstrap samples of the certification images",
+    "pairs": "timed pairs of full and skipped runs",
+    "batch_size": "questions in a batch",
+    "null_images": "images of each null",
+    "tokens": "tokens generated to time decoding; 0 leaves it out",
+}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a benchmark; equal sizes find each other's work in the checkpoint."""
+def add_options(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
+    """Add the options of a benchmark; runs with equal sizes share the work in the checkpoint."""
     known = shipped_models()
     parser.add_argument(
         "--models", nargs="+", default=known, help=f"toy, or some of {', '.join(known)} (default)"
@@ -21,38 +40,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", choices=list(TASKS), default="easy-vqa", help="one question each")
     parser.add_argument("--rules", nargs="+", default=list(RULES), metavar="RULE")
     parser.add_argument("--modes", nargs="+", default=list(RULE_MODES), choices=RULE_MODES)
-    parser.add_argument(
-        "--images", type=int, default=200, help="to certify, and as many untouched ones (200)"
-    )
-    parser.add_argument("--tuning", type=int, default=100, help="images that choose paths (100)")
-    parser.add_argument("--profiling", type=int, default=40, help="images a rule may look at (40)")
-    parser.add_argument("--epsilon", type=float, default=Settings.epsilon)
-    parser.add_argument("--delta", type=float, default=Settings.delta)
-    parser.add_argument("--candidates", type=int, default=Settings.candidates)
-    parser.add_argument("--resamples", type=int, default=Settings.resamples)
+    for field in (*fields(Sizes), *fields(settings)):
+        if field.name in _HELP:
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=type(field.default),
+                default=field.default,
+                help=f"{_HELP[field.name]} ({field.default})",
+            )
     parser.add_argument(
         "--forward-cost",
         type=float,
-        help="forward passes over the images seen that every rule may cost (default: no limit)",
+        help="budget of every rule, in forward passes over the profiling images (no limit)",
     )
-    parser.add_argument("--pairs", type=int, default=Settings.pairs, help="timed pairs of a plan")
-    parser.add_argument("--batch-size", type=int, default=Settings.batch_size)
     parser.add_argument("--checkpoint", type=Path, default=Path("out/rules"), help="a folder")
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:
-    """How many images."""
+    """Number of images of each split."""
     return Sizes(images=options.images, tuning=options.tuning, profiling=options.profiling)
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """How it is done."""
-    return Settings(
-        epsilon=options.epsilon,
-        delta=options.delta,
-        candidates=options.candidates,
-        resamples=options.resamples,
-        pairs=options.pairs,
-        batch_size=options.batch_size,
-        forward_cost=options.forward_cost,
-    )
+def settings_of(options: argparse.Namespace, kind: type[S]) -> S:
+    """The settings of a benchmark."""
+    given = {f.name: vars(options)[f.name] for f in fields(kind) if f.name in vars(options)}
+    rules = tuple(find_rule(name) for name in options.rules)
+    return kind(**{**given, "rules": rules, "modes": tuple(options.modes)})

@@ -1,18 +1,15 @@
-"""Rules against what skipping does, and the plans they certify: per model, mode and rule."""
+"""Rules against measured disagreement, and the plans they certify: per model, mode and rule."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks._options import add_options, settings_of, sizes_of
 from benchmarks._table import machine
-from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.experiments.rule_benchmark import (
@@ -20,31 +17,33 @@ from vlm_bridge.experiments.rule_benchmark import (
     ModelBenchmark,
     RuleBenchmark,
     RuleResult,
+    Settings,
     benchmark_rules,
     load_case,
 )
 from vlm_bridge.experiments.scoring import leave_one_model_out
-from vlm_bridge.rules import find_rule
+from vlm_bridge.figures.markdown import table
+from vlm_bridge.figures.numbers import bracketed
 from vlm_bridge.rules.account import REQUIREMENTS
-from vlm_bridge.runtime.files import write_bytes
+from vlm_bridge.runtime.files import write_bytes, write_record
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
-#: What is compared across models, higher is better, and which rules take part.
+#: Figure of merit -> function, higher is better, and evidence of the rules that are compared.
 FIGURES: dict[str, tuple[Callable[[RuleResult], float], Sequence[str]]] = {
-    "AUC": (lambda one: one.score.auc.value, REQUIREMENTS),
-    "AUC, one pass at most": (lambda one: one.score.auc.value, REQUIREMENTS[:2]),
-    "saving": (lambda one: one.chosen.saving.value, REQUIREMENTS),
+    "AUC": (lambda result: result.score.auc.value, REQUIREMENTS),
+    "AUC, one pass at most": (lambda result: result.score.auc.value, REQUIREMENTS[:2]),
+    "saving": (lambda result: result.chosen.saving.value, REQUIREMENTS),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line, measure what the checkpoint lacks, print, write."""
+    """Parse the command line, measure, print and write."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rules",
         description=__doc__,
         epilog="Killed? The same command goes on from the checkpoint.",
     )
-    add_options(parser)
+    add_options(parser, Settings)
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
@@ -52,156 +51,131 @@ def main(arguments: list[str] | None = None) -> None:
         benchmark = measure(options)
     except BridgeError as error:
         parser.error(str(error))
-    folder = options.out or FOLDER
-    body = benchmark.to_json()
-    # Without indentation: it is for programs, and large.
-    write_bytes(folder / "rules.json", (json.dumps(body, allow_nan=False) + "\n").encode())
-    write_bytes(folder / "rules.md", markdown(benchmark).encode())
-    print(json.dumps(body, indent=1, allow_nan=False) if options.json else markdown(benchmark))
+    folder, text = options.out or FOLDER, markdown(benchmark)
+    write_record(folder / "rules.json", benchmark)
+    write_bytes(folder / "rules.md", text.encode())
+    print(json.dumps(benchmark.to_json(), indent=1, allow_nan=False) if options.json else text)
 
 
 def measure(options: argparse.Namespace) -> RuleBenchmark:
-    """Every model in turn; what is in the checkpoint is not measured again."""
-    settings, sizes = settings_of(options), sizes_of(options)
-    rules = [find_rule(name) for name in options.rules]
-    found = []
+    """Every model in turn; finished work is read from the checkpoint."""
+    settings, sizes = settings_of(options, Settings), sizes_of(options)
+    models = []
     for name in options.models:
-        given = load_case(name, options.data, sizes)
-        found.append(
-            benchmark_rules(
-                given.vlm,
-                given.splits,
-                rules=rules,
-                modes=options.modes,
-                settings=settings,
-                folder=options.checkpoint,
-            )
-        )
-        sys.stderr.write(f"{name}: {len(found[-1].rules)} rules and modes\n")
-    return RuleBenchmark(tuple(found), tuple(across(found, options.modes)), DECISION, machine())
+        case = load_case(name, options.data, sizes)
+        models.append(benchmark_rules(case.vlm, case.splits, settings))
+        sys.stderr.write(f"{name}: {len(models[-1].rules)} rules and modes\n")
+    choices = across(models, options.modes)
+    return RuleBenchmark(tuple(models), tuple(choices), DECISION, machine())
 
 
 def across(models: Sequence[ModelBenchmark], modes: Sequence[str]) -> list[AcrossModels]:
     """Leave one model out, in every mode that several models have."""
-    found = []
+    choices = []
     for mode in modes:
-        for figure, (of, reads) in FIGURES.items():
-            table = {
+        for figure, (of, evidence) in FIGURES.items():
+            values = {
                 model.model: {
-                    one.score.rule: of(one)
-                    for one in model.rules
-                    if one.score.mode == mode and one.score.requires in reads
+                    result.score.rule: of(result)
+                    for result in model.rules_in(mode)
+                    if result.score.requires in evidence
                 }
                 for model in models
                 if mode in model.modes
             }
-            if len(table) < 2:
+            if len(values) < 2:
                 continue
             try:
-                found.append(AcrossModels(mode, figure, tuple(leave_one_model_out(table))))
+                choices.append(AcrossModels(mode, figure, tuple(leave_one_model_out(values))))
             except BridgeError as error:
-                found.append(AcrossModels(mode, figure, (), str(error)))
-    return found
+                choices.append(AcrossModels(mode, figure, (), str(error)))
+    return choices
 
 
 def markdown(benchmark: RuleBenchmark) -> str:
-    """The tables for `docs/`."""
+    """The page of a benchmark in `docs/`."""
     first = benchmark.models[0]
-    made = [one.chosen.error_rate_check for model in benchmark.models for one in model.rules]
-    check = next((one for one in made if one is not None), None)
+    checks = [each.chosen.error_rate_check for model in benchmark.models for each in model.rules]
+    check = next((each for each in checks if each is not None), None)
     lines = [
-        "# Rules against what skipping does",
+        "# Rules against measured disagreement",
         "",
-        f"`{benchmark.machine['command']}`. What is compared is the {benchmark.decision}. A unit "
-        f"is *safe* where the interval of its disagreement lies below epsilon = {first.epsilon:g}, "
-        "*harmful* where it lies above, and *undetermined* across; undetermined units count in no "
-        "figure but Spearman. *Saved* is the share of the prefill's work that the plan certified "
-        f"at epsilon with probability {1 - first.delta:.0%} leaves out, *changed* its disagreement "
-        "on untouched images, FLOPs and latency are skipped/full. Brackets are 95 % intervals "
-        "over resampled images (latency: over pairs).",
+        f"`{benchmark.machine['command']}`. The quantity compared is the {benchmark.decision}. A "
+        "unit is *safe* if the interval of its disagreement lies below epsilon = "
+        f"{first.epsilon:g}, *harmful* if it lies above, and *undetermined* otherwise; "
+        "undetermined units count in Spearman alone. *Saved* is the share of the prefill's work "
+        f"that the plan certified at epsilon with probability {1 - first.delta:.0%} saves, "
+        "*changed* its disagreement on test images, FLOPs and latency are skipped/full. Brackets "
+        "are 95 % intervals over resampled images (latency: over pairs).",
         "",
     ]
     if check is not None:
         lines += [
-            f"*Broken* counts promises over {check.resamples} resamplings of the certification "
-            "images, whole images with replacement, whose mean is then the truth; † where no "
-            f"plan of the path was bad enough to break one. {benchmark.error_rates()}",
+            f"*Wrong* counts wrong certificates over {check.resamples} resamplings of the "
+            "certification images, whole images with replacement, whose mean is the true value; "
+            f"† if no plan of the path could make one wrong. {benchmark.error_rates()}",
             "",
         ]
     for model in benchmark.models:
         lines += _of_model(model)
     if benchmark.across:
-        lines += ["## Leave one model out", "", _row(_LEFT_OUT), "|---" * 6 + "|"]
-        for one in benchmark.across:
-            for left in one.left_out:
-                cells = [left.model, left.chosen, f"{left.there:.2f}", f"{left.here:.2f}"]
-                best = f"{left.best} ({left.best_here:.2f})"
-                lines.append(_row([f"{one.mode}, {one.figure}", *cells, best]))
-            if one.reason:
-                lines.append(_row([f"{one.mode}, {one.figure}", one.reason, *["-"] * 4]))
+        rows: list[list[str]] = []
+        for each in benchmark.across:
+            figure = f"{each.mode}, {each.figure}"
+            for left in each.left_out:
+                values = [left.model, left.chosen, f"{left.there:.2f}", f"{left.here:.2f}"]
+                rows.append([figure, *values, f"{left.best} ({left.best_here:.2f})"])
+            if each.reason:
+                rows.append([figure, each.reason, *["-"] * 4])
+        head = ["mode, figure", "left out", "best on the others", "there", "here", "best here"]
+        lines += ["## Leave one model out", "", *table(head, rows)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-_LEFT_OUT = ("mode, figure", "left out", "the others choose", "there", "here", "best here")
 _HEAD = (
-    *("rule", "requires", "forward_cost", "AUC", "Spearman", "false-safe", "certified plan"),
-    *("saved", "FLOPs", "latency", "changed", "broken"),
+    *("rule", "requires", "forward passes", "AUC", "Spearman", "false-safe", "certified plan"),
+    *("saved", "FLOPs", "latency", "changed", "wrong"),
 )
 
 
 def _of_model(model: ModelBenchmark) -> list[str]:
     sizes = ", ".join(f"{n} {split}" for split, n in model.n_images.items())
-    lines = [f"## {model.model}, {model.n_layers} layers", "", f"Images: {sizes}.", ""]
+    budget = ""
     if model.forward_cost is not None:
-        lines[2] += (
-            f" Every rule had {model.forward_cost:g} forward passes over the profiling images."
-        )
+        budget = f" Every rule had {model.forward_cost:g} forward passes over the profiling images."
+    lines = [f"## {model.model}, {model.n_layers} layers", "", f"Images: {sizes}.{budget}", ""]
     for mode in model.modes:
         lines += [f"### {mode}", ""]
-        for truth in model.truths:
-            if truth.mode == mode:
-                count = {v: truth.verdicts.count(v) for v in ("safe", "harmful", "undetermined")}
-                keep = "" if truth.keep is None else f"keeping {truth.keep:.0%}: "
-                said = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
-                lines += [f"{keep}{len(truth.units)} units: {said}.".capitalize(), ""]
-        lines += [_row(_HEAD), "|---" * len(_HEAD) + "|"]
-        lines += [_row(_cells(one, model.epsilon)) for one in model.rules if one.score.mode == mode]
-        lines.append("")
+        for truth in model.truths_in(mode):
+            counts = ", ".join(
+                f"{truth.verdicts.count(verdict)} {verdict}"
+                for verdict in ("safe", "harmful", "undetermined")
+            )
+            keep = "" if truth.keep is None else f"keeping {truth.keep:.0%}: "
+            lines += [f"{keep}{len(truth.units)} units: {counts}.".capitalize(), ""]
+        rows = [_cells(result, model.epsilon) for result in model.rules_in(mode)]
+        lines += [*table(_HEAD, rows), ""]
     if model.refused:
-        lines += [f"- {one.rule}, {one.mode}: {one.reason}" for one in model.refused] + [""]
+        lines += [f"- {each.rule}, {each.mode}: {each.reason}" for each in model.refused] + [""]
     return lines
 
 
-def _cells(one: RuleResult, epsilon: float) -> list[str]:
-    score, made = one.score, one.chosen
-    speed, check = made.speed, made.error_rate_check
-    broken = "-"
-    if check is not None:
-        star = " †" if check.worst <= epsilon else ""
-        broken = f"{check.broken}{star}"
+def _cells(result: RuleResult, epsilon: float) -> list[str]:
+    score, chosen, wrong = result.score, result.chosen, "-"
+    if (check := chosen.error_rate_check) is not None:
+        wrong = f"{check.wrong}{' †' if check.worst <= epsilon else ''}"
     return [
         score.rule,
         score.requires,
         f"{score.forward_cost:.1f}",
-        *(_shown(figure) for figure in (score.auc, score.spearman, score.false_safe)),
-        "none" if made.plan.is_empty else made.plan.describe(),
-        _shown(made.saving),
-        "-" if speed is None else f"{speed.flops_ratio:.2f}",
-        "-" if speed is None else _shown(speed.latency_ratio),
-        _shown(made.disagreement, ".3f"),
-        broken,
+        *(bracketed(figure) for figure in (score.auc, score.spearman, score.false_safe)),
+        "none" if chosen.plan.is_empty else chosen.plan.describe(),
+        bracketed(chosen.saving),
+        "-" if chosen.flops_ratio is None else f"{chosen.flops_ratio:.2f}",
+        bracketed(chosen.latency_ratio),
+        bracketed(chosen.disagreement, ".3f"),
+        wrong,
     ]
-
-
-def _shown(one: Estimate, form: str = ".2f") -> str:
-    if math.isnan(one.value):
-        return "-"
-    low, high = one.interval
-    return f"{one.value:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def _row(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Brings the stored results of `docs/results` to the names that this version reads.
+"""Convert the stored results of `docs/results` to the names that this version reads.
 
-`python docs/convert.py` renames keys and options of recorded commands; it touches no number, and
-a second run changes nothing.
+`python docs/convert.py` renames keys and options of recorded commands. It changes no number, and a
+second run changes nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ KEYS = {
     "passes": "forward_cost",
     "seen": "profiling",
     "promises": "error_rate_check",
+    "broken": "wrong",
 }
 TYPES = {
     "Study": "RuleBenchmark",
@@ -26,14 +27,18 @@ OPTIONS = {"--seen": "--profiling", "--passes": "--forward-cost", "--journal": "
 
 
 def converted(value: Any) -> Any:
-    """The same JSON data under the present names."""
+    """The same JSON data under the current names."""
     if isinstance(value, list):
         return [converted(part) for part in value]
     if isinstance(value, str):
+        value = value.replace("docs/results/equal-passes", "docs/results/equal-forward-cost")
         return re.sub(r"--[a-z]+", lambda option: OPTIONS.get(option[0], option[0]), value)
     if not isinstance(value, dict):
         return value
     renamed = {KEYS.get(key, key): converted(part) for key, part in value.items()}
+    if "speed" in renamed:
+        speed = renamed.pop("speed") or {}
+        renamed |= {key: speed.get(key) for key in ("flops_ratio", "latency_ratio", "device")}
     if "type" in renamed:
         renamed["type"] = TYPES.get(renamed["type"], renamed["type"])
     return renamed

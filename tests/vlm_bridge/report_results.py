@@ -156,6 +156,8 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
         return a_comparison(of, change, drop if labels else None, "generated answer").to_json()
 
     return {
+        "type": "DemoResults",
+        "schema_version": 1,
         "model": "reference",
         "n_layers": N_LAYERS,
         "command": "skipit demo --out out/demo",
@@ -181,6 +183,8 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
         "comparison_test": whole(0.004, -0.002),
         "peers": [
             {
+                "type": "Peer",
+                "schema_version": 1,
                 "rule": "shortgpt",
                 "condition": "geometric",
                 "plan": peer.to_json(),

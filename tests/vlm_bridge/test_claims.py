@@ -21,40 +21,49 @@ from vlm_bridge.evaluate.baselines import accuracy, blind_answers
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.experiments.claims import (
     ClaimsResult,
+    ClaimsSettings,
     ModelClaims,
     check_claims,
     conclusions,
     joined,
     read_claims,
-    write_claims,
     write_page,
 )
 from vlm_bridge.experiments.claims import nulls as claims_nulls
+from vlm_bridge.experiments.claims import overlap as claims_overlap
 from vlm_bridge.experiments.claims import run as claims_run
-from vlm_bridge.experiments.claims import speed as claims_speed
 from vlm_bridge.experiments.claims.coincidence import safest
-from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS
+from vlm_bridge.experiments.claims.converse import DISTANCE, HARMFUL, HARMLESS
 from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED
 from vlm_bridge.experiments.rule_benchmark import (
     Case,
-    Settings,
     Sizes,
     Splits,
     benchmark_rules,
     load_case,
     open_store,
+    plan_cost,
 )
 from vlm_bridge.experiments.rule_benchmark import run as benchmark_run
 from vlm_bridge.experiments.rule_benchmark import scores as benchmark_scores
 from vlm_bridge.experiments.rule_benchmark import store as benchmark_store
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import Evidence, find_rule, nested_plans
+from vlm_bridge.rules import Evidence, Rule, find_rule, nested_plans
+from vlm_bridge.runtime.files import write_record
 
 TOY = toy_vlm()
 SIZES = Sizes(images=24, tuning=12, profiling=4)
-FEW = Settings(epsilon=0.2, pairs=1, candidates=4, resamples=5)
-MODES = ("freeze", "block")
+FEW = ClaimsSettings(epsilon=0.2, pairs=1, candidates=4, resamples=5, null_images=2, tokens=0)
 NAMES = ("skip-it", "skip-it-slopes", "shortgpt", "angular", "shortv", "random")
+
+
+def rules_named(*names: str) -> tuple[Rule, ...]:
+    return tuple(find_rule(name) for name in names)
+
+
+TOY_RUN = replace(
+    FEW, rules=rules_named(*NAMES), modes=("freeze", "block"), null_images=3, tokens=2
+)
 SMALL = (
     *(
         "--models",
@@ -84,17 +93,13 @@ def folder(tmp_path_factory) -> Path:
 
 
 def confirmed(toy: Case, folder: Path | None) -> ModelClaims:
-    rules = [find_rule(name) for name in NAMES]
-    return check_claims(
-        toy, rules=rules, modes=MODES, settings=FEW, folder=folder, null_images=3, tokens=2
-    )
+    return check_claims(toy, replace(TOY_RUN, checkpoint=folder))
 
 
 @pytest.fixture(scope="module")
 def swept(toy, folder) -> dict[str, int]:
     """Plans run on each split by `skipit claims` after a benchmark with the same checkpoint."""
-    rules = [find_rule(name) for name in NAMES]
-    benchmark_rules(toy.vlm, toy.splits, rules=rules, modes=MODES, settings=FEW, folder=folder)
+    benchmark_rules(toy.vlm, toy.splits, replace(TOY_RUN, checkpoint=folder))
     ran: dict[str, int] = {}
 
     def counted(vlm, items, plans, **options):
@@ -115,7 +120,7 @@ def found(swept, toy, folder) -> ModelClaims:
 @pytest.fixture(scope="module")
 def written(found, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("written") / "claims.json"
-    return write_claims(path, ClaimsResult((found,), {"command": "made"}))
+    return write_record(path, ClaimsResult((found,), {"command": "made"}))
 
 
 # --- the planted truth ------------------------------------------------------------------------
@@ -152,10 +157,10 @@ def test_both_converses_are_found_where_they_are_planted(found) -> None:
     assert TOY.schedule[far.unit.layers[0]] == "kernel"
     assert far.verdict == "confirmed"
     assert far.place > far.n_units / 2
-    frozen = of[HARMLESS, claims_run.DISTANCE, "freeze"]
+    frozen = of[HARMLESS, DISTANCE, "freeze"]
     assert frozen.unit.layers[0] in TOY.truth.safe_freezes
     assert (HARMFUL, "skip-it", "freeze") not in of  # not a distance alone
-    assert of[HARMFUL, claims_run.DISTANCE, "freeze"].verdict == "none found"
+    assert of[HARMFUL, DISTANCE, "freeze"].verdict == "none found"
     near = of[HARMFUL, "shortgpt", "block"]
     assert TOY.schedule[near.unit.layers[0]] in ("scale_text", "encode")
     assert near.verdict == "confirmed"
@@ -178,22 +183,22 @@ def test_accuracies_and_nulls(found, toy) -> None:
             ("skip-it", "freeze"), ("skip-it-slopes", "freeze"), ("skip-it-slopes", "block"),
             ("shortgpt", "block"), ("angular", "block"),
         }, kind  # fmt: skip
-        assert [(one.rule, one.mode) for one in null.plans] == [
+        assert [(one.rule, one.mode) for one in null.controls] == [
             (one.rule, one.mode) for one in found.controls
         ]
-    assert all(one.safe.value == 0.0 for one in nulls[SHUFFLED].plans)
+    assert all(one.safe.disagreement.value == 0.0 for one in nulls[SHUFFLED].controls)
     assert all(one.spearman > 0.7 for one in nulls[SHUFFLED].scores)
     assert any(abs(one.spearman) < 0.9 for one in nulls[RANDOM].scores)
 
 
-def test_speed_is_of_the_certified_plan(found, toy) -> None:
-    plan = found.speed.plan
+def test_cost_is_of_the_certified_plan(found, toy) -> None:
+    plan = found.certified.tested.plan
     assert plan in [one.chosen.plan for one in found.benchmark.rules]
     cost = measure_cost(toy.vlm, toy.splits.test, plan, batch_size=4, pairs=1, tokens=2)
-    assert found.speed.prefill.flops_ratio == cost.prefill.flops_ratio < 1
-    assert found.speed.token is not None
-    assert found.speed.token.flops_ratio == cost.decode.flops_ratio
-    assert (found.speed.kv_ratio, found.speed.peak_ratio) == (cost.kv_ratio, cost.peak_ratio)
+    assert found.cost.prefill.flops_ratio == cost.prefill.flops_ratio < 1
+    assert found.cost.decode is not None
+    assert found.cost.decode.flops_ratio == cost.decode.flops_ratio
+    assert (found.cost.kv_ratio, found.cost.peak_ratio) == (cost.kv_ratio, cost.peak_ratio)
 
 
 def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> None:
@@ -203,7 +208,7 @@ def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> Non
     plans = {len(one.layers): one for one in nested_plans(find_rule("angular"), evidence)}
     differs = 0
     for size in range(1, TOY.n_layers // 2 + 1):
-        scores = claims_run._method_scores(angular, size, evidence)
+        scores = claims_overlap.method_scores(angular, size, evidence)
         assert tuple(np.flatnonzero(safest(scores, size)).tolist()) == plans[size].layers
         differs += (safest(scores, size) != safest(angular.scores, size)).any()
     assert differs
@@ -233,7 +238,7 @@ def test_a_second_run_measures_nothing(found, toy, folder, monkeypatch) -> None:
 
     for module, name in (
         (benchmark_store, "sweep_outcomes"), (benchmark_scores, "score_units"),
-        (benchmark_run, "measure_cost"), (claims_speed, "measure_cost"),
+        (benchmark_store, "measure_cost"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, nothing)
     monkeypatch.setattr(claims_run.Evidence, "profile", property(nothing))
@@ -241,20 +246,20 @@ def test_a_second_run_measures_nothing(found, toy, folder, monkeypatch) -> None:
 
 
 def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None:
-    whole = claims_nulls.null
+    whole = claims_nulls.measure_null
 
     def dies(kind, *given, **named):
         if kind == SHUFFLED:
             raise KeyboardInterrupt
         return whole(kind, *given, **named)
 
-    rules = [find_rule(name) for name in ("skip-it-slopes", "shortv")]
-    ask = {"rules": rules, "modes": ["freeze"], "settings": FEW, "null_images": 3, "tokens": 0}
-    monkeypatch.setattr(claims_run, "null", dies)
+    rules = rules_named("skip-it-slopes", "shortv")
+    ask = replace(FEW, rules=rules, modes=("freeze",), null_images=3, checkpoint=folder)
+    monkeypatch.setattr(claims_run, "measure_null", dies)
     with pytest.raises(KeyboardInterrupt):
-        check_claims(toy, folder=folder, **ask)
+        check_claims(toy, ask)
     monkeypatch.undo()
-    again = check_claims(toy, folder=folder, **ask)
+    again = check_claims(toy, ask)
     assert again.controls == tuple(
         one for one in found.controls if (one.rule, one.mode) == ("skip-it-slopes", "freeze")
     )
@@ -308,7 +313,7 @@ def test_too_few_images_are_named(found, tmp_path) -> None:
     few = replace(found.benchmark, n_images={**found.benchmark.n_images, "test": 16})
     made = ClaimsResult((replace(found, benchmark=few),), {"command": "made"})
     text = write_page(made, tmp_path / "a.md", tmp_path, command="c").read_text()
-    assert "On 16 images no unit can be told safe at epsilon 0.2, which takes 17" in text
+    assert "On 16 images no unit can be shown safe at epsilon 0.2, which takes 17" in text
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -330,8 +335,8 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     one = read.models[0]
     assert row["accuracy"]["value"] == 1.0
-    assert row["flops_ratio"] == one.speed.prefill.flops_ratio
-    assert row["latency_ratio"]["value"] == one.speed.prefill.latency_ratio.value
+    assert row["flops_ratio"] == one.cost.prefill.flops_ratio
+    assert row["latency_ratio"]["value"] == one.cost.prefill.latency_ratio.value
     assert row["drop"]["value"] == 0.0
     assert row["jaccard"] == {"skip-it, freeze": {"shortv": one.overlaps[0].peers[0].jaccard}}
     auc = {r.score.rule: r.score.auc.value for r in one.benchmark.rules}
@@ -375,7 +380,7 @@ def test_what_the_command_refuses(arguments, says, tmp_path, capsys) -> None:
 def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["claims", "--images", "71", "--data", "coco", "--out", str(tmp_path)])
-    assert "on 71 images no unit can be told safe at epsilon 0.05" in capsys.readouterr().err
+    assert "71 images cannot show that a unit is safe at epsilon 0.05" in capsys.readouterr().err
 
 
 # --- models with nothing to find --------------------------------------------------------------
@@ -394,10 +399,10 @@ def tiny(tmp_path) -> Case:
 
 def test_a_random_model_is_confirmed_too(tiny) -> None:
     """Three images decide nothing, and the page of that can be written."""
-    rules = [find_rule(name) for name in ("skip-it", "skip-it-slopes", "shortgpt", "vtw")]
-    modes = ["block", "freeze", "early_exit"]
-    found = check_claims(tiny, rules=rules, modes=modes, settings=FEW, null_images=2, tokens=0)
-    assert found.speed is None or found.speed.token is None
+    rules = rules_named("skip-it", "skip-it-slopes", "shortgpt", "vtw")
+    modes = ("block", "freeze", "early_exit")
+    found = check_claims(tiny, replace(FEW, rules=rules, modes=modes))
+    assert found.cost is None or found.cost.decode is None
     assert ModelClaims.from_json(json.loads(found.dumps())) == found
     assert {one.mode for one in found.overlaps} == {"freeze", "block", "early_exit"}
     assert {one.mode for one in found.controls} == {"freeze", "block"}
@@ -405,16 +410,15 @@ def test_a_random_model_is_confirmed_too(tiny) -> None:
 
 
 def test_every_plan_is_timed_for_itself(tiny, tmp_path) -> None:
-    store = open_store(tiny.vlm, tiny.splits, FEW, tmp_path)
+    store = open_store(tiny.vlm, tiny.splits, replace(FEW, checkpoint=tmp_path))
     plans = [SkipPlan("block", 4, layers=layers) for layers in ((1,), (1, 2))]
-    first, second = (claims_speed.plan_speed(store, plan, FEW, tokens=0) for plan in plans)
+    first, second = (plan_cost(store, plan, pairs=1) for plan in plans)
     assert second.prefill.flops_ratio < first.prefill.flops_ratio < 1
-    assert claims_speed.plan_speed(store, plans[0], FEW, tokens=0) == first
+    assert plan_cost(store, plans[0], pairs=1) == first
 
 
 def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> None:
-    ask = {"rules": [find_rule("vtw")], "settings": FEW, "null_images": 2, "tokens": 0}
-    found = check_claims(tiny, modes=["early_exit"], **ask)
+    found = check_claims(tiny, replace(FEW, rules=rules_named("vtw"), modes=("early_exit",)))
     assert (found.overlaps, found.controls, found.converses) == ((), (), ())
     said = {one.clause: one for one in conclusions(found)}
     assert said["i"].reason == "No published method shares a mode with a ranking of ours."
@@ -428,11 +432,11 @@ def test_where_only_depths_are_studied_there_is_no_control(tiny, tmp_path) -> No
 def test_a_model_that_can_do_no_mode_is_refused(tiny, monkeypatch) -> None:
     monkeypatch.setattr(benchmark_run, "supported_modes", lambda _: {"freeze": "no eyes"})
     with pytest.raises(BridgeError, match="tiny: no rule could be scored in freeze: no eyes"):
-        check_claims(tiny, modes=["freeze"], settings=FEW)
+        check_claims(tiny, replace(FEW, modes=("freeze",)))
 
 
-def test_bad_requests(toy) -> None:
-    with pytest.raises(BridgeError, match="the nulls need at least two images, got 1"):
-        check_claims(toy, null_images=1)
+def test_bad_requests() -> None:
+    with pytest.raises(BridgeError, match="null_images must be at least 2, got 1"):
+        ClaimsSettings(null_images=1)
     with pytest.raises(BridgeError, match="tuning must be at least 1, got 0"):
         Sizes(tuning=0)

@@ -17,8 +17,11 @@ from PIL import Image
 
 from estimators import Estimate
 from theory import certify_mean
+from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.claims.accuracy import Accuracies
 from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult, best_certified
@@ -30,13 +33,12 @@ from vlm_bridge.experiments.claims.comparisons import (
     units_skipped,
 )
 from vlm_bridge.experiments.claims.conclusions import combined, conclusions, of_control, of_overlap
-from vlm_bridge.experiments.claims.control import Control, Measured, control_plans
+from vlm_bridge.experiments.claims.control import Control, control_plans
 from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS, Ranking, converses
 from vlm_bridge.experiments.claims.nulls import shuffled_images
 from vlm_bridge.experiments.claims.overlap import Overlap, overlap
 from vlm_bridge.experiments.claims.results import ModelClaims
-from vlm_bridge.experiments.claims.speed import PlanSpeed
-from vlm_bridge.experiments.rule_benchmark import Chosen, ModelBenchmark, RuleResult, Speed
+from vlm_bridge.experiments.rule_benchmark import Chosen, ModelBenchmark, RuleResult
 from vlm_bridge.experiments.scoring import RuleScore
 from vlm_bridge.experiments.scoring.truth import intervals, least_images
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -146,7 +148,7 @@ def result(
         scores=scores or tuple(map(float, range(n))),
         spent={},
         score=score,
-        chosen=Chosen(searched, ZERO, disagreement, ZERO, None, None),
+        chosen=Chosen(searched, ZERO, disagreement, ZERO, None, None, None, None),
     )
 
 
@@ -253,7 +255,7 @@ def test_control_plans_are_the_ends_of_the_ranking() -> None:
     )
     assert {scores[i] for i in safe.layers} == {0.0, 1.0, 2.0}
     assert {scores[i] for i in unsafe.layers} == {21.0, 22.0, 23.0}
-    with pytest.raises(BridgeError, match="early_exit of given size lies in one place only"):
+    with pytest.raises(BridgeError, match="early_exit has one plan of each size"):
         control_plans(result("skip-it", "early_exit"), units("early_exit", LAYERS))
 
 
@@ -295,9 +297,9 @@ def test_a_converse_is_found_on_tuning_images_and_confirmed_on_others() -> None:
     far, near = converses([ranking()], store, epsilon=0.05)
     assert (far.claim, far.unit.layers, far.place, far.considered) == (HARMLESS, (6,), 7, 4)
     assert far.verdict == "confirmed"
-    assert far.found.n == 30  # both parts of the tuning images
+    assert far.tuning.n == 30  # both parts of the tuning images
     low, high = intervals(np.zeros((80, 1)), "disagreement", 0.9)
-    assert far.confirmed.interval == (low[0], high[0])
+    assert far.test.interval == (low[0], high[0])
     assert (near.claim, near.unit.layers, near.place, near.considered) == (HARMFUL, (1,), 2, 2)
     assert near.verdict == "confirmed"
     assert {layer for split, layer in store.asked if split == "test"} == {6, 1}
@@ -314,7 +316,7 @@ def test_none_found_is_said() -> None:
     store = Known({layer: harm() for layer in (4, 5, 6, 7)})
     far, near = converses([ranking()], store, epsilon=0.05)
     assert far.verdict == near.verdict == "none found"
-    assert (far.unit, far.confirmed, near.found) == (None, None, None)
+    assert (far.unit, far.test, near.tuning) == (None, None, None)
     assert not any(split == "test" for split, _ in store.asked)
     (only,) = converses([ranking(is_distance=False)], store, epsilon=0.05)
     assert only.claim == HARMLESS
@@ -412,12 +414,14 @@ def test_clause_i(found: Overlap, verdict: str) -> None:
     assert of_overlap(found) == verdict
 
 
+def measured(plan: SkipPlan, disagreement: Estimate) -> Comparison:
+    return Comparison(plan, DECISION, 60, 60, "", disagreement, *[None] * 5)  # type: ignore[arg-type]
+
+
 def control(unsafe: Estimate, difference: Estimate, safe: Estimate = ZERO) -> Control:
     plans = [SkipPlan("block", LAYERS, layers=(layer,)) for layer in (1, 2)]
-    return Control(
-        "skip-it", "block", 1, Measured(plans[0], safe, None), Measured(plans[1], unsafe, None),
-        difference,
-    )  # fmt: skip
+    inside, outside = measured(plans[0], safe), measured(plans[1], unsafe)
+    return Control("skip-it", "block", 1, inside, outside, difference)
 
 
 @pytest.mark.parametrize(
@@ -446,18 +450,18 @@ def model(
     certified: bool = True,
     plan: SkipPlan = SKIPPED,
 ) -> ModelClaims:
-    promised = None
+    result = None
     if certified:
         certificate = certify_mean(
             [0.0] * 60, range(60), quantity="disagreement", epsilon=0.05, delta=0.05
         )
-        measured = Measured(plan, tested, None)
-        promised = CertifiedPlanResult("skip-it-slopes", 0.1, certificate, measured)
-    speed = None
+        result = CertifiedPlanResult("skip-it-slopes", 0.1, certificate, measured(plan, tested))
+    cost = None
     if latency is not None:
-        speed = PlanSpeed(plan, Speed(0.8, latency, "cpu"), None, 1.0, 1.0)
+        phase = PhaseCost(10, 8, 1.0, latency.value, latency)
+        cost = Cost(phase, None, 1, 1, 1, 1, 4, 9, "cpu", "float32")
     accuracies = Accuracies(None, None, None)
-    return ModelClaims("made", benchmark(), accuracies, promised, speed, overlaps, controls, (), ())
+    return ModelClaims("made", benchmark(), accuracies, result, cost, overlaps, controls, (), ())
 
 
 def verdict(found: ModelClaims, clause: str) -> str:
@@ -507,7 +511,7 @@ def test_a_conclusion_says_its_numbers() -> None:
     assert "coincide with those that popular methods skip: supported. Mean Jaccard" in said["i"]
     assert "0.80 where chance gives 0.30 (p 0.01, rotation 0.04; supported)" in said["i"]
     assert "latency of the prefill 0.80 [0.70, 0.90]" in said["ii"]
-    assert "0.000 [0.000, 0.040] of the answers on 60 untouched images" in said["iii"]
+    assert "0.000 [0.000, 0.040] of the answers on 60 test images" in said["iii"]
     assert "(by skip-it-slopes) is certified" in said["iii"]
 
 

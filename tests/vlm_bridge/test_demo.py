@@ -29,7 +29,7 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(tmp_path):
 def test_the_demo_writes_what_it_promises(tmp_path):
     demo = run_demo(tmp_path, size=SMALL, command="skipit demo --small")
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results == json.loads(json.dumps(demo.results))
+    assert results == json.loads(demo.results.dumps())
     assert demo.report == tmp_path / "report.html"
     for name in ("profile.png", "depth.png", "layers.png", "prediction.png", "report.html"):
         assert (tmp_path / name).stat().st_size > 10_000

@@ -27,16 +27,18 @@ from tests.vlm_bridge.report_results import (
 )
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.demo.page import write_report
+from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.figures.axes import by_position, skipped_layers
 from vlm_bridge.figures.layers import plot_profile, spread_levels
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.files import read_record, write_json
 
 FIGURES = ("profile.png", "depth.png", "layers.png", "prediction.png")
 
 
 def report(results: dict[str, Any], folder: Path) -> Page:
     json.dumps(results, allow_nan=False)  # what is reported is what results.json can hold
-    return Page(write_report(results, folder).read_text(encoding="utf-8"))
+    return Page(write_report(DemoResults.from_json(results), folder).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,9 @@ def test_page_says_what_was_found(written: tuple[Path, Page]) -> None:
     text = written[1].text
     for said in (
         "Freeze vision tokens in layers 13, 15-20 (7 of 30)",
-        "The promise holds.",
+        "The guarantee holds.",
         "0.85 of the FLOPs and 0.89 of the time (measured: faster; 95 % interval 0.86 to 0.93)",
-        "Asked: the share of answers that change is at most 2 %.",
+        "Target: the share of answers that change is at most 2 %.",
         "98.4 %",
         "Blind baseline",
         "0.40 % [0.0, ",
@@ -93,9 +95,9 @@ def test_page_says_what_was_found(written: tuple[Path, Page]) -> None:
 
 def test_failure_is_said_as_plainly_as_success(tmp_path: Path) -> None:
     text = report(quick_results(failures=12), tmp_path).text
-    assert text.count("The promise does not hold.") == 2
-    assert "The promise holds." not in text
-    assert "more than was asked" in text
+    assert text.count("The guarantee does not hold.") == 2
+    assert "The guarantee holds." not in text
+    assert "above the target" in text
 
 
 @pytest.mark.parametrize("key", ["model", "plan_sentence", "command", "epsilon_note"])
@@ -122,7 +124,7 @@ def test_without_a_sweep_figures_are_left_out_and_old_ones_removed(tmp_path: Pat
     assert (
         "Not measured in this run: early exit. Not measured in this run: late entry." in page.text
     )
-    assert "No sweep to hold the rule skip-it against." in page.text
+    assert "No sweep to compare the rule skip-it with." in page.text
     assert "No other rule was run." in page.text
 
 
@@ -134,7 +136,7 @@ def test_one_mode_missing_is_said(tmp_path: Path) -> None:
     page = report(results, tmp_path)
     assert "Not measured in this run: one blocked layer." in page.text
     assert "Not measured in this run: early exit." in page.text
-    assert "No sweep to hold the rule shortgpt against." in page.text
+    assert "No sweep to compare the rule shortgpt with." in page.text
     assert len(page.links) == 4
 
 
@@ -171,27 +173,27 @@ def test_test_images_above_the_bound_are_said(tmp_path: Path) -> None:
 def test_results_are_not_changed(tmp_path: Path) -> None:
     results = build_results()
     before = copy.deepcopy(results)
-    write_report(results, tmp_path)
+    report(results, tmp_path)
     assert results == before
 
 
 def test_same_results_same_bytes(tmp_path: Path) -> None:
-    first, second = (
-        write_report(quick_results(), tmp_path / name).read_bytes() for name in ("a", "b")
-    )
+    results = DemoResults.from_json(quick_results())
+    first, second = (write_report(results, tmp_path / name).read_bytes() for name in ("a", "b"))
     assert first == second
 
 
 def test_missing_keys_are_named(tmp_path: Path) -> None:
     results = build_results()
     del results["certificate"], results["sweep"]
-    with pytest.raises(BridgeError, match="the results lack certificate, sweep"):
-        write_report(results, tmp_path)
+    write_json(tmp_path / "results.json", results)
+    with pytest.raises(BridgeError, match="lacks certificate, sweep"):
+        read_record(tmp_path / "results.json", DemoResults, "results file")
 
 
 def test_wrong_contents_leave_no_file(tmp_path: Path) -> None:
-    with pytest.raises(BridgeError, match="these results cannot be reported"):
-        write_report(build_results() | {"profile": {"type": "Estimate"}}, tmp_path / "out")
+    with pytest.raises(ValueError, match="not of type Profile"):
+        report(build_results() | {"profile": {"type": "Estimate"}}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

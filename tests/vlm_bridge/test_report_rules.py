@@ -16,15 +16,16 @@ from estimators import Estimate
 from tests.vlm_bridge.report_results import Page, quick_results
 from theory.systems import toy_vlm
 from vlm_bridge.cli import main
-from vlm_bridge.experiments.demo.page import _quantity, write_report
+from vlm_bridge.experiments.demo.page import write_report
+from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.rule_benchmark import (
     ErrorRateCheck,
     ModeTruth,
     RuleBenchmark,
     RuleResult,
 )
-from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_place
-from vlm_bridge.experiments.rule_benchmark.page import unit_names
+from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_names, unit_place
+from vlm_bridge.figures.numbers import quantity
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.selection import CertifiedPlan
@@ -48,6 +49,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def benchmark(folder) -> RuleBenchmark:
     return RuleBenchmark.from_json(json.loads((folder / "rules.json").read_text()))
+
+
+def demo_results() -> DemoResults:
+    return DemoResults.from_json(quick_results())
 
 
 class Attributes(HTMLParser):
@@ -84,7 +89,7 @@ class Attributes(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(benchmark, tmp_path_factory) -> tuple[str, Attributes]:
-    path = write_report(quick_results(), tmp_path_factory.mktemp("page"), benchmark=benchmark)
+    path = write_report(demo_results(), tmp_path_factory.mktemp("page"), benchmark=benchmark)
     text = path.read_text(encoding="utf-8")
     return text, Attributes(text)
 
@@ -114,13 +119,13 @@ def test_every_number_on_the_page_is_the_librarys(benchmark, page) -> None:
         assert found.rows["plan", name]["hash"] == made.plan.hash()
         check(plan["saving"], made.saving)
         check(plan["disagreement"], made.disagreement)
-        if made.speed is not None:
-            assert float(plan["flops"]["value"]) == made.speed.flops_ratio
-            check(plan["latency"], made.speed.latency_ratio)
+        if made.latency_ratio is not None:
+            assert float(plan["flops"]["value"]) == made.flops_ratio
+            check(plan["latency"], made.latency_ratio)
         else:
             assert "flops" not in plan
         if made.error_rate_check is not None:
-            assert int(plan["broken"]["value"]) == made.error_rate_check.broken
+            assert int(plan["wrong"]["value"]) == made.error_rate_check.wrong
     for truth in model.truths:
         row = found.rows["truth", f"toy/{truth.mode}/"]
         assert row["verdicts"].split() == list(truth.verdicts)
@@ -134,11 +139,11 @@ def test_what_people_read_is_the_number_rounded(benchmark, page) -> None:
         said = page[1].words["rule", name]
         for figure in ("auc", "spearman"):
             estimate = getattr(one.score, figure)
-            shown = "not defined" if math.isnan(estimate.value) else _quantity(estimate, "ratio")
+            shown = "not defined" if math.isnan(estimate.value) else quantity(estimate, "ratio")
             assert said[figure].strip() == shown
         assert said["forward_cost"].strip() == f"{one.score.forward_cost:.1f}"
         shown = page[1].words["plan", name]["disagreement"]
-        assert shown.strip() == _quantity(one.chosen.disagreement, "share")
+        assert shown.strip() == quantity(one.chosen.disagreement, "share")
 
 
 def test_the_page_tells_what_was_found(benchmark, page) -> None:
@@ -149,21 +154,22 @@ def test_the_page_tells_what_was_found(benchmark, page) -> None:
     assert "Undetermined: -." in text
     assert "candidate runs" in text
     assert "forced into neither class" in text
-    assert "Plans of this mode are depths, the same ones for every rule" in text
+    assert "Plans of this mode are depths, the same for every rule" in text
     assert benchmark.error_rates() in text
     searched = sum(one.chosen.error_rate_check is not None for one in benchmark.models[0].rules)
-    assert re.search(rf"(None of|Promises could be broken in \d+ of) {searched} searches", text)
+    wrong = rf"(No certificate|Certificates could be wrong in \d+) of {searched} searches"
+    assert re.search(wrong, text)
 
 
 def test_without_a_study_there_is_no_section(tmp_path) -> None:
-    text = write_report(quick_results(), tmp_path).read_text(encoding="utf-8")
+    text = write_report(demo_results(), tmp_path).read_text(encoding="utf-8")
     assert "What predicts a safe skip?" not in text
     assert not list(tmp_path.glob("scores-*.png"))
 
 
 def test_the_command_line_takes_the_file(folder, benchmark, tmp_path, capsys) -> None:
     results = tmp_path / "results.json"
-    results.write_text(json.dumps(quick_results() | {"type": "DemoResults"}))
+    results.write_text(json.dumps(quick_results()))
     out = tmp_path / "report"
 
     def run(*more: object) -> int:
@@ -239,7 +245,7 @@ def test_leaving_one_model_out_is_by_mode(benchmark) -> None:
     (model,) = benchmark.models
     assert benchmark.across == ()
     twin = [model, replace(model, model="twin")]
-    found = benchmark.across(twin, ["freeze", "block"])
+    found = rules_command.across(twin, ["freeze", "block"])
     figures = ["AUC", "AUC, one pass at most", "saving"]
     assert [(one.mode, one.figure) for one in found] == [("freeze", name) for name in figures]
     assert {left.chosen for left in found[1].left_out} == {"skip-it-slopes"}
@@ -310,19 +316,20 @@ def test_a_plan_that_skips_nothing_is_said(benchmark, tmp_path) -> None:
     (model,) = benchmark.models
     first, *others = (one for one in model.rules if one.score.mode == "freeze")
     nothing = CertifiedPlan(SkipPlan("block", model.n_layers), None, (), ())
-    chosen = replace(first.chosen, search=nothing, speed=None, error_rate_check=None)
+    chosen = replace(first.chosen, search=nothing, error_rate_check=None)
+    chosen = replace(chosen, flops_ratio=None, latency_ratio=None, device=None)
     rules = (replace(first, chosen=chosen), *others)
     changed = replace(benchmark, models=(replace(model, rules=rules, truths=model.truths[:1]),))
-    text = write_report(quick_results(), tmp_path, benchmark=changed).read_text(encoding="utf-8")
+    text = write_report(demo_results(), tmp_path, benchmark=changed).read_text(encoding="utf-8")
     assert text.count("none could be certified") == 1
     assert RuleBenchmark.from_json(json.loads(json.dumps(changed.to_json()))) == changed
-    bad = ErrorRateCheck(resamples=200, broken=30, certified=180, delta=0.05, worst=0.3)
+    bad = ErrorRateCheck(resamples=200, wrong=30, certified=180, delta=0.05, worst=0.3)
     broken = replace(first, chosen=replace(first.chosen, error_rate_check=bad))
     told = replace(changed, models=(replace(model, rules=(broken,)),)).error_rates()
     assert told == (
-        "Promises could be broken in 1 of 1 searches; the most broken are 30 of 200 (15.0%) where "
-        "5.0% may be, with a Monte-Carlo standard error of 1.5%; 1 are above that by more than "
-        "three errors."
+        "Certificates could be wrong in 1 of 1 searches. The highest error rate is 30 of 200 "
+        "(15.0%), where 5.0% is allowed, with a Monte Carlo standard error of 1.5%; 1 of the error "
+        "rates exceed delta by more than three standard errors."
     )
     assert replace(changed, models=(replace(model, rules=rules[:1]),)).error_rates() == ""
     assert f"| {first.score.requires} | {first.score.forward_cost:.1f} |" in rules_command.markdown(

@@ -13,8 +13,8 @@ from vlm_bridge.cli.output import say
 from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.claims import (
     ClaimsResult,
+    ClaimsSettings,
     check_models,
-    write_claims,
     write_page,
 )
 from vlm_bridge.experiments.claims.conclusions import conclusions
@@ -24,7 +24,7 @@ from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.reference.shipped import shipped_models
 from vlm_bridge.rules import RULES, find_rule
 from vlm_bridge.runtime.distributed import is_main
-from vlm_bridge.runtime.files import check_writable
+from vlm_bridge.runtime.files import check_writable, write_record
 from vlm_bridge.runtime.machine import command_line
 
 
@@ -118,13 +118,18 @@ def claims(
     Example: `skipit claims --models reference,reference-all-linear --modes block,freeze`
     """
     check_writable(out / "claims.json")
-    settings = Settings(
+    settings = ClaimsSettings(
+        rules=tuple(find_rule(name) for name in _names(rules) or RULES),
+        modes=tuple(_names(modes) or RULE_MODES),
         epsilon=benchmark.epsilon,
         delta=benchmark.delta,
         candidates=benchmark.candidates,
         resamples=benchmark.resamples,
         pairs=benchmark.pairs,
         batch_size=benchmark.batch_size,
+        checkpoint=benchmark.checkpoint,
+        null_images=benchmark.null_images,
+        tokens=benchmark.tokens,
     )
     need = least_images(benchmark.epsilon)
     if benchmark.images < need and is_main():
@@ -139,19 +144,14 @@ def claims(
         for conclusion in conclusions(latest):
             say(f"{latest.benchmark.model} {conclusion}")
         if is_main():
-            write_claims(out / "claims.json", so_far)
+            write_record(out / "claims.json", so_far)
             write_page(so_far, out / "claims.md", out, command=command_line())
 
     result = check_models(
         _names(models) or shipped_models(),
-        data=data,
-        sizes=Sizes(benchmark.images, benchmark.tuning, benchmark.profiling),
-        rules=[find_rule(name) for name in _names(rules) or RULES],
-        modes=_names(modes) or RULE_MODES,
-        settings=settings,
-        folder=benchmark.checkpoint,
-        null_images=benchmark.null_images,
-        tokens=benchmark.tokens,
+        data,
+        Sizes(benchmark.images, benchmark.tuning, benchmark.profiling),
+        settings,
         on_model=write,
     )
     say(f"{len(result.models)} models: {out}/claims.json, {out}/claims.md")

@@ -12,9 +12,10 @@ from theory.command import run_verify
 from vlm_bridge.cli.as_json import AsJson, show
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.demo.page import write_report
+from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.demo.run import run_demo
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
-from vlm_bridge.runtime.files import check_writable, read_json
+from vlm_bridge.runtime.files import check_writable, read_record
 
 
 def verify(
@@ -53,20 +54,11 @@ def report(
     Example: `skipit report out/demo/results.json --rules docs/results/rules.json`
     """
     check_writable(out / "report.html")
-    body: Any = read_json(results, "results file")
-    if not isinstance(body, dict) or body.get("type") != "DemoResults":
-        raise BridgeError(f"{results} does not hold results of a demo")
-    page = write_report(body, out, benchmark=None if rules is None else _read_benchmark(rules))
+    demo = read_record(results, DemoResults, "results file")
+    benchmark = None if rules is None else read_record(rules, RuleBenchmark, "rule benchmark")
+    page = write_report(demo, out, benchmark=benchmark)
     show(str(page))
     return {"report": str(page)}
-
-
-def _read_benchmark(path: Path) -> RuleBenchmark:
-    """The rule benchmark in a file; a BridgeError if it holds none."""
-    try:
-        return RuleBenchmark.from_json(read_json(path, "rule benchmark"))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BridgeError(f"{path} does not hold a rule benchmark: {error}") from None
 
 
 def demo(

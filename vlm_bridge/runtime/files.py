@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from estimators.record import Record
 from vlm_bridge.errors import BridgeError
+
+R = TypeVar("R", bound=Record)
 
 
 def check_writable(path: Path) -> Path:
@@ -53,3 +57,35 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise BridgeError(f"the {what} at {path} is not JSON") from None
+
+
+def write_record(path: Path, record: Record) -> Path:
+    """Write a record as one line of JSON.
+
+    Raises:
+        BridgeError: the file cannot be written.
+    """
+    return write_bytes(path, (record.dumps() + "\n").encode())
+
+
+def read_record(path: Path, kind: type[R], what: str) -> R:
+    """Read a record of the type `kind`.
+
+    Raises:
+        BridgeError: the file is missing or holds no such record; the message names `what`.
+    """
+    body = read_json(path, what)
+    try:
+        return kind.from_json(body)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BridgeError(f"{path} does not hold a {what}: {error}") from None
+
+
+def read_or_make(path: Path | None, kind: type[R], make: Callable[[], R]) -> R:
+    """The record stored at `path`; if there is none, call `make` and store its result."""
+    if path is not None and path.is_file():
+        return read_record(path, kind, kind.__name__)
+    record = make()
+    if path is not None:
+        write_record(path, record)
+    return record

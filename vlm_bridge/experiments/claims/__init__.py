@@ -1,14 +1,14 @@
-"""What a rule predicts, put beside what an experiment finds."""
+"""The paper's claim on trained models: each clause supported, refuted or undecided."""
 
 from __future__ import annotations
 
 from vlm_bridge.experiments.claims.coincidence import Coincidence as Coincidence
 from vlm_bridge.experiments.claims.conclusions import Conclusion as Conclusion
-from vlm_bridge.experiments.claims.many_models import check_models as check_models
-from vlm_bridge.experiments.claims.many_models import joined as joined
-from vlm_bridge.experiments.claims.many_models import read_claims as read_claims
-from vlm_bridge.experiments.claims.many_models import write_claims as write_claims
 from vlm_bridge.experiments.claims.page import write_page as write_page
 from vlm_bridge.experiments.claims.results import ClaimsResult as ClaimsResult
 from vlm_bridge.experiments.claims.results import ModelClaims as ModelClaims
+from vlm_bridge.experiments.claims.results import joined as joined
+from vlm_bridge.experiments.claims.results import read_claims as read_claims
+from vlm_bridge.experiments.claims.run import ClaimsSettings as ClaimsSettings
 from vlm_bridge.experiments.claims.run import check_claims as check_claims
+from vlm_bridge.experiments.claims.run import check_models as check_models

@@ -1,4 +1,4 @@
-"""How well a model answers untouched questions, beside what is known without the image."""
+"""Accuracy of a model on test images, beside baselines that do not look at the image."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vlm_bridge.evaluate.outcomes import Outcomes
 
 @dataclass(frozen=True)
 class Accuracies(Record):
-    """Accuracy on untouched images and its baselines; intervals by image.
+    """Accuracy on test images; intervals by image. All None without labels.
 
     Attributes:
-        model: share of first answer tokens that begin the true answer; None without labels.
-        blind: of the most frequent training answer to the same question text, as is `majority`.
-        majority: of the most frequent training answer of all.
+        model: share of first answer tokens that begin the true answer.
+        blind: accuracy of the most frequent training answer to the same question text.
+        majority: accuracy of the most frequent training answer to any question.
     """
 
     model: Estimate | None
@@ -28,16 +28,12 @@ class Accuracies(Record):
 
     @classmethod
     def of(cls, outcomes: Outcomes, training: Sequence[Item]) -> Accuracies:
-        """From the outcomes of any plan on the test images: the full model's answers are there."""
-        items = outcomes.items
-        model = accuracy_of(outcomes)
+        """From the outcomes of any plan on the test images, which hold the full model's answers."""
+        items, model = outcomes.items, accuracy_of(outcomes)
         if model is None or all(item.answer is None for item in training):
             return cls(model, None, None)
-        return cls(
-            model,
-            accuracy(blind_answers(training, items), items),
-            accuracy(majority_answers(training, items), items),
-        )
+        answers = (blind_answers(training, items), majority_answers(training, items))
+        return cls(model, *(accuracy(each, items) for each in answers))
 
 
 def accuracy_of(outcomes: Outcomes) -> Estimate | None:

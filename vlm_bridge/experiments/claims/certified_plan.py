@@ -1,4 +1,4 @@
-"""The one plan of ours that a model's certification images vouch for, the choice paid for."""
+"""The certified plan of a model, corrected for the search."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import ClassVar
 
 from estimators.record import Record
 from theory import Certificate
+from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.claims.comparisons import of_origin
-from vlm_bridge.experiments.claims.control import Measured
-from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult, Store, certify_stored
-from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.experiments.rule_benchmark import (
+    ModelBenchmark,
+    Store,
+    certify_stored,
+    compare_on_test,
+)
 
 
 @dataclass(frozen=True)
 class CertifiedPlanResult(Record):
-    """A certified plan, and what it did on images that had no part in it.
+    """A certified plan, and its result on test images.
 
     Attributes:
-        rule: ours, whose search led to it.
-        saving: share of the prefill's work it leaves out.
-        certificate: of all searches together.
-        tested: the plan on the test images.
+        rule: rule of ours whose search found the plan.
+        saving: share of the prefill's work that the plan saves.
+        certificate: certificate of the plan, corrected for all searches.
+        tested: the plan beside the full model on the test images.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("mode",)
@@ -29,42 +33,35 @@ class CertifiedPlanResult(Record):
     rule: str
     saving: float
     certificate: Certificate
-    tested: Measured
+    tested: Comparison
 
     @property
     def mode(self) -> str:
-        """Of the plan."""
+        """Mode of the plan."""
         return self.tested.plan.mode
 
 
 def best_certified(benchmark: ModelBenchmark, store: Store) -> CertifiedPlanResult | None:
-    """Of all plans of ours certified together, the one that saves most; None where there is none.
+    """The plan that saves most among those that our rules certify together; None without one.
 
-    Each of our K searches is tested in sequence at `delta / K`, so that with probability
-    `1 - delta` no promise of any of them is wrong, whichever is taken afterwards (Bonferroni).
-    A search that fails at its first step, the luckiest of many candidates on the tuning images,
-    then leaves the others standing.
+    Each of our K searches is tested in sequence at `delta / K`. With probability `1 - delta` none
+    of the certificates is wrong, so any of them may be chosen afterwards (Bonferroni). A search
+    whose first step fails leaves the other searches valid.
     """
-    searched = [one for one in of_origin(benchmark.rules, "ours") if one.chosen.search.path]
-    found = [_promised(one, len(searched), benchmark, store) for one in searched]
-    best = max(filter(None, found), key=lambda one: one[0], default=None)
+    epsilon, delta = benchmark.epsilon, benchmark.delta
+    searched = [r for r in of_origin(benchmark.rules, "ours") if r.chosen.search.path]
+    k, best, rule = len(searched), None, ""
+    for result in searched:
+        path = result.chosen.search.path
+        search = certify_stored(path, store, epsilon=epsilon, delta=delta / k)
+        if search.certificate is not None:
+            step = next(step for step in path if step.plan == search.plan)
+            if best is None or step.saving > best[0].saving:
+                best, rule = (step, search.certificate), result.score.rule
     if best is None:
         return None
-    saving, result, plan, certificate = best
-    (tested,) = store.outcomes("test", [plan])
-    return CertifiedPlanResult(result.score.rule, saving, certificate, Measured.of(plan, tested))
-
-
-def _promised(
-    result: RuleResult, searches: int, benchmark: ModelBenchmark, store: Store
-) -> tuple[float, RuleResult, SkipPlan, Certificate] | None:
-    """(saving, search, plan, certificate) of a search at its share of delta."""
-    path, share = result.chosen.search.path, benchmark.delta / searches
-    found = certify_stored(path, store, epsilon=benchmark.epsilon, delta=share)
-    if found.certificate is None:
-        return None
-    said = f"one of {searches} searches, each at delta {benchmark.delta:g} / {searches}"
-    checked = (*found.certificate.checked, said)
-    certificate = replace(found.certificate, delta=benchmark.delta, checked=checked)
-    saving = next(step.saving for step in path if step.plan == found.plan)
-    return saving, result, found.plan, certificate
+    step, certificate = best
+    note = f"one of {k} searches, each at delta {delta:g} / {k}"
+    certificate = replace(certificate, delta=delta, checked=(*certificate.checked, note))
+    (tested,) = compare_on_test(store, [step.plan])
+    return CertifiedPlanResult(rule, step.saving, certificate, tested)

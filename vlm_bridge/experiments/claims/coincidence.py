@@ -15,20 +15,19 @@ from vlm_bridge.errors import BridgeError
 
 @dataclass(frozen=True)
 class Coincidence(Record):
-    """How far two sets of equally many layers agree, and how often chance agrees as far.
+    """Overlap of two sets of equal size, beside that of random sets.
 
     Attributes:
         ours: name of the first rule.
-        theirs: name of the second.
-        n_layers: number L of layers (units) both chose from.
+        theirs: name of the second rule.
+        n_layers: number L of layers (units) to choose from.
         size: number k of layers in each set.
         jaccard: `|A & B| / |A | B|`.
-        expected: its mean where the second set is drawn at random.
-        p_permutation: probability of an overlap at least as large under all `L choose k` sets.
-            Exact: the overlap is hypergeometric, no permutation is drawn.
-        p_rotation: the same where only the L rotations of the second set are equally likely.
-            Neighbouring layers behave alike, so sets come in runs; this null keeps the runs. It
-            cannot fall below 1/L.
+        expected: mean Jaccard index if the second set is drawn at random.
+        p_permutation: probability of an overlap at least as large if all `L choose k` sets are
+            equally likely. Exact: the overlap is hypergeometric.
+        p_rotation: the same if only the L rotations of the second set are equally likely. This null
+            keeps runs of neighbouring layers together. It cannot fall below 1/L.
     """
 
     ours: str
@@ -48,24 +47,24 @@ def coincidence(
     *,
     names: tuple[str, str] = ("ours", "theirs"),
 ) -> Coincidence:
-    """Overlap of the `size` layers that each of two scores calls safest.
+    """Overlap of the `size` safest layers of two scores.
 
     `J = m / (2k - m)` for `m` layers in common; under the permutation null
     `m ~ Hypergeometric(L, k, k)`.
 
     Args:
-        ours: (n_layers,) the lower, the safer; equal scores go to the earlier layer.
-        theirs: (n_layers,) the other score.
-        size: how many layers each set holds.
-        names: of the two.
+        ours: (n_layers,) scores; the lower, the safer; ties go to the earlier layer.
+        theirs: (n_layers,) scores of the other rule.
+        size: number of layers in each set.
+        names: names of the two rules.
 
     Raises:
-        BridgeError: scores of different length, a score that is not a number, or a size
-            outside 1 ... n_layers - 1 (a set of all layers agrees with everything).
+        BridgeError: scores of different length, a score that is NaN, or a size outside
+            1 ... n_layers - 1.
 
     Example:
-        >>> found = coincidence([0, 1, 2, 3], [1, 0, 3, 2], 2)
-        >>> found.jaccard, round(found.p_permutation, 4)
+        >>> pair = coincidence([0, 1, 2, 3], [1, 0, 3, 2], 2)
+        >>> pair.jaccard, round(pair.p_permutation, 4)
         (1.0, 0.1667)
     """
     a, b = (np.asarray(score, dtype=np.float64) for score in (ours, theirs))
@@ -77,11 +76,11 @@ def coincidence(
         raise BridgeError(f"a score of {names} is NaN, so its safest layers are not defined")
     if not 1 <= size < len(a):
         raise BridgeError(f"size must lie between 1 and {len(a) - 1}, got {size}")
-    chosen, other = (safest(score, size) for score in (a, b))
-    n, common = len(a), int((chosen & other).sum())
+    first, second = (safest(score, size) for score in (a, b))
+    n, common = len(a), int((first & second).sum())
     overlaps = np.arange(size + 1)
     chance = hypergeom(n, size, size)
-    rotated = np.array([(chosen & np.roll(other, turn)).sum() for turn in range(n)])
+    rotated = np.array([(first & np.roll(second, turn)).sum() for turn in range(n)])
     return Coincidence(
         ours=names[0],
         theirs=names[1],
@@ -95,7 +94,7 @@ def coincidence(
 
 
 def safest(score: NDArray[np.float64] | Sequence[float], size: int) -> NDArray[np.bool_]:
-    """(n_layers,) whether a layer is among the `size` lowest; equal scores go to the earlier.
+    """(n_layers,) whether a layer has one of the `size` lowest scores; ties go to the earlier.
 
     Example:
         >>> safest([0.5, 0.1, 0.5], 2).tolist()

@@ -1,60 +1,64 @@
-"""Which rules are ours, which are published methods, and how many units are compared."""
+"""Which rankings are compared, and at which size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
+from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.rules import Origin
 
-#: Modes whose units can be joined, so that a plan of any size lies anywhere.
-LAYERWISE = ("block", "freeze", "sublayer")
+
+def of_origin(results: Iterable[RuleResult], origin: Origin) -> list[RuleResult]:
+    """The results of rules with an origin."""
+    return [result for result in results if result.origin == origin]
 
 
-def of_origin(results: Iterable[RuleResult], *origins: Origin) -> list[RuleResult]:
-    """The results of rules with one of the origins."""
-    return [one for one in results if one.origin in origins]
+def our_conditions(benchmark: ModelBenchmark, *, layerwise: bool = False) -> list[RuleResult]:
+    """Results of our rules that require forward passes alone, in all or in layer-wise modes.
 
-
-def our_conditions(benchmark: ModelBenchmark) -> list[RuleResult]:
-    """Our rules that need forward passes alone: what the framework foresees without a skipped run.
-
-    Rules that run candidates measure what they are to foresee, so no clause rests on them.
+    Rules with candidate runs measure the disagreement that they are to predict, so no clause rests
+    on them.
     """
     return [
-        one for one in of_origin(benchmark.rules, "ours") if one.score.requires == "forward pass"
+        result
+        for result in of_origin(benchmark.rules, "ours")
+        if result.score.requires == "forward pass"
+        and (result.score.mode in LAYERWISE or not layerwise)
     ]
 
 
 def peers_of(benchmark: ModelBenchmark, ours: RuleResult) -> list[RuleResult]:
-    """Published methods to hold one of our rankings against: those of its mode.
+    """Published methods to compare one of our rankings with: those of its mode.
 
-    A ranking of frozen layers whose rule does not speak of blocks is also held against methods
-    that skip blocks: both name layers.
+    If our rule ranks frozen layers but not blocks, methods that skip blocks are peers too: both
+    select layers. A method with both modes is compared in the same mode.
     """
-    mode = ours.score.mode
-    modes = {one.score.mode for one in benchmark.rules if one.score.rule == ours.score.rule}
-    wanted = {mode, "block"} if mode == "freeze" and "block" not in modes else {mode}
-    found = [one for one in of_origin(benchmark.rules, "published") if one.score.mode in wanted]
-    # A method that has both modes stands in the same one.
-    here = {one.score.rule for one in found if one.score.mode == mode}
-    return [one for one in found if one.score.mode == mode or one.score.rule not in here]
+    rule, mode = ours.score.rule, ours.score.mode
+    published = of_origin(benchmark.rules, "published")
+    peers = [peer for peer in published if peer.score.mode == mode]
+    has_block = any(result.score.rule == rule for result in benchmark.rules_in("block"))
+    if mode != "freeze" or has_block:
+        return peers
+    same_mode = {peer.score.rule for peer in peers}
+    return [
+        peer
+        for peer in published
+        if peer.score.mode == mode
+        or (peer.score.mode == "block" and peer.score.rule not in same_mode)
+    ]
 
 
 def units_skipped(result: RuleResult) -> int:
-    """How many units the certified plan of a rule amounts to; of depths, all that skip no more.
-
-    0 where nothing was certified.
-    """
+    """Number of units in the certified plan of a rule, 0 without one; of depths, the layers."""
     plan = result.chosen.plan
     if plan.is_empty:
         return 0
-    if plan.exit is not None:
-        return plan.n_layers - plan.exit
     if plan.entry is not None:
         return plan.entry
-    if plan.after is not None:
-        return plan.n_layers - plan.after
+    for depth in (plan.exit, plan.after):
+        if depth is not None:
+            return plan.n_layers - depth
     return len(plan.layers) + len(plan.attention) + len(plan.mlp)
 
 
@@ -64,23 +68,23 @@ def quarter(result: RuleResult) -> int:
 
 
 def control_size(result: RuleResult) -> int:
-    """How many units a plan and its control skip: as many as are certified, else a quarter.
+    """Number of units in a plan and its control: as many as are certified, else a quarter.
 
-    At most half: above that, two disjoint sets of equal size do not exist.
+    At most half of the units, since the two sets are disjoint.
     """
     return max(1, min(units_skipped(result) or quarter(result), len(result.scores) // 2))
 
 
 def compared_size(result: RuleResult) -> int:
-    """How many units two sets hold that are to coincide: `control_size`, at least a quarter.
+    """Number of units in two sets whose overlap is measured: `control_size`, at least a quarter.
 
-    One layer of thirty is the same as another or it is not; that says nothing of two rankings.
+    The overlap of smaller sets says little about two rankings.
     """
     return max(control_size(result), quarter(result))
 
 
 def order_of(scores: Sequence[float]) -> list[int]:
-    """Units from the safest to the least safe; equal scores keep their order.
+    """Units from the safest to the least safe; ties keep their order.
 
     >>> order_of([0.2, 0.1, 0.2])
     [1, 0, 2]

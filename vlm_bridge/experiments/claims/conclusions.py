@@ -1,19 +1,18 @@
-"""The paper's claim, clause by clause: supported, refuted or undecided, by stated criteria."""
+"""Verdict on each clause of the paper's claim, by stated criteria."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from estimators import Estimate
-from vlm_bridge.experiments.claims.comparisons import LAYERWISE
 from vlm_bridge.experiments.claims.control import Control
 from vlm_bridge.experiments.claims.overlap import Overlap
 from vlm_bridge.experiments.claims.results import ModelClaims
+from vlm_bridge.figures.numbers import bracketed
+from vlm_bridge.plan.modes import LAYERWISE
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
-#: A test says something below this.
+#: Significance level.
 LEVEL = 0.05
 CLAUSES = {
     "i": "layers that the framework calls redundant coincide with those that popular methods skip",
@@ -22,34 +21,34 @@ CLAUSES = {
     "iv": "skipping others degrades",
 }
 CRITERIA = {
-    "i": "A ranking is *supported* where the mean Jaccard index of its set with those of the "
-    f"published methods has p <= {LEVEL:g} under the permutation null and, where the mode has 20 "
-    "units or more, under the rotation null (which cannot fall below one over the units); "
-    "*refuted* where the mean is at or below its expectation by chance; else *undecided*.",
-    "ii": "*Supported* where the interval of the certified plan's latency ratio in the prefill "
-    "lies below 1, *refuted* where it lies at or above 1, *undecided* where it straddles 1 or "
+    "i": "A ranking is *supported* if the mean Jaccard index of its set with those of the "
+    f"published methods has p <= {LEVEL:g} under the permutation null and, in modes with 20 "
+    "units or more, under the rotation null (whose p is at least one over the number of units); "
+    "*refuted* if the mean is at or below its expectation by chance; else *undecided*.",
+    "ii": "*Supported* if the interval of the certified plan's latency ratio in the prefill "
+    "lies below 1, *refuted* if it lies at or above 1, *undecided* if it straddles 1 or "
     "nothing was certified.",
-    "iii": "*Supported* where a plan of ours that saves something was certified and its "
-    "disagreement on untouched images does not contradict it (the interval begins at or below "
-    "epsilon); *refuted* where it does, or where nothing was certified and every plan of the "
-    "units called safest lies above epsilon; else *undecided*.",
-    "iv": "A control is *supported* where the plan outside the conditions disagrees more than the "
-    "one inside (the interval of the paired difference lies above 0) and itself lies above "
-    "epsilon; *refuted* where it lies at or below epsilon, or disagrees less than the one inside; "
+    "iii": "*Supported* if a plan of ours that saves something was certified and its "
+    "disagreement on test images does not contradict the certificate (the interval begins at or "
+    "below epsilon); *refuted* if it does, or if nothing was certified and every plan of the "
+    "units ranked safest lies above epsilon; else *undecided*.",
+    "iv": "A control is *supported* if the plan outside the conditions disagrees more than the "
+    "plan inside (the interval of the paired difference lies above 0) and itself lies above "
+    "epsilon; *refuted* if it lies at or below epsilon, or disagrees less than the plan inside; "
     "else *undecided*.",
 }
-COMBINED = "Of several rankings all must agree; where they do not, the clause is *undecided*."
+COMBINED = "If a clause has several rankings, they must agree; otherwise it is *undecided*."
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What one clause comes to on one model.
+    """The verdict on one clause for one model.
 
     Attributes:
         clause: key of `CLAUSES`.
-        model: its name.
+        model: name of the model.
         verdict: `SUPPORTED`, `REFUTED` or `UNDECIDED`.
-        reason: the numbers it rests on.
+        reason: the numbers behind the verdict.
     """
 
     clause: str
@@ -61,15 +60,17 @@ class Conclusion:
         return f"({self.clause}) {CLAUSES[self.clause]}: {self.verdict}. {self.reason}"
 
 
-def conclusions(found: ModelClaims) -> list[Conclusion]:
-    """All four clauses on one model, from the numbers alone; see `CRITERIA`."""
-    said = {"i": _coincide(found), "ii": _faster(found), "iii": _safe(found), "iv": _degrade(found)}
-    name = found.benchmark.model
-    return [Conclusion(clause, name, *verdict) for clause, verdict in said.items()]
+def conclusions(claims: ModelClaims) -> list[Conclusion]:
+    """The verdict on all four clauses for one model, by `CRITERIA`."""
+    verdicts = (_coincide(claims), _faster(claims), _safe(claims), _degrade(claims))
+    return [
+        Conclusion(clause, claims.benchmark.model, *verdict)
+        for clause, verdict in zip(CLAUSES, verdicts, strict=True)
+    ]
 
 
 def combined(verdicts: Sequence[str]) -> str:
-    """What all say, or undecided.
+    """The common verdict, or undecided.
 
     >>> combined(["supported", "supported"]), combined(["supported", "refuted"]), combined([])
     ('supported', 'undecided', 'undecided')
@@ -77,96 +78,83 @@ def combined(verdicts: Sequence[str]) -> str:
     return verdicts[0] if verdicts and set(verdicts) == {verdicts[0]} else UNDECIDED
 
 
-def of_overlap(one: Overlap) -> str:
-    """Clause i for one ranking."""
-    nulls = [one.p_permutation]
-    if one.peers[0].n_layers * LEVEL >= 1:
-        nulls.append(one.p_rotation)
-    if max(nulls) <= LEVEL:
+def of_overlap(overlap: Overlap) -> str:
+    """Verdict on clause i for one ranking."""
+    p_values = [overlap.p_permutation]
+    if overlap.peers[0].n_layers * LEVEL >= 1:
+        p_values.append(overlap.p_rotation)
+    if max(p_values) <= LEVEL:
         return SUPPORTED
-    return REFUTED if one.jaccard <= one.expected else UNDECIDED
+    return REFUTED if overlap.jaccard <= overlap.expected else UNDECIDED
 
 
-def of_control(one: Control, epsilon: float) -> str:
-    """Clause iv for one control."""
-    low, high = one.difference.interval
-    harm_low, harm_high = one.unsafe.disagreement.interval
-    if low > 0 and harm_low > epsilon:
+def of_control(control: Control, epsilon: float) -> str:
+    """Verdict on clause iv for one control."""
+    low, high = control.difference.interval
+    unsafe_low, unsafe_high = control.unsafe.disagreement.interval
+    if low > 0 and unsafe_low > epsilon:
         return SUPPORTED
-    return REFUTED if harm_high <= epsilon or high < 0 else UNDECIDED
+    return REFUTED if unsafe_high <= epsilon or high < 0 else UNDECIDED
 
 
-def _coincide(found: ModelClaims) -> tuple[str, str]:
-    if not found.overlaps:
+def _coincide(claims: ModelClaims) -> tuple[str, str]:
+    if not claims.overlaps:
         return UNDECIDED, "No published method shares a mode with a ranking of ours."
-    verdicts = [of_overlap(one) for one in found.overlaps]
-    said = "; ".join(
-        f"{one.rule}, {one.mode}: {one.jaccard:.2f} where chance gives {one.expected:.2f} "
-        f"(p {one.p_permutation:.2g}, rotation {one.p_rotation:.2g}; {verdict})"
-        for one, verdict in zip(found.overlaps, verdicts, strict=True)
+    verdicts = [of_overlap(overlap) for overlap in claims.overlaps]
+    details = "; ".join(
+        f"{each.rule}, {each.mode}: {each.jaccard:.2f} where chance gives {each.expected:.2f} "
+        f"(p {each.p_permutation:.2g}, rotation {each.p_rotation:.2g}; {verdict})"
+        for each, verdict in zip(claims.overlaps, verdicts, strict=True)
     )
-    return combined(verdicts), f"Mean Jaccard index, {said}."
+    return combined(verdicts), f"Mean Jaccard index, {details}."
 
 
-def _faster(found: ModelClaims) -> tuple[str, str]:
-    if found.speed is None:
+def _faster(claims: ModelClaims) -> tuple[str, str]:
+    cost, certified = claims.cost, claims.certified
+    if cost is None or certified is None:
         return UNDECIDED, "No plan was certified, so there is nothing to time."
-    ratio = found.speed.prefill.latency_ratio
+    ratio = cost.prefill.latency_ratio
     low, high = ratio.interval
     verdict = SUPPORTED if high < 1 else REFUTED if low >= 1 else UNDECIDED
-    token = found.speed.token
-    more = "" if token is None else f"; a generated token {shown(token.latency_ratio)}"
+    decode = ""
+    if cost.decode is not None:
+        decode = f"; a generated token {bracketed(cost.decode.latency_ratio)}"
     return verdict, (
-        f"{found.speed.plan.describe().capitalize()}: latency of the prefill {shown(ratio)} of the "
-        f"full model's at {found.speed.prefill.flops_ratio:.2f} of its FLOPs{more}."
+        f"{certified.tested.plan.describe().capitalize()}: latency of the prefill "
+        f"{bracketed(ratio)} of the full model's at {cost.prefill.flops_ratio:.2f} of its "
+        f"FLOPs{decode}."
     )
 
 
-def _safe(found: ModelClaims) -> tuple[str, str]:
-    epsilon, certified = found.benchmark.epsilon, found.certified
+def _safe(claims: ModelClaims) -> tuple[str, str]:
+    epsilon, certified = claims.benchmark.epsilon, claims.certified
     if certified is not None:
         tested = certified.tested.disagreement
-        found_by = (
-            f"by {certified.rule}" if certified.mode in LAYERWISE else "by tuning images alone"
-        )
+        by = f"by {certified.rule}" if certified.mode in LAYERWISE else "by tuning images alone"
         verdict = REFUTED if tested.interval[0] > epsilon else SUPPORTED
         return verdict, (
-            f"{certified.tested.plan.describe().capitalize()} ({found_by}) is certified "
-            f"at {epsilon:g} with probability {1 - found.benchmark.delta:.0%}; it changes "
-            f"{shown(tested, '.3f')} of the answers on {tested.n} untouched images."
+            f"{certified.tested.plan.describe().capitalize()} ({by}) is certified "
+            f"at {epsilon:g} with probability {1 - claims.benchmark.delta:.0%}; it changes "
+            f"{bracketed(tested, '.3f')} of the answers on {tested.n} test images."
         )
-    safe = [one.safe.disagreement for one in found.controls]
-    if safe and all(one.interval[0] > epsilon for one in safe):
-        least = min(safe, key=lambda one: one.value)
+    safe = [control.safe.disagreement for control in claims.controls]
+    if safe and all(estimate.interval[0] > epsilon for estimate in safe):
+        least = min(safe, key=lambda estimate: estimate.value)
         return REFUTED, (
-            "Nothing was certified, and every plan of the units called safest changes more than "
-            f"{epsilon:g} of the answers; the best of them {shown(least, '.3f')}."
+            "Nothing was certified, and every plan of the units ranked safest changes more than "
+            f"{epsilon:g} of the answers; the best of them {bracketed(least, '.3f')}."
         )
     return UNDECIDED, f"Nothing was certified at {epsilon:g} on this many images."
 
 
-def _degrade(found: ModelClaims) -> tuple[str, str]:
-    if not found.controls:
-        return (
-            UNDECIDED,
-            "No layer-wise mode was benchmarked, so there is no control of equal size.",
-        )
-    verdicts = [of_control(one, found.benchmark.epsilon) for one in found.controls]
-    said = "; ".join(
-        f"{one.rule}, {one.mode}, {one.size} layers: {shown(one.unsafe.disagreement, '.3f')} "
-        f"against {shown(one.safe.disagreement, '.3f')} ({verdict})"
-        for one, verdict in zip(found.controls, verdicts, strict=True)
+def _degrade(claims: ModelClaims) -> tuple[str, str]:
+    if not claims.controls:
+        return UNDECIDED, "No layer-wise mode was benchmarked, so there is no control."
+    verdicts = [of_control(control, claims.benchmark.epsilon) for control in claims.controls]
+    details = "; ".join(
+        f"{each.rule}, {each.mode}, {each.size} layers: "
+        f"{bracketed(each.unsafe.disagreement, '.3f')} against "
+        f"{bracketed(each.safe.disagreement, '.3f')} ({verdict})"
+        for each, verdict in zip(claims.controls, verdicts, strict=True)
     )
-    return combined(verdicts), f"Changed answers outside against inside, {said}."
-
-
-def shown(one: Estimate | None, form: str = ".2f") -> str:
-    """An estimate with its interval, for tables; a dash where there is none.
-
-    >>> shown(Estimate(value=0.5, interval=(0.25, 0.75), n=9, method="demo"))
-    '0.50 [0.25, 0.75]'
-    """
-    if one is None or math.isnan(one.value):
-        return "-"
-    low, high = one.interval
-    return f"{one.value:{form}} [{low:{form}}, {high:{form}}]"
+    return combined(verdicts), f"Changed answers outside against inside, {details}."

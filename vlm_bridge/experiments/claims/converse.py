@@ -1,9 +1,9 @@
-"""Two converses that the theory refutes, looked for on real layers.
+"""Two converses that the theory refutes, tested on trained layers.
 
-Conditions are sufficient, not necessary: a layer may lie far outside them and do no harm (an update
-that nothing reads). A small cosine distance is not sufficient: a layer may hardly turn the states
-and be needed. A unit that shows one of them is found on tuning images and confirmed, or not, on
-test images; one unit for each converse and ranking, so that nothing is paid for the search.
+The conditions are sufficient, not necessary: a layer may lie far outside them and be harmless, if
+later layers do not read its update. A small cosine distance is not sufficient: a layer may hardly
+change the states and still be needed. For each converse and ranking, tuning images select one
+counterexample and test images confirm it, so the test needs no correction for the selection.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from estimators import Estimate
+from estimators import Estimate, Profile
 from estimators.record import Record
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.experiments.claims.comparisons import order_of
-from vlm_bridge.experiments.rule_benchmark import Store
+from vlm_bridge.experiments.claims.comparisons import of_origin, order_of, our_conditions
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, Store
 from vlm_bridge.experiments.scoring import Truth
 from vlm_bridge.experiments.scoring.truth import intervals
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.rules import Evidence
+from vlm_bridge.runtime.files import read_or_make
 
 HARMLESS = "outside the conditions, yet harmless"
 HARMFUL = "small cosine distance, yet harmful"
+#: Name of the ranking of frozen layers by the cosine distance of their vision states.
+DISTANCE = "vision distance"
 #: Two-sided level at which each end is a one-sided bound of 95 %.
 _LEVEL = 0.9
 
@@ -31,10 +35,10 @@ class Ranking:
     """Scores of the units of a mode.
 
     Attributes:
-        rule: name of what ranks.
-        units: the single units.
-        scores: one for each, the lower, the safer.
-        is_distance: whether the score is a cosine (or angular) distance alone.
+        rule: name of the rule or distance.
+        units: single units of the mode.
+        scores: (n_units,) scores; the lower, the safer.
+        is_distance: whether the score is a cosine (or angular) distance.
     """
 
     rule: str
@@ -44,40 +48,40 @@ class Ranking:
 
     @property
     def outside(self) -> list[SkipPlan]:
-        """The half of the units that is ranked least safe."""
+        """The half of the units with the highest scores."""
         return [self.units[i] for i in order_of(self.scores)[(len(self.scores) + 1) // 2 :]]
 
     @property
     def nearest(self) -> list[SkipPlan]:
-        """The quarter of the units that is ranked safest, at least one, and all tied with its last.
+        """The quarter of the units with the lowest scores, at least one, and all ties of its last.
 
-        Equal scores tell no unit from another, so none of them is left out by its number.
+        Equal scores do not order units, so no tied unit is left out by its number.
         """
         last = sorted(self.scores)[max(1, len(self.scores) // 4) - 1]
         return [self.units[i] for i in order_of(self.scores) if self.scores[i] <= last]
 
     def place(self, unit: SkipPlan) -> int:
-        """Place of a unit, 1 for the safest; equal scores share the first of their places."""
-        score = self.scores[self.units.index(unit)]
-        return 1 + sum(other < score for other in self.scores)
+        """Place of a unit, 1 for the safest; ties share the first of their places."""
+        own = self.scores[self.units.index(unit)]
+        return 1 + sum(score < own for score in self.scores)
 
 
 @dataclass(frozen=True)
 class Converse(Record):
-    """One converse, for one ranking.
+    """The test of one converse by one ranking.
 
     Attributes:
         claim: `HARMLESS` or `HARMFUL`.
-        rule: what ranks.
-        mode: of the units.
-        considered: units that stand where the claim wants them.
-        n_units: all of them.
-        unit: the one found on tuning images; None where there is none.
+        rule: name of the ranking.
+        mode: mode of the units.
+        considered: number of units that the claim is about.
+        n_units: number of units in the ranking.
+        unit: counterexample selected on tuning images; None without one.
         place: its place in the ranking, 1 for the safest.
-        found: its disagreement on tuning images.
-        confirmed: its disagreement on test images. Of both intervals each end is a one-sided
-            bound of 95 %, exact for one question an image (Clopper-Pearson).
-        holds: whether the end that matters lies on the right side of epsilon, on test images.
+        tuning: its disagreement on tuning images.
+        test: its disagreement on test images. Each end of both intervals is a one-sided bound of
+            95 %, exact for one question an image (Clopper-Pearson).
+        holds: whether the bound on test images lies on the claimed side of epsilon.
     """
 
     claim: str
@@ -87,107 +91,100 @@ class Converse(Record):
     n_units: int
     unit: SkipPlan | None
     place: int | None
-    found: Estimate | None
-    confirmed: Estimate | None
+    tuning: Estimate | None
+    test: Estimate | None
     holds: bool
 
     @property
     def verdict(self) -> str:
-        """In two words."""
+        """`none found`, `confirmed` or `not confirmed`."""
         if self.unit is None:
             return "none found"
         return "confirmed" if self.holds else "not confirmed"
 
 
+def rankings(benchmark: ModelBenchmark, evidence: Evidence, store: Store) -> list[Ranking]:
+    """Our rankings, published distances, and the vision distance for frozen layers."""
+    published = of_origin(benchmark.rules, "published")
+    distances = [result for result in published if result.condition == "geometric"]
+    ranked = [
+        Ranking(r.score.rule, benchmark.truth_of(r).units, r.scores, r in distances)
+        for r in (*our_conditions(benchmark), *distances)
+    ]
+    for truth in benchmark.truths_in("freeze"):
+        path = store.path("profile", store.hashes["profiling"])
+        profile = read_or_make(path, Profile, lambda: evidence.profile)
+        scores = tuple(profile.values("image", "cosine_distance").tolist())
+        ranked.append(Ranking(DISTANCE, truth.units, scores, is_distance=True))
+    return ranked
+
+
 def converses(rankings: Sequence[Ranking], store: Store, *, epsilon: float) -> list[Converse]:
-    """Both converses for every ranking; that of distances for distances alone.
+    """`HARMLESS` for every ranking, and `HARMFUL` for every distance.
 
     Args:
-        rankings: of any modes.
-        store: where outcomes are kept; tuning images find, test images confirm.
-        epsilon: a unit is harmless below, harmful above.
+        rankings: rankings of any modes.
+        store: stored outcomes; tuning images select a unit, test images confirm it.
+        epsilon: largest disagreement of a harmless unit.
     """
-    found = [_harmless(one, store, epsilon) for one in rankings]
-    return found + [_harmful(one, store, epsilon) for one in rankings if one.is_distance]
+    distances = [ranking for ranking in rankings if ranking.is_distance]
+    tested = [_converse(HARMLESS, each, each.outside, store, epsilon) for each in rankings]
+    return tested + [_converse(HARMFUL, each, each.nearest, store, epsilon) for each in distances]
 
 
-def _harmless(ranking: Ranking, store: Store, epsilon: float) -> Converse:
-    """The unit of least disagreement; of several the one that is ranked least safe."""
-    left = ranking.outside
-    for split in _tuning(store):
-        measured = _disagreement(left, store, (split,))
-        left = [unit for unit in left if measured[unit].value <= epsilon]
-    measured = _disagreement(left, store, _tuning(store))
-    # From the least safe on, so that of equals the first is the farthest outside.
-    best = min(reversed(left), key=lambda unit: measured[unit].value, default=None)
-    return _confirm(HARMLESS, ranking, len(ranking.outside), best, store, epsilon)
-
-
-def _harmful(ranking: Ranking, store: Store, epsilon: float) -> Converse:
-    """The unit of most disagreement, where that is above epsilon; of several the safest-looking.
-
-    Units that the first batch does not show to be above epsilon are not run on the others.
-    """
-    left = ranking.nearest
-    for splits in (_tuning(store)[:1], _tuning(store)):
-        measured = _disagreement(left, store, splits)
-        left = [unit for unit in left if measured[unit].value > epsilon]
-    worst = max(left, key=lambda unit: measured[unit].value, default=None)
-    return _confirm(HARMFUL, ranking, len(ranking.nearest), worst, store, epsilon)
-
-
-def _confirm(
-    claim: str,
-    ranking: Ranking,
-    considered: int,
-    unit: SkipPlan | None,
-    store: Store,
-    epsilon: float,
+def _converse(
+    claim: str, ranking: Ranking, units: list[SkipPlan], store: Store, epsilon: float
 ) -> Converse:
-    found = confirmed = None
-    holds = False
+    """Test the unit of least (most) disagreement; of ties, the one ranked least safe (safest).
+
+    The first batch of tuning images rejects units before they are run on the others.
+    """
+    harmless = claim == HARMLESS
+    splits = tuple(split for split in ("screen", "tuning") if split in store.splits)
+    left = units[::-1] if harmless else units  # the first of several ties is selected
+    for at, split in enumerate(splits):
+        so_far = (split,) if harmless else splits[: at + 1]
+        rates = _disagreement(left, store, so_far)
+        left = [unit for unit in left if (rates[unit].value <= epsilon) == harmless]
+    rates = _disagreement(left, store, splits)
+    sign = 1 if harmless else -1
+    unit = min(left, key=lambda unit: sign * rates[unit].value, default=None)
+    test, holds = None, False
     if unit is not None:
-        found = _disagreement([unit], store, _tuning(store))[unit]
-        confirmed = _disagreement([unit], store, ("test",))[unit]
-        low, high = confirmed.interval
-        holds = high <= epsilon if claim == HARMLESS else low > epsilon
+        test = _disagreement([unit], store, ("test",))[unit]
+        low, high = test.interval
+        holds = high <= epsilon if harmless else low > epsilon
     return Converse(
         claim=claim,
         rule=ranking.rule,
         mode=ranking.units[0].mode,
-        considered=considered,
+        considered=len(units),
         n_units=len(ranking.units),
         unit=unit,
         place=None if unit is None else ranking.place(unit),
-        found=found,
-        confirmed=confirmed,
+        tuning=None if unit is None else rates[unit],
+        test=test,
         holds=holds,
     )
-
-
-def _tuning(store: Store) -> tuple[str, ...]:
-    """The splits that tuning images are kept in, the first batch first."""
-    return tuple(split for split in ("screen", "tuning") if split in store.splits)
 
 
 def _disagreement(
     units: Sequence[SkipPlan], store: Store, splits: Sequence[str]
 ) -> dict[SkipPlan, Estimate]:
-    """Disagreement of every unit over some splits together."""
-    parts = [store.outcomes(split, units) for split in splits]
+    """Disagreement of every unit over several splits together, with exact intervals."""
+    if not units:
+        return {}
+    by_split = [store.outcomes(split, units) for split in splits]
+    joined = [Outcomes.join(parts) for parts in zip(*by_split, strict=True)]
+    values = Truth.of(units, joined).disagreement  # (n_images, n_units)
+    low, high = intervals(values, "disagreement", _LEVEL)
     return {
-        unit: _exact(unit, Outcomes.join([part[i] for part in parts]))
+        unit: Estimate(
+            value=float(values[:, i].mean()),
+            interval=(float(low[i]), float(high[i])),
+            level=_LEVEL,
+            n=len(values),
+            method="Clopper-Pearson over images",
+        )
         for i, unit in enumerate(units)
     }
-
-
-def _exact(unit: SkipPlan, outcomes: Outcomes) -> Estimate:
-    values = Truth.of([unit], [outcomes]).disagreement
-    low, high = intervals(values, "disagreement", _LEVEL)
-    return Estimate(
-        value=float(values.mean()),
-        interval=(float(low[0]), float(high[0])),
-        level=_LEVEL,
-        n=len(values),
-        method="Clopper-Pearson over images",
-    )

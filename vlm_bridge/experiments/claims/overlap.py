@@ -1,4 +1,4 @@
-"""Does the set we would skip coincide with those of the published methods, taken together?"""
+"""Mean overlap of our set of units with those of all published methods."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from numpy.typing import NDArray
 from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence, safest
+from vlm_bridge.experiments.claims.comparisons import compared_size, our_conditions, peers_of
+from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
+from vlm_bridge.plan.modes import LAYERWISE
+from vlm_bridge.rules import Evidence, find_rule, own_plans
 
-#: Draws of a set at random in the permutation null of the mean.
+#: Random sets in the permutation null of the mean.
 DRAWS = 20_000
 
 
 @dataclass(frozen=True)
 class Overlap(Record):
-    """One ranking of ours against every published method of the mode, at one size.
+    """A ranking of ours against every published method of the mode, at one size.
 
     Attributes:
-        rule: ours.
-        mode: of the units.
-        size: units in each set.
+        rule: rule of ours.
+        mode: mode of the units.
+        size: number of units in each set.
         chosen: positions of our units, ascending.
-        peers: each method beside ours; its name tells its mode where that is another.
-        jaccard: mean over the methods.
-        expected: mean of it where our set is drawn at random.
-        p_permutation: share of random sets whose mean overlap is at least as large, ours counted
-            among them. Our set is drawn anew and those of the methods stay, so that methods that
-            agree with each other do not count as several.
+        peers: our set beside each method's; the name of a method in another mode states that mode.
+        jaccard: mean Jaccard index over the methods.
+        expected: its expectation if our set is drawn at random.
+        p_permutation: share of random sets with a mean overlap at least as large, ours counted
+            among them. Our set is redrawn and those of the methods are fixed, so methods that agree
+            with each other do not count as several.
         p_rotation: the same over the rotations of our set; see `Coincidence`.
     """
 
@@ -55,16 +59,16 @@ def overlap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Overlap:
-    """Mean overlap with several methods, against a set drawn at random.
+    """Mean overlap with several methods, beside that of random sets.
 
     Args:
-        ours: (n_units,) the lower, the safer.
-        peers: name -> (n_units,) scores of a method.
-        size: units in each set.
-        rule: ours, for the record.
-        mode: for the record.
-        draws: of the permutation null.
-        seed: of the draws.
+        ours: (n_units,) scores; the lower, the safer.
+        peers: name of a method -> (n_units,) scores.
+        size: number of units in each set.
+        rule: name of our rule.
+        mode: mode of the units.
+        draws: random sets of the permutation null.
+        seed: seed of the draws.
 
     Raises:
         BridgeError: no method, or as `coincidence`.
@@ -77,32 +81,55 @@ def overlap(
         raise BridgeError(f"rule '{rule}' needs a published method to be compared with")
     pairs = [coincidence(ours, scores, size, names=(rule, name)) for name, scores in peers.items()]
     n = len(ours)
-    mine = safest(ours, size)
+    chosen = safest(ours, size)
     theirs = np.array([safest(scores, size) for scores in peers.values()])
     rng = np.random.default_rng(seed)
     drawn = np.zeros((draws, n), dtype=bool)
     places = rng.random((draws, n)).argpartition(size - 1, axis=1)[:, :size]
     np.put_along_axis(drawn, places, True, axis=1)
-    found = float(_mean_jaccard(mine[None], theirs, size)[0])
-    random = _mean_jaccard(drawn, theirs, size)
-    turned = _mean_jaccard(np.array([np.roll(mine, turn) for turn in range(n)]), theirs, size)
-    reached = found - 1e-12
+    rotated = np.array([np.roll(chosen, turn) for turn in range(n)])
+    jaccard = float(_mean_jaccard(chosen[None], theirs, size)[0])
+    as_large = [_mean_jaccard(sets, theirs, size) >= jaccard - 1e-12 for sets in (drawn, rotated)]
     return Overlap(
         rule=rule,
         mode=mode,
         size=size,
-        chosen=tuple(np.flatnonzero(mine).tolist()),
+        chosen=tuple(np.flatnonzero(chosen).tolist()),
         peers=tuple(pairs),
-        jaccard=found,
+        jaccard=jaccard,
         expected=float(np.mean([pair.expected for pair in pairs])),
-        p_permutation=float((1 + (random >= reached).sum()) / (1 + draws)),
-        p_rotation=float((turned >= reached).mean()),
+        p_permutation=float((1 + as_large[0].sum()) / (1 + draws)),
+        p_rotation=float(as_large[1].mean()),
     )
+
+
+def overlaps(benchmark: ModelBenchmark, evidence: Evidence) -> list[Overlap]:
+    """The overlap of every ranking of ours that has published methods to compare with."""
+    measured = []
+    for ours in our_conditions(benchmark):
+        rule, mode, size = ours.score.rule, ours.score.mode, compared_size(ours)
+        peers = {}
+        for peer in peers_of(benchmark, ours):
+            own = peer.score
+            name = own.rule if own.mode == mode else f"{own.rule} ({own.mode})"
+            peers[name] = method_scores(peer, size, evidence)
+        if peers:
+            measured.append(overlap(ours.scores, peers, size, rule=rule, mode=mode))
+    return measured
+
+
+def method_scores(peer: RuleResult, size: int, evidence: Evidence) -> Sequence[float]:
+    """A method's scores; if it has its own plans, 0 for the units of the plan of that size."""
+    if peer.score.mode in LAYERWISE:
+        for plan in own_plans(find_rule(peer.score.rule), evidence, peer.score.mode) or []:
+            if len(plan.layers) == size:
+                return [0.0 if layer in plan.layers else 1.0 for layer in range(plan.n_layers)]
+    return peer.scores
 
 
 def _mean_jaccard(
     sets: NDArray[np.bool_], theirs: NDArray[np.bool_], size: int
 ) -> NDArray[np.float64]:
-    """(n_sets,) mean over `theirs` (n_peers, n_units) of the Jaccard index with each of `sets`."""
+    """(n_sets,) mean Jaccard index of each of `sets` with `theirs` (n_peers, n_units)."""
     common = sets.astype(np.int64) @ theirs.T.astype(np.int64)
     return np.asarray((common / (2 * size - common)).mean(axis=1))

@@ -1,9 +1,8 @@
-"""A confirmation as a page of Markdown: conclusions first, then what they rest on."""
+"""Results on the claim as a page of Markdown: conclusions first, then the evidence."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from vlm_bridge.evaluate.first_token import DECISION
@@ -19,95 +18,99 @@ from vlm_bridge.experiments.claims.tables import (
     nulls_table,
     overlaps_table,
     refused_table,
-    row,
 )
 from vlm_bridge.experiments.scoring.truth import least_images
+from vlm_bridge.figures.markdown import table
 from vlm_bridge.runtime.files import write_bytes
 
 _SOURCE = "arXiv 2509.25584"
 
 
-def write_page(found: ClaimsResult, page: Path, images: Path, *, command: str) -> Path:
+def write_page(result: ClaimsResult, page: Path, images: Path, *, command: str) -> Path:
     """Draw the plots into `images` and write the page, which links to them.
 
     Args:
-        found: what was measured.
+        result: results on all models.
         page: the Markdown file.
         images: folder of the plots.
-        command: that makes the page, printed on it.
+        command: command that makes the page, printed on it.
 
     Raises:
         BridgeError: a file cannot be written.
     """
-
-    def link(path: Path | None, what: str) -> list[str]:
-        if path is None:
-            return []
-        return [f"![{what}]({os.path.relpath(path, page.parent)})", ""]
-
-    lines = [*_head(found, command), *_clauses(found)]
-    controls = plot_controls(images / "claims-controls.png", found.models)
-    lines += link(controls, "plans of equal size inside and outside the conditions")
-    for one in found.models:
-        lines += _model(one, images, link)
+    controls = plot_controls(images / "claims-controls.png", result.models)
+    lines = [
+        *_head(result, command),
+        *_clauses(result),
+        *_link(controls, "plans of equal size inside and outside the conditions", page),
+    ]
+    for claims in result.models:
+        lines += _model(claims, images, page)
     return write_bytes(page, ("\n".join(lines).rstrip() + "\n").encode())
 
 
-def _head(found: ClaimsResult, command: str) -> list[str]:
+def _link(path: Path | None, caption: str, page: Path) -> list[str]:
+    return [] if path is None else [f"![{caption}]({os.path.relpath(path, page.parent)})", ""]
+
+
+def _head(result: ClaimsResult, command: str) -> list[str]:
     return [
         "# The claim on trained models",
         "",
-        f"Made by `{command}` from measurements of `{found.machine['command']}`.",
+        f"Made by `{command}` from measurements of `{result.machine['command']}`.",
         "",
         f"The paper ({_SOURCE}) claims that "
         + "; ".join(f"({key}) {text}" for key, text in CLAUSES.items())
-        + f". The rules called ours are reconstructions of it. What is compared is the {DECISION} "
-        "of greedy answers. Rules look at one set of images, a second chooses plans, a third "
-        "certifies them, and all figures are of a fourth that nothing else has seen. Intervals "
-        "are 95 % by image unless said otherwise, ratios skipped/full, layers 0-based. *Changed* "
-        "is disagreement with the full model, *drop* is lost accuracy.",
+        + ". The rules called ours are reconstructions of it. The quantity compared is the "
+        f"{DECISION} of greedy answers. Rules look at one set of images, a second set chooses "
+        "plans, a third certifies them, and all figures are of a fourth, the test images. "
+        "Intervals are 95 % by image unless stated otherwise, ratios skipped/full, layers 0-based. "
+        "*Changed* is disagreement with the full model, *drop* is lost accuracy.",
         "",
     ]
 
 
-def _clauses(found: ClaimsResult) -> list[str]:
-    said = [conclusions(one) for one in found.models]
-    lines = ["## Conclusions", "", row(["model", *(f"({clause})" for clause in CLAUSES)])]
-    lines.append("|---" * (1 + len(CLAUSES)) + "|")
-    for model, verdicts in zip(found.models, said, strict=True):
-        lines.append(row([model.benchmark.model, *(f"**{one.verdict}**" for one in verdicts)]))
-    lines.append("")
+def _clauses(result: ClaimsResult) -> list[str]:
+    by_model = [conclusions(claims) for claims in result.models]
+    rows = [[each[0].model, *(f"**{clause.verdict}**" for clause in each)] for each in by_model]
+    head = ["model", *(f"({clause})" for clause in CLAUSES)]
+    lines = ["## Conclusions", "", *table(head, rows), ""]
     for at, (clause, text) in enumerate(CLAUSES.items()):
         lines += [f"### ({clause}) {text.capitalize()}", "", CRITERIA[clause], ""]
-        lines += [f"- {one[at].model}: **{one[at].verdict}**. {one[at].reason}" for one in said]
+        verdicts = [each[at] for each in by_model]
+        lines += [f"- {each.model}: **{each.verdict}**. {each.reason}" for each in verdicts]
         lines.append("")
     return [*lines, COMBINED, ""]
 
 
-def _model(
-    found: ModelClaims, images: Path, link: Callable[[Path | None, str], list[str]]
-) -> list[str]:
-    benchmark = found.benchmark
-    name = benchmark.model.strip("/").replace("/", "--")
-    sizes = ", ".join(f"{n} {split}" for split, n in benchmark.n_images.items())
-    lines = [f"## {benchmark.model}, {benchmark.n_layers} layers, on {found.data}", ""]
-    lines += [f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}.", ""]
-    need = least_images(benchmark.epsilon)
-    if benchmark.n_images["test"] < need:
+def _model(claims: ModelClaims, images: Path, page: Path) -> list[str]:
+    benchmark, n_images = claims.benchmark, claims.benchmark.n_images
+    start = f"claims-{benchmark.model.strip('/').replace('/', '--')}"
+    sizes = ", ".join(f"{n} {split}" for split, n in n_images.items())
+    lines = [
+        f"## {benchmark.model}, {benchmark.n_layers} layers, on {claims.data}",
+        "",
+        f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}.",
+        "",
+    ]
+    least = least_images(benchmark.epsilon)
+    if n_images["test"] < least:
         lines += [
-            f"On {benchmark.n_images['test']} images no unit can be told safe at epsilon "
-            f"{benchmark.epsilon:g}, which takes {need}: AUC is not defined here.",
+            f"On {n_images['test']} images no unit can be shown safe at epsilon "
+            f"{benchmark.epsilon:g}, which takes {least}: AUC is not defined here.",
             "",
         ]
-    lines += [*accuracy_table(found), *certified_table(found), *auc_table(found)]
-    lines += link(plot_auc(images / f"claims-{name}-auc.png", found), "AUC per rule")
-    lines += link(plot_layers(images / f"claims-{name}-layers.png", found), "layers one by one")
-    lines += overlaps_table(found)
-    lines += link(plot_overlap(images / f"claims-{name}-overlap.png", found), "overlap of sets")
     return [
         *lines,
-        *controls_table(found),
-        *converses_table(found),
-        *nulls_table(found),
-        *refused_table(found),
+        *accuracy_table(claims),
+        *certified_table(claims),
+        *auc_table(claims),
+        *_link(plot_auc(images / f"{start}-auc.png", claims), "AUC per rule", page),
+        *_link(plot_layers(images / f"{start}-layers.png", claims), "layers one by one", page),
+        *overlaps_table(claims),
+        *_link(plot_overlap(images / f"{start}-overlap.png", claims), "overlap of sets", page),
+        *controls_table(claims),
+        *converses_table(claims),
+        *nulls_table(claims),
+        *refused_table(claims),
     ]

@@ -1,43 +1,46 @@
-"""What was confirmed or refuted, model by model; tables, plots and conclusions read these."""
+"""Evidence on the claim, model by model, as records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from estimators.record import Record
+from vlm_bridge.cost import Cost
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.accuracy import Accuracies
 from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult
 from vlm_bridge.experiments.claims.control import Control
 from vlm_bridge.experiments.claims.converse import Converse
 from vlm_bridge.experiments.claims.nulls import Null
 from vlm_bridge.experiments.claims.overlap import Overlap
-from vlm_bridge.experiments.claims.speed import PlanSpeed
 from vlm_bridge.experiments.rule_benchmark import ModelBenchmark
+from vlm_bridge.runtime.files import read_record
 
 
 @dataclass(frozen=True)
 class ModelClaims(Record):
-    """Everything that was measured on one model.
+    """Evidence on the claim from one model.
 
     Attributes:
         data: name of the task set.
         benchmark: truth of every unit, scores and certified plan of every rule.
-        accuracies: on the test images, with the baselines.
-        certified: the plan of ours that is certified; None where there is none.
-        speed: of that plan.
-        overlaps: of every ranking of ours.
-        controls: of every layer-wise ranking of ours.
-        converses: of every ranking of ours and of every distance.
-        nulls: random weights, shuffled images.
+        accuracies: accuracy on the test images, with baselines.
+        certified: the certified plan of our rules; None if nothing was certified.
+        cost: cost of that plan.
+        overlaps: one entry for every ranking of ours with published methods to compare with.
+        controls: one entry for every layer-wise ranking of ours.
+        converses: one or two entries for every ranking of ours and every distance.
+        nulls: random weights and shuffled images.
     """
 
     data: str
     benchmark: ModelBenchmark
     accuracies: Accuracies
     certified: CertifiedPlanResult | None
-    speed: PlanSpeed | None
+    cost: Cost | None
     overlaps: tuple[Overlap, ...]
     controls: tuple[Control, ...]
     converses: tuple[Converse, ...]
@@ -46,12 +49,35 @@ class ModelClaims(Record):
 
 @dataclass(frozen=True)
 class ClaimsResult(Record):
-    """All models.
+    """Evidence on the claim from all models.
 
     Attributes:
-        models: one for each; nothing is pooled over them.
-        machine: what it ran on, and the command.
+        models: one entry for each model; nothing is pooled over models.
+        machine: hardware, versions, and the command.
     """
 
     models: tuple[ModelClaims, ...]
     machine: Mapping[str, Any]
+
+
+def read_claims(path: Path) -> ClaimsResult:
+    """Read the file of an earlier run.
+
+    Raises:
+        BridgeError: the file is missing or holds no such result.
+    """
+    return read_record(path, ClaimsResult, "result of `skipit claims`")
+
+
+def joined(parts: Sequence[ClaimsResult]) -> ClaimsResult:
+    """Several runs as one: models in order, commands joined, the machine of the first run.
+
+    Raises:
+        BridgeError: no runs, or a model on the same task set in two of them.
+    """
+    models = [model for part in parts for model in part.models]
+    names = [(model.benchmark.model, model.data) for model in models]
+    if not parts or len(set(names)) < len(names):
+        raise BridgeError(f"each model counts once on a task set; got {names}")
+    command = "; ".join(str(part.machine["command"]) for part in parts)
+    return ClaimsResult(tuple(models), {**parts[0].machine, "command": command})

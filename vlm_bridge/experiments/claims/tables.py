@@ -1,208 +1,188 @@
-"""Tables of one model's confirmation, in Markdown."""
+"""Tables of one model's evidence, in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from vlm_bridge.experiments.claims.conclusions import shown
+from vlm_bridge.experiments.claims.coincidence import Coincidence
+from vlm_bridge.experiments.claims.overlap import Overlap
 from vlm_bridge.experiments.claims.results import ModelClaims
-from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.figures.markdown import table
+from vlm_bridge.figures.numbers import bracketed
 
 
-def accuracy_table(found: ModelClaims) -> list[str]:
-    """The model beside its baselines and the nulls."""
-    one = found.accuracies
-    figures = {"model": one.model, "blind": one.blind, "majority": one.majority}
-    figures |= {f"model, {null.kind}": null.accuracy for null in found.nulls}
-    rows = [[name, shown(value), "-" if value is None else value.n] for name, value in
-            figures.items()]  # fmt: skip
-    note = (
+def accuracy_table(claims: ModelClaims) -> list[str]:
+    """Accuracy of the model, its baselines and its nulls."""
+    accuracies = claims.accuracies
+    rows = [
+        ("model", accuracies.model),
+        ("blind", accuracies.blind),
+        ("majority", accuracies.majority),
+        *((f"model, {null.kind}", null.accuracy) for null in claims.nulls),
+    ]
+    return _section(
+        "Accuracy on test images",
+        ["", "accuracy", "images"],
+        [[name, bracketed(value), "-" if value is None else value.n] for name, value in rows],
         "*Blind* is the most frequent training answer to the question text, *majority* the most "
-        "frequent of all."
+        "frequent of all.",
     )
-    return _table("Accuracy on untouched images", ["", "accuracy", "images"], rows, note)
 
 
-def certified_table(found: ModelClaims) -> list[str]:
-    """The plan, its certificate, its cost in both phases."""
-    certified, speed = found.certified, found.speed
+def certified_table(claims: ModelClaims) -> list[str]:
+    """The certified plan, its certificate, and its cost in both phases."""
+    certified, cost = claims.certified, claims.cost
     lines = ["### Certified plan", ""]
-    if certified is None or speed is None:
+    if certified is None or cost is None:
         return [*lines, "None: no search of ours certified anything at its share of delta.", ""]
-    tested = certified.tested
+    tested, certificate = certified.tested, certified.certificate
     lines += [
-        f"{tested.plan.describe().capitalize()} ({certified.rule}, {certified.mode}): of all "
-        f"plans of ours that are certified together the one that saves most. "
-        f"{certified.certificate.sentence()}; {certified.certificate.checked[-1]}. On untouched "
-        f"images: changed {shown(tested.disagreement, '.3f')}, drop "
-        f"{shown(tested.drop, '.3f')}.",
+        f"{tested.plan.describe().capitalize()} ({certified.rule}, {certified.mode}): the plan "
+        f"that saves most among all plans of ours that are certified together. "
+        f"{certificate.sentence()}; {certificate.checked[-1]}. On test images: changed "
+        f"{bracketed(tested.disagreement, '.3f')}, drop {bracketed(tested.drop, '.3f')}.",
         "",
     ]
-    rows = [["prefill", f"{speed.prefill.flops_ratio:.2f}", shown(speed.prefill.latency_ratio)]]
-    if speed.token is not None:
-        token = speed.token
-        rows.append(["per token", f"{token.flops_ratio:.2f}", shown(token.latency_ratio)])
-    head = ["", "FLOPs, counted", "latency, measured"]
-    memory = f"cache {speed.kv_ratio:.2f}, peak memory {speed.peak_ratio:.2f}"
-    note = f"Ratios, on {speed.prefill.device}; {memory}."
-    return [*lines, *_table("", head, rows, note)]
+    rows = [
+        [name, f"{phase.flops_ratio:.2f}", bracketed(phase.latency_ratio)]
+        for name, phase in (("prefill", cost.prefill), ("per token", cost.decode))
+        if phase is not None
+    ]
+    memory = f"cache {cost.kv_ratio:.2f}, peak memory {cost.peak_ratio:.2f}"
+    note = f"Ratios skipped/full, on {cost.device}; {memory}."
+    return [*lines, *table(["", "FLOPs, counted", "latency, measured"], rows), "", note, ""]
 
 
-def auc_table(found: ModelClaims) -> list[str]:
-    """Every rule in every mode: how it ranks, what it certifies."""
+def auc_table(claims: ModelClaims) -> list[str]:
+    """Every rule in every mode: its ranking and its certified plan."""
     rows = []
-    for mode in found.benchmark.modes:
-        results = [one for one in found.benchmark.rules if one.score.mode == mode]
-        results.sort(key=lambda one: -one.score.auc.value if one.score.auc.value >= 0 else 1.0)
-        for one in results:
-            score, plan = one.score, one.chosen.plan
+    for mode in claims.benchmark.modes:
+        results = claims.benchmark.rules_in(mode)
+        results.sort(key=lambda r: -r.score.auc.value if r.score.auc.value >= 0 else 1.0)
+        for result in results:
+            score, chosen = result.score, result.chosen
             rows.append(
                 [
-                    mode,
-                    score.rule,
-                    one.origin,
-                    score.requires,
-                    shown(score.auc),
-                    shown(score.spearman),
+                    *(mode, score.rule, result.origin, score.requires),
+                    *(bracketed(score.auc), bracketed(score.spearman)),
                     f"{score.safe}/{score.harmful}/{score.undetermined}",
-                    "none" if plan.is_empty else plan.describe(),
-                    shown(one.chosen.saving),
-                    shown(one.chosen.disagreement, ".3f"),
-                    shown(one.chosen.drop, ".3f"),
+                    "none" if chosen.plan.is_empty else chosen.plan.describe(),
+                    bracketed(chosen.saving),
+                    *(bracketed(each, ".3f") for each in (chosen.disagreement, chosen.drop)),
                 ]
             )
     head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "safe/harmful/undetermined"]
-    head += ["certified plan", "saved", "changed", "drop"]
-    note = (
+    return _section(
+        "Rules against measured disagreement",
+        [*head, "certified plan", "saved", "changed", "drop"],
+        rows,
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "
-        "Spearman alone. Every certificate is a statement of its own. Every depth is a "
-        "candidate of every rule, so in modes of depths a certified plan says nothing of the rule."
+        "Spearman alone. The certificates are not corrected for the number of rules. In modes of "
+        "depths every depth is a candidate of every rule, so a certified plan does not depend on "
+        "the rule.",
     )
-    return _table("Rules against what skipping does", head, rows, note)
 
 
-def overlaps_table(found: ModelClaims) -> list[str]:
+def overlaps_table(claims: ModelClaims) -> list[str]:
     """Our sets beside those of the published methods."""
     rows = []
-    for one in found.overlaps:
-        for peer in one.peers:
-            ps = [f"{peer.p_permutation:.3g}", f"{peer.p_rotation:.3g}"]
-            figures = [one.size, f"{peer.jaccard:.2f}", f"{peer.expected:.2f}"]
-            rows.append([one.mode, one.rule, peer.theirs, *figures, *ps])
-        ps = [f"{one.p_permutation:.3g}", f"{one.p_rotation:.3g}"]
-        figures = [one.size, f"{one.jaccard:.2f}", f"{one.expected:.2f}"]
-        rows.append([one.mode, one.rule, "*mean*", *figures, *ps])
-    head = ["mode", "ours", "method", "size", "Jaccard", "by chance", "p permutation", "p rotation"]
-    note = (
+    for each in claims.overlaps:
+        pairs: dict[str, Coincidence | Overlap] = {peer.theirs: peer for peer in each.peers}
+        for name, pair in {**pairs, "*mean*": each}.items():
+            sets = [f"{pair.jaccard:.2f}", f"{pair.expected:.2f}"]
+            p_values = [f"{pair.p_permutation:.3g}", f"{pair.p_rotation:.3g}"]
+            rows.append([each.mode, each.rule, name, each.size, *sets, *p_values])
+    return _section(
+        "Coincidence with published methods",
+        ["mode", "ours", "method", "size", "Jaccard", "by chance", "p permutation", "p rotation"],
+        rows,
         "The size is that of our certified plan, at least a quarter of the units, at most half of "
-        "them."
+        "them.",
     )
-    return _table("Coincidence with published methods", head, rows, note)
 
 
-def controls_table(found: ModelClaims) -> list[str]:
+def controls_table(claims: ModelClaims) -> list[str]:
     """Plans of equal size inside and outside the conditions."""
-    rows = []
-    for one in found.controls:
-        for name, plan in (("inside", one.safe), ("outside", one.unsafe)):
-            apart = shown(one.difference, ".3f") if name == "outside" else ""
-            changed, drop = shown(plan.disagreement, ".3f"), shown(plan.drop, ".3f")
-            rows.append([one.mode, one.rule, name, plan.plan.describe(), changed, drop, apart])
-    head = ["mode", "rule", "conditions", "plan", "changed", "drop", "outside - inside"]
-    return _table("Negative control", head, rows)
-
-
-def converses_table(found: ModelClaims) -> list[str]:
-    """What was looked for, found, and confirmed or not."""
     rows = [
         [
-            one.claim,
-            one.mode,
-            one.rule,
-            "-" if one.unit is None else _unit(one.unit),
-            "-" if one.place is None else f"{one.place} of {one.n_units}",
-            shown(one.found, ".3f"),
-            shown(one.confirmed, ".3f"),
-            one.verdict,
+            *(each.mode, each.rule, name, plan.plan.describe()),
+            *(bracketed(plan.disagreement, ".3f"), bracketed(plan.drop, ".3f"), difference),
         ]
-        for one in found.converses
+        for each in claims.controls
+        for name, plan, difference in (
+            ("inside", each.safe, ""),
+            ("outside", each.unsafe, bracketed(each.difference, ".3f")),
+        )
     ]
-    head = [
-        "converse",
-        "mode",
-        "ranking",
-        "unit",
-        "place (1 = safest)",
-        "tuning",
-        "test",
-        "verdict",
+    head = ["mode", "rule", "conditions", "plan", "changed", "drop", "outside - inside"]
+    return _section("Negative control", head, rows)
+
+
+def converses_table(claims: ModelClaims) -> list[str]:
+    """Counterexamples selected on tuning images, confirmed or not on test images."""
+    rows = [
+        [
+            *(each.claim, each.mode, each.rule),
+            "-" if each.unit is None else each.unit.describe().split(" (")[0],
+            "-" if each.place is None else f"{each.place} of {each.n_units}",
+            *(bracketed(each.tuning, ".3f"), bracketed(each.test, ".3f"), each.verdict),
+        ]
+        for each in claims.converses
     ]
-    note = (
-        "Outside is the less safe half of a ranking, small distance its nearest quarter. One unit "
-        "is found on tuning images and tested once on test images; each end of an interval is a "
-        "one-sided bound of 95 %."
+    head = ["converse", "mode", "ranking", "unit", "place (1 = safest)", "tuning", "test"]
+    return _section(
+        "Converses that the theory refutes",
+        [*head, "verdict"],
+        rows,
+        "Outside is the half of a ranking with the highest scores, small distance the quarter with "
+        "the lowest. One unit is selected on tuning images and tested once on test images; each "
+        "end of an interval is a one-sided bound of 95 %.",
     )
-    return _table("Converses that the theory refutes", head, rows, note)
 
 
-def nulls_table(found: ModelClaims) -> list[str]:
-    """Rankings and control plans where there is nothing to find."""
-    rows = []
-    for null in found.nulls:
-        for one in null.scores:
-            sets = one.sets
-            cells = ["-", "-"] if sets is None or one.spearman is None else [
-                f"{one.spearman:.2f}", f"{sets.jaccard:.2f} ({sets.expected:.2f}, "
-                f"{sets.p_permutation:.2g})",
-            ]  # fmt: skip
-            rows.append([null.kind, null.n_profiling, one.mode, one.rule, *cells])
+def nulls_table(claims: ModelClaims) -> list[str]:
+    """Rankings and control plans on the nulls."""
+    scores, plans = [], []
+    for null in claims.nulls:
+        for score in null.scores:
+            cells = ["-", "-"]
+            if (sets := score.sets) is not None and score.spearman is not None:
+                chance = f"({sets.expected:.2f}, {sets.p_permutation:.2g})"
+                cells = [f"{score.spearman:.2f}", f"{sets.jaccard:.2f} {chance}"]
+            scores.append([null.kind, null.n_profiling, score.mode, score.rule, *cells])
+        for control in null.controls:
+            inside, outside = control.safe.disagreement, control.unsafe.disagreement
+            cells = [bracketed(inside), bracketed(outside), str(inside.n)]
+            plans.append([null.kind, control.mode, control.rule, *cells])
     head = ["null", "images", "mode", "rule", "Spearman with the model", "Jaccard (chance, p)"]
     note = (
-        "Where a copy with random weights ranks units as the model does, the ranking comes from "
-        "the architecture, not from what was learned."
+        "If a copy with random weights ranks units as the model does, the ranking comes from "
+        "the architecture, not from training."
     )
-    plans = [
-        [null.kind, one.mode, one.rule, shown(one.safe), shown(one.unsafe), one.safe.n]
-        for null in found.nulls
-        for one in null.plans
-    ]
-    lines = _table("Nulls: rankings", head, rows, note)
     changed = ["null", "mode", "rule", "changed, inside", "changed, outside", "images"]
-    return lines + _table("Nulls: the plans of the control", changed, plans)
-
-
-def refused_table(found: ModelClaims) -> list[str]:
-    """What could not be measured, and why."""
-    said = [f"- {one.rule}, {one.mode}: {one.reason}" for one in found.benchmark.refused]
-    said += [
-        f"- {one.rule}, {one.mode}, {null.kind}: {one.reason}"
-        for null in found.nulls
-        for one in null.scores
-        if one.reason
+    return [
+        *_section("Nulls: rankings", head, scores, note),
+        *_section("Nulls: the plans of the control", changed, plans),
     ]
-    return ["### Not measured", "", *said, ""] if said else []
 
 
-def _unit(unit: SkipPlan) -> str:
-    return unit.describe().split(" (")[0]
+def refused_table(claims: ModelClaims) -> list[str]:
+    """What could not be measured, and why."""
+    refusals = [f"- {r.rule}, {r.mode}: {r.reason}" for r in claims.benchmark.refused]
+    refusals += [
+        f"- {score.rule}, {score.mode}, {null.kind}: {score.reason}"
+        for null in claims.nulls
+        for score in null.scores
+        if score.reason
+    ]
+    return ["### Not measured", "", *refusals, ""] if refusals else []
 
 
-def _table(
-    title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], note: str = ""
+def _section(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], note: str = ""
 ) -> list[str]:
-    rows = list(rows)
-    lines = [f"### {title}", ""] if title else []
     if not rows:
-        return [*lines, "Nothing was measured in these modes.", ""] if title else []
-    lines += [row(head), "|---" * len(head) + "|", *map(row, rows), ""]
+        return [f"### {title}", "", "Nothing was measured in these modes.", ""]
+    lines = [f"### {title}", "", *table(head, rows), ""]
     return [*lines, note, ""] if note else lines
-
-
-def row(cells: Sequence[Any]) -> str:
-    """A line of a Markdown table.
-
-    >>> row([1, "a"])
-    '| 1 | a |'
-    """
-    return f"| {' | '.join(map(str, cells))} |"

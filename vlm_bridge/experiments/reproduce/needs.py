@@ -1,16 +1,22 @@
-"""What a run on a large model needs, said before it starts."""
+"""Memory, disk and time of a run on a large model, and whether this machine has them."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.reproduce.published import Published
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-#: Activations, cache and allocator beside the weights, as a share of them.
-_BESIDE = 0.2
+#: Memory of activations, cache and allocator, as a share of the weights.
+_OVERHEAD = 0.2
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,12 @@ class Needs(Record):
     """An estimate from the size of the model, not a measurement.
 
     Attributes:
-        gib: device memory in GiB: weights, and a fifth more for all that lies beside them.
+        gib: device memory in GiB: weights, and a fifth more for activations, cache and allocator.
         download_gib: size of the weights in GiB.
-        forward_cost: full forward passes over one image, skipped passes counted as full ones.
+        forward_cost: forward passes over one image, skipped passes counted as full.
         pflop: `2 * parameters * tokens` for each pass, in PFLOP.
-        hours: at `tflops` TFLOP/s, reached throughput, not peak.
-        tflops: what was assumed.
+        hours: hours at `tflops`.
+        tflops: assumed throughput in TFLOP/s, as reached in practice.
     """
 
     gib: float
@@ -44,13 +50,13 @@ class Needs(Record):
 def needs_of(
     model: Published, *, forward_cost: int, dtype: str = "bfloat16", tflops: float = 100.0
 ) -> Needs:
-    """Memory and time for so many forward passes of one image each.
+    """Memory and time of `forward_cost` forward passes of one image each.
 
     Args:
-        model: which one.
+        model: the published model.
         forward_cost: forward passes of the whole run.
-        dtype: of the weights: `float32`, `bfloat16` or `float16`.
-        tflops: throughput that the device reaches. About 100 for one A100 in bfloat16.
+        dtype: data type of the weights: `float32`, `bfloat16` or `float16`.
+        tflops: throughput that the device reaches; about 100 for one A100 in bfloat16.
 
     Raises:
         BridgeError: an unknown dtype, or numbers that are not positive.
@@ -69,10 +75,59 @@ def needs_of(
     weights = model.parameters * _BYTES[dtype] / 2**30
     flop = 2.0 * model.parameters * model.tokens * forward_cost
     return Needs(
-        gib=weights * (1 + _BESIDE),
+        gib=weights * (1 + _OVERHEAD),
         download_gib=weights,
         forward_cost=forward_cost,
         pflop=flop / 1e15,
         hours=flop / (tflops * 1e12) / 3600,
         tflops=tflops,
     )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Free memory and disk of a machine.
+
+    Attributes:
+        device: a torch device.
+        memory_gib: free memory of the device in GiB.
+        disk_gib: free disk in GiB in the folder of downloaded weights.
+    """
+
+    device: str
+    memory_gib: float
+    disk_gib: float
+
+    @classmethod
+    def here(cls, device: str | None = None) -> Machine:
+        """This machine, with the device that a model would be loaded on."""
+        name = device or "cpu"
+        if torch.device("cpu" if name == "auto" else name).type == "cuda":
+            memory = float(torch.cuda.mem_get_info(torch.device(name))[0])
+        else:
+            memory = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        folder = Path(HF_HUB_CACHE)
+        while not folder.exists():
+            folder = folder.parent
+        return cls(name, memory / 2**30, shutil.disk_usage(folder).free / 2**30)
+
+    def lacks(self, needs: Needs, *, download: bool) -> list[str]:
+        """What is missing for a run; empty if it fits.
+
+        Example:
+            >>> from vlm_bridge.experiments.reproduce import find_published, needs_of
+            >>> needs = needs_of(find_published("llava-1.5-7b"), forward_cost=100)
+            >>> Machine("cpu", 8.0, 100.0).lacks(needs, download=True)
+            ['16 GiB of memory on cpu, 8 are free']
+        """
+        lacking = []
+        if self.memory_gib < needs.gib:
+            lacking.append(
+                f"{needs.gib:.0f} GiB of memory on {self.device}, {self.memory_gib:.0f} are free"
+            )
+        if download and self.disk_gib < needs.download_gib:
+            lacking.append(
+                f"{needs.download_gib:.0f} GiB of disk for the weights, {self.disk_gib:.0f} are "
+                "free (HF_HOME names the folder)"
+            )
+        return lacking

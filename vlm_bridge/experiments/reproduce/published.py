@@ -1,4 +1,4 @@
-"""What was published about the models that `skipit reproduce` runs."""
+"""Published results on the models that `skipit reproduce` runs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _VTW = "Lin et al. 2024, arXiv:2405.05803, and the defaults of its code release"
 
 @dataclass(frozen=True)
 class Published:
-    """A large model, and what others reported of it. Layers are 0-based.
+    """A large model and the results reported for it. Layers are 0-based.
 
     Attributes:
-        name: what `skipit reproduce` takes.
-        hub_id: the weights, as transformers reads them.
+        name: name in `skipit reproduce`.
+        hub_id: repository of the weights on the hub.
         n_layers: depth of the decoder.
-        parameters: of the whole model, for the estimate of memory.
-        tokens: tokens of a typical prompt, vision included, for the estimate of time.
-        shortv_order: layers in the order in which ShortV freezes them; empty where it reports none.
-        shortv_source: where the order stands.
-        vtw_depth: first layer without vision tokens in VTW; None where it reports none.
-        vtw_eta: its threshold for the mean KL divergence; None where it reports none.
-        vtw_source: where depth and threshold stand.
+        parameters: number of parameters of the whole model.
+        tokens: tokens of a typical prompt, vision included.
+        shortv_order: layers in the order in which ShortV freezes them; empty if not reported.
+        shortv_source: source of the order.
+        vtw_depth: first layer without vision tokens in VTW; None if not reported.
+        vtw_eta: threshold of VTW for the mean KL divergence; None if not reported.
+        vtw_source: source of depth and threshold.
     """
 
     name: str
@@ -90,15 +90,15 @@ PUBLISHED: dict[str, Published] = {
 
 
 def find_published(name: str) -> Published:
-    """The entry of that name.
+    """The published results by name of the model.
 
     Raises:
-        BridgeError: there is none.
+        BridgeError: no results for this model.
 
     Example:
         >>> find_published("llava-1.5-7b").shortv_order[:3]
         (31, 29, 30)
     """
     if name not in PUBLISHED:
-        raise BridgeError(f"nothing is known of '{name}'; choose from {', '.join(PUBLISHED)}")
+        raise BridgeError(f"no published results for '{name}'; choose from {', '.join(PUBLISHED)}")
     return PUBLISHED[name]

@@ -21,32 +21,32 @@ from vlm_bridge.observe.profile import profile
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.published.vtw import VTW, first_below
-from vlm_bridge.runtime.files import read_json, write_json
+from vlm_bridge.runtime.files import read_or_make
 
-#: Modes swept on images that chose nothing.
+#: Modes swept on the test images.
 _SWEPT = ("freeze", "early_exit", "late_entry")
 
 
 @dataclass(frozen=True)
 class Reproduction(Record):
-    """What came out, beside what was published.
+    """Results beside those that were published.
 
     Attributes:
-        name: of the published model.
-        model: what was run.
-        n_profiling: images that gave the two orders.
-        n_images: images that tested them.
+        name: name of the published model.
+        model: name of the model that was run.
+        n_profiling: number of images behind the two orders.
+        n_images: number of images that test them.
         profile: distances, tail probabilities and attention on vision, by layer.
         shortv_kl: (L,) `mean KL(p_frozen || p_full)` of every layer, nats.
         vtw_kl: (L - 1,) `mean KL(p_exit || p_full)` of every exit from 1 on, nats.
-        vtw_depth: VTW's choice at the published threshold (.003 where none is published).
-        overlap: our frozen set against the published one; None where none is published.
+        vtw_depth: VTW's choice at the published threshold (.003 if none is published).
+        overlap: our frozen set against the published one; None if none is published.
         order_agreement: Spearman's correlation of the two orders over the published layers.
-        sweep: every frozen layer, exit and entry on the tested images.
-        published_plan: the published layers frozen, on the tested images; None without them.
+        sweep: every frozen layer, exit and entry on the test images.
+        published_plan: the published layers frozen, on the test images; None if none are published.
         own_plan: as many layers of our own order, on the same images.
-        flops_ratio: of `own_plan`'s prefill, skipped/full.
-        latency_ratio: of the same, median of pairs.
+        flops_ratio: FLOPs of the prefill of `own_plan`, skipped/full.
+        latency_ratio: latency of the same, median of pairs.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Reproduction(Record):
 
 
 def forward_cost_of(n_layers: int, n_profiling: int, n_images: int, *, step: int = 1) -> int:
-    """Forward passes over one image that `reproduce` makes, skipped ones counted as full.
+    """Forward passes over one image that `reproduce` makes, skipped passes counted as full.
 
     Example:
         >>> forward_cost_of(32, 40, 200, step=2)
@@ -95,21 +95,21 @@ def reproduce(
     share: float = 0.6,
     pairs: int = 15,
 ) -> Reproduction:
-    """Run the protocol, or go on with it: everything that is finished lies in `folder`.
+    """Run the protocol, or resume it from `folder`.
 
     Args:
         vlm: the model.
-        published: what others reported of it.
-        profiling: questions that give the orders; 40 images in ShortV, 20 in VTW. No label is read.
-        items: questions about other images, with answers where accuracy is wanted.
-        folder: of the checkpoints.
+        published: results reported for it.
+        profiling: questions behind the orders; 40 images in ShortV, 20 in VTW. Labels are not read.
+        items: questions about other images; accuracy needs their answers.
+        folder: folder of the checkpoints.
         batch_size: questions in a batch.
-        step: sweep every so many layers and depths.
-        share: of layers frozen where no order is published (ShortV: 60 %).
+        step: every `step`-th layer and depth is swept.
+        share: share of layers frozen if no order is published (ShortV: 60 %).
         pairs: timed pairs of the full and the frozen model.
 
     Raises:
-        BridgeError: another depth than the published model's, an image in both sets, or a
+        BridgeError: a depth that differs from the published model's, an image in both sets, or a
             checkpoint of another run in `folder`.
     """
     n = vlm.layout.n_layers
@@ -118,69 +118,60 @@ def reproduce(
             f"{published.name} has {published.n_layers} layers, {vlm.name} has {n}: these are not "
             "its weights"
         )
-    both = set(image_hashes(profiling)) & set(image_hashes(items))
-    if both:
-        raise BridgeError(f"{len(both)} images both give the orders and test them")
+    if shared := set(image_hashes(profiling)) & set(image_hashes(items)):
+        raise BridgeError(f"{len(shared)} images both give the orders and test them")
     folder.mkdir(parents=True, exist_ok=True)
-    found = _profile(vlm, profiling, batch_size, folder)
-    freezes, exits = units("freeze", n), units("early_exit", n)
-    orders = sweep(
-        vlm,
-        profiling,
-        [*freezes, *exits],
-        checkpoint=folder / "orders.jsonl",
-        batch_size=batch_size,
+
+    def swept(name: str, on: Sequence[Item], plans: Sequence[SkipPlan]) -> list[Comparison]:
+        return sweep(vlm, on, plans, checkpoint=folder / f"{name}.jsonl", batch_size=batch_size)
+
+    def tested(name: str, layers: Sequence[int]) -> Comparison:
+        plan, checkpoint = _frozen(n, layers), folder / f"{name}.jsonl"
+        return compare(vlm, items, plan, batch_size=batch_size, checkpoint=checkpoint)
+
+    geometry = read_or_make(
+        folder / "profile.json",
+        Profile,
+        lambda: profile(
+            vlm, profiling, batch_size=batch_size, checkpoint=folder / "profile.safetensors"
+        ),
     )
-    shortv, vtw = _divergence(orders[:n]), _divergence(orders[n:])
+    orders = swept("orders", profiling, [*units("freeze", n), *units("early_exit", n)])
+    divergences = [kl.value for each in orders if (kl := each.kl_skipped_full) is not None]
+    shortv, vtw = divergences[:n], divergences[n:]
     order = published.shortv_order
-    count = len(order) or max(1, min(n - 1, round(share * n)))
-    own = sorted(range(n), key=lambda layer: shortv[layer])[:count]
-    own_plan = SkipPlan("freeze", n, layers=tuple(sorted(own)))
-    swept = sweep_plans(n, step=step, modes=_SWEPT)
-    cost = measure_cost(vlm, items, own_plan, batch_size=batch_size, pairs=pairs)
-
-    def tested(plan: SkipPlan, name: str) -> Comparison:
-        return compare(vlm, items, plan, batch_size=batch_size, checkpoint=folder / f"{name}.jsonl")
-
+    size = len(order) or max(1, min(n - 1, round(share * n)))
+    own = sorted(range(n), key=lambda layer: shortv[layer])[:size]
+    cost = measure_cost(vlm, items, _frozen(n, own), batch_size=batch_size, pairs=pairs)
+    eta = VTW.eta if published.vtw_eta is None else published.vtw_eta
+    overlap = agreement = published_plan = None
+    if order:
+        overlap = coincidence(shortv, _ranks(order, n), size, names=("here", "published"))
+        agreement = spearman([shortv[layer] for layer in order], range(len(order)))
+        published_plan = tested("published", order)
     return Reproduction(
         name=published.name,
         model=vlm.name,
         n_profiling=len({item.cluster for item in profiling}),
         n_images=len({item.cluster for item in items}),
-        profile=found,
+        profile=geometry,
         shortv_kl=tuple(shortv),
         vtw_kl=tuple(vtw),
-        vtw_depth=first_below(vtw, VTW.eta if published.vtw_eta is None else published.vtw_eta),
-        overlap=coincidence(shortv, _ranks(order, n), count, names=("here", "published"))
-        if order
-        else None,
-        order_agreement=spearman([shortv[i] for i in order], range(len(order))) if order else None,
-        sweep=tuple(
-            sweep(vlm, items, swept, checkpoint=folder / "sweep.jsonl", batch_size=batch_size)
-        ),
-        published_plan=tested(SkipPlan("freeze", n, layers=tuple(sorted(order))), "published")
-        if order
-        else None,
-        own_plan=tested(own_plan, "own"),
+        vtw_depth=first_below(vtw, eta),
+        overlap=overlap,
+        order_agreement=agreement,
+        sweep=tuple(swept("sweep", items, sweep_plans(n, step=step, modes=_SWEPT))),
+        published_plan=published_plan,
+        own_plan=tested("own", own),
         flops_ratio=cost.prefill.flops_ratio,
         latency_ratio=cost.prefill.latency_ratio.value,
     )
 
 
-def _profile(vlm: VLM, items: Sequence[Item], batch_size: int, folder: Path) -> Profile:
-    path = folder / "profile.json"
-    if path.is_file():
-        return Profile.from_json(read_json(path, "profile"))
-    found = profile(vlm, items, batch_size=batch_size, checkpoint=folder / "profile.safetensors")
-    write_json(path, found.to_json())
-    return found
-
-
-def _divergence(found: Sequence[Comparison]) -> list[float]:
-    values = [one.kl_skipped_full for one in found]
-    return [value.value for value in values if value is not None]
+def _frozen(n_layers: int, layers: Sequence[int]) -> SkipPlan:
+    return SkipPlan("freeze", n_layers, layers=tuple(sorted(layers)))
 
 
 def _ranks(order: Sequence[int], n: int) -> list[float]:
-    """Rank of every layer in a published order; those it leaves out come after all others."""
+    """Rank of every layer in a published order; layers that it leaves out come last."""
     return [float(order.index(layer)) if layer in order else float(n) for layer in range(n)]

@@ -1,4 +1,4 @@
-"""Is a certified plan as safe as promised, when certification images are drawn again and again?"""
+"""How often is a certificate wrong? Measured by resampling the certification images."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from vlm_bridge.selection import Step, certify_path
 
 @dataclass(frozen=True)
 class ErrorRateCheck(Record):
-    """How often a promise was broken over resamplings of the certification images.
+    """Wrong certificates over resamplings of the certification images.
 
     Attributes:
-        resamples: draws of whole images, with replacement, from the certification images; their
-            mean is the truth of every draw.
-        broken: draws whose certified plan is worse than epsilon on all of them.
-        certified: draws that certified a plan at all.
-        delta: share that may be broken.
-        worst: disagreement of the worst step on the whole pool; where it is at most epsilon no
-            promise can be broken, and `broken` says nothing.
+        resamples: bootstrap samples of whole certification images; the mean over all of these
+            images is the true disagreement.
+        wrong: samples whose certified plan has a true disagreement above epsilon.
+        certified: samples that certified a plan.
+        delta: largest allowed share of wrong certificates.
+        worst: true disagreement of the worst step. If it is at most epsilon, no certificate can be
+            wrong, and `wrong` is uninformative.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("rate", "error")
 
     resamples: int
-    broken: int
+    wrong: int
     certified: int
     delta: float
     worst: float
 
     @property
     def rate(self) -> float:
-        """Share of draws that broke their promise."""
-        return self.broken / self.resamples
+        """Share of samples with a wrong certificate."""
+        return self.wrong / self.resamples
 
     @property
     def error(self) -> float:
-        """Monte-Carlo standard error of `rate` where the true share is delta."""
+        """Monte Carlo standard error of `rate` if the true share is delta."""
         return math.sqrt(self.delta * (1.0 - self.delta) / self.resamples)
 
 
@@ -62,84 +62,71 @@ def check_error_rate(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[ErrorRateCheck, Estimate]:
-    """Certify the path on resampled certification images, many times.
+    """Certify the path on bootstrap samples of the certification images.
 
-    Each draw takes as many whole images as there are, with replacement, and tests the path in
-    sequence as `certify_path` does. The stored outcomes are the pool: nothing is run.
+    Each sample draws as many whole images as there are, with replacement, and tests the path in
+    sequence as `certify_path` does. It reads stored outcomes and runs no model.
 
     Args:
-        path: the steps.
-        outcomes: of every step, on the same questions.
-        epsilon: what is promised.
-        delta: probability with which a promise may be wrong.
-        resamples: draws.
-        seed: of the draws.
-        level: of the interval of the saving.
+        path: steps in the order of the test.
+        outcomes: outcomes of every step, on the same questions.
+        epsilon: disagreement that is certified.
+        delta: probability with which a certificate may be wrong.
+        resamples: number of bootstrap samples.
+        seed: seed of the draws.
+        level: level of the interval of the saving.
 
     Returns:
-        The count of broken promises, and the saving of the plan certified on the images as they
-        are (0 where none is) with its percentile interval over the draws.
+        The check, and the saving of the plan certified on the original images (0 if there is none)
+        with its percentile interval over the samples.
 
     Raises:
-        BridgeError: no steps, or not as many outcomes.
+        BridgeError: no steps, or a number of outcomes that differs from that of the steps.
     """
     if not path or len(path) != len(outcomes):
         raise BridgeError(f"{len(path)} steps need as many outcomes, got {len(outcomes)}")
-    at = {step.plan: number for number, step in enumerate(path)}
-    rows, starts = _by_image(outcomes[0].clusters)
-    values = np.array([one.disagree for one in outcomes])[:, rows]
-    counts = np.diff(starts)
-    means = np.add.reduceat(values, starts[:-1], axis=1) / counts
-    truth = means.mean(axis=1)
+    number = {step.plan: i for i, step in enumerate(path)}
+    _, codes, counts = np.unique(outcomes[0].clusters, return_inverse=True, return_counts=True)
+    by_image, starts = np.argsort(codes, kind="stable"), np.cumsum(counts) - counts
+    values = np.array([each.disagree for each in outcomes])[:, by_image]  # (n_steps, n_questions)
+    truth = (np.add.reduceat(values, starts, axis=1) / counts).mean(axis=1)
     n = len(counts)
     empty = SkipPlan("block", path[0].plan.n_layers)
 
-    def saved(images: NDArray[np.int64]) -> tuple[float, bool]:
-        """What is saved by the plan certified on these images, and whether that was wrong."""
-        chosen = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in images])
+    def certified_step(images: NDArray[np.int64]) -> int | None:
+        """The step that is certified on these images."""
+        columns = np.concatenate([starts[i] + np.arange(counts[i]) for i in images])
         labels = np.repeat(np.arange(len(images)), counts[images]).tolist()
 
         def certify_one(plan: SkipPlan) -> Certificate:
+            changed = values[number[plan], columns]
             return certify_mean(
-                values[at[plan], chosen],
-                labels,
-                quantity="disagreement",
-                epsilon=epsilon,
-                delta=delta,
+                changed, labels, quantity="disagreement", epsilon=epsilon, delta=delta
             )
 
-        found = certify_path(path, certify_one, empty=empty)
-        if found.certificate is None:
-            return 0.0, False
-        step = at[found.plan]
-        return path[step].saving, bool(truth[step] > epsilon)
+        certified = certify_path(path, certify_one, empty=empty)
+        return None if certified.certificate is None else number[certified.plan]
+
+    def saving(step: int | None) -> float:
+        return 0.0 if step is None else path[step].saving
 
     rng = np.random.default_rng(seed)
-    draws = [saved(rng.integers(n, size=n)) for _ in range(resamples)]
-    value = saved(np.arange(n))[0]
-    savings = np.array([one for one, _ in draws])
+    steps = [certified_step(rng.integers(n, size=n)) for _ in range(resamples)]
+    savings = np.array([saving(step) for step in steps])
+    value = saving(certified_step(np.arange(n)))
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(savings, [tail, 100.0 - tail])
-    promises = ErrorRateCheck(
+    check = ErrorRateCheck(
         resamples=resamples,
-        broken=sum(wrong for _, wrong in draws),
+        wrong=sum(step is not None and bool(truth[step] > epsilon) for step in steps),
         certified=int((savings > 0).sum()),
         delta=delta,
         worst=float(truth.max()),
     )
-    estimate = Estimate(
+    return check, Estimate(
         value=value,
         interval=(min(float(low), value), max(float(high), value)),
         level=level,
         n=n,
         method="saving of the certified plan, bootstrap over certification images",
     )
-    return promises, estimate
-
-
-def _by_image(clusters: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows sorted by image, and where each image's rows begin, with the end behind the last."""
-    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    rows = np.argsort(codes, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
-    return rows.astype(np.int64), starts.astype(np.int64)

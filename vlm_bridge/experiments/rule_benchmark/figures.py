@@ -1,7 +1,8 @@
-"""The figure of one mode: every rule's score of every unit, and what leaving the unit out did."""
+"""Figures and names of units in the section on rules of the HTML report."""
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,12 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
+from vlm_bridge.experiments.rule_benchmark.results import (
+    ModelBenchmark,
+    ModeTruth,
+    RuleBenchmark,
+    RuleResult,
+)
 from vlm_bridge.figures.axes import (
     GREEN,
     GREY,
@@ -26,7 +32,7 @@ from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 _COLUMNS = 3
-#: verdict -> colour, marker, face; undetermined units are hollow.
+#: verdict -> colour, marker, face; the markers of undetermined units are hollow.
 _VERDICTS = {
     "safe": (GREEN, "o", GREEN),
     "undetermined": (GREY, "o", "white"),
@@ -35,7 +41,7 @@ _VERDICTS = {
 
 
 def unit_place(unit: SkipPlan) -> float:
-    """Where a single unit stands on the axis of its mode: its layer, or its depth.
+    """Position of a single unit on the axis of its mode: its layer, or its depth.
 
     Example:
         >>> unit_place(SkipPlan("early_exit", 4, exit=3))
@@ -51,17 +57,12 @@ def unit_place(unit: SkipPlan) -> float:
 
 
 def plot_scores(path: Path, benchmark: ModelBenchmark, mode: str) -> Path:
-    """A panel for each rule of a mode; markers say what skipping the unit did, undetermined too.
-
-    Args:
-        path: the PNG to write.
-        benchmark: of one model.
-        mode: one of its modes.
+    """Draw a panel of scores for each rule of a mode; markers show the verdicts on the units.
 
     Example:
         >>> plot_scores(Path("scores.png"), benchmark, "freeze")  # doctest: +SKIP
     """
-    results = [one for one in benchmark.rules if one.score.mode == mode]
+    results = benchmark.rules_in(mode)
     columns = min(_COLUMNS, len(results))
     rows = math.ceil(len(results) / columns)
     figure, grid = panels_figure(rows, columns, height=2.3 * rows + 0.7)
@@ -80,10 +81,10 @@ def _panel(ax: Axes, benchmark: ModelBenchmark, result: RuleResult) -> None:
         shade(ax, result.chosen.plan)
     ax.plot(places, result.scores, color=GREY, lw=0.7, alpha=0.6)
     for verdict, (colour, marker, face) in _VERDICTS.items():
-        which = [i for i, one in enumerate(truth.verdicts) if one == verdict]
+        units = [i for i, own in enumerate(truth.verdicts) if own == verdict]
         ax.plot(
-            [places[i] for i in which],
-            [result.scores[i] for i in which],
+            [places[i] for i in units],
+            [result.scores[i] for i in units],
             ls="none",
             marker=marker,
             ms=4.5,
@@ -103,3 +104,37 @@ def _panel(ax: Axes, benchmark: ModelBenchmark, result: RuleResult) -> None:
 
 def _spread(scores: Sequence[float]) -> float:
     return max(scores) / min(scores) if min(scores) > 0 else 1.0
+
+
+def score_figures(benchmark: RuleBenchmark, folder: Path) -> dict[str, dict[str, str]]:
+    """Draw the scores of every model and mode into `folder`: model -> mode -> `data:` address."""
+    return {
+        model.model: {
+            mode: png_uri(plot_scores(folder / f"scores-{model.model}-{mode}.png", model, mode))
+            for mode in model.modes
+        }
+        for model in benchmark.models
+    }
+
+
+def png_uri(path: Path) -> str:
+    """A PNG as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def unit_names(truth: ModeTruth, verdict: str) -> str:
+    """Layers or depths with a verdict; a dash if there are none.
+
+    Example:
+        >>> units = tuple(SkipPlan("early_exit", 4, exit=depth) for depth in (1, 2, 3))
+        >>> truth = ModeTruth(units, 9, (0.0,) * 3, (0.0,) * 3, (0.1,) * 3, ("safe",) * 3)
+        >>> unit_names(truth, "safe"), unit_names(truth, "harmful")
+        ('1, 2, 3', '-')
+    """
+    verdicts = zip(truth.units, truth.verdicts, strict=True)
+    return ", ".join(_name(unit) for unit, own in verdicts if own == verdict) or "-"
+
+
+def _name(unit: SkipPlan) -> str:
+    part = "attention " if unit.attention else "MLP " if unit.mlp else ""
+    return f"{part}{int(unit_place(unit))}"

@@ -1,4 +1,4 @@
-"""What a rule benchmark found, as objects and as JSON; the report and the tables read these."""
+"""Results of a rule benchmark, as records."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Origin
 from vlm_bridge.selection import CertifiedPlan
 
-_WORDS = {SAFE: "safe", UNDETERMINED: "undetermined", HARMFUL: "harmful"}
+_VERDICTS = {SAFE: "safe", UNDETERMINED: "undetermined", HARMFUL: "harmful"}
 
 
 @dataclass(frozen=True)
 class ModeTruth(Record):
-    """What leaving out each unit of a mode did on images no rule has seen.
+    """Disagreement after skipping each unit of a mode, on images no rule has seen.
 
     Attributes:
-        units: single layers or depths; for `token_pruning` at one share of tokens kept.
-        n_images: independent units behind each number.
-        mean: disagreement of every unit.
-        low: lower end of its interval.
-        high: upper end.
+        units: single layers or depths; in `token_pruning` at one share of tokens kept.
+        n_images: number of images behind each disagreement.
+        mean: (n_units,) disagreement.
+        low: (n_units,) lower ends of its intervals.
+        high: (n_units,) upper ends.
         verdicts: "safe", "harmful", or "undetermined" where the interval straddles epsilon.
     """
 
@@ -43,19 +43,19 @@ class ModeTruth(Record):
         """Summarise a truth at one epsilon."""
         values = truth.disagreement
         low, high = intervals(values, "disagreement", level)
-        found = verdicts(values, "disagreement", epsilon, level)
+        codes = verdicts(values, "disagreement", epsilon, level)
         return cls(
             units=truth.plans,
             n_images=len(values),
             mean=tuple(values.mean(axis=0).tolist()),
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
-            verdicts=tuple(_WORDS[one] for one in found.tolist()),
+            verdicts=tuple(_VERDICTS[code] for code in codes.tolist()),
         )
 
     @property
     def mode(self) -> str:
-        """Of the units."""
+        """Mode of the units."""
         return self.units[0].mode
 
     @property
@@ -65,31 +65,18 @@ class ModeTruth(Record):
 
 
 @dataclass(frozen=True)
-class Speed(Record):
-    """What a plan costs beside the full model in the prefill; ratios are skipped/full.
-
-    Attributes:
-        flops_ratio: counted.
-        latency_ratio: measured in pairs, with its interval.
-        device: where, and on how many threads.
-    """
-
-    flops_ratio: float
-    latency_ratio: Estimate
-    device: str
-
-
-@dataclass(frozen=True)
 class Chosen(Record):
-    """The plan that is certified for a rule, and what became of the promise.
+    """The certified plan of a rule, and its results on test images.
 
     Attributes:
-        search: path, certificates and the plan, which skips nothing where none was certified.
-        saving: share of the prefill's work that is left out, with its interval over resampled
-            certification images.
-        disagreement: of the plan on untouched images.
-        drop: of accuracy, there; None without labels.
-        speed: None where nothing is skipped.
+        search: path, certificates and the plan, which skips nothing if none was certified.
+        saving: share of the prefill's work saved, with its interval over resampled certification
+            images.
+        disagreement: disagreement of the plan on test images.
+        drop: accuracy drop on test images; None without labels.
+        flops_ratio: FLOPs of the prefill, skipped/full; None if nothing is skipped.
+        latency_ratio: latency of the prefill, skipped/full, over timed pairs; None as above.
+        device: device that was timed, and its number of threads; None as above.
         error_rate_check: over resampled certification images; None where the path is empty.
     """
 
@@ -97,7 +84,9 @@ class Chosen(Record):
     saving: Estimate
     disagreement: Estimate
     drop: Estimate | None
-    speed: Speed | None
+    flops_ratio: float | None
+    latency_ratio: Estimate | None
+    device: str | None
     error_rate_check: ErrorRateCheck | None
 
     @property
@@ -111,13 +100,13 @@ class RuleResult(Record):
     """One rule in one mode of one model.
 
     Attributes:
-        condition: the redundancy condition it amounts to.
-        source: where it comes from.
-        origin: whose it is.
+        condition: redundancy condition that the rule tests.
+        source: publication of the rule.
+        origin: ours, a part of ours, published, or a control.
         keep: share of vision tokens kept by the units, in `token_pruning`; else None.
-        scores: one for each unit, the lower, the safer.
-        spent: what its measurements cost in forward-pass equivalents, by name.
-        score: how well it ranks the units.
+        scores: (n_units,) scores; the lower, the safer.
+        spent: measurement -> its cost in forward-pass equivalents.
+        score: how well the rule ranks the units.
         chosen: its certified plan.
     """
 
@@ -133,7 +122,7 @@ class RuleResult(Record):
 
 @dataclass(frozen=True)
 class Refusal(Record):
-    """A rule that gave no score in a mode, and why."""
+    """A rule that gave no score in a mode, and the reason."""
 
     rule: str
     mode: str
@@ -145,17 +134,17 @@ class ModelBenchmark(Record):
     """Every rule on one model.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         n_layers: depth of the decoder.
-        epsilon: the line between safe and harmful, and what is promised.
-        delta: probability with which a promise may be wrong.
+        epsilon: largest disagreement of a safe unit, and the level that plans are certified at.
+        delta: probability with which a certificate may be wrong.
         n_images: split -> number of images.
         hashes: split -> hash of its questions.
-        truths: of every mode.
-        rules: of every mode and rule.
-        refused: what could not be measured.
-        forward_cost: most that a rule might cost, in forward passes over the profiling images;
-            None: no limit.
+        truths: measured disagreement, one for each mode (and share of tokens kept).
+        rules: results, one for each mode and rule.
+        refused: rules without a score in a mode.
+        forward_cost: budget of every rule, in forward passes over the profiling images; None: no
+            limit.
     """
 
     model: str
@@ -174,21 +163,29 @@ class ModelBenchmark(Record):
         """Modes that were benchmarked, in order."""
         return list(dict.fromkeys(truth.mode for truth in self.truths))
 
+    def rules_in(self, mode: str) -> list[RuleResult]:
+        """The results of one mode."""
+        return [result for result in self.rules if result.score.mode == mode]
+
+    def truths_in(self, mode: str) -> list[ModeTruth]:
+        """The truths of one mode: one, or one for each share of vision tokens kept."""
+        return [truth for truth in self.truths if truth.mode == mode]
+
     def truth_of(self, result: RuleResult) -> ModeTruth:
-        """The truth that a result was held against."""
-        units = (result.score.mode, result.keep)
-        return next(one for one in self.truths if (one.mode, one.keep) == units)
+        """The truth that a result was scored against."""
+        truths = self.truths_in(result.score.mode)
+        return next(truth for truth in truths if truth.keep == result.keep)
 
 
 @dataclass(frozen=True)
 class AcrossModels(Record):
-    """For every model, the rule that the others would have chosen for it, by one figure.
+    """For every model, the rule that the other models would choose for it, by one figure of merit.
 
     Attributes:
-        mode: of the units.
+        mode: mode of the units.
         figure: "AUC" or "saving".
-        left_out: one for each model.
-        reason: why there is none.
+        left_out: one entry for each model.
+        reason: why there are no entries.
     """
 
     mode: str
@@ -202,10 +199,10 @@ class RuleBenchmark(Record):
     """Every rule on every model.
 
     Attributes:
-        models: one for each; no figure is pooled over them.
-        across: leave-one-model-out.
-        decision: what was compared.
-        machine: what it ran on, and the command.
+        models: one entry for each model; nothing is pooled over models.
+        across: leave-one-model-out choices of a rule.
+        decision: part of the answer that was compared.
+        machine: hardware, versions, and the command.
     """
 
     models: tuple[ModelBenchmark, ...]
@@ -214,25 +211,24 @@ class RuleBenchmark(Record):
     machine: Mapping[str, Any]
 
     def error_rates(self) -> str:
-        """In one line, how promises fared over all searches; empty where none was resampled."""
-        made = [
-            (one.chosen.error_rate_check, model.epsilon)
+        """Error rates of the certificates of all searches; empty if none was checked."""
+        checks = [
+            (check, model.epsilon)
             for model in self.models
-            for one in model.rules
-            if one.chosen.error_rate_check is not None
+            for result in model.rules
+            if (check := result.chosen.error_rate_check) is not None
         ]
-        hard = [promises for promises, epsilon in made if promises.worst > epsilon]
-        if not made:
+        fallible = [check for check, epsilon in checks if check.worst > epsilon]
+        if not checks:
             return ""
-        if not hard:
-            return (
-                f"None of {len(made)} searches had a plan on its path that could break a promise."
-            )
-        most = max(hard, key=lambda one: one.rate)
-        over = sum(one.rate > one.delta + 3 * one.error for one in hard)
+        if not fallible:
+            return f"No certificate of {len(checks)} searches could be wrong."
+        worst = max(fallible, key=lambda check: check.rate)
+        above = sum(check.rate > check.delta + 3 * check.error for check in fallible)
         return (
-            f"Promises could be broken in {len(hard)} of {len(made)} searches; the most broken are "
-            f"{most.broken} of {most.resamples} ({most.rate:.1%}) where {most.delta:.1%} may be, "
-            f"with a Monte-Carlo standard error of {most.error:.1%}; {over} are above that by more "
-            "than three errors."
+            f"Certificates could be wrong in {len(fallible)} of {len(checks)} searches. The "
+            f"highest error rate is {worst.wrong} of {worst.resamples} ({worst.rate:.1%}), where "
+            f"{worst.delta:.1%} is allowed, with a Monte Carlo standard error of "
+            f"{worst.error:.1%}; {above} of the error rates exceed delta by more than three "
+            "standard errors."
         )

@@ -1,21 +1,17 @@
-"""Run a benchmark: truth once, then every rule's scores, path, certificate, test and speed."""
+"""Run a rule benchmark: truth, then scores, path, certificate, test and cost of every rule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from estimators import Estimate
 from theory import Certificate
-from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of
-from vlm_bridge.evaluate.compare import Comparison
-from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
 from vlm_bridge.experiments.rule_benchmark.results import (
     Chosen,
@@ -23,19 +19,17 @@ from vlm_bridge.experiments.rule_benchmark.results import (
     ModeTruth,
     Refusal,
     RuleResult,
-    Speed,
 )
-from vlm_bridge.experiments.rule_benchmark.scores import ranked
+from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
 from vlm_bridge.experiments.rule_benchmark.settings import Settings, Splits
-from vlm_bridge.experiments.rule_benchmark.store import Store
+from vlm_bridge.experiments.rule_benchmark.store import Store, compare_on_test, plan_cost
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.modes import LAYERWISE, RULE_MODES
+from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import RULES, Evidence, Rule
+from vlm_bridge.rules import Evidence, Rule
 from vlm_bridge.rules.protocol import units_of
-from vlm_bridge.runtime.files import read_json, write_json
 from vlm_bridge.runtime.progress import track
 from vlm_bridge.selection import (
     CertifiedPlan,
@@ -48,229 +42,199 @@ from vlm_bridge.selection import (
 from vlm_bridge.selection.path import RUNGS
 from vlm_bridge.skip import supported_modes
 
-#: Rules stand in this order everywhere: what one pass foresees, what runs find out, nulls last.
-_CLASSES = ("forward pass", "candidate runs", "labels", "nothing")
-#: Modes whose units join to nested plans; the others have depths, the same for every rule.
+#: Order of the rules in all results, by the evidence that they require.
+_ORDER = ("forward pass", "candidate runs", "labels", "nothing")
 
 
 def benchmark_rules(
-    vlm: VLM,
-    splits: Splits,
-    *,
-    rules: Iterable[Rule] | None = None,
-    modes: Sequence[str] = RULE_MODES,
-    settings: Settings | None = None,
-    folder: Path | None = None,
+    vlm: VLM, splits: Splits, settings: Settings | None = None, *, store: Store | None = None
 ) -> ModelBenchmark:
-    """Hold every rule against what skipping does, and certify the plan it leads to.
+    """Score every rule against measured disagreement, and certify the plan it leads to.
 
-    What a plan does to a question (the first answer token) is measured once and kept; every rule,
-    path and resampling reads it from there.
+    The effect of a plan on a question (its first answer token) is measured once and stored; every
+    rule, path and resampling reads it from there.
 
     Args:
         vlm: the model.
-        splits: disjoint by image.
-        rules: those to benchmark, in the order of what they read; None is every one in `RULES`.
-        modes: some of `RULE_MODES`; those the model cannot do are reported as refused.
-        settings: how it is done.
-        folder: where finished work is kept; the same call goes on from there.
-
-    Raises:
-        BridgeError: unknown modes.
+        splits: questions, disjoint by image.
+        settings: what is benchmarked, and how. A second call with the same `checkpoint` resumes.
+        store: stored outcomes to read and extend (default: that of `open_store`).
 
     Example:
-        >>> found = benchmark_rules(vlm, splits, modes=["freeze"])  # doctest: +SKIP
-        >>> {one.score.rule: one.score.auc.value for one in found.rules}  # doctest: +SKIP
+        >>> benchmark = benchmark_rules(vlm, splits, Settings(modes=("freeze",)))  # doctest: +SKIP
+        >>> {each.score.rule: each.score.auc.value for each in benchmark.rules}  # doctest: +SKIP
         {'skip-it': 0.83, 'skip-it-slopes': 0.91, ...}
     """
-    unknown = set(modes) - set(RULE_MODES)
-    if unknown:
-        raise BridgeError(
-            f"rules have no mode {', '.join(sorted(unknown))}; they have {', '.join(RULE_MODES)}"
-        )
-    given = RULES.values() if rules is None else rules
-    chosen = sorted(given, key=lambda rule: _CLASSES.index(rule.requires))
-    return _Run(vlm, splits, settings or Settings(), folder).run(chosen, modes)
+    settings = settings or Settings()
+    return _Run(vlm, splits, settings, store or open_store(vlm, splits, settings)).run()
 
 
-def open_store(vlm: VLM, splits: Splits, settings: Settings, folder: Path | None) -> Store:
-    """Where a benchmark of this model on these images keeps what plans did.
+def open_store(vlm: VLM, splits: Splits, settings: Settings) -> Store:
+    """The store of a benchmark of this model on these images.
 
-    The first batch of tuning images is a split of its own, `screen`: it turns most harmful plans
-    down before the other images are run.
+    The first batch of tuning images is a split of its own, `screen`: it rejects most harmful plans
+    before they are run on the other tuning images.
     """
     first = set(batch_places(splits.tuning, settings.batch_size)[0])
     parts = {
-        "screen": [item for i, item in enumerate(splits.tuning) if i in first],
-        "tuning": [item for i, item in enumerate(splits.tuning) if i not in first],
+        "profiling": splits.profiling,
+        "screen": tuple(item for i, item in enumerate(splits.tuning) if i in first),
+        "tuning": tuple(item for i, item in enumerate(splits.tuning) if i not in first),
+        "certification": splits.certification,
+        "test": splits.test,
     }
-    kept = {name: part for name, part in parts.items() if part}
-    others = {"certification": splits.certification, "test": splits.test}
-    return Store(
-        vlm,
-        {"profiling": splits.profiling, **kept, **others},
-        folder,
-        batch_size=settings.batch_size,
-    )
+    nonempty = {name: part for name, part in parts.items() if part}
+    return Store(vlm, nonempty, settings.checkpoint, batch_size=settings.batch_size)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A rule in one mode, before anything it proposes is run."""
+    """A rule in one mode, before any of its candidates is run."""
 
     rule: Rule
-    scores: list[float]
-    spent: dict[str, float]
+    ranked: Ranked
     units: list[SkipPlan]
     candidates: list[SkipPlan]
 
 
 class _Run:
-    def __init__(self, vlm: VLM, splits: Splits, settings: Settings, folder: Path | None) -> None:
-        self.vlm, self.splits, self.settings = vlm, splits, settings
-        self.epsilon, self.delta = settings.epsilon, settings.delta
-        self.n_layers = vlm.layout.n_layers
-        self.store = open_store(vlm, splits, settings, folder)
+    def __init__(self, vlm: VLM, splits: Splits, settings: Settings, store: Store) -> None:
+        self.vlm, self.splits, self.settings, self.store = vlm, splits, settings, store
         self.evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
         self.vision = vision_share(vlm, splits.profiling)
 
-    def run(self, rules: Sequence[Rule], modes: Sequence[str]) -> ModelBenchmark:
-        unable = supported_modes(self.vlm)
+    def run(self) -> ModelBenchmark:
+        reasons = supported_modes(self.vlm)
+        rules = sorted(self.settings.rules, key=lambda rule: _ORDER.index(rule.requires))
         truths: dict[tuple[str, float | None], ModeTruth] = {}
-        found: list[RuleResult] = []
+        results: list[RuleResult] = []
         refused: list[Refusal] = []
-        for mode in modes:
+        for mode in self.settings.modes:
             scored: list[_Scored] = []
-            asked = [rule for rule in rules if mode in rule.modes]
-            with track(f"{self.vlm.name}: scores, {mode}", len(asked)) as advance:
-                for rule in asked:
+            in_mode = [rule for rule in rules if mode in rule.modes]
+            with track(f"{self.vlm.name}: scores, {mode}", len(in_mode)) as advance:
+                for rule in in_mode:
                     try:
-                        if unable[mode]:
-                            raise BridgeError(unable[mode])
+                        if reasons[mode]:
+                            raise BridgeError(reasons[mode])
                         scored.append(self._scored(rule, mode))
                     except BridgeError as error:
                         refused.append(Refusal(rule.name, mode, str(error)))
                     advance(1)
-            chosen = self._chosen(scored)
-            for one, plan in zip(scored, chosen, strict=True):
-                truth = Truth.of(one.units, self.store.outcomes("test", one.units))
-                truths[mode, one.units[0].keep] = ModeTruth.of(truth, epsilon=self.epsilon)
-                found.append(self._result(one, truth, plan))
-        named = {name: getattr(self.splits, name) for name in Splits.__dataclass_fields__}
+            for each, chosen in zip(scored, self._chosen(scored), strict=True):
+                truth = Truth.of(each.units, self.store.outcomes("test", each.units))
+                mode_truth = ModeTruth.of(truth, epsilon=self.settings.epsilon)
+                truths[mode, mode_truth.keep] = mode_truth
+                results.append(self._result(each, truth, chosen))
+        splits = self.splits.by_name.items()
         return ModelBenchmark(
             model=self.vlm.name,
-            n_layers=self.n_layers,
-            epsilon=self.epsilon,
-            delta=self.delta,
-            n_images={name: len({item.cluster for item in part}) for name, part in named.items()},
-            hashes={name: items_hash(part) for name, part in named.items()},
+            n_layers=self.vlm.layout.n_layers,
+            epsilon=self.settings.epsilon,
+            delta=self.settings.delta,
+            n_images={name: len({item.cluster for item in items}) for name, items in splits},
+            hashes={name: items_hash(items) for name, items in splits},
             truths=tuple(truths.values()),
-            rules=tuple(found),
+            rules=tuple(results),
             refused=tuple(refused),
             forward_cost=self.settings.forward_cost,
         )
 
-    def _result(self, one: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
-        score = score_rule(
-            np.array(one.scores),
-            truth,
-            rule=one.rule.name,
-            requires=one.rule.requires,
-            model=self.vlm.name,
-            epsilon=self.epsilon,
-            forward_cost=sum(one.spent.values()),
-            seed=self.settings.seed,
-        )
+    def _scored(self, rule: Rule, mode: str) -> _Scored:
+        """A rule's scores and candidates, and what they cost."""
+        settings = self.settings
+        ranking = ranked(rule, mode, self.evidence, self.store, forward_cost=settings.forward_cost)
+        candidates = list(dict.fromkeys(ranking.plans))
+        if mode in LAYERWISE:
+            at = np.linspace(0, len(candidates) - 1, settings.candidates).round().astype(int)
+            candidates = [candidates[i] for i in sorted(set(at.tolist()))]
+        units = units_of(rule, mode, self.vlm.layout.n_layers)
+        return _Scored(rule, ranking, units, candidates)
+
+    def _result(self, scored: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
+        rule, ranking = scored.rule, scored.ranked
         return RuleResult(
-            condition=one.rule.condition,
-            source=one.rule.source,
-            origin=one.rule.origin,
-            keep=one.units[0].keep,
-            scores=tuple(one.scores),
-            spent=one.spent,
-            score=score,
+            condition=rule.condition,
+            source=rule.source,
+            origin=rule.origin,
+            keep=scored.units[0].keep,
+            scores=ranking.scores,
+            spent=ranking.spent,
+            score=score_rule(
+                np.array(ranking.scores),
+                truth,
+                rule=rule.name,
+                requires=rule.requires,
+                model=self.vlm.name,
+                epsilon=self.settings.epsilon,
+                forward_cost=sum(ranking.spent.values()),
+                seed=self.settings.seed,
+            ),
             chosen=chosen,
         )
 
-    def _scored(self, rule: Rule, mode: str) -> _Scored:
-        """A rule's scores and candidates, and what they cost."""
-        found = ranked(
-            rule, mode, self.evidence, self.store, forward_cost=self.settings.forward_cost
-        )
-        candidates = list(dict.fromkeys(found.plans))
-        if mode in LAYERWISE:
-            at = np.linspace(0, len(candidates) - 1, self.settings.candidates).round().astype(int)
-            candidates = [candidates[i] for i in sorted(set(at.tolist()))]
-        units = units_of(rule, mode, self.n_layers)
-        return _Scored(rule, found.scores, found.spent, units, candidates)
-
     def _chosen(self, scored: Sequence[_Scored]) -> list[Chosen]:
-        """The certified plan of every rule of a mode; a plan that several share is run once."""
-        rates = self._rates([plan for one in scored for plan in one.candidates])
-        paths = [self._path(one, rates) for one in scored]
+        """The certified plan of every rule of a mode; a plan shared by rules is run once."""
+        epsilon, delta = self.settings.epsilon, self.settings.delta
+        rates = self._rates([plan for each in scored for plan in each.candidates])
+        paths = [self._path(each, rates) for each in scored]
         self.store.outcomes("certification", [step.plan for path in paths for step in path])
-        searched = [
-            certify_stored(path, self.store, epsilon=self.epsilon, delta=self.delta)
-            for path in paths
-        ]
-        units = [unit for one in scored for unit in one.units]
-        self.store.outcomes("test", [*units, *(one.plan for one in searched)])
-        return [self._tested(one) for one in searched]
+        searches = [certify_stored(p, self.store, epsilon=epsilon, delta=delta) for p in paths]
+        units = [unit for each in scored for unit in each.units]
+        self.store.outcomes("test", [*units, *(search.plan for search in searches)])
+        return [self._tested(search) for search in searches]
 
     def _rates(self, plans: Sequence[SkipPlan]) -> dict[SkipPlan, float]:
-        """Disagreement on tuning images; of those turned down by the first batch, a lower bound."""
+        """Disagreement on tuning images; a lower bound for plans that the first batch rejects."""
         n_images = len({item.cluster for item in self.splits.tuning})
         rates = dict.fromkeys(plans, 0.0)
         for split in ("screen", "tuning"):
-            left = [p for p, rate in rates.items() if rate <= max(RUNGS) * self.epsilon]
+            left = [p for p, rate in rates.items() if rate <= max(RUNGS) * self.settings.epsilon]
             if split in self.store.splits and left:
                 truth = Truth.of(left, self.store.outcomes(split, left))
                 for plan, column in zip(left, truth.disagreement.T, strict=True):
                     rates[plan] += float(column.sum()) / n_images
         return rates
 
-    def _path(self, one: _Scored, rates: dict[SkipPlan, float]) -> list[Step]:
-        source = {"rule": one.rule.name, "model": self.vlm.name}
+    def _path(self, scored: _Scored, rates: dict[SkipPlan, float]) -> list[Step]:
+        source = {"rule": scored.rule.name, "model": self.vlm.name}
         return pareto_path(
-            [replace(plan, source=source) for plan in one.candidates],
-            [rates[plan] for plan in one.candidates],
-            [saving(plan, vision=self.vision) for plan in one.candidates],
-            epsilon=self.epsilon,
+            [replace(plan, source=source) for plan in scored.candidates],
+            [rates[plan] for plan in scored.candidates],
+            [saving(plan, vision=self.vision) for plan in scored.candidates],
+            epsilon=self.settings.epsilon,
         )
 
-    def _tested(self, searched: CertifiedPlan) -> Chosen:
-        check, saved = None, _nothing(len({item.cluster for item in self.splits.certification}))
-        if searched.path:
+    def _tested(self, search: CertifiedPlan) -> Chosen:
+        settings = self.settings
+        if search.path:
             check, saved = check_error_rate(
-                searched.path,
-                self.store.outcomes("certification", [step.plan for step in searched.path]),
-                epsilon=self.epsilon,
-                delta=self.delta,
-                resamples=self.settings.resamples,
-                seed=self.settings.seed,
+                search.path,
+                self.store.outcomes("certification", [step.plan for step in search.path]),
+                epsilon=settings.epsilon,
+                delta=settings.delta,
+                resamples=settings.resamples,
+                seed=settings.seed,
             )
-        (tested,) = self.store.outcomes("test", [searched.plan])
-        compared = Comparison.of(searched.plan, tested, DECISION)
+        else:
+            n_images = len({item.cluster for item in self.splits.certification})
+            why = "every candidate changed too many answers on the tuning images"
+            check, saved = None, Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)
+        (tested,) = compare_on_test(self.store, [search.plan])
+        cost = prefill = None
+        if not search.plan.is_empty:
+            cost = plan_cost(self.store, search.plan, pairs=settings.pairs)
+            prefill = cost.prefill
         return Chosen(
-            search=searched,
+            search=search,
             saving=saved,
-            disagreement=compared.disagreement,
-            drop=compared.drop,
-            speed=None if searched.plan.is_empty else self._speed(searched.plan),
+            disagreement=tested.disagreement,
+            drop=tested.drop,
+            flops_ratio=None if prefill is None else prefill.flops_ratio,
+            latency_ratio=None if prefill is None else prefill.latency_ratio,
+            device=None if cost is None else cost.device,
             error_rate_check=check,
         )
-
-    def _speed(self, plan: SkipPlan) -> Speed:
-        path = self.store.kept("speed", [plan.hash(), self.settings.pairs])
-        if path is not None and path.is_file():
-            return Speed.from_json(read_json(path, "speed of a plan"))
-        cost = measure_cost(
-            self.vlm, self.splits.test, plan, batch_size=4, pairs=self.settings.pairs
-        )
-        found = Speed(cost.prefill.flops_ratio, cost.prefill.latency_ratio, cost.device)
-        if path is not None:
-            write_json(path, found.to_json())
-        return found
 
 
 def certify_stored(
@@ -279,13 +243,7 @@ def certify_stored(
     """`certify_path` on the certification images of a store."""
 
     def certify_one(plan: SkipPlan) -> Certificate:
-        (found,) = store.outcomes("certification", [plan])
-        return certificate_of(plan, found, epsilon=epsilon, delta=delta)
+        (outcomes,) = store.outcomes("certification", [plan])
+        return certificate_of(plan, outcomes, epsilon=epsilon, delta=delta)
 
     return certify_path(path, certify_one, empty=SkipPlan("block", store.vlm.layout.n_layers))
-
-
-def _nothing(n_images: int) -> Estimate:
-    """The saving where no candidate passed even on the tuning images."""
-    why = "no candidate kept its answers on the tuning images"
-    return Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)

@@ -1,66 +1,62 @@
-"""A rule's scores and plans in one mode, measured once and kept."""
+"""Scores and plans of a rule in one mode, measured once and stored."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from estimators.record import Record
 from vlm_bridge.experiments.rule_benchmark.store import Store
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, Rule, nested_plans, score_units, within_forward_cost
-from vlm_bridge.runtime.files import read_json, write_json
+from vlm_bridge.runtime.files import read_or_make
 
-#: Of what rules share (`vlm_bridge.rules.measure`, the estimators): raise it when that changes the
-#: scores of several rules; a rule of its own raises its `version`.
+#: Version of the code that rules share (`vlm_bridge.rules.measure`, the estimators): raise it when
+#: a change there alters the scores of several rules. A change of one rule raises its `version`.
 SCORES_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """What a rule says of one mode.
+class Ranked(Record):
+    """A rule's ranking of the units of a mode.
 
     Attributes:
-        scores: one for each unit, the lower, the safer.
-        spent: what its measurements cost in forward-pass equivalents, by name.
-        plans: its nested plans, from the smallest to the largest.
+        scores: (n_units,) scores; the lower, the safer.
+        spent: measurement -> its cost in forward-pass equivalents.
+        plans: nested plans of the rule, from the smallest to the largest.
     """
 
-    scores: list[float]
-    spent: dict[str, float]
-    plans: list[SkipPlan]
+    scores: tuple[float, ...]
+    spent: Mapping[str, float]
+    plans: tuple[SkipPlan, ...]
 
 
 def ranked(
     rule: Rule, mode: str, evidence: Evidence, store: Store, *, forward_cost: float | None = None
 ) -> Ranked:
-    """Scores and plans of a rule; those of the same versions on the same images are read.
+    """Scores and plans of a rule; stored ones of the same versions and images are read.
 
     Args:
-        rule: any that has the mode.
-        mode: of the units.
-        evidence: on the split `profiling` of the store.
-        store: of the model.
-        forward_cost: what the rule may cost, in forward passes over all of the evidence; a dearer
-            one sees fewer images (`within_forward_cost`). None is whatever it takes.
+        rule: a rule that has the mode.
+        mode: mode of the units.
+        evidence: of the split `profiling` of the store.
+        store: store of the model.
+        forward_cost: budget in forward passes over all of the evidence; a rule that costs more
+            looks at fewer images (`within_forward_cost`). None: no limit.
 
     Raises:
-        BridgeError: the rule cannot be measured, or not for so little.
+        BridgeError: the rule cannot be measured, or not within the budget.
     """
+
+    def measure() -> Ranked:
+        within, part = rule, evidence
+        if forward_cost is not None:
+            within, part = within_forward_cost(rule, evidence, mode, forward_cost)
+        part.spent.pop(rule.name, None)  # count the cost of this mode alone
+        scores, plans = score_units(within, part, mode), nested_plans(within, part, mode)
+        share = len(part.items) / len(evidence.items)
+        spent = {name: cost * share for name, cost in part.spent.get(rule.name, {}).items()}
+        return Ranked(tuple(scores.tolist()), spent, tuple(plans))
+
     key = [repr(rule), rule.version, SCORES_VERSION, store.hashes["profiling"], forward_cost]
-    path = store.kept(f"{rule.name}-{mode}", key)
-    if path is not None and path.is_file():
-        body = read_json(path, "scores of a rule")
-        plans = [SkipPlan.from_json(one) for one in body["plans"]]
-        return Ranked(body["scores"], body["spent"], plans)
-    part = evidence
-    if forward_cost is not None:
-        rule, part = within_forward_cost(rule, evidence, mode, forward_cost)
-    part.spent.pop(rule.name, None)  # its account in this mode alone
-    scores = score_units(rule, part, mode).tolist()
-    plans = nested_plans(rule, part, mode)
-    share = len(part.items) / len(evidence.items)
-    spent = {name: cost * share for name, cost in part.spent.get(rule.name, {}).items()}
-    found = Ranked(scores, spent, plans)
-    if path is not None:
-        made = [plan.to_json() for plan in plans]
-        write_json(path, {"scores": scores, "spent": found.spent, "plans": made})
-    return found
+    return read_or_make(store.path(f"ranking-{rule.name}-{mode}", key), Ranked, measure)

@@ -1,25 +1,57 @@
-"""What a benchmark looks at, and how it is done."""
+"""What a rule benchmark runs on, and its settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar
 
 from vlm_bridge.data import Item, image_hashes
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.rules import RULES, Rule
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Number of images of each split, one question each.
+
+    Attributes:
+        images: images for certification, and as many for the test.
+        tuning: images that choose the path of every rule.
+        profiling: images that rules may look at.
+
+    Raises:
+        BridgeError: a number below 1.
+    """
+
+    images: int = 200
+    tuning: int = 100
+    profiling: int = 40
+
+    def __post_init__(self) -> None:
+        _check_least(self, {"images": 1, "tuning": 1, "profiling": 1})
+
+    @property
+    def by_split(self) -> dict[str, int]:
+        """Split of a task set -> number of images, in the order of `Splits`."""
+        names = ("profile", "tuning", "certification", "test")
+        counts = (self.profiling, self.tuning, self.images, self.images)
+        return dict(zip(names, counts, strict=True))
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Four sets of questions; no image is in two of them.
+    """Four sets of questions that share no image.
 
     Attributes:
-        profiling: what rules may look at.
-        tuning: choose the path of every rule.
-        certification: certify it; the pool of the resamplings.
-        test: say what is true of units, and of certified plans.
+        profiling: questions that rules may look at.
+        tuning: questions that choose the path of every rule.
+        certification: questions that certify the path, and the pool of the resamplings.
+        test: questions that measure single units and certified plans.
 
     Raises:
-        BridgeError: an image in two of them, or one is empty.
+        BridgeError: an image in two splits, or an empty split.
     """
 
     profiling: tuple[Item, ...]
@@ -28,38 +60,49 @@ class Splits:
     test: tuple[Item, ...]
 
     def __post_init__(self) -> None:
-        names = ("profiling", "tuning", "certification", "test")
         owner: dict[str, str] = {}
-        for name in names:
-            items = getattr(self, name)
+        for name, items in self.by_name.items():
             if not items:
                 raise BridgeError(f"the split '{name}' has no questions")
             for image in image_hashes(items):
                 if owner.setdefault(image, name) != name:
                     raise BridgeError(f"splits '{owner[image]}' and '{name}' share an image")
 
+    @property
+    def by_name(self) -> dict[str, tuple[Item, ...]]:
+        """Name of the split -> its questions."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How a benchmark is done.
+    """What is benchmarked, and how.
 
     Attributes:
-        epsilon: the line between safe and harmful, and what is promised.
-        delta: probability with which a promise may be wrong.
-        candidates: nested plans a layer-wise rule puts forward, evenly from small to large; of
-            depths every one is a candidate.
-        resamples: of the certification images.
-        pairs: timed pairs of full and skipped.
+        rules: rules to score.
+        modes: some of `RULE_MODES`; modes that the model does not support are reported as refused.
+        epsilon: largest disagreement of a safe unit, and the level that plans are certified at.
+        delta: probability with which a certificate may be wrong.
+        candidates: number of nested plans of a layer-wise rule that are tried, evenly spaced in
+            size. In modes of depths every depth is a candidate.
+        resamples: bootstrap samples of the certification images.
+        pairs: timed pairs of full and skipped runs.
         batch_size: questions in a batch.
-        seed: of resampling.
-        forward_cost: what every rule may cost, in forward passes over the images it may look at; a
-            rule that costs more sees fewer of them. None: whatever it takes.
+        seed: seed of the resampling.
+        forward_cost: budget of every rule, in forward passes over the profiling images; a rule
+            that costs more looks at fewer images. None: no limit.
+        checkpoint: folder of finished work; a later run with the same sizes reads it. None: keep
+            everything in memory.
 
     Raises:
-        BridgeError: forward_cost not positive, fewer than two candidates, no resample or pair,
-            epsilon or delta outside (0, 1).
+        BridgeError: an unknown mode, a forward cost that is not positive, epsilon or delta outside
+            (0, 1), or a count that is too small.
     """
 
+    LEAST: ClassVar[dict[str, int]] = {"candidates": 2, "resamples": 1, "pairs": 1, "batch_size": 1}
+
+    rules: tuple[Rule, ...] = tuple(RULES.values())
+    modes: tuple[str, ...] = RULE_MODES
     epsilon: float = 0.05
     delta: float = 0.05
     candidates: int = 10
@@ -68,8 +111,13 @@ class Settings:
     batch_size: int = 16
     seed: int = 0
     forward_cost: float | None = None
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.modes) - set(RULE_MODES)):
+            raise BridgeError(
+                f"rules have no mode {', '.join(unknown)}; they have {', '.join(RULE_MODES)}"
+            )
         if self.forward_cost is not None and not self.forward_cost > 0:
             raise BridgeError(
                 f"a budget of forward passes must be positive, got {self.forward_cost}"
@@ -78,6 +126,10 @@ class Settings:
             raise BridgeError(
                 f"epsilon and delta must lie in (0, 1), got {self.epsilon} and {self.delta}"
             )
-        for name, least in {"candidates": 2, "resamples": 1, "pairs": 1, "batch_size": 1}.items():
-            if getattr(self, name) < least:
-                raise BridgeError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        _check_least(self, self.LEAST)
+
+
+def _check_least(settings: object, least: dict[str, int]) -> None:
+    for name, smallest in least.items():
+        if (value := getattr(settings, name)) < smallest:
+            raise BridgeError(f"{name} must be at least {smallest}, got {value}")

@@ -1,4 +1,4 @@
-"""What every plan did to every question, kept for good: a plan is run once on a split, ever."""
+"""Outcomes of plans on named splits, stored so that no plan is run twice on a split."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ from typing import Any
 
 import torch
 
+from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.files import read_json, write_json
+from vlm_bridge.runtime.files import read_json, read_or_make, write_json
 
-#: Columns of `Outcomes` that are kept; KL is not, since nothing here asks for it.
-_KEPT = ("disagree", "correct_full", "correct_skipped")
+#: Columns of `Outcomes` that are stored; KL divergences are not needed here.
+_COLUMNS = ("disagree", "correct_full", "correct_skipped")
+#: Sequences in the batch that times a plan.
+_TIMED_BATCH = 4
 
 
 class Store:
-    """Outcomes of plans on named splits, at the first answer token, on disk or in memory.
+    """Outcomes of plans at the first answer token, on disk or in memory.
 
-    Rules, paths and resamplings all read from here; what is there is never run again, in this run
-    or another one with the same model, weights and data. A sweep that is killed goes on where it
-    was.
+    Rules, paths and resamplings read from here; outcomes that are stored are not measured again,
+    in this run or in a later one with the same model, weights and data. A killed sweep resumes.
 
     Args:
         vlm: the model.
         splits: name -> questions.
-        folder: where outcomes are kept; None keeps them in memory alone.
+        folder: where outcomes are stored; None stores them in memory alone.
         batch_size: questions in a batch.
 
     Attributes:
-        folder: of this very model, or None.
+        folder: subfolder of this model and its weights, or None.
     """
 
     def __init__(
@@ -50,17 +54,15 @@ class Store:
         self.vlm, self.batch_size = vlm, batch_size
         self.splits = {name: tuple(items) for name, items in splits.items()}
         self.hashes = {name: items_hash(items) for name, items in self.splits.items()}
-        name = vlm.name.strip("/").replace(
-            "/", "--"
-        )  # a model's folder is no place for its checkpoint
+        name = vlm.name.strip("/").replace("/", "--")  # the name may be the path of a folder
         self.folder = folder and folder / f"{name}-{fingerprint(vlm)}"
         self._known: dict[tuple[str, str], Outcomes] = {}
 
     def outcomes(self, split: str, plans: Sequence[SkipPlan]) -> list[Outcomes]:
-        """What each plan did on a split; those not known yet are run in one sweep.
+        """Outcomes of each plan on a split; those not stored yet are measured in one sweep.
 
         Raises:
-            BridgeError: the model cannot do a plan.
+            BridgeError: the model does not support a plan.
         """
         missing = {
             plan.hash(): plan
@@ -68,30 +70,28 @@ class Store:
             if (split, plan.hash()) not in self._known and not self._read(split, plan)
         }
         if missing:
-            items = self.splits[split]
-            checkpoint = self._file(split, f"sweep-{digest(sorted(missing))}.jsonl")
-            found = sweep_outcomes(
-                self.vlm,
-                items,
-                list(missing.values()),
-                batch_size=self.batch_size,
-                checkpoint=checkpoint,
-            )
-            for name, one in zip(missing, found, strict=True):
-                self._known[split, name] = replace(one, kl_full_skipped=None, kl_skipped_full=None)
-                path = self._file(split, f"{name}.json")
-                if path is not None:
-                    columns = one.columns()
-                    order = [items.index(item) for item in one.items]
-                    body = {"order": order, **{kept: columns[kept] for kept in _KEPT}}
-                    write_json(path, body)
-            if checkpoint is not None:
-                checkpoint.unlink()
+            self._measure(split, missing)
         return [self._known[split, plan.hash()] for plan in plans]
 
-    def kept(self, name: str, key: Any) -> Path | None:
-        """A file for something else that is measured once, or None; named by the hash of `key`."""
+    def path(self, name: str, key: Any) -> Path | None:
+        """File of another stored result, named by the hash of `key`; None without a folder."""
         return self.folder and self.folder / f"{name}-{digest(key)}.json"
+
+    def _measure(self, split: str, missing: Mapping[str, SkipPlan]) -> None:
+        items, plans = self.splits[split], list(missing.values())
+        checkpoint = self._file(split, f"sweep-{digest(sorted(missing))}.jsonl")
+        measured = sweep_outcomes(
+            self.vlm, items, plans, batch_size=self.batch_size, checkpoint=checkpoint
+        )
+        for name, outcomes in zip(missing, measured, strict=True):
+            outcomes = replace(outcomes, kl_full_skipped=None, kl_skipped_full=None)
+            self._known[split, name] = outcomes
+            if (path := self._file(split, f"{name}.json")) is not None:
+                columns = outcomes.columns()
+                order = [items.index(item) for item in outcomes.items]
+                write_json(path, {"order": order, **{name: columns[name] for name in _COLUMNS}})
+        if checkpoint is not None:
+            checkpoint.unlink()
 
     def _file(self, split: str, name: str) -> Path | None:
         return self.folder and self.folder / f"{split}-{self.hashes[split][:12]}" / name
@@ -107,20 +107,53 @@ class Store:
         return True
 
 
+def compare_on_test(store: Store, plans: Sequence[SkipPlan]) -> list[Comparison]:
+    """Every plan beside the full model, on the test images of a store."""
+    outcomes = store.outcomes("test", plans)
+    return [Comparison.of(*each, DECISION) for each in zip(plans, outcomes, strict=True)]
+
+
+def plan_cost(store: Store, plan: SkipPlan, *, pairs: int, tokens: int = 0) -> Cost:
+    """Cost of a plan on the first test images; measured once and stored.
+
+    Args:
+        store: store of the model.
+        plan: what to skip.
+        pairs: timed pairs of full and skipped runs.
+        tokens: generated tokens that time decoding; 0 leaves it out.
+
+    Raises:
+        BridgeError: as `measure_cost`.
+    """
+    return read_or_make(
+        store.path("cost", [plan.hash(), pairs, tokens]),
+        Cost,
+        lambda: measure_cost(
+            store.vlm,
+            store.splits["test"],
+            plan,
+            batch_size=_TIMED_BATCH,
+            pairs=pairs,
+            tokens=tokens,
+        ),
+    )
+
+
 def fingerprint(vlm: VLM) -> str:
     """Twelve hexadecimal digits of names, shapes and sums of all weights.
 
-    A model that was trained again under the same name is another model.
+    They differ between two trainings of a model under the same name.
     """
-    sums = [
-        (name, list(weight.shape), float(weight.detach().sum(dtype=torch.float64)))
-        for name, weight in vlm.model.named_parameters()
-    ]
-    return digest(sums)
+    return digest(
+        [
+            (name, list(weight.shape), float(weight.detach().sum(dtype=torch.float64)))
+            for name, weight in vlm.model.named_parameters()
+        ]
+    )
 
 
 def digest(key: Any) -> str:
-    """Twelve hexadecimal digits of JSON-ready data.
+    """Twelve hexadecimal digits of the SHA-256 of JSON-ready data.
 
     >>> digest([1, 2]) == digest([1, 2]) != digest([2, 1])
     True

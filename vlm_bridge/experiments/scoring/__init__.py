@@ -1,4 +1,4 @@
-"""How well a rule predicted what an experiment found."""
+"""How well a rule predicts which units can be skipped."""
 
 from __future__ import annotations
 

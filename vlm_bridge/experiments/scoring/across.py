@@ -1,4 +1,4 @@
-"""Across models: would the rule that is best elsewhere have been the right one here?"""
+"""Leave one model out: does the rule that is best on the other models carry over?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vlm_bridge.errors import BridgeError
 
 @dataclass(frozen=True)
 class LeftOut(Record):
-    """A model, and the rule that all other models would have chosen for it.
+    """A model, and the rule that the other models choose for it.
 
     Attributes:
-        model: the one left out.
-        chosen: the rule with the best mean figure over the other models.
+        model: the model left out.
+        chosen: rule with the best mean figure of merit over the other models.
         there: that mean.
-        here: its figure on the model left out; NaN where it is not defined.
-        best: the rule that would have been best here.
+        here: figure of `chosen` on the model left out; NaN if undefined.
+        best: best rule on the model left out.
         best_here: its figure.
     """
 
@@ -32,38 +32,38 @@ class LeftOut(Record):
 
 
 def leave_one_model_out(figures: Mapping[str, Mapping[str, float]]) -> list[LeftOut]:
-    """For every model, choose a rule on the others and look at it here. Higher is better.
+    """For every model, choose the best rule on the others and evaluate it here.
 
     Only rules with a defined figure on every other model can be chosen. Models are not pooled:
-    each of the others has one vote, whatever its number of units.
+    each has the same weight, whatever its number of units.
 
     Args:
-        figures: model -> rule -> figure (AUC), NaN where it is not defined.
+        figures: model -> rule -> figure of merit such as AUC, higher is better; NaN if undefined.
 
     Raises:
-        BridgeError: fewer than two models, or no rule defined on all the others.
+        BridgeError: fewer than two models, or no rule defined on all other models.
 
     Example:
-        >>> found = leave_one_model_out({"m": {"a": 0.9, "b": 0.6}, "n": {"a": 0.5, "b": 0.8}})
-        >>> [(one.model, one.chosen, one.here) for one in found]
+        >>> choices = leave_one_model_out({"m": {"a": 0.9, "b": 0.6}, "n": {"a": 0.5, "b": 0.8}})
+        >>> [(choice.model, choice.chosen, choice.here) for choice in choices]
         [('m', 'b', 0.6), ('n', 'a', 0.5)]
     """
     if len(figures) < 2:
         raise BridgeError(f"leaving one model out needs at least two, got {len(figures)}")
-    found = []
+    choices = []
     for model, here in figures.items():
         others = [rules for name, rules in figures.items() if name != model]
         means = {
             rule: sum(rules[rule] for rules in others) / len(others)
             for rule in others[0]
-            if all(not _undefined(rules.get(rule, math.nan)) for rules in others)
+            if not any(math.isnan(rules.get(rule, math.nan)) for rules in others)
         }
         if not means:
             raise BridgeError(f"no rule has a figure on every model but {model}")
         chosen = max(means, key=means.__getitem__)
-        defined = {rule: value for rule, value in here.items() if not _undefined(value)}
+        defined = {rule: value for rule, value in here.items() if not math.isnan(value)}
         best = max(defined, key=defined.__getitem__, default="")
-        found.append(
+        choices.append(
             LeftOut(
                 model=model,
                 chosen=chosen,
@@ -73,8 +73,4 @@ def leave_one_model_out(figures: Mapping[str, Mapping[str, float]]) -> list[Left
                 best_here=defined.get(best, math.nan),
             )
         )
-    return found
-
-
-def _undefined(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+    return choices

@@ -1,4 +1,4 @@
-"""Figures of merit of a ranking; a low score says safe."""
+"""Figures of merit of a ranking; a low score means safe."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE
 
 
 def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
-    """Probability that a harmful unit scores above a safe one; ties count half.
+    """Probability that a harmful unit scores above a safe one; ties count one half.
 
-    Undetermined units are left out; NaN where no unit, or every one, is harmful.
+    Undetermined units are left out; NaN without a safe or without a harmful unit.
 
     Args:
-        score: (n_units,) the lower, the safer.
+        score: (n_units,) scores; the lower, the safer.
         verdict: (n_units,) SAFE, UNDETERMINED or HARMFUL.
 
     Source:
-        The Mann-Whitney form: Hanley and McNeil 1982, Radiology 143.
+        Mann-Whitney form: Hanley and McNeil 1982, Radiology 143.
 
     Example:
         >>> auc(np.array([0.1, 0.2, 0.9]), np.array([SAFE, HARMFUL, HARMFUL]))
@@ -34,18 +34,18 @@ def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
 
 
 def false_safe(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
-    """Share of harmful units among those the rule would skip, as many as are safe.
+    """Share of harmful units among the k lowest scores, where k units are safe.
 
-    The rule skips its lowest scores among the determined units, k of them where k are safe; a
-    perfect ranking gets 0. Units tied at the cut count by their share. NaN where none is safe.
+    Undetermined units are left out; a perfect ranking has 0. Units tied at the cut count in
+    proportion. NaN without a safe unit.
 
     Example:
         >>> false_safe(np.array([0.1, 0.2, 0.9]), np.array([HARMFUL, SAFE, SAFE]))
         0.5
     """
-    known = (verdict == SAFE) | (verdict == HARMFUL)
-    score, harmful = score[known], (verdict[known] == HARMFUL).astype(np.float64)
-    k = int(known.sum() - harmful.sum())
+    determined = (verdict == SAFE) | (verdict == HARMFUL)
+    score, harmful = score[determined], (verdict[determined] == HARMFUL).astype(np.float64)
+    k = int(determined.sum() - harmful.sum())
     if not k:
         return math.nan
     cut = np.sort(score)[k - 1]

@@ -1,4 +1,4 @@
-"""One rule against the truth of one model and mode, with intervals over images."""
+"""Figures of merit of a rule in one mode of one model, with intervals over images."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from vlm_bridge.experiments.scoring.ranking import auc, false_safe
 from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
 
 RESAMPLES = 1000
-#: From verdicts (n_units,) and measured means (n_units,) to a number.
+#: Figure of merit from verdicts (n_units,) and measured means (n_units,).
 Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True)
 class RuleScore(Record):
-    """What a rule's ranking of units is worth, in one mode of one model.
+    """Figures of merit of a rule's ranking, in one mode of one model.
 
     Attributes:
-        rule: its name.
-        requires: what it looked at: "nothing", "forward pass", "candidate runs" or "labels".
-        mode: of the units.
+        rule: name of the rule.
+        requires: its evidence: "nothing", "forward pass", "candidate runs" or "labels".
+        mode: mode of the units.
         model: name of the model.
         quantity: "disagreement" or "drop".
-        epsilon: a unit is safe below, harmful above, and undetermined across.
+        epsilon: threshold between safe and harmful.
         safe: number of units whose interval lies below epsilon.
-        harmful: above.
-        undetermined: across; they count in no figure but `spearman`.
+        harmful: number of units whose interval lies above epsilon.
+        undetermined: number of other units; they count in `spearman` alone.
         auc: probability that a harmful unit scores above a safe one.
         spearman: rank correlation with the measured mean, over all units.
-        false_safe: harmful share of what the rule would skip, at as many units as are safe.
-        forward_cost: what it cost, in forward passes over its images.
+        false_safe: share of harmful units among the lowest scores, as many as there are safe units.
+        forward_cost: cost of the rule, in forward passes over its images.
     """
 
     rule: str
@@ -56,9 +56,6 @@ class RuleScore(Record):
     forward_cost: float
 
 
-_FIGURES = ("auc", "spearman", "false_safe")
-
-
 def score_rule(
     score: NDArray[np.float64],
     truth: Truth,
@@ -73,28 +70,28 @@ def score_rule(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> RuleScore:
-    """Score a rule; intervals by resampling whole images, truth and verdicts taken again each time.
+    """Score a rule; intervals by bootstrap over images, with verdicts recomputed in each sample.
 
     Args:
-        score: (n_units,) the rule's scores, the lower, the safer, in the order of `truth.plans`.
-        truth: measured on images the rule has not seen.
-        rule: its name.
-        requires: what it looked at.
+        score: (n_units,) scores in the order of `truth.plans`; the lower, the safer.
+        truth: effect of skipping each unit, on images the rule has not seen.
+        rule: name of the rule.
+        requires: evidence of the rule.
         model: name of the model.
-        epsilon: the line between safe and harmful.
+        epsilon: threshold between safe and harmful.
         quantity: "disagreement" or "drop".
-        forward_cost: what the rule cost.
-        level: of the verdicts' intervals and of those reported.
-        resamples: of the images.
-        seed: of the resampling.
+        forward_cost: cost of the rule.
+        level: level of the verdicts' intervals and of the reported ones.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
 
     Raises:
         BridgeError: scores that are not one finite number for each unit, epsilon outside (0, 1),
             or a quantity that was not measured.
 
     Source:
-        Percentile bootstrap with the image as unit: Field and Welsh 2007, Bootstrapping clustered
-        data, J. R. Stat. Soc. B 69.
+        Percentile bootstrap over images: Field and Welsh 2007, Bootstrapping clustered data,
+        J. R. Stat. Soc. B 69.
     """
     score = np.asarray(score, dtype=np.float64)
     if score.shape != (len(truth.plans),) or not np.isfinite(score).all():
@@ -108,13 +105,11 @@ def score_rule(
     verdict = verdicts(values, quantity, epsilon, level)
     rng = np.random.default_rng(seed)
     drawn = [values[rng.integers(n, size=n)] for _ in range(resamples)]
-    again = [(verdicts(one, quantity, epsilon, level), one.mean(axis=0)) for one in drawn]
+    samples = [(verdicts(rows, quantity, epsilon, level), rows.mean(axis=0)) for rows in drawn]
 
-    def figure(
-        name: str, of: Callable[[NDArray[np.int64], NDArray[np.float64]], float]
-    ) -> Estimate:
+    def figure(name: str, of: Figure) -> Estimate:
         value = of(verdict, values.mean(axis=0))
-        return _percentile(name, value, [of(*one) for one in again], n, level)
+        return _percentile(name, value, [of(*sample) for sample in samples], n, level)
 
     return RuleScore(
         rule=rule,
@@ -133,14 +128,14 @@ def score_rule(
     )
 
 
-def _percentile(name: str, value: float, again: list[float], n: int, level: float) -> Estimate:
-    """The value with percentile ends over resamples in which it is defined."""
-    defined = np.array([one for one in again if not math.isnan(one)])
+def _percentile(name: str, value: float, samples: list[float], n: int, level: float) -> Estimate:
+    """The value with its percentile interval over the samples in which it is defined."""
+    defined = np.array([sample for sample in samples if not math.isnan(sample)])
     reason = ""
     if math.isnan(value):
         reason = "not defined: no unit is safe, or none is harmful"
-    elif len(defined) < 0.9 * len(again):
-        reason = f"defined in {len(defined)} of {len(again)} resamples only"
+    elif len(defined) < 0.9 * len(samples):
+        reason = f"defined in {len(defined)} of {len(samples)} resamples only"
     interval = (-math.inf, math.inf)
     if defined.size and not math.isnan(value):
         tail = 50.0 * (1.0 - level)
@@ -154,5 +149,5 @@ def _percentile(name: str, value: float, again: list[float], n: int, level: floa
         method=f"{name}, bootstrap over images",
         reliable=not reason,
         reason=reason,
-        diagnostics={"resamples": len(again), "defined": int(defined.size)},
+        diagnostics={"resamples": len(samples), "defined": int(defined.size)},
     )

@@ -1,4 +1,4 @@
-"""What skipping each unit did, on images no rule has seen, image by image."""
+"""Measured effect of skipping each unit, image by image, on images no rule has seen."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 
-from estimators.clustered import cluster_codes
+from estimators.clustered import cluster_means
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-#: Verdicts on a unit, as they stand in arrays.
+#: Codes of the verdicts on a unit.
 SAFE, UNDETERMINED, HARMFUL = -1, 0, 1
 QUANTITIES = ("disagreement", "drop")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Per image and unit, what was measured; the image is the independent unit.
+    """Disagreement and accuracy drop per image and unit.
 
     Attributes:
-        plans: the units: single layers or depths of one mode.
-        disagreement: (n_images, n_units) share of an image's questions whose answer changed.
-        drop: (n_images, n_units) mean of right-before minus right-after in [-1, 1], or None
-            where labels are missing.
-        images: (n_images,) their names.
+        plans: units: single layers or depths of one mode.
+        disagreement: (n_images, n_units) share of an image's questions with a changed answer.
+        drop: (n_images, n_units) mean accuracy lost, in [-1, 1]; None without labels.
+        images: (n_images,) names.
     """
 
     plans: tuple[SkipPlan, ...]
@@ -42,31 +41,23 @@ class Truth:
         """From the outcomes of every plan on the same questions.
 
         Raises:
-            BridgeError: no plans, as many outcomes as plans are needed, or the questions differ.
+            BridgeError: no plans, not as many outcomes as plans, or different questions.
         """
         if not plans or len(plans) != len(outcomes):
             raise BridgeError(f"{len(plans)} plans need as many outcomes, got {len(outcomes)}")
         clusters = outcomes[0].clusters
-        if any(one.items != outcomes[0].items for one in outcomes[1:]):
+        if any(each.items != outcomes[0].items for each in outcomes[1:]):
             raise BridgeError("the outcomes of the plans are about different questions")
-        codes = cluster_codes(clusters)
-        names: list[str] = [""] * (int(codes.max()) + 1)
-        for code, name in zip(codes.tolist(), clusters, strict=True):
-            names[code] = name
 
-        def by_image(columns: list[Sequence[float]]) -> NDArray[np.float64]:
-            values = np.array(columns, dtype=np.float64).T
-            sums = np.zeros((len(names), values.shape[1]))
-            np.add.at(sums, codes, values)
-            return np.asarray(sums / np.bincount(codes)[:, None])
+        def by_image(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+            return np.column_stack([cluster_means(column, clusters)[0] for column in columns])
 
-        drops = [one.drop for one in outcomes]
-        labelled = [drop for drop in drops if drop is not None]
+        drops = [drop for each in outcomes if (drop := each.drop) is not None]
         return cls(
             plans=tuple(plans),
-            disagreement=by_image([one.disagree for one in outcomes]),
-            drop=by_image(list(labelled)) if len(labelled) == len(drops) else None,
-            images=tuple(names),
+            disagreement=by_image([each.disagree for each in outcomes]),
+            drop=by_image(drops) if len(drops) == len(outcomes) else None,
+            images=tuple(dict.fromkeys(clusters)),
         )
 
     def values(self, quantity: str) -> NDArray[np.float64]:
@@ -77,27 +68,27 @@ class Truth:
         """
         if quantity not in QUANTITIES:
             raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
-        found = self.disagreement if quantity == "disagreement" else self.drop
-        if found is None:
+        values = self.disagreement if quantity == "disagreement" else self.drop
+        if values is None:
             raise BridgeError("no drop was measured: some questions have no answer")
-        return found
+        return values
 
 
 def intervals(
     values: NDArray[np.float64], quantity: str, level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper ends for the mean over images, for many units at once.
+    """Interval of the mean over images, for many units at once.
 
-    Disagreement: the Clopper-Pearson ends with x the sum of the images' means, exact where each
-    image was asked once. Drop: Student's t over images.
+    Disagreement: Clopper-Pearson with x the sum of the images' means, exact if each image has one
+    question. Drop: Student's t over images.
 
     Args:
         values: (..., n_images, n_units).
         quantity: "disagreement" or "drop".
-        level: two-sided.
+        level: two-sided level.
 
     Returns:
-        Two arrays (..., n_units).
+        Lower and upper ends, each (..., n_units).
     """
     n = values.shape[-2]
     tail = (1.0 - level) / 2.0
@@ -114,13 +105,13 @@ def intervals(
 def verdicts(
     values: NDArray[np.float64], quantity: str, epsilon: float, level: float
 ) -> NDArray[np.int64]:
-    """(..., n_units) SAFE, UNDETERMINED or HARMFUL: the interval below, across, above epsilon."""
+    """(..., n_units) SAFE, UNDETERMINED or HARMFUL: interval below, across or above epsilon."""
     low, high = intervals(values, quantity, level)
     return np.where(high <= epsilon, SAFE, np.where(low > epsilon, HARMFUL, UNDETERMINED))
 
 
 def least_images(epsilon: float, level: float = 0.95) -> int:
-    """Fewest images on which a unit can be safe at all: none of them changes.
+    """Smallest number of images that can show a unit to be safe, if no answer changes.
 
     The smallest n with `1 - ((1 - level) / 2)^(1/n) <= epsilon`.
 
