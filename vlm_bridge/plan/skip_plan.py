@@ -1,4 +1,4 @@
-"""`SkipPlan`: which layers are skipped and how, with the record of where the plan came from."""
+"""`SkipPlan`: which layers are skipped and how, with the source of the plan."""
 
 from __future__ import annotations
 
@@ -80,8 +80,7 @@ class SkipPlan(PlanFields):
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
         """Join plans of different modes into one plan with the effects of all.
 
-        At most one of early_exit, late_entry, band and token_pruning, and at most one each of
-        freeze, sublayer and block.
+        At most one of the modes that place vision tokens, and one each of the others.
 
         Raises:
             BridgeError: no plans, different depths, a mode twice, two modes that decide where

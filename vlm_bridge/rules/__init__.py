@@ -1,4 +1,4 @@
-"""Rules that predict what can be skipped, behind one interface; torch is imported when one runs."""
+"""Rules that predict harmless skips; importing them loads no torch."""
 
 from __future__ import annotations
 

@@ -60,20 +60,12 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def write_record(path: Path, record: Record) -> Path:
-    """Write a record as one line of JSON.
-
-    Raises:
-        BridgeError: the file cannot be written.
-    """
+    """Write a record as one line of JSON."""
     return write_bytes(path, (record.dumps() + "\n").encode())
 
 
 def read_record(path: Path, kind: type[R], what: str) -> R:
-    """Read a record of the type `kind`.
-
-    Raises:
-        BridgeError: the file is missing or holds no such record; the message names `what`.
-    """
+    """Read a record of the type `kind`; `what` names it in messages."""
     body = read_json(path, what)
     try:
         return kind.from_json(body)

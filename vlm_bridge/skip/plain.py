@@ -1,4 +1,4 @@
-"""The plain form of every mode, which computes everything and then undoes or hides it.
+"""The plain form of every mode: it computes everything, then undoes or hides skipped parts.
 
 It is slow, and the specification against which the fast form is tested.
 """

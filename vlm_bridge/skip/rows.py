@@ -1,4 +1,4 @@
-"""A layer that runs on some rows only: text, or text and the vision that pruning kept.
+"""Layers that run on some rows only: text, or text and the vision tokens kept by pruning.
 
 Hidden states keep their full length between layers, so that hooks see whole sequences. The layer
 gathers its rows, runs, and scatters them back; other rows keep their value.

@@ -44,21 +44,20 @@ class SlopeRow:
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """First-order changes of the first answer token's logits, question by question.
+    """First-order changes of the first answer token's logits, by question.
 
     Attributes:
-        model: name of the model.
+        model, data_hash: name of the model, hash of the questions.
         n_layers: L.
-        data_hash: of the questions.
         clusters: the image of every question.
-        logits: (n, k), of the k likeliest answers of each question.
-        changes: kind -> (n, L, k), `dz` of the same answers.
-        lengths: kind -> (n, L), `|d|`.
-        numeric: kind -> (n, L, k), `dz` by finite differences; empty where not requested.
-        gains: (n, L), local gain lambda of each layer's update, or None.
-        head: (n,), local gain K of final norm and head, or None.
+        logits: (n, k) of the k likeliest answers of each question.
+        changes: kind -> (n, L, k) `dz` of the same answers.
+        lengths: kind -> (n, L) `|d|`.
+        numeric: kind -> (n, L, k) `dz` by finite differences; empty if not requested.
+        gains: (n, L) local gain lambda of each layer's update, or None.
+        head: (n,) local gain K of final norm and head, or None.
         attention: its implementation.
-        forward_cost: cost in forward-pass equivalents, by name; a jvp counts as two passes through
+        forward_cost: name -> cost in forward-pass equivalents; a jvp counts as two passes through
             its layers, a step of the power iteration as five.
     """
 

@@ -1,4 +1,4 @@
-"""ShortV (Yuan et al. 2025, arXiv 2504.00502): freeze vision where the output changes least."""
+"""ShortV (Yuan et al. 2025, arXiv 2504.00502): freeze vision in layers of low contribution."""
 
 from __future__ import annotations
 
