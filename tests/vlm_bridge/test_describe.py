@@ -46,7 +46,7 @@ def test_families_nobody_listed(name):
     if found.vision_tokens is None:
         assert found.vision_note in (
             "depends on the size of the image",
-            "not said by the configuration",
+            "not given by the configuration",
         )
     slide = "sliding_attention" in found.attention_types
     assert found.window == (6 if slide else None)

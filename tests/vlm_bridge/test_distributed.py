@@ -84,7 +84,7 @@ def test_two_processes_equal_one(jsonl, tmp_path, one_process):
 @pytest.mark.parametrize(
     ("how", "said", "checkpoint"),
     [
-        ("killed", "rank 1 of 2 died without a word", "profile.safetensors"),
+        ("killed", "rank 1 of 2 died without a message", "profile.safetensors"),
         ("failed", "rank 1 of 2 failed: cannot read the image 3.png", "c.jsonl"),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_dead_rank_is_named_and_the_rerun_goes_on(
     run = launch(jsonl, out, "--die", "1", how)
     assert run.returncode != 0
     assert f"rank 0 says: {said}" in run.stderr
-    assert f"finished batches are kept in {out / checkpoint}, and the same command" in run.stderr
+    assert f"finished batches are saved in {out / checkpoint}; the same command" in run.stderr
     assert not (out / "results.json").exists()
     kept = of_all_ranks(out / checkpoint)
     assert kept, "nothing was kept"
@@ -119,7 +119,7 @@ def test_one_process_is_rank_0_and_shares_nothing(monkeypatch):
     ("environment", "message"),
     [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set but RANK is not; start the run with torchrun"),
-        ({"WORLD_SIZE": "two"}, "the environment says WORLD_SIZE=two, which is no number"),
+        ({"WORLD_SIZE": "two"}, "the environment sets WORLD_SIZE=two, which is not a number"),
     ],
 )
 def test_a_half_environment_is_refused(monkeypatch, environment, message):
@@ -184,7 +184,9 @@ def seen_from(rank: int, size: int, store: Store) -> Ranks:
 
 def test_a_silent_rank_is_named(quick):
     ranks = seen_from(0, 4, Beating(0, 1, 3))
-    with pytest.raises(RankError, match=r"^rank 2 of 4 died without a word .*; batches are kept$"):
+    with pytest.raises(
+        RankError, match=r"^rank 2 of 4 died without a message .*; batches are kept$"
+    ):
         ranks._on_signal(signal.SIGTERM, None)
     with pytest.raises(RankError, match="rank 2 and rank 3 of 4 died"):
         seen_from(0, 4, Beating(0, 1))._on_signal(signal.SIGTERM, None)

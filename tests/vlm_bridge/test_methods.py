@@ -245,9 +245,7 @@ def test_finished_batches_are_not_run_again(tmp_path, items, monkeypatch):
 
 
 def test_an_image_in_both_is_refused(items):
-    with pytest.raises(
-        BridgeError, match="5 images are in both the profiling and the answered questions"
-    ):
+    with pytest.raises(BridgeError, match="5 images are in both profiling and answered questions"):
         run_method(tiny_llava(), find_method("gm-skip"), items, items)
 
 

@@ -132,7 +132,7 @@ class Parallel(nn.Module):
 def test_parallel_sublayers_are_refused(items):
     vlm = tiny_llava()
     vlm.layout.layers[1] = Parallel(vlm.layout.layers[1])
-    with pytest.raises(BridgeError, match=r"layer 1 \(Parallel\) hands no normalised state"):
+    with pytest.raises(BridgeError, match=r"layer 1 \(Parallel\) passes no normalised state"):
         score_units(find_rule("adaskip"), Evidence(vlm, items))
 
 

@@ -126,7 +126,7 @@ EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, af
             "layer 1: token_pruning reads its score .* which sublayer does not compute",
         ),
         ((B, SkipPlan("block", 4, layers=(2,))), "two parts are of mode 'block'; make them one"),
-        ((EXIT, PRUNE), "early_exit and token_pruning both say where vision tokens exist"),
+        ((EXIT, PRUNE), "early_exit and token_pruning both place vision tokens"),
         ((B, SkipPlan("freeze", 5)), "different depth: freeze is for 5 layers, the plan for 4"),
     ],
 )

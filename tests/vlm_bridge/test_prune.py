@@ -152,7 +152,7 @@ def test_one_kind_of_attention_may_be_all_that_is_left(layers, tmp_path):
 # --- refusals -------------------------------------------------------------------------------
 
 TOKENS = (
-    "which tokens a layer sees is decided while the model runs, and no standard class does that; "
+    "standard classes cannot decide at run time which tokens a layer processes; "
     "use skipping(vlm, plan)"
 )
 REFUSED = [
@@ -169,9 +169,8 @@ REFUSED = [
     (
         "LLaVA",
         SkipPlan("sublayer", LAYERS, attention=(1,)),
-        "prune exports plans of mode block, not sublayer: a layer without its attention or its "
-        "MLP is no layer of a standard class, and zeroed weights would save nothing; use "
-        "skipping(vlm, plan)",
+        "prune exports plans of mode block, not sublayer: standard classes have no layer without "
+        "attention or MLP, and zeroed weights would save nothing; use skipping(vlm, plan)",
     ),
     (
         "LLaVA",

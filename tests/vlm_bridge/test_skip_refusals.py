@@ -81,8 +81,8 @@ def test_layers_that_are_no_plain_residual_stream():
     vlm = tiny_llava()
     vlm.layout.layers[2] = Scaled(vlm.layout.layers[2])
     reason = (
-        "layer 2: Scaled is not the identity where its attention and its MLP give zero, so leaving "
-        "one out is not the same as skipping its residual update"
+        "layer 2: Scaled is not the identity when its attention and its MLP return zero, so a zero "
+        "output does not skip a residual update"
     )
     assert supported_modes(vlm)["sublayer"] == reason
     with refused(f"LlavaForConditionalGeneration: sublayer is refused: {reason}"):

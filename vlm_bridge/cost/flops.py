@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_flops(run: Callable[[], object]) -> int:
     """Floating-point operations of matrix products, convolutions and attention in `run`.
 
-    A multiplication and an addition count as two. Element-wise work (norms, activations,
-    gathering rows) is not counted; because of it latency falls less than FLOPs.
+    A multiplication and an addition count as two. Element-wise work (norms, activations, gathering
+    rows) is not counted, so latency falls less than FLOPs.
 
     Example:
         >>> a, b = torch.ones(3, 5), torch.ones(5, 7)

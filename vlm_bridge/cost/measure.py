@@ -38,9 +38,8 @@ class Cost(Record):
         prefill: the forward pass over the prompt, vision tower included.
         decode: one generated token with the cache; None if not measured.
         kv_bytes_full, kv_bytes_skipped: bytes of the cache after the prefill.
-        peak_bytes_full, peak_bytes_skipped: peak bytes of activations and cache in the prefill,
-            without weights.
-        batch_size, length: sequences, and tokens of the longest one.
+        peak_bytes_full, peak_bytes_skipped: peak of activations and cache in the prefill.
+        batch_size, length: sequences, and tokens of the longest.
         device: device and number of threads.
         dtype: of the weights.
     """
@@ -78,10 +77,10 @@ def measure_cost(
     pairs: int = 15,
     tokens: int = 0,
 ) -> Cost:
-    """`cost_of_inputs` of one batch, the first `batch_size` of `items`.
+    """Cost of a plan on one batch, the first `batch_size` items; arguments of `cost_of_inputs`.
 
     Raises:
-        BridgeError: the plan does not fit the model, or there are no items.
+        BridgeError: the model does not support the plan, or there are no items.
     """
     batch = next(batches(vlm, items[:batch_size], batch_size=batch_size))
     return cost_of_inputs(vlm, batch.inputs, plan, pairs=pairs, tokens=tokens)
@@ -93,14 +92,9 @@ def cost_of_inputs(
     """Count FLOPs and bytes and measure latency of the full model and of `plan` on `inputs`.
 
     Full and skipped runs alternate, so that drift of the machine affects both; two runs of each
-    warm up. The interval of the median ratio is that of order statistics.
-
-    Args:
-        vlm: the model.
-        inputs: arguments of the model's forward, on its device, with vision tokens.
-        plan: what to skip.
-        pairs: timed pairs of full and skipped runs, at least 1 (6 for an interval).
-        tokens: generated tokens from which `decode` is measured, at least 2; 0 for no `decode`.
+    warm up. The interval of the median latency ratio is that of order statistics, of at least 6
+    `pairs`. `inputs` are arguments of the model's forward, on its device, with vision tokens;
+    `tokens`, 0 or at least 2, are generated to measure `decode`.
 
     Raises:
         BridgeError: the model does not support the plan, `pairs` below 1, or `tokens` of 1.
@@ -112,11 +106,7 @@ def cost_of_inputs(
 def cost_inside(
     vlm: VLM, inside: Inside, inputs: Mapping[str, Tensor], *, pairs: int = 15, tokens: int = 0
 ) -> Cost:
-    """`cost_of_inputs` with the context that `inside` returns in place of a plan.
-
-    Raises:
-        BridgeError: `pairs` below 1 or `tokens` of 1.
-    """
+    """`cost_of_inputs` with the context that `inside` returns in place of a plan."""
     if pairs < 1:
         raise BridgeError(f"a cost needs at least one timed pair, got pairs={pairs}")
     if tokens == 1 or tokens < 0:
@@ -157,11 +147,9 @@ class _Runs:
 
     @torch.no_grad()
     def generate(self, tokens: int, *criteria: StoppingCriteria) -> None:
-        length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
-        stopping = StoppingCriteriaList(criteria)
-        self.vlm.model.generate(
-            **self.inputs, **length, do_sample=False, stopping_criteria=stopping
-        )
+        options: dict[str, Any] = {"min_new_tokens": tokens, "max_new_tokens": tokens}
+        options |= {"do_sample": False, "stopping_criteria": StoppingCriteriaList(criteria)}
+        self.vlm.model.generate(**self.inputs, **options)
 
     def seconds_per_token(self, tokens: int) -> float:
         """Mean seconds of a step after the first token, which belongs to the prefill."""

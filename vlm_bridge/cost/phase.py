@@ -48,7 +48,7 @@ class PhaseCost(Record):
 
     @property
     def efficiency(self) -> float:
-        """`flops_ratio / latency_ratio`: 1 where time falls as much as FLOPs do."""
+        """`flops_ratio / latency_ratio`: 1 if latency falls as much as FLOPs."""
         return self.flops_ratio / self.latency_ratio.value
 
 

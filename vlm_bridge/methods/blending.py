@@ -1,4 +1,4 @@
-"""Hooks of DeLask: outputs of layers whose update reverses are blended with their inputs."""
+"""Hooks of DeLask: the output of a layer whose update reverses is blended with its input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from vlm_bridge.methods.delask import DeLaskMethod
 from vlm_bridge.model.vlm import VLM
@@ -28,8 +29,9 @@ def blending(vlm: VLM, method: DeLaskMethod, plan: SkipPlan | None) -> Iterator[
             before[:] = [update]
             if previous is None:
                 return None
-            reversal = _removed(method, previous.to(states_out.device), update)
-            return like(output, states_out - reversal)
+            cosine = cosine_similarity(previous.to(update.device).float(), update.float(), dim=-1)
+            reverses = (cosine < method.threshold)[..., None]
+            return like(output, states_out - torch.where(reverses, method.blend * update, 0.0))
 
         return after
 
@@ -37,9 +39,3 @@ def blending(vlm: VLM, method: DeLaskMethod, plan: SkipPlan | None) -> Iterator[
         for index, layer in enumerate(vlm.layout.layers):
             stack.callback(layer.register_forward_hook(hook(index), with_kwargs=True).remove)
         yield
-
-
-def _removed(method: DeLaskMethod, previous: Tensor, update: Tensor) -> Tensor:
-    """(..., width) part of the update to remove, zero where it does not reverse."""
-    cosine = torch.nn.functional.cosine_similarity(previous.float(), update.float(), dim=-1)
-    return torch.where((cosine < method.threshold)[..., None], method.blend * update, 0.0)

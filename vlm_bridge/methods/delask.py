@@ -11,13 +11,12 @@ from vlm_bridge.rules import Evidence
 
 @dataclass(frozen=True)
 class DeLaskMethod(Method):
-    """Where a layer's update opposes the previous one, its output moves back to its input.
+    """If a layer's update opposes the previous one, the output moves back towards the input.
 
         u_l = h_{l+1} - h_l;    cos(u_{l-1}, u_l) < threshold:    h_{l+1} <- h_l + (1 - blend) u_l
 
-    Token by token, in the prefill and in every later step, so that keys and values of later
-    layers belong to the blended states and a cache changes nothing. It computes every layer: the
-    method aims at better answers, not at faster ones.
+    Token by token, in prefill and decoding, so keys and values of later layers belong to the
+    blended states. Every layer is computed: the method aims at better answers, not faster ones.
 
     Attributes:
         blend: share of a reversing update that is removed; 1 skips the layer for that token.

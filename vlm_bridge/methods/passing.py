@@ -1,4 +1,4 @@
-"""MLPs of Skip-Vision: one layer ranks the vision tokens, which bypass the MLPs of later layers."""
+"""Skip-Vision at run time: one layer ranks the vision tokens, which bypass later MLPs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vlm_bridge.skip import check_support, skipping
 from vlm_bridge.skip.pass_state import PassState, PassTracker, Rows
 from vlm_bridge.skip.patching import Forward, forward_of, patched
 from vlm_bridge.skip.sublayers import Sublayers
+from vlm_bridge.skip.tensors import cut_rows
 
 
 @contextlib.contextmanager
@@ -36,48 +37,38 @@ def passing_by(vlm: VLM, method: SkipVisionMethod, plan: SkipPlan | None) -> Ite
 
 
 class _Chosen:
-    """The positions that go through the MLPs in the current pass."""
+    """The positions that go through the MLPs in the current pass; `_rows` None: all of them."""
 
     def __init__(self, keep: float, tracker: PassTracker) -> None:
         self.keep, self.tracker = keep, tracker
         self._of: PassState | None = None
         self._rows: Rows | None = None
 
-    def choose(self, states: Tensor, update: Tensor) -> None:
-        current = self.tracker.current
-        self._of, self._rows = current, None
-        if current.has_vision:
-            change = update.float().norm(dim=-1) / states.float().norm(dim=-1).clamp(min=1e-12)
-            self._rows = kept_rows(change, current.flags.to(change.device), self.keep)
-
-    def rows(self) -> Rows | None:
-        """None: all of them."""
-        if self._of is not self.tracker.current:
-            raise BridgeError("the layer that ranks the vision tokens did not run in this pass")
-        return self._rows
-
     def rank(self, forward: Forward, hidden_states: Tensor) -> Tensor:
         """The update of the MLP `forward`, which ranks the vision tokens."""
         update: Tensor = forward(hidden_states)
-        self.choose(hidden_states, update)
+        self._of, self._rows = self.tracker.current, None
+        if self._of.has_vision:
+            lengths = hidden_states.float().norm(dim=-1).clamp(min=1e-12)
+            change = update.float().norm(dim=-1) / lengths
+            self._rows = kept_rows(change, self._of.flags.to(change.device), self.keep)
         return update
 
     def update(self, forward: Forward, hidden_states: Tensor) -> Tensor:
         """The update of the MLP `forward` at the chosen positions, zero elsewhere."""
-        rows = self.rows()
-        if rows is None:
+        if self._of is not self.tracker.current:
+            raise BridgeError("the layer that ranks the vision tokens did not run in this pass")
+        if self._rows is None:
             whole: Tensor = forward(hidden_states)
             return whole
-        sequence = torch.arange(len(hidden_states), device=hidden_states.device)[:, None]
-        update = forward(hidden_states[sequence, rows.index])
-        return rows.scatter(torch.zeros_like(hidden_states), update)
+        update = forward(cut_rows(hidden_states, self._rows.index))
+        return self._rows.scatter(torch.zeros_like(hidden_states), update)
 
 
 def kept_rows(change: Tensor, vision: Tensor, keep: float) -> Rows:
     """All text tokens, and the share `keep` of each sequence's vision tokens that changed most.
 
-    `change` and the mask `vision` are (batch, length); a sequence keeps at least one of its
-    vision tokens.
+    `change` and the mask `vision` are (batch, length); at least one vision token is kept.
     """
     counts = vision.sum(1)
     quota = torch.where(counts > 0, (counts * keep).round().clamp(min=1), counts)

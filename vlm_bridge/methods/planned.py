@@ -15,16 +15,15 @@ from vlm_bridge.rules.published.gm_skip import rounds
 
 @dataclass(frozen=True)
 class GMSkipMethod(Method):
-    """Remove blocks one by one, each time the one with the least loss of accuracy, while it pays.
+    """Greedily remove the block with the least loss of accuracy while the objective improves.
 
     After k rounds the objective is `accuracy + trade_off k / L`; the search stops after `patience`
     rounds without improvement and takes the best number of rounds.
 
     Attributes:
-        trade_off: accuracy that skipping all layers is worth: at 0.1 half of the layers may cost
-            5 points.
+        trade_off: loss of accuracy allowed for skipping all layers; at 0.1, 5 points for half.
         patience: rounds without improvement after which the search ends.
-        rounds: most blocks to remove.
+        rounds: largest number of blocks to remove.
     """
 
     trade_off: float = 0.1
@@ -59,9 +58,9 @@ class GMSkipMethod(Method):
 
 @dataclass(frozen=True)
 class UnifiedMethod(Method):
-    """The desired speed-up sets the number of evenly spaced blocks; the first and the last stay.
+    """Skip `k = round(L (1 - 1 / speed_up))` evenly spaced blocks, the same for every input.
 
-    Skips `k = round(L (1 - 1 / speed_up))` of L blocks, the same for every input.
+    The first and the last of the L blocks stay.
 
     Attributes:
         speed_up: of the decoder, above 1.
@@ -77,11 +76,7 @@ class UnifiedMethod(Method):
             raise BridgeError(f"speed_up must be above 1, got {self.speed_up}")
 
     def choose(self, evidence: Evidence) -> SkipPlan:
-        """Reads nothing but the depth.
-
-        Raises:
-            BridgeError: the speed-up needs more blocks than lie between the first and the last.
-        """
+        """The plan, from the depth alone; too high a speed-up is a `BridgeError`."""
         n = evidence.n_layers
         count = round(n * (1 - 1 / self.speed_up))
         if count > n - 2:

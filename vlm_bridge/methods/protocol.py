@@ -1,4 +1,4 @@
-"""What a method is: something published that makes a model answer with less, end to end."""
+"""`Method`: the interface of published methods that skip computation end to end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Method(ABC):
     """Chooses what to skip, and makes the model answer that way. Fields are its settings.
 
     Attributes:
-        name: as `skipit method` takes it.
+        name: its name on the command line.
         source: the publication.
         requires: what it reads before it answers; one of `rules.account.REQUIREMENTS`.
-        deviation: where it differs from the publication.
+        deviation: its difference from the publication.
         runtime: `module:function`, a context manager of (vlm, method, plan) in which the model
-            answers by the method. Named, not imported, so that listing methods needs no torch.
+            answers by the method; a name, so that listing methods imports no torch.
     """
 
     name: ClassVar[str]

@@ -30,15 +30,14 @@ class MethodResult(Record):
     """Quality and cost of a model under a method; intervals are by image, ratios method/full.
 
     Attributes:
-        method: its name; `source`, `deviation` and `settings` are the method's.
+        method, source, deviation, settings: of the method.
         model: name of the model.
-        plan: the chosen plan; None where the method decides while the model runs.
-        forward_cost: of the choice, in passes over the questions it was made on.
+        plan: the chosen plan; None if the method decides while the model runs.
+        forward_cost: of the choice, in passes over the profiling questions.
         data_hash: of the answered questions.
         disagreement: share of answers that changed.
-        accuracy_full: None without labels, as are the next two.
-        accuracy: with the method.
-        drop: accuracy_full - accuracy, paired.
+        accuracy_full, accuracy, drop: without and with the method, and their paired difference;
+            None without labels.
         cost: of a batch of these questions.
     """
 
@@ -77,35 +76,18 @@ def run_method(
 ) -> MethodResult:
     """Let a method choose on `profiling`, then answer `items` with it and with the full model.
 
-    Args:
-        vlm: the model.
-        method: with its settings.
-        profiling: questions that the method may read; with answers, if it reads labels.
-        items: questions about other images.
-        batch_size: questions in a batch.
-        max_new_tokens: longest answer.
-        pairs: timed pairs of the full model and the method.
-        tokens: generated to time one token; 0 times none.
-        folder: for finished batches; the same call resumes from it.
-
-    Raises:
-        BridgeError: an image in both, missing labels that the method reads, or a model that does
-            not support the chosen plan.
+    The method reads labels of `profiling` only if it requires them; `items` are about other images.
+    Cost is measured from timed `pairs` and `tokens` as in `vlm_bridge.measure_cost`. `folder`
+    stores finished batches, from which the same call resumes.
     """
     profiling, items = list(profiling), list(items)
     if shared := set(image_hashes(profiling)) & set(image_hashes(items)):
-        raise BridgeError(
-            f"{len(shared)} images are in both the profiling and the answered questions"
-        )
+        raise BridgeError(f"{len(shared)} images are in both profiling and answered questions")
     evidence = Evidence(vlm, profiling, batch_size=batch_size)
     plan = method.choose(evidence)
-
+    file = folder and folder / "full.jsonl"
     full = FullAnswers.ask(
-        vlm,
-        items,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=folder and folder / "full.jsonl",
+        vlm, items, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=file
     )
     with method.applying(vlm, plan):
         answered = run_batches(

@@ -11,15 +11,14 @@ from vlm_bridge.rules import Evidence
 
 @dataclass(frozen=True)
 class SkipVisionMethod(Method):
-    """From layer `after` on, only the vision tokens that the MLP changes most go through MLPs.
+    """From layer `after` on, MLPs run on text and on the vision tokens that they change most.
 
-    The change of an MLP input x is `|MLP(x)| / |x|`, in layer `after - 1`. The share `keep` of
-    largest change keeps its MLPs; for the others no MLP is computed from layer `after` on. They
-    still attend and are attended to.
+    The change of an MLP input x is `|MLP(x)| / |x|` in layer `after - 1`. Other vision tokens still
+    attend and are attended to.
 
     Attributes:
         after: first layer in which tokens bypass the MLP, at least 1.
-        keep: share of vision tokens that keep their MLPs, in (0, 1).
+        keep: share of vision tokens with the largest change, in (0, 1), whose MLPs run.
     """
 
     after: int = 2
@@ -39,12 +38,6 @@ class SkipVisionMethod(Method):
             )
 
     def choose(self, evidence: Evidence) -> None:
-        """None: it decides for every image while the model runs.
-
-        Raises:
-            BridgeError: the model is not deeper than `after`.
-        """
-        if self.after >= evidence.n_layers:
-            raise BridgeError(
-                f"after={self.after} leaves no layer of {evidence.n_layers} to bypass"
-            )
+        """None: it decides for every image while the model runs."""
+        if self.after >= (n := evidence.n_layers):
+            raise BridgeError(f"after={self.after} leaves no layer of {n} to bypass")

@@ -1,4 +1,4 @@
-"""`Operation`: how one layer runs under a plan; plans that no layer can carry out are refused."""
+"""`Operation`: how one layer runs under a plan; contradictory plans are refused."""
 
 from __future__ import annotations
 
@@ -37,12 +37,9 @@ class Operation:
 
 
 def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tuple[Operation, ...]:
-    """The operation of every layer; a bypassed layer has no other change.
+    """The operation of every layer; changes that contradict each other are a `BridgeError`.
 
     `scored` is the layer from whose attention token pruning takes its score, if any.
-
-    Raises:
-        BridgeError: two parts of the plan contradict each other on a layer.
     """
     operations = [Operation()] * n_layers
     modes: list[dict[str, str]] = [{} for _ in range(n_layers)]

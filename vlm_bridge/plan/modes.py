@@ -1,4 +1,4 @@
-"""The ways to skip: one record for each mode, read by everything that lists modes.
+"""The ways to skip: one record per mode, read by everything that lists modes.
 
 A new mode needs a record here, the field of `Operation` that its `changes` set, and the plain and
 the fast form of that field in `vlm_bridge.skip`.
@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 #: Share of vision tokens that a unit of `token_pruning` keeps by default.
 KEEP = 0.5
-
-
 #: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
 LISTS = ("layers", "attention", "mlp")
 DEPTHS = {"entry": 0, "exit": 0, "after": 1}
@@ -49,14 +47,14 @@ class Mode:
         words: describes a plan that skips something in one line.
         by: `layer` if units can be joined into plans of any layers; `depth` if a unit is a depth
             and plans are nested; `band` if vision tokens exist between two depths.
-        axis: label of the axis on which figures place its units.
+        axis: label of the figures' axis of units.
         at: (layer or depth, share of vision tokens kept) -> the fields of the units there.
         empty: depth of the decoder -> fields of the plan that skips nothing.
-        any_attention: it works with every type of attention.
+        any_attention: the mode works with every type of attention.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
-        removes: what a touched layer no longer adds to the residual stream, where one full pass
-            knows it: the whole update (`block`), the update of vision tokens (`freeze`), or what
-            text reads from vision (`unseen`). None: it takes a run of the plan.
+        removes: the part of a touched layer's update that the mode removes, if one full pass
+            measures it: all (`block`), vision tokens' (`freeze`), text's attention to vision
+            (`unseen`). None if only a run of the plan shows it.
     """
 
     name: str
@@ -81,10 +79,9 @@ def ranges(layers: Iterable[int]) -> str:
     """
     runs: list[list[int]] = []
     for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
+        if not runs or layer != runs[-1][1] + 1:
             runs.append([layer, layer])
+        runs[-1][1] = layer
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
@@ -101,14 +98,11 @@ def _sublayer_words(plan: PlanFields) -> str:
 
 
 def _pruning_words(plan: PlanFields) -> str:
-    share = f"{float(plan.keep or 0) * 100:.4g}%"
     where = f"in layers >= {plan.after} (token_pruning, {plan.n_layers} layers)"
-    return f"keep {share} of vision tokens {where}"
+    return f"keep {float(plan.keep or 0) * 100:.4g}% of vision tokens {where}"
 
 
 def _vision_words(where: Callable[[PlanFields], str]) -> Callable[[PlanFields], str]:
-    """Words for a mode that removes vision tokens from the layers outside [entry, exit)."""
-
     def words(plan: PlanFields) -> str:
         nowhere = len(list(_outside(plan))) == plan.n_layers
         place = "absent from every layer" if nowhere else where(plan)
@@ -217,7 +211,7 @@ LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
 RULE_MODES = (*LAYERWISE, *(name for name, mode in MODES.items() if mode.by == "depth"))
 #: Rule modes that name whole layers, with no other field.
 WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("layers",))
-#: Rule modes whose effect on the residual stream one full pass knows; those on vision alone first.
+#: Rule modes whose removed updates one full pass measures; `freeze` comes first.
 KNOWN_REMOVAL_MODES = tuple(
     sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
 )

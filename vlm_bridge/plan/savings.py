@@ -16,8 +16,8 @@ KEYS_SHARE = 1 / 12
 def saving(plan: SkipPlan, *, vision: float) -> float:
     """Share of the decoder's per-token work in the prefill that a plan saves, in [0, 1].
 
-    A sum over layers and tokens, to order candidates before any is timed; `vlm_bridge.cost`
-    measures. `vision` is the share of vision tokens in the prompt.
+    An estimate that orders candidates before any is timed; `vlm_bridge.cost` measures. `vision` is
+    the share of vision tokens in the prompt.
 
     Raises:
         BridgeError: `vision` is outside [0, 1].

@@ -1,4 +1,4 @@
-"""`SkipPlan`: which layers are skipped and how, with the record of where the plan came from."""
+"""`SkipPlan`: which layers are skipped and how, with the source of the plan."""
 
 from __future__ import annotations
 
@@ -30,24 +30,20 @@ class SkipPlan(PlanFields):
             inserted with their embedding (DeepInsert), plus the features that a DeepStack
             decoder has added to them in the layers before.
             `band`: both; vision tokens exist in layers `entry` to `exit - 1` only.
-            `sublayer`: the residual update of the attention is skipped in the layers in
-            `attention`, that of the MLP in the layers in `mlp` (AdaSkip).
+            `sublayer`: the residual update of the attention is skipped in the layers
+            `attention`, that of the MLP in the layers `mlp` (AdaSkip).
             `token_pruning`: layers >= `after` run on text and, per sequence, on the share
             `keep` of vision tokens to which the last token of the pass attends most in layer
-            `after - 1`, mean over heads; rounded to whole tokens, at least one (FastV,
-            arXiv 2403.06764).
+            `after - 1`, mean over heads; at least one token (FastV, arXiv 2403.06764).
         n_layers: depth of the decoder for which the plan was made.
-        layers: for `block` and `freeze`, ascending without repeats; for a composed plan the
-            union of both.
+        layers: for `block` and `freeze`, ascending; in a composed plan their union.
         entry: for `late_entry` and `band`.
         exit: for `early_exit` and `band`.
-        attention: for `sublayer`, ascending without repeats.
-        mlp: for `sublayer`, ascending without repeats.
+        attention, mlp: for `sublayer`, ascending.
         after: for `token_pruning`, at least 1.
         keep: for `token_pruning`, between 0 and 1.
         parts: the plans that `compose` joined; empty for a single plan.
-        source: how the plan was chosen (rule, data hash, threshold), free-form; two plans that
-            differ in it only are equal.
+        source: how the plan was chosen (rule, data hash, threshold), free-form; not compared.
 
     Raises:
         BridgeError: a layer is out of range, entry is not before exit, a field is missing or
@@ -84,8 +80,7 @@ class SkipPlan(PlanFields):
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
         """Join plans of different modes into one plan with the effects of all.
 
-        At most one of early_exit, late_entry, band and token_pruning, and at most one each of
-        freeze, sublayer and block.
+        At most one of the modes that place vision tokens, and one each of the others.
 
         Raises:
             BridgeError: no plans, different depths, a mode twice, two modes that decide where
@@ -140,10 +135,7 @@ class SkipPlan(PlanFields):
 
     @property
     def first_layer(self) -> int:
-        """The first layer that the plan touches or scores; `n_layers` if none.
-
-        Layers before it compute the same as in the full model.
-        """
+        """The first layer that the plan touches or scores; `n_layers` if none."""
         first = min(self.touched_layers, default=self.n_layers)
         scored = self.after - 1 if self.after is not None and self.kept_only_layers else first
         return min(first, scored)
@@ -197,8 +189,7 @@ class SkipPlan(PlanFields):
                 f"{cls.SCHEMA_VERSION}; make the plan again with this version"
             )
         body = {k: v for k, v in data.items() if k not in ("type", "schema_version")}
-        unknown = set(body) - {known.name for known in fields(cls)}
-        if unknown:
+        if unknown := set(body) - {known.name for known in fields(cls)}:
             raise BridgeError(f"SkipPlan has no field {', '.join(sorted(unknown))}")
         try:
             body["parts"] = tuple(cls.from_json(part) for part in body.get("parts", ()))
@@ -237,11 +228,10 @@ def _check_fields(plan: SkipPlan) -> None:
         layers = getattr(plan, name)
         if list(layers) != sorted(set(layers)):
             raise BridgeError(f"{name} must be ascending without repeats, got {layers}")
-        for layer in layers:
-            if not 0 <= layer < plan.n_layers:
-                raise BridgeError(
-                    f"layer {layer} is out of range; the model has layers 0 to {plan.n_layers - 1}"
-                )
+        if outside := [layer for layer in layers if not 0 <= layer < plan.n_layers]:
+            raise BridgeError(
+                f"layer {outside[0]} is out of range; the model has layers 0 to {plan.n_layers - 1}"
+            )
     for name, least in DEPTHS.items():
         depth = getattr(plan, name)
         if depth is not None and not least <= depth <= plan.n_layers:
@@ -265,16 +255,15 @@ def _check_parts(plan: SkipPlan) -> None:
     for mode in modes:
         if modes.count(mode) > 1:
             raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
-    placing = [mode for mode in modes if mode in TOKEN_MODES]
+    placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
     if len(placing) > 1:
-        first, second, *_ = placing
-        raise BridgeError(f"{first} and {second} both say where vision tokens exist; choose one")
+        raise BridgeError(f"{' and '.join(placing)} both place vision tokens; choose one of them")
     if plan.mode != "+".join(modes) or modes != sorted(modes, key=_ORDER.index):
         raise BridgeError(f"mode '{plan.mode}' is not that of its parts; use SkipPlan.compose")
 
 
 def _joined(parts: Sequence[SkipPlan]) -> dict[str, Any]:
-    """Fields of a composed plan: lists united, the rest from the one part that has it."""
+    """Fields of a composed plan: the union of lists, and the only value of any other field."""
     joined: dict[str, Any] = {
         name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
         for name in LISTS

@@ -14,14 +14,9 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 def read_plan(words: str) -> Callable[[int], SkipPlan]:
     """Read the plan file that `words` names, or parse `words` as a plan.
 
-    A file is read at once, so that a wrong name is refused before a model is loaded. In words,
-    parts are joined by `+`; a part is a mode and its fields, `layers=3,5-7`, `exit=20`.
-
-    Returns:
-        Number of layers -> the plan.
-
-    Raises:
-        BridgeError: no such file, or words that are no plan.
+    The result maps the number of layers to the plan. A file is read at once, so that a wrong name
+    is refused before a model is loaded. In words, parts are joined by `+`; a part is a mode and
+    its fields, `layers=3,5-7`, `exit=20`.
 
     Example:
         >>> print(read_plan("band entry=4 exit=20")(30).describe())

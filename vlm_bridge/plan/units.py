@@ -36,7 +36,7 @@ def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
 
 
 def union(plans: Sequence[SkipPlan]) -> SkipPlan:
-    """The plan that skips every layer that one of `plans`, all of one layer-wise mode, skips.
+    """The union of plans of the same layer-wise mode.
 
     >>> union(units("block", 4)[1:3]).layers
     (1, 2)

@@ -1,4 +1,4 @@
-"""`Account`: cached measurements, who may read them, and what they cost."""
+"""`Account`: cached measurements, their readers and their cost."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ _DEFAULT = "candidate runs"
 
 
 class Account:
-    """Measurements made once and charged to every rule that reads them.
+    """Measurements computed once and charged to every rule that reads them.
 
-    Costs are forward-pass equivalents: 1 is a full pass over all questions.
-
-    Attributes:
-        cost: name of a measurement -> its cost.
-        spent: rule -> name -> cost of the measurements it read, whoever had them made.
+    `cost` maps the name of a measurement to its cost in forward-pass equivalents (1 is a full pass
+    over all questions), `spent` a rule to the costs, by name, of all measurements that it read.
     """
 
     def __init__(self) -> None:
@@ -35,11 +32,7 @@ class Account:
 
     @contextlib.contextmanager
     def open_to(self, rule: str, requires: str) -> Iterator[None]:
-        """Within the block, allow what `requires` names and charge it to `rule`.
-
-        Raises:
-            BridgeError: `requires` is not one of `REQUIREMENTS`.
-        """
+        """Within the block, allow reading up to level `requires`, and charge it to `rule`."""
         if requires not in REQUIREMENTS:
             raise BridgeError(
                 f"rule '{rule}' requires '{requires}', not one of {', '.join(REQUIREMENTS)}"
@@ -60,10 +53,7 @@ class Account:
         forward_cost: float = 1.0,
         requires: str = "forward pass",
     ) -> T:
-        """The result of `make`, made once under `name` and charged to every rule that reads it.
-
-        `name` includes the settings. A rule that declares less than `requires` is refused.
-        """
+        """The result of `make`, computed once under `name`, which includes the settings."""
         self._check_allowed(requires, name)
         if name not in self._made:
             self._made[name] = make()

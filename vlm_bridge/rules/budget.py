@@ -10,11 +10,10 @@ from vlm_bridge.rules.protocol import Rule, nested_plans, score_units
 def within_forward_cost(
     rule: Rule, evidence: Evidence, mode: str, forward_cost: float
 ) -> tuple[Rule, Evidence]:
-    """The rule and the part of the evidence that `forward_cost` passes over all of it pay for.
+    """The rule and the part of the evidence that fit a budget of forward passes over all of it.
 
     `Rule.within` adjusts the rule: `skip-it-runs` runs as many candidates as fit. The remaining
-    cost is the same for every question, so the rule reads the first images only: as many as fit,
-    by the cost measured on the first image.
+    cost per question is measured on the first image, and the rule reads as many images as fit.
 
     Raises:
         BridgeError: forward_cost is not positive, or does not pay for one image.

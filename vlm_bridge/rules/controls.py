@@ -1,4 +1,4 @@
-"""Rules that read nothing: the baselines that every other rule should beat."""
+"""Rules that read nothing: baselines for all other rules."""
 
 from __future__ import annotations
 

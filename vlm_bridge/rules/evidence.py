@@ -1,4 +1,4 @@
-"""`Evidence`: the measurements a rule may read, made on demand, cached, and paid for."""
+"""`Evidence`: the measurements a rule may read, computed on demand, cached, and charged."""
 
 from __future__ import annotations
 
@@ -35,20 +35,14 @@ _FULL_RUN = "full model for candidates"
 class Evidence(Account):
     """Measurements of one model on one set of questions, shared by all rules.
 
-    A candidate that starts at layer l of L costs (L - l) / L forward passes. The modules that
-    measure, which need torch, are imported when a measurement is asked for.
+    A candidate that starts at layer l of L costs (L - l) / L forward passes. Modules that need
+    torch are imported by the measurements that use them.
 
     Args:
-        vlm: the model; None where a profile suffices.
-        items: the questions; rules see them without answers.
+        vlm: the model; None if a profile suffices.
+        items: the questions; rules read them without answers.
         profile: of the same model; measured on demand by default.
         batch_size: questions in a batch.
-
-    Attributes:
-        items: the questions, unlabelled.
-        model: name of the model.
-        n_layers: depth of the decoder.
-        cost, spent: see `Account`.
 
     Raises:
         BridgeError: neither model nor profile, or they differ in depth.
@@ -86,11 +80,7 @@ class Evidence(Account):
 
     @property
     def vlm(self) -> VLM:
-        """The model.
-
-        Raises:
-            BridgeError: there is only a profile.
-        """
+        """The model; evidence with a profile only is refused."""
         if self._vlm is None or not self.items:
             raise BridgeError(
                 f"{self._rule or 'this'} has to run the model, and the evidence is a profile "
@@ -109,11 +99,7 @@ class Evidence(Account):
         return {} if self._profile is None else {"profile_hash": self._profile.data_hash}
 
     def part(self, images: Iterable[str]) -> Evidence:
-        """The evidence restricted to the questions about `images`, with an account of its own.
-
-        Raises:
-            BridgeError: there is no model, or no question about these images.
-        """
+        """The evidence restricted to the questions about `images`, with an account of its own."""
         chosen = set(images)
         items = [item for item in self._labelled if item.cluster in chosen]
         if not items:
@@ -122,10 +108,8 @@ class Evidence(Account):
 
     def _run(self, name: str, function: str) -> Any:
         """`module:function` of `rules.measure`, run once under `name` on all questions."""
-        measure = _measure(function)
-        return self.measured(
-            name, lambda: measure(self.vlm, self.items, batch_size=self.batch_size)
-        )
+        run = _measure(function)
+        return self.measured(name, lambda: run(self.vlm, self.items, batch_size=self.batch_size))
 
     def _derive(self, name: str, function: str, *measured: Any) -> Any:
         """`module:function` of `rules.measure`, run once under `name` on other measurements."""
@@ -154,9 +138,9 @@ class Evidence(Account):
         return states
 
     def sublayer_geometry(self) -> SublayerGeometry:
-        """How far every attention and MLP turns and lengthens the states."""
-        name, function = "geometry of sublayers", "sublayers:sublayer_geometry"
-        geometry: SublayerGeometry = self._run(name, function)
+        """Change of direction and length of the states by every attention and MLP."""
+        name = "geometry of sublayers"
+        geometry: SublayerGeometry = self._run(name, "sublayers:sublayer_geometry")
         return geometry
 
     def attention_ranks(self) -> Floats:
@@ -165,23 +149,19 @@ class Evidence(Account):
         return ranks
 
     def coded_states(self) -> CodedStates:
-        """Clusters of the last-token and mean vision states, one question of every image.
-
-        Raises:
-            BridgeError: fewer than `FEWEST_IMAGES`, or one answer for all questions.
-        """
+        """Clusters of the last-token and mean vision states, one question of every image."""
         name, function = "clusters of captured states", "information:coded_states"
         coded: CodedStates = self._derive(name, function, self._captured_states(), self.clusters)
         return coded
 
     def state_atoms(self) -> StateAtoms:
-        """PID of the model's own answer in vision and text states; raises as `coded_states`."""
+        """PID of the model's own answer in vision and text states."""
         name, function = "atoms of captured states", "information:state_atoms"
         atoms: StateAtoms = self._derive(name, function, self.coded_states())
         return atoms
 
     def state_conditions(self, *, seed: int = 0) -> StateConditions:
-        """S8, S9 and S14 on captured states; `seed` splits folds; raises as `coded_states`."""
+        """S8, S9 and S14 on captured states; `seed` splits the folds of the probes."""
         name, function = f"probes on captured states, seed {seed}", "information:state_conditions"
         measured = self._captured_states(), self.state_atoms(), self.clusters, seed
         conditions: StateConditions = self._derive(name, function, *measured)
@@ -228,7 +208,7 @@ class Evidence(Account):
         names = [f"candidate {plan.mode} {plan.hash()[:12]}" for plan in plans]
         self._check_allowed("candidate runs", f"{len(plans)} candidates")
         waiting = {n: p for n, p in zip(names, plans, strict=True) if n not in self._made}
-        # The full model's run is paid once, by every rule that compares candidates with it.
+        # Every rule that compares candidates with the full model is charged its run once.
         self.measured(_FULL_RUN, lambda: None, requires="candidate runs")
         if waiting:
             run = _measure("candidates:run_candidates")
@@ -243,11 +223,7 @@ class Evidence(Account):
         return np.array([run.kl_skipped_full for run in runs])
 
     def labels(self) -> list[str]:
-        """The true answer to every question.
-
-        Raises:
-            BridgeError: the rule does not declare that it reads labels, or an answer is missing.
-        """
+        """The true answer to every question, for a rule that requires labels."""
         self._check_allowed("labels", "the true answers")
         answers = [item.answer for item in self._labelled if item.answer is not None]
         if len(answers) < len(self._labelled) or not answers:
@@ -258,11 +234,7 @@ class Evidence(Account):
         return answers
 
     def accuracies(self, name: str, plans: Sequence[SkipPlan]) -> list[float]:
-        """Accuracy of the first answer token under each plan, measured once under `name`.
-
-        Raises:
-            BridgeError: as `labels`.
-        """
+        """Accuracy of the first answer token under each plan, measured once under `name`."""
         self.labels()
 
         def make() -> list[float]:

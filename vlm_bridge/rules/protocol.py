@@ -1,4 +1,4 @@
-"""What a rule is: facts about it, its modes, and a score of every unit of a mode."""
+"""`Rule`: the interface of rules, which score every unit of a mode."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from vlm_bridge.rules.measure import Floats as Floats
 if TYPE_CHECKING:
     from theory.conditions import Bound
 
-#: Where a rule comes from: ours, the paper's framework, a published method, or a control, which
-#: reads nothing and which every other rule should beat.
+#: Origin of a rule: ours, the paper's framework, a published method, or a control.
 Origin = Literal["ours", "framework", "published", "control"]
 
 
 @dataclass(frozen=True)
 class Reason:
-    """What one condition says about one unit.
+    """Value of one condition for one unit.
 
     Attributes:
         unit: position in `units(mode, L)`.
         bound: the condition's value, with its assumptions.
-        limit: the condition calls the unit safe where the value is at most this.
+        limit: largest value for which the unit is safe.
     """
 
     unit: int
@@ -39,12 +38,12 @@ class Reason:
 
     @property
     def safe(self) -> bool:
-        """Whether the condition calls the unit safe."""
+        """True if the value is at most the limit."""
         return self.bound.value <= self.limit
 
     @property
     def margin(self) -> float:
-        """Limit minus value; negative where the unit is not safe."""
+        """Limit minus value; negative if the unit is not safe."""
         return self.limit - self.bound.value
 
     def __str__(self) -> str:
@@ -57,15 +56,15 @@ class Rule(ABC):
     """Ranks what to skip, from the evidence it declares. Fields of a subclass are its settings.
 
     Attributes:
-        name: as `--rule` takes it.
+        name: its name on the command line.
         modes: some of `RULE_MODES`; the first is the default.
         source: the publication, with equation or section.
         condition: the redundancy condition that the score measures.
         requires: one of `REQUIREMENTS`.
         origin: ours, framework, published or control.
         explains: whether `explain` gives reasons.
-        version: of the scores; raise it when they change, so that cached scores are remeasured.
-        keep: share of vision tokens that its `token_pruning` keeps.
+        version: of the scores; a change of it remeasures cached scores.
+        keep: share of vision tokens kept by its `token_pruning`.
     """
 
     name: ClassVar[str]
@@ -80,7 +79,7 @@ class Rule(ABC):
 
     @abstractmethod
     def score(self, evidence: Evidence, mode: str) -> Floats:
-        """(n_units,) the lower, the safer to skip that unit; the units are `units(mode, L)`."""
+        """(n_units,) scores of `units(mode, L)`; lower is safer to skip."""
 
     def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
         """The rule's own plans, the smallest first; None: unions of its lowest-scored units."""
@@ -93,12 +92,12 @@ class Rule(ABC):
     def explain(
         self, evidence: Evidence, mode: str, *, epsilon: float = 0.02, probes: bool = False
     ) -> list[Reason]:
-        """What each condition says about each unit; none by default."""
+        """The value of each condition for each unit; none by default."""
         return []
 
 
 def check_mode(rule: Rule, mode: str | None) -> str:
-    """`mode`, or the rule's first for None; a mode that the rule lacks is a `BridgeError`."""
+    """`mode`, or the rule's first mode for None; another mode is a `BridgeError`."""
     if mode is None:
         return rule.modes[0]
     if mode not in rule.modes:
@@ -119,8 +118,7 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floa
     The cost is added to `evidence.spent[rule.name]`. The default mode is the rule's first.
 
     Raises:
-        BridgeError: a mode that the rule lacks, evidence that it does not declare, or scores
-            that are not one finite number for every unit.
+        BridgeError: another mode, undeclared evidence, or not one finite score per unit.
     """
     mode = check_mode(rule, mode)
     n = len(units_of(rule, mode, evidence.n_layers))
@@ -140,14 +138,11 @@ def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | Non
 
 
 def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> list[SkipPlan]:
-    """The rule's plans, the smallest first.
+    """The rule's plans, the smallest first; a rule's own plans take precedence.
 
-    Layers and sublayers are added in order of score. Depths are ordered by how much they skip:
-    late exits, early entries and late prunings first. A rule's own plans take precedence. The
-    default mode is the rule's first.
-
-    Raises:
-        BridgeError: as `score_units`.
+    Layers and sublayers are added in order of score. Depths are ordered by how much they skip: late
+    exits, early entries and late prunings first. The default mode is the rule's first; errors are
+    those of `score_units`.
     """
     mode = check_mode(rule, mode)
     singles = units_of(rule, mode, evidence.n_layers)

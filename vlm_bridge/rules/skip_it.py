@@ -1,4 +1,4 @@
-"""Our first rule: how far a layer moves vision, times the attention that later reads vision."""
+"""Our first rule: change of vision states by a layer, times later attention to vision."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ class SkipIt(Rule):
         score_l = (sqrt(2 G_l) + 2 P_l) * sum_{j > l} VAR_j
 
     `G_l` is the mean cosine distance of layer l's vision states, `P_l` the share of them beyond
-    0.1, and `VAR_j` the attention mass that text puts on vision in layer j. The first factor
-    bounds how far directions move when the layer's vision update is left out: statement G-F (mean
-    chord at most `sqrt(2 G)`) plus statement P-F for the tail alone (no chord exceeds 2; the
-    first term covers the rest). Text reads frozen vision in later layers only, at most in
-    proportion to the attention mass (a head changes by at most VAR times the diameter of its
-    values). So the same distance is harmless after the last layer that reads vision, and harmful
-    before it.
+    0.1, and `VAR_j` the attention mass of text on vision in layer j. The first factor bounds how
+    far directions move when the layer's vision update is skipped: statement G-F (mean chord at
+    most `sqrt(2 G)`) plus statement P-F for the tail (no chord exceeds 2). Text reads frozen vision
+    in later layers only, and a head changes by at most VAR times the diameter of its values: a
+    move after the last layer that reads vision is harmless.
 
-    It is a ranking, not a bound: constants are left out, and measured disagreement on tuning
-    images sets the cut.
+    It is a ranking, not a bound: constants are omitted, and measured disagreement on tuning images
+    sets the cut.
     """
 
     name = "skip-it"

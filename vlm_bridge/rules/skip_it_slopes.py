@@ -1,4 +1,4 @@
-"""Our rules: how sensitive the answer is to what a skip removes, predicted and then measured."""
+"""Our rules: sensitivity of the answer to the removed updates, predicted and then measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Reason, Rule, check_mode
 
-#: The units run last, so many of them, calibrate the predictions for units that were not run.
+#: Number of last-run units that calibrate the predictions for units that were not run.
 _NEAREST = 5
 
 
@@ -22,33 +22,31 @@ class SkipItSlopes(Rule):
 
         score_u = E sqrt(p_1 p_2) sum_t |dm/dh_t| |d_t|
 
-    is how far the removed update d could move the margin m between the two likeliest answers (S6,
-    with the slope at every token in place of a Lipschitz constant; the loss of text without vision
-    is exact, S8), as the root of twice a KL (S7). One backward pass has the slope along every
-    layer's update; a jvp has it for one layer (`skipit slopes`, with the S6 bound).
+    bounds the effect of the removed update d on the margin m between the two likeliest answers
+    (S6, with the slope at every token in place of a Lipschitz constant; the change of text without
+    vision is exact, S8), as the root of twice a KL (S7). One backward pass gives the slope along
+    every layer's update; a jvp gives it for one layer (`skipit slopes`, with the S6 bound).
 
-    Why lengths, and not the change `<dm/dh, d>`: a layer's update is a large step. Freezing layer
-    0 of the reference VLM changes 6 answers in 10, and its slope predicts none: the layer makes
-    states 10 times as long, which the derivative of a norm ignores. Only where step and slope are
-    orthogonal does the score use the change: nothing reads what the unit writes (S6b). With norms
-    held, that change predicts 1 answer in 4 there; `safe` uses it.
+    The score uses lengths, not the change `<dm/dh, d>`, since a layer's update is a large step:
+    freezing layer 0 of the reference VLM changes 6 answers in 10, and its slope predicts none,
+    because the derivative of a norm ignores that the layer makes states 10 times as long. The score
+    uses the change only if step and slope are orthogonal, so that no later layer reads the update
+    (S6b). With norms held, the change predicts 1 answer in 4 for layer 0; `safe` uses it.
 
-    `explain` also shows conditions that the score leaves out. Spearman with the measured KL, on 80
+    `explain` also shows conditions that the score omits. Spearman with the measured KL, on 80
     tuning images of the reference VLM that chose nothing here, in freeze, block, early exit and
     late entry: this score .85, .61, .96, .37; usable information (S14) -.08, .10, .35, -.37; unique
-    and synergistic vision (S9) -.79 in an exit (a probe finds it where the suffix does not use
-    it); bounds from attention mass (S8) .65, .23, .96, -.35. Averaging its rank with any of theirs
-    does not help in any mode, by bootstrap over images. Late entry does not follow depth: that
-    model misreads vision that enters late, which harms it more than no vision at all.
+    and synergistic vision (S9) -.79 in an exit (a probe reads it, the suffix does not use it);
+    bounds from attention mass (S8) .65, .23, .96, -.35. Averaging ranks with any of them does not
+    help in any mode, by bootstrap over images. Late entry does not follow depth: vision that enters
+    late harms that model more than no vision at all.
 
-    Units are scored one by one, but blocks are not additive: the three it ranks first there (25
-    to 27) change no answer of 144 alone and 5 of 20 together; ShortGPT's first three change none.
-    Frozen plans of 24, 27 or 28 layers are as good as those of `skip-it`, within the noise of 20
-    images.
+    Units are scored one by one, but blocks are not additive: the first three there (25 to 27)
+    change no answer of 144 alone and 5 of 20 together; ShortGPT's first three change none. Frozen
+    plans of 24, 27 or 28 layers are as good as those of `skip-it`, within the noise of 20 images.
 
     Attributes:
-        images: number of images, the first ones, for the slopes; they cost 7 forward passes each,
-            for all modes together.
+        images: number of images for the slopes, at 7 forward passes each for all modes together.
     """
 
     images: int = 32
@@ -66,7 +64,7 @@ class SkipItSlopes(Rule):
     def explain(
         self, evidence: Evidence, mode: str, *, epsilon: float = 0.02, probes: bool = False
     ) -> list[Reason]:
-        """What each condition says about every unit.
+        """The value of each condition for every unit.
 
         - S6: share of questions whose margin may change by its own size, at most epsilon.
         - S7: KL of the two likeliest answers under that change, at most `epsilon^2 / 2` (then the
@@ -94,11 +92,8 @@ class SkipItSlopes(Rule):
     def safe(self, evidence: Evidence, mode: str, *, epsilon: float = 0.02) -> tuple[int, ...]:
         """Units whose predicted share of changed first answer tokens is at most epsilon.
 
-        An explanation, not a certificate: it is linear, and calls too many units of a trained
-        network safe. On the toy VLM it recovers the planted truth.
-
-        Raises:
-            BridgeError: as `explain`.
+        An explanation, not a certificate: the prediction is linear, and calls too many units of a
+        trained network safe. On the toy VLM it recovers the planted truth.
         """
         _check_epsilon(epsilon)
         check_mode(self, mode)
@@ -112,14 +107,13 @@ class SkipItRuns(Rule):
     """`SkipItSlopes` corrected by candidate runs of the units it ranks safest, within a budget.
 
     Units are run in the order of `SkipItSlopes` until `forward_cost` forward-pass equivalents are
-    spent, including the slopes and the full model's run. The prediction s from slopes and the
-    measurement `r = sqrt(2 KL(p_skip || p_full))` estimate the same quantity: s errs where the
-    network is not linear, and r where few images dominate a mean of KL. A unit that was run
-    scores `sqrt(s r)`; every other unit scores `s sqrt(median of r / s)` over the units run last,
-    which had the most similar predictions.
+    spent, including the slopes and the full model's run. The prediction s from slopes errs if the
+    network is not linear; the measurement `r = sqrt(2 KL(p_skip || p_full))` of the same quantity
+    errs if few images dominate. A unit that was run scores `sqrt(s r)`; every other unit scores
+    `s sqrt(median of r / s)` over the units run last, whose predictions are the most similar.
 
     Attributes:
-        forward_cost: budget per image; `within_forward_cost` gives any other rule the same.
+        forward_cost: budget per image; `within_forward_cost` gives other rules the same budget.
         first: the rule that orders the candidates.
     """
 

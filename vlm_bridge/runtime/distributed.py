@@ -1,12 +1,11 @@
-"""A run spread over processes: the rank of this one, gathering results, reporting dead ranks.
+"""Runs of several processes: ranks, gathering of results, and reports of dead ranks.
 
 `torchrun` and `accelerate launch` set RANK and WORLD_SIZE in the environment; without them a run
 has one process. All ranks run the same program: whole batches are dealt out, every rank gathers
 the results of all, and only rank 0 writes files and shows progress.
 
 Collectives of `torch.distributed` block, or time out, when a rank dies. Here every rank also
-writes a heartbeat to the store that all share, and where one stops the others raise a `RankError`
-that names the dead rank.
+writes a heartbeat to a shared store; if it stops, the others raise a `RankError` that names it.
 """
 
 from __future__ import annotations
@@ -38,15 +37,11 @@ _runs = itertools.count()
 
 
 class RankError(BridgeError):
-    """Another rank of the run died or failed; the message names it and where results are."""
+    """Another rank died or failed; the message names it and the saved results."""
 
 
 def rank() -> int:
-    """The number of this process, 0 if it is the only one.
-
-    Raises:
-        BridgeError: the environment sets WORLD_SIZE without RANK.
-    """
+    """The number of this process, 0 if it is the only one."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
     if world_size() > 1 and "RANK" not in os.environ:
@@ -82,7 +77,7 @@ def _from_environment(name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        raise BridgeError(f"the environment says {name}={text}, which is no number") from None
+        raise BridgeError(f"the environment sets {name}={text}, which is not a number") from None
 
 
 class Ranks:
@@ -100,11 +95,7 @@ class Ranks:
         return work[self.rank :: self.size]
 
     def gather(self, data: T) -> list[T]:
-        """The `data` of every rank, in rank order, on every rank. All ranks must call it.
-
-        Raises:
-            RankError: another rank died or failed.
-        """
+        """The `data` of every rank, in rank order; all ranks must call it."""
         if self.size == 1:
             return [data]
         step, parts = next(self._steps), [data] * self.size
@@ -117,11 +108,7 @@ class Ranks:
         return parts
 
     def check(self) -> None:
-        """Raise if another rank died or failed; looks once per `BEAT_S` at most.
-
-        Raises:
-            RankError: it did.
-        """
+        """Raise a `RankError` if another rank died or failed; looks once per `BEAT_S` at most."""
         now = time.monotonic()
         if self.size == 1 or now - self._checked < BEAT_S:
             return
@@ -141,10 +128,8 @@ class Ranks:
         """The entry `what` of every rank in the store, "" where there is none."""
         with self._store_alive():
             keys = [f"{what}/{peer}" for peer in range(self.size)]
-            return [
-                str(self._store.get(key).decode()) if self._store.check([key]) else ""
-                for key in keys
-            ]
+            stored = ((key, self._store.check([key])) for key in keys)
+            return [str(self._store.get(key).decode()) if known else "" for key, known in stored]
 
     @contextlib.contextmanager
     def _store_alive(self) -> Iterator[None]:
@@ -181,11 +166,10 @@ class Ranks:
                 raise RankError(f"rank {peer} of {self.size} failed: {message}; {self._remains}")
         if silent:
             dead = " and ".join(f"rank {peer}" for peer in silent)
-            cause = "died without a word (killed, or out of memory)"
+            cause = "died without a message (killed, or out of memory)"
             raise RankError(f"{dead} of {self.size} {cause}; {self._remains}")
-        raise RankError(
-            f"the run was ended from outside{f' ({why})' if why else ''}; {self._remains}"
-        )
+        reason = f" ({why})" if why else ""
+        raise RankError(f"the run was ended from outside{reason}; {self._remains}")
 
     def _beat(self, stop: threading.Event) -> None:
         with contextlib.suppress(RuntimeError):  # the main thread reports that the store is gone
@@ -230,15 +214,8 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def sharing(remains: str = "nothing is kept") -> Iterator[Ranks]:
-    """The ranks of this run; all of them must enter the block.
-
-    Args:
-        remains: end of the message if a rank dies: which results are saved, and how to go on.
-
-    Raises:
-        RankError: inside the block, if another rank died or failed.
-    """
+def sharing(remains: str = "no results are saved") -> Iterator[Ranks]:
+    """The ranks of this run, which must all enter the block; `remains` ends every `RankError`."""
     if world_size() == 1:
         yield Ranks(0, 1, None, None, remains)
         return

@@ -26,11 +26,7 @@ def cache_root() -> Path:
 
 
 def check_writable(path: Path) -> Path:
-    """Check that a file can be written at `path`, before long work whose result goes there.
-
-    Raises:
-        BridgeError: the folder cannot be created or written, or `path` is a folder.
-    """
+    """Raise a `BridgeError` if no file can be written at `path`, before long work for it."""
     if path.is_dir():
         raise BridgeError(f"{path} is a folder; name a file to write")
     try:
@@ -43,11 +39,7 @@ def check_writable(path: Path) -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file atomically: a killed run leaves the old file or none.
-
-    Raises:
-        BridgeError: the file cannot be written.
-    """
+    """Write a file atomically: a killed run leaves the old file or none."""
     check_writable(path)
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
@@ -90,20 +82,12 @@ def new_folder(folder: Path, *, cached: bool = False) -> Iterator[Path]:
 
 
 def write_json(path: Path, data: Any) -> Path:
-    """`write_bytes` of strict JSON: NaN and infinity raise a `ValueError`.
-
-    Raises:
-        BridgeError: the file cannot be written.
-    """
+    """`write_bytes` of strict JSON: NaN and infinity raise a `ValueError`."""
     return write_bytes(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; `what` names it in messages.
-
-    Raises:
-        BridgeError: the file is missing or is not JSON.
-    """
+    """Read a JSON file; `what` names it in messages."""
     if not path.is_file():
         raise BridgeError(f"no {what} at {path}")
     try:
@@ -113,20 +97,12 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def write_record(path: Path, record: Record) -> Path:
-    """Write a record as one line of JSON.
-
-    Raises:
-        BridgeError: the file cannot be written.
-    """
+    """Write a record as one line of JSON."""
     return write_bytes(path, (record.dumps() + "\n").encode())
 
 
 def read_record(path: Path, kind: type[R], what: str) -> R:
-    """Read a record of the type `kind`.
-
-    Raises:
-        BridgeError: the file is missing or holds no such record; the message names `what`.
-    """
+    """Read a record of the type `kind`; `what` names it in messages."""
     body = read_json(path, what)
     try:
         return kind.from_json(body)

@@ -10,12 +10,10 @@ from transformers.utils import is_torchvision_available
 
 
 def load_processor(source: str, config: Any, **options: Any) -> Any:
-    """`AutoProcessor`, without its video processor if torchvision is not installed.
+    """`AutoProcessor` of a folder or hub id, without video processor if torchvision is missing.
 
-    transformers reads videos with torchvision only, and without it refuses the whole processor
-    of a family that takes videos (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL). Images, which
-    are all that is needed here, need Pillow alone. `source` is a folder or hub id, `config` the
-    model's configuration; `options` are those of `from_pretrained`.
+    Without torchvision, transformers refuses the whole processor of a family that takes videos
+    (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL), though images need Pillow alone.
     """
     kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
     if kind is None or is_torchvision_available() or "video_processor" not in kind.get_attributes():
@@ -24,12 +22,8 @@ def load_processor(source: str, config: Any, **options: Any) -> Any:
 
 
 def images_only(kind: Any) -> Any:
-    """A processor class with the name of `kind` but without video processor.
-
-    SmolVLM's class needs a further package for videos; Idefics3's handles images the same way
-    and replaces it.
-    """
-    if kind.__name__ == "SmolVLMProcessor":
+    """A processor class with the name of `kind` but without video processor."""
+    if kind.__name__ == "SmolVLMProcessor":  # it needs one more package; images are the same
         return Idefics3Processor
     names = [name for name in kind.get_attributes() if name != "video_processor"]
     body = {"__module__": kind.__module__, "get_attributes": classmethod(lambda _: list(names))}

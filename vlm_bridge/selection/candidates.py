@@ -47,7 +47,7 @@ def greedy_plans(
     Every round tries the `width` remaining units of lowest score on top of the skipped ones, and
     adds the one with the least `KL(p_skip || p_full)` at the first answer token. With `width` 1
     these are the rule's own nested plans. `most` bounds the units of the largest plan (default:
-    all but one). Candidate runs are charged to the evidence's account; no labels are read.
+    all but one). Candidate runs are charged to `evidence`; no labels are read.
 
     Raises:
         BridgeError: a mode of depths, which has no unions, or width below 1.

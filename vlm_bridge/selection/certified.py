@@ -1,4 +1,4 @@
-"""Fixed-sequence testing of a path on certification images, up to the first step that fails."""
+"""Fixed-sequence testing of a path on certification images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ class CertifiedPlan(Record):
     """The largest certified plan on a path, and the path.
 
     Attributes:
-        plan: skips nothing where the first step was not certified.
-        certificate: of that plan, corrected for the search; None where it skips nothing.
+        plan: the plan; it skips nothing if the first step was not certified.
+        certificate: of that plan, corrected for the search; None if it skips nothing.
         path: the steps, in their order of testing.
-        certificates: of the tested steps, each as if it were the only one; all but perhaps the
-            last hold.
+        certificates: of each tested step, uncorrected; all but perhaps the last hold.
     """
 
     plan: SkipPlan
@@ -42,13 +41,11 @@ def certify_path(
 ) -> CertifiedPlan:
     """Fixed-sequence testing: each step at the full delta, until one does not hold.
 
-    The null hypothesis of a step is "its loss is above epsilon". Any wrong certificate requires
-    that the first true null in the order is rejected, which happens with probability at most
-    delta, however many steps there are. The certified bound is epsilon: a step's own bound, which
-    may be smaller, is not valid for a plan chosen by it, so it appears in `certificates` only.
-
-    The order of `path` is fixed without the certification images, on which `certify_one` gives a
-    certificate at level delta; `empty` skips nothing.
+    The null hypothesis of a step is "its loss is above epsilon". A wrong certificate requires that
+    the first true null in the order is rejected, which has probability at most delta, however many
+    steps there are. The certified bound is epsilon: a step's own, perhaps smaller, bound is not
+    valid for a plan chosen by it, so it appears in `certificates` only. The order of `path` must
+    not depend on the certification images, on which `certify_one` certifies at level delta.
 
     Source:
         Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;
@@ -85,9 +82,8 @@ def search(
 ) -> CertifiedPlan:
     """The largest candidate plan whose loss is certified, corrected for the search.
 
-    Tuning images give a path (`tuned_path`), certification images test it in sequence
-    (`certify_path`). Both compare whole generated answers; on each split the full model is run
-    once. A disagreement needs no labels.
+    A path chosen on tuning images (`tuned_path`) is tested in sequence on certification images
+    (`certify_path`), by whole generated answers. A disagreement needs no labels.
 
     Args:
         vlm: not inside `skipping`.

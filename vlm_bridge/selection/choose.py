@@ -12,14 +12,8 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import (
-    Evidence,
-    check_mode,
-    empty_plan,
-    find_rule,
-    nested_plans,
-    within_forward_cost,
-)
+from vlm_bridge.plan.units import empty_plan
+from vlm_bridge.rules import Evidence, check_mode, find_rule, nested_plans, within_forward_cost
 
 
 def choose_plan(
@@ -39,10 +33,9 @@ def choose_plan(
     """The largest plan of a rule whose disagreement on `items` is at most `epsilon / 2`.
 
     The rule's nested plans are tried from the largest down, without assuming that disagreement
-    grows with size. A plan is stopped as soon as it has disagreed too often; questions whose
-    answers changed most so far come first, which changes when a plan is stopped, but not whether.
-    No labels are read: plans are compared with the full model's answers. Half of epsilon leaves
-    room for the certificate on other images.
+    grows with size, each until it has disagreed too often; questions whose answers changed most so
+    far come first. No labels are read: plans are compared with the full model's answers. Half of
+    epsilon leaves room for the certificate on other images.
 
     Args:
         vlm: the model.
@@ -55,12 +48,11 @@ def choose_plan(
         max_new_tokens: longest answer.
         full: the full model's answers to `items`, if known.
         evidence: for the rule; by default of `items` and `profile`.
-        forward_cost: budget of the rule in forward passes over the evidence; see
-            `within_forward_cost`.
+        forward_cost: budget of the rule in forward passes; see `within_forward_cost`.
 
     Returns:
-        The plan; it skips nothing where even the smallest plan disagrees too often. Its `source`
-        has rule, data, threshold, and the disagreement of every plan tried.
+        The plan, with rule, data, threshold and the disagreement of every plan tried as its
+        `source`. It skips nothing if even the smallest plan disagrees too often.
 
     Raises:
         BridgeError: unknown rule, epsilon outside (0, 1), a profile of another depth, or no

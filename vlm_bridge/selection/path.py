@@ -1,4 +1,4 @@
-"""A short path through many candidate plans, chosen on tuning images, the safest first."""
+"""A short path of candidate plans, chosen on tuning images, in order of decreasing safety."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-#: Tuning disagreements of the steps, at most, as shares of epsilon.
+#: Largest tuning disagreements of the steps, as shares of epsilon.
 RUNGS = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
@@ -38,9 +38,9 @@ def pareto_path(
 ) -> list[Step]:
     """For each rung, the candidate that saves most with a tuning rate of at most `rung * epsilon`.
 
-    Each step saves more than the one before and is less safe; rungs without a larger saving
-    have no step. The order is fixed before any certification image is read, as fixed-sequence
-    testing requires. `rates` are disagreements on tuning images, `epsilon` is the bound to certify.
+    Each step saves more than the previous one and is less safe; rungs without a larger saving have
+    no step. The order is fixed before any certification image is read, as fixed-sequence testing
+    requires. `rates` are disagreements on tuning images, `epsilon` is the bound to certify.
 
     Raises:
         BridgeError: lists of different length, or rungs that do not ascend.
@@ -80,12 +80,9 @@ def lazy_path(
 ) -> list[Step]:
     """`pareto_path` that measures only candidates that can be on it, the largest savings first.
 
-    A candidate on the lowest rung ends the search: every rung allows it, so smaller savings add
-    no step. `measure` gives a plan's disagreement on tuning images, or any lower bound of it above
-    the highest rung.
-
-    Raises:
-        BridgeError: as `pareto_path`.
+    A candidate on the lowest rung ends the search: every rung allows it, so smaller savings add no
+    step. `measure` gives a plan's disagreement on tuning images, or, above the highest rung, any
+    lower bound of it.
     """
     pareto_path([], [], [], epsilon=epsilon, rungs=rungs)  # refuses rungs before any measurement
     rates: dict[int, float] = {}

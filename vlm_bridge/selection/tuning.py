@@ -34,13 +34,9 @@ def tuned_path(
 ) -> list[Step]:
     """The steps that certification images will test, the safest first; see `pareto_path`.
 
-    Candidates answer the tuning questions in order of their savings, the largest first. A
-    candidate is stopped as soon as too many answers have changed; candidates that cannot be on
-    the path, or that the model does not support, are not run. Arguments are those of `search`.
-
-    Raises:
-        BridgeError: no candidates or none that the model supports, epsilon outside (0, 1), or no
-            items.
+    Candidates answer the tuning questions, the largest savings first, until too many answers have
+    changed; those that cannot be on the path, or that the model does not support, are not run.
+    Arguments are those of `search`.
     """
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
@@ -62,18 +58,12 @@ def tuned_path(
     savings = [saving(plan, vision=share) for plan in plans]
     steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
     source = tuned_source(candidates, tuning, epsilon)
-    return [
-        replace(step, plan=replace(step.plan, source={**step.plan.source, **source}))
-        for step in steps
-    ]
+    plans = [replace(step.plan, source=step.plan.source | source) for step in steps]
+    return [replace(step, plan=plan) for step, plan in zip(steps, plans, strict=True)]
 
 
 def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
-    """The candidates that the model supports.
-
-    Raises:
-        BridgeError: there are none.
-    """
+    """The candidates that the model supports, at least one."""
     modes = supported_modes(vlm)
     plans = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
     if not plans:
@@ -95,7 +85,6 @@ def tuned_source(
 
 def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
     """Share of the first prompt that is vision tokens."""
-    inputs = next(batches(vlm, items[:1], batch_size=1)).inputs
-    ids = inputs["input_ids"]
+    ids = next(batches(vlm, items[:1], batch_size=1)).inputs["input_ids"]
     vision = sum(int((ids == token).sum()) for token in vlm.layout.vision_ids)
     return vision / ids.numel()

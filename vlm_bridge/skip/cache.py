@@ -22,13 +22,12 @@ class PartialLayer(DynamicLayer):
     every reported length counts absent tokens, too, as the replaced layer would.
 
     Attributes:
-        positions: (batch, held) position of every held key in the full sequence, ascending;
-            `UNUSED` in slots that pad a ragged batch, which come first in the slots of a pass;
-            None before the first pass.
+        positions: (batch, held) ascending positions of the held keys in the full sequence; `UNUSED`
+            in slots that pad a ragged batch, the first slots of a pass; None before any pass.
         seen: length of the full sequence so far.
         full: no slot is `UNUSED`.
         window: keys a sliding layer attends to, the query's own included; None for other layers.
-        room: length of the static layer that this one replaced; 0 for other layers.
+        room: length of the replaced static layer; 0 for other layers.
     """
 
     def __init__(self, *, window: int | None = None, room: int = 0) -> None:
@@ -55,12 +54,10 @@ class PartialLayer(DynamicLayer):
         window = getattr(old, "sliding_window", static) if old.is_sliding else None
         new = cls(window=window, room=static)
         new.record_past = getattr(old, "record_past", False)
-        seen = int(old.get_seq_length())
-        if seen:
+        if seen := int(old.get_seq_length()):
             held = min(seen, old.keys.shape[-2])
             new.lazy_initialization(old.keys, old.values)
-            new.keys, new.values = old.keys[:, :, :held], old.values[:, :, :held]
-            new.seen = seen
+            new.keys, new.values, new.seen = old.keys[:, :, :held], old.values[:, :, :held], seen
             places = torch.arange(seen - held, seen, device=old.keys.device)
             new.positions = places.expand(len(old.keys), -1)
         cache.layers[index] = new
@@ -114,12 +111,7 @@ class PartialLayer(DynamicLayer):
         self.record_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove the last `-tokens_to_remove` tokens of the full sequence.
-
-        Raises:
-            ValueError: a positive number.
-            RuntimeError: a sliding layer has dropped keys that would be needed again.
-        """
+        """Remove the last `-tokens_to_remove` tokens of the full sequence."""
         if tokens_to_remove > 0:
             raise ValueError(f"crop takes a negative number of tokens, got {tokens_to_remove}")
         beyond = self.window is not None and self.seen >= self.window
@@ -129,13 +121,10 @@ class PartialLayer(DynamicLayer):
                 "is full; call `activate_past_recording` on the cache first"
             )
         self.seen = max(0, self.seen + tokens_to_remove)
-        if self.positions is None:
-            return
-        if tokens_to_remove:
+        if tokens_to_remove and self.positions is not None:
             places = self.positions.masked_fill(self.positions >= self.seen, UNUSED)
             order = (places != UNUSED).to(torch.uint8).argsort(dim=1, stable=True)
-            used = int((places != UNUSED).sum(1).max())
-            order = order[:, order.shape[1] - used :]
+            order = order[:, order.shape[1] - int((places != UNUSED).sum(1).max()) :]
             self.positions = places.gather(1, order)
             self.full = bool((self.positions != UNUSED).all())
             index = order[:, None, :, None]
@@ -172,11 +161,7 @@ class PartialLayer(DynamicLayer):
 
 
 def check_cache(cache: Any) -> None:
-    """Refuse a cache that skipping does not support.
-
-    Raises:
-        BridgeError: it is offloaded, or one of its layers is quantised or recurrent.
-    """
+    """Raise a `BridgeError` for an offloaded, quantised or recurrent cache."""
     if cache is None:
         return
     if not isinstance(cache, Cache) or not hasattr(cache, "layers"):
@@ -195,15 +180,11 @@ def check_cache(cache: Any) -> None:
 
 
 def placeholder(cache: Any, index: int, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Zero keys and values that add the tokens of `states` (batch, t, width) to a cache layer.
-
-    One head and one channel are enough, unless layer `index` holds keys of another shape.
-    """
+    """Zero keys and values that add the tokens of `states` (batch, t, width) to a cache layer."""
     batch, length, _ = states.shape
     layers = getattr(cache, "layers", ())
+    held = (states[:, None, :, :1],) * 2  # one head and channel unless the layer has another shape
     if index < len(layers) and layers[index].is_initialized and layers[index].keys.dim() == 4:
         held = layers[index].keys, layers[index].values
-    else:
-        held = (states[:, None, :, :1],) * 2
     keys, values = (states.new_zeros(batch, h.shape[1], length, h.shape[3]) for h in held)
     return keys, values

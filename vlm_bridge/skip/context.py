@@ -29,18 +29,16 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     """Run `vlm` under `plan` inside the block; its layers are restored when the block ends.
 
     Works with and without cache (dynamic, sliding or static), left-padded batches, chunked
-    prefill, several turns with one cache, and every way to `generate`. A cache filled inside
-    the block must not be used outside.
-
-    Token pruning chooses in the forward pass that carries the vision tokens, and its choice
-    holds for later passes. Positions of tokens never change. Code compiled by torch.compile
-    runs eagerly inside the block: compile an exported (pruned) model instead.
+    prefill, several turns with one cache, and every way to `generate`. A cache filled inside the
+    block must not be used outside. Token pruning chooses in the forward pass that carries the
+    vision tokens, and its choice holds for later passes. Token positions never change. Compiled
+    code runs eagerly inside the block: compile an exported (pruned) model instead.
 
     Args:
         vlm: the model.
-        plan: what to skip; its depth must be the model's.
-        fast: do not compute what is skipped. `False` computes everything and then undoes
-            or hides it: slow, and the specification against which the fast form is tested.
+        plan: what to skip, for a decoder of the model's depth.
+        fast: do not compute skipped parts. `False` computes everything and then undoes or hides
+            it: slow, and the specification against which the fast form is tested.
 
     Yields:
         The tracker of vision positions, for callers that replay the decoder themselves.

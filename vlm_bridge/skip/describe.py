@@ -136,17 +136,16 @@ def _vision_tokens(model: Any, layout: Layout) -> tuple[int | None, str]:
     vision = getattr(config, "vision_config", None)
     if not layout.vision_ids:
         return None, "the model sees no images"
-    varies = (config, "image_grid_pinpoints"), (config, "spatial_merge_size")
-    for place, name in (*varies, (vision, "spatial_merge_size")):
-        if getattr(place, name, None):
-            return None, "depends on the size of the image"
+    merged = any(getattr(place, "spatial_merge_size", None) for place in (config, vision))
+    if merged or getattr(config, "image_grid_pinpoints", None):
+        return None, "depends on the size of the image"
     side, patch = (_side(getattr(vision, name, None)) for name in ("image_size", "patch_size"))
-    if side is None or patch is None:
-        return None, "not said by the configuration"
-    factor = getattr(config, "scale_factor", None)  # Idefics3 and SmolVLM first drop empty images
-    tokens = (side // patch) ** 2 // factor**2 if factor else _encoded_tokens(model, side)
+    tokens = None
+    if side is not None and patch is not None:
+        factor = getattr(config, "scale_factor", None)  # Idefics3 and SmolVLM drop empty images
+        tokens = (side // patch) ** 2 // factor**2 if factor else _encoded_tokens(model, side)
     if tokens is None:
-        return None, "not said by the configuration"
+        return None, "not given by the configuration"
     return tokens, f"an image or tile of {side} x {side} pixels"
 
 
@@ -163,9 +162,7 @@ def _encoded_tokens(model: Any, side: int) -> int | None:
     features = getattr(output, "pooler_output", output)
     if isinstance(features, list | tuple):
         features = features[0]
-    if not isinstance(features, torch.Tensor):
-        return None
-    return int(features.numel()) // int(features.shape[-1])
+    return features[..., 0].numel() if isinstance(features, torch.Tensor) else None
 
 
 def _side(size: Any) -> int | None:

@@ -24,22 +24,18 @@ _INDEX_LISTS = ("mlp_only_layers", "moe_layers")
 #: Configuration entries that count the first layers, which are of another kind.
 _COUNTS = ("first_k_dense_replace", "max_window_layers")
 
-_NOT_A_BLOCK = (
-    "which tokens a layer sees is decided while the model runs, and no standard class does that"
-)
+_NOT_A_BLOCK = "standard classes cannot decide at run time which tokens a layer processes"
 _HALF_A_LAYER = (
-    "a layer without its attention or its MLP is no layer of a standard class, and zeroed "
-    "weights would save nothing"
+    "standard classes have no layer without attention or MLP, and zeroed weights would save nothing"
 )
 
 
 def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
-    """Export the model without the layers that `plan` skips.
+    """Export the model without the layers that `plan` skips, as safetensors.
 
     The remaining layers are renumbered and the configuration is shortened; class, tied weights,
-    generation settings and processor stay. The folder loads with `from_pretrained` where this
-    package is not installed, and the model answers as `skipping(vlm, plan)` does. Weights are
-    safetensors. The folder appears complete or not at all.
+    generation settings and processor stay. The folder loads with `from_pretrained`, without this
+    package, and the model answers as under `skipping(vlm, plan)`. The folder is written atomically.
 
     Args:
         vlm: the model, which is not changed.
@@ -48,8 +44,8 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
 
     Raises:
         BridgeError: the plan is not of mode `block`, leaves no layer, or skips one after which
-            vision features are added; the configuration of the class cannot describe the
-            remaining layers; the folder is taken or cannot be written.
+            vision features are added; no configuration of the class describes the remaining
+            layers; the folder is not empty or cannot be written.
 
     Example:
         >>> plan = SkipPlan("block", n_layers=30, layers=(11, 12, 20))
@@ -57,8 +53,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         PosixPath('out/smaller')
     """
     layers = _remaining_layers(vlm, plan)
-    # The plan's source may name thousands of tuning images; only the plan file contains it.
-    short = plan.to_json() | {"source": {}}
+    short = plan.to_json() | {"source": {}}  # it may name thousands of images; see the plan file
     record = {"source": vlm.name, "plan": short, "kept_layers": list(layers)}
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -88,8 +83,7 @@ def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
             )
     if len(plan.layers) == plan.n_layers:
         raise BridgeError(f"the plan skips all {plan.n_layers} layers; prune leaves at least one")
-    moved = [layer for layer in vlm.layout.deepstack_layers if layer in plan.layers]
-    if moved:
+    if moved := [layer for layer in vlm.layout.deepstack_layers if layer in plan.layers]:
         raise BridgeError(
             f"{type(vlm.model).__name__} adds vision features behind layer {moved[0]} "
             "(DeepStack); without that layer they would be added elsewhere, so it cannot be pruned"
@@ -101,23 +95,21 @@ def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
     """A new model of the same class with these layers, which shares their weights."""
     old: Any = vlm.model
     weights = old.state_dict()
-    lost = [name for name, value in weights.items() if value.is_meta]
-    if lost:
+    if lost := [name for name, value in weights.items() if value.is_meta]:
         raise BridgeError(
             f"the weights of {vlm.name} are not in memory ({lost[0]} is on the meta device); load "
             "the model without offloading"
         )
     config = copy.deepcopy(old.config)
     _edit(config, vlm.layout.n_layers, layers)
-    # Read the configuration as from disk, since some families change it when reading.
+    # Some families change a configuration when they read it from disk.
     config = type(config).from_dict(json.loads(config.to_json_string()))
     with torch.device("meta"):
         new = type(old)(config)
     path = next(name for name, part in old.named_modules() if part is vlm.layout.layers)
     for layer, new_layer in zip(layers, new.get_submodule(path), strict=True):
         _check_same(type(old).__name__, layer, vlm.layout.layers[layer], new_layer)
-    renamed = dict(_renamed(weights, f"{path}.", layers))
-    new.load_state_dict(renamed, strict=True, assign=True)
+    new.load_state_dict(dict(_renamed(weights, f"{path}.", layers)), strict=True, assign=True)
     new.tie_weights()
     new.generation_config = copy.deepcopy(old.generation_config)
     return new.eval()
@@ -142,11 +134,10 @@ def _renamed(
     weights: dict[str, Tensor], prefix: str, layers: tuple[int, ...]
 ) -> Iterator[tuple[str, Tensor]]:
     for name, value in weights.items():
+        layer, _, rest = name.removeprefix(prefix).partition(".")
         if not name.startswith(prefix):
             yield name, value
-            continue
-        layer, _, rest = name.removeprefix(prefix).partition(".")
-        if int(layer) in layers:
+        elif int(layer) in layers:
             yield f"{prefix}{layers.index(int(layer))}.{rest}", value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from vlm_bridge.skip.freeze import Freeze
 from vlm_bridge.skip.pass_state import PassTracker
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.rows import OnRows
-from vlm_bridge.skip.sublayers import NoAttention, Sublayers, no_mlp, returns_tuple
+from vlm_bridge.skip.sublayers import Sublayers, no_attention, no_mlp, returns_tuple
 
 
 def fast_forwards(
@@ -25,11 +25,11 @@ def fast_forwards(
         return
     as_tuple = returns_tuple(layer, tracker.width)
     if operation.bypass:
-        yield layer, by_name(layer, _Bypass(index), as_tuple=as_tuple)
+        yield layer, by_name(layer, partial(_bypass, index), as_tuple=as_tuple)
         return
     if not operation.attention:
         attention = Sublayers.of(layer).attention
-        yield attention, by_name(attention, NoAttention(index))
+        yield attention, by_name(attention, partial(no_attention, index))
     if not operation.mlp:
         yield Sublayers.of(layer).mlp, no_mlp
     forward = forward_of(layer)
@@ -41,14 +41,8 @@ def fast_forwards(
         yield layer, by_name(layer, forward, as_tuple=as_tuple)
 
 
-@dataclass(frozen=True)
-class _Bypass:
+def _bypass(index: int, hidden_states: Tensor, past_key_values: Any = None, **_: Any) -> Tensor:
     """The identity; a zero placeholder in the cache keeps its length right."""
-
-    index: int
-
-    def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
-        cache = kwargs.get("past_key_values")
-        if cache is not None:
-            cache.update(*placeholder(cache, self.index, hidden_states), self.index)
-        return hidden_states
+    if past_key_values is not None:
+        past_key_values.update(*placeholder(past_key_values, index, hidden_states), index)
+    return hidden_states

@@ -16,7 +16,7 @@ from vlm_bridge.skip.patching import Forward
 
 @dataclass(frozen=True)
 class Freeze:
-    """Vision rows give keys and values, without attention or MLP; text rows run unchanged."""
+    """Vision rows contribute keys and values only; text rows run unchanged."""
 
     index: int
     forward: Forward
@@ -47,8 +47,8 @@ class Freeze:
 
     def _causal(self, states: Tensor, past: Any, now: PassState) -> Tensor:
         # Without a mask, sdpa would cut the keys to the number of queries.
-        length, start = states.shape[1], 0
-        keys = length
+        length = keys = states.shape[1]
+        start = 0
         if past is not None:
             start = past.get_seq_length(self.index)
             keys, _ = past.get_mask_sizes(length, self.index)
@@ -100,10 +100,8 @@ class _Merge:
 
 
 def _places(text: Rows, vision: Rows, length: int) -> Tensor:
-    """(batch, length) index of every position's key in [text, vision] of all sequences.
-
-    A padding slot holds a row of the other kind with that row's own key, so either index is right.
-    """
+    """(batch, length) index of every position's key in [text, vision] of all sequences."""
+    # A padding slot holds a row of the other kind with that row's own key: either index is right.
     batch, n = len(text.index), len(text) + len(vision)
     slots = torch.arange(n, device=text.index.device).expand(batch, -1)
     index = torch.cat([text.index, vision.index], dim=1)

@@ -21,9 +21,8 @@ class Rows:
     """Some positions of every sequence of a batch.
 
     Attributes:
-        index: (batch, k) positions in ascending order, k the largest count in the batch. A
-            sequence with fewer starts with unwanted positions as padding, so that its last
-            slots are always its last wanted positions.
+        index: (batch, k) ascending positions, k the largest count in the batch; a sequence with
+            fewer starts with unwanted positions as padding.
         valid: (batch, k) bool, False on padding.
         full: no slot is padding.
     """
@@ -62,11 +61,11 @@ class PassState:
 
     Attributes:
         flags: (batch, t) bool, True where a position holds vision.
-        counts: number of vision positions of every sequence.
-        last: (batch, 1) position of every sequence's last token that is not padding.
-        kept_counts: number of vision positions of every sequence that token pruning keeps.
+        counts: number of vision positions per sequence.
+        last: (batch, 1) position of each sequence's last token that is not padding.
+        kept_counts: number of vision positions per sequence that token pruning keeps.
         quota: (batch, 1) `kept_counts` on the device.
-        kept_flags: (batch, t) bool, the vision positions that it keeps; None until it has chosen.
+        kept_flags: (batch, t) bool, those vision positions; None until token pruning has chosen.
     """
 
     def __init__(
@@ -117,11 +116,7 @@ class PassState:
         return rows if rows.index.device == device else self.share(_moved, rows, device)
 
     def absent(self, tokens: str) -> Tensor:
-        """(batch, t) bool: positions that do not exist in a layer with these `tokens`.
-
-        Raises:
-            BridgeError: token pruning has not chosen, since its layer did not run.
-        """
+        """(batch, t) bool: positions that do not exist in a layer with these `tokens`."""
         if tokens == "text" or not self.has_vision:
             return self.flags
         if self.kept_flags is None:
@@ -151,13 +146,9 @@ class PassState:
 class PassTracker:
     """Follows the forward passes of a model through a hook on its base module.
 
-    A position is vision only if its id is a vision id **and** the pass carries pixels: an
-    image id that the model itself generated is text.
-
-    Args:
-        layout: of the model.
-        keep: share of vision positions that token pruning keeps, if any.
-        log: record the passes of every cache on the cache, for the plain forms.
+    A position is vision only if its id is a vision id **and** the pass carries pixels: an image
+    id that the model itself generated is text. `keep` is the share of vision positions that token
+    pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms.
     """
 
     def __init__(self, layout: Layout, *, keep: float | None = None, log: bool = False) -> None:
@@ -171,11 +162,7 @@ class PassTracker:
 
     @property
     def current(self) -> PassState:
-        """The running pass.
-
-        Raises:
-            BridgeError: the decoder was called without the model, so vision is unknown.
-        """
+        """The running pass; a decoder called without its model is refused."""
         if self._current is None:
             raise BridgeError(
                 "the decoder was called directly while layers are skipped; call the model, so "
@@ -186,10 +173,7 @@ class PassTracker:
     def begin(
         self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
     ) -> None:
-        """Start a pass with vision `flags` (batch, length) and, if known, their row sums `counts`.
-
-        The `mask` (batch, past + length) of the model call is 0 on padding.
-        """
+        """Start a pass with vision `flags` (batch, length) and, if known, row sums `counts`."""
         last = None
         if self._keep is not None and isinstance(mask, Tensor) and mask.dim() == 2:
             real = mask[:, -flags.shape[1] :].to(flags.device) != 0

@@ -14,10 +14,10 @@ Forward = Callable[..., Any]
 
 @contextlib.contextmanager
 def patched(module: nn.Module, forward: Forward) -> Iterator[None]:
-    """Replace `module.forward` inside the block; one set on the instance before is restored.
+    """Replace `module.forward` inside the block; an earlier replacement is restored after it.
 
-    If accelerate wraps the forward to move inputs to the module's device, the wrapped function is
-    replaced, so that the replacement gets moved inputs.
+    Of a forward that accelerate wraps to move inputs to the module's device, the wrapped function
+    is replaced, which gets moved inputs.
     """
     slot = _slot(module)
     before = module.__dict__.get(slot)
@@ -47,10 +47,7 @@ def parameters_of(module: nn.Module) -> tuple[str, ...]:
 
 
 def by_name(module: nn.Module, forward: Forward, *, as_tuple: bool = False) -> Forward:
-    """Wrap `forward`, a replacement of `module.forward`, to get all arguments by name.
-
-    With `as_tuple`, bare hidden states are returned in a tuple.
-    """
+    """Pass all arguments of `module` to `forward` by name; `as_tuple` wraps a bare output."""
     names = parameters_of(module)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The plain form of every mode, which computes everything and then undoes or hides it.
+"""The plain form of every mode: it computes everything, then undoes or hides skipped parts.
 
 It is slow, and the specification against which the fast form is tested.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def install_plain(
     if operation.freeze or operation.tokens != "all":
         # Frozen rows in a pruned layer are all vision rows, absent ones included.
         tokens = "text" if operation.freeze else operation.tokens
-        yield layer.register_forward_hook(_KeepRows(tracker, tokens), with_kwargs=True)
+        yield layer.register_forward_hook(partial(_keep_rows, tracker, tokens), with_kwargs=True)
 
 
 def _keep_all(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -48,19 +49,13 @@ def _zero(_: nn.Module, __: Any, output: Any) -> Any:
     return like(output, torch.zeros_like(first_of(output)))
 
 
-@dataclass(frozen=True)
-class _KeepRows:
+def _keep_rows(
+    tracker: PassTracker, tokens: str, _: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
+) -> Any:
     """Absent or frozen rows keep their input: `where(absent, input, output)`."""
-
-    tracker: PassTracker
-    tokens: str
-
-    def __call__(
-        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> Any:
-        after = first_of(output)
-        absent = self.tracker.current.absent(self.tokens).to(after.device)[..., None]
-        return like(output, torch.where(absent, states_of(args, kwargs).to(after.device), after))
+    after = first_of(output)
+    absent = tracker.current.absent(tokens).to(after.device)[..., None]
+    return like(output, torch.where(absent, states_of(args, kwargs).to(after.device), after))
 
 
 @dataclass(frozen=True)

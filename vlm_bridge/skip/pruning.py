@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,10 +22,10 @@ _SCORE = "skipit_score"
 class Scored:
     """Layer `after - 1` of token pruning: it runs unchanged, then its attention scores tokens.
 
-    The score of a vision token is the attention of the last token on it, mean over heads. It is
-    computed separately in float32: the layer is called again on its last row, with the keys it
-    made, and an attention function registered here takes query and keys and interrupts the
-    layer. So sdpa and eager models, plain and fast forms, choose by the same numbers.
+    The score of a vision token is the attention of the last token on it, mean over heads, in
+    float32. The layer is called again on its last row, with the keys it made, and an attention
+    function registered here takes query and keys and interrupts it. So sdpa and eager models,
+    plain and fast forms, choose by the same numbers.
     """
 
     index: int
@@ -54,8 +55,7 @@ class Scored:
         if kwargs.get("attention_mask") is None and (isinstance(start, Tensor) or start == 0):
             keys = keys[:, :, :length]  # of a static layer's first pass, which no mask closes
         scores = self._scores(hidden_states, (keys, values), kwargs)
-        held = scores.shape[1]
-        offset = 0 if isinstance(start, Tensor) else max(start + length - held, 0)
+        offset = 0 if isinstance(start, Tensor) else max(start + length - scores.shape[1], 0)
         own = torch.arange(length, device=scores.device) + (start - offset)
         now.kept_flags = chosen(scores[:, own].to(now.flags.device), now)
         return output
@@ -69,9 +69,8 @@ class Scored:
         last = now.last.to(states.device)
         cut = tensors.cut_keywords(kwargs, last, states.shape[1], now.share)
         cut["attention_mask"] = None if mask is None else tensors.cut_queries(mask, last)
-        cut["past_key_values"] = _Replay(keys_and_values)
-        config = self.attention.config
-        before = config._attn_implementation
+        cut["past_key_values"] = SimpleNamespace(update=lambda *_, **__: keys_and_values)
+        config, before = self.attention.config, self.attention.config._attn_implementation
         config._attn_implementation = _SCORE
         try:
             self.forward(tensors.cut_rows(states, last), **cut)
@@ -86,10 +85,7 @@ class Scored:
 
 
 def chosen(scores: Tensor, now: PassState) -> Tensor:
-    """(batch, t) bool: per sequence the `now.quota` vision positions of highest score (batch, t).
-
-    Of positions with equal scores the earlier ones are chosen.
-    """
+    """(batch, t) bool: the `now.quota` vision positions of highest score, the earlier of equals."""
     scores = scores.masked_fill(~now.flags, -torch.inf)
     order = scores.argsort(dim=1, descending=True, stable=True)
     first = torch.arange(scores.shape[1], device=scores.device) < now.quota
@@ -110,16 +106,6 @@ class _Watch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._past, name)
-
-
-@dataclass(frozen=True)
-class _Replay:
-    """A cache that returns given keys and values."""
-
-    keys_and_values: tuple[Tensor, Tensor]
-
-    def update(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return self.keys_and_values
 
 
 def _interrupt_with_scores(

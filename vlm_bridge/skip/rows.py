@@ -1,8 +1,7 @@
-"""A layer that runs on some rows only: text, or text and the vision that pruning kept.
+"""Layers that run on some rows only: text, or text and the vision tokens kept by pruning.
 
 Hidden states keep their full length between layers, so that hooks see whole sequences. The layer
-gathers its rows, runs, and scatters them back; other rows keep their value. Early exit, late
-entry and band are therefore all a set of layers that run text-only.
+gathers its rows, runs, and scatters them back; other rows keep their value.
 """
 
 from __future__ import annotations

@@ -29,11 +29,7 @@ class Sublayers:
 
     @classmethod
     def of(cls, layer: nn.Module) -> Sublayers:
-        """The sublayers of a decoder layer.
-
-        Raises:
-            BridgeError: it does not have one attention and one MLP as children.
-        """
+        """The sublayers of a decoder layer; it needs one attention and one MLP as children."""
         children = list(layer.children())
         attention = [child for child in children if hasattr(child, "layer_idx")]
         rest = [child for child in children if child not in attention]
@@ -49,14 +45,13 @@ class Sublayers:
 def check_residual(layer: nn.Module, width: int) -> None:
     """Raise a `BridgeError` unless a layer is the identity when attention and MLP return zero.
 
-    Then a zero output skips the residual update of the module, both in layers
-    `h + f(norm(h))` and in layers `h + norm(f(norm(h)))`.
+    Then a zero output skips a residual update, `f(norm(h))` or `norm(f(norm(h)))`.
     """
     noise, output = _without_sublayers(layer, width)
     if not torch.equal(first_of(output), noise):
         raise BridgeError(
-            f"{type(layer).__name__} is not the identity where its attention and its MLP give "
-            "zero, so leaving one out is not the same as skipping its residual update"
+            f"{type(layer).__name__} is not the identity when its attention and its MLP return "
+            "zero, so a zero output does not skip a residual update"
         )
 
 
@@ -105,20 +100,13 @@ def _with_unit_norms(layer: nn.Module) -> nn.Module:
     return layer
 
 
-@dataclass(frozen=True)
-class NoAttention:
-    """Zero in place of attention; a zero placeholder in the cache keeps its length right."""
-
-    index: int
-
-    def __call__(
-        self, hidden_states: Tensor, past_key_values: Any = None, **_: Any
-    ) -> tuple[Tensor, None]:
-        """The output of the attention module: zeros, and no weights."""
-        if past_key_values is not None:
-            zeros = placeholder(past_key_values, self.index, hidden_states)
-            past_key_values.update(*zeros, self.index)
-        return hidden_states.new_zeros(1).expand_as(hidden_states), None
+def no_attention(
+    index: int, hidden_states: Tensor, past_key_values: Any = None, **_: Any
+) -> tuple[Tensor, None]:
+    """Zeros in place of attention; a zero placeholder in the cache keeps its length right."""
+    if past_key_values is not None:
+        past_key_values.update(*placeholder(past_key_values, index, hidden_states), index)
+    return hidden_states.new_zeros(1).expand_as(hidden_states), None
 
 
 def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:

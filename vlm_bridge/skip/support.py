@@ -13,10 +13,9 @@ from vlm_bridge.skip.sublayers import Sublayers, check_residual
 
 
 def supported_modes(vlm: VLM) -> dict[str, str]:
-    """Mode -> the reason why `vlm` does not support it, empty if it does.
+    """Mode -> the reason why `vlm` does not support it in every layer, empty if it does.
 
-    `sublayer` and `token_pruning` must be possible in every layer here; a plan that names fewer
-    may be supported even if the mode is not.
+    A plan that names fewer layers may be supported even if its mode is not.
 
     Example:
         >>> supported_modes(vlm)["sublayer"]  # doctest: +SKIP
@@ -27,11 +26,7 @@ def supported_modes(vlm: VLM) -> dict[str, str]:
 
 
 def check_support(vlm: VLM, plan: SkipPlan) -> None:
-    """Refuse a plan that `vlm` does not support.
-
-    Raises:
-        BridgeError: with the model class, the mode, the reason, and the layer if it has one.
-    """
+    """Raise a `BridgeError` with mode, reason and layer for a plan that `vlm` does not support."""
     plan.check_depth(vlm.layout.n_layers)
     for part in plan.parts or (plan,):
         layers = sorted({*part.attention, *part.mlp})

@@ -39,10 +39,7 @@ def like(output: Any, states: Tensor) -> Any:
 def causal(
     length: int, past: int | Tensor, keys: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Additive (1, 1, length, keys) mask: a query sees itself and all before it.
-
-    `past` is the position of the first of `length` queries.
-    """
+    """Additive causal mask (1, 1, length, keys) of `length` queries from position `past` on."""
     queries = torch.arange(length, device=device) + past
     blocked = torch.arange(keys, device=device)[None, :] > queries[:, None]
     mask = torch.zeros(length, keys, dtype=dtype, device=device)
@@ -86,12 +83,9 @@ def check_mask(mask: object, index: int) -> None:
 def cut_keywords(
     kwargs: dict[str, Any], index: Tensor, length: int, share: Callable[..., Tensor]
 ) -> dict[str, Any]:
-    """A layer's keyword arguments for the rows `index` (batch, k) of `length` rows.
+    """A layer's keyword arguments, but mask and cache, for rows `index` (batch, k) of `length`.
 
-    The caller cuts mask and cache; `share` is `PassState.share`.
-
-    Raises:
-        BridgeError: an unknown keyword has a row per token.
+    `share` is `PassState.share`. An unknown keyword with a row per token is a `BridgeError`.
     """
     cut = dict(kwargs)
     if (parts := kwargs.get("position_embeddings")) is not None:
@@ -116,18 +110,11 @@ def probabilities(
     scaling: float | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Attention probabilities in float32, as eager attention computes them.
+    """(batch, heads, queries, keys) attention probabilities in float32, as in eager attention.
 
-    Args:
-        query: (batch, heads, queries, width).
-        key: (batch, key-value heads, keys, width).
-        mask: (batch or 1, heads or 1, queries, keys), boolean or additive; None is causal
-            and lets the last query see all keys.
-        scaling: of the scores; None is 1/sqrt(width).
-        softcap: c of c tanh(score/c); None for models without.
-
-    Returns:
-        (batch, heads, queries, keys), each row summing to 1.
+    `query` is (batch, heads, queries, width), `key` (batch, key-value heads, keys, width), `mask`
+    (batch or 1, heads or 1, queries, keys), boolean or additive; None is causal, and the last
+    query sees all keys. `scaling` is 1/sqrt(width) by default; `softcap` is c of c tanh(score/c).
     """
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

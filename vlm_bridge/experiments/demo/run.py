@@ -26,7 +26,8 @@ from vlm_bridge.figures.numbers import ranged
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.observe.profile import profile, random_copy
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import Evidence, empty_plan, find_rule, nested_plans, score_units
+from vlm_bridge.plan.units import empty_plan
+from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
 from vlm_bridge.runtime.files import check_writable, write_record
 from vlm_bridge.selection import CertifiedPlan, Step, certify_path, tuned_path
 

@@ -1,4 +1,4 @@
-"""Measurements of a model on questions that several rules read; `Evidence` makes each once."""
+"""Measurements of a model on questions, shared by rules; `Evidence` runs each once."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -32,10 +32,9 @@ def attention_ranks(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floa
 
 
 def mean_rank(maps: Tensor, real: Tensor) -> Floats:
-    """(batch,) mean over heads of the rank of each prompt's map, without padding.
+    """(batch,) mean over heads of the rank of each map in `maps` (batch, heads, length, length).
 
-    `maps` are (batch, heads, length, length) probabilities; `real` (batch, length) is False on
-    padding.
+    `real` (batch, length) is False on padding.
     """
     means = []
     for of_prompt, tokens in zip(maps.float(), real.to(maps.device), strict=True):

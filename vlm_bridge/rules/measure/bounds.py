@@ -1,4 +1,4 @@
-"""What each condition says about a unit, as a `Bound` with its assumptions."""
+"""Conditions on a unit, each as a `Bound` with its assumptions."""
 
 from __future__ import annotations
 

@@ -40,11 +40,7 @@ class CandidateRun:
 def run_candidates(
     vlm: VLM, items: Sequence[Item], plans: Sequence[SkipPlan], *, batch_size: int = 16
 ) -> list[CandidateRun]:
-    """Run every plan on every item, from the first layer that the plan touches.
-
-    Raises:
-        BridgeError: the model does not support a plan, or there are no items.
-    """
+    """Run every plan on every item, from the first layer that the plan touches."""
     for plan in plans:
         check_support(vlm, plan)
     rows: list[np.ndarray] = []

@@ -1,12 +1,12 @@
 """Information about the model's own answer in captured states: S9 and S14 by state.
 
-    usable      I_V(A; T_l) and I_V(A; V_l | T_l): what a linear probe on the leading principal
-                components reads about the answer A in the last token's state T_l and the mean
-                vision state V_l (S14)
+    usable      I_V(A; T_l) and I_V(A; V_l | T_l): information about the answer A that a linear
+                probe on the leading principal components extracts from the last token's state T_l
+                and the mean vision state V_l (S14)
     unique, synergistic    of vision, with A, V_l and T_l in clusters (S9, BROJA)
 
-On real states such an estimate measures the probe and the clusters: most layers lose nothing for
-the best predictor, while the fixed suffix may need what a probe does not.
+On real states the estimates depend on probe and clusters: most layers lose nothing for the best
+predictor, while the fixed suffix may need information that a probe does not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,9 @@ Codes = NDArray[np.int64]
 COMPONENTS = 32
 #: Clusters of each state in the decomposition.
 CLUSTERS = 6
-#: Share of the answers' entropy; a redundancy degree of less information than that is noise.
+#: Share of the answers' entropy; the redundancy degree of less information is noise.
 LEAST_SHARE = 0.1
-#: Relative differences of float32 states that are rounding.
+#: Largest relative rounding error of float32 states.
 _NOISE = 1e-5
 
 
@@ -64,10 +64,7 @@ class StateAtoms:
     """PID (BROJA) of the model's own answer in vision and text, on `CodedStates`, by state.
 
     Attributes:
-        redundant: (L + 1,) nats, as are the next three.
-        unique_vision: of vision alone.
-        unique_text: of text alone.
-        synergistic: of both together.
+        redundant, unique_vision, unique_text, synergistic: (L + 1,) nats each.
     """
 
     redundant: Floats
@@ -78,17 +75,17 @@ class StateAtoms:
 
 @dataclass(frozen=True, eq=False)
 class StateConditions:
-    """Conditions by state (0 to L, the output of the last layer) and by layer.
+    """Conditions by state (0 to L, the output of the last layer), in nats, and by layer.
 
     Attributes:
-        usable_text: (L + 1,) `I_V(A; T_l)`, nats.
-        usable_vision: (L + 1,) `I_V(A; V_l | T_l)`, nats.
-        vision_alone: (L + 1,) `I_V(A; V_l)`, nats.
-        unique: (L + 1,) unique information of vision, nats.
-        synergistic: (L + 1,) synergistic information, nats.
+        usable_text: (L + 1,) `I_V(A; T_l)`.
+        usable_vision: (L + 1,) `I_V(A; V_l | T_l)`.
+        vision_alone: (L + 1,) `I_V(A; V_l)`.
+        unique: (L + 1,) unique information of vision.
+        synergistic: (L + 1,) synergistic information.
         removal: (L,) mean over heads of `a |o_V - o_T| / |o|` at the last token (S8).
         removal_bound: (L,) mean over heads of `a diam(values) / |o|`.
-        n_images: independent units.
+        n_images: number of independent units.
     """
 
     usable_text: Floats
@@ -102,11 +99,7 @@ class StateConditions:
 
 
 def coded_states(states: CapturedStates, clusters: Sequence[str]) -> CodedStates:
-    """The captured states in `CLUSTERS` clusters each, for the first question of every image.
-
-    Raises:
-        BridgeError: the model gives the same answer to every question.
-    """
+    """The captured states in `CLUSTERS` clusters each, for the first question of every image."""
     if len(set(states.answers.tolist())) == 1:
         raise BridgeError("the model gives the same answer to every question: nothing to predict")
     first = np.unique(np.asarray(clusters), return_index=True)[1]
@@ -128,10 +121,7 @@ def state_atoms(coded: CodedStates) -> StateAtoms:
 
 
 def redundancy(a: Codes, b: Codes, answers: Codes) -> float:
-    """Redundancy degree of two codes about the answers, clipped to [0, 2].
-
-    1 where their joint information is below `LEAST_SHARE` of the answers' entropy.
-    """
+    """Redundancy degree in [0, 2]; 1 if the information is below `LEAST_SHARE` of the entropy."""
     degree = shannon_invariants(a, b, answers)[0]
     if float(degree.diagnostics["total_nats"]) < LEAST_SHARE * entropy(answers).value:
         return 1.0
@@ -142,15 +132,11 @@ def state_conditions(
     states: CapturedStates, atoms: StateAtoms, images: Sequence[str], seed: int
 ) -> StateConditions:
     """Probe the captured states; `images` has the image of every question, `seed` splits folds."""
-    clusters = np.asarray(images)
     answers = np.unique(states.answers, return_inverse=True)[1]
+    options: Any = {"method": "linear", "clusters": np.asarray(images), "seed": seed}
 
     def usable(x: Floats | None, given: Floats | None = None) -> float:
-        if x is None:
-            return 0.0
-        return usable_information(
-            x, answers, given=given, method="linear", clusters=clusters, seed=seed
-        ).value
+        return 0.0 if x is None else usable_information(x, answers, given=given, **options).value
 
     rows = []
     with track("probes on captured states", len(states.last)) as advance:

@@ -2,10 +2,10 @@
 
 Reverse mode gives the slope for all layers at once; a jvp gives it along one update of one layer.
 
-With norms *held*, every norm divides by its value in the full pass, as a constant. The plain
-derivative of a norm has a radial term, right for a small step and wrong for one as long as the
-state: an update that turns the state in a plane that no later layer reads preserves its length
-and changes no answer, but a step along its tangent does (S6b).
+With norms *held*, every norm divides by its value in the full pass, as a constant. The radial term
+in the plain derivative of a norm is right for a small step and wrong for a step as long as the
+state: an update that rotates the state in a plane that no later layer reads changes no answer, but
+a step along its tangent does (S6b).
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ class MarginPass(FullPass):
         margins: (batch,) m, in logits.
         weights: (batch,) `sqrt(p_1 p_2)` of the two likeliest answers.
         slopes: per layer, (batch, length, width) derivative of m with respect to its output.
-
-    Raises:
-        BridgeError: as `FullPass`; a layer without one attention and one MLP.
 
     Source:
         Norms held: Ali et al. 2022, XAI for Transformers, arXiv:2202.07304, section 3.2.
@@ -69,7 +66,7 @@ def _norms(vlm: VLM) -> list[nn.Module]:
     for layer in vlm.layout.layers:
         parts = Sublayers.of(layer)
         norms += [child for child in layer.children() if child not in (parts.attention, parts.mlp)]
-    # Of the decoder's own children, those with vectors for weights are norms.
+    # Children of the decoder that have vectors only for weights are norms.
     for child in vlm.layout.decoder.children():
         sizes = {weight.dim() for weight in child.parameters()}
         if child is not vlm.layout.layers and sizes == {1}:
@@ -79,8 +76,7 @@ def _norms(vlm: VLM) -> list[nn.Module]:
 
 def _held(norm: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     """The same output, as a linear function of the input."""
-    states = args[0]
-    linear = output
+    states, linear = args[0], output
     if isinstance(norm, nn.LayerNorm):
         states = states - states.mean(-1, keepdim=True)
         bias = getattr(norm, "bias", None)

@@ -1,7 +1,7 @@
-"""How sensitive the answer's margin is to every unit: all units from two backward passes.
+"""Sensitivity of the answer's margin to every unit, from two backward passes.
 
 The margin m is between the two likeliest answers of a question. Per unit, with d the change of
-the residual stream by the skip, summed over the layers at whose output the change occurs:
+the residual stream by the skip, at the output of the layers where it occurs:
 
     bound    sum over places and tokens of |dm/dh_t| |d_t|    S6, with the slope at every token in
                                                               place of a Lipschitz constant
@@ -15,18 +15,19 @@ The changes and their places:
                     layer), at its output
     late entry a    minus all updates of vision before a, since vision enters as embedded, and the
                     change of text without vision keys in layers j < a. In `bound` both are at the
-                    output of layer a - 1, so that it is about one state; in `change` text is at
-                    the output of its layer j, since later layers before a have already read it
+                    output of layer a - 1, one state; in `change` text is at the output of its
+                    layer j, since later layers before a read it
 
-`change` is the response of the linearised network. `bound` is the largest response to a step of
-that length in any direction. A layer's update is too long a step for the real network to be
-linear: it rotates what arrives, so that signs cancel less than in `change`.
+`change` is the response of the linearised network, `bound` the largest response to a step of that
+length in any direction. A layer's update is too long a step for the real network to be linear: the
+network rotates it, so that signs cancel less than in `change`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -34,36 +35,35 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from estimators.clustered import image_mean
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.margin import MarginPass
-from vlm_bridge.rules.measure.suffix import check_differentiable, joined
+from vlm_bridge.rules.measure.suffix import check_differentiable, measured_columns
 from vlm_bridge.skip.sublayers import check_residual
 
-#: Cosine of step and slope below which the step is orthogonal to everything the answer reads. By
-#: chance it is about 1/sqrt(tokens x width), a few thousandths on the smallest models.
+#: Cosine of step and slope below which the step counts as orthogonal to the slope. By chance it is
+#: about 1/sqrt(tokens x width), a few thousandths on the smallest models.
 ORTHOGONAL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class MarginSensitivity:
-    """Effect of every unit of some modes on the margin of the answer, question by question.
+    """Effect of every unit of some modes on the margin of the answer, by question.
 
     Attributes:
         clusters: the image of every question.
-        margins: (n,), largest minus second largest logit of the first answer token.
-        weights: (n,), `sqrt(p_1 p_2)` of these two answers.
-        bound: mode -> (n, units), logits.
-        change: mode -> (n, units), logits.
+        margins: (n,) largest minus second largest logit of the first answer token.
+        weights: (n,) `sqrt(p_1 p_2)` of these two answers.
+        bound, change: mode -> (n, units), logits.
     """
 
     clusters: tuple[str, ...]
@@ -126,18 +126,8 @@ def measure_sensitivity(
     for layer in vlm.layout.layers:
         check_residual(layer, vlm.layout.text_config.hidden_size)
     modes = tuple(dict.fromkeys(modes))
-    settings = [list(modes), batch_size]
-    data = items_hash(items)
-    results = run_batches(
-        vlm,
-        items,
-        lambda batch: _of_batch(vlm, batch, modes),
-        batch_size=batch_size,
-        title=f"sensitivity of the answers of {vlm.name}",
-        checkpoint=checkpoint,
-        key={"run": "sensitivity", "model": vlm.name, "data": data, "settings": settings},
-    )
-    clusters, columns = joined(results)
+    of_batch, settings = partial(_of_batch, vlm, modes), [list(modes), batch_size]
+    clusters, columns = measured_columns(vlm, items, of_batch, "sensitivity", settings, checkpoint)
     return MarginSensitivity(
         clusters=clusters,
         margins=columns["margins"],
@@ -162,17 +152,17 @@ def sensitivity_passes(modes: Sequence[str] = KNOWN_REMOVAL_MODES) -> dict[str, 
     return cost
 
 
-def _of_batch(vlm: VLM, batch: Batch, modes: Sequence[str]) -> dict[str, Any]:
+def _of_batch(vlm: VLM, modes: Sequence[str], batch: Batch) -> dict[str, Any]:
     slopes = MarginPass(vlm, batch, held=True).slopes
     plain = MarginPass(vlm, batch)
-    steps = _Steps(plain)
+    steps, lengths = _Steps(plain), [vector_norm(slope, dim=-1) for slope in plain.slopes]
     columns = {"margins": plain.margins.tolist(), "weights": plain.weights.tolist()}
     for mode in modes:
         bounds, changes = [], []
         for unit in units(mode, vlm.layout.n_layers):
             parts = ((slopes[i] * step).sum((-1, -2)) for i, step in steps.of(unit))
             changes.append(sum(parts))
-            norms = ((_norm(plain.slopes[i]), _norm(step)) for i, step in steps.merged(unit))
+            norms = ((lengths[i], vector_norm(d, dim=-1)) for i, d in steps.merged(unit))
             bounds.append(sum((slope * step).sum(-1) for slope, step in norms))
         columns[f"bound {mode}"] = _listed(bounds)
         columns[f"change {mode}"] = _listed(changes)
@@ -180,14 +170,14 @@ def _of_batch(vlm: VLM, batch: Batch, modes: Sequence[str]) -> dict[str, Any]:
 
 
 class _Steps:
-    """Changes of the residual stream by a unit: (layer at whose output, the change) in turn."""
+    """Changes of the residual stream by a unit, as pairs (layer, change of its output)."""
 
     def __init__(self, full: MarginPass) -> None:
         self.full, self.n_layers = full, len(full.outputs)
         self._cache: dict[str, list[Tensor]] = {}
 
     def of(self, unit: SkipPlan) -> Iterator[tuple[int, Tensor]]:
-        """Every change at the layer where it occurs; all of vision's at the layer before entry."""
+        """Every change at its layer; those of vision at the layer before the entry."""
         if unit.entry:
             yield unit.entry - 1, self._summed("freeze")[unit.entry - 1]
         along = self._along(MODES[unit.mode].removes or "")
@@ -195,7 +185,7 @@ class _Steps:
             yield layer, along[layer]
 
     def merged(self, unit: SkipPlan) -> Iterator[tuple[int, Tensor]]:
-        """The same with all changes before an entry at the layer before it."""
+        """As `of`, with all changes before an entry summed at the layer before it."""
         if unit.entry:
             last = unit.entry - 1
             yield last, self._summed("freeze")[last] + self._summed("unseen")[last]
@@ -213,11 +203,6 @@ class _Steps:
         if name not in self._cache:
             self._cache[name] = list(accumulate(self._along(kind), lambda total, d: d + total))
         return self._cache[name]
-
-
-def _norm(states: Tensor) -> Tensor:
-    size: Tensor = torch.linalg.vector_norm(states, dim=-1)
-    return size
 
 
 def _listed(of_units: list[Any]) -> Any:

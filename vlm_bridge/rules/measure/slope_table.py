@@ -1,4 +1,4 @@
-"""Measured slopes and what they predict: a row for each layer and kind of skip."""
+"""Measured slopes and their predictions: a row for each layer and kind of skip."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ class SlopeRow:
         kind: one of `suffix.KINDS`.
         length: `|d|`, l2 over all tokens, unit of the residual stream.
         change: largest `|dz|` over the followed answers, logits.
-        slope: `change / length`, 0 where the length is.
+        slope: `change / length`; 0 if the length is 0.
         kl: `KL(p || softmax(z + dz))` over the followed answers, nats.
         flips: share of questions whose likeliest answer changes in `z + dz`.
-        difference: `|jvp - finite difference| / |jvp|` (norms over questions and answers); NaN
-            where it was not measured, or nothing changed.
-        bound: `|d| prod_{j > l} (1 + lambda_j) K`, logits (S6); NaN where not measured.
-        looseness: `bound / change`; NaN where not measured or nothing changed.
+        difference: `|jvp - finite difference| / |jvp|` (norms over questions and answers).
+        bound: `|d| prod_{j > l} (1 + lambda_j) K`, logits (S6).
+        looseness: `bound / change`. The last three are NaN if not measured or nothing changed.
     """
 
     layer: int
@@ -45,21 +44,20 @@ class SlopeRow:
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """First-order changes of the first answer token's logits, question by question.
+    """First-order changes of the first answer token's logits, by question.
 
     Attributes:
-        model: name of the model.
+        model, data_hash: name of the model, hash of the questions.
         n_layers: L.
-        data_hash: of the questions.
         clusters: the image of every question.
-        logits: (n, k), of the k likeliest answers of each question.
-        changes: kind -> (n, L, k), `dz` of the same answers.
-        lengths: kind -> (n, L), `|d|`.
-        numeric: kind -> (n, L, k), `dz` by finite differences; empty where not requested.
-        gains: (n, L), local gain lambda of each layer's update, or None.
-        head: (n,), local gain K of final norm and head, or None.
+        logits: (n, k) of the k likeliest answers of each question.
+        changes: kind -> (n, L, k) `dz` of the same answers.
+        lengths: kind -> (n, L) `|d|`.
+        numeric: kind -> (n, L, k) `dz` by finite differences; empty if not requested.
+        gains: (n, L) local gain lambda of each layer's update, or None.
+        head: (n,) local gain K of final norm and head, or None.
         attention: its implementation.
-        forward_cost: cost in forward-pass equivalents, by name; a jvp counts as two passes through
+        forward_cost: name -> cost in forward-pass equivalents; a jvp counts as two passes through
             its layers, a step of the power iteration as five.
     """
 
@@ -79,11 +77,8 @@ class Slopes:
     def bound(self, kind: str) -> Floats:
         """(n, L) the S6 bound on the largest logit change, from norms and gains alone.
 
-        The gains are local, at the states of the full pass, and power iteration approaches
-        them from below. On a real network this is S6 with measured constants, not a theorem.
-
-        Raises:
-            BridgeError: the gains were not measured.
+        The gains are local, and power iteration approaches them from below: on a real network this
+        is S6 with measured constants, not a theorem.
         """
         if self.gains is None or self.head is None:
             raise BridgeError("the S6 bound needs the gains: measure slopes with bound=True")
@@ -94,10 +89,9 @@ class Slopes:
         return bounds
 
     def predicted(self, change: Floats) -> tuple[Floats, Floats]:
-        """Effect of a change dz of the logits, (n, units, k), mean over images.
+        """Mean over images of `KL(p || softmax(z + dz))`, nats, and of changed answers: (units,).
 
-        Returns:
-            `KL(p || softmax(z + dz))` in nats and the share of changed answers, each (units,).
+        `change` is dz, (n, units, k).
         """
         before = _log_softmax(self.logits)[:, None, :]
         after = _log_softmax(self.logits[:, None, :] + change)
@@ -110,7 +104,7 @@ class Slopes:
         return [row for kind in self.changes for row in self._rows(kind)]
 
     def _rows(self, kind: str) -> list[SlopeRow]:
-        """The rows of one kind, a layer each."""
+        """The rows of one kind, one per layer."""
         sizes = np.abs(self.changes[kind]).max(-1)
         bounds = np.full_like(sizes, np.nan) if self.gains is None else self.bound(kind)
         columns = (image_mean(x, self.clusters) for x in (self.lengths[kind], sizes, bounds))

@@ -19,7 +19,6 @@ import torch
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure.slope_table import Slopes
 from vlm_bridge.rules.measure.suffix import (
@@ -28,8 +27,8 @@ from vlm_bridge.rules.measure.suffix import (
     check_differentiable,
     finite_difference,
     gain,
-    joined,
     jvp,
+    measured_columns,
 )
 
 #: Answers whose logits are followed, by default: the likeliest of the full model.
@@ -60,8 +59,7 @@ def measure_slopes(
         bound: also measure the gain of every layer and of the head, for the S6 bound.
         at: position along the step: 0 at the state of the full pass, 0.5 halfway, where a linear
             prediction is right to second order.
-        tokens: likeliest answers of a question to follow, at least 2; changes to any other
-            answer are ignored.
+        tokens: number of likeliest answers per question that are followed, at least 2.
         batch_size: questions in a batch.
         checkpoint: a file for finished batches; the same call resumes from it.
 
@@ -90,24 +88,16 @@ def measure_slopes(
     check_differentiable(vlm)
     kinds = tuple(dict.fromkeys(kinds))
     settings = [list(kinds), differences, bound, at, tokens, batch_size]
-    data = items_hash(items)
-    results = run_batches(
-        vlm,
-        items,
-        lambda batch: _of_batch(vlm, batch, kinds, differences, bound, at, tokens),
-        batch_size=batch_size,
-        title=f"slopes of {vlm.name}",
-        checkpoint=checkpoint,
-        key={"run": "slopes", "model": vlm.name, "data": data, "settings": settings},
-    )
 
-    clusters, columns = joined(results)
-    attention = vlm.layout.text_config._attn_implementation
-    n_layers = vlm.layout.n_layers
+    def of_batch(batch: Batch) -> dict[str, Any]:
+        return _of_batch(FullPass(vlm, batch), kinds, differences, bound, at, tokens)
+
+    clusters, columns = measured_columns(vlm, items, of_batch, "slopes", settings, checkpoint)
+    attention, n_layers = vlm.layout.text_config._attn_implementation, vlm.layout.n_layers
     return Slopes(
         model=vlm.name,
         n_layers=n_layers,
-        data_hash=data,
+        data_hash=items_hash(items),
         clusters=clusters,
         logits=columns["logits"],
         changes={kind: columns[f"change {kind}"] for kind in kinds},
@@ -141,37 +131,27 @@ def slopes_forward_cost(
 
 
 def _of_batch(
-    vlm: VLM,
-    batch: Batch,
-    kinds: Sequence[str],
-    differences: bool,
-    bound: bool,
-    at: float,
-    tokens: int,
+    full: FullPass, kinds: Sequence[str], differences: bool, bound: bool, at: float, tokens: int
 ) -> dict[str, Any]:
-    full = FullPass(vlm, batch)
     top = full.logits.topk(min(tokens, full.logits.shape[-1]), dim=-1)
     columns: dict[str, Any] = {"logits": top.values.tolist()}
 
     def followed(per_layer: list[torch.Tensor]) -> Any:
         return torch.stack([x.gather(-1, top.indices) for x in per_layer], 1).tolist()
 
-    layers = range(vlm.layout.n_layers)
+    layers = range(len(full.outputs))
     for kind in kinds:
         along = [full.direction(layer, kind) for layer in layers]
         places = [full.outputs[i] + at * along[i] for i in layers]
-        columns[f"change {kind}"] = followed(
-            [jvp(full.suffix(i), places[i], along[i]) for i in layers]
-        )
+        changes = [jvp(full.suffix(i), places[i], along[i]) for i in layers]
+        columns[f"change {kind}"] = followed(changes)
         lengths = [d.flatten(1).norm(dim=1) for d in along]
         columns[f"length {kind}"] = torch.stack(lengths, 1).tolist()
         if differences:
-            columns[f"numeric {kind}"] = followed(
-                [finite_difference(full.suffix(i), places[i], along[i]) for i in layers]
-            )
+            changes = [finite_difference(full.suffix(i), places[i], along[i]) for i in layers]
+            columns[f"numeric {kind}"] = followed(changes)
     if bound:
         gains = [gain(full.update(i), full.inputs[i], steps=STEPS) for i in layers]
         columns["gains"] = torch.stack(gains, 1).tolist()
-        last = layers[-1]
-        columns["head"] = gain(full.suffix(last), full.outputs[last], steps=STEPS).tolist()
+        columns["head"] = gain(full.suffix(layers[-1]), full.outputs[-1], steps=STEPS).tolist()
     return columns

@@ -25,7 +25,7 @@ FEWEST_IMAGES = 20
 
 @dataclass(frozen=True, eq=False)
 class CapturedStates:
-    """One pass over all questions, a row for each; states run from 0 to L, the final output.
+    """One pass over all questions, one row each; states run from 0 to L, the final output.
 
     Attributes:
         answers: (n,) token ids of the model's own first answer tokens.
@@ -44,16 +44,13 @@ class CapturedStates:
 
 @torch.no_grad()
 def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
-    """(L + 1, n_items, width): state l is the input of layer l, state L the last layer's output.
-
-    One forward pass. Prompts are padded on the left, so the last position is the last token.
-    """
+    """(L + 1, n_items, width): state l is the input of layer l, state L the last layer's output."""
     by_state: dict[int, Floats] = {}
     for batch in tracked(vlm, items, batch_size, "states at the last token"):
         places = list(batch.places)
 
         def on_state(state: int, states: Tensor, places: list[int] = places) -> None:
-            rows = states[:, -1].double().cpu().numpy()
+            rows = states[:, -1].double().cpu().numpy()  # prompts are padded on the left
             by_state.setdefault(state, np.empty((len(items), rows.shape[1])))[places] = rows
 
         with capturing_states(vlm, _each_state(on_state)):
@@ -63,11 +60,7 @@ def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Fl
 
 @torch.no_grad()
 def capture_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> CapturedStates:
-    """Capture text and vision states in one forward pass.
-
-    Raises:
-        BridgeError: fewer than `FEWEST_IMAGES` images.
-    """
+    """Capture text and vision states of at least `FEWEST_IMAGES` images in one forward pass."""
     if (n_images := len({item.cluster for item in items})) < FEWEST_IMAGES:
         raise BridgeError(
             f"probes on captured states need at least {FEWEST_IMAGES} images, got {n_images}"
@@ -120,17 +113,11 @@ def _capture_batch(vlm: VLM, batch: Batch, captured: CapturedStates) -> None:
 
 
 def removal(weights: Tensor, values: Tensor, vision: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """How much a query's heads lose without vision keys, and its bound by S8.
+    """Change of a query's heads without vision keys, and its bound by S8: (batch, heads) each.
 
-    Args:
-        weights: (batch, heads, keys) attention of one query, rows summing to 1.
-        values: (batch, key-value heads, keys, width).
-        vision: (batch, keys) bool.
-        real: (batch, keys) bool, False on padding.
-
-    Returns:
-        `a |o_V - o_T| / |o|` and `a diam(values) / |o|`, o the head's output, (batch, heads) each;
-        the first is at most the second.
+    `a |o_V - o_T| / |o|` and `a diam(values) / |o|`, with o the head's output. `weights` (batch,
+    heads, keys) are the query's attention, `values` (batch, key-value heads, keys, width); `real`
+    (batch, keys) is False on padding.
     """
     values = values.repeat_interleave(weights.shape[1] // values.shape[1], dim=1)
     seen = vision.to(weights.device)[:, None, :]

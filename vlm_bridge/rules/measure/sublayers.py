@@ -1,4 +1,4 @@
-"""How attention and MLP change the states that they are added to."""
+"""Change of the residual stream by attention and by MLP."""
 
 from __future__ import annotations
 
@@ -44,11 +44,7 @@ class SublayerGeometry:
 
 @torch.no_grad()
 def sublayer_geometry(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> SublayerGeometry:
-    """Measure it in one forward pass.
-
-    Raises:
-        BridgeError: a layer whose attention and MLP are not two successive residual updates.
-    """
+    """Measure the geometry of every sublayer in one forward pass."""
     sums = np.zeros((3, 2 * vlm.layout.n_layers))
     n_tokens = n_vision = 0
     for batch in tracked(vlm, items, batch_size, "geometry of sublayers"):
@@ -80,15 +76,14 @@ def _geometry(a: Tensor, b: Tensor, real: Tensor, vision: Tensor) -> Floats:
 def capturing_parts(vlm: VLM, on_parts: OnParts) -> Iterator[None]:
     """Call `on_parts` for every layer of every pass, with the state between its two updates.
 
-    That state enters the MLP through a norm: it is the input of the child module whose output is
-    the MLP's input. So module names do not matter, nor do norms after a sublayer.
+    That state is the input of the child module, a norm, whose output is the MLP's input.
     """
     between: dict[int, Tensor] = {}
 
     def forward_parts(layer: int, before: Tensor, after: Tensor) -> None:
         if layer not in between:
             raise BridgeError(
-                f"layer {layer} ({type(vlm.layout.layers[layer]).__name__}) hands no normalised "
+                f"layer {layer} ({type(vlm.layout.layers[layer]).__name__}) passes no normalised "
                 "state to its MLP, so its two updates cannot be separated"
             )
         on_parts(layer, before, between.pop(layer), after)

@@ -1,8 +1,8 @@
 """The states of one full pass, and the suffix of the network after each layer as a function.
 
 The suffix after layer l maps the output of l to the logits of the first answer token: layers l+1
-to L-1, the final norm and the head, exactly as the model runs them. Not every attention kernel
-has forward-mode derivatives: sdpa runs its math kernel here, eager attention is unchanged.
+to L-1, the final norm and the head. Attention is eager or sdpa's math kernel, which have
+forward-mode derivatives.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.passes import first_logits, token_masks
 from vlm_bridge.skip.patching import parameters_of
-from vlm_bridge.skip.resume import starting_at as starting_at
+from vlm_bridge.skip.resume import starting_at
 from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide
 
 States = Callable[[Tensor], Tensor]
@@ -33,17 +35,11 @@ KINDS = ("block", "freeze", "unseen")
 
 
 class FullPass:
-    """The states of one full pass over a batch, and the network after each of them.
-
-    The model needs float32 and sdpa or eager attention.
+    """The states of one full pass over a batch in float32, and the suffix after each layer.
 
     Attributes:
-        inputs: per layer, its input states (batch, length, width).
-        outputs: per layer, its output states.
-        logits: (batch, vocabulary), of the first answer token.
-
-    Raises:
-        BridgeError: another precision, or an attention without forward-mode derivatives.
+        inputs, outputs: states of each layer, (batch, length, width).
+        logits: (batch, vocabulary) of the first answer token.
     """
 
     def __init__(self, vlm: VLM, batch: Batch) -> None:
@@ -90,14 +86,11 @@ class FullPass:
 
     @torch.no_grad()
     def direction(self, layer: int, kind: str) -> Tensor:
-        """Change of the output of `layer` when part of the layer is left out.
+        """(batch, length, width) change of the output of `layer` without a part of it.
 
-        `block`: minus its update, `-F(h)`, on every token. `freeze`: the same on vision tokens
-        only. `unseen`: on text tokens, its output without attention to vision keys minus its
-        output; the layer is run once more for it, on the states of the full pass.
-
-        Returns:
-            (batch, length, width), zero on padding.
+        `block`: minus its update, `-F(h)`, on every token; `freeze`: on vision tokens only.
+        `unseen`: on text tokens, its output without attention to vision keys minus its output,
+        from one more run of the layer on the states of the full pass. Zero on padding.
         """
         if kind == "unseen":
             keywords = dict(self._keywords[layer])
@@ -127,17 +120,14 @@ def jvp(suffix: States, at: Tensor, along: Tensor) -> Tensor:
 
 @torch.no_grad()
 def finite_difference(suffix: States, at: Tensor, along: Tensor, step: float = 0.05) -> Tensor:
-    """The same slope by the central difference over `step` times the direction."""
+    """The slope as in `jvp`, by the central difference over `step` times the direction."""
     return (suffix(at + step * along) - suffix(at - step * along)) / (2.0 * step)
 
 
 def gain(function: States, at: Tensor, *, steps: int, seed: int = 0) -> Tensor:
-    """Largest singular value of the Jacobian at a state, per sequence, by power iteration.
+    """(batch,) largest singular value of the Jacobian at a state, by power iteration.
 
     It approaches the local Lipschitz constant (l2 over all tokens to l2) from below.
-
-    Returns:
-        (batch,) float32.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     along = torch.randn(at.shape, generator=generator).to(at)
@@ -164,11 +154,7 @@ def differentiable() -> Iterator[None]:
 
 
 def check_differentiable(vlm: VLM) -> None:
-    """Refuse a model without trustworthy forward-mode derivatives.
-
-    Raises:
-        BridgeError: attention other than sdpa and eager, or a precision other than float32.
-    """
+    """Raise a `BridgeError` unless the model has float32 weights and sdpa or eager attention."""
     attention = vlm.layout.text_config._attn_implementation
     if attention not in ("sdpa", "eager"):
         raise BridgeError(
@@ -182,13 +168,28 @@ def check_differentiable(vlm: VLM) -> None:
         )
 
 
-def joined(
-    results: Sequence[tuple[tuple[Item, ...], dict[str, Any]]],
+def measured_columns(
+    vlm: VLM,
+    items: Sequence[Item],
+    of_batch: Callable[[Batch], dict[str, Any]],
+    run: str,
+    settings: list[Any],
+    checkpoint: Path | None,
 ) -> tuple[tuple[str, ...], dict[str, Floats]]:
-    """The image of every question, and the columns of all batches joined by name."""
-    clusters = tuple(item.cluster for items, _ in results for item in items)
+    """The image of every question, and the columns of all batches; the last setting is their size.
+
+    `run` and `settings` identify the checkpoint file.
+    """
+    results = run_batches(
+        vlm,
+        items,
+        of_batch,
+        batch_size=settings[-1],
+        title=f"{run} of {vlm.name}",
+        checkpoint=checkpoint,
+        key=run_key(run, vlm, items, settings=settings),
+    )
+    clusters = tuple(item.cluster for part, _ in results for item in part)
     parts = [columns for _, columns in results]
-    names = parts[0]
-    return clusters, {
-        name: np.concatenate([np.array(p[name], float) for p in parts]) for name in names
-    }
+    columns = {k: np.concatenate([np.array(p[k], float) for p in parts]) for k in parts[0]}
+    return clusters, columns

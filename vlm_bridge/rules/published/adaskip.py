@@ -1,4 +1,4 @@
-"""AdaSkip (He et al. 2025, arXiv 2501.02336): skip sublayers that hardly turn their input."""
+"""AdaSkip (He et al. 2025, arXiv 2501.02336): skip sublayers with output similar to input."""
 
 from __future__ import annotations
 

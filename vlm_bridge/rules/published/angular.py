@@ -1,4 +1,4 @@
-"""Gromov et al. 2024 (arXiv 2403.17887): skip the block of layers that turns the state least."""
+"""Gromov et al. 2024 (arXiv 2403.17887): skip the block of layers of least angular distance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 
 class Angular(Rule):
-    """`d(l, l + n) = arccos(cos(h_l, h_{l+n})) / pi` at the last token; skips the least d.
+    """`d(l, l + n) = arccos(cos(h_l, h_{l+n})) / pi` at the last token, mean over images.
 
-    The plan for n layers is the contiguous block l, ..., l + n - 1 with the least mean distance
-    (its eq. 6 and 7), so plans of different n need not contain each other.
+    The plan for n layers is the contiguous block l, ..., l + n - 1 of least d (eq. 6 and 7), so
+    plans of different n need not contain each other.
     """
 
     name = "angular"

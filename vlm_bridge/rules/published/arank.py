@@ -9,9 +9,8 @@ from vlm_bridge.rules.protocol import Floats, Rule
 class ARank(Rule):
     """`mean rank(A_h)` over heads and prompts of a layer's attention maps; low is redundant.
 
-    A causal map has a positive diagonal and zeros above it, so its exact rank is full; layers
-    differ in the float32 rank (singular values above `n eps s_max`, as in
-    `torch.linalg.matrix_rank`).
+    The exact rank of a causal map is full; layers differ in its float32 rank (singular values above
+    `n eps s_max`, as in `torch.linalg.matrix_rank`).
     """
 
     name = "arank"

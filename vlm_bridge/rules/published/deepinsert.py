@@ -10,7 +10,7 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 
 class DeepInsert(Rule):
-    """Loss of each entry depth with vision absent before: `-log p_entry(full model's answer)`.
+    """Loss at each entry depth: `-log p_entry(full model's answer)`.
 
     Deviation: the method trains with late entry and picks the depth by held-out loss; here the
     model is unchanged and its own first answer token takes the place of the label.

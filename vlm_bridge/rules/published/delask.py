@@ -15,7 +15,7 @@ class DeLask(Rule):
     """`mean cos(u_{l-1}, u_l)` of consecutive updates at the last token; below 0 it reverses.
 
     Deviation: the method blends the output of a reversing layer with its input, token by token;
-    here the layers that reverse most are skipped first. Layer 0 has no previous update: 1.
+    here the layers that reverse most are skipped first. Layer 0, without previous update, has 1.
     """
 
     name = "delask"

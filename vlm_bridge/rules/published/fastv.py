@@ -7,11 +7,10 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 
 class FastV(Rule):
-    """After layer K keep the share `keep` of vision tokens that the last token attends to most.
+    """After layer K keep the share `keep` (1 - R) of vision tokens attended most by the last token.
 
-    `keep` is 1 - R of the paper. The mode `token_pruning` chooses the tokens by attention; the
-    rule chooses K. Deviation: FastV fixes K = 2; here every K is scored, by
-    `mean KL(p_pruned || p_full)`.
+    The mode `token_pruning` chooses the tokens; the rule chooses K. Deviation: FastV fixes K = 2;
+    here every K is scored by `mean KL(p_pruned || p_full)`.
     """
 
     name = "fastv"

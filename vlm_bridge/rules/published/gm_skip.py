@@ -16,14 +16,11 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 @dataclass(frozen=True, kw_only=True)
 class GMSkip(Rule):
-    """Greedy removal on the task metric itself; the only rule that reads labels.
+    """Greedy removal by the task metric itself; the only rule that reads labels.
 
-    Every round tries each remaining layer on top of those removed, and removes the one with the
-    highest accuracy of the first answer token; the deepest of equals, as the method searches from
-    the back. That takes `L (L + 1) / 2` candidates, so deep models are refused.
-
-    Attributes:
-        most_layers: depth beyond which the search is refused.
+    Every round removes the layer without which the first answer token is most accurate; the
+    deepest of equals, as the method searches from the back. That takes `L (L + 1) / 2` candidates,
+    so models deeper than `most_layers` are refused.
     """
 
     most_layers: int = 16
@@ -48,13 +45,8 @@ class GMSkip(Rule):
 
 
 def rounds(evidence: Evidence, mode: str) -> Iterator[tuple[int, float]]:
-    """(layer removed, accuracy without it) of every round, measured lazily.
-
-    Raises:
-        BridgeError: an answer is missing.
-    """
-    n = evidence.n_layers
-    removed: list[int] = []
+    """(layer removed, accuracy without it) of every round, measured lazily."""
+    n, removed = evidence.n_layers, list[int]()
     while len(removed) < n:
         left = [layer for layer in range(n) if layer not in removed]
         plans = [SkipPlan(mode, n, layers=tuple(sorted([*removed, layer]))) for layer in left]

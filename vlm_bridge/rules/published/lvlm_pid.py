@@ -14,9 +14,9 @@ class LVLMPID(Rule):
         early exit b    U_V + S at state b
         freeze l        change of U_V + S by layer l, in absolute value
 
-    Deviation: the source learns its couplings on continuous representations and reads each layer
-    through the logit lens; here the same program (least I over q with the same two marginals with
-    the answer) is solved exactly on clusters of the states, with the final answer as target.
+    Deviation: the source learns couplings of continuous representations and decodes each layer by
+    the logit lens; here the same program (least I over q with the same two marginals with the
+    answer) is solved exactly on clusters of the states, with the final answer as target.
     """
 
     name = "lvlm-pid"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Rule
 
@@ -11,10 +13,9 @@ class ShannonInvariants(Rule):
 
         r_l = (I(H_l; A) + I(H_{l+1}; A)) / I(H_l, H_{l+1}; A)
 
-    r is 2 where both states hold all the information, and 1 where no piece is in both; no
-    decomposition is chosen. H is the last token's state for `block` and the mean vision state for
-    `freeze`, in clusters. Where both states together hold next to nothing about the answer, the
-    ratio is noise and r is set to 1.
+    r is 2 if both states contain all the information, 1 if they share none, or if their joint
+    information is so small that the ratio is noise. H is the last token's state for `block` and the
+    mean vision state for `freeze`, in clusters.
     """
 
     name = "shannon-invariants"
@@ -24,6 +25,5 @@ class ShannonInvariants(Rule):
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) numbers in [0, 2]."""
-        return 2 - evidence.coded_states().redundancy_degrees(
-            "text" if mode == "block" else "vision"
-        )
+        states: Literal["text", "vision"] = "text" if mode == "block" else "vision"
+        return 2 - evidence.coded_states().redundancy_degrees(states)

@@ -1,4 +1,4 @@
-"""ShortV (Yuan et al. 2025, arXiv 2504.00502): freeze vision where the output changes least."""
+"""ShortV (Yuan et al. 2025, arXiv 2504.00502): freeze vision in layers of low contribution."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from vlm_bridge.rules.protocol import Floats, Rule
 class ShortV(Rule):
     """Layer contribution `LC_l = mean KL(p_frozen at l || p_full)` at the last position.
 
-    One layer's vision updates are left out while its vision keys and values stay visible; the
-    layers of lowest contribution are frozen (its eq. 3, and the code release, about 40 samples).
+    Layer l's vision updates are skipped while its vision keys and values stay visible (eq. 3; the
+    code release uses about 40 samples).
     """
 
     name = "shortv"

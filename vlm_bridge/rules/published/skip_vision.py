@@ -9,9 +9,8 @@ from vlm_bridge.rules.protocol import Floats, Rule
 class SkipVision(Rule):
     """`mean |MLP(x)| / |x|` over vision tokens x: how much a layer's MLP changes their features.
 
-    Deviation: the method lets redundant vision tokens bypass the MLP and then drops their keys
-    and values. No mode here skips the MLP for vision alone; `freeze` also skips its attention,
-    which the score ignores.
+    Deviation: in the method, redundant vision tokens bypass the MLP, and their keys and values are
+    then dropped; `freeze` also skips their attention, which the score ignores.
     """
 
     name = "skip-vision"
