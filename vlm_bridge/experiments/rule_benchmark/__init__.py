@@ -10,7 +10,6 @@ from vlm_bridge.experiments.rule_benchmark.results import AcrossModels as Across
 from vlm_bridge.experiments.rule_benchmark.results import Chosen as Chosen
 from vlm_bridge.experiments.rule_benchmark.results import ModelBenchmark as ModelBenchmark
 from vlm_bridge.experiments.rule_benchmark.results import ModeTruth as ModeTruth
-from vlm_bridge.experiments.rule_benchmark.results import Refusal as Refusal
 from vlm_bridge.experiments.rule_benchmark.results import RuleBenchmark as RuleBenchmark
 from vlm_bridge.experiments.rule_benchmark.results import RuleResult as RuleResult
 from vlm_bridge.experiments.rule_benchmark.run import benchmark_rules as benchmark_rules
