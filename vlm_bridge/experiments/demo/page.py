@@ -1,4 +1,4 @@
-"""`write_report`: the results of a run as one self-contained HTML page and its figures."""
+"""The results of a run as a self-contained HTML page, and its figures."""
 
 from __future__ import annotations
 
@@ -43,18 +43,10 @@ class _Figure:
 def write_report(
     results: DemoResults, folder: Path, *, benchmark: RuleBenchmark | None = None
 ) -> Path:
-    """Write the figures and `report.html` of a run; the page embeds its figures.
+    """Write the figures and `report.html` of a run into `folder`; the page embeds its figures.
 
-    Args:
-        results: results of a run; the page names what is missing from them.
-        folder: created if missing. The page replaces an older one as a whole.
-        benchmark: rule benchmark, for a section of its own; None leaves it out.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        BridgeError: a file cannot be written.
+    A rule benchmark has its own section. The page states which results are missing, and replaces an
+    older page. A BridgeError if a file cannot be written.
 
     Example:
         >>> results = read_record(path, DemoResults, "results file")  # doctest: +SKIP

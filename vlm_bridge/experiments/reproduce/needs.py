@@ -21,15 +21,14 @@ _OVERHEAD = 0.2
 
 @dataclass(frozen=True)
 class Needs(Record):
-    """An estimate from the size of the model, not a measurement.
+    """Needs of a run, estimated from the size of the model.
 
     Attributes:
         gib: device memory in GiB: weights, and a fifth more for activations, cache and allocator.
         download_gib: size of the weights in GiB.
         forward_cost: forward passes over one image, skipped passes counted as full.
         pflop: `2 * parameters * tokens` for each pass, in PFLOP.
-        hours: hours at `tflops`.
-        tflops: assumed throughput in TFLOP/s, as reached in practice.
+        hours, tflops: time at this throughput in TFLOP/s, as reached in practice.
     """
 
     gib: float
@@ -52,14 +51,7 @@ def needs_of(
 ) -> Needs:
     """Memory and time of `forward_cost` forward passes of one image each.
 
-    Args:
-        model: the published model.
-        forward_cost: forward passes of the whole run.
-        dtype: data type of the weights: `float32`, `bfloat16` or `float16`.
-        tflops: throughput that the device reaches; about 100 for one A100 in bfloat16.
-
-    Raises:
-        BridgeError: an unknown dtype, or numbers that are not positive.
+    An A100 reaches about 100 TFLOP/s in bfloat16.
 
     Example:
         >>> from vlm_bridge.experiments.reproduce.published import find_published
@@ -86,13 +78,7 @@ def needs_of(
 
 @dataclass(frozen=True)
 class Machine:
-    """Free memory and disk of a machine.
-
-    Attributes:
-        device: a torch device.
-        memory_gib: free memory of the device in GiB.
-        disk_gib: free disk in GiB in the folder of downloaded weights.
-    """
+    """Free memory of a torch device, and free disk in the folder of downloaded weights, in GiB."""
 
     device: str
     memory_gib: float
@@ -100,7 +86,7 @@ class Machine:
 
     @classmethod
     def here(cls, device: str | None = None) -> Machine:
-        """This machine, with the device that a model would be loaded on."""
+        """This machine, with the device for the model."""
         name = device or "cpu"
         if torch.device("cpu" if name == "auto" else name).type == "cuda":
             memory = float(torch.cuda.mem_get_info(torch.device(name))[0])
@@ -112,7 +98,7 @@ class Machine:
         return cls(name, memory / 2**30, shutil.disk_usage(folder).free / 2**30)
 
     def lacks(self, needs: Needs, *, download: bool) -> list[str]:
-        """What is missing for a run; empty if it fits.
+        """Lacking memory and disk; empty if the run fits.
 
         Example:
             >>> from vlm_bridge.experiments.reproduce import find_published, needs_of

@@ -15,16 +15,12 @@ class Published:
     """A large model and the results reported for it. Layers are 0-based.
 
     Attributes:
-        name: name in `skipit reproduce`.
         hub_id: repository of the weights on the hub.
-        n_layers: depth of the decoder.
         parameters: number of parameters of the whole model.
         tokens: tokens of a typical prompt, vision included.
         shortv_order: layers in the order in which ShortV freezes them; empty if not reported.
-        shortv_source: source of the order.
         vtw_depth: first layer without vision tokens in VTW; None if not reported.
         vtw_eta: threshold of VTW for the mean KL divergence; None if not reported.
-        vtw_source: source of depth and threshold.
     """
 
     name: str
@@ -90,10 +86,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def find_published(name: str) -> Published:
-    """The published results by name of the model.
-
-    Raises:
-        BridgeError: no results for this model.
+    """The published results on a model.
 
     Example:
         >>> find_published("llava-1.5-7b").shortv_order[:3]

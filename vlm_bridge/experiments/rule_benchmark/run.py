@@ -49,15 +49,15 @@ _ORDER = ("forward pass", "candidate runs", "labels", "nothing")
 def benchmark_rules(
     vlm: VLM, splits: Splits, settings: Settings | None = None, *, store: Store | None = None
 ) -> ModelBenchmark:
-    """Score every rule against measured disagreement, and certify the plan it leads to.
+    """Score every rule against measured disagreement, and certify a plan of its ranking.
 
-    The effect of a plan on a question (its first answer token) is measured once and stored; every
-    rule, path and resampling reads it from there.
+    The effect of a plan on the first answer token of a question is measured once and stored, for
+    all rules, paths and resamplings. A second call with the same `checkpoint` resumes.
 
     Args:
         vlm: the model.
         splits: questions, disjoint by image.
-        settings: what is benchmarked, and how. A second call with the same `checkpoint` resumes.
+        settings: rules, modes, levels and counts.
         store: stored outcomes to read and extend (default: that of `open_store`).
 
     Example:
@@ -76,12 +76,9 @@ def open_store(vlm: VLM, splits: Splits, settings: Settings) -> Store:
     before they are run on the other tuning images.
     """
     first = set(batch_places(splits.tuning, settings.batch_size)[0])
-    parts = {
-        "profiling": splits.profiling,
+    parts = splits.by_name | {
         "screen": tuple(item for i, item in enumerate(splits.tuning) if i in first),
         "tuning": tuple(item for i, item in enumerate(splits.tuning) if i not in first),
-        "certification": splits.certification,
-        "test": splits.test,
     }
     nonempty = {name: part for name, part in parts.items() if part}
     return Store(vlm, nonempty, settings.checkpoint, batch_size=settings.batch_size)
@@ -141,7 +138,7 @@ class _Run:
         )
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
-        """A rule's scores and candidates, and what they cost."""
+        """A rule's scores with their cost, and its candidates."""
         settings = self.settings
         ranking = ranked(rule, mode, self.evidence, self.store, forward_cost=settings.forward_cost)
         candidates = list(dict.fromkeys(ranking.plans))
@@ -206,11 +203,11 @@ class _Run:
         )
 
     def _tested(self, search: CertifiedPlan) -> Chosen:
-        settings = self.settings
+        settings, steps = self.settings, [step.plan for step in search.path]
         if search.path:
             check, saved = check_error_rate(
                 search.path,
-                self.store.outcomes("certification", [step.plan for step in search.path]),
+                self.store.outcomes("certification", steps),
                 epsilon=settings.epsilon,
                 delta=settings.delta,
                 resamples=settings.resamples,
@@ -221,18 +218,19 @@ class _Run:
             why = "every candidate changed too many answers on the tuning images"
             check, saved = None, Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)
         (tested,) = compare_on_test(self.store, [search.plan])
-        cost = prefill = None
+        flops = latency = device = None
         if not search.plan.is_empty:
             cost = plan_cost(self.store, search.plan, pairs=settings.pairs)
-            prefill = cost.prefill
+            flops, latency = cost.prefill.flops_ratio, cost.prefill.latency_ratio
+            device = cost.device
         return Chosen(
             search=search,
             saving=saved,
             disagreement=tested.disagreement,
             drop=tested.drop,
-            flops_ratio=None if prefill is None else prefill.flops_ratio,
-            latency_ratio=None if prefill is None else prefill.latency_ratio,
-            device=None if cost is None else cost.device,
+            flops_ratio=flops,
+            latency_ratio=latency,
+            device=device,
             error_rate_check=check,
         )
 

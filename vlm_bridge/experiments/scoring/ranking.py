@@ -13,11 +13,8 @@ from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE
 def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
     """Probability that a harmful unit scores above a safe one; ties count one half.
 
-    Undetermined units are left out; NaN without a safe or without a harmful unit.
-
-    Args:
-        score: (n_units,) scores; the lower, the safer.
-        verdict: (n_units,) SAFE, UNDETERMINED or HARMFUL.
+    `score` and `verdict` are (n_units,). Undetermined units are left out; NaN without a safe or
+    without a harmful unit.
 
     Source:
         Mann-Whitney form: Hanley and McNeil 1982, Radiology 143.

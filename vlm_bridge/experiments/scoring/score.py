@@ -16,7 +16,6 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.scoring.ranking import auc, false_safe
 from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
 
-RESAMPLES = 1000
 #: Figure of merit from verdicts (n_units,) and measured means (n_units,).
 Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
@@ -26,14 +25,12 @@ class RuleScore(Record):
     """Figures of merit of a rule's ranking, in one mode of one model.
 
     Attributes:
-        rule: name of the rule.
-        requires: its evidence: "nothing", "forward pass", "candidate runs" or "labels".
+        rule, model: their names.
+        requires: evidence: "nothing", "forward pass", "candidate runs" or "labels".
         mode: mode of the units.
-        model: name of the model.
         quantity: "disagreement" or "drop".
         epsilon: threshold between safe and harmful.
-        safe: number of units whose interval lies below epsilon.
-        harmful: number of units whose interval lies above epsilon.
+        safe, harmful: number of units whose interval lies below or above epsilon.
         undetermined: number of other units; they count in `spearman` alone.
         auc: probability that a harmful unit scores above a safe one.
         spearman: rank correlation with the measured mean, over all units.
@@ -67,37 +64,22 @@ def score_rule(
     quantity: str = "disagreement",
     forward_cost: float = 0.0,
     level: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> RuleScore:
     """Score a rule; intervals by bootstrap over images, with verdicts recomputed in each sample.
 
-    Args:
-        score: (n_units,) scores in the order of `truth.plans`; the lower, the safer.
-        truth: effect of skipping each unit, on images the rule has not seen.
-        rule: name of the rule.
-        requires: evidence of the rule.
-        model: name of the model.
-        epsilon: threshold between safe and harmful.
-        quantity: "disagreement" or "drop".
-        forward_cost: cost of the rule.
-        level: level of the verdicts' intervals and of the reported ones.
-        resamples: number of bootstrap samples.
-        seed: seed of the resampling.
-
-    Raises:
-        BridgeError: scores that are not one finite number for each unit, epsilon outside (0, 1),
-            or a quantity that was not measured.
+    `score` is (n_units,) in the order of `truth.plans`, the lower, the safer; `level` is that of
+    the verdicts and of the reported intervals. A BridgeError if the quantity was not measured.
 
     Source:
         Percentile bootstrap over images: Field and Welsh 2007, Bootstrapping clustered data,
         J. R. Stat. Soc. B 69.
     """
     score = np.asarray(score, dtype=np.float64)
-    if score.shape != (len(truth.plans),) or not np.isfinite(score).all():
-        raise BridgeError(
-            f"rule '{rule}' needs {len(truth.plans)} finite scores, got {score.tolist()}"
-        )
+    units = len(truth.plans)
+    if score.shape != (units,) or not np.isfinite(score).all():
+        raise BridgeError(f"rule '{rule}' needs {units} finite scores, got {score.tolist()}")
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
     values = truth.values(quantity)
