@@ -30,7 +30,7 @@ def reproduce(
         Path | None, typer.Option(help="Folder of the weights (default: download from the hub).")
     ] = None,
     profiling: Annotated[
-        int, typer.Option(min=2, help="Images that order the layers, counted from the first.")
+        int, typer.Option(min=2, help="Number of first images, which order the layers.")
     ] = 40,
     step: Annotated[
         int, typer.Option(min=1, help="Step between layers and depths of the sweep.")
@@ -41,7 +41,7 @@ def reproduce(
     tflops: Annotated[
         float, typer.Option(help="Throughput of the device, for the estimate of time.")
     ] = 100.0,
-    yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start even if memory or disk look too small.")
     ] = False,
@@ -65,8 +65,8 @@ def reproduce(
     images = list(dict.fromkeys(item.cluster for item in items))
     if len(images) <= profiling:
         raise BridgeError(
-            f"{data.data} is about {len(images)} images; the first {profiling} order the layers, "
-            "and the rest test the order: lower --profiling or bring more images"
+            f"{data.data} has {len(images)} images; the first {profiling} order the layers, "
+            "and the others test the order: lower --profiling or add images"
         )
     first = set(images[:profiling])
     ordering = [item for item in items if item.cluster in first]

@@ -152,13 +152,10 @@ def _disagreement(
     joined = [Outcomes.join(parts) for parts in zip(*by_split, strict=True)]
     values = Truth.of(units, joined).disagreement  # (n_images, n_units)
     low, high = intervals(values, "disagreement", _LEVEL)
-    return {
-        unit: Estimate(
-            value=float(values[:, i].mean()),
-            interval=(float(low[i]), float(high[i])),
-            level=_LEVEL,
-            n=len(values),
-            method="Clopper-Pearson over images",
-        )
-        for i, unit in enumerate(units)
-    }
+    n, method = len(values), "Clopper-Pearson over images"
+
+    def estimate(i: int) -> Estimate:
+        value, interval = float(values[:, i].mean()), (float(low[i]), float(high[i]))
+        return Estimate(value=value, interval=interval, level=_LEVEL, n=n, method=method)
+
+    return {unit: estimate(i) for i, unit in enumerate(units)}

@@ -33,11 +33,9 @@ def _link(path: Path | None, caption: str, page: Path) -> list[str]:
 
 
 def _head(result: ClaimsResult, command: str) -> list[str]:
+    made = f"Made by `{command}` from measurements of `{result.machine['command']}`."
     return [
-        "# The claim on trained models",
-        "",
-        f"Made by `{command}` from measurements of `{result.machine['command']}`.",
-        "",
+        *("# The claim on trained models", "", made, ""),
         "The paper (arXiv 2509.25584) claims that "
         + "; ".join(f"({key}) {text}" for key, text in CLAUSES.items())
         + ". The rules called ours are reconstructions of it. The quantity compared is the "
@@ -66,19 +64,13 @@ def _model(claims: ModelClaims, images: Path, page: Path) -> list[str]:
     benchmark, n_images = claims.benchmark, claims.benchmark.n_images
     start = f"claims-{benchmark.model.strip('/').replace('/', '--')}"
     sizes = ", ".join(f"{n} {split}" for split, n in n_images.items())
-    lines = [
-        f"## {benchmark.model}, {benchmark.n_layers} layers, on {claims.data}",
-        "",
-        f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}.",
-        "",
-    ]
-    least = least_images(benchmark.epsilon)
-    if n_images["test"] < least:
-        lines += [
-            f"On {n_images['test']} images no unit can be shown safe at epsilon "
-            f"{benchmark.epsilon:g}, which takes {least}: AUC is not defined here.",
-            "",
-        ]
+    heading = f"## {benchmark.model}, {benchmark.n_layers} layers, on {claims.data}"
+    images_of = f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}."
+    lines = [heading, "", images_of, ""]
+    least, n_test = least_images(benchmark.epsilon), n_images["test"]
+    if n_test < least:
+        safe = f"On {n_test} images no unit can be shown safe at epsilon {benchmark.epsilon:g}"
+        lines += [f"{safe}, which takes {least}: AUC is not defined here.", ""]
     return [
         *lines,
         *tables.accuracy(claims),

@@ -61,8 +61,8 @@ def check_claims(case: Case, settings: ClaimsSettings | None = None) -> ModelCla
     benchmark = benchmark_rules(vlm, splits, settings, store=store)
     if not benchmark.truths:
         reasons = "; ".join(sorted({refusal.reason for refusal in benchmark.refused}))
-        modes = ", ".join(settings.modes)
-        raise BridgeError(f"{vlm.name}: no rule could be scored in {modes}: {reasons}")
+        where = ", ".join(settings.modes)
+        raise BridgeError(f"{vlm.name}: no rule could be scored in {where}: {reasons}")
     evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
     cost, nulls = None, []
     with track(f"{vlm.name}: controls, converses, nulls", 5) as advance:

@@ -154,12 +154,10 @@ def _path(
     vlm: VLM, trained: Profile, tuning: list[Item], size: DemoSize
 ) -> tuple[list[Step], float, str]:
     """The path at the strictest epsilon at which it saves enough on tuning images, and a note."""
-    note = ""
+    note, n = "", size.batch_size
     candidates = nested_plans(find_rule(RULE), Evidence(profile=trained))[:: -size.stride]
     for epsilon in EPSILONS:
-        path = tuned_path(
-            vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=size.batch_size
-        )
+        path = tuned_path(vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=n)
         most = path[-1].saving if path else 0.0
         if most >= LEAST_SAVING:
             return path, epsilon, note
@@ -204,9 +202,8 @@ def _accuracies(
     full, skipped = tested.accuracy_full, tested.accuracy_skipped
     assert full is not None
     assert skipped is not None
-    unseen = answer(
-        vlm, test, batch_size=batch_size, with_images=False, title="without vision tokens"
-    )
+    title = "without vision tokens"
+    unseen = answer(vlm, test, batch_size=batch_size, with_images=False, title=title)
     blind = accuracy(blind_answers(easy_vqa("train"), test), test)
     no_vision = accuracy(unseen, test)
     return {"full": full, "skipped": skipped, "no_vision": no_vision, "blind": blind}

@@ -106,14 +106,10 @@ class Machine:
             >>> Machine("cpu", 8.0, 100.0).lacks(needs, download=True)
             ['16 GiB of memory on cpu, 8 are free']
         """
-        lacking = []
-        if self.memory_gib < needs.gib:
-            lacking.append(
-                f"{needs.gib:.0f} GiB of memory on {self.device}, {self.memory_gib:.0f} are free"
-            )
-        if download and self.disk_gib < needs.download_gib:
-            lacking.append(
-                f"{needs.download_gib:.0f} GiB of disk for the weights, {self.disk_gib:.0f} are "
-                "free (HF_HOME names the folder)"
-            )
+        lacking, memory, disk = [], self.memory_gib, self.disk_gib
+        if memory < needs.gib:
+            lacking.append(f"{needs.gib:.0f} GiB of memory on {self.device}, {memory:.0f} are free")
+        if download and disk < needs.download_gib:
+            weights = f"{needs.download_gib:.0f} GiB of disk for the weights"
+            lacking.append(f"{weights}, {disk:.0f} are free (HF_HOME names the folder)")
         return lacking

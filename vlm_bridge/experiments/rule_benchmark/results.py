@@ -42,14 +42,9 @@ class ModeTruth(Record):
         values = truth.disagreement
         low, high = intervals(values, "disagreement", level)
         codes = verdicts(values, "disagreement", epsilon, level)
-        return cls(
-            units=truth.plans,
-            n_images=len(values),
-            mean=tuple(values.mean(axis=0).tolist()),
-            low=tuple(low.tolist()),
-            high=tuple(high.tolist()),
-            verdicts=tuple(_VERDICTS[code] for code in codes.tolist()),
-        )
+        names = tuple(_VERDICTS[code] for code in codes.tolist())
+        mean, lows, highs = (tuple(each.tolist()) for each in (values.mean(axis=0), low, high))
+        return cls(truth.plans, len(values), mean, lows, highs, names)
 
     @property
     def mode(self) -> str:
@@ -95,9 +90,7 @@ class RuleResult(Record):
     """A rule in a mode of a model.
 
     Attributes:
-        condition: redundancy condition that the rule tests.
-        source: publication of the rule.
-        origin: ours, a part of ours, published, or a control.
+        condition, source, origin: of the rule, as in `Rule`.
         keep: share of vision tokens that the units keep, in `token_pruning`; else None.
         scores: (n_units,) scores; the lower, the safer.
         spent: measurement -> its cost in forward-pass equivalents.

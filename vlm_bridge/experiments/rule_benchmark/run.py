@@ -12,14 +12,8 @@ from theory import Certificate
 from vlm_bridge.data import items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of
+from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
-from vlm_bridge.experiments.rule_benchmark.results import (
-    Chosen,
-    ModelBenchmark,
-    ModeTruth,
-    Refusal,
-    RuleResult,
-)
 from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
 from vlm_bridge.experiments.rule_benchmark.settings import Settings, Splits
 from vlm_bridge.experiments.rule_benchmark.store import Store, compare_on_test, plan_cost
@@ -48,7 +42,7 @@ _ORDER = ("forward pass", "candidate runs", "labels", "nothing")
 
 def benchmark_rules(
     vlm: VLM, splits: Splits, settings: Settings | None = None, *, store: Store | None = None
-) -> ModelBenchmark:
+) -> records.ModelBenchmark:
     """Score every rule against measured disagreement, and certify a plan of its ranking.
 
     The effect of a plan on the first answer token of a question is measured once and stored, for
@@ -100,12 +94,12 @@ class _Run:
         self.evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
         self.vision = vision_share(vlm, splits.profiling)
 
-    def run(self) -> ModelBenchmark:
+    def run(self) -> records.ModelBenchmark:
         reasons = supported_modes(self.vlm)
         rules = sorted(self.settings.rules, key=lambda rule: _ORDER.index(rule.requires))
-        truths: dict[tuple[str, float | None], ModeTruth] = {}
-        results: list[RuleResult] = []
-        refused: list[Refusal] = []
+        truths: dict[tuple[str, float | None], records.ModeTruth] = {}
+        results: list[records.RuleResult] = []
+        refused: list[records.Refusal] = []
         for mode in self.settings.modes:
             scored: list[_Scored] = []
             in_mode = [rule for rule in rules if mode in rule.modes]
@@ -116,15 +110,15 @@ class _Run:
                             raise BridgeError(reasons[mode])
                         scored.append(self._scored(rule, mode))
                     except BridgeError as error:
-                        refused.append(Refusal(rule.name, mode, str(error)))
+                        refused.append(records.Refusal(rule.name, mode, str(error)))
                     advance(1)
             for each, chosen in zip(scored, self._chosen(scored), strict=True):
                 truth = Truth.of(each.units, self.store.outcomes("test", each.units))
-                mode_truth = ModeTruth.of(truth, epsilon=self.settings.epsilon)
+                mode_truth = records.ModeTruth.of(truth, epsilon=self.settings.epsilon)
                 truths[mode, mode_truth.keep] = mode_truth
                 results.append(self._result(each, truth, chosen))
         splits = self.splits.by_name.items()
-        return ModelBenchmark(
+        return records.ModelBenchmark(
             model=self.vlm.name,
             n_layers=self.vlm.layout.n_layers,
             epsilon=self.settings.epsilon,
@@ -148,9 +142,9 @@ class _Run:
         units = units_of(rule, mode, self.vlm.layout.n_layers)
         return _Scored(rule, ranking, units, candidates)
 
-    def _result(self, scored: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
+    def _result(self, scored: _Scored, truth: Truth, chosen: records.Chosen) -> records.RuleResult:
         rule, ranking = scored.rule, scored.ranked
-        return RuleResult(
+        return records.RuleResult(
             condition=rule.condition,
             source=rule.source,
             origin=rule.origin,
@@ -170,7 +164,7 @@ class _Run:
             chosen=chosen,
         )
 
-    def _chosen(self, scored: Sequence[_Scored]) -> list[Chosen]:
+    def _chosen(self, scored: Sequence[_Scored]) -> list[records.Chosen]:
         """The certified plan of every rule of a mode; a plan shared by rules is run once."""
         epsilon, delta = self.settings.epsilon, self.settings.delta
         rates = self._rates([plan for each in scored for plan in each.candidates])
@@ -202,7 +196,7 @@ class _Run:
             epsilon=self.settings.epsilon,
         )
 
-    def _tested(self, search: CertifiedPlan) -> Chosen:
+    def _tested(self, search: CertifiedPlan) -> records.Chosen:
         settings, steps = self.settings, [step.plan for step in search.path]
         if search.path:
             check, saved = check_error_rate(
@@ -221,18 +215,10 @@ class _Run:
         flops = latency = device = None
         if not search.plan.is_empty:
             cost = plan_cost(self.store, search.plan, pairs=settings.pairs)
-            flops, latency = cost.prefill.flops_ratio, cost.prefill.latency_ratio
-            device = cost.device
-        return Chosen(
-            search=search,
-            saving=saved,
-            disagreement=tested.disagreement,
-            drop=tested.drop,
-            flops_ratio=flops,
-            latency_ratio=latency,
-            device=device,
-            error_rate_check=check,
-        )
+            prefill, device = cost.prefill, cost.device
+            flops, latency = prefill.flops_ratio, prefill.latency_ratio
+        changed, drop = tested.disagreement, tested.drop
+        return records.Chosen(search, saved, changed, drop, flops, latency, device, check)
 
 
 def certify_stored(

@@ -32,7 +32,6 @@ class Truth:
     plans: tuple[SkipPlan, ...]
     disagreement: NDArray[np.float64]
     drop: NDArray[np.float64] | None
-    images: tuple[str, ...]
 
     @classmethod
     def of(cls, plans: Sequence[SkipPlan], outcomes: Sequence[Outcomes]) -> Truth:
@@ -47,12 +46,8 @@ class Truth:
             return np.column_stack([cluster_means(column, clusters)[0] for column in columns])
 
         drops = [drop for each in outcomes if (drop := each.drop) is not None]
-        return cls(
-            plans=tuple(plans),
-            disagreement=by_image([each.disagree for each in outcomes]),
-            drop=by_image(drops) if len(drops) == len(outcomes) else None,
-            images=tuple(dict.fromkeys(clusters)),
-        )
+        lost = by_image(drops) if len(drops) == len(outcomes) else None
+        return cls(tuple(plans), by_image([each.disagree for each in outcomes]), lost)
 
     def values(self, quantity: str) -> NDArray[np.float64]:
         """(n_images, n_units) of one quantity; a BridgeError for a drop without labels."""
