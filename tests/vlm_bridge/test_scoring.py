@@ -168,7 +168,7 @@ def test_truth_refuses_other_questions() -> None:
 def simulated(n_images: int, rates: np.ndarray, seed: int = 0) -> Truth:
     rng = np.random.default_rng(seed)
     changed = (rng.random((n_images, len(rates))) < rates).astype(float)
-    return Truth(tuple(plans(len(rates))), changed, changed)
+    return Truth(tuple(plans(len(rates))), changed, changed, tuple(str(i) for i in range(n_images)))
 
 
 RATES = np.array([0.0, 0.0, 0.01, 0.05, 0.3, 0.4, 0.5, 0.6])

@@ -59,17 +59,15 @@ def coincidence(
     """
     a, b = (np.asarray(score, dtype=np.float64) for score in (ours, theirs))
     if a.shape != b.shape or a.ndim != 1:
-        raise BridgeError(
-            f"two scores of one length are needed, got shapes {a.shape} and {b.shape}"
-        )
+        shapes = f"{a.shape} and {b.shape}"
+        raise BridgeError(f"two scores of one length are needed, got shapes {shapes}")
     if np.isnan(a).any() or np.isnan(b).any():
         raise BridgeError(f"a score of {names} is NaN, so its safest layers are not defined")
     if not 1 <= size < len(a):
         raise BridgeError(f"size must lie between 1 and {len(a) - 1}, got {size}")
     first, second = (safest(score, size) for score in (a, b))
     n, common = len(a), int((first & second).sum())
-    overlaps = np.arange(size + 1)
-    chance = hypergeom(n, size, size)
+    overlaps, chance = np.arange(size + 1), hypergeom(n, size, size)
     rotated = np.array([(first & np.roll(second, turn)).sum() for turn in range(n)])
     return Coincidence(
         *names,

@@ -26,8 +26,7 @@ HARMLESS = "outside the conditions, yet harmless"
 HARMFUL = "small cosine distance, yet harmful"
 #: Name of the ranking of frozen layers by the cosine distance of their vision states.
 DISTANCE = "vision distance"
-#: Two-sided level at which each end is a one-sided bound of 95 %.
-_LEVEL = 0.9
+_LEVEL = 0.9  # two-sided; each end is a one-sided bound of 95 %
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Null(Record):
 
     Attributes:
         kind: `RANDOM` or `SHUFFLED`.
-        n_profiling: number of images that the rules looked at.
+        n_profiling: number of images that the rules read.
         accuracy: accuracy of the first answer token; None without labels.
         scores: one entry for each rule that requires forward passes alone.
         controls: the model's control plans, run on the null.
@@ -124,6 +124,5 @@ def _score(result: RuleResult, evidence: Evidence, store: Store) -> NullScore:
         scores = ranked(find_rule(rule), mode, evidence, store).scores
     except BridgeError as error:
         return NullScore(rule, mode, None, None, str(error))
-    size = compared_size(result)
-    sets = coincidence(result.scores, scores, size, names=("model", "null"))
+    sets = coincidence(result.scores, scores, compared_size(result), names=("model", "null"))
     return NullScore(rule, mode, spearman(result.scores, scores), sets)

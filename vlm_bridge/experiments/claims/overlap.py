@@ -65,8 +65,7 @@ def overlap(
     if not peers:
         raise BridgeError(f"rule '{rule}' needs a published method to be compared with")
     pairs = [coincidence(ours, scores, size, names=(rule, name)) for name, scores in peers.items()]
-    n = len(ours)
-    chosen = safest(ours, size)
+    n, chosen = len(ours), safest(ours, size)
     theirs = np.array([safest(scores, size) for scores in peers.values()])
     rng = np.random.default_rng(seed)
     drawn = np.zeros((draws, n), dtype=bool)

@@ -33,10 +33,8 @@ from vlm_bridge.selection import CertifiedPlan, Step, certify_path, tuned_path
 RULE = "skip-it"
 PEERS = ("shortgpt",)
 EPSILONS, DELTA = (0.02, 0.05), 0.05
-#: Share of the prefill that a plan must save; else the next epsilon is tried.
-LEAST_SAVING = 0.2
-#: Tuning rates of the two steps of the path, as shares of epsilon.
-RUNGS = (0.0, 0.5)
+LEAST_SAVING = 0.2  # share of the prefill that a plan must save; else the next epsilon is tried
+RUNGS = (0.0, 0.5)  # tuning rates of the two steps of the path, as shares of epsilon
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.reproduce.published import Published
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-#: Memory of activations, cache and allocator, as a share of the weights.
-_OVERHEAD = 0.2
+_OVERHEAD = 0.2  # memory of activations, cache and allocator, as a share of the weights
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,8 @@ def needs_of(
     if dtype not in _BYTES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(_BYTES)}")
     if forward_cost < 1 or not tflops > 0:
-        raise BridgeError(
-            f"forward_cost and tflops must be positive, got {forward_cost} and {tflops}"
-        )
+        given = f"{forward_cost} and {tflops}"
+        raise BridgeError(f"forward_cost and tflops must be positive, got {given}")
     weights = model.parameters * _BYTES[dtype] / 2**30
     flop = 2.0 * model.parameters * model.tokens * forward_cost
     return Needs(

@@ -23,8 +23,7 @@ from vlm_bridge.plan.units import units
 from vlm_bridge.rules.published.vtw import VTW, first_below
 from vlm_bridge.runtime.files import read_or_make
 
-#: Modes swept on the test images.
-_SWEPT = ("freeze", "early_exit", "late_entry")
+_SWEPT = ("freeze", "early_exit", "late_entry")  # on the test images
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class Reproduction(Record):
         shortv_kl: (L,) `mean KL(p_frozen || p_full)` of every layer, nats.
         vtw_kl: (L - 1,) `mean KL(p_exit || p_full)` of every exit from 1 on, nats.
         vtw_depth: VTW's choice at the published threshold (.003 if none is published).
-        overlap: our frozen set against the published set, if there is one.
-        order_agreement: Spearman's correlation of the two orders over the published layers.
+        overlap, order_agreement: our frozen set against the published set, and Spearman's
+            correlation of the two orders over the published layers; None without an order.
         sweep: every frozen layer, exit and entry on the test images.
-        published_plan: the published layers frozen, on the test images, if there are any.
-        own_plan: as many layers of our own order, on the same images.
+        published_plan, own_plan: the published layers frozen, and as many of our own order, on the
+            test images.
         flops_ratio, latency_ratio: of the prefill of `own_plan`, skipped/full; median of pairs.
     """
 

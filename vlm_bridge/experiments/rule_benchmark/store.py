@@ -23,8 +23,7 @@ from vlm_bridge.runtime.files import read_json, read_or_make, write_json
 
 #: Columns of `Outcomes` that are stored; KL divergences are not needed here.
 _COLUMNS = ("disagree", "correct_full", "correct_skipped")
-#: Sequences in the batch that times a plan.
-_TIMED_BATCH = 4
+_TIMED_BATCH = 4  # sequences in the batch that times a plan
 
 
 class Store:

@@ -82,9 +82,8 @@ def score_rule(
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
     values = truth.values(quantity)
-    n = len(values)
+    n, rng = len(values), np.random.default_rng(seed)
     verdict = verdicts(values, quantity, epsilon, level)
-    rng = np.random.default_rng(seed)
     drawn = [values[rng.integers(n, size=n)] for _ in range(resamples)]
     samples = [(verdicts(rows, quantity, epsilon, level), rows.mean(axis=0)) for rows in drawn]
 

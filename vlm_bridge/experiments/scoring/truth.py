@@ -15,8 +15,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-#: Codes of the verdicts on a unit.
-SAFE, UNDETERMINED, HARMFUL = -1, 0, 1
+SAFE, UNDETERMINED, HARMFUL = -1, 0, 1  # verdicts on a unit
 QUANTITIES = ("disagreement", "drop")
 
 
@@ -32,6 +31,7 @@ class Truth:
     plans: tuple[SkipPlan, ...]
     disagreement: NDArray[np.float64]
     drop: NDArray[np.float64] | None
+    images: tuple[str, ...]
 
     @classmethod
     def of(cls, plans: Sequence[SkipPlan], outcomes: Sequence[Outcomes]) -> Truth:
@@ -47,7 +47,8 @@ class Truth:
 
         drops = [drop for each in outcomes if (drop := each.drop) is not None]
         lost = by_image(drops) if len(drops) == len(outcomes) else None
-        return cls(tuple(plans), by_image([each.disagree for each in outcomes]), lost)
+        changed, images = by_image([each.disagree for each in outcomes]), dict.fromkeys(clusters)
+        return cls(tuple(plans), changed, lost, tuple(images))
 
     def values(self, quantity: str) -> NDArray[np.float64]:
         """(n_images, n_units) of one quantity; a BridgeError for a drop without labels."""
