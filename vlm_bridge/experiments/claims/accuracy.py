@@ -1,4 +1,4 @@
-"""Accuracy of a model on test images, beside baselines that do not look at the image."""
+"""Accuracy of a model on test images, and of baselines without the image."""
 
 from __future__ import annotations
 

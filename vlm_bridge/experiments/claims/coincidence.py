@@ -15,7 +15,7 @@ from vlm_bridge.errors import BridgeError
 
 @dataclass(frozen=True)
 class Coincidence(Record):
-    """Overlap of two sets of equal size, beside that of random sets.
+    """Overlap of two sets of equal size, and of random sets.
 
     Attributes:
         ours, theirs: names of the two rules.
