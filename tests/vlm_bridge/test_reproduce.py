@@ -232,8 +232,8 @@ def test_the_command_runs_given_weights(data, tmp_path, capsys, monkeypatch, fol
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("gpt-5",), "nothing is known of 'gpt-5'; choose from llava-1.5-7b"),
-        (("llava-1.5-7b", "--profiling", 8), "is about 8 images; the first 8 give the orders"),
+        (("gpt-5",), "no published results for 'gpt-5'; choose from llava-1.5-7b"),
+        (("llava-1.5-7b", "--profiling", 8), "has 8 images; the first 8 order the layers"),
     ],
 )
 def test_the_command_refuses(words, message, data, tmp_path, capsys):

@@ -26,7 +26,7 @@ from vlm_bridge.runtime.machine import command_line
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Size and settings of the experiment."""
+    """Sizes and settings of the experiment."""
 
     section: ClassVar[str] = "Experiment options"
     images: Annotated[int, Option(min=1, help="Images to certify on, and images to test on.")] = 72
@@ -86,13 +86,14 @@ def claims(
 
     Each claim is *supported*, *refuted* or *undecided* by criteria that claims.md states. The
     result also holds accuracy beside blind and majority baselines, the AUC of every rule, layers
-    that show the two converses refuted by the theory (found on one split, confirmed on another),
+    that show the two converses refuted by the theory (selected on one split, confirmed on another),
     and two controls: a copy with random weights, and shuffled images.
 
     A killed run continues from its checkpoint when the same command is given again. The defaults
-    are small: 72 images are the least that can show a unit to be safe at epsilon 0.05; more images
-    decide more. All modes and rules of a 30-layer model take an hour or more on two cores;
-    `--modes freeze` and a few `--rules` take minutes. `--models toy` has a known truth.
+    are small: with fewer than 72 images no unit can be shown safe at epsilon 0.05, and more images
+    leave fewer claims undecided. All modes and rules of a 30-layer model take an hour or more on
+    two cores; `--modes freeze` and a few `--rules` take minutes. `--models toy` has planted safe
+    layers.
 
     Example: `skipit claims --models toy --modes freeze --out out/toy`
 

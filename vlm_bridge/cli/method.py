@@ -65,7 +65,7 @@ def method(
 
 
 def method_lines(result: MethodResult) -> list[str]:
-    """A result for people, one line for each quantity."""
+    """Lines of text on a result, one for each quantity."""
     lines = [f"{result.method} ({result.source}); {result.deviation}"]
     plan = "decided while the model runs" if result.plan is None else result.plan.describe()
     lines.append(f"plan: {plan}; choosing cost {result.forward_cost:.1f} passes")

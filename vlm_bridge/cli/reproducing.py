@@ -56,8 +56,8 @@ def reproduce(
     images = list(dict.fromkeys(item.cluster for item in items))
     if len(images) <= profiling:
         raise BridgeError(
-            f"{data.data} is about {len(images)} images; the first {profiling} order the layers, "
-            "and the rest test the order: lower --profiling or bring more images"
+            f"{data.data} has {len(images)} images; the first {profiling} order the layers, "
+            "and the others test the order: lower --profiling or add images"
         )
     first = set(images[:profiling])
     ordering = [item for item in items if item.cluster in first]

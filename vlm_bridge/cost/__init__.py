@@ -1,7 +1,5 @@
 """The cost of a plan, full against skipped: FLOPs, latency, peak memory, cache."""
 
-from __future__ import annotations
-
 from vlm_bridge.cost.flops import count_flops as count_flops
 from vlm_bridge.cost.measure import Cost as Cost
 from vlm_bridge.cost.measure import cost_inside as cost_inside

@@ -1,7 +1,5 @@
 """From many candidate plans to the largest certified one, corrected for the search."""
 
-from __future__ import annotations
-
 from vlm_bridge.plan.savings import saving as saving
 from vlm_bridge.selection.candidates import bands as bands
 from vlm_bridge.selection.candidates import greedy_plans as greedy_plans

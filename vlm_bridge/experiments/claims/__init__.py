@@ -1,9 +1,5 @@
 """The paper's claim on trained models: each clause supported, refuted or undecided."""
 
-from __future__ import annotations
-
-from vlm_bridge.experiments.claims.coincidence import Coincidence as Coincidence
-from vlm_bridge.experiments.claims.conclusions import Conclusion as Conclusion
 from vlm_bridge.experiments.claims.page import write_page as write_page
 from vlm_bridge.experiments.claims.results import ClaimsResult as ClaimsResult
 from vlm_bridge.experiments.claims.results import ModelClaims as ModelClaims

@@ -1,4 +1,4 @@
-"""Accuracy of a model on test images, beside baselines that do not look at the image."""
+"""Accuracy of a model on test images, and of baselines without the image."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Accuracies(Record):
         items, model = outcomes.items, accuracy_of(outcomes)
         if model is None or all(item.answer is None for item in training):
             return cls(model, None, None)
-        answers = (blind_answers(training, items), majority_answers(training, items))
-        return cls(model, *(accuracy(each, items) for each in answers))
+        blind, majority = blind_answers(training, items), majority_answers(training, items)
+        return cls(model, accuracy(blind, items), accuracy(majority, items))
 
 
 def accuracy_of(outcomes: Outcomes) -> Estimate | None:

@@ -22,10 +22,10 @@ class CertifiedPlanResult(Record):
     """A certified plan, and its result on test images.
 
     Attributes:
-        rule: rule of ours whose search found the plan.
+        rule: our rule whose search chose the plan.
         saving: share of the prefill's work that the plan saves.
-        certificate: certificate of the plan, corrected for all searches.
-        tested: the plan beside the full model on the test images.
+        certificate: corrected for the number of searches.
+        tested: the plan against the full model on the test images.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("mode",)
@@ -42,25 +42,24 @@ class CertifiedPlanResult(Record):
 
 
 def best_certified(benchmark: ModelBenchmark, store: Store) -> CertifiedPlanResult | None:
-    """The plan that saves most among those that our rules certify together; None without one.
+    """The certified plan of our rules that saves most; None if nothing is certified.
 
-    Each of our K searches is tested in sequence at `delta / K`. With probability `1 - delta` none
-    of the certificates is wrong, so any of them may be chosen afterwards (Bonferroni). A search
-    whose first step fails leaves the other searches valid.
+    Each of our K searches is tested in sequence at `delta / K`. With probability `1 - delta` no
+    certificate is wrong, so any may be chosen afterwards (Bonferroni). A search whose first step
+    fails leaves the other searches valid.
     """
     epsilon, delta = benchmark.epsilon, benchmark.delta
     searched = [r for r in of_origin(benchmark.rules, "ours") if r.chosen.search.path]
-    k, best, rule = len(searched), None, ""
+    k, certified = len(searched), []
     for result in searched:
         path = result.chosen.search.path
         search = certify_stored(path, store, epsilon=epsilon, delta=delta / k)
         if search.certificate is not None:
             step = next(step for step in path if step.plan == search.plan)
-            if best is None or step.saving > best[0].saving:
-                best, rule = (step, search.certificate), result.score.rule
-    if best is None:
+            certified.append((step, search.certificate, result.score.rule))
+    if not certified:
         return None
-    step, certificate = best
+    step, certificate, rule = max(certified, key=lambda each: each[0].saving)
     note = f"one of {k} searches, each at delta {delta:g} / {k}"
     certificate = replace(certificate, delta=delta, checked=(*certificate.checked, note))
     (tested,) = compare_on_test(store, [step.plan])

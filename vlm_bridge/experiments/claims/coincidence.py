@@ -15,19 +15,18 @@ from vlm_bridge.errors import BridgeError
 
 @dataclass(frozen=True)
 class Coincidence(Record):
-    """Overlap of two sets of equal size, beside that of random sets.
+    """Overlap of two sets of equal size, and of random sets.
 
     Attributes:
-        ours: name of the first rule.
-        theirs: name of the second rule.
+        ours, theirs: names of the two rules.
         n_layers: number L of layers (units) to choose from.
         size: number k of layers in each set.
         jaccard: `|A & B| / |A | B|`.
         expected: mean Jaccard index if the second set is drawn at random.
-        p_permutation: probability of an overlap at least as large if all `L choose k` sets are
-            equally likely. Exact: the overlap is hypergeometric.
-        p_rotation: the same if only the L rotations of the second set are equally likely. This null
-            keeps runs of neighbouring layers together. It cannot fall below 1/L.
+        p_permutation: exact probability of an overlap at least as large if all sets of k layers
+            are equally likely.
+        p_rotation: the same over the L rotations of the second set, which keep neighbouring layers
+            together; at least 1/L.
     """
 
     ours: str
@@ -50,17 +49,8 @@ def coincidence(
     """Overlap of the `size` safest layers of two scores.
 
     `J = m / (2k - m)` for `m` layers in common; under the permutation null
-    `m ~ Hypergeometric(L, k, k)`.
-
-    Args:
-        ours: (n_layers,) scores; the lower, the safer; ties go to the earlier layer.
-        theirs: (n_layers,) scores of the other rule.
-        size: number of layers in each set.
-        names: names of the two rules.
-
-    Raises:
-        BridgeError: scores of different length, a score that is NaN, or a size outside
-            1 ... n_layers - 1.
+    `m ~ Hypergeometric(L, k, k)`. Both scores are (n_layers,); the lower, the safer; ties go to the
+    earlier layer.
 
     Example:
         >>> pair = coincidence([0, 1, 2, 3], [1, 0, 3, 2], 2)
@@ -69,21 +59,18 @@ def coincidence(
     """
     a, b = (np.asarray(score, dtype=np.float64) for score in (ours, theirs))
     if a.shape != b.shape or a.ndim != 1:
-        raise BridgeError(
-            f"two scores of one length are needed, got shapes {a.shape} and {b.shape}"
-        )
+        shapes = f"{a.shape} and {b.shape}"
+        raise BridgeError(f"two scores of one length are needed, got shapes {shapes}")
     if np.isnan(a).any() or np.isnan(b).any():
         raise BridgeError(f"a score of {names} is NaN, so its safest layers are not defined")
     if not 1 <= size < len(a):
         raise BridgeError(f"size must lie between 1 and {len(a) - 1}, got {size}")
     first, second = (safest(score, size) for score in (a, b))
     n, common = len(a), int((first & second).sum())
-    overlaps = np.arange(size + 1)
-    chance = hypergeom(n, size, size)
+    overlaps, chance = np.arange(size + 1), hypergeom(n, size, size)
     rotated = np.array([(first & np.roll(second, turn)).sum() for turn in range(n)])
     return Coincidence(
-        ours=names[0],
-        theirs=names[1],
+        *names,
         n_layers=n,
         size=size,
         jaccard=common / (2 * size - common),

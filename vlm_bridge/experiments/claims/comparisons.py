@@ -1,4 +1,4 @@
-"""Which rankings are compared, and at which size."""
+"""Choice of the rankings that are compared, and of the size of their sets."""
 
 from __future__ import annotations
 
@@ -17,40 +17,33 @@ def of_origin(results: Iterable[RuleResult], origin: Origin) -> list[RuleResult]
 def our_conditions(benchmark: ModelBenchmark, *, layerwise: bool = False) -> list[RuleResult]:
     """Results of our rules that require forward passes alone, in all or in layer-wise modes.
 
-    Rules with candidate runs measure the disagreement that they are to predict, so no clause rests
-    on them.
+    Rules with candidate runs measure the disagreement that they predict, so no clause uses them.
     """
-    return [
-        result
-        for result in of_origin(benchmark.rules, "ours")
-        if result.score.requires == "forward pass"
-        and (result.score.mode in LAYERWISE or not layerwise)
-    ]
+    ours = [r for r in of_origin(benchmark.rules, "ours") if r.score.requires == "forward pass"]
+    return [result for result in ours if result.score.mode in LAYERWISE or not layerwise]
 
 
 def peers_of(benchmark: ModelBenchmark, ours: RuleResult) -> list[RuleResult]:
-    """Published methods to compare one of our rankings with: those of its mode.
+    """Published methods in the mode of one of our rankings.
 
     If our rule ranks frozen layers but not blocks, methods that skip blocks are peers too: both
     select layers. A method with both modes is compared in the same mode.
     """
     rule, mode = ours.score.rule, ours.score.mode
     published = of_origin(benchmark.rules, "published")
-    peers = [peer for peer in published if peer.score.mode == mode]
-    has_block = any(result.score.rule == rule for result in benchmark.rules_in("block"))
-    if mode != "freeze" or has_block:
-        return peers
-    same_mode = {peer.score.rule for peer in peers}
-    return [
-        peer
-        for peer in published
-        if peer.score.mode == mode
-        or (peer.score.mode == "block" and peer.score.rule not in same_mode)
-    ]
+    in_mode = {peer.score.rule for peer in published if peer.score.mode == mode}
+    ours_in_block = any(result.score.rule == rule for result in benchmark.rules_in("block"))
+    with_blocks = mode == "freeze" and not ours_in_block
+
+    def is_peer(peer: RuleResult) -> bool:
+        unpaired_block = peer.score.mode == "block" and peer.score.rule not in in_mode
+        return peer.score.mode == mode or (with_blocks and unpaired_block)
+
+    return [peer for peer in published if is_peer(peer)]
 
 
 def units_skipped(result: RuleResult) -> int:
-    """Number of units in the certified plan of a rule, 0 without one; of depths, the layers."""
+    """Number of units in the certified plan of a rule, 0 without a plan; of depths, the layers."""
     plan = result.chosen.plan
     if plan.is_empty:
         return 0
@@ -63,23 +56,17 @@ def units_skipped(result: RuleResult) -> int:
 
 
 def quarter(result: RuleResult) -> int:
-    """A quarter of the units, about what ShortGPT removes; at least one."""
+    """A quarter of the units, at least 1; ShortGPT removes about as many."""
     return max(1, round(len(result.scores) / 4))
 
 
 def control_size(result: RuleResult) -> int:
-    """Number of units in a plan and its control: as many as are certified, else a quarter.
-
-    At most half of the units, since the two sets are disjoint.
-    """
+    """Size of a plan and of its disjoint control: as certified, else a quarter; at most half."""
     return max(1, min(units_skipped(result) or quarter(result), len(result.scores) // 2))
 
 
 def compared_size(result: RuleResult) -> int:
-    """Number of units in two sets whose overlap is measured: `control_size`, at least a quarter.
-
-    The overlap of smaller sets says little about two rankings.
-    """
+    """Units in each of two sets whose overlap is measured: `control_size`, at least a quarter."""
     return max(control_size(result), quarter(result))
 
 

@@ -12,8 +12,7 @@ from vlm_bridge.figures.numbers import bracketed
 from vlm_bridge.plan.modes import LAYERWISE
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
-#: Significance level.
-LEVEL = 0.05
+LEVEL = 0.05  # of significance
 CLAUSES = {
     "i": "layers that the framework calls redundant coincide with those that popular methods skip",
     "ii": "skipping them is faster",
@@ -42,14 +41,7 @@ COMBINED = "If a clause has several rankings, they must agree; otherwise it is *
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The verdict on one clause for one model.
-
-    Attributes:
-        clause: key of `CLAUSES`.
-        model: name of the model.
-        verdict: `SUPPORTED`, `REFUTED` or `UNDECIDED`.
-        reason: the numbers behind the verdict.
-    """
+    """The verdict on a clause (a key of `CLAUSES`) for a model, and the numbers behind it."""
 
     clause: str
     model: str
@@ -63,10 +55,8 @@ class Conclusion:
 def conclusions(claims: ModelClaims) -> list[Conclusion]:
     """The verdict on all four clauses for one model, by `CRITERIA`."""
     verdicts = (_coincide(claims), _faster(claims), _safe(claims), _degrade(claims))
-    return [
-        Conclusion(clause, claims.benchmark.model, *verdict)
-        for clause, verdict in zip(CLAUSES, verdicts, strict=True)
-    ]
+    by_clause = zip(CLAUSES, verdicts, strict=True)
+    return [Conclusion(clause, claims.benchmark.model, *each) for clause, each in by_clause]
 
 
 def combined(verdicts: Sequence[str]) -> str:

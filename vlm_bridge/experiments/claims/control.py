@@ -18,15 +18,13 @@ from vlm_bridge.plan.units import union
 
 @dataclass(frozen=True)
 class Control(Record):
-    """Two plans of equal size: the units that a rule ranks safest, and the least safe.
+    """Two plans of equal size, of the units that a rule ranks safest and least safe.
 
     Attributes:
-        rule: rule of ours.
-        mode: mode of the units.
+        rule, mode: our rule and the mode of its units.
         size: number of units that each plan skips.
-        safe: the plan of the safest units, on test images.
-        unsafe: the plan of the least safe units, on test images.
-        difference: disagreement of the unsafe plan minus that of the safe one, paired by image.
+        safe, unsafe: the two plans, on test images.
+        difference: disagreement of the unsafe minus that of the safe plan, paired by image.
     """
 
     rule: str
@@ -38,16 +36,10 @@ class Control(Record):
 
 
 def control_plans(result: RuleResult, units: Sequence[SkipPlan]) -> tuple[SkipPlan, SkipPlan]:
-    """(safe, unsafe): the union of the safest units, and of as many of the least safe.
-
-    Raises:
-        BridgeError: a mode of depths, which has one plan of each size.
-    """
+    """(safe, unsafe): the union of the safest units, and of as many of the least safe."""
     if result.score.mode not in LAYERWISE:
-        raise BridgeError(
-            f"{result.score.mode} has one plan of each size, so it has no control; modes with a "
-            f"control are {', '.join(LAYERWISE)}"
-        )
+        reason = f"{result.score.mode} has one plan of each size, so it has no control"
+        raise BridgeError(f"{reason}; modes with a control are {', '.join(LAYERWISE)}")
     order, size = order_of(result.scores), control_size(result)
     return union([units[i] for i in order[:size]]), union([units[i] for i in order[-size:]])
 
@@ -62,7 +54,7 @@ def controls(benchmark: ModelBenchmark, store: Store) -> list[Control]:
         inside, outside = store.outcomes("test", plans)
         differences = [b - a for a, b in zip(inside.disagree, outside.disagree, strict=True)]
         difference = clustered_mean(differences, inside.clusters, bounds=(-1, 1))
-        score, size = result.score, control_size(result)
         safe, unsafe = compare_on_test(store, plans)
-        measured.append(Control(score.rule, score.mode, size, safe, unsafe, difference))
+        head = (result.score.rule, result.score.mode, control_size(result))
+        measured.append(Control(*head, safe, unsafe, difference))
     return measured

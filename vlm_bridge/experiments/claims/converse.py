@@ -1,9 +1,9 @@
 """Two converses that the theory refutes, tested on trained layers.
 
-The conditions are sufficient, not necessary: a layer may lie far outside them and be harmless, if
-later layers do not read its update. A small cosine distance is not sufficient: a layer may hardly
-change the states and still be needed. For each converse and ranking, tuning images select one
-counterexample and test images confirm it, so the test needs no correction for the selection.
+The conditions are sufficient, not necessary: a layer far outside them is harmless if later layers
+ignore its update. A small cosine distance is not sufficient: a layer may hardly change the states
+and still be needed. For each converse and ranking, tuning images select a counterexample and test
+images confirm it, so the test needs no correction for the selection.
 """
 
 from __future__ import annotations
@@ -26,20 +26,12 @@ HARMLESS = "outside the conditions, yet harmless"
 HARMFUL = "small cosine distance, yet harmful"
 #: Name of the ranking of frozen layers by the cosine distance of their vision states.
 DISTANCE = "vision distance"
-#: Two-sided level at which each end is a one-sided bound of 95 %.
-_LEVEL = 0.9
+_LEVEL = 0.9  # two-sided; each end is a one-sided bound of 95 %
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores of the units of a mode.
-
-    Attributes:
-        rule: name of the rule or distance.
-        units: single units of the mode.
-        scores: (n_units,) scores; the lower, the safer.
-        is_distance: whether the score is a cosine (or angular) distance.
-    """
+    """Scores (n_units,) of the units of a mode by a rule or a cosine (or angular) distance."""
 
     rule: str
     units: tuple[SkipPlan, ...]
@@ -53,34 +45,29 @@ class Ranking:
 
     @property
     def nearest(self) -> list[SkipPlan]:
-        """The quarter of the units with the lowest scores, at least one, and all ties of its last.
-
-        Equal scores do not order units, so no tied unit is left out by its number.
-        """
+        """The quarter of the units with the lowest scores, at least one unit, ties included."""
         last = sorted(self.scores)[max(1, len(self.scores) // 4) - 1]
         return [self.units[i] for i in order_of(self.scores) if self.scores[i] <= last]
 
     def place(self, unit: SkipPlan) -> int:
-        """Place of a unit, 1 for the safest; ties share the first of their places."""
+        """Place of a unit, 1 for the safest; tied units share the first place."""
         own = self.scores[self.units.index(unit)]
         return 1 + sum(score < own for score in self.scores)
 
 
 @dataclass(frozen=True)
 class Converse(Record):
-    """The test of one converse by one ranking.
+    """The test of a converse by a ranking.
 
     Attributes:
         claim: `HARMLESS` or `HARMFUL`.
-        rule: name of the ranking.
-        mode: mode of the units.
-        considered: number of units that the claim is about.
+        rule, mode: name of the ranking and mode of its units.
+        considered: number of units outside the conditions, or of small distance.
         n_units: number of units in the ranking.
-        unit: counterexample selected on tuning images; None without one.
+        unit: counterexample selected on tuning images, if any.
         place: its place in the ranking, 1 for the safest.
-        tuning: its disagreement on tuning images.
-        test: its disagreement on test images. Each end of both intervals is a one-sided bound of
-            95 %, exact for one question an image (Clopper-Pearson).
+        tuning, test: its disagreement on the split. Each end of the intervals is a one-sided bound
+            of 95 %, exact with one question per image (Clopper-Pearson).
         holds: whether the bound on test images lies on the claimed side of epsilon.
     """
 
@@ -120,12 +107,10 @@ def rankings(benchmark: ModelBenchmark, evidence: Evidence, store: Store) -> lis
 
 
 def converses(rankings: Sequence[Ranking], store: Store, *, epsilon: float) -> list[Converse]:
-    """`HARMLESS` for every ranking, and `HARMFUL` for every distance.
+    """Test `HARMLESS` on every ranking and `HARMFUL` on every distance.
 
-    Args:
-        rankings: rankings of any modes.
-        store: stored outcomes; tuning images select a unit, test images confirm it.
-        epsilon: largest disagreement of a harmless unit.
+    A unit is harmless if its disagreement is at most epsilon. Tuning images select a unit, test
+    images confirm it.
     """
     distances = [ranking for ranking in rankings if ranking.is_distance]
     tested = [_converse(HARMLESS, each, each.outside, store, epsilon) for each in rankings]
@@ -135,37 +120,25 @@ def converses(rankings: Sequence[Ranking], store: Store, *, epsilon: float) -> l
 def _converse(
     claim: str, ranking: Ranking, units: list[SkipPlan], store: Store, epsilon: float
 ) -> Converse:
-    """Test the unit of least (most) disagreement; of ties, the one ranked least safe (safest).
-
-    The first batch of tuning images rejects units before they are run on the others.
-    """
+    """Select the unit of least (most) disagreement; of ties, the least safe (safest). Test it."""
     harmless = claim == HARMLESS
     splits = tuple(split for split in ("screen", "tuning") if split in store.splits)
-    left = units[::-1] if harmless else units  # the first of several ties is selected
-    for at, split in enumerate(splits):
+    left = units[::-1] if harmless else units  # `min` takes the first of several ties
+    for at, split in enumerate(splits):  # the first batch rejects units before the others are run
         so_far = (split,) if harmless else splits[: at + 1]
         rates = _disagreement(left, store, so_far)
         left = [unit for unit in left if (rates[unit].value <= epsilon) == harmless]
     rates = _disagreement(left, store, splits)
     sign = 1 if harmless else -1
     unit = min(left, key=lambda unit: sign * rates[unit].value, default=None)
-    test, holds = None, False
-    if unit is not None:
-        test = _disagreement([unit], store, ("test",))[unit]
-        low, high = test.interval
-        holds = high <= epsilon if harmless else low > epsilon
-    return Converse(
-        claim=claim,
-        rule=ranking.rule,
-        mode=ranking.units[0].mode,
-        considered=len(units),
-        n_units=len(ranking.units),
-        unit=unit,
-        place=None if unit is None else ranking.place(unit),
-        tuning=None if unit is None else rates[unit],
-        test=test,
-        holds=holds,
-    )
+    head = (claim, ranking.rule, ranking.units[0].mode, len(units), len(ranking.units))
+    if unit is None:
+        return Converse(*head, unit=None, place=None, tuning=None, test=None, holds=False)
+    test = _disagreement([unit], store, ("test",))[unit]
+    low, high = test.interval
+    holds = high <= epsilon if harmless else low > epsilon
+    place = ranking.place(unit)
+    return Converse(*head, unit=unit, place=place, tuning=rates[unit], test=test, holds=holds)
 
 
 def _disagreement(
@@ -178,13 +151,10 @@ def _disagreement(
     joined = [Outcomes.join(parts) for parts in zip(*by_split, strict=True)]
     values = Truth.of(units, joined).disagreement  # (n_images, n_units)
     low, high = intervals(values, "disagreement", _LEVEL)
-    return {
-        unit: Estimate(
-            value=float(values[:, i].mean()),
-            interval=(float(low[i]), float(high[i])),
-            level=_LEVEL,
-            n=len(values),
-            method="Clopper-Pearson over images",
-        )
-        for i, unit in enumerate(units)
-    }
+    n, method = len(values), "Clopper-Pearson over images"
+
+    def estimate(i: int) -> Estimate:
+        value, interval = float(values[:, i].mean()), (float(low[i]), float(high[i]))
+        return Estimate(value=value, interval=interval, level=_LEVEL, n=n, method=method)
+
+    return {unit: estimate(i) for i, unit in enumerate(units)}

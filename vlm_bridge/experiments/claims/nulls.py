@@ -1,8 +1,8 @@
 """Null models: rankings and control plans without training, and without the right image.
 
-*Random weights*: the same architecture, untrained. A ranking that it shows too comes from the
-architecture. *Shuffled images*: every question is asked about another image. A result that it shows
-too does not depend on the content of the image.
+*Random weights*: the same architecture, untrained. A ranking that also appears here comes from the
+architecture. *Shuffled images*: every question is asked about another image. A result that also
+appears here does not depend on the content of the image.
 """
 
 from __future__ import annotations
@@ -37,13 +37,12 @@ RANDOM, SHUFFLED = "random weights", "shuffled images"
 
 @dataclass(frozen=True)
 class NullScore(Record):
-    """A rule's ranking on the null beside its ranking on the model.
+    """A rule's ranking on the null against its ranking on the model.
 
     Attributes:
-        rule: a rule that requires forward passes alone.
-        mode: mode of the units.
-        spearman: rank correlation of the scores; NaN if one ranking is constant.
-        sets: overlap of the sets at equal size.
+        rule, mode: a rule that requires forward passes alone, and the mode of its units.
+        spearman: rank correlation of the scores; NaN if a ranking is constant.
+        sets: overlap of the sets of safest units, at equal size.
         reason: why the rule has no ranking on the null; `spearman` and `sets` are then None.
     """
 
@@ -56,11 +55,11 @@ class NullScore(Record):
 
 @dataclass(frozen=True)
 class Null(Record):
-    """One null of one model.
+    """A null of a model.
 
     Attributes:
         kind: `RANDOM` or `SHUFFLED`.
-        n_profiling: number of images that the rules looked at.
+        n_profiling: number of images that the rules read.
         accuracy: accuracy of the first answer token; None without labels.
         scores: one entry for each rule that requires forward passes alone.
         controls: the model's control plans, run on the null.
@@ -75,9 +74,6 @@ class Null(Record):
 
 def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
     """Every question with another image; questions of one image stay together.
-
-    Raises:
-        BridgeError: fewer than two images.
 
     Example:
         >>> from pathlib import Path
@@ -102,15 +98,7 @@ def measure_null(
 ) -> Null:
     """Rankings and control plans on a null, compared with those of the model.
 
-    Args:
-        kind: `RANDOM` or `SHUFFLED`.
-        case: the model and its images.
-        benchmark: rule benchmark of the model.
-        settings: settings of that benchmark.
-        images: number of images for profiling, and for the test.
-
-    Raises:
-        BridgeError: fewer than two images.
+    `kind` is `RANDOM` or `SHUFFLED`; `images` is the number for profiling, and for the test.
     """
     vlm = random_copy(case.vlm) if kind == RANDOM else case.vlm
     profiling, test = case.splits.profiling[:images], case.splits.test[:images]
@@ -120,15 +108,12 @@ def measure_null(
     store = Store(vlm, splits, settings.checkpoint, batch_size=settings.batch_size)
     evidence = Evidence(vlm, profiling, batch_size=settings.batch_size)
     (full,) = store.outcomes("test", [SkipPlan("block", benchmark.n_layers)])
+    passive = [result for result in benchmark.rules if result.score.requires == "forward pass"]
     return Null(
         kind=kind,
         n_profiling=len({item.cluster for item in profiling}),
         accuracy=accuracy_of(full),
-        scores=tuple(
-            _score(result, evidence, store)
-            for result in benchmark.rules
-            if result.score.requires == "forward pass"
-        ),
+        scores=tuple(_score(result, evidence, store) for result in passive),
         controls=tuple(controls(benchmark, store)),
     )
 
@@ -139,6 +124,5 @@ def _score(result: RuleResult, evidence: Evidence, store: Store) -> NullScore:
         scores = ranked(find_rule(rule), mode, evidence, store).scores
     except BridgeError as error:
         return NullScore(rule, mode, None, None, str(error))
-    size = compared_size(result)
-    sets = coincidence(result.scores, scores, size, names=("model", "null"))
+    sets = coincidence(result.scores, scores, compared_size(result), names=("model", "null"))
     return NullScore(rule, mode, spearman(result.scores, scores), sets)

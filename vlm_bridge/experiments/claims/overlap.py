@@ -16,25 +16,20 @@ from vlm_bridge.experiments.rule_benchmark import ModelBenchmark, RuleResult
 from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.rules import Evidence, find_rule, own_plans
 
-#: Random sets in the permutation null of the mean.
-DRAWS = 20_000
-
 
 @dataclass(frozen=True)
 class Overlap(Record):
-    """A ranking of ours against every published method of the mode, at one size.
+    """Our ranking against every published method of its mode, at equal size of the sets.
 
     Attributes:
-        rule: rule of ours.
-        mode: mode of the units.
+        rule, mode: our rule and the mode of its units.
         size: number of units in each set.
         chosen: positions of our units, ascending.
-        peers: our set beside each method's; the name of a method in another mode states that mode.
+        peers: our set against each method's; a method of another mode has it in its name.
         jaccard: mean Jaccard index over the methods.
         expected: its expectation if our set is drawn at random.
-        p_permutation: share of random sets with a mean overlap at least as large, ours counted
-            among them. Our set is redrawn and those of the methods are fixed, so methods that agree
-            with each other do not count as several.
+        p_permutation: share of random sets with a mean overlap at least as large, ours among them.
+            The methods' sets are fixed, so methods that agree do not count as several.
         p_rotation: the same over the rotations of our set; see `Coincidence`.
     """
 
@@ -56,22 +51,12 @@ def overlap(
     *,
     rule: str,
     mode: str,
-    draws: int = DRAWS,
+    draws: int = 20_000,
     seed: int = 0,
 ) -> Overlap:
-    """Mean overlap with several methods, beside that of random sets.
+    """Mean overlap with several methods, against `draws` random sets.
 
-    Args:
-        ours: (n_units,) scores; the lower, the safer.
-        peers: name of a method -> (n_units,) scores.
-        size: number of units in each set.
-        rule: name of our rule.
-        mode: mode of the units.
-        draws: random sets of the permutation null.
-        seed: seed of the draws.
-
-    Raises:
-        BridgeError: no method, or as `coincidence`.
+    Scores are (n_units,), the lower, the safer; those of the methods by name.
 
     Example:
         >>> overlap([0, 1, 2, 3], {"a": [0, 1, 2, 3]}, 1, rule="r", mode="block").jaccard
@@ -80,8 +65,7 @@ def overlap(
     if not peers:
         raise BridgeError(f"rule '{rule}' needs a published method to be compared with")
     pairs = [coincidence(ours, scores, size, names=(rule, name)) for name, scores in peers.items()]
-    n = len(ours)
-    chosen = safest(ours, size)
+    n, chosen = len(ours), safest(ours, size)
     theirs = np.array([safest(scores, size) for scores in peers.values()])
     rng = np.random.default_rng(seed)
     drawn = np.zeros((draws, n), dtype=bool)
@@ -104,7 +88,7 @@ def overlap(
 
 
 def overlaps(benchmark: ModelBenchmark, evidence: Evidence) -> list[Overlap]:
-    """The overlap of every ranking of ours that has published methods to compare with."""
+    """The overlap of each of our rankings that has published methods to compare with."""
     measured = []
     for ours in our_conditions(benchmark):
         rule, mode, size = ours.score.rule, ours.score.mode, compared_size(ours)

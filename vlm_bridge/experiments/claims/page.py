@@ -6,44 +6,23 @@ import os
 from pathlib import Path
 
 from vlm_bridge.evaluate.first_token import DECISION
+from vlm_bridge.experiments.claims import tables
 from vlm_bridge.experiments.claims.conclusions import CLAUSES, COMBINED, CRITERIA, conclusions
 from vlm_bridge.experiments.claims.plots import plot_auc, plot_controls, plot_layers, plot_overlap
 from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims
-from vlm_bridge.experiments.claims.tables import (
-    accuracy_table,
-    auc_table,
-    certified_table,
-    controls_table,
-    converses_table,
-    nulls_table,
-    overlaps_table,
-    refused_table,
-)
 from vlm_bridge.experiments.scoring.truth import least_images
 from vlm_bridge.figures.markdown import table
 from vlm_bridge.runtime.files import write_bytes
 
-_SOURCE = "arXiv 2509.25584"
-
 
 def write_page(result: ClaimsResult, page: Path, images: Path, *, command: str) -> Path:
-    """Draw the plots into `images` and write the page, which links to them.
+    """Write the Markdown `page`, and its plots into the folder `images`.
 
-    Args:
-        result: results on all models.
-        page: the Markdown file.
-        images: folder of the plots.
-        command: command that makes the page, printed on it.
-
-    Raises:
-        BridgeError: a file cannot be written.
+    The page states `command`, which made it. A BridgeError if a file cannot be written.
     """
     controls = plot_controls(images / "claims-controls.png", result.models)
-    lines = [
-        *_head(result, command),
-        *_clauses(result),
-        *_link(controls, "plans of equal size inside and outside the conditions", page),
-    ]
+    caption = "plans of equal size inside and outside the conditions"
+    lines = [*_head(result, command), *_clauses(result), *_link(controls, caption, page)]
     for claims in result.models:
         lines += _model(claims, images, page)
     return write_bytes(page, ("\n".join(lines).rstrip() + "\n").encode())
@@ -54,12 +33,10 @@ def _link(path: Path | None, caption: str, page: Path) -> list[str]:
 
 
 def _head(result: ClaimsResult, command: str) -> list[str]:
+    made = f"Made by `{command}` from measurements of `{result.machine['command']}`."
     return [
-        "# The claim on trained models",
-        "",
-        f"Made by `{command}` from measurements of `{result.machine['command']}`.",
-        "",
-        f"The paper ({_SOURCE}) claims that "
+        *("# The claim on trained models", "", made, ""),
+        "The paper (arXiv 2509.25584) claims that "
         + "; ".join(f"({key}) {text}" for key, text in CLAUSES.items())
         + ". The rules called ours are reconstructions of it. The quantity compared is the "
         f"{DECISION} of greedy answers. Rules look at one set of images, a second set chooses "
@@ -87,30 +64,24 @@ def _model(claims: ModelClaims, images: Path, page: Path) -> list[str]:
     benchmark, n_images = claims.benchmark, claims.benchmark.n_images
     start = f"claims-{benchmark.model.strip('/').replace('/', '--')}"
     sizes = ", ".join(f"{n} {split}" for split, n in n_images.items())
-    lines = [
-        f"## {benchmark.model}, {benchmark.n_layers} layers, on {claims.data}",
-        "",
-        f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}.",
-        "",
-    ]
-    least = least_images(benchmark.epsilon)
-    if n_images["test"] < least:
-        lines += [
-            f"On {n_images['test']} images no unit can be shown safe at epsilon "
-            f"{benchmark.epsilon:g}, which takes {least}: AUC is not defined here.",
-            "",
-        ]
+    heading = f"## {benchmark.model}, {benchmark.n_layers} layers, on {claims.data}"
+    images_of = f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}."
+    lines = [heading, "", images_of, ""]
+    least, n_test = least_images(benchmark.epsilon), n_images["test"]
+    if n_test < least:
+        safe = f"On {n_test} images no unit can be shown safe at epsilon {benchmark.epsilon:g}"
+        lines += [f"{safe}, which takes {least}: AUC is not defined here.", ""]
     return [
         *lines,
-        *accuracy_table(claims),
-        *certified_table(claims),
-        *auc_table(claims),
+        *tables.accuracy(claims),
+        *tables.certified(claims),
+        *tables.rules(claims),
         *_link(plot_auc(images / f"{start}-auc.png", claims), "AUC per rule", page),
         *_link(plot_layers(images / f"{start}-layers.png", claims), "layers one by one", page),
-        *overlaps_table(claims),
+        *tables.overlaps(claims),
         *_link(plot_overlap(images / f"{start}-overlap.png", claims), "overlap of sets", page),
-        *controls_table(claims),
-        *converses_table(claims),
-        *nulls_table(claims),
-        *refused_table(claims),
+        *tables.controls(claims),
+        *tables.converses(claims),
+        *tables.nulls(claims),
+        *tables.refused(claims),
     ]

@@ -22,7 +22,7 @@ from vlm_bridge.runtime.files import read_record
 
 @dataclass(frozen=True)
 class ModelClaims(Record):
-    """Evidence on the claim from one model.
+    """Evidence on the claim from a model.
 
     Attributes:
         data: name of the task set.
@@ -30,9 +30,9 @@ class ModelClaims(Record):
         accuracies: accuracy on the test images, with baselines.
         certified: the certified plan of our rules; None if nothing was certified.
         cost: cost of that plan.
-        overlaps: one entry for every ranking of ours with published methods to compare with.
-        controls: one entry for every layer-wise ranking of ours.
-        converses: one or two entries for every ranking of ours and every distance.
+        overlaps: of each of our rankings that has published methods to compare with.
+        controls: of each of our layer-wise rankings.
+        converses: one or two for each of our rankings and each distance.
         nulls: random weights and shuffled images.
     """
 
@@ -61,19 +61,15 @@ class ClaimsResult(Record):
 
 
 def read_claims(path: Path) -> ClaimsResult:
-    """Read the file of an earlier run.
-
-    Raises:
-        BridgeError: the file is missing or holds no such result.
-    """
+    """Read `claims.json`; a BridgeError if it is missing or holds no such result."""
     return read_record(path, ClaimsResult, "result of `skipit claims`")
 
 
 def joined(parts: Sequence[ClaimsResult]) -> ClaimsResult:
-    """Several runs as one: models in order, commands joined, the machine of the first run.
+    """Join several runs: models in order, commands joined, the machine of the first run.
 
     Raises:
-        BridgeError: no runs, or a model on the same task set in two of them.
+        BridgeError: no runs, or a model on the same task set in two runs.
     """
     models = [model for part in parts for model in part.models]
     names = [(model.benchmark.model, model.data) for model in models]

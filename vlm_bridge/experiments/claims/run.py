@@ -30,14 +30,11 @@ from vlm_bridge.runtime.progress import track
 
 @dataclass(frozen=True)
 class ClaimsSettings(Settings):
-    """Settings of the rule benchmark, and of what is measured beyond it.
+    """Settings of the rule benchmark, of the nulls and of the cost.
 
     Attributes:
-        null_images: images of each null, for profiling and for the test.
+        null_images: images of each null, for profiling and for the test; at least 2.
         tokens: tokens generated to time decoding; 0 leaves it out.
-
-    Raises:
-        BridgeError: fewer than two images of the nulls, or as `Settings`.
     """
 
     LEAST: ClassVar[dict[str, int]] = {**Settings.LEAST, "null_images": 2}
@@ -49,16 +46,9 @@ class ClaimsSettings(Settings):
 def check_claims(case: Case, settings: ClaimsSettings | None = None) -> ModelClaims:
     """Measure the evidence on every clause of the claim, on one model.
 
-    The rule benchmark measures truth, scores and certified plans. The rest reads its stored
-    outcomes and adds control plans, converses, two nulls and the cost of one certified plan.
-
-    Args:
-        case: model and images.
-        settings: what is measured, and how. A second call with the same `checkpoint` resumes; it
-            also reads the work of a rule benchmark with the same sizes.
-
-    Raises:
-        BridgeError: no rule could be scored in any of the modes.
+    The rule benchmark measures truth, scores and certified plans. Its stored outcomes also serve
+    control plans, converses, two nulls and the cost of one certified plan. A second call with the
+    same `checkpoint` resumes; it also reads a rule benchmark with the same sizes.
 
     Example:
         >>> claims = check_claims(load_case("toy", "easy-vqa", Sizes(80, 32, 8)))  # doctest: +SKIP
@@ -71,8 +61,8 @@ def check_claims(case: Case, settings: ClaimsSettings | None = None) -> ModelCla
     benchmark = benchmark_rules(vlm, splits, settings, store=store)
     if not benchmark.truths:
         reasons = "; ".join(sorted({refusal.reason for refusal in benchmark.refused}))
-        modes = ", ".join(settings.modes)
-        raise BridgeError(f"{vlm.name}: no rule could be scored in {modes}: {reasons}")
+        where = ", ".join(settings.modes)
+        raise BridgeError(f"{vlm.name}: no rule could be scored in {where}: {reasons}")
     evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
     cost, nulls = None, []
     with track(f"{vlm.name}: controls, converses, nulls", 5) as advance:
@@ -116,11 +106,11 @@ def check_models(
         names: as for `load`, or "toy".
         data: name of a task set.
         sizes: number of images of each split.
-        settings: what is measured, and how.
+        settings: of every model.
         on_model: called after every model with all results so far.
 
     Raises:
-        BridgeError: no models, a model named twice, or as `check_claims`.
+        BridgeError: no models, a model named twice, or no rule scored in any mode.
     """
     if not names or len(set(names)) < len(names):
         raise BridgeError(f"name models, each once; got {', '.join(names) or 'none'}")

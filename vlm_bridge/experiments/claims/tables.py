@@ -12,15 +12,12 @@ from vlm_bridge.figures.markdown import table
 from vlm_bridge.figures.numbers import bracketed
 
 
-def accuracy_table(claims: ModelClaims) -> list[str]:
+def accuracy(claims: ModelClaims) -> list[str]:
     """Accuracy of the model, its baselines and its nulls."""
     accuracies = claims.accuracies
-    rows = [
-        ("model", accuracies.model),
-        ("blind", accuracies.blind),
-        ("majority", accuracies.majority),
-        *((f"model, {null.kind}", null.accuracy) for null in claims.nulls),
-    ]
+    names = ("model", "blind", "majority")
+    rows = [(name, getattr(accuracies, name)) for name in names]
+    rows += [(f"model, {null.kind}", null.accuracy) for null in claims.nulls]
     return _section(
         "Accuracy on test images",
         ["", "accuracy", "images"],
@@ -30,20 +27,19 @@ def accuracy_table(claims: ModelClaims) -> list[str]:
     )
 
 
-def certified_table(claims: ModelClaims) -> list[str]:
+def certified(claims: ModelClaims) -> list[str]:
     """The certified plan, its certificate, and its cost in both phases."""
     certified, cost = claims.certified, claims.cost
     lines = ["### Certified plan", ""]
     if certified is None or cost is None:
         return [*lines, "None: no search of ours certified anything at its share of delta.", ""]
     tested, certificate = certified.tested, certified.certificate
-    lines += [
+    text = (
         f"{tested.plan.describe().capitalize()} ({certified.rule}, {certified.mode}): the plan "
         f"that saves most among all plans of ours that are certified together. "
         f"{certificate.sentence()}; {certificate.checked[-1]}. On test images: changed "
-        f"{bracketed(tested.disagreement, '.3f')}, drop {bracketed(tested.drop, '.3f')}.",
-        "",
-    ]
+        f"{bracketed(tested.disagreement, '.3f')}, drop {bracketed(tested.drop, '.3f')}."
+    )
     rows = [
         [name, f"{phase.flops_ratio:.2f}", bracketed(phase.latency_ratio)]
         for name, phase in (("prefill", cost.prefill), ("per token", cost.decode))
@@ -51,10 +47,11 @@ def certified_table(claims: ModelClaims) -> list[str]:
     ]
     memory = f"cache {cost.kv_ratio:.2f}, peak memory {cost.peak_ratio:.2f}"
     note = f"Ratios skipped/full, on {cost.device}; {memory}."
-    return [*lines, *table(["", "FLOPs, counted", "latency, measured"], rows), "", note, ""]
+    head = ["", "FLOPs, counted", "latency, measured"]
+    return [*lines, text, "", *table(head, rows), "", note, ""]
 
 
-def auc_table(claims: ModelClaims) -> list[str]:
+def rules(claims: ModelClaims) -> list[str]:
     """Every rule in every mode: its ranking and its certified plan."""
     rows = []
     for mode in claims.benchmark.modes:
@@ -62,16 +59,12 @@ def auc_table(claims: ModelClaims) -> list[str]:
         results.sort(key=lambda r: -r.score.auc.value if r.score.auc.value >= 0 else 1.0)
         for result in results:
             score, chosen = result.score, result.chosen
-            rows.append(
-                [
-                    *(mode, score.rule, result.origin, score.requires),
-                    *(bracketed(score.auc), bracketed(score.spearman)),
-                    f"{score.safe}/{score.harmful}/{score.undetermined}",
-                    "none" if chosen.plan.is_empty else chosen.plan.describe(),
-                    bracketed(chosen.saving),
-                    *(bracketed(each, ".3f") for each in (chosen.disagreement, chosen.drop)),
-                ]
-            )
+            ranking = [bracketed(score.auc), bracketed(score.spearman)]
+            counts = f"{score.safe}/{score.harmful}/{score.undetermined}"
+            plan = "none" if chosen.plan.is_empty else chosen.plan.describe()
+            effects = [bracketed(each, ".3f") for each in (chosen.disagreement, chosen.drop)]
+            cells = [mode, score.rule, result.origin, score.requires, *ranking, counts, plan]
+            rows.append([*cells, bracketed(chosen.saving), *effects])
     head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "safe/harmful/undetermined"]
     return _section(
         "Rules against measured disagreement",
@@ -84,8 +77,8 @@ def auc_table(claims: ModelClaims) -> list[str]:
     )
 
 
-def overlaps_table(claims: ModelClaims) -> list[str]:
-    """Our sets beside those of the published methods."""
+def overlaps(claims: ModelClaims) -> list[str]:
+    """Our sets of units against those of the published methods."""
     rows = []
     for each in claims.overlaps:
         pairs: dict[str, Coincidence | Overlap] = {peer.theirs: peer for peer in each.peers}
@@ -102,34 +95,27 @@ def overlaps_table(claims: ModelClaims) -> list[str]:
     )
 
 
-def controls_table(claims: ModelClaims) -> list[str]:
+def controls(claims: ModelClaims) -> list[str]:
     """Plans of equal size inside and outside the conditions."""
-    rows = [
-        [
-            *(each.mode, each.rule, name, plan.plan.describe()),
-            *(bracketed(plan.disagreement, ".3f"), bracketed(plan.drop, ".3f"), difference),
-        ]
-        for each in claims.controls
-        for name, plan, difference in (
-            ("inside", each.safe, ""),
-            ("outside", each.unsafe, bracketed(each.difference, ".3f")),
-        )
-    ]
+    rows = []
+    for each in claims.controls:
+        difference = bracketed(each.difference, ".3f")
+        sides = (("inside", each.safe, ""), ("outside", each.unsafe, difference))
+        for name, compared, shown in sides:
+            effects = [bracketed(e, ".3f") for e in (compared.disagreement, compared.drop)]
+            rows.append([each.mode, each.rule, name, compared.plan.describe(), *effects, shown])
     head = ["mode", "rule", "conditions", "plan", "changed", "drop", "outside - inside"]
     return _section("Negative control", head, rows)
 
 
-def converses_table(claims: ModelClaims) -> list[str]:
-    """Counterexamples selected on tuning images, confirmed or not on test images."""
-    rows = [
-        [
-            *(each.claim, each.mode, each.rule),
-            "-" if each.unit is None else each.unit.describe().split(" (")[0],
-            "-" if each.place is None else f"{each.place} of {each.n_units}",
-            *(bracketed(each.tuning, ".3f"), bracketed(each.test, ".3f"), each.verdict),
-        ]
-        for each in claims.converses
-    ]
+def converses(claims: ModelClaims) -> list[str]:
+    """Counterexamples from tuning images, and their confirmation on test images."""
+    rows = []
+    for each in claims.converses:
+        unit = "-" if each.unit is None else each.unit.describe().split(" (")[0]
+        place = "-" if each.place is None else f"{each.place} of {each.n_units}"
+        rates = [bracketed(rate, ".3f") for rate in (each.tuning, each.test)]
+        rows.append([each.claim, each.mode, each.rule, unit, place, *rates, each.verdict])
     head = ["converse", "mode", "ranking", "unit", "place (1 = safest)", "tuning", "test"]
     return _section(
         "Converses that the theory refutes",
@@ -141,7 +127,7 @@ def converses_table(claims: ModelClaims) -> list[str]:
     )
 
 
-def nulls_table(claims: ModelClaims) -> list[str]:
+def nulls(claims: ModelClaims) -> list[str]:
     """Rankings and control plans on the nulls."""
     scores, plans = [], []
     for null in claims.nulls:
@@ -167,15 +153,12 @@ def nulls_table(claims: ModelClaims) -> list[str]:
     ]
 
 
-def refused_table(claims: ModelClaims) -> list[str]:
-    """What could not be measured, and why."""
+def refused(claims: ModelClaims) -> list[str]:
+    """Measurements that failed, with their reasons."""
     refusals = [f"- {r.rule}, {r.mode}: {r.reason}" for r in claims.benchmark.refused]
-    refusals += [
-        f"- {score.rule}, {score.mode}, {null.kind}: {score.reason}"
-        for null in claims.nulls
-        for score in null.scores
-        if score.reason
-    ]
+    for null in claims.nulls:
+        failed = [score for score in null.scores if score.reason]
+        refusals += [f"- {s.rule}, {s.mode}, {null.kind}: {s.reason}" for s in failed]
     return ["### Not measured", "", *refusals, ""] if refusals else []
 
 

@@ -1,1 +1,1 @@
-"""The whole path on the reference VLM, and its HTML report."""
+"""`skipit demo`: every step on the reference VLM, and its HTML report."""

@@ -1,4 +1,4 @@
-"""`write_report`: the results of a run as one self-contained HTML page and its figures."""
+"""The results of a run as a self-contained HTML page, and its figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from vlm_bridge.evaluate.sweep import SWEPT
 from vlm_bridge.experiments.demo.results import DemoResults
@@ -32,7 +32,7 @@ _ACCURACIES = {
 
 @dataclass(frozen=True)
 class _Figure:
-    """A figure of the page; without data `uri` is None, and `notes` state the reason."""
+    """A figure of the page; without data `uri` is None and `notes` state the reason."""
 
     title: str
     caption: str
@@ -43,44 +43,31 @@ class _Figure:
 def write_report(
     results: DemoResults, folder: Path, *, benchmark: RuleBenchmark | None = None
 ) -> Path:
-    """Write the figures and `report.html` of a run; the page embeds its figures.
+    """Write the figures and `report.html` of a run into `folder`; the page embeds its figures.
 
-    Args:
-        results: results of a run; the page names what is missing from them.
-        folder: created if missing. The page replaces an older one as a whole.
-        benchmark: rule benchmark, for a section of its own; None leaves it out.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        BridgeError: a file cannot be written.
+    A rule benchmark has its own section. The page states which results are missing, and replaces an
+    older page. A BridgeError if a file cannot be written.
 
     Example:
         >>> results = read_record(path, DemoResults, "results file")  # doctest: +SKIP
         >>> write_report(results, Path("out"))  # doctest: +SKIP
         PosixPath('out/report.html')
     """
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("scores-*.png"):  # of another benchmark
         old.unlink()
-    page = (
-        _environment()
-        .get_template(f"{NAME}.j2")
-        .render(
-            {field.name: getattr(results, field.name) for field in fields(results)},
-            **_derived(results),
-            figures=_figures(results, folder),
-            benchmark=benchmark,
-            score_figures=None if benchmark is None else score_figures(benchmark, folder),
-            layerwise=LAYERWISE,
-        )
+    page = _template().render(
+        {field.name: getattr(results, field.name) for field in fields(results)},
+        **_derived(results),
+        figures=_figures(results, folder),
+        benchmark=benchmark,
+        score_figures=None if benchmark is None else score_figures(benchmark, folder),
+        layerwise=LAYERWISE,
     )
     return write_bytes(folder / NAME, page.encode("utf-8"))
 
 
-def _environment() -> Environment:
+def _template() -> Template:
     here = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader([here, here.parent / "rule_benchmark"]),
@@ -91,7 +78,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {name: getattr(numbers, name) for name in _FORMATS}
     environment.filters["units"] = unit_names
-    return environment
+    return environment.get_template(f"{NAME}.j2")
 
 
 def _derived(results: DemoResults) -> dict[str, Any]:

@@ -20,11 +20,9 @@ class Peer(Record):
     """Another rule's plan on the test images.
 
     Attributes:
-        rule: name of the rule.
-        condition: redundancy condition that the rule tests.
-        plan: plan of the rule.
-        plan_sentence: the plan in words.
-        comparison: the plan beside the full model.
+        rule, condition: name of the rule, and the redundancy condition that it tests.
+        plan, plan_sentence: its plan, and the same in words.
+        comparison: the plan against the full model.
         flops_ratio: FLOPs of the prefill, skipped/full.
     """
 
@@ -41,36 +39,26 @@ class DemoResults(Record):
     """Everything that the report shows.
 
     Attributes:
-        model: name of the model.
-        n_layers: depth of the decoder.
-        command: command that made the results.
-        seed: seed of the run.
-        created: time of the run, ISO 8601.
+        model, n_layers: name of the model, and depth of its decoder.
+        command, seed, created: of the run; the time is in ISO 8601.
         versions: package -> version.
         data: split -> `n_images`, `n_questions` and `data_hash`.
-        accuracy_full: accuracy of the full model on the test images: `value`, `interval`, `level`,
-            `n_images`, `n_questions`; None without labels, as are the next three.
-        accuracy_skipped: of the skipped model.
-        accuracy_no_vision: of the full model without image tokens.
-        accuracy_blind: of the most frequent training answer to the same question.
-        certificate: certificate of the plan's disagreement.
-        certificate_drop: certificate of its accuracy drop, or None.
-        search: path and certificates of the search, or None.
-        plan: the plan.
-        plan_sentence: the plan in words.
-        epsilon: disagreement that was to be certified.
-        epsilon_note: why a stricter epsilon was not used; may be empty.
-        flops_ratio: FLOPs of the prefill, skipped/full.
-        latency_ratio: latency of the prefill, skipped/full.
+        accuracy_full, accuracy_skipped, accuracy_no_vision, accuracy_blind: on the test images, of
+            the full model, the skipped model, the full model without image tokens, and the most
+            frequent training answer to the same question: `value`, `interval`, `level`, `n_images`,
+            `n_questions`; None without labels.
+        certificate, certificate_drop: of the plan's disagreement, and of its accuracy drop.
+        search: path and certificates of the search.
+        plan, plan_sentence: the plan, and the same in words.
+        epsilon, epsilon_note: target of the disagreement, and why it is not stricter (or "").
+        flops_ratio, latency_ratio: of the prefill, skipped/full.
         cost: cost of the plan.
-        comparison: the plan on the certification images.
-        comparison_test: the plan on the test images, or None.
+        comparison, comparison_test: the plan on the certification images and on the test images.
         peers: plans of other rules.
-        profile: geometry of every layer.
-        profile_null: the same of a copy with random weights, or None.
+        profile, profile_null: geometry of every layer, and that of a copy with random weights.
         scores: rule -> (n_layers,) scores.
         sweep: single layers and depths on test images.
-        summary: five plain lines: plan, cost, accuracy, certificate, report.
+        summary: five lines of text: plan, cost, accuracy, certificate, report.
     """
 
     model: str

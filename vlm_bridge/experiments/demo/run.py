@@ -1,4 +1,4 @@
-"""The whole path once, on the reference VLM: profile, search, skip, compare, certify, report."""
+"""Every step once, on the reference VLM: profile, search, skip, compare, certify, report."""
 
 from __future__ import annotations
 
@@ -34,28 +34,19 @@ from vlm_bridge.selection import CertifiedPlan, Step, certify_path, tuned_path
 RULE = "skip-it"
 PEERS = ("shortgpt",)
 EPSILONS, DELTA = (0.02, 0.05), 0.05
-#: The strictest epsilon is used at which a plan saves this share of the prefill.
-LEAST_SAVING = 0.2
-#: Tuning rates of the path, as shares of epsilon: two steps, each tested on every image.
-RUNGS = (0.0, 0.5)
+LEAST_SAVING = 0.2  # share of the prefill that a plan must save; else the next epsilon is tried
+RUNGS = (0.0, 0.5)  # tuning rates of the two steps of the path, as shares of epsilon
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """Number of images of each split, one question each, and what is thinned out.
-
-    The defaults fit five minutes on two cores.
+    """Number of images of each split, with one question each; five minutes on two cores.
 
     Attributes:
-        profile: images that the rule looks at.
-        null_images: of these, images for the copy with random weights.
-        tuning: images that choose the path.
-        certification: images that certify it.
-        test: images that the results are reported on.
+        null_images: profile images for the copy with random weights.
         sweep: test images of the single-layer and depth sweeps.
         step: every `step`-th layer and depth is swept.
         stride: every `stride`-th nested plan of the rule is a candidate.
-        batch_size: questions in a batch.
     """
 
     profile: int = 48
@@ -78,7 +69,7 @@ class Demo:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Five plain lines: plan, cost, accuracy, certificate, report."""
+        """Five lines of text: plan, cost, accuracy, certificate, report."""
         return self.results.summary
 
 
@@ -89,16 +80,8 @@ def run_demo(
 
     Profile images rank the layers, tuning images choose a path of plans, certification images test
     it in sequence, and the certified plan is reported on the test images; the VLM was trained on
-    none of them. The certificate is corrected for the search.
-
-    Args:
-        out: output folder.
-        size: number of images and steps.
-        seed: picks the question of every image and initialises the random-weights null.
-        command: printed in the report.
-
-    Raises:
-        BridgeError: the reference VLM cannot be loaded or `out` cannot be written.
+    none of them. The certificate is corrected for the search. The seed selects the question of
+    every image and initialises the random weights.
     """
     size = size or DemoSize()
     n = size.batch_size
@@ -169,13 +152,11 @@ def _compared(plan: SkipPlan, outcomes: Outcomes) -> Comparison:
 def _path(
     vlm: VLM, trained: Profile, tuning: list[Item], size: DemoSize
 ) -> tuple[list[Step], float, str]:
-    """The path at the strictest epsilon at which it saves enough, chosen on tuning images alone."""
-    note = ""
+    """The path at the strictest epsilon at which it saves enough on tuning images, and a note."""
+    note, n = "", size.batch_size
     candidates = nested_plans(find_rule(RULE), Evidence(profile=trained))[:: -size.stride]
     for epsilon in EPSILONS:
-        path = tuned_path(
-            vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=size.batch_size
-        )
+        path = tuned_path(vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=n)
         most = path[-1].saving if path else 0.0
         if most >= LEAST_SAVING:
             return path, epsilon, note
@@ -216,13 +197,12 @@ def _reported(
 def _accuracies(
     vlm: VLM, test: list[Item], tested: Comparison, batch_size: int
 ) -> dict[str, Estimate]:
-    """Accuracies on the test images, by the ends of the names that the results give them."""
+    """Accuracies on the test images, by the names of the fields without `accuracy_`."""
     full, skipped = tested.accuracy_full, tested.accuracy_skipped
     assert full is not None
     assert skipped is not None
-    unseen = answer(
-        vlm, test, batch_size=batch_size, with_images=False, title="without vision tokens"
-    )
+    title = "without vision tokens"
+    unseen = answer(vlm, test, batch_size=batch_size, with_images=False, title=title)
     blind = accuracy(blind_answers(easy_vqa("train"), test), test)
     no_vision = accuracy(unseen, test)
     return {"full": full, "skipped": skipped, "no_vision": no_vision, "blind": blind}
@@ -241,7 +221,7 @@ def _by_image(estimate: Estimate, n_questions: int) -> dict[str, Any]:
 def _peers(
     vlm: VLM, trained: Profile, flops_ratio: float, full: FullAnswers, batch_size: int
 ) -> tuple[Peer, ...]:
-    """Every other rule on the test images, with about our FLOPs."""
+    """The plans of `PEERS` on the test images, with about our FLOPs."""
     size = max(1, round((1 - flops_ratio) * trained.n_layers))
     peers = []
     for name in PEERS:
@@ -249,16 +229,9 @@ def _peers(
         plan = nested_plans(rule, Evidence(profile=trained))[size - 1]
         outcomes = full.outcomes(vlm, plan, batch_size=batch_size)
         cost = measure_cost(vlm, full.items, plan, batch_size=4, pairs=1)
-        peers.append(
-            Peer(
-                rule=f"{name}, about our FLOPs",
-                condition=rule.condition,
-                plan=plan,
-                plan_sentence=plan.describe(),
-                comparison=_compared(plan, outcomes),
-                flops_ratio=cost.prefill.flops_ratio,
-            )
-        )
+        label, compared = f"{name}, about our FLOPs", _compared(plan, outcomes)
+        ratio = cost.prefill.flops_ratio
+        peers.append(Peer(label, rule.condition, plan, plan.describe(), compared, ratio))
     return tuple(peers)
 
 

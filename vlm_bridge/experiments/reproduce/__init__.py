@@ -1,9 +1,6 @@
 """Published results on large models, reproduced with their weights and a GPU."""
 
-from __future__ import annotations
-
 from vlm_bridge.experiments.reproduce.needs import Machine as Machine
-from vlm_bridge.experiments.reproduce.needs import Needs as Needs
 from vlm_bridge.experiments.reproduce.needs import needs_of as needs_of
 from vlm_bridge.experiments.reproduce.page import write_reproduction as write_reproduction
 from vlm_bridge.experiments.reproduce.published import PUBLISHED as PUBLISHED

@@ -15,21 +15,19 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.reproduce.published import Published
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-#: Memory of activations, cache and allocator, as a share of the weights.
-_OVERHEAD = 0.2
+_OVERHEAD = 0.2  # memory of activations, cache and allocator, as a share of the weights
 
 
 @dataclass(frozen=True)
 class Needs(Record):
-    """An estimate from the size of the model, not a measurement.
+    """Needs of a run, estimated from the size of the model.
 
     Attributes:
         gib: device memory in GiB: weights, and a fifth more for activations, cache and allocator.
         download_gib: size of the weights in GiB.
         forward_cost: forward passes over one image, skipped passes counted as full.
         pflop: `2 * parameters * tokens` for each pass, in PFLOP.
-        hours: hours at `tflops`.
-        tflops: assumed throughput in TFLOP/s, as reached in practice.
+        hours, tflops: time at this throughput in TFLOP/s, as reached in practice.
     """
 
     gib: float
@@ -52,14 +50,7 @@ def needs_of(
 ) -> Needs:
     """Memory and time of `forward_cost` forward passes of one image each.
 
-    Args:
-        model: the published model.
-        forward_cost: forward passes of the whole run.
-        dtype: data type of the weights: `float32`, `bfloat16` or `float16`.
-        tflops: throughput that the device reaches; about 100 for one A100 in bfloat16.
-
-    Raises:
-        BridgeError: an unknown dtype, or numbers that are not positive.
+    An A100 reaches about 100 TFLOP/s in bfloat16.
 
     Example:
         >>> from vlm_bridge.experiments.reproduce.published import find_published
@@ -69,9 +60,8 @@ def needs_of(
     if dtype not in _BYTES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(_BYTES)}")
     if forward_cost < 1 or not tflops > 0:
-        raise BridgeError(
-            f"forward_cost and tflops must be positive, got {forward_cost} and {tflops}"
-        )
+        given = f"{forward_cost} and {tflops}"
+        raise BridgeError(f"forward_cost and tflops must be positive, got {given}")
     weights = model.parameters * _BYTES[dtype] / 2**30
     flop = 2.0 * model.parameters * model.tokens * forward_cost
     return Needs(
@@ -86,13 +76,7 @@ def needs_of(
 
 @dataclass(frozen=True)
 class Machine:
-    """Free memory and disk of a machine.
-
-    Attributes:
-        device: a torch device.
-        memory_gib: free memory of the device in GiB.
-        disk_gib: free disk in GiB in the folder of downloaded weights.
-    """
+    """Free memory of a torch device, and free disk in the folder of downloaded weights, in GiB."""
 
     device: str
     memory_gib: float
@@ -100,7 +84,7 @@ class Machine:
 
     @classmethod
     def here(cls, device: str | None = None) -> Machine:
-        """This machine, with the device that a model would be loaded on."""
+        """This machine, with the device for the model."""
         name = device or "cpu"
         if torch.device("cpu" if name == "auto" else name).type == "cuda":
             memory = float(torch.cuda.mem_get_info(torch.device(name))[0])
@@ -112,7 +96,7 @@ class Machine:
         return cls(name, memory / 2**30, shutil.disk_usage(folder).free / 2**30)
 
     def lacks(self, needs: Needs, *, download: bool) -> list[str]:
-        """What is missing for a run; empty if it fits.
+        """Lacking memory and disk; empty if the run fits.
 
         Example:
             >>> from vlm_bridge.experiments.reproduce import find_published, needs_of
@@ -120,14 +104,10 @@ class Machine:
             >>> Machine("cpu", 8.0, 100.0).lacks(needs, download=True)
             ['16 GiB of memory on cpu, 8 are free']
         """
-        lacking = []
-        if self.memory_gib < needs.gib:
-            lacking.append(
-                f"{needs.gib:.0f} GiB of memory on {self.device}, {self.memory_gib:.0f} are free"
-            )
-        if download and self.disk_gib < needs.download_gib:
-            lacking.append(
-                f"{needs.download_gib:.0f} GiB of disk for the weights, {self.disk_gib:.0f} are "
-                "free (HF_HOME names the folder)"
-            )
+        lacking, memory, disk = [], self.memory_gib, self.disk_gib
+        if memory < needs.gib:
+            lacking.append(f"{needs.gib:.0f} GiB of memory on {self.device}, {memory:.0f} are free")
+        if download and disk < needs.download_gib:
+            weights = f"{needs.download_gib:.0f} GiB of disk for the weights"
+            lacking.append(f"{weights}, {disk:.0f} are free (HF_HOME names the folder)")
         return lacking

@@ -1,4 +1,4 @@
-"""A reproduction as a page of Markdown: published values beside those measured here, and plots."""
+"""Markdown page of a reproduction: published and measured values, and plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlm_bridge.runtime.files import write_bytes
 
 
 def write_reproduction(result: Reproduction, published: Published, folder: Path) -> list[str]:
-    """Write `reproduction.md` and its plots into `folder`; returns the lines of the page."""
+    """Write `reproduction.md` and its plots into `folder`; return the lines of the page."""
     lines = lines_of(result, published)
     plan = result.own_plan.plan
     plot_profile(folder / "profile.png", result.profile, None, plan)
@@ -26,7 +26,7 @@ def write_reproduction(result: Reproduction, published: Published, folder: Path)
 
 
 def lines_of(result: Reproduction, published: Published) -> list[str]:
-    """The table, published values beside those measured here."""
+    """The table of published and measured values."""
     n, size = len(result.shortv_kl), len(result.own_plan.plan.layers)
     order = _layers(result.shortv_order[:size])
     rows = [("layers frozen first (ShortV)", _layers(published.shortv_order), order)]
@@ -40,13 +40,9 @@ def lines_of(result: Reproduction, published: Published) -> list[str]:
         rows.append(("order of the published layers", "-", spearman))
     depth, here = published.vtw_depth, result.vtw_depth
     eta = "" if published.vtw_eta is None else f" at {published.vtw_eta:g} nats"
-    rows.append(
-        (
-            "vision leaves at (VTW)",
-            ("not reported" if depth is None else f"layer {depth}") + eta,
-            "no depth is below the threshold" if here is None else f"layer {here}",
-        )
-    )
+    reported = ("not reported" if depth is None else f"layer {depth}") + eta
+    measured = "no depth is below the threshold" if here is None else f"layer {here}"
+    rows.append(("vision leaves at (VTW)", reported, measured))
     for name, tested in (("published", result.published_plan), ("own", result.own_plan)):
         if tested is not None:
             drop = "" if tested.drop is None else f", drop {ranged(tested.drop)}"
@@ -54,14 +50,10 @@ def lines_of(result: Reproduction, published: Published) -> list[str]:
             rows.append((label, "-", f"{ranged(tested.disagreement)}{drop}"))
     cost = f"prefill FLOPs {result.flops_ratio:.2f}, latency {result.latency_ratio:.2f}"
     rows.append(("cost of the own plan, frozen/full", "-", cost))
-    lines = [
-        f"# {result.name}, run as {result.model}",
-        "",
-        f"Orders from {result.n_profiling} images, tested on {result.n_images} others. Intervals "
-        "are by image.",
-        "",
-        *table(["quantity", "published", "here"], rows),
-    ]
+    heading = f"# {result.name}, run as {result.model}"
+    images = f"Orders from {result.n_profiling} images, tested on {result.n_images} others."
+    head = [heading, "", f"{images} Intervals are by image.", ""]
+    lines = [*head, *table(["quantity", "published", "here"], rows)]
     if not published.shortv_order:
         lines += ["", "No order and no depth is published for this model: nothing to compare with."]
     return lines

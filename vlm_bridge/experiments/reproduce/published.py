@@ -15,16 +15,12 @@ class Published:
     """A large model and the results reported for it. Layers are 0-based.
 
     Attributes:
-        name: name in `skipit reproduce`.
         hub_id: repository of the weights on the hub.
-        n_layers: depth of the decoder.
         parameters: number of parameters of the whole model.
         tokens: tokens of a typical prompt, vision included.
         shortv_order: layers in the order in which ShortV freezes them; empty if not reported.
-        shortv_source: source of the order.
         vtw_depth: first layer without vision tokens in VTW; None if not reported.
         vtw_eta: threshold of VTW for the mean KL divergence; None if not reported.
-        vtw_source: source of depth and threshold.
     """
 
     name: str
@@ -43,44 +39,38 @@ PUBLISHED: dict[str, Published] = {
     model.name: model
     for model in (
         Published(
-            name="llava-1.5-7b",
-            hub_id="llava-hf/llava-1.5-7b-hf",
+            "llava-1.5-7b",
+            "llava-hf/llava-1.5-7b-hf",
             n_layers=32,
             parameters=7.06e9,
             tokens=640,
-            shortv_order=(
-                *(31, 29, 30, 28, 0, 26, 27, 25, 24, 22),
-                *(23, 21, 2, 3, 20, 18, 17, 12, 19),
-            ),
+            shortv_order=(31, 29, 30, 28, 0, 26, 27, 25, 24, 22, 23, 21, 2, 3, 20, 18, 17, 12, 19),
             shortv_source=_SHORTV,
             vtw_depth=15,
             vtw_eta=0.003,
             vtw_source=_VTW,
         ),
         Published(
-            name="llava-next-7b",
-            hub_id="llava-hf/llava-v1.6-vicuna-7b-hf",
+            "llava-next-7b",
+            "llava-hf/llava-v1.6-vicuna-7b-hf",
             n_layers=32,
             parameters=7.06e9,
             tokens=2_300,
-            shortv_order=(
-                *(31, 29, 30, 28, 26, 27, 22, 24, 21, 23),
-                *(25, 20, 19, 17, 18, 15, 12, 0, 2),
-            ),
+            shortv_order=(31, 29, 30, 28, 26, 27, 22, 24, 21, 23, 25, 20, 19, 17, 18, 15, 12, 0, 2),
             shortv_source=_SHORTV,
             vtw_eta=0.0001,
             vtw_source=_VTW,
         ),
         Published(
-            name="qwen2.5-vl-7b",
-            hub_id="Qwen/Qwen2.5-VL-7B-Instruct",
+            "qwen2.5-vl-7b",
+            "Qwen/Qwen2.5-VL-7B-Instruct",
             n_layers=28,
             parameters=8.29e9,
             tokens=1_100,
         ),
         Published(
-            name="deepseek-vl-7b",
-            hub_id="deepseek-community/deepseek-vl-7b-chat",
+            "deepseek-vl-7b",
+            "deepseek-community/deepseek-vl-7b-chat",
             n_layers=30,
             parameters=7.34e9,
             tokens=640,
@@ -90,10 +80,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def find_published(name: str) -> Published:
-    """The published results by name of the model.
-
-    Raises:
-        BridgeError: no results for this model.
+    """The published results on a model.
 
     Example:
         >>> find_published("llava-1.5-7b").shortv_order[:3]

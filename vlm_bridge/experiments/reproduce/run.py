@@ -23,30 +23,26 @@ from vlm_bridge.plan.units import units
 from vlm_bridge.rules.published.vtw import VTW, first_below
 from vlm_bridge.runtime.files import read_or_make
 
-#: Modes swept on the test images.
-_SWEPT = ("freeze", "early_exit", "late_entry")
+_SWEPT = ("freeze", "early_exit", "late_entry")  # on the test images
 
 
 @dataclass(frozen=True)
 class Reproduction(Record):
-    """Results beside those that were published.
+    """Results on a model with published results.
 
     Attributes:
-        name: name of the published model.
-        model: name of the model that was run.
-        n_profiling: number of images behind the two orders.
-        n_images: number of images that test them.
+        name, model: name of the published model, and of the model that was run.
+        n_profiling, n_images: number of images that give the two orders, and that test them.
         profile: distances, tail probabilities and attention on vision, by layer.
         shortv_kl: (L,) `mean KL(p_frozen || p_full)` of every layer, nats.
         vtw_kl: (L - 1,) `mean KL(p_exit || p_full)` of every exit from 1 on, nats.
         vtw_depth: VTW's choice at the published threshold (.003 if none is published).
-        overlap: our frozen set against the published one; None if none is published.
-        order_agreement: Spearman's correlation of the two orders over the published layers.
+        overlap, order_agreement: our frozen set against the published set, and Spearman's
+            correlation of the two orders over the published layers; None without an order.
         sweep: every frozen layer, exit and entry on the test images.
-        published_plan: the published layers frozen, on the test images; None if none are published.
-        own_plan: as many layers of our own order, on the same images.
-        flops_ratio: FLOPs of the prefill of `own_plan`, skipped/full.
-        latency_ratio: latency of the same, median of pairs.
+        published_plan, own_plan: the published layers frozen, and as many of our own order, on the
+            test images.
+        flops_ratio, latency_ratio: of the prefill of `own_plan`, skipped/full; median of pairs.
     """
 
     name: str
@@ -95,29 +91,16 @@ def reproduce(
     share: float = 0.6,
     pairs: int = 15,
 ) -> Reproduction:
-    """Run the protocol, or resume it from `folder`.
+    """Run the protocol, or resume it from the checkpoints in `folder`.
 
-    Args:
-        vlm: the model.
-        published: results reported for it.
-        profiling: questions behind the orders; 40 images in ShortV, 20 in VTW. Labels are not read.
-        items: questions about other images; accuracy needs their answers.
-        folder: folder of the checkpoints.
-        batch_size: questions in a batch.
-        step: every `step`-th layer and depth is swept.
-        share: share of layers frozen if no order is published (ShortV: 60 %).
-        pairs: timed pairs of the full and the frozen model.
-
-    Raises:
-        BridgeError: a depth that differs from the published model's, an image in both sets, or a
-            checkpoint of another run in `folder`.
+    The profiling questions give the orders, without their labels (40 images in ShortV, 20 in VTW);
+    `items`, about other images, test them. Every `step`-th layer and depth is swept. Without a
+    published order, a `share` of the layers is frozen (ShortV: 60 %).
     """
     n = vlm.layout.n_layers
     if n != published.n_layers:
-        raise BridgeError(
-            f"{published.name} has {published.n_layers} layers, {vlm.name} has {n}: these are not "
-            "its weights"
-        )
+        depths = f"{published.name} has {published.n_layers} layers, {vlm.name} has {n}"
+        raise BridgeError(f"{depths}: these are not its weights")
     if shared := set(image_hashes(profiling)) & set(image_hashes(items)):
         raise BridgeError(f"{len(shared)} images both give the orders and test them")
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,13 +112,11 @@ def reproduce(
         plan, checkpoint = _frozen(n, layers), folder / f"{name}.jsonl"
         return compare(vlm, items, plan, batch_size=batch_size, checkpoint=checkpoint)
 
-    geometry = read_or_make(
-        folder / "profile.json",
-        Profile,
-        lambda: profile(
-            vlm, profiling, batch_size=batch_size, checkpoint=folder / "profile.safetensors"
-        ),
-    )
+    def profiled() -> Profile:
+        states = folder / "profile.safetensors"
+        return profile(vlm, profiling, batch_size=batch_size, checkpoint=states)
+
+    geometry = read_or_make(folder / "profile.json", Profile, profiled)
     orders = swept("orders", profiling, [*units("freeze", n), *units("early_exit", n)])
     divergences = [kl.value for each in orders if (kl := each.kl_skipped_full) is not None]
     shortv, vtw = divergences[:n], divergences[n:]

@@ -1,7 +1,5 @@
 """Benchmark of skip rules: ranked against measured disagreement, certified, tested and timed."""
 
-from __future__ import annotations
-
 from vlm_bridge.experiments.rule_benchmark.cases import Case as Case
 from vlm_bridge.experiments.rule_benchmark.cases import load_case as load_case
 from vlm_bridge.experiments.rule_benchmark.error_rate import ErrorRateCheck as ErrorRateCheck
@@ -10,7 +8,6 @@ from vlm_bridge.experiments.rule_benchmark.results import AcrossModels as Across
 from vlm_bridge.experiments.rule_benchmark.results import Chosen as Chosen
 from vlm_bridge.experiments.rule_benchmark.results import ModelBenchmark as ModelBenchmark
 from vlm_bridge.experiments.rule_benchmark.results import ModeTruth as ModeTruth
-from vlm_bridge.experiments.rule_benchmark.results import Refusal as Refusal
 from vlm_bridge.experiments.rule_benchmark.results import RuleBenchmark as RuleBenchmark
 from vlm_bridge.experiments.rule_benchmark.results import RuleResult as RuleResult
 from vlm_bridge.experiments.rule_benchmark.run import benchmark_rules as benchmark_rules

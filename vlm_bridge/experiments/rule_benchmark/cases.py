@@ -1,4 +1,4 @@
-"""A model by name, with the images it is benchmarked on."""
+"""Loading of a model together with the images of its benchmark."""
 
 from __future__ import annotations
 
@@ -15,14 +15,7 @@ from vlm_bridge.model.vlm import VLM, load
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its questions.
-
-    Attributes:
-        vlm: the model.
-        splits: questions, disjoint by image.
-        training: answered questions of the baselines that do not look at the image.
-        data: name of the task set.
-    """
+    """A model, its questions on a task set, and the training questions of the blind baselines."""
 
     vlm: VLM
     splits: Splits
@@ -34,8 +27,8 @@ def load_case(name: str, data: str, sizes: Sizes) -> Case:
     """Load a model and its images.
 
     Args:
-        name: as for `load`; or "toy", a model with planted safe layers and its own questions (it
-            has no training split: its profiling and tuning questions serve as one).
+        name: as for `load`; or "toy", a model with planted safe layers and its own questions (its
+            profiling and tuning questions also serve as training split).
         data: one of `TASKS`.
         sizes: number of images of each split.
 

@@ -1,4 +1,4 @@
-"""How often is a certificate wrong? Measured by resampling the certification images."""
+"""Error rate of certificates, measured by resampling the certification images."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ class ErrorRateCheck(Record):
     """Wrong certificates over resamplings of the certification images.
 
     Attributes:
-        resamples: bootstrap samples of whole certification images; the mean over all of these
-            images is the true disagreement.
+        resamples: bootstrap samples of whole certification images; the mean over all images is the
+            true disagreement.
         wrong: samples whose certified plan has a true disagreement above epsilon.
         certified: samples that certified a plan.
         delta: largest allowed share of wrong certificates.
-        worst: true disagreement of the worst step. If it is at most epsilon, no certificate can be
-            wrong, and `wrong` is uninformative.
+        worst: true disagreement of the worst step; if at most epsilon, `wrong` is uninformative.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("rate", "error")
@@ -65,23 +64,11 @@ def check_error_rate(
     """Certify the path on bootstrap samples of the certification images.
 
     Each sample draws as many whole images as there are, with replacement, and tests the path in
-    sequence as `certify_path` does. It reads stored outcomes and runs no model.
-
-    Args:
-        path: steps in the order of the test.
-        outcomes: outcomes of every step, on the same questions.
-        epsilon: disagreement that is certified.
-        delta: probability with which a certificate may be wrong.
-        resamples: number of bootstrap samples.
-        seed: seed of the draws.
-        level: level of the interval of the saving.
+    sequence as `certify_path` does, from the stored outcomes of its steps on the same questions.
 
     Returns:
-        The check, and the saving of the plan certified on the original images (0 if there is none)
+        The check, and the saving of the plan certified on the original images (0 without a plan)
         with its percentile interval over the samples.
-
-    Raises:
-        BridgeError: no steps, or a number of outcomes that differs from that of the steps.
     """
     if not path or len(path) != len(outcomes):
         raise BridgeError(f"{len(path)} steps need as many outcomes, got {len(outcomes)}")
@@ -90,19 +77,16 @@ def check_error_rate(
     by_image, starts = np.argsort(codes, kind="stable"), np.cumsum(counts) - counts
     values = np.array([each.disagree for each in outcomes])[:, by_image]  # (n_steps, n_questions)
     truth = (np.add.reduceat(values, starts, axis=1) / counts).mean(axis=1)
-    n = len(counts)
-    empty = SkipPlan("block", path[0].plan.n_layers)
+    n, empty = len(counts), SkipPlan("block", path[0].plan.n_layers)
 
     def certified_step(images: NDArray[np.int64]) -> int | None:
-        """The step that is certified on these images."""
+        """Index of the step that is certified on these images."""
         columns = np.concatenate([starts[i] + np.arange(counts[i]) for i in images])
         labels = np.repeat(np.arange(len(images)), counts[images]).tolist()
 
         def certify_one(plan: SkipPlan) -> Certificate:
-            changed = values[number[plan], columns]
-            return certify_mean(
-                changed, labels, quantity="disagreement", epsilon=epsilon, delta=delta
-            )
+            rows, goal = values[number[plan], columns], "disagreement"
+            return certify_mean(rows, labels, quantity=goal, epsilon=epsilon, delta=delta)
 
         certified = certify_path(path, certify_one, empty=empty)
         return None if certified.certificate is None else number[certified.plan]
@@ -123,10 +107,6 @@ def check_error_rate(
         delta=delta,
         worst=float(truth.max()),
     )
-    return check, Estimate(
-        value=value,
-        interval=(min(float(low), value), max(float(high), value)),
-        level=level,
-        n=n,
-        method="saving of the certified plan, bootstrap over certification images",
-    )
+    interval = (min(float(low), value), max(float(high), value))
+    method = "saving of the certified plan, bootstrap over certification images"
+    return check, Estimate(value=value, interval=interval, level=level, n=n, method=method)

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vlm_bridge.experiments.rule_benchmark.results import (
-    ModelBenchmark,
-    ModeTruth,
-    RuleBenchmark,
-    RuleResult,
-)
-from vlm_bridge.figures.axes import (
-    GREEN,
-    GREY,
-    VERMILLION,
-    flat,
-    legend,
-    panels_figure,
-    plain,
-    save,
-    shade,
-    title,
-)
+from vlm_bridge.experiments.rule_benchmark import results as records
+from vlm_bridge.figures import axes
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-_COLUMNS = 3
-#: verdict -> colour, marker, face; the markers of undetermined units are hollow.
+#: verdict -> colour, marker, face.
 _VERDICTS = {
-    "safe": (GREEN, "o", GREEN),
-    "undetermined": (GREY, "o", "white"),
-    "harmful": (VERMILLION, "X", VERMILLION),
+    "safe": (axes.GREEN, "o", axes.GREEN),
+    "undetermined": (axes.GREY, "o", "white"),
+    "harmful": (axes.VERMILLION, "X", axes.VERMILLION),
 }
 
 
@@ -56,64 +38,53 @@ def unit_place(unit: SkipPlan) -> float:
     return layer + (0.5 if unit.mlp else 0.0)
 
 
-def plot_scores(path: Path, benchmark: ModelBenchmark, mode: str) -> Path:
+def plot_scores(path: Path, benchmark: records.ModelBenchmark, mode: str) -> Path:
     """Draw a panel of scores for each rule of a mode; markers show the verdicts on the units.
 
     Example:
         >>> plot_scores(Path("scores.png"), benchmark, "freeze")  # doctest: +SKIP
     """
     results = benchmark.rules_in(mode)
-    columns = min(_COLUMNS, len(results))
+    columns = min(3, len(results))
     rows = math.ceil(len(results) / columns)
-    figure, grid = panels_figure(rows, columns, height=2.3 * rows + 0.7)
-    for ax, result in zip(flat(grid), results, strict=False):
+    figure, grid = axes.panels_figure(rows, columns, height=2.3 * rows + 0.7)
+    for ax, result in zip(axes.flat(grid), results, strict=False):
         _panel(ax, benchmark, result)
-    for ax in flat(grid)[len(results) :]:
+    for ax in axes.flat(grid)[len(results) :]:
         ax.set_axis_off()
-    legend(figure, grid)
-    return save(figure, path)
+    axes.legend(figure, grid)
+    return axes.save(figure, path)
 
 
-def _panel(ax: Axes, benchmark: ModelBenchmark, result: RuleResult) -> None:
+def _panel(ax: Axes, benchmark: records.ModelBenchmark, result: records.RuleResult) -> None:
     truth = benchmark.truth_of(result)
     places = [unit_place(unit) for unit in truth.units]
     if truth.mode in ("block", "freeze") and not result.chosen.plan.is_empty:
-        shade(ax, result.chosen.plan)
-    ax.plot(places, result.scores, color=GREY, lw=0.7, alpha=0.6)
+        axes.shade(ax, result.chosen.plan)
+    ax.plot(places, result.scores, color=axes.GREY, lw=0.7, alpha=0.6)
     for verdict, (colour, marker, face) in _VERDICTS.items():
         units = [i for i, own in enumerate(truth.verdicts) if own == verdict]
-        ax.plot(
-            [places[i] for i in units],
-            [result.scores[i] for i in units],
-            ls="none",
-            marker=marker,
-            ms=4.5,
-            mec=colour,
-            mfc=face,
-            label=verdict,
-        )
-    if _spread(result.scores) > 100:
+        at, scores = [places[i] for i in units], [result.scores[i] for i in units]
+        ax.plot(at, scores, marker, ls="none", ms=4.5, mec=colour, mfc=face, label=verdict)
+    low, high = min(result.scores), max(result.scores)
+    if low > 0 and high / low > 100:
         ax.set_yscale("log")
     else:
-        ax.yaxis.set_major_formatter(FuncFormatter(plain))
+        ax.yaxis.set_major_formatter(FuncFormatter(axes.plain))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     ax.set_xlabel(MODES[truth.mode].axis)
     ax.set_ylabel("score (lower = safer)")
-    title(ax, result.score.rule)
+    axes.title(ax, result.score.rule)
 
 
-def _spread(scores: Sequence[float]) -> float:
-    return max(scores) / min(scores) if min(scores) > 0 else 1.0
-
-
-def score_figures(benchmark: RuleBenchmark, folder: Path) -> dict[str, dict[str, str]]:
+def score_figures(benchmark: records.RuleBenchmark, folder: Path) -> dict[str, dict[str, str]]:
     """Draw the scores of every model and mode into `folder`: model -> mode -> `data:` address."""
+
+    def drawn(model: records.ModelBenchmark, mode: str) -> str:
+        return png_uri(plot_scores(folder / f"scores-{model.model}-{mode}.png", model, mode))
+
     return {
-        model.model: {
-            mode: png_uri(plot_scores(folder / f"scores-{model.model}-{mode}.png", model, mode))
-            for mode in model.modes
-        }
-        for model in benchmark.models
+        each.model: {mode: drawn(each, mode) for mode in each.modes} for each in benchmark.models
     }
 
 
@@ -122,12 +93,12 @@ def png_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def unit_names(truth: ModeTruth, verdict: str) -> str:
+def unit_names(truth: records.ModeTruth, verdict: str) -> str:
     """Layers or depths with a verdict; a dash if there are none.
 
     Example:
         >>> units = tuple(SkipPlan("early_exit", 4, exit=depth) for depth in (1, 2, 3))
-        >>> truth = ModeTruth(units, 9, (0.0,) * 3, (0.0,) * 3, (0.1,) * 3, ("safe",) * 3)
+        >>> truth = records.ModeTruth(units, 9, (0.0,) * 3, (0.0,) * 3, (0.1,) * 3, ("safe",) * 3)
         >>> unit_names(truth, "safe"), unit_names(truth, "harmful")
         ('1, 2, 3', '-')
     """

@@ -20,15 +20,13 @@ _VERDICTS = {SAFE: "safe", UNDETERMINED: "undetermined", HARMFUL: "harmful"}
 
 @dataclass(frozen=True)
 class ModeTruth(Record):
-    """Disagreement after skipping each unit of a mode, on images no rule has seen.
+    """Disagreement after skipping each unit of a mode, on images that no rule has seen.
 
     Attributes:
-        units: single layers or depths; in `token_pruning` at one share of tokens kept.
+        units: single layers or depths; in `token_pruning` at one share of kept tokens.
         n_images: number of images behind each disagreement.
-        mean: (n_units,) disagreement.
-        low: (n_units,) lower ends of its intervals.
-        high: (n_units,) upper ends.
-        verdicts: "safe", "harmful", or "undetermined" where the interval straddles epsilon.
+        mean, low, high: (n_units,) disagreement and the ends of its intervals.
+        verdicts: "safe", "harmful", or "undetermined" if the interval straddles epsilon.
     """
 
     units: tuple[SkipPlan, ...]
@@ -40,18 +38,13 @@ class ModeTruth(Record):
 
     @classmethod
     def of(cls, truth: Truth, *, epsilon: float, level: float = 0.95) -> ModeTruth:
-        """Summarise a truth at one epsilon."""
+        """Verdicts and intervals of a truth."""
         values = truth.disagreement
         low, high = intervals(values, "disagreement", level)
         codes = verdicts(values, "disagreement", epsilon, level)
-        return cls(
-            units=truth.plans,
-            n_images=len(values),
-            mean=tuple(values.mean(axis=0).tolist()),
-            low=tuple(low.tolist()),
-            high=tuple(high.tolist()),
-            verdicts=tuple(_VERDICTS[code] for code in codes.tolist()),
-        )
+        names = tuple(_VERDICTS[code] for code in codes.tolist())
+        mean, lows, highs = (tuple(each.tolist()) for each in (values.mean(axis=0), low, high))
+        return cls(truth.plans, len(values), mean, lows, highs, names)
 
     @property
     def mode(self) -> str:
@@ -69,15 +62,12 @@ class Chosen(Record):
     """The certified plan of a rule, and its results on test images.
 
     Attributes:
-        search: path, certificates and the plan, which skips nothing if none was certified.
-        saving: share of the prefill's work saved, with its interval over resampled certification
-            images.
-        disagreement: disagreement of the plan on test images.
-        drop: accuracy drop on test images; None without labels.
-        flops_ratio: FLOPs of the prefill, skipped/full; None if nothing is skipped.
-        latency_ratio: latency of the prefill, skipped/full, over timed pairs; None as above.
-        device: device that was timed, and its number of threads; None as above.
-        error_rate_check: over resampled certification images; None where the path is empty.
+        search: path, certificates and the plan, which is empty if nothing was certified.
+        saving: share of the prefill's work saved; interval over resampled certification images.
+        disagreement, drop: of the plan, on test images; no drop without labels.
+        flops_ratio, latency_ratio: of the prefill, skipped/full; None for an empty plan.
+        device: device that was timed, and its number of threads; None for an empty plan.
+        error_rate_check: over resampled certification images; None for an empty path.
     """
 
     search: CertifiedPlan
@@ -97,16 +87,14 @@ class Chosen(Record):
 
 @dataclass(frozen=True)
 class RuleResult(Record):
-    """One rule in one mode of one model.
+    """A rule in a mode of a model.
 
     Attributes:
-        condition: redundancy condition that the rule tests.
-        source: publication of the rule.
-        origin: ours, a part of ours, published, or a control.
-        keep: share of vision tokens kept by the units, in `token_pruning`; else None.
+        condition, source, origin: of the rule, as in `Rule`.
+        keep: share of vision tokens that the units keep, in `token_pruning`; else None.
         scores: (n_units,) scores; the lower, the safer.
         spent: measurement -> its cost in forward-pass equivalents.
-        score: how well the rule ranks the units.
+        score: figures of merit of the ranking.
         chosen: its certified plan.
     """
 
@@ -134,17 +122,12 @@ class ModelBenchmark(Record):
     """Every rule on one model.
 
     Attributes:
-        model: name of the model.
-        n_layers: depth of the decoder.
-        epsilon: largest disagreement of a safe unit, and the level that plans are certified at.
-        delta: probability with which a certificate may be wrong.
-        n_images: split -> number of images.
-        hashes: split -> hash of its questions.
-        truths: measured disagreement, one for each mode (and share of tokens kept).
-        rules: results, one for each mode and rule.
+        model, n_layers: name of the model and depth of its decoder.
+        epsilon, delta, forward_cost: as in `Settings`.
+        n_images, hashes: split -> number of images, and hash of its questions.
+        truths: measured disagreement, for each mode (and share of kept tokens).
+        rules: results, for each mode and rule.
         refused: rules without a score in a mode.
-        forward_cost: budget of every rule, in forward passes over the profiling images; None: no
-            limit.
     """
 
     model: str
@@ -168,23 +151,23 @@ class ModelBenchmark(Record):
         return [result for result in self.rules if result.score.mode == mode]
 
     def truths_in(self, mode: str) -> list[ModeTruth]:
-        """The truths of one mode: one, or one for each share of vision tokens kept."""
+        """The truths of one mode, one for each share of kept vision tokens."""
         return [truth for truth in self.truths if truth.mode == mode]
 
     def truth_of(self, result: RuleResult) -> ModeTruth:
-        """The truth that a result was scored against."""
+        """The measured disagreement that a result was scored against."""
         truths = self.truths_in(result.score.mode)
         return next(truth for truth in truths if truth.keep == result.keep)
 
 
 @dataclass(frozen=True)
 class AcrossModels(Record):
-    """For every model, the rule that the other models would choose for it, by one figure of merit.
+    """For every model, the rule that is best on the other models by a figure of merit.
 
     Attributes:
         mode: mode of the units.
         figure: "AUC" or "saving".
-        left_out: one entry for each model.
+        left_out: by model.
         reason: why there are no entries.
     """
 
@@ -212,21 +195,20 @@ class RuleBenchmark(Record):
 
     def error_rates(self) -> str:
         """Error rates of the certificates of all searches; empty if none was checked."""
-        checks = [
-            (check, model.epsilon)
-            for model in self.models
-            for result in model.rules
-            if (check := result.chosen.error_rate_check) is not None
-        ]
-        fallible = [check for check, epsilon in checks if check.worst > epsilon]
+        checks, fallible = 0, []
+        for model in self.models:
+            chosen = [result.chosen.error_rate_check for result in model.rules]
+            checked = [check for check in chosen if check is not None]
+            checks += len(checked)
+            fallible += [check for check in checked if check.worst > model.epsilon]
         if not checks:
             return ""
         if not fallible:
-            return f"No certificate of {len(checks)} searches could be wrong."
+            return f"No certificate of {checks} searches could be wrong."
         worst = max(fallible, key=lambda check: check.rate)
         above = sum(check.rate > check.delta + 3 * check.error for check in fallible)
         return (
-            f"Certificates could be wrong in {len(fallible)} of {len(checks)} searches. The "
+            f"Certificates could be wrong in {len(fallible)} of {checks} searches. The "
             f"highest error rate is {worst.wrong} of {worst.resamples} ({worst.rate:.1%}), where "
             f"{worst.delta:.1%} is allowed, with a Monte Carlo standard error of "
             f"{worst.error:.1%}; {above} of the error rates exceed delta by more than three "

@@ -12,14 +12,8 @@ from theory import Certificate
 from vlm_bridge.data import items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of
+from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
-from vlm_bridge.experiments.rule_benchmark.results import (
-    Chosen,
-    ModelBenchmark,
-    ModeTruth,
-    Refusal,
-    RuleResult,
-)
 from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
 from vlm_bridge.experiments.rule_benchmark.settings import Settings, Splits
 from vlm_bridge.experiments.rule_benchmark.store import Store, compare_on_test, plan_cost
@@ -48,16 +42,16 @@ _ORDER = ("forward pass", "candidate runs", "labels", "nothing")
 
 def benchmark_rules(
     vlm: VLM, splits: Splits, settings: Settings | None = None, *, store: Store | None = None
-) -> ModelBenchmark:
-    """Score every rule against measured disagreement, and certify the plan it leads to.
+) -> records.ModelBenchmark:
+    """Score every rule against measured disagreement, and certify a plan of its ranking.
 
-    The effect of a plan on a question (its first answer token) is measured once and stored; every
-    rule, path and resampling reads it from there.
+    The effect of a plan on the first answer token of a question is measured once and stored, for
+    all rules, paths and resamplings. A second call with the same `checkpoint` resumes.
 
     Args:
         vlm: the model.
         splits: questions, disjoint by image.
-        settings: what is benchmarked, and how. A second call with the same `checkpoint` resumes.
+        settings: rules, modes, levels and counts.
         store: stored outcomes to read and extend (default: that of `open_store`).
 
     Example:
@@ -76,12 +70,9 @@ def open_store(vlm: VLM, splits: Splits, settings: Settings) -> Store:
     before they are run on the other tuning images.
     """
     first = set(batch_places(splits.tuning, settings.batch_size)[0])
-    parts = {
-        "profiling": splits.profiling,
+    parts = splits.by_name | {
         "screen": tuple(item for i, item in enumerate(splits.tuning) if i in first),
         "tuning": tuple(item for i, item in enumerate(splits.tuning) if i not in first),
-        "certification": splits.certification,
-        "test": splits.test,
     }
     nonempty = {name: part for name, part in parts.items() if part}
     return Store(vlm, nonempty, settings.checkpoint, batch_size=settings.batch_size)
@@ -103,12 +94,12 @@ class _Run:
         self.evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
         self.vision = vision_share(vlm, splits.profiling)
 
-    def run(self) -> ModelBenchmark:
+    def run(self) -> records.ModelBenchmark:
         reasons = supported_modes(self.vlm)
         rules = sorted(self.settings.rules, key=lambda rule: _ORDER.index(rule.requires))
-        truths: dict[tuple[str, float | None], ModeTruth] = {}
-        results: list[RuleResult] = []
-        refused: list[Refusal] = []
+        truths: dict[tuple[str, float | None], records.ModeTruth] = {}
+        results: list[records.RuleResult] = []
+        refused: list[records.Refusal] = []
         for mode in self.settings.modes:
             scored: list[_Scored] = []
             in_mode = [rule for rule in rules if mode in rule.modes]
@@ -119,15 +110,15 @@ class _Run:
                             raise BridgeError(reasons[mode])
                         scored.append(self._scored(rule, mode))
                     except BridgeError as error:
-                        refused.append(Refusal(rule.name, mode, str(error)))
+                        refused.append(records.Refusal(rule.name, mode, str(error)))
                     advance(1)
             for each, chosen in zip(scored, self._chosen(scored), strict=True):
                 truth = Truth.of(each.units, self.store.outcomes("test", each.units))
-                mode_truth = ModeTruth.of(truth, epsilon=self.settings.epsilon)
+                mode_truth = records.ModeTruth.of(truth, epsilon=self.settings.epsilon)
                 truths[mode, mode_truth.keep] = mode_truth
                 results.append(self._result(each, truth, chosen))
         splits = self.splits.by_name.items()
-        return ModelBenchmark(
+        return records.ModelBenchmark(
             model=self.vlm.name,
             n_layers=self.vlm.layout.n_layers,
             epsilon=self.settings.epsilon,
@@ -141,7 +132,7 @@ class _Run:
         )
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
-        """A rule's scores and candidates, and what they cost."""
+        """A rule's scores with their cost, and its candidates."""
         settings = self.settings
         ranking = ranked(rule, mode, self.evidence, self.store, forward_cost=settings.forward_cost)
         candidates = list(dict.fromkeys(ranking.plans))
@@ -151,9 +142,9 @@ class _Run:
         units = units_of(rule, mode, self.vlm.layout.n_layers)
         return _Scored(rule, ranking, units, candidates)
 
-    def _result(self, scored: _Scored, truth: Truth, chosen: Chosen) -> RuleResult:
+    def _result(self, scored: _Scored, truth: Truth, chosen: records.Chosen) -> records.RuleResult:
         rule, ranking = scored.rule, scored.ranked
-        return RuleResult(
+        return records.RuleResult(
             condition=rule.condition,
             source=rule.source,
             origin=rule.origin,
@@ -173,7 +164,7 @@ class _Run:
             chosen=chosen,
         )
 
-    def _chosen(self, scored: Sequence[_Scored]) -> list[Chosen]:
+    def _chosen(self, scored: Sequence[_Scored]) -> list[records.Chosen]:
         """The certified plan of every rule of a mode; a plan shared by rules is run once."""
         epsilon, delta = self.settings.epsilon, self.settings.delta
         rates = self._rates([plan for each in scored for plan in each.candidates])
@@ -205,12 +196,12 @@ class _Run:
             epsilon=self.settings.epsilon,
         )
 
-    def _tested(self, search: CertifiedPlan) -> Chosen:
-        settings = self.settings
+    def _tested(self, search: CertifiedPlan) -> records.Chosen:
+        settings, steps = self.settings, [step.plan for step in search.path]
         if search.path:
             check, saved = check_error_rate(
                 search.path,
-                self.store.outcomes("certification", [step.plan for step in search.path]),
+                self.store.outcomes("certification", steps),
                 epsilon=settings.epsilon,
                 delta=settings.delta,
                 resamples=settings.resamples,
@@ -221,20 +212,13 @@ class _Run:
             why = "every candidate changed too many answers on the tuning images"
             check, saved = None, Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)
         (tested,) = compare_on_test(self.store, [search.plan])
-        cost = prefill = None
+        flops = latency = device = None
         if not search.plan.is_empty:
             cost = plan_cost(self.store, search.plan, pairs=settings.pairs)
-            prefill = cost.prefill
-        return Chosen(
-            search=search,
-            saving=saved,
-            disagreement=tested.disagreement,
-            drop=tested.drop,
-            flops_ratio=None if prefill is None else prefill.flops_ratio,
-            latency_ratio=None if prefill is None else prefill.latency_ratio,
-            device=None if cost is None else cost.device,
-            error_rate_check=check,
-        )
+            prefill, device = cost.prefill, cost.device
+            flops, latency = prefill.flops_ratio, prefill.latency_ratio
+        changed, drop = tested.disagreement, tested.drop
+        return records.Chosen(search, saved, changed, drop, flops, latency, device, check)
 
 
 def certify_stored(

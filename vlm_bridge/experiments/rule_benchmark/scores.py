@@ -18,7 +18,7 @@ SCORES_VERSION = 1
 
 @dataclass(frozen=True)
 class Ranked(Record):
-    """A rule's ranking of the units of a mode.
+    """Ranking of the units of a mode by a rule.
 
     Attributes:
         scores: (n_units,) scores; the lower, the safer.
@@ -34,18 +34,11 @@ class Ranked(Record):
 def ranked(
     rule: Rule, mode: str, evidence: Evidence, store: Store, *, forward_cost: float | None = None
 ) -> Ranked:
-    """Scores and plans of a rule; stored ones of the same versions and images are read.
+    """Scores and plans of a rule; read if stored for the same versions and images.
 
-    Args:
-        rule: a rule that has the mode.
-        mode: mode of the units.
-        evidence: of the split `profiling` of the store.
-        store: store of the model.
-        forward_cost: budget in forward passes over all of the evidence; a rule that costs more
-            looks at fewer images (`within_forward_cost`). None: no limit.
-
-    Raises:
-        BridgeError: the rule cannot be measured, or not within the budget.
+    `evidence` is of the profiling split. `forward_cost` limits the forward passes over it: a rule
+    that costs more reads fewer images (`within_forward_cost`). A BridgeError if the rule cannot be
+    measured within that budget.
     """
 
     def measure() -> Ranked:

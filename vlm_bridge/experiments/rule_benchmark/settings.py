@@ -1,4 +1,4 @@
-"""What a rule benchmark runs on, and its settings."""
+"""Images and settings of a rule benchmark."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ class Sizes:
     Attributes:
         images: images for certification, and as many for the test.
         tuning: images that choose the path of every rule.
-        profiling: images that rules may look at.
-
-    Raises:
-        BridgeError: a number below 1.
+        profiling: images that rules may read.
     """
 
     images: int = 200
@@ -45,7 +42,7 @@ class Splits:
     """Four sets of questions that share no image.
 
     Attributes:
-        profiling: questions that rules may look at.
+        profiling: questions that rules may read.
         tuning: questions that choose the path of every rule.
         certification: questions that certify the path, and the pool of the resamplings.
         test: questions that measure single units and certified plans.
@@ -76,11 +73,11 @@ class Splits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is benchmarked, and how.
+    """Settings of a rule benchmark.
 
     Attributes:
         rules: rules to score.
-        modes: some of `RULE_MODES`; modes that the model does not support are reported as refused.
+        modes: some of `RULE_MODES`; modes that the model does not support are refused.
         epsilon: largest disagreement of a safe unit, and the level that plans are certified at.
         delta: probability with which a certificate may be wrong.
         candidates: number of nested plans of a layer-wise rule that are tried, evenly spaced in
@@ -88,15 +85,13 @@ class Settings:
         resamples: bootstrap samples of the certification images.
         pairs: timed pairs of full and skipped runs.
         batch_size: questions in a batch.
-        seed: seed of the resampling.
+        seed: of the resampling.
         forward_cost: budget of every rule, in forward passes over the profiling images; a rule
-            that costs more looks at fewer images. None: no limit.
-        checkpoint: folder of finished work; a later run with the same sizes reads it. None: keep
-            everything in memory.
+            that costs more reads fewer images. None: no limit.
+        checkpoint: folder of finished work, which a later run with the same sizes reads.
 
     Raises:
-        BridgeError: an unknown mode, a forward cost that is not positive, epsilon or delta outside
-            (0, 1), or a count that is too small.
+        BridgeError: an unknown mode, or a number out of its range.
     """
 
     LEAST: ClassVar[dict[str, int]] = {"candidates": 2, "resamples": 1, "pairs": 1, "batch_size": 1}
@@ -114,18 +109,14 @@ class Settings:
     checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
+        cost, epsilon, delta = self.forward_cost, self.epsilon, self.delta
         if unknown := sorted(set(self.modes) - set(RULE_MODES)):
-            raise BridgeError(
-                f"rules have no mode {', '.join(unknown)}; they have {', '.join(RULE_MODES)}"
-            )
-        if self.forward_cost is not None and not self.forward_cost > 0:
-            raise BridgeError(
-                f"a budget of forward passes must be positive, got {self.forward_cost}"
-            )
-        if not 0 < self.epsilon < 1 or not 0 < self.delta < 1:
-            raise BridgeError(
-                f"epsilon and delta must lie in (0, 1), got {self.epsilon} and {self.delta}"
-            )
+            modes = ", ".join(RULE_MODES)
+            raise BridgeError(f"rules have no mode {', '.join(unknown)}; they have {modes}")
+        if cost is not None and not cost > 0:
+            raise BridgeError(f"a budget of forward passes must be positive, got {cost}")
+        if not 0 < epsilon < 1 or not 0 < delta < 1:
+            raise BridgeError(f"epsilon and delta must lie in (0, 1), got {epsilon} and {delta}")
         _check_least(self, self.LEAST)
 
 

@@ -1,4 +1,4 @@
-"""Outcomes of plans on named splits, stored so that no plan is run twice on a split."""
+"""Store of the outcomes of plans on named splits, so that a plan is run once on a split."""
 
 from __future__ import annotations
 
@@ -23,24 +23,14 @@ from vlm_bridge.runtime.files import read_json, read_or_make, write_json
 
 #: Columns of `Outcomes` that are stored; KL divergences are not needed here.
 _COLUMNS = ("disagree", "correct_full", "correct_skipped")
-#: Sequences in the batch that times a plan.
-_TIMED_BATCH = 4
+_TIMED_BATCH = 4  # sequences in the batch that times a plan
 
 
 class Store:
-    """Outcomes of plans at the first answer token, on disk or in memory.
+    """Outcomes of plans at the first answer token, in memory and, if given, in a folder.
 
-    Rules, paths and resamplings read from here; outcomes that are stored are not measured again,
-    in this run or in a later one with the same model, weights and data. A killed sweep resumes.
-
-    Args:
-        vlm: the model.
-        splits: name -> questions.
-        folder: where outcomes are stored; None stores them in memory alone.
-        batch_size: questions in a batch.
-
-    Attributes:
-        folder: subfolder of this model and its weights, or None.
+    Each is measured once for all runs with the same folder, model, weights and data; a killed sweep
+    resumes. The attribute `folder` is the subfolder of this model and its weights.
     """
 
     def __init__(
@@ -59,11 +49,7 @@ class Store:
         self._known: dict[tuple[str, str], Outcomes] = {}
 
     def outcomes(self, split: str, plans: Sequence[SkipPlan]) -> list[Outcomes]:
-        """Outcomes of each plan on a split; those not stored yet are measured in one sweep.
-
-        Raises:
-            BridgeError: the model does not support a plan.
-        """
+        """Outcomes of each plan on a split; one sweep measures all that are not stored yet."""
         missing = {
             plan.hash(): plan
             for plan in plans
@@ -108,48 +94,29 @@ class Store:
 
 
 def compare_on_test(store: Store, plans: Sequence[SkipPlan]) -> list[Comparison]:
-    """Every plan beside the full model, on the test images of a store."""
+    """Compare every plan with the full model, on the test images of a store."""
     outcomes = store.outcomes("test", plans)
     return [Comparison.of(*each, DECISION) for each in zip(plans, outcomes, strict=True)]
 
 
 def plan_cost(store: Store, plan: SkipPlan, *, pairs: int, tokens: int = 0) -> Cost:
-    """Cost of a plan on the first test images; measured once and stored.
+    """Cost of a plan on the first test images, as `measure_cost`; measured once and stored."""
+    vlm, items, timed = store.vlm, store.splits["test"], _TIMED_BATCH
 
-    Args:
-        store: store of the model.
-        plan: what to skip.
-        pairs: timed pairs of full and skipped runs.
-        tokens: generated tokens that time decoding; 0 leaves it out.
+    def measure() -> Cost:
+        return measure_cost(vlm, items, plan, batch_size=timed, pairs=pairs, tokens=tokens)
 
-    Raises:
-        BridgeError: as `measure_cost`.
-    """
-    return read_or_make(
-        store.path("cost", [plan.hash(), pairs, tokens]),
-        Cost,
-        lambda: measure_cost(
-            store.vlm,
-            store.splits["test"],
-            plan,
-            batch_size=_TIMED_BATCH,
-            pairs=pairs,
-            tokens=tokens,
-        ),
-    )
+    return read_or_make(store.path("cost", [plan.hash(), pairs, tokens]), Cost, measure)
 
 
 def fingerprint(vlm: VLM) -> str:
-    """Twelve hexadecimal digits of names, shapes and sums of all weights.
+    """Digest of all weights by name, shape and sum; two trainings of a model differ in it."""
 
-    They differ between two trainings of a model under the same name.
-    """
-    return digest(
-        [
-            (name, list(weight.shape), float(weight.detach().sum(dtype=torch.float64)))
-            for name, weight in vlm.model.named_parameters()
-        ]
-    )
+    def total(weight: torch.Tensor) -> float:
+        return float(weight.detach().sum(dtype=torch.float64))
+
+    weights = vlm.model.named_parameters()
+    return digest([(name, list(weight.shape), total(weight)) for name, weight in weights])
 
 
 def digest(key: Any) -> str:

@@ -1,4 +1,4 @@
-"""Leave one model out: does the rule that is best on the other models carry over?"""
+"""Leave one model out: the rule that is best on the other models, evaluated on this model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from vlm_bridge.errors import BridgeError
 
 @dataclass(frozen=True)
 class LeftOut(Record):
-    """A model, and the rule that the other models choose for it.
+    """A model that is left out, and the rule that is best on the other models.
 
     Attributes:
-        model: the model left out.
-        chosen: rule with the best mean figure of merit over the other models.
-        there: that mean.
-        here: figure of `chosen` on the model left out; NaN if undefined.
-        best: best rule on the model left out.
-        best_here: its figure.
+        model: the model that is left out.
+        chosen, there: rule with the best mean figure of merit over the other models; that mean.
+        here: figure of `chosen` on the model that is left out; NaN if undefined.
+        best, best_here: best rule on the model that is left out; its figure.
     """
 
     model: str
@@ -63,14 +61,6 @@ def leave_one_model_out(figures: Mapping[str, Mapping[str, float]]) -> list[Left
         chosen = max(means, key=means.__getitem__)
         defined = {rule: value for rule, value in here.items() if not math.isnan(value)}
         best = max(defined, key=defined.__getitem__, default="")
-        choices.append(
-            LeftOut(
-                model=model,
-                chosen=chosen,
-                there=means[chosen],
-                here=here.get(chosen, math.nan),
-                best=best,
-                best_here=defined.get(best, math.nan),
-            )
-        )
+        value, best_value = here.get(chosen, math.nan), defined.get(best, math.nan)
+        choices.append(LeftOut(model, chosen, means[chosen], value, best, best_value))
     return choices

@@ -13,10 +13,8 @@ from estimators import Estimate
 from estimators.rank_correlation import spearman
 from estimators.record import Record
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.experiments.scoring.ranking import auc, false_safe
 from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
 
-RESAMPLES = 1000
 #: Figure of merit from verdicts (n_units,) and measured means (n_units,).
 Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
 
@@ -26,14 +24,12 @@ class RuleScore(Record):
     """Figures of merit of a rule's ranking, in one mode of one model.
 
     Attributes:
-        rule: name of the rule.
-        requires: its evidence: "nothing", "forward pass", "candidate runs" or "labels".
+        rule, model: their names.
+        requires: evidence: "nothing", "forward pass", "candidate runs" or "labels".
         mode: mode of the units.
-        model: name of the model.
         quantity: "disagreement" or "drop".
         epsilon: threshold between safe and harmful.
-        safe: number of units whose interval lies below epsilon.
-        harmful: number of units whose interval lies above epsilon.
+        safe, harmful: number of units whose interval lies below or above epsilon.
         undetermined: number of other units; they count in `spearman` alone.
         auc: probability that a harmful unit scores above a safe one.
         spearman: rank correlation with the measured mean, over all units.
@@ -67,43 +63,27 @@ def score_rule(
     quantity: str = "disagreement",
     forward_cost: float = 0.0,
     level: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> RuleScore:
     """Score a rule; intervals by bootstrap over images, with verdicts recomputed in each sample.
 
-    Args:
-        score: (n_units,) scores in the order of `truth.plans`; the lower, the safer.
-        truth: effect of skipping each unit, on images the rule has not seen.
-        rule: name of the rule.
-        requires: evidence of the rule.
-        model: name of the model.
-        epsilon: threshold between safe and harmful.
-        quantity: "disagreement" or "drop".
-        forward_cost: cost of the rule.
-        level: level of the verdicts' intervals and of the reported ones.
-        resamples: number of bootstrap samples.
-        seed: seed of the resampling.
-
-    Raises:
-        BridgeError: scores that are not one finite number for each unit, epsilon outside (0, 1),
-            or a quantity that was not measured.
+    `score` is (n_units,) in the order of `truth.plans`, the lower, the safer; `level` is that of
+    the verdicts and of the reported intervals. A BridgeError if the quantity was not measured.
 
     Source:
         Percentile bootstrap over images: Field and Welsh 2007, Bootstrapping clustered data,
         J. R. Stat. Soc. B 69.
     """
     score = np.asarray(score, dtype=np.float64)
-    if score.shape != (len(truth.plans),) or not np.isfinite(score).all():
-        raise BridgeError(
-            f"rule '{rule}' needs {len(truth.plans)} finite scores, got {score.tolist()}"
-        )
+    units = len(truth.plans)
+    if score.shape != (units,) or not np.isfinite(score).all():
+        raise BridgeError(f"rule '{rule}' needs {units} finite scores, got {score.tolist()}")
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
     values = truth.values(quantity)
-    n = len(values)
+    n, rng = len(values), np.random.default_rng(seed)
     verdict = verdicts(values, quantity, epsilon, level)
-    rng = np.random.default_rng(seed)
     drawn = [values[rng.integers(n, size=n)] for _ in range(resamples)]
     samples = [(verdicts(rows, quantity, epsilon, level), rows.mean(axis=0)) for rows in drawn]
 
@@ -151,3 +131,43 @@ def _percentile(name: str, value: float, samples: list[float], n: int, level: fl
         reason=reason,
         diagnostics={"resamples": len(samples), "defined": int(defined.size)},
     )
+
+
+def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
+    """Probability that a harmful unit scores above a safe one; ties count one half.
+
+    `score` and `verdict` are (n_units,). Undetermined units are left out; NaN without a safe or
+    without a harmful unit.
+
+    Source:
+        Mann-Whitney form: Hanley and McNeil 1982, Radiology 143.
+
+    Example:
+        >>> auc(np.array([0.1, 0.2, 0.9]), np.array([SAFE, HARMFUL, HARMFUL]))
+        1.0
+    """
+    safe, harmful = score[verdict == SAFE], score[verdict == HARMFUL]
+    if not safe.size or not harmful.size:
+        return math.nan
+    gap = harmful[:, None] - safe[None, :]
+    return float(((gap > 0) + 0.5 * (gap == 0)).mean())
+
+
+def false_safe(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
+    """Share of harmful units among the k lowest scores, where k units are safe.
+
+    Undetermined units are left out; a perfect ranking has 0. Units tied at the cut count in
+    proportion. NaN without a safe unit.
+
+    Example:
+        >>> false_safe(np.array([0.1, 0.2, 0.9]), np.array([HARMFUL, SAFE, SAFE]))
+        0.5
+    """
+    determined = (verdict == SAFE) | (verdict == HARMFUL)
+    score, harmful = score[determined], (verdict[determined] == HARMFUL).astype(np.float64)
+    k = int(determined.sum() - harmful.sum())
+    if not k:
+        return math.nan
+    cut = np.sort(score)[k - 1]
+    below, tied = score < cut, score == cut
+    return float((harmful[below].sum() + (k - below.sum()) * harmful[tied].mean()) / k)

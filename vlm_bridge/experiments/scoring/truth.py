@@ -1,4 +1,4 @@
-"""Measured effect of skipping each unit, image by image, on images no rule has seen."""
+"""Measured effect of skipping each unit, by image, on images that no rule has seen."""
 
 from __future__ import annotations
 
@@ -15,20 +15,17 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-#: Codes of the verdicts on a unit.
-SAFE, UNDETERMINED, HARMFUL = -1, 0, 1
+SAFE, UNDETERMINED, HARMFUL = -1, 0, 1  # verdicts on a unit
 QUANTITIES = ("disagreement", "drop")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Disagreement and accuracy drop per image and unit.
+    """Disagreement and accuracy drop per image and unit (a single layer or depth of a mode).
 
     Attributes:
-        plans: units: single layers or depths of one mode.
         disagreement: (n_images, n_units) share of an image's questions with a changed answer.
         drop: (n_images, n_units) mean accuracy lost, in [-1, 1]; None without labels.
-        images: (n_images,) names.
     """
 
     plans: tuple[SkipPlan, ...]
@@ -38,11 +35,7 @@ class Truth:
 
     @classmethod
     def of(cls, plans: Sequence[SkipPlan], outcomes: Sequence[Outcomes]) -> Truth:
-        """From the outcomes of every plan on the same questions.
-
-        Raises:
-            BridgeError: no plans, not as many outcomes as plans, or different questions.
-        """
+        """From the outcomes of every plan on the same questions."""
         if not plans or len(plans) != len(outcomes):
             raise BridgeError(f"{len(plans)} plans need as many outcomes, got {len(outcomes)}")
         clusters = outcomes[0].clusters
@@ -53,19 +46,12 @@ class Truth:
             return np.column_stack([cluster_means(column, clusters)[0] for column in columns])
 
         drops = [drop for each in outcomes if (drop := each.drop) is not None]
-        return cls(
-            plans=tuple(plans),
-            disagreement=by_image([each.disagree for each in outcomes]),
-            drop=by_image(drops) if len(drops) == len(outcomes) else None,
-            images=tuple(dict.fromkeys(clusters)),
-        )
+        lost = by_image(drops) if len(drops) == len(outcomes) else None
+        changed, images = by_image([each.disagree for each in outcomes]), dict.fromkeys(clusters)
+        return cls(tuple(plans), changed, lost, tuple(images))
 
     def values(self, quantity: str) -> NDArray[np.float64]:
-        """(n_images, n_units) of one quantity.
-
-        Raises:
-            BridgeError: an unknown quantity, or a drop without labels.
-        """
+        """(n_images, n_units) of one quantity; a BridgeError for a drop without labels."""
         if quantity not in QUANTITIES:
             raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
         values = self.disagreement if quantity == "disagreement" else self.drop
@@ -77,22 +63,13 @@ class Truth:
 def intervals(
     values: NDArray[np.float64], quantity: str, level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Interval of the mean over images, for many units at once.
+    """Ends (..., n_units) of the interval of the mean of values (..., n_images, n_units).
 
     Disagreement: Clopper-Pearson with x the sum of the images' means, exact if each image has one
-    question. Drop: Student's t over images.
-
-    Args:
-        values: (..., n_images, n_units).
-        quantity: "disagreement" or "drop".
-        level: two-sided level.
-
-    Returns:
-        Lower and upper ends, each (..., n_units).
+    question. Drop: Student's t over images. Both are two-sided.
     """
-    n = values.shape[-2]
+    n, mean = values.shape[-2], values.mean(axis=-2)
     tail = (1.0 - level) / 2.0
-    mean = values.mean(axis=-2)
     if quantity == "drop":
         half = float(stdtrit(n - 1, 1.0 - tail)) * values.std(axis=-2, ddof=1) / n**0.5
         return np.asarray(mean - half), np.asarray(mean + half)
