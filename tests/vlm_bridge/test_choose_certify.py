@@ -234,7 +234,7 @@ def test_a_tuned_path_is_the_path_of_measured_rates(items):
     rates = [compare(vlm, items, plan).disagreement.value for plan in plans]
     savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
     wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
-    found = tuned_path(vlm, plans, items, epsilon=epsilon, batch_size=1)
+    found = tuned_path(vlm, items, plans, epsilon=epsilon, batch_size=1)
     assert [(s.plan, s.saving) for s in found] == [(s.plan, s.saving) for s in wanted]
     assert [s.rate for s in found] == pytest.approx([s.rate for s in wanted])
     assert any(0 < step.rate for step in found)

@@ -204,7 +204,7 @@ def test_end_to_end_on_the_toy(tmp_path, name):
     toy = toy_vlm()
     vlm, items = toy_llava(toy), toy_items(toy, tmp_path / "toy", images=8)
     result = run_method(
-        vlm, find_method(name), items[:8], items[-8:], pairs=1, tokens=2, folder=tmp_path / "j"
+        vlm, items[:8], items[-8:], find_method(name), pairs=1, tokens=2, folder=tmp_path / "j"
     )
     assert result.accuracy_full.value == 1.0
     assert result.drop.value == pytest.approx(1 - result.accuracy.value)
@@ -215,7 +215,7 @@ def test_end_to_end_on_the_toy(tmp_path, name):
     body = json.loads(json.dumps(result.to_json()))
     assert body["settings"] == METHODS[name].settings
     again = run_method(
-        vlm, find_method(name), items[:8], items[-8:], pairs=1, tokens=2, folder=tmp_path / "j"
+        vlm, items[:8], items[-8:], find_method(name), pairs=1, tokens=2, folder=tmp_path / "j"
     )
     assert again.disagreement == result.disagreement
 
@@ -225,7 +225,7 @@ def test_what_a_method_breaks_is_in_its_accuracy(tmp_path):
     toy = toy_vlm()
     vlm, items = toy_llava(toy), toy_items(toy, tmp_path, images=8)
     method = find_method("unified", speed_up=2.0)
-    result = run_method(vlm, method, [], items, pairs=1, tokens=0)
+    result = run_method(vlm, [], items, method, pairs=1, tokens=0)
     with skipping(vlm, result.plan):
         texts = answer(vlm, items)
     right = np.mean([text == item.answer for text, item in zip(texts, items, strict=True)])
@@ -236,17 +236,17 @@ def test_what_a_method_breaks_is_in_its_accuracy(tmp_path):
 
 def test_finished_batches_are_not_run_again(tmp_path, items, monkeypatch):
     vlm, method = tiny_llava(), find_method("delask")
-    run_method(vlm, method, [], items, pairs=1, tokens=0, folder=tmp_path)
+    run_method(vlm, [], items, method, pairs=1, tokens=0, folder=tmp_path)
     monkeypatch.setattr("vlm_bridge.methods.run.answer_batch", None)
     monkeypatch.setattr("vlm_bridge.evaluate.full_answers.answer_batch", None)
-    run_method(vlm, method, [], items, pairs=1, tokens=0, folder=tmp_path)
+    run_method(vlm, [], items, method, pairs=1, tokens=0, folder=tmp_path)
     with pytest.raises(BridgeError, match="another run"):
-        run_method(vlm, find_method("delask", blend=0.2), [], items, folder=tmp_path)
+        run_method(vlm, [], items, find_method("delask", blend=0.2), folder=tmp_path)
 
 
 def test_an_image_in_both_is_refused(items):
     with pytest.raises(BridgeError, match="5 images are in both profiling and answered questions"):
-        run_method(tiny_llava(), find_method("gm-skip"), items, items)
+        run_method(tiny_llava(), items, items, find_method("gm-skip"))
 
 
 @pytest.mark.parametrize(

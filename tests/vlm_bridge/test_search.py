@@ -228,7 +228,7 @@ def splits(tmp_path_factory):
 
 def test_exact_search_over_bands_finds_the_planted_one(vlm, splits) -> None:
     tuning, certification = splits
-    found = search(vlm, bands(TOY.n_layers), tuning, certification, epsilon=0.02)
+    found = search(vlm, tuning, certification, bands(TOY.n_layers), epsilon=0.02)
     truth = TOY.truth
     entry, exit = found.plan.entry or 0, found.plan.exit
     assert entry == max(truth.safe_entries)
@@ -254,13 +254,13 @@ def count_batches(monkeypatch) -> list[int]:
 def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path, monkeypatch) -> None:
     tuning, certification = splits
     plans = bands(TOY.n_layers, step=5)
-    first = search(vlm, plans, tuning, certification, epsilon=0.02, checkpoint=tmp_path)
+    first = search(vlm, tuning, certification, plans, epsilon=0.02, checkpoint=tmp_path)
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {"tuning-full.jsonl", "certification-full.jsonl"} < set(kept)
     steps = [name for name in kept if name.startswith("certification-")]
     assert len(steps) == 1 + len(first.certificates)
     asked = count_batches(monkeypatch)
-    again = search(vlm, plans, tuning, certification, epsilon=0.02, checkpoint=tmp_path)
+    again = search(vlm, tuning, certification, plans, epsilon=0.02, checkpoint=tmp_path)
     assert again.to_json() == first.to_json()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
     assert asked == []
@@ -268,7 +268,7 @@ def test_search_goes_on_where_it_was_stopped(vlm, splits, tmp_path, monkeypatch)
     (last,) = (p for p in tmp_path.iterdir() if first.certificates[-1].plan_hash[:12] in p.name
                and p.name.startswith("certification-"))  # fmt: skip
     last.write_bytes(kept[last.name][:-20])
-    again = search(vlm, plans, tuning, certification, epsilon=0.02, checkpoint=tmp_path)
+    again = search(vlm, tuning, certification, plans, epsilon=0.02, checkpoint=tmp_path)
     assert again.to_json() == first.to_json()
     assert len(asked) == 1
 
@@ -278,7 +278,7 @@ def test_the_full_model_is_run_once_on_each_split(vlm, splits, monkeypatch) -> N
     layers = TOY.truth.safe_freezes
     plans = [SkipPlan("freeze", TOY.n_layers, layers=layers[:n]) for n in (1, 2)]
     asked = count_batches(monkeypatch)
-    found = search(vlm, plans, tuning, certification, epsilon=0.05, batch_size=16)
+    found = search(vlm, tuning, certification, plans, epsilon=0.05, batch_size=16)
     # The larger plan reaches the lowest rung, so the smaller one is not asked at all.
     assert sum(asked) == 2 * len(tuning) + 2 * len(certification)
     assert [step.plan for step in found.path] == [plans[1]]
@@ -290,7 +290,7 @@ def test_a_harmful_plan_is_given_up_after_a_batch(vlm, splits, monkeypatch) -> N
     tuning = splits[0]
     harmful = [SkipPlan("early_exit", TOY.n_layers, exit=1)]
     asked = count_batches(monkeypatch)
-    assert tuned_path(vlm, harmful, tuning, epsilon=0.1, batch_size=10) == []  # 6 of 60 may change
+    assert tuned_path(vlm, tuning, harmful, epsilon=0.1, batch_size=10) == []  # 6 of 60 may change
     assert asked == [10] * 6 + [10]
 
 
@@ -327,7 +327,7 @@ def test_nothing_is_promised_where_nothing_is_safe(vlm, splits) -> None:
         for layer in range(TOY.n_layers)
         if layer not in TOY.truth.safe_blocks
     ]
-    found = search(vlm, harmful, tuning, certification, epsilon=0.02)
+    found = search(vlm, tuning, certification, harmful, epsilon=0.02)
     assert found.plan.is_empty
     assert found.certificate is None
     assert not found.path
@@ -355,13 +355,13 @@ def test_what_search_refuses(vlm, splits) -> None:
     tuning, certification = splits
     plans = bands(TOY.n_layers, step=6)
     with pytest.raises(BridgeError, match="60 images are in both splits"):
-        search(vlm, plans, tuning, tuning)
+        search(vlm, tuning, tuning, plans)
     with pytest.raises(BridgeError, match=r"epsilon must lie in \(0, 1\), got 0"):
-        search(vlm, plans, tuning, certification, epsilon=0)
+        search(vlm, tuning, certification, plans, epsilon=0)
     with pytest.raises(BridgeError, match=r"delta must lie in \(0, 1\), got 1"):
-        search(vlm, plans, tuning, certification, delta=1)
+        search(vlm, tuning, certification, plans, delta=1)
     with pytest.raises(BridgeError, match="none of 0 candidates"):
-        search(vlm, [], tuning, certification)
+        search(vlm, tuning, certification, [])
     evidence = Evidence(vlm, tuning)
     with pytest.raises(BridgeError, match="mode 'early_exit' has depths: use bands"):
         greedy_plans(find_rule("shortgpt"), evidence, "early_exit")

@@ -49,9 +49,9 @@ def method(
     check_writable(out / "result.json")
     result = run_method(
         model.load(),
-        chosen,
         [] if profiling is None else replace(data, data=profiling, limit=profiling_limit).items(),
         data.items(),
+        chosen,
         batch_size=data.batch_size,
         pairs=pairs,
         tokens=tokens,

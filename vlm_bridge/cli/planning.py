@@ -147,9 +147,9 @@ def search(
         candidates = nested_plans(chosen_rule, evidence, mode)
     certified = run_search(
         vlm,
-        candidates,
         tuning,
         certifying,
+        candidates,
         epsilon=epsilon,
         delta=delta,
         batch_size=data.batch_size,

@@ -64,9 +64,9 @@ def skipping_plan(vlm: VLM, _: Method, plan: SkipPlan | None) -> AbstractContext
 
 def run_method(
     vlm: VLM,
-    method: Method,
     profiling: Sequence[Item],
     items: Sequence[Item],
+    method: Method,
     *,
     batch_size: int = 16,
     max_new_tokens: int = 8,

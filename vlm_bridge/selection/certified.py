@@ -67,9 +67,9 @@ def certify_path(
 
 def search(
     vlm: VLM,
-    candidates: Sequence[SkipPlan],
     tuning: Iterable[Item],
     certification: Iterable[Item],
+    candidates: Sequence[SkipPlan],
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -87,9 +87,9 @@ def search(
 
     Args:
         vlm: not inside `skipping`.
-        candidates: plans of any modes: `nested_plans` of a rule, `bands`, `greedy_plans`.
         tuning: questions for the choice.
         certification: questions for the certificate, about other images.
+        candidates: plans of any modes: `nested_plans` of a rule, `bands`, `greedy_plans`.
         epsilon: bound to certify.
         delta: probability that the certificate is wrong, including the search.
         quantity: "disagreement" or "accuracy_drop".
@@ -110,7 +110,7 @@ def search(
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
-        vlm, candidates, tuning, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
+        vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
     )
     empty = SkipPlan("block", vlm.layout.n_layers, source=tuned_source(candidates, tuning, epsilon))
     if not path:

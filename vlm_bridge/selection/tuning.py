@@ -23,8 +23,8 @@ from vlm_bridge.skip import supported_modes
 
 def tuned_path(
     vlm: VLM,
-    candidates: Sequence[SkipPlan],
     tuning: Iterable[Item],
+    candidates: Sequence[SkipPlan],
     *,
     epsilon: float,
     rungs: Sequence[float] = RUNGS,

@@ -156,7 +156,7 @@ def _path(
     note, n = "", size.batch_size
     candidates = nested_plans(find_rule(RULE), Evidence(profile=trained))[:: -size.stride]
     for epsilon in EPSILONS:
-        path = tuned_path(vlm, candidates, tuning, epsilon=epsilon, rungs=RUNGS, batch_size=n)
+        path = tuned_path(vlm, tuning, candidates, epsilon=epsilon, rungs=RUNGS, batch_size=n)
         most = path[-1].saving if path else 0.0
         if most >= LEAST_SAVING:
             return path, epsilon, note
