@@ -100,7 +100,7 @@ def main() -> None:
         for name in variants(vlm):
             rows.append(
                 {
-                    "batch": batch,
+                    "batch_size": batch,
                     "variant": name,
                     **paired(ratios(vlm, name, batch, options.pairs)),
                     "peak_mib": peak_mib(vlm, name, batch, 2),

@@ -116,7 +116,7 @@ def main() -> None:
         rows,
         as_json=options.json,
         pairs=options.pairs,
-        batch=options.batch_size,
+        batch_size=options.batch_size,
         interval="95 % of the median of paired ratios",
     )
 

@@ -23,7 +23,18 @@ TYPES = {
     "ModelStudy": "ModelBenchmark",
     "Promises": "ErrorRateCheck",
 }
-OPTIONS = {"--seen": "--profiling", "--passes": "--forward-cost", "--journal": "--checkpoint"}
+TEXTS = {
+    "docs/results/equal-passes": "docs/results/equal-forward-cost",
+    "skipit confirm": "skipit claims",
+    "out/confirm": "out/claims",
+}
+OPTIONS = {
+    "--seen": "--profiling",
+    "--passes": "--forward-cost",
+    "--journal": "--checkpoint",
+    "--nulls": "--null-images",
+    "--batch": "--batch-size",
+}
 
 
 def converted(value: Any) -> Any:
@@ -31,11 +42,14 @@ def converted(value: Any) -> Any:
     if isinstance(value, list):
         return [converted(part) for part in value]
     if isinstance(value, str):
-        value = value.replace("docs/results/equal-passes", "docs/results/equal-forward-cost")
-        return re.sub(r"--[a-z]+", lambda option: OPTIONS.get(option[0], option[0]), value)
+        for old, new in TEXTS.items():
+            value = value.replace(old, new)
+        return re.sub(r"--[a-z][a-z-]*", lambda option: OPTIONS.get(option[0], option[0]), value)
     if not isinstance(value, dict):
         return value
     renamed = {KEYS.get(key, key): converted(part) for key, part in value.items()}
+    if isinstance(renamed.get("batch"), int | list):
+        renamed = {"batch_size" if key == "batch" else key: v for key, v in renamed.items()}
     if "speed" in renamed:
         speed = renamed.pop("speed") or {}
         renamed |= {key: speed.get(key) for key in ("flops_ratio", "latency_ratio", "device")}
