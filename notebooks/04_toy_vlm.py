@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # On a VLM of known truth, the conditions are right and cosine distance alone is not
+# # On a VLM with known safe skips, the conditions are right and cosine distance alone is not
 #
 # **Claim.** A skip that a condition certifies is safe. A small cosine distance does not imply
 # that a skip is safe, and a large one does not imply that it is harmful. The VLM here is of the
@@ -53,7 +53,7 @@ found = vb.sweep(vlm, items, plans)
 
 
 def is_safe(plan: vb.SkipPlan) -> bool:
-    """What was planted."""
+    """Whether the hand-written weights make the plan safe."""
     truth = toy.truth
     return {
         "block": set(plan.layers) <= set(truth.safe_blocks),
@@ -104,7 +104,7 @@ update = conditions.state_gap(before, after, float(text[scale_text]))
 print(update)
 
 # %% [markdown]
-# ## What the conditions certify
+# ## Skips that the conditions certify
 #
 # Early exit: the attention mass of text on vision is 2/3 in every layer but "copy", where it is
 # 1. A low mass is therefore not necessary. The bound is the mass times the spread of the value
@@ -114,7 +114,7 @@ print(update)
 
 # %%
 def spread_of_values(layer: int) -> float:
-    """Largest distance between what two tokens' values write, in one full pass."""
+    """Largest distance between the projected value vectors of two tokens, without skipping."""
     h = run.states[layer][0]
     unit = h / np.sqrt((h**2).mean(axis=1, keepdims=True) + toy.rms_norm_eps)
     value, output = (toy.weights[f"layers.{layer}.self_attn.{k}_proj.weight"] for k in "vo")

@@ -43,7 +43,7 @@ def images(split: str, count: int) -> list:
 # ## Profile
 #
 # One forward pass over 24 images, without labels, for the model and for a copy with random
-# weights. A distance that the random copy shows as well is no evidence of redundancy.
+# weights. A distance that this copy shows as well is no evidence of redundancy.
 
 # %%
 profile = vb.profile(vlm, images("profile", 24))
@@ -73,15 +73,15 @@ print(plan.describe())
 # %% [markdown]
 # ## Certificate
 #
-# On images that were not used before. With 70 images the bound is at least 4.2 %, even if no
-# answer changes; `skipit demo` uses 400.
+# The plan is certified on images that were not used before. With 70 images the bound is at least
+# 4.2 %, even if no answer changes; `skipit demo` uses 400.
 
 # %%
 certificate = vb.certify(vlm, images("certification", 70), plan, epsilon=0.1, delta=0.05)
 print(certificate.sentence())
 
 # %% [markdown]
-# ## What the plan saves, and the effect of freezing the first layers instead
+# ## Savings of the plan, and the effect of freezing the first layers instead
 
 # %%
 cost = vb.measure_cost(vlm, images("test", 4), plan, pairs=2)

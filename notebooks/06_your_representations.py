@@ -11,14 +11,15 @@
 # ---
 
 # %% [markdown]
-# # Your own representations: a network that is not ours
+# # Your own representations: profile any network from its cached states
 #
-# **Claim.** From the states that any hook library caches, `profile_states` tells in which layer the
-# answer arrives at the token that gives it, and skipping agrees: the layer where it arrives cannot
-# be spared, the layers after it can.
+# **Claim.** From hidden states cached with any hook library, `profile_states` finds the layer that
+# moves the answer to the last token, where it is predicted. Skipping confirms the result: that
+# layer is needed, and the layers after it are not.
 #
-# The network is GPT-2 as `transformers` has it, six layers of width 64, trained below in a few
-# seconds: ten colours in a row, then a place; the answer is the colour in that place.
+# The network is the GPT-2 of `transformers` with six layers of width 64. It is trained below in a
+# few seconds. Its input is a row of ten colours followed by a place; the answer is the colour at
+# that place.
 
 # %%
 import os
@@ -34,12 +35,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from estimators import linear_cka, profile_states
 
-torch.set_num_threads(1)  # small matrices: more threads only wait for each other
+torch.set_num_threads(1)  # more threads do not help with small matrices
 COLOURS, PLACES, LAYERS = 8, 10, 6
 
 
 def questions(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (n, PLACES + 1): the colours, then the place asked for; and the answers (n,)."""
+    """Tokens (n, PLACES + 1), the colours followed by the place, and answers (n,)."""
     random = torch.Generator().manual_seed(seed)
     colours = torch.randint(COLOURS, (n, PLACES), generator=random)
     place = torch.randint(PLACES, (n, 1), generator=random)
@@ -56,13 +57,13 @@ def network() -> GPT2LMHeadModel:
 
 
 def logits(model: GPT2LMHeadModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Scores (n, COLOURS) of the answers."""
+    """Logits (n, COLOURS) of the colours at the last token."""
     return model(input_ids=tokens, logits_to_keep=1).logits[:, -1, :COLOURS]
 
 
 @torch.no_grad()
 def accuracy(model: GPT2LMHeadModel, tokens: torch.Tensor, answers: torch.Tensor) -> float:
-    """Share of right answers."""
+    """Share of correct answers."""
     return float((logits(model, tokens).argmax(1) == answers).float().mean())
 
 
@@ -81,13 +82,13 @@ print(f"accuracy on new questions: {accuracy(model, test_tokens, test_answers):.
 # %% [markdown]
 # ## Cache states with hooks, as any hook library does
 #
-# Names and order do not matter: outputs are sorted by the number of their layer, the embedding
-# comes first, and a layer that returns a tuple is opened.
+# The order of the outputs does not matter: `profile_states` sorts them by the layer number in their
+# names, with the embedding first. If a layer returns a tuple, its first element is used.
 
 
 # %%
 def keeping(cache: dict[str, object], name: str):
-    """A hook that keeps what its module returns."""
+    """A hook that stores the output of its module."""
 
     def keep(module, inputs, output) -> None:
         cache[name.replace("drop", "embedding")] = output
@@ -97,7 +98,7 @@ def keeping(cache: dict[str, object], name: str):
 
 @torch.no_grad()
 def cached(model: GPT2LMHeadModel, tokens: torch.Tensor) -> dict[str, object]:
-    """Name of the module -> what it returned."""
+    """Outputs of the embedding and of every layer, by module name."""
     cache: dict[str, object] = {}
     handles = []
     for name, module in model.named_modules():
@@ -121,9 +122,11 @@ random_geometry = profile_states(
 about = profile_states(cache, test_answers, token_groups={"question": asks}, model="GPT-2")
 
 # %% [markdown]
-# ## What each layer does to the token that answers
+# ## Effect of each layer on the last token
 #
-# Chance is 0 nats, all there is to know is ln 8 = 2.08.
+# The usable information about the answer is 0 nats at chance; the entropy of the answer is
+# ln 8 = 2.08 nats. The column "random copy" is the cosine distance in the null model, a network of
+# the same architecture with random weights.
 
 # %%
 gain = about.estimates("question", "usable_information")
@@ -138,15 +141,16 @@ for layer in range(LAYERS):
     print(f"{layer:<7}{value:>22}{moved:>18.3f}{null:>13.3f}{alike:>7.2f}")
 
 # %% [markdown]
-# ## Does it predict what can be skipped?
+# ## Does the profile predict which layers can be skipped?
 #
-# Each layer left out in turn, for all tokens: the drop in accuracy beside what the layer added.
+# Each layer is skipped in turn, for all tokens. The cell prints the usable information that the
+# layer adds and the change in accuracy without it.
 
 
 # %%
 @torch.no_grad()
 def drop_without(layer: int) -> float:
-    """Accuracy lost when one layer passes its input on."""
+    """Drop in accuracy when one layer is skipped for all tokens."""
     handle = model.transformer.h[layer].register_forward_hook(
         lambda _, inputs, output: (
             (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
@@ -182,10 +186,11 @@ for ax in axes:
 plt.show()
 
 # %% [markdown]
-# ## Two networks, one question
+# ## Comparison of two networks
 #
-# CKA compares states of different networks, layer by layer. Debiased, so that 0 means "nothing in
-# common" although rows are few for 64 columns.
+# CKA compares the states of two networks at one layer; here the trained network and the null model
+# are compared at the last layer. The estimate is debiased: its expectation is 0 for independent
+# states, even with few rows for 64 columns.
 
 # %%
 other = cached(network(), test_tokens)
@@ -195,7 +200,8 @@ trained_and_random = linear_cka(opened[0][:, -1], opened[1][:, -1])
 print(trained_and_random)
 
 # %% [markdown]
-# From the command line the same: `safetensors.torch.save_file(cache, "states.safetensors")` and
+# The command line offers the same: save the states with
+# `safetensors.torch.save_file(cache, "states.safetensors")` and run
 # `skipit profile states.safetensors --last-token`.
 #
 # The claim, as asserts on the result objects.

@@ -13,11 +13,12 @@
 # %% [markdown]
 # # The paper's figures, on five reference models
 #
-# **Claim.** Of what *Skip-It?* (arXiv 2509.25584) reports for models of billions of parameters,
-# about half holds for the small models shipped here. In the reference VLM, late vision tokens are
-# redundant and receive little attention; but their states move **more** in those layers, not
-# less, and **early** vision tokens are not redundant, because the model was trained with them in
-# every layer. They are redundant in the model that was trained with vision entering at layer 10.
+# **Claim.** About half of the findings that *Skip-It?* (arXiv 2509.25584) reports for models with
+# billions of parameters hold for the small models shipped here. In the reference VLM, late vision
+# tokens are redundant and receive little attention; but their states move **more** in those
+# layers, not less, and **early** vision tokens are not redundant, because the model was trained
+# with them in every layer. Early vision tokens are redundant in the model that was trained with
+# vision entering at layer 10.
 #
 # The paper's findings for LLaVA, DeepSeek-VL and Qwen-VL:
 #
@@ -50,7 +51,7 @@ PROFILED, NULL = 10, 4
 # The second LLaVA with 30 layers is left out so that the notebook takes a minute; `skipit claims`
 # includes it.
 MODELS = [name for name in shipped_models() if name != "reference-all-linear"]
-PARTS = {"exit": 6, "entry": 3}  # depths that cut the decoder into so many parts
+PARTS = {"exit": 6, "entry": 3}  # number of parts into which the depths cut the decoder
 LOST = 1 / 16  # accuracy that a safe skip may cost
 FAR = 0.1  # a token has moved far where its cosine distance is above this
 
@@ -66,7 +67,7 @@ def depths(n_layers: int, parts: int) -> list[int]:
 
 
 def plans(n_layers: int) -> list[vb.SkipPlan]:
-    """Exits and entries at their depths; each quarter of the layers frozen."""
+    """An exit and an entry at each depth, and a freeze of each quarter of the layers."""
     exits = [vb.SkipPlan("early_exit", n_layers, exit=at) for at in depths(n_layers, PARTS["exit"])]
     entries = [
         vb.SkipPlan("late_entry", n_layers, entry=at) for at in depths(n_layers, PARTS["entry"])
@@ -97,9 +98,9 @@ for name in MODELS:
     )
 
 # %% [markdown]
-# ## What each layer does, without labels
+# ## Profile of each layer, without labels
 #
-# Dashed: the same architecture with random weights. A curve that the random copy shows as well is
+# Dashed curves belong to the copies with random weights. A curve that such a copy shows as well is
 # not a result of training.
 
 
@@ -128,7 +129,7 @@ axes[0].legend(fontsize=7, frameon=False)
 plt.show()
 
 # %% [markdown]
-# ## What skipping does to the answers
+# ## Effect of skipping on the accuracy
 #
 # Nothing is skipped at the right end of the first panel and at the left end of the second. At the
 # opposite ends the model never sees the image.
@@ -161,26 +162,26 @@ plt.show()
 
 # %%
 def safe(name: str, kind: str) -> list[bool]:
-    """By depth: at most one answer in 16 is lost."""
+    """For each depth, whether at most one answer in 16 is lost."""
     return [full[name].value - one < LOST + 1e-9 for one in accuracies[name][kind]]
 
 
 def exit_depth(name: str, n_layers: int) -> int:
-    """After it vision tokens can go, and after every later one; the depth itself if nowhere."""
+    """Smallest depth such that exits at it and at every later depth are safe."""
     found = safe(name, "exit")
     at = next(at for at in range(len(found)) if all(found[at:]))
     return depths(n_layers, PARTS["exit"])[at]
 
 
 def entry_depth(name: str, n_layers: int) -> int:
-    """Until it vision tokens can wait, and until every earlier one; 0 if nowhere."""
+    """Largest depth such that entries at it and at every earlier depth are safe."""
     found = safe(name, "entry")
     at = max((at for at in range(len(found)) if all(found[: at + 1])), default=0)
     return depths(n_layers, PARTS["entry"])[at]
 
 
 def around(name: str, measure, profile) -> tuple[float, float]:
-    """Mean of a measure before the exit depth and from it on."""
+    """Means of a measure over the layers before the exit depth and over the other layers."""
     values, cut = measure(profile), exit_depth(name, profile.n_layers)
     before = float(values[:cut].mean()) if cut else np.nan
     return before, float(values[cut:].mean()) if cut < len(values) else np.nan
@@ -215,9 +216,9 @@ for name, profile in profiles.items():
 # model that was trained with vision in every layer; and a small distance does not identify its
 # redundant layers. Findings 4 and 5 are about means over many layers.
 #
-# The claim, as asserts on the results. What holds by definition is asserted for every model; the
-# findings for the LLaVA on SmolLM2 that was trained with vision in every layer; finding 1 for the
-# model that was trained with late entry.
+# The claim, as asserts on the results. Identities that hold by definition are asserted for every
+# model. The findings are asserted for the LLaVA on SmolLM2 that was trained with vision in every
+# layer, and finding 1 also for the model that was trained with late entry.
 
 # %%
 for name, found in accuracies.items():

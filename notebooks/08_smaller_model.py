@@ -54,8 +54,9 @@ def images(split: str, count: int) -> list:
 # %% [markdown]
 # ## Rank the layers
 #
-# By how far the update of a layer can move the margin between the two likeliest answers: one pass
-# and its derivatives over 8 images, without labels and without a skipped run.
+# Layers are ranked by how far their update can move the margin between the two likeliest answers.
+# The ranking needs one forward pass and its derivatives on 8 images, but no labels and no run with
+# a layer skipped.
 
 # %%
 seen = images("profile", 8)
@@ -93,8 +94,8 @@ print(plan.describe())
 # %% [markdown]
 # ## Certificate
 #
-# On images that were not used before; images that tuned the plan are refused. With 70 images the
-# bound is at least 4.2 %, even if no answer changes.
+# The plan is certified on images that were not used before; `certify` refuses images that tuned the
+# plan. With 70 images the bound is at least 4.2 %, even if no answer changes.
 
 # %%
 certificate = vb.certify(vlm, images("certification", 70), plan, epsilon=EPSILON, delta=0.05)
@@ -103,7 +104,7 @@ print(certificate.sentence())
 # %% [markdown]
 # ## Save
 #
-# The same from the command line:
+# The pruned model is saved as a `transformers` model folder. The command line offers the same:
 # `skipit prune reference-all-linear "block layers=..." --out smaller`.
 
 # %%
@@ -157,7 +158,7 @@ print(f"{kind}, {n_layers} layers: as the skipped model {same} of {len(test)}, a
 print(f"right answers: full {right[0]}, pruned {right[1]} of {len(test)}")
 
 # %% [markdown]
-# ## What it saves
+# ## Cost of the pruned model
 #
 # The full and the pruned model run in turn, so that a drift of the machine affects both. Times vary
 # from run to run; FLOPs do not.
@@ -169,7 +170,7 @@ inputs = next(batches(vlm, test[:4], batch_size=4)).inputs
 
 @torch.no_grad()
 def seconds(model, tokens: int) -> float:
-    """Prefill and `tokens` generated tokens of a batch."""
+    """Seconds to prefill a batch and generate `tokens` tokens."""
     settings = {"do_sample": False, "min_new_tokens": tokens, "max_new_tokens": tokens}
     return timed(lambda: model.generate(**inputs, **settings), vlm.device)
 
