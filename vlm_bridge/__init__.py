@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlm_bridge.errors import missing_extra
+
 if TYPE_CHECKING:  # the one list of public names; `_sources` reads it
     from estimators import __version__ as __version__
     from vlm_bridge.cost import Cost as Cost
@@ -54,7 +56,10 @@ __all__ = sorted(_SOURCES)
 def __getattr__(name: str) -> Any:
     if name not in _SOURCES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_SOURCES[name]), name)
+    try:
+        globals()[name] = value = getattr(import_module(_SOURCES[name]), name)
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"vlm_bridge.{name}", error) from None
     return value
 
 

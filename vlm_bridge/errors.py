@@ -1,4 +1,13 @@
-"""The exception whose message is written for the user."""
+"""The exceptions whose messages are written for the user."""
+
+from __future__ import annotations
+
+from estimators.extras import MissingExtra
+
+_OF_THE_EXTRA = {
+    *("PIL", "accelerate", "gguf", "huggingface_hub", "jinja2", "matplotlib", "platformdirs"),
+    *("rich", "safetensors", "sympy", "tokenizers", "torch", "transformers", "typer"),
+}
 
 
 class BridgeError(ValueError):
@@ -6,3 +15,11 @@ class BridgeError(ValueError):
 
     The command line prints it as one line and exits with code 2.
     """
+
+
+def missing_extra(who: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error that asks for the extra `vlm` if a package of it is missing, else `error`."""
+    missing = (error.name or "").split(".")[0]
+    if missing not in _OF_THE_EXTRA:
+        return error
+    return MissingExtra(f"{who} needs {missing}: pip install 'skipit[vlm]'", name=missing)

@@ -16,7 +16,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import RULES, Evidence, Rule, check_mode, find_rule, nested_plans, score_units
-from vlm_bridge.runtime.files import check_writable, read_json
+from vlm_bridge.runtime.files import check_writable, read_record
 from vlm_bridge.selection import bands, greedy_plans
 from vlm_bridge.selection import search as run_search
 from vlm_bridge.selection.choose import choose_plan
@@ -60,15 +60,11 @@ def plan(
     Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
     """
     check_writable(out)
-    items = data.items()
-    try:
-        measured = Profile.from_json(read_json(profile, "profile"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise BridgeError(f"{profile} is not a profile: {error}") from None
     chosen_rule = find_rule(rule)
     if explain and not chosen_rule.explains:
         explaining = ", ".join(name for name, known in RULES.items() if known.explains)
         raise BridgeError(f"rule '{rule}' has no conditions to explain; {explaining} has")
+    items, measured = data.items(), read_record(profile, Profile, "profile")
     vlm = model.load()
     evidence = Evidence(vlm, items, measured, batch_size=data.batch_size)
     chosen = choose_plan(
@@ -135,9 +131,9 @@ def search(
     check_writable(out / "search.json")
     if how not in HOW:
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
+    chosen_rule = find_rule(rule)
     tuning, certifying = data.items(), replace(data, data=certification).items()
     vlm = model.load()
-    chosen_rule = find_rule(rule)
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
         candidates = bands(vlm.layout.n_layers, step=step)

@@ -199,8 +199,12 @@ class SkipPlan(PlanFields):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a plan from a file that `skipit plan` wrote."""
-        return cls.from_json(read_json(Path(path), "plan file"))
+        """Read a plan from a file that `skipit plan` wrote; a refusal names the file."""
+        body = read_json(Path(path), "plan file")
+        try:
+            return cls.from_json(body)
+        except ValueError as error:
+            raise BridgeError(f"{path} does not hold a plan: {error}") from None
 
     def check_depth(self, n_layers: int) -> None:
         """Raise a `BridgeError` unless the plan was made for a decoder of this depth."""
