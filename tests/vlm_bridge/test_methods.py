@@ -153,8 +153,11 @@ def test_the_change_of_a_token_is_relative_to_it():
     now = PassState(torch.tensor([[False, True, True]]))
     chosen = _Chosen(0.5, SimpleNamespace(current=now))
     states, update = torch.tensor([[[1.0], [8.0], [2.0]]]), torch.tensor([[[0.0], [3.0], [1.0]]])
-    chosen.choose(states, update)  # 3/8 against 1/2: the one that moves less changes more
-    assert chosen.rows().index.tolist() == [[0, 2]]
+    # 3/8 against 1/2: the one that moves less changes more
+    assert torch.equal(chosen.rank(lambda _: update, states), update)
+    assert torch.equal(
+        chosen.update(lambda rows: rows, states), torch.tensor([[[1.0], [0.0], [2.0]]])
+    )
 
 
 def test_unified_is_evenly_spaced_for_its_speed_up():
