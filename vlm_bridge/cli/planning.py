@@ -62,10 +62,10 @@ def plan(
     --explain prints a table with one line for each unit. Its columns are the score and one bound
     for each statement of docs/statements.md that applies to the mode: S6, share of answers that
     may change; S7, KL divergence over the two likeliest answers (nats); G-F and P-F, change of the
-    mean output that the cosine distances allow; S14, usable information about the model's own answer that the unit removes,
-    and S9, unique plus synergistic information of vision (nats); S8, relative change of the
-    output of the attention heads at the last token without vision keys, mean over heads. A star:
-    not safe by that condition.
+    mean output that the cosine distances allow; S14, usable information about the model's own
+    answer that the unit removes, and S9, unique plus synergistic information of vision (nats); S8,
+    relative change of the output of the attention heads at the last token without vision keys,
+    mean over heads. A star: not safe by that condition.
 
     Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
     """

@@ -83,8 +83,8 @@ class SkipPlan(PlanFields):
         At most one of the modes that place vision tokens, and one each of the others.
 
         Raises:
-            BridgeError: no plans, different depths, a mode twice, two modes that decide where
-                vision tokens exist, or a layer on which the plans contradict each other.
+            BridgeError: no plans, different numbers of layers, a mode twice, two modes that decide
+                where vision tokens exist, or a layer on which the plans contradict each other.
 
         Example:
             >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)

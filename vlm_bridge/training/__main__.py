@@ -48,7 +48,8 @@ def train(
 ) -> None:
     """Train a reference model and evaluate it.
 
-    Takes up to an hour on two cores. The evaluation is on the test questions of the model. Seeded. A killed run continues from its last checkpoint when the same command is given again.
+    Training takes up to an hour on two cores and is seeded; the evaluation uses the model's test
+    questions. A killed run continues from its last checkpoint when the same command is given again.
 
     Example: python -m vlm_bridge.training train reference-smolvlm
     """
