@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Settings)
 #: Field of `Settings` or `Sizes` -> help; the default is that of the field.
 _HELP: Mapping[str, str] = {
     "images": "images for certification, and as many for the test",
-    "tuning": "images that choose paths",
+    "tuning": "images that choose plans",
     "profiling": "images that rules may look at",
     "epsilon": "largest disagreement of a safe unit and of a certified plan",
     "delta": "probability with which a certificate may be wrong",
@@ -26,7 +26,7 @@ _HELP: Mapping[str, str] = {
     "resamples": "bootstrap samples of the certification images",
     "pairs": "timed pairs of full and skipped runs",
     "batch_size": "questions in a batch",
-    "null_images": "images of each null",
+    "null_images": "images of each null model (random weights, shuffled images)",
     "tokens": "tokens generated to time decoding; 0 leaves it out",
 }
 
@@ -38,8 +38,21 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Settings]) -> No
         "--models", nargs="+", default=known, help=f"toy, or some of {', '.join(known)} (default)"
     )
     parser.add_argument("--data", choices=list(TASKS), default="easy-vqa", help="one question each")
-    parser.add_argument("--rules", nargs="+", default=list(RULES), metavar="RULE")
-    parser.add_argument("--modes", nargs="+", default=list(RULE_MODES), choices=RULE_MODES)
+    parser.add_argument(
+        "--rules",
+        nargs="+",
+        default=list(RULES),
+        metavar="RULE",
+        help="rules to test; see `skipit rules` (default: all)",
+    )
+    parser.add_argument(
+        "--modes",
+        nargs="+",
+        default=list(RULE_MODES),
+        choices=RULE_MODES,
+        metavar="MODE",
+        help=f"some of {', '.join(RULE_MODES)} (default: all)",
+    )
     for field in (*fields(Sizes), *fields(settings)):
         if field.name in _HELP:
             parser.add_argument(

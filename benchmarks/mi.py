@@ -145,7 +145,14 @@ def main(given: list[str] | None = None) -> None:
     )
     present = [name for name in METHODS if name not in PEERS or name in installed()]
     parser.add_argument("--n", type=int, nargs="+", default=[1000, 10_000], help="rows")
-    parser.add_argument("--methods", nargs="+", default=present, choices=present)
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=present,
+        choices=present,
+        metavar="METHOD",
+        help=f"some of {', '.join(present)} (default: all)",
+    )
     parser.add_argument("--problems", nargs="+", choices=list(problems()), metavar="PROBLEM")
     parser.add_argument("--seeds", type=int, default=20, help="data sets per cell (default 20)")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds per cell (default 10)")
@@ -155,7 +162,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
-        "--report", action="store_true", help="measure nothing, tell what the checkpoint holds"
+        "--report", action="store_true", help="show the results in the checkpoint, measure nothing"
     )
     arguments = parser.parse_args(given)
     if arguments.quick:

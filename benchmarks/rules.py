@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rules",
         description=__doc__,
-        epilog="Killed? The same command goes on from the checkpoint.",
+        epilog="After a kill, the same command resumes from the checkpoint.",
     )
     add_options(parser, Settings)
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")

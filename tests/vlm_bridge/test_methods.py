@@ -288,7 +288,7 @@ def test_the_command(folder, jsonl, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["method", "gm-skip", "x", "--data", "y"], "gm-skip reads labels: name the questions"),
+        (["method", "gm-skip", "x", "--data", "y"], "gm-skip requires labels: name its questions"),
         (["method", "unified", "x", "--data", "y", "--set", "speed_up"], "NAME=VALUE"),
         (["method", "unified", "x", "--data", "y", "--set", "speed_up=fast"], "NAME=VALUE"),
     ],

@@ -127,7 +127,7 @@ EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, af
         ),
         ((B, SkipPlan("block", 4, layers=(2,))), "two parts are of mode 'block'; make them one"),
         ((EXIT, PRUNE), "early_exit and token_pruning both place vision tokens"),
-        ((B, SkipPlan("freeze", 5)), "different depth: freeze is for 5 layers, the plan for 4"),
+        ((B, SkipPlan("freeze", 5)), "the part freeze was made for 5 layers, the plan for 4"),
     ],
 )
 def test_parts_that_contradict_each_other_are_refused(parts, message):

@@ -1,4 +1,4 @@
-"""`skipit claims`: the claims of the paper, tested on one or several models."""
+"""`skipit claims`: the clauses of the paper's claim, tested on one or several models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BenchmarkOptions:
     tuning: Annotated[int, Option(min=1, help="Images that choose the plans.")] = 24
     profiling: Annotated[int, Option(min=1, help="Images that the rules read.")] = 12
     null_images: Annotated[
-        int, Option(min=2, help="Images of each control (random weights, shuffled images).")
+        int, Option(min=2, help="Images of each null model (random weights, shuffled images).")
     ] = 8
     epsilon: Epsilon = Settings.epsilon
     delta: Delta = Settings.delta
@@ -77,21 +77,21 @@ def claims(
     ] = None,
     out: Annotated[Path, Option(help="Folder for results and plots.")] = Path("out/claims"),
 ) -> Any:
-    """Test each claim of the paper on trained models. Resumable.
+    """Test the clauses of the paper's claim on trained models. Resumable.
 
     (i) The layers that the framework calls redundant are those that published methods skip:
     Jaccard index of sets of equal size, against chance. (ii) Skipping them is faster: FLOPs
     counted and latency measured, in the prefill and per token. (iii) It is safe: a certified plan
     on test images. (iv) Skipping as many layers outside the conditions degrades the answers.
 
-    Each claim is *supported*, *refuted* or *undecided* by criteria that claims.md states. The
+    Each clause is *supported*, *refuted* or *undecided* by criteria that claims.md states. The
     result also holds accuracy beside blind and majority baselines, the AUC of every rule, layers
     that show the two converses refuted by the theory (selected on one split, confirmed on another),
-    and two controls: a copy with random weights, and shuffled images.
+    and two null models: a copy with random weights, and the model on shuffled images.
 
     A killed run continues from its checkpoint when the same command is given again. The defaults
     are small: with fewer than 72 images no unit can be shown safe at epsilon 0.05, and more images
-    leave fewer claims undecided. All modes and rules of a 30-layer model take an hour or more on
+    leave fewer clauses undecided. All modes and rules of a 30-layer model take an hour or more on
     two cores; `--modes freeze` and a few `--rules` take minutes. `--models toy` has planted safe
     layers.
 

@@ -14,11 +14,12 @@ def rules() -> Any:
     """List the rules of `skipit plan --rule`.
 
     Columns, separated by tabs: name, modes (the first is the default), what the rule requires
-    (nothing, a forward pass, candidate runs or labels), its redundancy condition, its source.
+    (nothing, a forward pass, candidate runs or labels), its redundancy condition, its origin
+    (ours, published or control), its source.
 
     Example: `skipit rules`
     """
-    return _table(RULES.values(), ("name", "modes", "requires", "condition", "source"))
+    return _table(RULES.values(), ("name", "modes", "requires", "condition", "origin", "source"))
 
 
 def methods() -> Any:

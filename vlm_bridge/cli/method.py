@@ -45,7 +45,7 @@ def method(
     """
     chosen = find_method(name, **_settings(name, set_ or []))
     if chosen.requires != "nothing" and profiling is None:
-        raise BridgeError(f"{name} reads {chosen.requires}: name its questions with --profiling")
+        raise BridgeError(f"{name} requires {chosen.requires}: name its questions with --profiling")
     check_writable(out / "result.json")
     result = run_method(
         model.load(),

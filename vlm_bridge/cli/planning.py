@@ -34,7 +34,13 @@ def plan(
     profile: Annotated[Path, Option(help="From `skipit profile`.")] = Path("out/profile.json"),
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
-    epsilon: Epsilon = 0.02,
+    epsilon: Annotated[
+        float,
+        Option(
+            help="Share of answers that the plan may change on new images; on the tuning images "
+            "(--data) it changes at most half of it."
+        ),
+    ] = 0.02,
     forward_cost: Annotated[
         float | None,
         Option(
@@ -43,7 +49,7 @@ def plan(
         ),
     ] = None,
     explain: Annotated[
-        bool, Option("--explain", help="Print reasons (skip-it-slopes only).")
+        bool, Option("--explain", help="Print a table of conditions (skip-it-slopes only).")
     ] = False,
     out: Annotated[Path, Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:
@@ -53,9 +59,13 @@ def plan(
     `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost of the
     rule in forward passes over the images.
 
-    --explain adds a table with a line for each unit: the score, then S6 share of answers that may
-    change, S7 KL (nats), G-F and P-F distances, S14 usable and S9 unique + synergistic information
-    about the model's own answer (nats), S8 change of a head. A star: not safe by that condition.
+    --explain prints a table with one line for each unit. Its columns are the score and one bound
+    for each statement of docs/statements.md that applies to the mode: S6, share of answers that
+    may change; S7, KL divergence over the two likeliest answers (nats); G-F and P-F, change of the
+    mean output that the cosine distances allow; S14, usable information about the model's own
+    answer that the unit removes, and S9, unique plus synergistic information of vision (nats); S8,
+    relative change of the output of the attention heads at the last token without vision keys,
+    mean over heads. A star: not safe by that condition.
 
     Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
     """

@@ -69,8 +69,12 @@ def profile(
     data: ProfiledData,
     states: StatesOptions,
     out: Annotated[Path, Option(help="Profile to write (JSON).")] = Path("out/profile.json"),
-    null: Annotated[bool, Option(help="Profile a random copy too, into OUT's -null.json.")] = True,
-    reservoir: Annotated[int, Option(min=0, help="Tokens of each group to store beside OUT.")] = 0,
+    null: Annotated[
+        bool, Option(help="Profile a copy with random weights too, into OUT's -null.json.")
+    ] = True,
+    reservoir: Annotated[
+        int, Option(min=0, help="Tokens of each token group to store beside OUT.")
+    ] = 0,
     reservoir_width: Annotated[
         int | None, Option(min=1, help="Width to project stored states to (default: none).")
     ] = None,

@@ -22,19 +22,29 @@ def slopes(
     data: DataOptions,
     out: Annotated[Path, Option(help="Slopes to write (JSON).")] = Path("out/slopes.json"),
     kind: Annotated[
-        list[str] | None, Option(help=f"Repeatable: {', '.join(KINDS)} (default: all).")
+        list[str] | None,
+        Option(help=f"Part that a skip removes, repeatable: {', '.join(KINDS)} (default: all)."),
     ] = None,
     differences: Annotated[bool, Option(help="Also check slopes by finite differences.")] = True,
     bound: Annotated[bool, Option(help="Also measure gains of layers, for the S6 bound.")] = True,
-    tokens: Annotated[int, Option(help="Likeliest answer tokens to measure.")] = TOKENS,
+    tokens: Annotated[
+        int,
+        Option(help="Likeliest first answer tokens whose logits are followed, at least 2."),
+    ] = TOKENS,
 ) -> Any:
     """Measure how sensitive the answer is to each layer's update. Resumable.
 
-    Forward-mode derivatives of the full model; no skipped model is run. Columns: |d| length of the
-    part that a skip removes (l2 over all tokens); |dz| largest logit change to first order; slope
-    |dz| / |d|; KL and share of changed answers that follow; relative difference to finite
-    differences; bound of statement S6 from measured local gains (an estimate on a real network, no
-    theorem), and its ratio to |dz|. A dash: not measured, or no change.
+    A slope is a directional derivative: that of the logits of the first answer token along the
+    part d of a layer's update that a skip removes. It is taken by forward-mode differentiation of
+    the full model; no skipped model is run. --kind block removes the update of all tokens, freeze
+    that of the vision tokens; unseen keeps the text tokens of the layer from attending to vision.
+
+    Columns, means over images: |d|, length of that part (l2 over all tokens); |dz|, largest logit
+    change to first order; slope, |dz| / |d|; KL, divergence of the changed answer distribution
+    (nats); flips, share of questions whose likeliest answer changes; jvp-fd, relative difference
+    between dz and finite differences; S6 bound, bound on |dz| of statement S6 (docs/statements.md)
+    with measured local gains, no theorem on a real network; looseness, S6 bound / |dz|. A dash:
+    not measured, or no change.
 
     Example: `skipit slopes reference --data easy-vqa:tuning --per-image 1 --limit 8`
     """

@@ -29,7 +29,7 @@ def sweep_plans(
     """All single-layer and single-depth plans, every `step`-th of them, ends included.
 
     Args:
-        n_layers: depth of the decoder.
+        n_layers: number of layers of the decoder.
         step: distance between layers and between depths.
         modes: some of `RULE_MODES`. `sublayer` leaves out each attention, then each MLP;
             `token_pruning` pairs every depth from 1 on with every share in `keep`.

@@ -1,1 +1,1 @@
-"""What is done with the whole toolkit: benchmarks of rules, claims of the paper, the demo."""
+"""What is done with the whole toolkit: benchmarks of rules, the paper's claim, the demo."""

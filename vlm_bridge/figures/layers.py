@@ -23,7 +23,7 @@ _GROUPS = {"image": draw.VERMILLION, "text": draw.BLUE, "special": draw.GREEN}
 
 
 def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipPlan) -> Path | None:
-    """Draw cosine distance and VAR of each layer, of the model and of a random copy (`null`)."""
+    """Draw cosine distance and VAR of each layer, of the model and of a null model (`null`)."""
     order = {group: number for number, group in enumerate(_GROUPS)}
     panels = [
         (group, measure)

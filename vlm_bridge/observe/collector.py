@@ -31,7 +31,7 @@ class Collector:
     """Sums of every layer and token group over passes with any inputs, video and audio too.
 
     Args:
-        n_layers: depth of the decoder.
+        n_layers: number of layers of the decoder.
         reservoir: filled with states during the passes, if given.
 
     Example:

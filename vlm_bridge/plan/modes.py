@@ -49,7 +49,7 @@ class Mode:
             and plans are nested; `band` if vision tokens exist between two depths.
         axis: label of the figures' axis of units.
         at: (layer or depth, share of vision tokens kept) -> the fields of the units there.
-        empty: depth of the decoder -> fields of the plan that skips nothing.
+        empty: number of layers -> fields of the plan that skips nothing.
         any_attention: the mode works with every type of attention.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
         removes: the part of a touched layer's update that the mode removes, if one full pass

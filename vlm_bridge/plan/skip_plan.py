@@ -35,7 +35,7 @@ class SkipPlan(PlanFields):
             `token_pruning`: layers >= `after` run on text and, per sequence, on the share
             `keep` of vision tokens to which the last token of the pass attends most in layer
             `after - 1`, mean over heads; at least one token (FastV, arXiv 2403.06764).
-        n_layers: depth of the decoder for which the plan was made.
+        n_layers: number of layers of the decoder for which the plan was made.
         layers: for `block` and `freeze`, ascending; in a composed plan their union.
         entry: for `late_entry` and `band`.
         exit: for `early_exit` and `band`.
@@ -83,8 +83,8 @@ class SkipPlan(PlanFields):
         At most one of the modes that place vision tokens, and one each of the others.
 
         Raises:
-            BridgeError: no plans, different depths, a mode twice, two modes that decide where
-                vision tokens exist, or a layer on which the plans contradict each other.
+            BridgeError: no plans, different numbers of layers, a mode twice, two modes that decide
+                where vision tokens exist, or a layer on which the plans contradict each other.
 
         Example:
             >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)
@@ -207,7 +207,7 @@ class SkipPlan(PlanFields):
             raise BridgeError(f"{path} does not hold a plan: {error}") from None
 
     def check_depth(self, n_layers: int) -> None:
-        """Raise a `BridgeError` unless the plan was made for a decoder of this depth."""
+        """Raise a `BridgeError` unless the plan was made for this number of layers."""
         if n_layers != self.n_layers:
             raise BridgeError(
                 f"the plan was made for {self.n_layers} layers, the model has {n_layers}"
@@ -253,7 +253,7 @@ def _check_parts(plan: SkipPlan) -> None:
             raise BridgeError(f"a part must be a single plan, got '{part.mode}'; use compose")
         if part.n_layers != plan.n_layers:
             raise BridgeError(
-                f"parts of different depth: {part.mode} is for {part.n_layers} layers, "
+                f"the part {part.mode} was made for {part.n_layers} layers, "
                 f"the plan for {plan.n_layers}"
             )
     for mode in modes:

@@ -20,7 +20,7 @@ class Random(Rule):
     seed: int = 0
     name = "random"
     modes = RULE_MODES
-    source = "null"
+    source = "control"
     condition = "none"
     requires = "nothing"
     origin = "control"
@@ -36,7 +36,7 @@ class DeepestFirst(Rule):
 
     name = "deepest-first"
     modes = RULE_MODES
-    source = "null; as the simple rule of Gromov et al. 2024, arXiv:2403.17887, section 4.4"
+    source = "control; as the simple rule of Gromov et al. 2024, arXiv:2403.17887, section 4.4"
     condition = "none"
     requires = "nothing"
     origin = "control"

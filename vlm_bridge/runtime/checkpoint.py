@@ -17,8 +17,8 @@ from vlm_bridge.runtime.distributed import Ranks
 def kept_in(checkpoint: Path | None) -> str:
     """End of a `RankError`: which results are saved, and how to continue."""
     if checkpoint is None:
-        return "no results are saved, since no checkpoint was requested"
-    return f"finished batches are saved in {checkpoint}; the same command resumes from them"
+        return "finished batches are not saved, because no checkpoint was given"
+    return f"finished batches are saved in {checkpoint}; the same command resumes from there"
 
 
 def beside(path: Path, rank: int) -> Path:

@@ -44,8 +44,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         The tracker of vision positions, for callers that replay the decoder themselves.
 
     Raises:
-        BridgeError: the plan has another depth, the model does not support it (see
-            `check_support`), or the model is skipping already.
+        BridgeError: the plan was made for another number of layers, the model does not support it
+            (see `check_support`), or the model is skipping already.
 
     Example:
         >>> from vlm_bridge.plan.skip_plan import SkipPlan

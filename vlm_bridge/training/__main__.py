@@ -20,12 +20,19 @@ from vlm_bridge.training.evaluate import evaluate as run_evaluation
 from vlm_bridge.training.evaluate import task_sets, trained_answers, write_answers
 from vlm_bridge.training.train import train as run_training
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train, evaluate or list the reference models.",
+)
 
 
 @app.command("list")
 def list_models() -> None:
-    """List the reference models; `*` marks those whose trained parts are installed."""
+    """List the reference models; `*` marks installed weights."""
     installed = shipped.shipped_models()
     for name in RECIPES:
         typer.echo(f"{'*' if name in installed else ' '} {name}")
@@ -35,11 +42,14 @@ def list_models() -> None:
 def train(
     name: Annotated[str, Argument(help="Model to train; see `list`.")] = "reference",
     out: Annotated[Path | None, Option(help="Output folder (default: out/NAME).")] = None,
-    install: Annotated[bool, Option(help="Copy the result to the shipped weights.")] = False,
+    install: Annotated[
+        bool, Option("--install", help="Copy the result to the shipped weights.")
+    ] = False,
 ) -> None:
-    """Train a reference model (up to an hour on two cores) and evaluate it on its test questions.
+    """Train a reference model and evaluate it.
 
-    Seeded. A killed run continues from its last checkpoint when the same command is given again.
+    Training takes up to an hour on two cores and is seeded; the evaluation uses the model's test
+    questions. A killed run continues from its last checkpoint when the same command is given again.
 
     Example: python -m vlm_bridge.training train reference-smolvlm
     """
@@ -69,7 +79,7 @@ def train(
 def evaluate(
     names: Annotated[list[str] | None, Argument(help="Models (default: all shipped).")] = None,
 ) -> None:
-    """Evaluate shipped models on their test questions, in a fresh process.
+    """Evaluate shipped models on their test questions.
 
     Prints JSON: accuracy, baselines without vision, and the number of answers that differ from
     those of the training process.

@@ -39,7 +39,7 @@ class DemoResults(Record):
     """Everything that the report shows.
 
     Attributes:
-        model, n_layers: name of the model, and depth of its decoder.
+        model, n_layers: name of the model, and number of layers of its decoder.
         command, seed, created: of the run; the time is in ISO 8601.
         versions: package -> version.
         data: split -> `n_images`, `n_questions` and `data_hash`.

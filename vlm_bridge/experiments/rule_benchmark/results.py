@@ -122,7 +122,7 @@ class ModelBenchmark(Record):
     """Every rule on one model.
 
     Attributes:
-        model, n_layers: name of the model and depth of its decoder.
+        model, n_layers: name of the model and number of layers of its decoder.
         epsilon, delta, forward_cost: as in `Settings`.
         n_images, hashes: split -> number of images, and hash of its questions.
         truths: measured disagreement, for each mode (and share of kept tokens).

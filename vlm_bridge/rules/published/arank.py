@@ -16,7 +16,7 @@ class ARank(Rule):
     name = "arank"
     modes = ("block",)
     source = "Luo et al. 2024, arXiv:2410.13859, rank of attention maps"
-    condition = "none of the four"
+    condition = "none"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) mean rank, between 1 and the length of the prompts."""

@@ -21,7 +21,7 @@ class DeLask(Rule):
     name = "delask"
     modes = ("block",)
     source = "arXiv:2606.00819, reversal rule"
-    condition = "none of the four"
+    condition = "none"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) mean cosine with the previous update, in [-1, 1]."""
