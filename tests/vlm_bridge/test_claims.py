@@ -24,7 +24,6 @@ from vlm_bridge.experiments.claims import (
     ClaimsSettings,
     ModelClaims,
     check_claims,
-    conclusions,
     joined,
     read_claims,
     write_page,
@@ -33,6 +32,7 @@ from vlm_bridge.experiments.claims import nulls as claims_nulls
 from vlm_bridge.experiments.claims import overlap as claims_overlap
 from vlm_bridge.experiments.claims import run as claims_run
 from vlm_bridge.experiments.claims.coincidence import safest
+from vlm_bridge.experiments.claims.conclusions import conclusions
 from vlm_bridge.experiments.claims.converse import DISTANCE, HARMFUL, HARMLESS
 from vlm_bridge.experiments.claims.nulls import RANDOM, SHUFFLED
 from vlm_bridge.experiments.rule_benchmark import (

@@ -15,13 +15,9 @@ from vlm_bridge.plan.text import read_plan
 
 Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.")]
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
-Model = Annotated[
-    str, Argument(help="A reference model, a folder, or a Hugging Face id (owner/name).")
-]
+Model = Annotated[str, Argument(help="A reference model, a folder, or a Hugging Face id.")]
 Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
-Pairs = Annotated[
-    int, Option(min=1, help="Timed pairs of full and skipped runs; 6 for an interval.")
-]
+Pairs = Annotated[int, Option(min=1, help="Timed pairs of full and skipped; an interval needs 6.")]
 Tokens = Annotated[int, Option(help="Tokens to generate to time one token; 0: no measurement.")]
 PlanWords = Annotated[
     str,
