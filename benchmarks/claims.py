@@ -25,12 +25,12 @@ from vlm_bridge.experiments.claims import (
     ClaimsSettings,
     ModelClaims,
     check_models,
-    conclusions,
     joined,
     read_claims,
     write_page,
 )
 from vlm_bridge.experiments.claims.comparisons import of_origin, our_conditions
+from vlm_bridge.experiments.claims.conclusions import conclusions
 from vlm_bridge.experiments.rule_benchmark import RuleResult
 from vlm_bridge.figures.numbers import bracketed
 from vlm_bridge.runtime.files import write_record
