@@ -49,7 +49,7 @@ class Row:
         runs: number of simulated data sets.
         missed: share of runs whose bound lies below the truth; must not exceed delta.
         certified: share of runs whose bound is at most epsilon: the power where the truth is
-            inside, a false promise where it is outside.
+            inside, a wrong certificate where it is outside.
     """
 
     quantity: str
@@ -178,7 +178,7 @@ def family_rows(runs: int, n: int, seed: int, plans: int = 8) -> Iterator[dict[s
             "control": control,
             "plans": plans,
             "runs": runs,
-            "false_promise": float(np.mean(wrong)),
+            "wrong_certificate": float(np.mean(wrong)),
             "certified_of_safe": float(np.mean(safe)) / (plans / 2),
         }
 
@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the table, or JSON."""
     parser = argparse.ArgumentParser(
         description="Monte Carlo of every certificate: how often its bound lies below the truth "
-        f"(at most {DELTA:g} is promised), and how often it certifies epsilon = {EPSILON:g}. "
+        f"(guaranteed: at most {DELTA:g}), and how often it certifies epsilon = {EPSILON:g}. "
         f"Each image has {QUESTIONS} questions whose answers change alike.",
         epilog="example: python benchmarks/certificates.py --runs 2000 --images 1000 --json",
     )

@@ -2,9 +2,9 @@
 
 Run it with `python -m benchmarks.mi --json`; with `--quick` in some minutes. A cell is a problem,
 a number of rows and a method. It gets `--seeds` data sets, or as many as fit in `--budget`
-seconds, and at least one; an estimate that takes longer than `--cap` seconds is stopped, and so
-is its cell: both are told in the result. Every estimate is one line of a checkpoint: a run that was
-stopped goes on where it was. One thread, whatever the machine.
+seconds, and at least one; an estimate that takes longer than `--cap` seconds is stopped, and its
+cell with it; the result records both. Every estimate is one line of a checkpoint, from which a
+stopped run resumes. One thread, whatever the machine.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def summary(cell: Cell, rows: list[Row], truth: float) -> Row:
     problem, n, method = cell
     out: Row = {"problem": problem, "n": n, "method": method, "truth": round(truth, 6)}
     for key in ("over_cap", "error"):
-        told = [row[key] for row in rows if key in row]
-        if told:
-            out[key] = told[0]
+        values = [row[key] for row in rows if key in row]
+        if values:
+            out[key] = values[0]
     some = [row for row in rows if "value" in row]
     if not some:
         return out
