@@ -58,7 +58,7 @@ test: setup ## style, types and the fast tests
 
 test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
 	$(BIN)/pytest -m "slow or gpu" --cov --cov-report=
-	@echo "Line coverage by the slow tests alone: $$($(BIN)/coverage report --format=total) %"
+	@echo "Line coverage by the slow tests of vlm_bridge alone: $$($(BIN)/coverage report --format=total) %"
 
 notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
 	$(BIN)/python notebooks/build.py

@@ -30,8 +30,15 @@ settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+#: Their slow tests repeat a few lines thousands of times; tracing them costs a third more time.
+_NOT_TRACED = ("estimators", "theory")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that need a GPU, each by its name, where there is none."""
+    """Skip tests that need a GPU where there is none; leave statistical batteries untraced."""
+    for item in items:
+        if item.path.parent.name in _NOT_TRACED and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.no_cover)
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_tests:
         return
