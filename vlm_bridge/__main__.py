@@ -6,22 +6,19 @@ Where a package of the extra `vlm` is missing, it says so in one line, with exit
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
-from estimators.extras import MissingExtra
 from vlm_bridge.errors import missing_extra
 
 
 def main() -> None:
-    """Run the command line; a command imports what it needs when it is called."""
+    """Run the command line; it and each command import what they need when they are called."""
     try:
-        from vlm_bridge.cli import main as run
-
-        run()
+        import_module("vlm_bridge.cli").main()
     except ModuleNotFoundError as error:
-        mended = missing_extra("skipit", error)
-        if isinstance(mended, MissingExtra):
-            sys.exit(str(mended))
-        raise
+        if (mended := missing_extra("skipit", error)) is error:
+            raise
+        sys.exit(str(mended))
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_the_command_says_what_it_needs_and_refuses(data, tmp_path, capsys, monk
     assert code == 2
     assert "16 GiB of device memory, 13 GiB to download" in out
     assert "weights: llava-hf/llava-1.5-7b-hf (from the hub, over the network)" in out
-    assert "needs 16 GiB of memory on cpu, 4 are free; --force starts it" in err
+    assert "needs 16 GiB of memory on cpu, 4 are free; --force starts anyway" in err
 
 
 def test_the_command_asks_before_it_starts(data, tmp_path, capsys, monkeypatch):

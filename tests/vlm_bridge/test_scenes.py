@@ -122,7 +122,7 @@ def test_refusals(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.touch()
     monkeypatch.setenv("SKIPIT_CACHE", str(blocked))
-    with pytest.raises(BridgeError, match=r"cannot write the cache at .* set SKIPIT_CACHE"):
+    with pytest.raises(BridgeError, match=r"cannot write to .*: .*; set SKIPIT_CACHE to a folder"):
         scenes("profile")
 
 

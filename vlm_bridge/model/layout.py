@@ -91,6 +91,7 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
     if config.is_encoder_decoder or text_config.is_encoder_decoder:
         raise BridgeError(f"{kind} is an encoder-decoder; only decoder-only models are supported")
     decoder = _find_decoder(model)
+    attention_types = _attention_types(kind, text_config, decoder.layers)
     ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
     if not any(ids.values()):
         raise BridgeError(
@@ -107,7 +108,7 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
         video_ids=tuple(sorted(set(ids["video"]) - set(ids["image"]))),
         audio_ids=ids["audio"],
         special_ids=tuple(sorted(set(special_ids) - placeholders)),
-        attention_types=_attention_types(kind, text_config, decoder.layers),
+        attention_types=attention_types,
         deepstack_layers=_deepstack_layers(config, decoder),
     )
 
