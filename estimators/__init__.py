@@ -10,14 +10,15 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+from estimators.lazy import LazyNames
+
 if TYPE_CHECKING:
-    import estimators.discrete as discrete
-    import estimators.tasks as tasks
+    from estimators import discrete as discrete
+    from estimators import tasks as tasks
     from estimators.bounded_mean import betting_interval as betting_interval
     from estimators.bounded_mean import betting_p_value as betting_p_value
     from estimators.bounded_mean import betting_upper_bound as betting_upper_bound
@@ -66,111 +67,12 @@ if TYPE_CHECKING:
     from estimators.token_groups import last_rows as last_rows
     from estimators.usable import usable_information as usable_information
 
-#: Names that each module provides.
-_EXPORTS = {
-    "estimators.bounded_mean": ("betting_interval", "betting_p_value", "betting_upper_bound"),
-    "estimators.cka": ("CKAAccumulator", "linear_cka"),
-    "estimators.clustered": ("cluster_means", "clustered_mean"),
-    "estimators.decomposition.counts": ("pid_from_counts",),
-    "estimators.decomposition.dispatch": ("pid",),
-    "estimators.decomposition.gaussian": ("pid_from_covariance",),
-    "estimators.decomposition.multivariate": ("PIDLattice", "pid_lattice", "unique_informations"),
-    "estimators.decomposition.pmf": ("pid_from_pmf", "pid_from_pmf_batch"),
-    "estimators.decomposition.result": ("PID",),
-    "estimators.decomposition.samples": ("pid_from_samples",),
-    "estimators.dimension": ("intrinsic_dimension",),
-    "estimators.estimate": ("Estimate",),
-    "estimators.geometry": (
-        "PairRows",
-        "angular_distance",
-        "block_influence",
-        "cosine_distance",
-        "cosine_quantiles",
-        "cosine_tail",
-        "norm_ratio",
-        "relative_update_norm",
-    ),
-    "estimators.information.dispatch": (
-        "conditional_mutual_information",
-        "entropy",
-        "mutual_information",
-    ),
-    "estimators.moments": ("CrossMoments", "moments_cka"),
-    "estimators.profile": ("Profile",),
-    "estimators.quantization": ("quantize",),
-    "estimators.spectrum": (
-        "SpectrumAccumulator",
-        "effective_rank",
-        "matrix_entropy",
-        "spectral_entropy",
-    ),
-    "estimators.states": ("profile_states",),
-    "estimators.streaming": ("MEASURES", "TAIL_GRID", "MeanAccumulator", "PairAccumulator"),
-    "estimators.token_groups": ("last_rows",),
-    "estimators.usable": ("usable_information",),
-}
-#: Module that provides each name.
-_HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
-_SUBPACKAGES = ("discrete", "tasks")
-
-__all__ = [
-    "MEASURES",
-    "PID",
-    "TAIL_GRID",
-    "CKAAccumulator",
-    "CrossMoments",
-    "Estimate",
-    "MeanAccumulator",
-    "PIDLattice",
-    "PairAccumulator",
-    "PairRows",
-    "Profile",
-    "SpectrumAccumulator",
-    "__version__",
-    "angular_distance",
-    "betting_interval",
-    "betting_p_value",
-    "betting_upper_bound",
-    "block_influence",
-    "cluster_means",
-    "clustered_mean",
-    "conditional_mutual_information",
-    "cosine_distance",
-    "cosine_quantiles",
-    "cosine_tail",
-    "discrete",
-    "effective_rank",
-    "entropy",
-    "intrinsic_dimension",
-    "last_rows",
-    "linear_cka",
-    "matrix_entropy",
-    "moments_cka",
-    "mutual_information",
-    "norm_ratio",
-    "pid",
-    "pid_from_counts",
-    "pid_from_covariance",
-    "pid_from_pmf",
-    "pid_from_pmf_batch",
-    "pid_from_samples",
-    "pid_lattice",
-    "profile_states",
-    "quantize",
-    "relative_update_norm",
-    "spectral_entropy",
-    "tasks",
-    "unique_informations",
-    "usable_information",
-]
+_NAMES = LazyNames(__name__, __file__)
+__all__ = sorted({"__version__", *_NAMES.sources})
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value = _NAMES.get(name)
     return value
 
 

@@ -12,10 +12,10 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from estimators.extras import require
+from estimators.lazy import LazyNames
 
 if TYPE_CHECKING:
     from estimators import __version__ as __version__
@@ -44,69 +44,12 @@ if TYPE_CHECKING:
 
 require("theory", "sympy", "theory")
 
-_SUBPACKAGES = (
-    "certificates",
-    "conditions",
-    "shannon",
-    "statements",
-    "symbolic_pid",
-    "systems",
-)
-
-#: Module that defines each exported name.
-_HOMES = {
-    "__version__": "estimators",
-    "Certificate": "theory.certificates",
-    "Selection": "theory.certificates",
-    "certification_power": "theory.certificates",
-    "certify_mean": "theory.certificates",
-    "images_for_power": "theory.certificates",
-    "images_needed": "theory.certificates",
-    "label_free_drop": "theory.certificates",
-    "learn_then_test": "theory.certificates",
-    "reachable_epsilon": "theory.certificates",
-    "zero_failure_bound": "theory.certificates",
-    "Bound": "theory.conditions",
-    "Proof": "theory.shannon",
-    "prove": "theory.shannon",
-    "Statement": "theory.statement",
-    "Verdict": "theory.statement",
-    "verify_statement": "theory.verifier",
-}
-
-__all__ = [
-    "Bound",
-    "Certificate",
-    "Proof",
-    "Selection",
-    "Statement",
-    "Verdict",
-    "__version__",
-    "certificates",
-    "certification_power",
-    "certify_mean",
-    "conditions",
-    "images_for_power",
-    "images_needed",
-    "label_free_drop",
-    "learn_then_test",
-    "prove",
-    "reachable_epsilon",
-    "shannon",
-    "statements",
-    "symbolic_pid",
-    "systems",
-    "verify_statement",
-    "zero_failure_bound",
-]
+_NAMES = LazyNames(__name__, __file__)
+__all__ = sorted(_NAMES.sources)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value = _NAMES.get(name)
     return value
 
 

@@ -6,14 +6,12 @@ A name is imported when it is first used, so `import vlm_bridge` loads no torch.
 
 from __future__ import annotations
 
-import ast
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.lazy import LazyNames
 from vlm_bridge.errors import missing_extra
 
-if TYPE_CHECKING:  # the one list of public names; `_sources` reads it
+if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from estimators import __version__ as __version__
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
@@ -41,23 +39,13 @@ if TYPE_CHECKING:  # the one list of public names; `_sources` reads it
     from vlm_bridge.skip.export import prune as prune
 
 
-def _sources() -> dict[str, str]:
-    """Public name -> module that defines it, from the imports under `TYPE_CHECKING`."""
-    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
-    return {alias.name: str(node.module) for node in imports for alias in node.names}
-
-
-_SOURCES = _sources()
-__all__ = sorted(_SOURCES)
+_NAMES = LazyNames(__name__, __file__)
+__all__ = sorted(_NAMES.sources)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _SOURCES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        globals()[name] = value = getattr(import_module(_SOURCES[name]), name)
+        globals()[name] = value = _NAMES.get(name)
     except ModuleNotFoundError as error:
         raise missing_extra(f"vlm_bridge.{name}", error) from None
     return value
