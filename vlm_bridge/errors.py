@@ -23,3 +23,17 @@ def missing_extra(who: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
     if missing not in _OF_THE_EXTRA:
         return error
     return MissingExtra(f"{who} needs {missing}: pip install 'skipit[vlm]'", name=missing)
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its `repr` in one line of at most 60 characters.
+
+    Example:
+        >>> shown([0] * 1000)
+        '[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 ...'
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # an int of thousands of digits, a list that holds itself
+        text = f"an unprintable {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:56]} ..."

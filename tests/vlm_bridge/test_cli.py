@@ -276,9 +276,9 @@ def test_words_that_spell_no_plan(folder, refused):
         "skip=3",
         says=f"'skip=3' is neither a plan file nor a plan in words; {modes}",
     )
-    refused("cost", folder, "block +", says="'block +' is neither a plan file")
+    refused("cost", folder, "block layers=1 +", says="'block layers=1 +' is neither a plan")
     refused("cost", folder, "block layer=3", says="a plan has no 'layer'; it has layers, attention")
-    said = "'layers=x' in the plan 'block layers=x' is not a number or range"
+    said = "'layers=x' in the plan 'block layers=x' is not a list of numbers and ranges"
     refused("cost", folder, "block layers=x", says=said)
     refused("cost", folder, "early_exit exit=9", says="exit 9 is out of range 0 to 4")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.modes import MODES, TOKEN_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.text import read_plan
 
 
 def layer_sets(n: int) -> st.SearchStrategy[tuple[int, ...]]:
@@ -198,7 +200,7 @@ def test_impossible_plans_are_refused(arguments, message):
         ({"type": "SkipPlan", "schema_version": 9}, "schema version 9 is not 2"),
         (
             {"type": "SkipPlan", "schema_version": 2, "mode": "block", "n_layers": 1, "x": 1},
-            "no field x",
+            "no field 'x'; it has mode, n_layers",
         ),
         ({"type": "SkipPlan", "schema_version": 2, "mode": "block"}, "not a SkipPlan: .*n_layers"),
         (
@@ -222,3 +224,131 @@ def test_a_plan_fits_its_own_depth_only(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(BridgeError, match=r"bad\.json is not JSON"):
         SkipPlan.read(tmp_path / "bad.json")
+
+
+BLOCK = {"type": "SkipPlan", "schema_version": 2, "mode": "block", "n_layers": 4, "layers": [1]}
+PARTED = SkipPlan.compose(EXIT, SkipPlan("freeze", 4, layers=(0,))).to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": ["a"]}, "a layer in 'layers' must be a whole number, got 'a'"),
+        ({"layers": ["1"]}, "must be a whole number, got '1'"),
+        ({"layers": "12"}, "layers must be a list of layers, got '12'"),
+        ({"layers": {"1": 2}}, "layers must be a list of layers"),
+        ({"layers": None}, "layers must be a list of layers, got None"),
+        ({"layers": 1}, "layers must be a list of layers, got 1"),
+        ({"layers": [1.5]}, "must be a whole number, got 1.5"),
+        ({"layers": [1.0]}, "must be a whole number, got 1.0"),
+        ({"layers": [True]}, "must be a whole number, got True"),
+        ({"layers": [[1]]}, r"must be a whole number, got \[1\]"),
+        ({"layers": [10**4000]}, "layer 1000000.* is out of range"),
+        ({"layers": [0] * 20_000}, "layers has more than 10000 layers"),
+        ({"n_layers": "8"}, "n_layers must be a whole number, got '8'"),
+        ({"n_layers": None}, "n_layers must be a whole number, got None"),
+        ({"n_layers": True}, "n_layers must be a whole number, got True"),
+        ({"n_layers": 4.0}, "n_layers must be a whole number, got 4.0"),
+        ({"n_layers": 1_000_000}, "no decoder is so deep; n_layers is 1 to 10000, got 1000000"),
+        ({"mode": ["block"]}, r"mode must be text, got \['block'\]"),
+        ({"mode": None}, "mode must be text, got None"),
+        ({"mode": "x" * 10_000}, "unknown mode 'x.* ...; choose from block"),
+        ({"source": []}, r"source must be an object of named values, got \[\]"),
+        ({"source": None}, "source must be an object of named values, got None"),
+        ({"source": {"tuning_images": "a"}}, "tuning_images must be a list of text, got 'a'"),
+        ({"source": {"tuning_images": [1]}}, r"tuning_images must be a list of text, got \[1\]"),
+        ({"parts": {}}, "parts must be a list of at most 7 plans, got {}"),
+        ({"parts": [BLOCK] * 8}, "parts must be a list of at most 7 plans"),
+        ({"schema_version": 2.0}, "schema version 2.0 is not 2"),
+        ({"schema_version": "2"}, "schema version '2' is not 2"),
+        ({"x" * 500: 1}, r"SkipPlan has no field 'xxx.* \.\.\.; it has mode, n_layers"),
+    ],
+)
+def test_fields_of_another_type_are_refused_by_name(change, message):
+    with pytest.raises(BridgeError, match=message) as refusal:
+        SkipPlan.from_json(BLOCK | change)
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields", "message"),
+    [
+        ("early_exit", {"exit": "2"}, "exit must be a whole number, got '2'"),
+        ("early_exit", {"exit": 2.5}, "exit must be a whole number, got 2.5"),
+        ("early_exit", {"exit": False}, "exit must be a whole number, got False"),
+        ("token_pruning", {"after": 1, "keep": "0.5"}, "keep must be a number, got '0.5'"),
+        ("token_pruning", {"after": 1, "keep": True}, "keep must be a number, got True"),
+        ("token_pruning", {"after": 1, "keep": [0.5]}, r"keep must be a number, got \[0.5\]"),
+        ("sublayer", {"mlp": [True]}, "a layer in 'mlp' must be a whole number"),
+    ],
+)
+def test_depths_and_shares_of_another_type_are_refused(mode, fields, message):
+    with pytest.raises(BridgeError, match=message):
+        SkipPlan(mode, 4, **fields)
+
+
+def test_whole_numbers_of_numpy_are_stored_as_int():
+    plan = SkipPlan("block", np.int64(4), layers=np.array([1, 2]))
+    assert json.loads(json.dumps(plan.to_json()))["layers"] == [1, 2]
+    plan = SkipPlan("token_pruning", 4, after=np.int32(2), keep=np.float32(0.5))
+    assert json.loads(json.dumps(plan.to_json()))["keep"] == 0.5
+    for wrong in (np.array([1.0]), np.array([True]), np.array([[1]])):
+        with pytest.raises(BridgeError, match="must be a whole number"):
+            SkipPlan("block", 4, layers=wrong)
+
+
+def test_a_composed_plan_says_the_same_as_its_parts():
+    assert SkipPlan.from_json(PARTED | {"exit": 1, "layers": [0]}).exit == 1
+    with pytest.raises(BridgeError, match="exit 2 is not that of the parts, 1"):
+        SkipPlan.from_json(PARTED | {"exit": 2})
+    with pytest.raises(BridgeError, match=r"layers \(1,\) is not that of the parts, \(0,\)"):
+        SkipPlan.from_json(PARTED | {"layers": [1]})
+
+
+def test_parts_nested_without_end_are_refused():
+    nested = BLOCK
+    for _ in range(5000):
+        nested = {"type": "SkipPlan", "schema_version": 2, "mode": "a", "n_layers": 4} | {
+            "parts": [nested, nested]
+        }
+    with pytest.raises(BridgeError, match="a part must be a single plan, without parts of its own"):
+        SkipPlan.from_json(nested)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("block", "'block' in the plan 'block' names no place; add 'layers='"),
+        ("band entry=1 + freeze", "'freeze' in the plan .* names no place; add 'layers='"),
+        ("sublayer", "names no place; add 'attention=' or 'mlp='"),
+        ("block layers=5-3", "'layers=5-3' in .* has a range that runs backwards; write 3-5"),
+        ("block layers=1-", "'layers=1-' in .* is not a list of numbers and ranges, as in 3,5-7"),
+        ("block layers=-1", "'layers=-1' in .* is not a list of numbers and ranges"),
+        ("block layers=", "'layers=' in .* is not a list of numbers and ranges"),
+        ("block layers=1_0", "'layers=1_0' in .* is not a list"),
+        ("block layers=\uff13", "is not a list of numbers"),
+        ("block layers=1,", "is not a list of numbers"),
+        ("block layers=2,1", "is not ascending without repeats"),
+        ("block layers=1-3,3", "is not ascending without repeats"),
+        ("block layers=1 layers=2", "'layers' is given twice in the plan"),
+        ("block layers=0-999999999", "goes beyond layer 9999"),
+        ("early_exit exit=1.5", "'exit=1.5' in .* is not a whole number"),
+        ("early_exit exit=+2", "is not a whole number"),
+        ("token_pruning after=1 keep=nan", "'keep=nan' in .* is not a number"),
+        ("token_pruning after=1 keep=0_1", "is not a number"),
+        ("block layers=\0", "is not a list"),
+        ("x" * 5000, "'xxx.* ... is neither a plan file nor a plan in words"),
+        ("block\0 layers=1", "is neither a plan file nor a plan in words"),
+    ],
+)
+def test_words_that_say_no_plan_are_refused(words, message):
+    with pytest.raises(BridgeError, match=message):
+        read_plan(words)(4)
+
+
+def test_words_and_fields_make_the_same_plan():
+    assert read_plan("block layers=0,2-3")(4) == SkipPlan("block", 4, layers=(0, 2, 3))
+    assert read_plan("token_pruning after=2 keep=2.5e-1")(4).keep == 0.25
+    both = read_plan("early_exit exit=2 + sublayer attention=0 mlp=0-1")(4)
+    parts = (SkipPlan("early_exit", 4, exit=2), SkipPlan("sublayer", 4, attention=(0,), mlp=(0, 1)))
+    assert both == SkipPlan.compose(*parts)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.plan.checks import (
+    PART_ORDER,
+    check_fields,
+    check_parts,
+    joined_fields,
+    typed_fields,
+)
 from vlm_bridge.plan.layer_op import Operation, compiled
-from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES, TOKEN_MODES, PlanFields
+from vlm_bridge.plan.modes import MODES, PlanFields
 from vlm_bridge.runtime.files import read_json
 
 
@@ -46,8 +52,9 @@ class SkipPlan(PlanFields):
         source: how the plan was chosen (rule, data hash, threshold), free-form; not compared.
 
     Raises:
-        BridgeError: a layer is out of range, entry is not before exit, a field is missing or
-            unknown to the mode, or parts contradict each other.
+        BridgeError: a field is of another type (layers and depths are whole numbers), a layer is
+            out of range, entry is not before exit, a field is missing or unknown to the mode, or
+            parts contradict each other.
 
     Example:
         >>> SkipPlan("early_exit", n_layers=30, exit=20).text_only_layers
@@ -63,17 +70,15 @@ class SkipPlan(PlanFields):
     source: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        for name in LISTS:
-            object.__setattr__(self, name, tuple(int(layer) for layer in getattr(self, name)))
-        object.__setattr__(self, "parts", tuple(self.parts))
-        if self.n_layers < 1:
-            raise BridgeError(f"a plan needs at least one layer, got n_layers={self.n_layers}")
+        for name, value in typed_fields(self, self.source).items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "parts", _single_plans(self.parts))
         if self.parts:
-            _check_parts(self)
-            for name, value in _joined(self.parts).items():
+            check_parts(self, self.parts)
+            for name, value in joined_fields(self, self.parts).items():
                 object.__setattr__(self, name, value)
         else:
-            _check_fields(self)
+            check_fields(self)
         _ = self.operations  # raises if the parts contradict each other on a layer
 
     @classmethod
@@ -101,7 +106,7 @@ class SkipPlan(PlanFields):
             return parts[0]
         if not parts:
             raise BridgeError("compose needs at least one plan")
-        parts = sorted(parts, key=lambda part: _ORDER.index(part.mode))
+        parts = sorted(parts, key=lambda part: PART_ORDER.index(part.mode))
         # Images that tuned a part must not certify the composed plan.
         images = {image for part in parts for image in part.source.get("tuning_images", ())}
         source = {"tuning_images": sorted(images)} if images else {}
@@ -183,19 +188,28 @@ class SkipPlan(PlanFields):
         """
         if not isinstance(data, dict) or data.get("type") != "SkipPlan":
             raise BridgeError("this JSON is not a SkipPlan (its 'type' says otherwise)")
-        if data.get("schema_version") != cls.SCHEMA_VERSION:
+        version = data.get("schema_version")
+        if type(version) is not int or version != cls.SCHEMA_VERSION:
             raise BridgeError(
-                f"SkipPlan schema version {data.get('schema_version')} is not "
-                f"{cls.SCHEMA_VERSION}; make the plan again with this version"
+                f"SkipPlan schema version {shown(version)} is not {cls.SCHEMA_VERSION}; "
+                "make the plan again with this version"
             )
         body = {k: v for k, v in data.items() if k not in ("type", "schema_version")}
-        if unknown := set(body) - {known.name for known in fields(cls)}:
-            raise BridgeError(f"SkipPlan has no field {', '.join(sorted(unknown))}")
-        try:
-            body["parts"] = tuple(cls.from_json(part) for part in body.get("parts", ()))
-            return cls(**body)
-        except (TypeError, AttributeError) as error:
-            raise BridgeError(f"this JSON is not a SkipPlan: {error}") from None
+        known = {known.name: known for known in fields(cls)}
+        if unknown := sorted(set(body) - set(known)):
+            raise BridgeError(
+                f"SkipPlan has no field {shown(unknown[0])}; it has {', '.join(known)}"
+            )
+        if absent := [name for name in ("mode", "n_layers") if name not in body]:
+            raise BridgeError(f"this JSON is not a SkipPlan: it lacks '{absent[0]}'")
+        parts = body.pop("parts", [])
+        if not isinstance(parts, list) or len(parts) > len(MODES):
+            raise BridgeError(
+                f"parts must be a list of at most {len(MODES)} plans, got {shown(parts)}"
+            )
+        if any(isinstance(part, dict) and part.get("parts") for part in parts):
+            raise BridgeError("a part must be a single plan, without parts of its own")
+        return cls(**body, parts=tuple(cls.from_json(part) for part in parts))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -214,68 +228,10 @@ class SkipPlan(PlanFields):
             )
 
 
-#: Order of the parts of a composed plan: the mode that places vision tokens comes first.
-_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
-
-
-def _check_fields(plan: SkipPlan) -> None:
-    if plan.mode not in MODES:
-        raise BridgeError(f"unknown mode '{plan.mode}'; choose from {', '.join(MODES)}")
-    takes = MODES[plan.mode].takes
-    for name in (*LISTS, *DEPTHS, "keep"):
-        given = getattr(plan, name) not in ((), None)
-        if name in takes and not given and name not in LISTS:
-            raise BridgeError(f"{plan.mode} needs '{name}'")
-        if given and name not in takes:
-            raise BridgeError(f"{plan.mode} takes no '{name}'")
-    for name in LISTS:
-        layers = getattr(plan, name)
-        if list(layers) != sorted(set(layers)):
-            raise BridgeError(f"{name} must be ascending without repeats, got {layers}")
-        if outside := [layer for layer in layers if not 0 <= layer < plan.n_layers]:
-            raise BridgeError(
-                f"layer {outside[0]} is out of range; the model has layers 0 to {plan.n_layers - 1}"
-            )
-    for name, least in DEPTHS.items():
-        depth = getattr(plan, name)
-        if depth is not None and not least <= depth <= plan.n_layers:
-            raise BridgeError(f"{name} {depth} is out of range {least} to {plan.n_layers}")
-    if plan.keep is not None and not 0 < plan.keep < 1:
-        raise BridgeError(f"keep {plan.keep} is not between 0 and 1, both excluded")
-    if plan.mode == "band" and not int(plan.entry or 0) < int(plan.exit or 0):
-        raise BridgeError(f"band: entry {plan.entry} is not before exit {plan.exit}")
-
-
-def _check_parts(plan: SkipPlan) -> None:
-    modes = [part.mode for part in plan.parts]
-    for part in plan.parts:
-        if part.parts:
-            raise BridgeError(f"a part must be a single plan, got '{part.mode}'; use compose")
-        if part.n_layers != plan.n_layers:
-            raise BridgeError(
-                f"the part {part.mode} was made for {part.n_layers} layers, "
-                f"the plan for {plan.n_layers}"
-            )
-    for mode in modes:
-        if modes.count(mode) > 1:
-            raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
-    placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
-    if len(placing) > 1:
-        raise BridgeError(f"{' and '.join(placing)} both place vision tokens; choose one of them")
-    if plan.mode != "+".join(modes) or modes != sorted(modes, key=_ORDER.index):
-        raise BridgeError(f"mode '{plan.mode}' is not that of its parts; use SkipPlan.compose")
-
-
-def _joined(parts: Sequence[SkipPlan]) -> dict[str, Any]:
-    """Fields of a composed plan: the union of lists, and the only value of any other field."""
-    joined: dict[str, Any] = {
-        name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
-        for name in LISTS
-    }
-    for name in (*DEPTHS, "keep"):
-        values = (getattr(part, name) for part in parts)
-        joined[name] = next((value for value in values if value is not None), None)
-    return joined
+def _single_plans(parts: Any) -> tuple[SkipPlan, ...]:
+    if not isinstance(parts, list | tuple) or not all(isinstance(p, SkipPlan) for p in parts):
+        raise BridgeError(f"parts must be plans, got {shown(parts)}")
+    return tuple(parts)
 
 
 def _behaviour(plan: SkipPlan) -> dict[str, Any]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.plan.checks import MAX_LAYERS
 from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_RUN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
 
 
 def read_plan(words: str) -> Callable[[int], SkipPlan]:
@@ -16,13 +23,17 @@ def read_plan(words: str) -> Callable[[int], SkipPlan]:
 
     The result maps the number of layers to the plan. A file is read at once, so that a wrong name
     is refused before a model is loaded. In words, parts are joined by `+`; a part is a mode and
-    its fields, `layers=3,5-7`, `exit=20`.
+    its fields, `layers=3,5-7`, `exit=20`, each given once.
+
+    Raises:
+        BridgeError: no such file or not a plan; an unknown mode or field, a field twice, a mode
+            without fields, or a value that is not a number, a list or an ascending range.
 
     Example:
         >>> print(read_plan("band entry=4 exit=20")(30).describe())
         vision tokens exist in layers 4 to 19 only (band, 30 layers)
     """
-    if Path(words).suffix == ".json" or Path(words).is_file():
+    if Path(words).suffix == ".json" or os.path.isfile(words):
         plan = SkipPlan.read(words)
         return lambda n_layers: plan
     parts = [_part(part.split(), words) for part in words.split("+")]
@@ -34,28 +45,57 @@ def read_plan(words: str) -> Callable[[int], SkipPlan]:
 def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
     if not words or words[0] not in MODES:
         raise BridgeError(
-            f"'{whole}' is neither a plan file nor a plan in words; a part is a mode "
+            f"{shown(whole)} is neither a plan file nor a plan in words; a part is a mode "
             f"({', '.join(MODES)}) and its fields, as in 'block layers=3,5-7'"
         )
     fields: dict[str, Any] = {}
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in _PARSERS:
-            raise BridgeError(f"a plan has no '{name}'; it has {', '.join(_PARSERS)}")
+            raise BridgeError(f"a plan has no {shown(name)}; it has {', '.join(_PARSERS)}")
+        if name in fields:
+            raise BridgeError(f"'{name}' is given twice in the plan {shown(whole)}; give it once")
         try:
             fields[name] = _PARSERS[name](value)
-        except ValueError:
-            raise BridgeError(f"'{word}' in the plan '{whole}' is not a number or range") from None
+        except ValueError as error:
+            raise BridgeError(f"{shown(word)} in the plan {shown(whole)} {error}") from None
+    if not fields:
+        takes = " or ".join(f"'{name}='" for name in MODES[words[0]].takes)
+        raise BridgeError(f"'{words[0]}' in the plan {shown(whole)} names no place; add {takes}")
     return words[0], fields
 
 
 def _layers(value: str) -> tuple[int, ...]:
-    ends = [run.partition("-") for run in value.split(",")]
-    return tuple(i for a, _, b in ends for i in range(int(a), int(b or a) + 1))
+    layers: list[int] = []
+    for run in value.split(","):
+        ends = _RUN.fullmatch(run)
+        if ends is None:
+            raise ValueError("is not a list of numbers and ranges, as in 3,5-7")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if first > last:
+            raise ValueError(f"has a range that runs backwards; write {last}-{first}")
+        if layers and first <= layers[-1]:
+            raise ValueError("is not ascending without repeats")
+        if last >= MAX_LAYERS:
+            raise ValueError(f"goes beyond layer {MAX_LAYERS - 1}")
+        layers += range(first, last + 1)
+    return tuple(layers)
+
+
+def _depth(value: str) -> int:
+    if _WHOLE.fullmatch(value) is None:
+        raise ValueError("is not a whole number")
+    return int(value)
+
+
+def _share(value: str) -> float:
+    if _NUMBER.fullmatch(value) is None:
+        raise ValueError("is not a number")
+    return float(value)
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(LISTS, _layers),
-    **dict.fromkeys(DEPTHS, int),
-    "keep": float,
+    **dict.fromkeys(DEPTHS, _depth),
+    "keep": _share,
 }

@@ -1,0 +1,140 @@
+"""Checks of a plan's fields: their types, their ranges, and whether its parts go together."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES, TOKEN_MODES, PlanFields
+
+#: Most layers of a plan; the deepest transformers have about 1,000.
+MAX_LAYERS = 10_000
+#: Order of the parts of a composed plan: the mode that places vision tokens comes first.
+PART_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
+
+
+def typed_fields(plan: PlanFields, source: object) -> dict[str, Any]:
+    """The fields of a plan as int, tuples of int, and float; other types are a `BridgeError`."""
+    if not isinstance(plan.mode, str):
+        raise BridgeError(f"mode must be text, got {shown(plan.mode)}")
+    if not isinstance(source, Mapping) or not all(isinstance(key, str) for key in source):
+        raise BridgeError(f"source must be an object of named values, got {shown(source)}")
+    images = source.get("tuning_images", [])
+    if not isinstance(images, list | tuple) or not all(isinstance(image, str) for image in images):
+        raise BridgeError(f"tuning_images must be a list of text, got {shown(images)}")
+    n_layers = _whole("n_layers", plan.n_layers)
+    if not 1 <= n_layers <= MAX_LAYERS:
+        least = "a plan needs at least one layer" if n_layers < 1 else "no decoder is so deep"
+        raise BridgeError(f"{least}; n_layers is 1 to {MAX_LAYERS}, got {shown(n_layers)}")
+    typed: dict[str, Any] = {"n_layers": n_layers}
+    for name in LISTS:
+        typed[name] = _layers(name, getattr(plan, name))
+    for name in DEPTHS:
+        depth = getattr(plan, name)
+        typed[name] = None if depth is None else _whole(name, depth)
+    typed["keep"] = None if plan.keep is None else _share("keep", plan.keep)
+    return typed
+
+
+def check_fields(plan: PlanFields) -> None:
+    """Raise a `BridgeError` unless a single plan has the fields of its mode, in range."""
+    if plan.mode not in MODES:
+        raise BridgeError(f"unknown mode {shown(plan.mode)}; choose from {', '.join(MODES)}")
+    takes = MODES[plan.mode].takes
+    for name in (*LISTS, *DEPTHS, "keep"):
+        given = getattr(plan, name) not in ((), None)
+        if name in takes and not given and name not in LISTS:
+            raise BridgeError(f"{plan.mode} needs '{name}'")
+        if given and name not in takes:
+            raise BridgeError(f"{plan.mode} takes no '{name}'")
+    for name in LISTS:
+        layers = getattr(plan, name)
+        if list(layers) != sorted(set(layers)):
+            raise BridgeError(f"{name} must be ascending without repeats, got {shown(layers)}")
+        if outside := [layer for layer in layers if not 0 <= layer < plan.n_layers]:
+            raise BridgeError(
+                f"layer {shown(outside[0])} is out of range; "
+                f"the model has layers 0 to {plan.n_layers - 1}"
+            )
+    for name, least in DEPTHS.items():
+        depth = getattr(plan, name)
+        if depth is not None and not least <= depth <= plan.n_layers:
+            raise BridgeError(f"{name} {shown(depth)} is out of range {least} to {plan.n_layers}")
+    if plan.keep is not None and not 0 < plan.keep < 1:
+        raise BridgeError(f"keep {plan.keep} is not between 0 and 1, both excluded")
+    if plan.mode == "band" and not int(plan.entry or 0) < int(plan.exit or 0):
+        raise BridgeError(f"band: entry {plan.entry} is not before exit {plan.exit}")
+
+
+def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
+    """Raise a `BridgeError` unless single plans can be joined into the composed `plan`."""
+    modes = [part.mode for part in parts]
+    for part in parts:
+        if part.mode not in MODES:
+            raise BridgeError(f"a part must be a single plan, got '{part.mode}'; use compose")
+        if part.n_layers != plan.n_layers:
+            raise BridgeError(
+                f"the part {part.mode} was made for {part.n_layers} layers, "
+                f"the plan for {plan.n_layers}"
+            )
+    for mode in modes:
+        if modes.count(mode) > 1:
+            raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
+    placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
+    if len(placing) > 1:
+        raise BridgeError(f"{' and '.join(placing)} both place vision tokens; choose one of them")
+    if plan.mode != "+".join(modes) or modes != sorted(modes, key=PART_ORDER.index):
+        raise BridgeError(f"mode {shown(plan.mode)} is not that of its parts; use SkipPlan.compose")
+
+
+def joined_fields(plan: PlanFields, parts: Sequence[PlanFields]) -> dict[str, Any]:
+    """Fields of a composed plan: the union of lists, and the only value of any other field.
+
+    A field of `plan` itself that says something else is a `BridgeError`.
+    """
+    joined: dict[str, Any] = {
+        name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
+        for name in LISTS
+    }
+    for name in (*DEPTHS, "keep"):
+        values = (getattr(part, name) for part in parts)
+        joined[name] = next((value for value in values if value is not None), None)
+    for name, value in joined.items():
+        if (given := getattr(plan, name)) not in ((), None, value):
+            raise BridgeError(
+                f"{name} {shown(given)} is not that of the parts, {shown(value)}; "
+                "give the fields of a composed plan in its parts only"
+            )
+    return joined
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number of any integer type; fractions, truth values and text are refused."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise BridgeError(f"{name} must be a whole number, got {shown(value)}") from None
+
+
+def _layers(name: str, values: Any) -> tuple[int, ...]:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise BridgeError(f"{name} must be a list of layers, got {shown(values)}")
+    some = list(islice(values, MAX_LAYERS + 1))
+    if len(some) > MAX_LAYERS:
+        raise BridgeError(f"{name} has more than {MAX_LAYERS} layers; no decoder is so deep")
+    return tuple(_whole(f"a layer in '{name}'", value) for value in some)
+
+
+def _share(name: str, value: Any) -> float:
+    """A number of any real type as float; truth values and text are refused."""
+    if isinstance(value, bool | str | bytes) or not hasattr(type(value), "__float__"):
+        raise BridgeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BridgeError(f"{name} must be a number, got {shown(value)}") from None
