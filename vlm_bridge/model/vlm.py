@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPI
 from transformers.utils import logging as transformers_logging
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.fingerprint import fingerprint
 from vlm_bridge.model.layout import Layout, find_layout
 from vlm_bridge.reference.cache import reference_folder
 from vlm_bridge.reference.recipe import RECIPES
@@ -59,6 +60,11 @@ class VLM:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, dtype, attention and configuration; see `model.fingerprint`."""
+        return fingerprint(self.model, name=self.name)
+
 
 def load(
     name: str | Path,
@@ -84,7 +90,8 @@ def load(
 
     Raises:
         BridgeError: the model is unknown, its weights are not safetensors or are broken,
-            its structure is not supported, or the reference's packages are missing.
+            tensors of the model are missing, its structure is not supported, or the reference's
+            packages are missing.
 
     Example:
         >>> load("no/such/folder/")
@@ -98,16 +105,28 @@ def load(
         find_layout(_on_meta(name, kind, config, trust_remote_code))
     with _reading(name):
         processor = load_processor(source, config, **options)
-        model = kind.from_pretrained(
+        model, info = kind.from_pretrained(
             source,
             dtype=DTYPES[dtype],
             device_map=local_device(device),
             use_safetensors=True,
+            output_loading_info=True,
             **options,
             **({} if attention is None else {"attn_implementation": attention}),
         )
+        _check_complete(info)
     model.eval()
     return VLM.of(str(name), model, processor)
+
+
+def _check_complete(info: dict[str, Any]) -> None:
+    """Refuse a checkpoint that left tensors of the model with random values."""
+    for lost, words in (("missing_keys", "lacks"), ("mismatched_keys", "has other shapes of")):
+        if names := sorted(str(entry) for entry in info.get(lost) or ()):
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+            raise BridgeError(
+                f"the checkpoint {words} {len(names)} tensors, which would be random: {shown}"
+            )
 
 
 def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:

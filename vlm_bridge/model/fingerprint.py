@@ -1,0 +1,152 @@
+"""The fingerprint of a model: a hash of its configuration, attention, parameters and buffers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+
+from vlm_bridge.errors import BridgeError
+
+#: Entries of a configuration that depend on how a model was loaded or saved, not on what it does.
+_VOLATILE = frozenset(
+    {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "skipit"}
+)
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A model's attention and tensors when it was hashed, and its fingerprint."""
+
+    attention: str
+    writes: tuple[tuple[int, int], ...]  # address and number of in-place writes of every tensor
+    sums: tuple[int, ...]
+    fingerprint: str
+
+
+_hashed: WeakKeyDictionary[nn.Module, _Hashed] = WeakKeyDictionary()
+
+
+def fingerprint(model: nn.Module, *, name: str = "the model", quick: bool = False) -> str:
+    """SHA-256 of what the model computes with, 64 hexadecimal digits.
+
+    Hashed are the class, the configuration without names and versions, the attention
+    implementation, and name, shape, dtype and bytes of every parameter and stored buffer. The
+    device does not matter. Buffers that a checkpoint does not store follow from the configuration.
+
+    The hash is kept. A later call compares address and number of writes of every tensor, and the
+    sum of its 8-byte words, which finds changes through `tensor.data` too; if any differs, the
+    model is hashed again. `quick` leaves out the sums.
+
+    Args:
+        model: a transformers model, also with weights that accelerate keeps elsewhere.
+        name: of the model, for the error.
+        quick: do not read the weights if the number of writes is unchanged.
+
+    Raises:
+        BridgeError: a weight is not in memory, as in a model of `load_meta`.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> before = fingerprint(layer)
+        >>> with torch.no_grad():
+        ...     _ = layer.weight.mul_(2)
+        >>> len(before), fingerprint(layer) == before
+        (64, False)
+    """
+    attention = _attention_of(model)
+    tensors = [tensor for module in model.modules() for _, tensor in _stored(module)]
+    writes = tuple((tensor.data_ptr(), _writes(tensor)) for tensor in tensors)
+    known = _hashed.get(model)
+    if known is not None and (known.attention, known.writes) == (attention, writes):
+        if quick or known.sums == _sums(tensors):
+            return known.fingerprint
+    digest = _digest(model, attention, name)
+    _hashed[model] = _Hashed(attention, writes, _sums(tensors), digest)
+    return digest
+
+
+def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and stored buffers of one module, without its children."""
+    unstored = module._non_persistent_buffers_set
+    for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is not None and name not in unstored:
+            yield name, tensor
+
+
+def _writes(tensor: Tensor) -> int:
+    """Number of in-place writes; tensors made in inference mode do not count them."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _sums(tensors: Iterable[Tensor]) -> tuple[int, ...]:
+    """Sum of the words of every tensor in memory, modulo 2^64; one transfer per device."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        if not tensor.is_meta:
+            content = _bytes_of(tensor)
+            whole = content.numel() // 8 * 8
+            words = content[:whole].view(torch.int64).sum() + content[whole:].sum()
+            by_device.setdefault(tensor.device, []).append(words)
+    return tuple(total for sums in by_device.values() for total in torch.stack(sums).tolist())
+
+
+def _bytes_of(tensor: Tensor) -> Tensor:
+    """The content of a tensor as bytes, on its device."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _digest(model: nn.Module, attention: str, name: str) -> str:
+    """The hash itself; tensors are hashed in threads, tied tensors once."""
+    config = getattr(model, "config", None)
+    settings = None if config is None else _behaviour(config.to_diff_dict())
+    known: dict[Any, str] = {}
+    lines = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, module in model.named_modules():
+            with align_module_device(module):
+                own = {f"{path}.{key}" if path else key: t for key, t in _stored(module)}
+                if lost := next((key for key, t in own.items() if t.is_meta), None):
+                    raise BridgeError(
+                        f"the weights of {name} are not in memory ({lost} is on the meta device), "
+                        "so it cannot be told from another model; load it with its weights"
+                    )
+                places = {key: (t.data_ptr(), t.shape, t.stride()) for key, t in own.items()}
+                new = {place: own[key] for key, place in places.items() if place not in known}
+                known |= zip(new, pool.map(_hash_of, new.values()), strict=True)
+                for key, tensor in own.items():
+                    lines.append([key, list(tensor.shape), str(tensor.dtype), known[places[key]]])
+    body = [type(model).__name__, settings, attention, sorted(lines)]
+    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hash_of(tensor: Tensor) -> str:
+    return hashlib.sha256(_bytes_of(tensor).cpu().numpy().data).hexdigest()
+
+
+def _behaviour(config: Any) -> Any:
+    """A configuration without the entries that say how a model was loaded or saved."""
+    if not isinstance(config, dict):
+        return config
+    return {key: _behaviour(value) for key, value in config.items() if key not in _VOLATILE}
+
+
+def _attention_of(model: nn.Module) -> str:
+    """The attention implementation of a model and of its parts, by name."""
+    configs = {
+        path: config._attn_implementation
+        for path, module in model.named_modules()
+        if (config := getattr(module, "config", None)) is not None
+        and hasattr(config, "_attn_implementation")
+    }
+    return json.dumps(sorted(set(configs.items())))
