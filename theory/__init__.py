@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from theory.certificates import Certificate as Certificate
     from theory.certificates import Selection as Selection
     from theory.certificates import certification_power as certification_power
+    from theory.certificates import certify_drop as certify_drop
     from theory.certificates import certify_mean as certify_mean
     from theory.certificates import images_for_power as images_for_power
     from theory.certificates import images_needed as images_needed
     from theory.certificates import label_free_drop as label_free_drop
     from theory.certificates import learn_then_test as learn_then_test
     from theory.certificates import reachable_epsilon as reachable_epsilon
+    from theory.certificates import what_it_takes as what_it_takes
     from theory.certificates import zero_failure_bound as zero_failure_bound
     from theory.conditions import Bound as Bound
     from theory.shannon import Proof as Proof

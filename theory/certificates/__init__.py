@@ -6,11 +6,13 @@ Example:
     True
 """
 
+from theory.certificates.certificate import AT_LIMIT as AT_LIMIT
 from theory.certificates.certificate import METHODS as METHODS
 from theory.certificates.certificate import RANGES as RANGES
 from theory.certificates.certificate import Certificate as Certificate
 from theory.certificates.certify import certify_mean as certify_mean
 from theory.certificates.certify import label_free_drop as label_free_drop
+from theory.certificates.drop import certify_drop as certify_drop
 from theory.certificates.families import CONTROLS as CONTROLS
 from theory.certificates.families import Selection as Selection
 from theory.certificates.families import learn_then_test as learn_then_test
@@ -20,4 +22,5 @@ from theory.certificates.sample_size import images_for_power as images_for_power
 from theory.certificates.sample_size import images_needed as images_needed
 from theory.certificates.sample_size import reachable_epsilon as reachable_epsilon
 from theory.certificates.sample_size import zero_failure_bound as zero_failure_bound
+from theory.certificates.shortfall import what_it_takes as what_it_takes
 from theory.certificates.tango import tango_upper_bound as tango_upper_bound

@@ -19,6 +19,9 @@ METHODS = (
     "hoeffding-bentkus",
 )
 
+#: Share of answers cut at their length limit above which a sentence has to say so.
+AT_LIMIT = 0.01
+
 
 @dataclass(frozen=True)
 class Certificate(Record):
@@ -40,6 +43,12 @@ class Certificate(Record):
             `estimate` is then the sample disagreement.
         data_hash: hash of the data, for provenance.
         plan_hash: hash of the plan, for provenance.
+        max_new_tokens: longest answer that was compared, in tokens; 1 for the first answer token;
+            None if the values are not of a model's answers.
+        share_at_limit: share of the full model's answers that reached that length without
+            ending; None if not known. Where it is above `AT_LIMIT`, the sentence says so.
+        n_unlabelled: number of questions without a label; in an accuracy drop they count as lost
+            where their answer changed, the worst case.
 
     Raises:
         ValueError: unknown quantity or method, a method that cannot bound the quantity, epsilon
@@ -56,7 +65,7 @@ class Certificate(Record):
         holds at epsilon 0.02
     """
 
-    SCHEMA_VERSION: ClassVar[int] = 2
+    SCHEMA_VERSION: ClassVar[int] = 3
 
     quantity: str
     epsilon: float
@@ -71,6 +80,9 @@ class Certificate(Record):
     label_free: bool = False
     data_hash: str = ""
     plan_hash: str = ""
+    max_new_tokens: int | None = None
+    share_at_limit: float | None = None
+    n_unlabelled: int = 0
 
     def __post_init__(self) -> None:
         if self.label_free and self.quantity != "accuracy_drop":
@@ -85,18 +97,49 @@ class Certificate(Record):
             )
 
     def sentence(self) -> str:
-        """The certificate in one sentence, with the bound rounded up."""
+        """The certificate in one sentence, with the bound rounded up, and what it leaves open."""
         bound = math.ceil(self.bound * 1e4 - 1e-9) / 1e4
         free = ", label-free" if self.label_free else ""
         verdict = "holds" if self.holds else "does NOT hold"
+        name, of = self.quantity.replace("_", " "), ""
+        if self.max_new_tokens is not None:
+            of = f" of {changed_things(self.max_new_tokens)}"
+        lost = ""
+        if self.n_unlabelled and not self.label_free and self.quantity == "accuracy_drop":
+            lost = f", {self.n_unlabelled} questions without a label count as lost if changed"
+        images = f"{self.n_images} images, {self.method}{free}{lost}"
         return (
-            f"{self.quantity.replace('_', ' ')} <= {bound:.4f} with probability "
-            f"{100.0 * (1.0 - self.delta):g} % ({self.n_images} images, {self.method}{free}): "
+            f"{name}{of} <= {bound:.4f} with probability "
+            f"{100.0 * (1.0 - self.delta):g} % ({images}): "
             f"{verdict} at epsilon {self.epsilon:g}"
+            f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
         )
 
     def __str__(self) -> str:
         return self.sentence()
+
+
+def changed_things(max_new_tokens: int) -> str:
+    """What was compared, for a sentence.
+
+    >>> changed_things(1), changed_things(64)
+    ('first answer tokens', 'answers up to 64 tokens')
+    """
+    return f"answers up to {max_new_tokens} tokens" if max_new_tokens > 1 else "first answer tokens"
+
+
+def unspoken(max_new_tokens: int | None, share_at_limit: float | None) -> str:
+    """The end of a sentence where more than `AT_LIMIT` of the answers were cut, else nothing.
+
+    >>> unspoken(64, 0.97)
+    "; 97 % of the full model's answers reach 64 tokens, and nothing is said about what follows"
+    """
+    if max_new_tokens is None or share_at_limit is None or share_at_limit <= AT_LIMIT:
+        return ""
+    return (
+        f"; {100 * share_at_limit:.3g} % of the full model's answers reach {max_new_tokens} "
+        "tokens, and nothing is said about what follows"
+    )
 
 
 def check_request(quantity: str, epsilon: float, delta: float, method: str) -> None:

@@ -7,12 +7,23 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from theory.certificates import METHODS
-from vlm_bridge.cli.options import DataOptions, Delta, Epsilon, ModelOptions, PlanWords
-from vlm_bridge.cli.output import resumable, save, say
+from theory.certificates import METHODS, what_it_takes
+from vlm_bridge.cli.as_json import CheckFailed
+from vlm_bridge.cli.options import (
+    Check,
+    DataOptions,
+    Delta,
+    Epsilon,
+    MaxNewTokens,
+    ModelOptions,
+    PlanWords,
+)
+from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.cost import measure_cost
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certify_both
 from vlm_bridge.evaluate.compare import compare as run_compare
+from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
@@ -29,17 +40,26 @@ def certify(
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
     method: Annotated[str, Option(help=f"auto, label-free, {', '.join(METHODS)}.")] = "auto",
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
+    check: Check = False,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
     """Bound disagreement and accuracy drop of a plan. Resumable.
 
-    The images must not be those that chose the plan. The drop needs answers in the data. The
-    exit code is 0 whether or not the certificate holds. `torchrun` distributes the batches over
+    An answer is the greedy text up to --max-new-tokens tokens; an answer is right if it equals the
+    label but for case, Unicode form, articles, and marks at its ends. First prints, on standard
+    error, which epsilon these images can reach at best; after a failure, how many images it would
+    take. The images must not be those that chose the plan.
+
+    The bound of the drop needs some labels (method auto: it is at most that of the disagreement); a
+    question without a label counts as lost if its answer changes. The exit code is 0 whether or not
+    the certificates hold, with --check 1 unless all hold. `torchrun` distributes the batches over
     its processes.
 
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
     """
     items = data.items()
+    note(reach(items, epsilon=epsilon, delta=delta, method=method).sentence())
     vlm, skip_plan = model.load_with(plan)
     with resumable(out) as checkpoint:
         certificates = certify_both(
@@ -50,12 +70,17 @@ def certify(
             delta=delta,
             method=method,
             batch_size=data.batch_size,
+            max_new_tokens=max_new_tokens,
             checkpoint=checkpoint,
         )
     result = save(out, [certificate.to_json() for certificate in certificates])
     for certificate in certificates:
         say(certificate.sentence())
+        if not certificate.holds:
+            say(what_it_takes(certificate))
     say(f"certificates: {out}")
+    if check and not all(certificate.holds for certificate in certificates):
+        raise CheckFailed(result)
     return result
 
 
@@ -63,11 +88,13 @@ def compare(
     model: ModelOptions,
     plan: PlanWords,
     data: DataOptions,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/comparison.json"),
 ) -> Any:
     """Compare a plan with the full model: answers and cost. Resumable.
 
-    Accuracy, drop, disagreement and KL of the answers; FLOPs, latency, memory of one batch.
+    Accuracy, drop and disagreement of greedy answers up to --max-new-tokens tokens, and KL of the
+    first answer token; FLOPs, latency, memory of one batch.
 
     Example: `skipit compare reference out/plan.json --data easy-vqa:test`
     """
@@ -75,15 +102,20 @@ def compare(
     vlm, skip_plan = model.load_with(plan)
     size = data.batch_size
     with resumable(out) as checkpoint:
-        compared = run_compare(vlm, items, skip_plan, batch_size=size, checkpoint=checkpoint)
+        compared = run_compare(
+            vlm,
+            items,
+            skip_plan,
+            batch_size=size,
+            max_new_tokens=max_new_tokens,
+            checkpoint=checkpoint,
+        )
     cost = measure_cost(vlm, items, skip_plan, batch_size=size)
     result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
-    disagreement = compared.disagreement
-    low, high = disagreement.interval
+    say(f"{skip_plan.describe()}: {compared.sentence()}")
     say(
-        f"{skip_plan.describe()}: disagreement {disagreement.value:.2%} ({low:.2%} to {high:.2%}, "
-        f"{compared.n_images} images), FLOPs x{cost.prefill.flops_ratio:.2f}, "
-        f"latency x{cost.prefill.latency_ratio.value:.2f}: {out}"
+        f"FLOPs x{cost.prefill.flops_ratio:.2f}, latency x{cost.prefill.latency_ratio.value:.2f}: "
+        f"{out}"
     )
     return result
 
@@ -100,6 +132,8 @@ def sweep(
     ] = None,
 ) -> Any:
     """Skip each layer alone, and try each exit and entry. Resumable.
+
+    Compares the first answer token, and nothing after it.
 
     A killed run continues after the last finished batch when the same command is given again.
     `torchrun` distributes the batches over its processes.

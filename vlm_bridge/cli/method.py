@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from estimators import Estimate
+from theory.certificates.certificate import changed_things, unspoken
 from vlm_bridge.cli.model import cost_lines
-from vlm_bridge.cli.options import DataOptions, ModelOptions, Pairs
+from vlm_bridge.cli.options import DataOptions, MaxNewTokens, ModelOptions, Pairs
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.methods import find_method
 from vlm_bridge.methods.run import MethodResult, run_method
 from vlm_bridge.runtime.files import check_writable
@@ -32,6 +34,7 @@ def method(
     ] = None,
     pairs: Pairs = 15,
     tokens: Annotated[int, Option(help="Tokens to generate to time one; 0, or 2 and more.")] = 4,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     out: Annotated[Path, Option(help="Folder of result and checkpoints.")] = Path("out/method"),
 ) -> Any:
     """Run a published method end to end beside the full model. Resumable.
@@ -53,6 +56,7 @@ def method(
         data.items(),
         chosen,
         batch_size=data.batch_size,
+        max_new_tokens=max_new_tokens,
         pairs=pairs,
         tokens=tokens,
         folder=out / "checkpoint",
@@ -69,10 +73,15 @@ def method_lines(result: MethodResult) -> list[str]:
     lines = [f"{result.method} ({result.source}); {result.deviation}"]
     plan = "decided while the model runs" if result.plan is None else result.plan.describe()
     lines.append(f"plan: {plan}; choosing cost {result.forward_cost:.1f} passes")
-    lines.append(f"disagreement: {_with_interval(result.disagreement)}")
+    things = changed_things(result.max_new_tokens)
+    open_end = unspoken(result.max_new_tokens, result.share_at_limit)
+    lines.append(f"disagreement of {things}: {_with_interval(result.disagreement)}{open_end}")
     if result.accuracy is not None and result.accuracy_full is not None:
         full, skipped = _with_interval(result.accuracy_full), _with_interval(result.accuracy)
-        lines.append(f"accuracy: full {full}, {result.method} {skipped}")
+        unlabelled = (
+            f"; {result.n_unlabelled} questions without a label" if result.n_unlabelled else ""
+        )
+        lines.append(f"accuracy: full {full}, {result.method} {skipped}{unlabelled}")
     return lines + cost_lines(result.cost)
 
 

@@ -19,6 +19,10 @@ Model = Annotated[str, Argument(help="A reference model, a folder, or a Hugging 
 Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 Pairs = Annotated[int, Option(min=1, help="Timed pairs of full and skipped; an interval needs 6.")]
 Tokens = Annotated[int, Option(help="Tokens to generate to time one token; 0: no measurement.")]
+MaxNewTokens = Annotated[
+    int, Option(min=1, help="Longest answer, in tokens; what would follow is not compared.")
+]
+Check = Annotated[bool, Option("--check", help="Exit with code 1 unless every certificate holds.")]
 PlanWords = Annotated[
     str,
     Argument(

@@ -20,6 +20,12 @@ def say(line: str) -> None:
         typer.echo(line)
 
 
+def note(line: str) -> None:
+    """Print one line on standard error."""
+    if is_main():
+        typer.echo(line, err=True)
+
+
 def save(path: Path, data: Any) -> Any:
     """Write JSON into a file and return it; None in all processes but rank 0."""
     if not is_main():

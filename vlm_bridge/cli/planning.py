@@ -10,9 +10,20 @@ from typing import Annotated, Any
 from typer import Option
 
 from estimators import Profile
-from vlm_bridge.cli.options import DataOptions, Delta, Epsilon, ModelOptions
-from vlm_bridge.cli.output import save, say
+from theory import what_it_takes
+from vlm_bridge.cli.as_json import CheckFailed
+from vlm_bridge.cli.options import (
+    Check,
+    DataOptions,
+    Delta,
+    Epsilon,
+    MaxNewTokens,
+    ModelOptions,
+)
+from vlm_bridge.cli.output import note, save, say
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
+from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import RULES, Evidence, Rule, check_mode, find_rule, nested_plans, score_units
@@ -48,12 +59,15 @@ def plan(
             "gets fewer images (default: no limit)."
         ),
     ] = None,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     explain: Annotated[
         bool, Option("--explain", help="Print a table of conditions (skip-it-slopes only).")
     ] = False,
     out: Annotated[Path, Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:
     """Choose the largest plan of a rule that changes few answers.
+
+    An answer is the greedy text up to --max-new-tokens tokens; rules score by the first token.
 
     The plan changes at most epsilon/2 of the answers to --data; certify it on other images.
     `skipit rules` lists what each rule requires; only gm-skip reads labels. Prints the cost of the
@@ -85,6 +99,7 @@ def plan(
         mode=mode,
         epsilon=epsilon,
         batch_size=data.batch_size,
+        max_new_tokens=max_new_tokens,
         evidence=evidence,
         forward_cost=forward_cost,
     )
@@ -128,6 +143,8 @@ def search(
     step: Annotated[int, Option(min=1, help="Step between depths, for 'bands'.")] = 1,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
+    check: Check = False,
     out: Annotated[Path, Option(help="Folder of results and checkpoints.")] = Path("out/search"),
 ) -> Any:
     """Find the largest plan whose disagreement is certified. Resumable.
@@ -136,6 +153,10 @@ def search(
     in sequence on the certification images, each at the full delta, up to the first that fails.
     So the certificate holds with probability 1 - delta for any number of candidates. No labels.
 
+    An answer is the greedy text up to --max-new-tokens tokens. First prints, on standard error,
+    which epsilon the certification images can reach at best; after a failure, how many images it
+    would take. With --check the exit code is 1 if no plan is certified.
+
     Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
     """
     check_writable(out / "search.json")
@@ -143,6 +164,7 @@ def search(
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
     chosen_rule = find_rule(rule)
     tuning, certifying = data.items(), replace(data, data=certification).items()
+    note(reach(certifying, epsilon=epsilon, delta=delta).sentence())
     vlm = model.load()
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
@@ -159,6 +181,7 @@ def search(
         epsilon=epsilon,
         delta=delta,
         batch_size=data.batch_size,
+        max_new_tokens=max_new_tokens,
         checkpoint=out / "checkpoints",
     )
     result = save(out / "search.json", certified.to_json())
@@ -166,7 +189,11 @@ def search(
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):
         say(f"{tested.plan.describe()}: {certificate.sentence()}")
     if certified.certificate is None:
+        for failed in certified.certificates:
+            say(what_it_takes(failed))
         say(f"no plan could be certified at epsilon {epsilon}: {out}/search.json")
+        if check:
+            raise CheckFailed(result)
     else:
         sentence = certified.certificate.sentence()
         say(f"certified: {certified.plan.describe()}: {sentence}: {out}/plan.json")

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from vlm_bridge.cli.options import DataOptions, Pairs, Remote
+from vlm_bridge.cli.options import DataOptions, MaxNewTokens, Pairs, Remote
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.experiments.reproduce import (
     PUBLISHED,
     Machine,
@@ -33,6 +34,7 @@ def reproduce(
     profiling: Annotated[int, Option(min=2, help="First images, which order the layers.")] = 40,
     step: Annotated[int, Option(min=1, help="Step of the sweep.")] = 1,
     pairs: Pairs = 15,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "bfloat16",
     device: Annotated[str | None, Option(help="A torch device (default: CPU).")] = None,
     tflops: Annotated[float, Option(help="Throughput of the device, to estimate time.")] = 100.0,
@@ -46,7 +48,8 @@ def reproduce(
     First prints the memory, disk and time needed, and whether the network is used. Then measures
     the profile (distances, tail probabilities, attention to vision), ShortV's order of layers and
     VTW's exit depth beside the published ones, and a sweep of every freeze, exit and entry on the
-    images that did not order the layers.
+    images that did not order the layers. Orders, exit depth and sweep are of the first answer
+    token; the two plans are compared by answers up to --max-new-tokens tokens.
 
     Example: `skipit reproduce llava-1.5-7b --data my.jsonl --device cuda --out out/llava`
     """
@@ -74,7 +77,11 @@ def reproduce(
         typer.confirm("Start?", abort=True)
     vlm = load(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     reproduction = run_reproduction(
-        vlm, published, ordering, testing, out, batch_size=data.batch_size, step=step, pairs=pairs
+        *(vlm, published, ordering, testing, out),
+        batch_size=data.batch_size,
+        max_new_tokens=max_new_tokens,
+        step=step,
+        pairs=pairs,
     )
     result = save(out / "reproduction.json", reproduction.to_json())
     for line in write_reproduction(reproduction, published, out):

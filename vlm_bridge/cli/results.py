@@ -11,10 +11,12 @@ from typer import Argument, Option
 
 from theory.command import run_verify
 from vlm_bridge.cli.as_json import AsJson, show
+from vlm_bridge.cli.options import MaxNewTokens
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.experiments.demo.results import DemoResults
-from vlm_bridge.experiments.demo.run import run_demo
+from vlm_bridge.experiments.demo.run import DemoSize, run_demo
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.runtime.files import check_writable, read_record
 
@@ -63,6 +65,7 @@ def report(
 def demo(
     out: Annotated[Path, Option(help="Output folder.")] = Path("out/demo"),
     seed: Annotated[int, Option(help="Seed that picks one question per image.")] = 0,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
 ) -> Any:
     """Run the whole path once on the reference VLM, in about five minutes.
 
@@ -71,7 +74,12 @@ def demo(
 
     Example: `skipit demo --out out/demo`
     """
-    command = shlex.join(["skipit", "demo", "--out", str(out), "--seed", str(seed)])
-    finished = run_demo(out, seed=seed, command=command)
+    given = {"--out": out, "--seed": seed, "--max-new-tokens": max_new_tokens}
+    command = shlex.join(
+        ["skipit", "demo", *(str(part) for pair in given.items() for part in pair)]
+    )
+    finished = run_demo(
+        out, size=DemoSize(max_new_tokens=max_new_tokens), seed=seed, command=command
+    )
     show("\n".join(finished.lines))
     return finished.results

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from vlm_bridge.cost.memory import cache_bytes, peak_bytes
 from vlm_bridge.cost.phase import PhaseCost, timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -25,6 +26,8 @@ from vlm_bridge.runtime.progress import track
 from vlm_bridge.skip import check_support, skipping
 
 WARM_UP = 2
+
+T = TypeVar("T")
 
 #: Makes the context in which the model skips.
 Inside = Callable[[], AbstractContextManager[Any]]
@@ -112,6 +115,7 @@ def cost_inside(
     if tokens == 1 or tokens < 0:
         raise BridgeError(f"decoding is timed between tokens: tokens is 0 or 2 up, got {tokens}")
     runs = _Runs(vlm, inside, dict(inputs))
+    runs.full_and_skipped(lambda: finite(vlm, inputs, runs.prefill))  # refuses a broken model
     flops = runs.full_and_skipped(lambda: count_flops(runs.prefill))
     seconds = runs.in_turn("prefill", lambda: timed(runs.prefill, vlm.device), pairs)
     prefill, decode = PhaseCost.of(flops, *seconds), None
@@ -157,7 +161,7 @@ class _Runs:
         self.generate(tokens, clock)
         return (clock.ticks[-1] - clock.ticks[0]) / (len(clock.ticks) - 1)
 
-    def full_and_skipped(self, run: Callable[[], int]) -> tuple[int, int]:
+    def full_and_skipped(self, run: Callable[[], T]) -> tuple[T, T]:
         """Results of the full and of the skipped model."""
         full = run()
         with self.inside():

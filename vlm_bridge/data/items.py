@@ -20,7 +20,7 @@ class Item:
     Attributes:
         image: path of the image file.
         question: the text of the prompt.
-        answer: the true answer, or None without a label.
+        answer: the true answer, or None without a label; a blank answer counts as none.
         cluster: the independent unit of every interval and split (default: the image path);
             items about one image share it.
 
@@ -37,6 +37,8 @@ class Item:
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise BridgeError(f"an item about {self.image} has an empty question")
+        if self.answer is not None and not self.answer.strip():
+            object.__setattr__(self, "answer", None)
         if not self.cluster:
             object.__setattr__(self, "cluster", str(self.image))
 

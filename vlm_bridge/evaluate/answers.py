@@ -1,7 +1,9 @@
-"""Greedy answers of a model, batch by batch, with the distribution of the first token."""
+"""Greedy answers of a model, batch by batch; when two answers are the same; when one is right."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,34 +11,79 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.progress import track
 
+#: Longest answer, in generated tokens, where a caller does not say.
+MAX_NEW_TOKENS = 64
+
+#: Marks that may end an answer, and pairs that may enclose one.
+_CLOSING = ".,;:!?\u2026\u3002\uff0c\uff0e\u3001\uff01\uff1f"
+_PAIRS = ("''", '""', "``", "()", "[]", "\u2018\u2019", "\u201c\u201d", "\u00ab\u00bb")
+#: An article before a word; "a" only before two letters, since it may be a letter itself.
+_ARTICLE = re.compile(r"\b(?:the|an|a(?= [^\W\d_]{2})) (?=\S)")
+
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers to one batch."""
+    """A model's answers to one batch.
+
+    Attributes:
+        batch: the questions.
+        texts: the generated text of each, without special tokens and outer white space. Two
+            answers are the same if these texts are equal, letter by letter.
+        log_probs: (n, vocabulary) of the first answer token, in nats.
+        at_limit: whether each answer reached `max_new_tokens` tokens without ending.
+    """
 
     batch: Batch
-    texts: tuple[str, ...]  # stripped, without special tokens
-    log_probs: Tensor  # (n, vocabulary) of the first answer token, in nats
+    texts: tuple[str, ...]
+    log_probs: Tensor
+    at_limit: tuple[bool, ...]
 
 
 @torch.no_grad()
-def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = 8) -> Answers:
-    """Greedy answers to one batch through the model's own `generate`."""
-    output = vlm.model.generate(
-        **batch.inputs,
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
-    new = output.sequences[:, batch.inputs["input_ids"].shape[1] :]
+def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS) -> Answers:
+    """Greedy answers to one batch through the model's own `generate`; refuses a broken model."""
+    check_max_new_tokens(max_new_tokens)
+
+    def run() -> tuple[Tensor, Tensor]:
+        output = vlm.model.generate(
+            **batch.inputs,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        return output.sequences, output.logits[0]
+
+    sequences, logits = finite(vlm, batch.inputs, run, names=batch.names)
+    new = sequences[:, batch.inputs["input_ids"].shape[1] :]
     texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-    log_probs = torch.log_softmax(output.logits[0].float(), dim=-1)
-    return Answers(batch, tuple(text.strip() for text in texts), log_probs)
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    at_limit = _at_limit(vlm, new, max_new_tokens)
+    return Answers(batch, tuple(text.strip() for text in texts), log_probs, at_limit)
+
+
+def check_max_new_tokens(max_new_tokens: int) -> None:
+    """Raise a `BridgeError` unless an answer may have at least one token."""
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
+        raise BridgeError(f"max_new_tokens is a whole number, got {max_new_tokens!r}")
+    if max_new_tokens < 1:
+        raise BridgeError(f"an answer has at least 1 token, got max_new_tokens={max_new_tokens}")
+
+
+def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
+    """Which rows of generated ids have `max_new_tokens` tokens and none that ends an answer."""
+    if new.shape[1] < max_new_tokens:
+        return (False,) * len(new)
+    end = vlm.model.generation_config.eos_token_id
+    ends = [] if end is None else list(end) if isinstance(end, list | tuple) else [int(end)]
+    ended = torch.isin(new, torch.tensor(ends, dtype=new.dtype, device=new.device)).any(1)
+    return tuple((~ended).tolist())
 
 
 def answer(
@@ -45,13 +92,13 @@ def answer(
     *,
     batch_size: int = 16,
     with_images: bool = True,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     title: str = "answers",
 ) -> list[str]:
     """Greedy answers to `items`, in their order; inside `skipping`, of the skipped model.
 
     Without `with_images` each question text is asked once, without an image. `title` is that of
-    the progress bar.
+    the progress bar; an answer ends with the model's end of text or at `max_new_tokens` tokens.
     """
     asked = items if with_images else list({item.question: item for item in items}.values())
     texts = [""] * len(asked)
@@ -67,8 +114,41 @@ def answer(
     return [by_question[item.question] for item in items]
 
 
+def normalise(text: str) -> str:
+    """The form in which an answer is compared with a label.
+
+    Unicode NFKC and case folding; white space becomes single spaces; full stops, commas and other
+    closing marks at the end and quotes or brackets around the whole are removed; so are the
+    articles a, an, the before another word. Marks inside, signs, units and a leading point stay.
+    A text that would become empty keeps its last form. An answer that contains the label in a
+    sentence is another answer.
+
+    Example:
+        >>> [normalise(text) for text in ("Black.", " The  Dog ", "'red'", "Stra\u00dfe")]
+        ['black', 'dog', 'red', 'strasse']
+        >>> [normalise(text) for text in ("A", "(a)", "vitamin A", "-5", ".5", "C++", "...")]
+        ['a', 'a', 'vitamin a', '-5', '.5', 'c++', '...']
+        >>> normalise("The answer is yes.") == normalise("yes")
+        False
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = " ".join(unicodedata.normalize("NFKC", folded).split())
+    while (shorter := _without_marks(words)) not in ("", words):
+        words = shorter
+    return _ARTICLE.sub("", words)
+
+
+def _without_marks(text: str) -> str:
+    """`text` without closing marks at its end, or without a pair of marks around it."""
+    closed = text.rstrip(_CLOSING + " ")
+    if closed != text:
+        return closed
+    enclosed = text[:1] + text[-1:] in _PAIRS and not {text[0], text[-1]} & set(text[1:-1])
+    return text[1:-1].strip() if enclosed and len(text) > 1 else text
+
+
 def is_correct(text: str, item: Item) -> bool | None:
-    """Whether an answer equals the true one but for case and outer space; None without label."""
+    """Whether an answer and the label have the same `normalise`d form; None without label."""
     if item.answer is None:
         return None
-    return text.strip().lower() == item.answer.strip().lower()
+    return normalise(text) == normalise(item.answer)

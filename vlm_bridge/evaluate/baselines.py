@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from estimators import Estimate, clustered_mean
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.answers import is_correct
+from vlm_bridge.evaluate.answers import is_correct, normalise
 
 
 def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
     """The most frequent training answer to the same question text.
 
-    A question absent from training gets the most frequent answer of all; ties go alphabetically.
+    Answers are counted in their `normalise`d form. A question absent from training gets the most
+    frequent answer of all; ties go alphabetically.
 
     Raises:
         BridgeError: no training item has an answer.
@@ -23,7 +24,7 @@ def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
     overall = _counts(training)
     for item in training:
         if item.answer is not None:
-            per_question[item.question][item.answer] += 1
+            per_question[item.question][normalise(item.answer)] += 1
     return [_most_frequent(per_question.get(item.question) or overall) for item in items]
 
 
@@ -33,7 +34,7 @@ def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[st
 
 
 def _counts(training: Sequence[Item]) -> Counter[str]:
-    counts = Counter(item.answer for item in training if item.answer is not None)
+    counts = Counter(normalise(item.answer) for item in training if item.answer is not None)
     if not counts:
         raise BridgeError("a baseline without the image needs training items with answers")
     return counts
@@ -44,9 +45,10 @@ def _most_frequent(counts: Counter[str]) -> str:
 
 
 def accuracy(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
-    """Share of correct answers to labelled items; equal weight and interval by image."""
-    correct = [is_correct(text, item) for text, item in zip(texts, items, strict=True)]
-    if None in correct:
-        raise BridgeError("accuracy needs an answer in every item")
-    values = [float(bool(value)) for value in correct]
-    return clustered_mean(values, [item.cluster for item in items], bounds=(0, 1), unit="1")
+    """Share of correct answers to the labelled items; equal weight and interval by image."""
+    judged = [(is_correct(text, item), item) for text, item in zip(texts, items, strict=True)]
+    labelled = [(float(value), item.cluster) for value, item in judged if value is not None]
+    if not labelled:
+        raise BridgeError(f"accuracy needs items with an answer; none of {len(items)} has one")
+    values, clusters = zip(*labelled, strict=True)
+    return clustered_mean(values, clusters, bounds=(0, 1), unit="1")

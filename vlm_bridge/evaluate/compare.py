@@ -9,8 +9,10 @@ from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
+from theory.certificates.certificate import changed_things, unspoken
 from vlm_bridge.data import Item, items_hash
-from vlm_bridge.evaluate.answers import answer_batch
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches, run_key
@@ -25,15 +27,19 @@ class Comparison(Record):
 
     Attributes:
         plan: what was skipped.
-        decision: what was compared: "generated answer" (the whole greedy answer) or "first
-            answer token" (its argmax; cheaper, for sweeps).
+        decision: what was compared: "generated answer" (the greedy answer up to
+            `max_new_tokens`) or "first answer token" (its argmax; cheaper, for sweeps).
+        max_new_tokens: longest answer, in tokens; 1 for the first answer token.
+        share_at_limit: share of the full model's answers that reached that length without
+            ending: what follows is not compared. None where only the first token was run.
         n_images: number of images, the independent units.
         n_questions: number of questions about them.
+        n_unlabelled: number of those without a label; accuracies and drop are of the others.
         data_hash: `items_hash` of the questions.
-        disagreement: share of answers that changed.
+        disagreement: share of answers (first answer tokens) whose text changed.
         kl_full_skipped: KL(full || skipped) at the first answer token, nats; None where only the
             texts were compared.
-        kl_skipped_full: KL(skipped || full), nats.
+        kl_skipped_full: KL(skipped || full) at the first answer token, nats.
         accuracy_full: None without labels, as are the next two.
         accuracy_skipped: accuracy of the skipped model.
         drop: accuracy_full - accuracy_skipped, paired.
@@ -41,8 +47,11 @@ class Comparison(Record):
 
     plan: SkipPlan
     decision: str
+    max_new_tokens: int
+    share_at_limit: float | None
     n_images: int
     n_questions: int
+    n_unlabelled: int
     data_hash: str
     disagreement: Estimate
     kl_full_skipped: Estimate | None
@@ -53,29 +62,56 @@ class Comparison(Record):
 
     @classmethod
     def of(cls, plan: SkipPlan, outcomes: Outcomes, decision: str) -> Comparison:
-        """Means over the outcomes; every image weighs the same."""
-        clusters = outcomes.clusters
+        """Means over the outcomes; every image weighs the same.
 
-        def mean(values: Sequence[float], low: float, high: float) -> Estimate:
+        Raises:
+            BridgeError: fewer than two images, which have no interval.
+        """
+        clusters, labelled = outcomes.clusters, outcomes.labelled
+        check_images(outcomes.items)
+
+        def mean(values: Any, low: float, high: float) -> Estimate:
             return clustered_mean(values, clusters, bounds=(low, high), unit="1")
 
         def kl(values: Sequence[float] | None) -> Estimate | None:
             return None if values is None else clustered_mean(values, clusters, unit="nats")
 
-        full, skipped, drop = outcomes.correct_full, outcomes.correct_skipped, outcomes.drop
+        def of_labelled(values: Any, low: float) -> Estimate | None:
+            if labelled is None:
+                return None
+            return clustered_mean(values, labelled.clusters, bounds=(low, 1), unit="1")
+
         return cls(
             plan=plan,
             decision=decision,
+            max_new_tokens=outcomes.max_new_tokens,
+            share_at_limit=outcomes.share_at_limit,
             n_images=len(set(clusters)),
             n_questions=len(clusters),
+            n_unlabelled=outcomes.n_unlabelled,
             data_hash=items_hash(outcomes.items),
             disagreement=mean(outcomes.disagree, 0, 1),
             kl_full_skipped=kl(outcomes.kl_full_skipped),
             kl_skipped_full=kl(outcomes.kl_skipped_full),
-            accuracy_full=None if full is None else mean(full, 0, 1),
-            accuracy_skipped=None if skipped is None else mean(skipped, 0, 1),
-            drop=None if drop is None else mean(drop, -1, 1),
+            accuracy_full=of_labelled(labelled and labelled.correct_full, 0),
+            accuracy_skipped=of_labelled(labelled and labelled.correct_skipped, 0),
+            drop=of_labelled(labelled and labelled.drop, -1),
         )
+
+    def sentence(self) -> str:
+        """The disagreement in one sentence that says what was compared."""
+        low, high = self.disagreement.interval
+        return (
+            f"{changed_things(self.max_new_tokens)} changed: {self.disagreement.value:.2%} "
+            f"({low:.2%} to {high:.2%}, {self.n_images} images)"
+            f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
+        )
+
+
+def check_images(items: Iterable[Item]) -> None:
+    """Raise a `BridgeError` unless there are two images, the fewest that have an interval."""
+    if (n := len({item.cluster for item in items})) == 1:
+        raise BridgeError(f"an interval by image needs at least 2 images, got {n}")
 
 
 def paired_outcomes(
@@ -84,7 +120,7 @@ def paired_outcomes(
     plan: SkipPlan,
     *,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
 ) -> Outcomes:
     """Answer every item with the full and with the skipped model, batch by batch.
@@ -98,6 +134,7 @@ def paired_outcomes(
             another run, or another rank died.
     """
     check_support(vlm, plan)
+    check_max_new_tokens(max_new_tokens)
     items = list(items)
 
     def columns(batch: Batch) -> dict[str, Any]:
@@ -106,7 +143,9 @@ def paired_outcomes(
             with skipping(vlm, plan):
                 skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         answers, changed = ((model.texts, model.log_probs) for model in (full, skipped))
-        return Outcomes.of(batch.items, answers, changed).columns()
+        return Outcomes.of(
+            batch.items, answers, changed, at_limit=full.at_limit, max_new_tokens=max_new_tokens
+        ).columns()
 
     settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     results = run_batches(
@@ -118,7 +157,7 @@ def paired_outcomes(
         checkpoint=checkpoint,
         key=run_key("paired outcomes", vlm, items, plan=plan.hash(), **settings),
     )
-    return Outcomes.of_batches(results)
+    return Outcomes.of_batches(results, max_new_tokens=max_new_tokens)
 
 
 def compare(
@@ -127,13 +166,19 @@ def compare(
     plan: SkipPlan,
     *,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
 ) -> Comparison:
     """Accuracy, its drop, disagreement, and KL both ways, full against skipped, by image.
 
-    Without labels the accuracies are None. Arguments and errors are those of `paired_outcomes`.
+    Disagreement and accuracy are of greedy answers up to `max_new_tokens` tokens, the KLs of the
+    first answer token. Two answers agree if their texts without special tokens and outer white
+    space are equal; an answer is right if its `normalise`d form is that of the label. Questions
+    without a label count for the disagreement alone; without any label the accuracies are None.
+    Arguments and errors are those of `paired_outcomes`; one image alone is refused.
     """
+    items = list(items)
+    check_images(items)
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     outcomes = paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes)
     return Comparison.of(plan, outcomes, "generated answer")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.plan.modes import MODES
@@ -62,8 +63,7 @@ class _EntryChain:
 
 
 def _first_token(vlm: VLM, batch: Batch) -> Tensor:
-    logits = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
-    return torch.log_softmax(logits.float(), dim=-1)
+    return torch.log_softmax(first_logits(vlm, batch).float(), dim=-1)
 
 
 def words(vlm: VLM, log_probs: Tensor) -> list[str]:

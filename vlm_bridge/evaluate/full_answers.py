@@ -12,7 +12,7 @@ from typing import Any
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.answers import answer_batch
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches, run_key
@@ -30,17 +30,20 @@ class FullAnswers:
         items: the questions.
         texts: one answer for each question.
         max_new_tokens: longest answer, of the full and of the skipped model.
+        at_limit: whether each answer reached that length without ending; None if not known.
 
     Raises:
-        BridgeError: the numbers of answers and questions differ.
+        BridgeError: the numbers of answers and questions differ, or max_new_tokens below 1.
     """
 
     model: str
     items: tuple[Item, ...]
     texts: tuple[str, ...]
-    max_new_tokens: int = 8
+    max_new_tokens: int = MAX_NEW_TOKENS
+    at_limit: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
+        check_max_new_tokens(self.max_new_tokens)
         if len(self.texts) != len(self.items):
             raise BridgeError(f"{len(self.texts)} full answers for {len(self.items)} questions")
 
@@ -51,7 +54,7 @@ class FullAnswers:
         items: Iterable[Item],
         *,
         batch_size: int = 16,
-        max_new_tokens: int = 8,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         checkpoint: Path | None = None,
     ) -> FullAnswers:
         """Ask the full model; `vlm` must not be inside `skipping`.
@@ -63,18 +66,25 @@ class FullAnswers:
         """
         items = list(items)
         settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        check_max_new_tokens(max_new_tokens)
+
+        def work(batch: Batch) -> dict[str, Any]:
+            answers = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+            return {"texts": answers.texts, "at_limit": answers.at_limit}
+
         answered = run_batches(
             vlm,
             items,
-            lambda batch: answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts,
+            work,
             batch_size=batch_size,
             title="full model",
             checkpoint=checkpoint,
             key=run_key("full answers", vlm, items, **settings),
         )
         asked = tuple(item for chosen, _ in answered for item in chosen)
-        texts = tuple(text for _, batch_texts in answered for text in batch_texts)
-        return cls(vlm.name, asked, texts, max_new_tokens)
+        texts = tuple(text for _, answers in answered for text in answers["texts"])
+        at_limit = tuple(cut for _, answers in answered for cut in answers["at_limit"])
+        return cls(vlm.name, asked, texts, max_new_tokens, at_limit)
 
     @property
     def hash(self) -> str:
@@ -102,7 +112,10 @@ class FullAnswers:
         if vlm.name != self.model:
             raise BridgeError(f"these are the answers of {self.model}, not of {vlm.name}")
         if plan.is_empty:
-            return Outcomes.of_words(self.items, self.texts, self.texts)
+            texts, longest = self.texts, self.max_new_tokens
+            return Outcomes.of_words(
+                self.items, texts, texts, at_limit=self.at_limit, max_new_tokens=longest
+            )
         check_support(vlm, plan)
         questions = Counter(item.cluster for item in self.items)
 
@@ -110,7 +123,11 @@ class FullAnswers:
             with skipping(vlm, plan):
                 texts = answer_batch(vlm, batch, max_new_tokens=self.max_new_tokens).texts
             full = [self.texts[place] for place in batch.places]
-            outcomes = Outcomes.of_words(batch.items, full, texts)
+            cut = self.at_limit and [self.at_limit[place] for place in batch.places]
+            longest = self.max_new_tokens
+            outcomes = Outcomes.of_words(
+                batch.items, full, texts, at_limit=cut, max_new_tokens=longest
+            )
             pairs = zip(batch.items, outcomes.disagree, strict=True)
             changed = sum(disagrees / questions[item.cluster] for item, disagrees in pairs)
             return {"outcomes": outcomes.columns(), "changed_images": changed}
@@ -130,4 +147,5 @@ class FullAnswers:
             key=run_key("answers", vlm, self.items, plan=plan.hash(), full=self.hash, **settings),
             enough=None if limit is None else enough,
         )
-        return Outcomes.of_batches((chosen, result["outcomes"]) for chosen, result in results)
+        columns = [(chosen, result["outcomes"]) for chosen, result in results]
+        return Outcomes.of_batches(columns, max_new_tokens=self.max_new_tokens)

@@ -10,19 +10,34 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import is_correct
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Both models' results on every question."""
+    """Both models' results on every question.
+
+    Attributes:
+        items: the questions.
+        disagree: 1.0 where the two answers differ, else 0.0.
+        correct_full: 1.0 where the full model is right, None at a question without a label; None
+            in place of the tuple if no question has a label. So is `correct_skipped`.
+        kl_full_skipped: KL(full || skipped) of the first answer token, nats; None for texts alone.
+        kl_skipped_full: KL(skipped || full).
+        at_limit: 1.0 where the full model's answer reached `max_new_tokens` without ending; None
+            where that is not known.
+        max_new_tokens: longest answer, in tokens; 1 where the first answer token is compared.
+    """
 
     items: tuple[Item, ...]
-    disagree: tuple[float, ...]  # 1.0 where the two answers differ, else 0.0
-    correct_full: tuple[float, ...] | None  # 1.0 where right; None if a label is missing
-    correct_skipped: tuple[float, ...] | None
-    kl_full_skipped: tuple[float, ...] | None  # KL(full || skipped) of the first token, nats
-    kl_skipped_full: tuple[float, ...] | None  # KL(skipped || full); None for texts alone
+    disagree: tuple[float, ...]
+    correct_full: tuple[float | None, ...] | None
+    correct_skipped: tuple[float | None, ...] | None
+    kl_full_skipped: tuple[float, ...] | None
+    kl_skipped_full: tuple[float, ...] | None
+    at_limit: tuple[float, ...] | None = None
+    max_new_tokens: int = 1
 
     @classmethod
     def of(
@@ -31,13 +46,19 @@ class Outcomes:
         full: tuple[Sequence[str], Tensor],
         skipped: tuple[Sequence[str], Tensor],
         judge: Callable[[str, Item], bool | None] = is_correct,
+        *,
+        at_limit: Sequence[bool] | None = None,
+        max_new_tokens: int = 1,
     ) -> Outcomes:
         """Outcomes from both models' answers and (n, vocabulary) log-probabilities.
 
         `judge` returns whether an answer to an item is right, None without a label.
         """
+        words = cls.of_words(
+            *(items, full[0], skipped[0], judge), at_limit=at_limit, max_new_tokens=max_new_tokens
+        )
         return replace(
-            cls.of_words(items, full[0], skipped[0], judge),
+            words,
             kl_full_skipped=_kl(full[1], skipped[1]),
             kl_skipped_full=_kl(skipped[1], full[1]),
         )
@@ -49,41 +70,67 @@ class Outcomes:
         full: Sequence[str],
         skipped: Sequence[str],
         judge: Callable[[str, Item], bool | None] = is_correct,
+        *,
+        at_limit: Sequence[bool] | None = None,
+        max_new_tokens: int = 1,
     ) -> Outcomes:
         """Outcomes from both models' answers alone; no KL."""
 
-        def correct(texts: Sequence[str]) -> tuple[float, ...] | None:
+        def correct(texts: Sequence[str]) -> tuple[float | None, ...] | None:
             judged = [judge(text, item) for text, item in zip(texts, items, strict=True)]
-            return None if None in judged else tuple(float(bool(j)) for j in judged)
+            values = tuple(None if j is None else float(j) for j in judged)
+            return None if all(value is None for value in values) else values
 
-        disagree = tuple(float(a != b) for a, b in zip(full, skipped, strict=True))
-        return cls(tuple(items), disagree, correct(full), correct(skipped), None, None)
+        return cls(
+            items=tuple(items),
+            disagree=tuple(float(a != b) for a, b in zip(full, skipped, strict=True)),
+            correct_full=correct(full),
+            correct_skipped=correct(skipped),
+            kl_full_skipped=None,
+            kl_skipped_full=None,
+            at_limit=None if at_limit is None else tuple(map(float, at_limit)),
+            max_new_tokens=max_new_tokens,
+        )
 
     @classmethod
     def join(cls, parts: Sequence[Outcomes]) -> Outcomes:
-        """The outcomes of several batches together; unlabelled if any part is."""
+        """The outcomes of several batches together."""
 
-        def column(name: str) -> tuple[float, ...] | None:
+        def column(name: str) -> Any:
             values = [getattr(part, name) for part in parts]
+            if name.startswith("correct") and any(value is not None for value in values):
+                blanks = ((None,) * len(part.items) for part in parts)
+                values = [v if v is not None else b for v, b in zip(values, blanks, strict=True)]
             return None if None in values else tuple(v for part in values for v in part)
 
         items = tuple(item for part in parts for item in part.items)
-        return cls(items, *(column(f.name) for f in fields(cls)[1:]))  # type: ignore[arg-type]
+        longest = {part.max_new_tokens for part in parts}
+        if len(longest) > 1:
+            raise BridgeError(f"answers up to {sorted(longest)} tokens cannot be joined")
+        columns = {name: column(name) for name in _COLUMNS}
+        return cls(items, **columns, max_new_tokens=longest.pop())
 
-    def columns(self) -> dict[str, tuple[float, ...] | None]:
-        """Every field but the items, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)[1:]}
+    def columns(self) -> dict[str, tuple[float | None, ...] | None]:
+        """The fields with one value for each question, by name."""
+        return {name: getattr(self, name) for name in _COLUMNS}
 
     @classmethod
-    def of_columns(cls, items: Sequence[Item], columns: Mapping[str, Any]) -> Outcomes:
+    def of_columns(
+        cls, items: Sequence[Item], columns: Mapping[str, Any], *, max_new_tokens: int = 1
+    ) -> Outcomes:
         """The inverse of `columns`, also after a round trip through JSON."""
         named: dict[str, Any] = {n: None if v is None else tuple(v) for n, v in columns.items()}
-        return cls(items=tuple(items), **named)
+        return cls(items=tuple(items), **named, max_new_tokens=max_new_tokens)
 
     @classmethod
-    def of_batches(cls, batches: Iterable[tuple[Sequence[Item], Any]]) -> Outcomes:
+    def of_batches(
+        cls, batches: Iterable[tuple[Sequence[Item], Any]], *, max_new_tokens: int = 1
+    ) -> Outcomes:
         """The outcomes of all batches, each given by its items and its `columns`."""
-        return cls.join([cls.of_columns(items, columns) for items, columns in batches])
+        longest = max_new_tokens
+        return cls.join(
+            [cls.of_columns(i, columns, max_new_tokens=longest) for i, columns in batches]
+        )
 
     @property
     def clusters(self) -> list[str]:
@@ -91,11 +138,42 @@ class Outcomes:
         return [item.cluster for item in self.items]
 
     @property
+    def n_unlabelled(self) -> int:
+        """Number of questions without a label."""
+        correct = self.correct_full
+        return len(self.items) if correct is None else sum(value is None for value in correct)
+
+    @property
+    def labelled(self) -> Outcomes | None:
+        """The outcomes of the questions that have a label; None if there are none."""
+        if self.correct_full is None or not self.n_unlabelled:
+            return None if self.correct_full is None else self
+        places = [i for i, value in enumerate(self.correct_full) if value is not None]
+
+        def chosen(values: Any) -> Any:
+            return None if values is None else tuple(values[i] for i in places)
+
+        columns = {name: chosen(values) for name, values in self.columns().items()}
+        return replace(self, items=chosen(self.items), **columns)
+
+    @property
     def drop(self) -> list[float] | None:
-        """Accuracy lost on every question: full minus skipped, in {-1, 0, 1}."""
+        """Accuracy lost at each question: full minus skipped, in {-1, 0, 1}; None without labels.
+
+        At a question without a label an answer that changed counts as lost, the worst case.
+        """
         if self.correct_full is None or self.correct_skipped is None:
             return None
-        return [a - b for a, b in zip(self.correct_full, self.correct_skipped, strict=True)]
+        columns = zip(self.correct_full, self.correct_skipped, self.disagree, strict=True)
+        return [d if a is None or b is None else a - b for a, b, d in columns]
+
+    @property
+    def share_at_limit(self) -> float | None:
+        """Share of the full model's answers that reached `max_new_tokens`; None if not known."""
+        return None if self.at_limit is None else sum(self.at_limit) / len(self.at_limit)
+
+
+_COLUMNS = tuple(f.name for f in fields(Outcomes)[1:-1])
 
 
 def _kl(p: Tensor, q: Tensor) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.first_token import DECISION, first_tokens, starts_right, words
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
@@ -81,6 +81,8 @@ def sweep(
         BridgeError: the model cannot do a plan, there are no items, the checkpoint is of another
             run, or another rank died.
     """
+    items = list(items)
+    check_images(items)
     outcomes = sweep_outcomes(vlm, items, plans, checkpoint=checkpoint, batch_size=batch_size)
     return [Comparison.of(p, o, DECISION) for p, o in zip(plans, outcomes, strict=True)]
 

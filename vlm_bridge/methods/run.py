@@ -13,7 +13,7 @@ from estimators.record import Record
 from vlm_bridge.cost import Cost, cost_inside
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.answers import answer_batch
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.methods.protocol import Method
@@ -35,6 +35,9 @@ class MethodResult(Record):
         plan: the chosen plan; None if the method decides while the model runs.
         forward_cost: of the choice, in passes over the profiling questions.
         data_hash: of the answered questions.
+        max_new_tokens: longest answer, in tokens.
+        share_at_limit: share of the full model's answers that reached it without ending.
+        n_unlabelled: number of questions without a label; accuracies are of the others.
         disagreement: share of answers that changed.
         accuracy_full, accuracy, drop: without and with the method, and their paired difference;
             None without labels.
@@ -49,6 +52,9 @@ class MethodResult(Record):
     plan: SkipPlan | None
     forward_cost: float
     data_hash: str
+    max_new_tokens: int
+    share_at_limit: float | None
+    n_unlabelled: int
     disagreement: Estimate
     accuracy_full: Estimate | None
     accuracy: Estimate | None
@@ -69,7 +75,7 @@ def run_method(
     method: Method,
     *,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     pairs: int = 15,
     tokens: int = 4,
     folder: Path | None = None,
@@ -103,17 +109,21 @@ def run_method(
                 "plan": None if plan is None else plan.hash(),
                 "full": full.hash,
                 "batch_size": batch_size,
+                "max_new_tokens": max_new_tokens,
             },
         )
     texts = [text for _, part in answered for text in part]
-    outcomes = Outcomes.of_words(full.items, full.texts, texts)
+    outcomes = Outcomes.of_words(
+        *(full.items, full.texts, texts), at_limit=full.at_limit, max_new_tokens=max_new_tokens
+    )
+    labelled = outcomes.labelled
     inputs = next(batches(vlm, items[:batch_size], batch_size=batch_size)).inputs
     cost = cost_inside(vlm, lambda: method.applying(vlm, plan), inputs, pairs=pairs, tokens=tokens)
 
-    def mean(values: Sequence[float] | None, low: float) -> Estimate | None:
-        if values is None:
+    def mean(values: Any, low: float) -> Estimate | None:
+        if labelled is None:
             return None
-        return clustered_mean(values, outcomes.clusters, bounds=(low, 1), unit="1")
+        return clustered_mean(values, labelled.clusters, bounds=(low, 1), unit="1")
 
     return MethodResult(
         method=method.name,
@@ -124,9 +134,12 @@ def run_method(
         plan=plan,
         forward_cost=sum(evidence.cost.values()),
         data_hash=items_hash(items),
+        max_new_tokens=max_new_tokens,
+        share_at_limit=outcomes.share_at_limit,
+        n_unlabelled=outcomes.n_unlabelled,
         disagreement=clustered_mean(outcomes.disagree, outcomes.clusters, bounds=(0, 1), unit="1"),
-        accuracy_full=mean(outcomes.correct_full, 0),
-        accuracy=mean(outcomes.correct_skipped, 0),
-        drop=mean(outcomes.drop, -1),
+        accuracy_full=mean(labelled and labelled.correct_full, 0),
+        accuracy=mean(labelled and labelled.correct_skipped, 0),
+        drop=mean(labelled and labelled.drop, -1),
         cost=cost,
     )

@@ -22,6 +22,11 @@ class Batch:
     places: tuple[int, ...]
     inputs: dict[str, Tensor]
 
+    @property
+    def names(self) -> list[str]:
+        """What each sequence is about, for messages: its image and question."""
+        return [f"{item.image.name}: {item.question}" for item in self.items]
+
 
 def batches(
     vlm: VLM, items: Sequence[Item], *, batch_size: int = 16, with_images: bool = True

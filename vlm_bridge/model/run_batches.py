@@ -7,7 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import Batch, batch_places, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.checkpoint import Checkpoint, kept_in
@@ -84,6 +87,17 @@ def deal_batches(
             for number in ranks.share(turn):
                 yield number, collate(vlm, items, places[number])
             advance(sum(len(places[number]) for number in turn))
+
+
+def first_logits(vlm: VLM, batch: Batch) -> Tensor:
+    """(batch, vocabulary) logits of the first answer token by one pass; refuses a broken model."""
+    return finite(vlm, batch.inputs, lambda: answer_logits(vlm, batch), names=batch.names)
+
+
+def answer_logits(vlm: VLM, batch: Batch) -> Tensor:
+    """`first_logits` unchecked, for passes that are differentiated."""
+    logits: Tensor = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+    return logits
 
 
 def _of_all_ranks(ranks: Ranks, results: dict[int, Any]) -> dict[int, Any]:

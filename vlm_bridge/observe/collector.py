@@ -13,6 +13,7 @@ from torch import Tensor
 
 from estimators import MeanAccumulator, PairAccumulator, PairRows, Profile
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.finite import finite
 from vlm_bridge.model.layout import TOKEN_GROUPS
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention, capturing_states
@@ -69,6 +70,7 @@ class Collector:
             items: an index of every sequence, for the reservoir (default: consecutive).
 
         Raises:
+            BrokenModel: a state is NaN or infinite.
             BridgeError: a state has no direction, attention or states cannot be observed.
         """
         if len(clusters) != len(inputs["input_ids"]):
@@ -82,7 +84,8 @@ class Collector:
             capturing_states(vlm, now.on_states, now.on_inserted),
             capturing_attention(vlm, now.on_attention, now.queries.on),
         ):
-            vlm.layout.base(**inputs, use_cache=False)  # without logits
+            # without logits
+            finite(vlm, inputs, lambda: vlm.layout.base(**inputs, use_cache=False), names=clusters)
         codes = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
         ids = np.array([codes[name] for name in clusters])[:, None]
         self._add(now, np.broadcast_to(ids, now.codes.shape))

@@ -11,8 +11,10 @@ from estimators.record import Record
 from theory import Certificate
 from vlm_bridge.data import Item, image_hashes
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certify
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.reach import log_reach
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection.path import RUNGS, Step
@@ -77,13 +79,14 @@ def search(
     method: str = "auto",
     rungs: Sequence[float] = RUNGS,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
 ) -> CertifiedPlan:
     """The largest candidate plan whose loss is certified, corrected for the search.
 
     A path chosen on tuning images (`tuned_path`) is tested in sequence on certification images
-    (`certify_path`), by whole generated answers. A disagreement needs no labels.
+    (`certify_path`), by greedy answers up to `max_new_tokens` tokens. A disagreement needs no
+    labels. Before the run a log line says which epsilon the certification images can reach.
 
     Args:
         vlm: not inside `skipping`.
@@ -96,7 +99,7 @@ def search(
         method: of the certificate; see `vlm_bridge.certify`.
         rungs: largest tuning rates of the steps, as shares of epsilon.
         batch_size: questions in a batch.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, in tokens.
         checkpoint: a folder for finished batches; the same call resumes from it.
 
     Raises:
@@ -108,11 +111,13 @@ def search(
         raise BridgeError(f"{len(shared)} images are in both splits; certify on other images")
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
+    log_reach(certification, epsilon=epsilon, delta=delta, quantity=quantity, method=method)
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
         vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
     )
-    empty = SkipPlan("block", vlm.layout.n_layers, source=tuned_source(candidates, tuning, epsilon))
+    source = tuned_source(candidates, tuning, epsilon, max_new_tokens)
+    empty = SkipPlan("block", vlm.layout.n_layers, source=source)
     if not path:
         return CertifiedPlan(empty, None, (), ())
     file = checkpoint and checkpoint / "certification-full.jsonl"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from estimators import Profile
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -25,12 +26,14 @@ def choose_plan(
     mode: str | None = None,
     epsilon: float = 0.02,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     full: Sequence[str] | None = None,
     evidence: Evidence | None = None,
     forward_cost: float | None = None,
 ) -> SkipPlan:
     """The largest plan of a rule whose disagreement on `items` is at most `epsilon / 2`.
+
+    An answer is the greedy text up to `max_new_tokens` tokens.
 
     The rule's nested plans are tried from the largest down, without assuming that disagreement
     grows with size, each until it has disagreed too often; questions whose answers changed most so
@@ -45,7 +48,7 @@ def choose_plan(
         mode: one of the rule's modes; None is its first.
         epsilon: the disagreement to certify later.
         batch_size: questions in a batch.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, in tokens.
         full: the full model's answers to `items`, if known.
         evidence: for the rule; by default of `items` and `profile`.
         forward_cost: budget of the rule in forward passes; see `within_forward_cost`.
@@ -100,6 +103,7 @@ def choose_plan(
         "tuning_images": image_hashes(items),
         "epsilon": epsilon,
         "threshold": epsilon / 2,
+        "max_new_tokens": max_new_tokens,
         "tried": tried,
         "forward_cost": sum(evidence.spent.get(chosen.name, {}).values()),
     }

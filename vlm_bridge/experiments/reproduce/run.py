@@ -12,6 +12,7 @@ from estimators.record import Record
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, image_hashes
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, compare
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence
@@ -87,6 +88,7 @@ def reproduce(
     folder: Path,
     *,
     batch_size: int = 16,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     step: int = 1,
     share: float = 0.6,
     pairs: int = 15,
@@ -110,7 +112,8 @@ def reproduce(
 
     def tested(name: str, layers: Sequence[int]) -> Comparison:
         plan, checkpoint = _frozen(n, layers), folder / f"{name}.jsonl"
-        return compare(vlm, items, plan, batch_size=batch_size, checkpoint=checkpoint)
+        sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        return compare(vlm, items, plan, checkpoint=checkpoint, **sizes)
 
     def profiled() -> Profile:
         states = folder / "profile.safetensors"

@@ -88,7 +88,7 @@ class Store:
             return False
         body = read_json(path, "outcomes of a plan")
         items = [self.splits[split][place] for place in body.pop("order")]
-        columns = {"kl_full_skipped": None, "kl_skipped_full": None, **body}
+        columns = {"kl_full_skipped": None, "kl_skipped_full": None, "at_limit": None, **body}
         self._known[split, plan.hash()] = Outcomes.of_columns(items, columns)
         return True
 

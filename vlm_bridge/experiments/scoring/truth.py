@@ -25,7 +25,8 @@ class Truth:
 
     Attributes:
         disagreement: (n_images, n_units) share of an image's questions with a changed answer.
-        drop: (n_images, n_units) mean accuracy lost, in [-1, 1]; None without labels.
+        drop: (n_images, n_units) mean accuracy lost, in [-1, 1]; None unless every question
+            has a label.
     """
 
     plans: tuple[SkipPlan, ...]
@@ -45,7 +46,8 @@ class Truth:
         def by_image(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
             return np.column_stack([cluster_means(column, clusters)[0] for column in columns])
 
-        drops = [drop for each in outcomes if (drop := each.drop) is not None]
+        whole = [each for each in outcomes if not each.n_unlabelled]
+        drops = [drop for each in whole if (drop := each.drop) is not None]
         lost = by_image(drops) if len(drops) == len(outcomes) else None
         changed, images = by_image([each.disagree for each in outcomes]), dict.fromkeys(clusters)
         return cls(tuple(plans), changed, lost, tuple(images))

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
+from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
+from vlm_bridge.rules.measure.passes import token_masks, tracked
 
 
 @torch.no_grad()

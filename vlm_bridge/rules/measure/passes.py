@@ -21,12 +21,6 @@ def tracked(vlm: VLM, items: Sequence[Item], batch_size: int, title: str) -> Ite
             advance(len(batch.items))
 
 
-def first_logits(vlm: VLM, batch: Batch) -> Tensor:
-    """(batch, vocabulary) logits of the first answer token, by a full pass."""
-    logits: Tensor = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
-    return logits
-
-
 def token_masks(vlm: VLM, batch: Batch) -> tuple[Tensor, Tensor]:
     """Which tokens are vision, and which are not padding: (batch, length) bool each."""
     vision = vlm.layout.vision_flags(batch.inputs["input_ids"])

@@ -14,10 +14,11 @@ from torch import Tensor
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention, capturing_states
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
+from vlm_bridge.rules.measure.passes import token_masks, tracked
 
 #: Estimates from fewer images are too noisy to compare layers.
 FEWEST_IMAGES = 20

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import first_logits, token_masks, tracked
+from vlm_bridge.rules.measure.passes import token_masks, tracked
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import first_of, states_of
 

@@ -20,11 +20,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches, run_key
+from vlm_bridge.model.run_batches import answer_logits, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import first_logits, token_masks
+from vlm_bridge.rules.measure.passes import token_masks
 from vlm_bridge.skip.patching import parameters_of
 from vlm_bridge.skip.resume import starting_at
 from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide
@@ -53,7 +54,7 @@ class FullPass:
             for layer in vlm.layout.layers:
                 handle = layer.register_forward_hook(self._store, with_kwargs=True)
                 stack.callback(handle.remove)
-            self.logits = self._run()
+            self.logits = finite(vlm, batch.inputs, self._run, names=batch.names)
 
     def _store(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         named = dict(zip(parameters_of(layer), args, strict=False)) | kwargs
@@ -62,7 +63,7 @@ class FullPass:
         self.outputs.append(first_of(out))
 
     def _run(self) -> Tensor:
-        return first_logits(self.vlm, self.batch)
+        return answer_logits(self.vlm, self.batch)
 
     def suffix(self, layer: int) -> States:
         """The map from output states of `layer` to first-token logits (batch, vocabulary)."""
@@ -192,4 +193,7 @@ def measured_columns(
     clusters = tuple(item.cluster for part, _ in results for item in part)
     parts = [columns for _, columns in results]
     columns = {k: np.concatenate([np.array(p[k], float) for p in parts]) for k in parts[0]}
+    for name, column in columns.items():
+        if not np.isfinite(column).all():
+            raise BridgeError(f"{run} of {vlm.name}: '{name}' is not finite on some questions")
     return clusters, columns

@@ -1,0 +1,135 @@
+"""Which epsilon the images of a certificate can reach, before any answer is seen."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from estimators.record import Record
+from theory import certify_mean
+from theory.certificates.certify import Sample
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+
+logger = logging.getLogger("vlm_bridge")
+
+#: Largest number of images tried.
+_MOST_IMAGES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Reach(Record):
+    """The smallest epsilon that the images can certify: the bound if no answer changes.
+
+    Attributes:
+        n_images: number of images.
+        epsilon: that is asked for.
+        delta: error probability of the certificate.
+        best: bound if no answer changes; no certificate of disagreement is below it.
+        n_needed: images with which epsilon is within reach, one question each; None if more than
+            131,072.
+        quantity: "disagreement" or "accuracy_drop".
+    """
+
+    n_images: int
+    epsilon: float
+    delta: float
+    best: float
+    n_needed: int | None
+    quantity: str = "disagreement"
+
+    @property
+    def possible(self) -> bool:
+        """Whether a certificate at epsilon can hold."""
+        return self.best <= self.epsilon
+
+    def sentence(self) -> str:
+        """What the images can certify at best, and what epsilon would need.
+
+        >>> print(Reach(60, 0.02, 0.05, 0.0487, 149).sentence())
+        60 images certify epsilon 0.0487 at best (no answer changes, delta 0.05):
+        epsilon 0.02 is out of reach, it needs at least 149 images
+        """
+        best = math.ceil(1e4 * self.best) / 1e4
+        text = (
+            f"{self.n_images} images certify epsilon {best:g} at best "
+            f"(no answer changes, delta {self.delta:g})"
+        )
+        if self.possible:
+            return text
+        needed = (
+            f"more than {_MOST_IMAGES:,}"
+            if self.n_needed is None
+            else f"at least {self.n_needed:,}"
+        )
+        unless = " unless skipping mends answers" if self.quantity == "accuracy_drop" else ""
+        return f"{text}: epsilon {self.epsilon:g} is out of reach{unless}, it needs {needed} images"
+
+
+def reach(
+    items: Iterable[Item],
+    *,
+    epsilon: float = 0.02,
+    delta: float = 0.05,
+    quantity: str = "disagreement",
+    method: str = "auto",
+) -> Reach:
+    """What a certificate on `items` can reach, from their number and images alone.
+
+    Arguments are those of `vlm_bridge.certify`; no model is run.
+
+    Raises:
+        BridgeError: no items, or bad arguments.
+
+    Example:
+        >>> from pathlib import Path
+        >>> reach([Item(Path(f"{i}.png"), "is it red?") for i in range(60)]).possible
+        False
+    """
+    clusters = [item.cluster for item in items]
+    if not clusters:
+        raise BridgeError("there are no items to certify on")
+    counted = {"harm": "clopper-pearson", "label-free": "auto"}.get(method, method)
+
+    def best(labels: list[str]) -> tuple[float, str]:
+        unchanged = [0.0] * len(labels)
+        made = certify_mean(
+            unchanged, labels, quantity="disagreement", epsilon=epsilon, delta=delta, method=counted
+        )
+        return made.bound, made.method
+
+    try:
+        bound, resolved = best(clusters)
+    except ValueError as error:
+        raise BridgeError(str(error)) from None
+    n = len(set(clusters))
+    needed = n if bound <= epsilon else _needed(resolved, epsilon, delta)
+    return Reach(n, epsilon, delta, bound, needed, quantity)
+
+
+def _needed(method: str, epsilon: float, delta: float) -> int | None:
+    """Smallest number of images whose best bound is at most epsilon, by doubling and bisection."""
+    low, high = 0, 1
+
+    def enough(n: int) -> bool:
+        return Sample(np.zeros(n), 0.0, 1.0, method, ()).upper_bound(delta) <= epsilon
+
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_IMAGES:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def log_reach(items: Iterable[Item], **request: Any) -> None:
+    """Log the sentence of `reach`, as a warning if epsilon is out of reach."""
+    found = reach(items, **request)
+    logger.log(logging.INFO if found.possible else logging.WARNING, found.sentence())
