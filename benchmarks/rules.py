@@ -98,7 +98,7 @@ def markdown(benchmark: RuleBenchmark) -> str:
     checks = [each.chosen.error_rate_check for model in benchmark.models for each in model.rules]
     check = next((each for each in checks if each is not None), None)
     lines = [
-        "# Rules against measured disagreement",
+        "# Rules against measured disagreement of first answer tokens",
         "",
         f"`{benchmark.machine['command']}`. The quantity compared is the {benchmark.decision}. A "
         "unit is *safe* if the interval of its disagreement lies below epsilon = "

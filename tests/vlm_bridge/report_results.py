@@ -66,8 +66,11 @@ def a_comparison(
     return Comparison(
         plan=plan,
         decision=decision,
+        max_new_tokens=1 if decision == "first answer token" else 64,
+        share_at_limit=None if decision == "first answer token" else 0.0,
         n_images=N_IMAGES,
         n_questions=N_QUESTIONS,
+        n_unlabelled=0 if labelled else N_QUESTIONS,
         data_hash="cd" * 32,
         disagreement=estimate(change),
         kl_full_skipped=estimate(change / 2),

@@ -415,7 +415,7 @@ def test_clause_i(found: Overlap, verdict: str) -> None:
 
 
 def measured(plan: SkipPlan, disagreement: Estimate) -> Comparison:
-    return Comparison(plan, DECISION, 60, 60, "", disagreement, *[None] * 5)  # type: ignore[arg-type]
+    return Comparison(plan, DECISION, 1, None, 60, 60, 0, "", disagreement, *[None] * 5)  # type: ignore[arg-type]
 
 
 def control(unsafe: Estimate, difference: Estimate, safe: Estimate = ZERO) -> Control:
@@ -511,7 +511,7 @@ def test_a_conclusion_says_its_numbers() -> None:
     assert "coincide with those that popular methods skip: supported. Mean Jaccard" in said["i"]
     assert "0.80 where chance gives 0.30 (p 0.01, rotation 0.04; supported)" in said["i"]
     assert "latency of the prefill 0.80 [0.70, 0.90]" in said["ii"]
-    assert "0.000 [0.000, 0.040] of the answers on 60 test images" in said["iii"]
+    assert "0.000 [0.000, 0.040] of the first answer tokens on 60 test images" in said["iii"]
     assert "(by skip-it-slopes) is certified" in said["iii"]
 
 

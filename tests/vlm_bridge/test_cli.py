@@ -229,6 +229,36 @@ def test_a_mode_the_rule_has_not(folder, profiled, refused):
     )  # fmt: skip
 
 
+def test_check_makes_a_failed_certificate_an_exit_code(folder, jsonl, tmp_path, capsys):
+    """Without the option the exit code is 0; the files and the JSON are complete either way."""
+    out = tmp_path / "certificates.json"
+    certify = ("certify", folder, "early_exit exit=4", "--data", jsonl, "--max-new-tokens", 2)
+    certify += ("--out", out)
+    for epsilon, checked, code in (("0.5", True, 0), ("0.02", False, 0), ("0.02", True, 1)):
+        options = ("--epsilon", epsilon, *(["--check"] if checked else []))
+        assert run(*certify, *options) == code
+    said = capsys.readouterr()
+    assert "5 images certify epsilon 0.5 at best" not in said.err
+    assert "epsilon 0.02 is out of reach, it needs at least" in said.err
+    assert "no answer changed; 149 images would certify epsilon 0.02 if none changes" in said.out
+    assert "disagreement of answers up to 2 tokens <= " in said.out
+    assert run(*certify, "--epsilon", "0.02", "--check", "--json") == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(out.read_text())
+    assert [one["max_new_tokens"] for one in printed] == [2, 2]
+
+
+def test_search_says_what_it_can_reach_and_checks(folder, profiled, tmp_path, capsys):
+    data = ("--data", profiled / "items.jsonl", "--certification", other_images(tmp_path))
+    search = ("search", folder, *data, "--how", "bands", "--max-new-tokens", 2)
+    assert run(*search, "--out", tmp_path / "a", "--check") == 1
+    said = capsys.readouterr()
+    assert "1 images certify epsilon 0.95 at best (no answer changes, delta 0.05): " in said.err
+    assert "no plan could be certified at epsilon 0.02" in said.out
+    plan = json.loads((tmp_path / "a" / "plan.json").read_text())
+    assert plan["source"]["max_new_tokens"] == 2
+
+
 @pytest.mark.parametrize("how", ["nested", "greedy", "bands"])
 def test_search(folder, profiled, tmp_path, capsys, how):
     others = other_images(tmp_path)

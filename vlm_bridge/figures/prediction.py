@@ -63,7 +63,7 @@ def plot_prediction(
                 ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         draw.share_axis(ax)
         ax.set_xlabel(f"score of {rule} (its own unit; lower = safer)")
-        ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of answers)")
+        ax.set_ylabel(f"measured disagreement, one layer: {mode}\n(% of first answer tokens)")
         rho = spearman(x, y)
         text = "undefined" if math.isnan(rho) else f"{rho:.2f}".replace("-", "−")
         draw.title(ax, f"{rule}: Spearman ρ = {text}, n = {len(points)} layers")

@@ -125,14 +125,14 @@ def _safe(claims: ModelClaims) -> tuple[str, str]:
         return verdict, (
             f"{certified.tested.plan.describe().capitalize()} ({by}) is certified "
             f"at {epsilon:g} with probability {1 - claims.benchmark.delta:.0%}; it changes "
-            f"{bracketed(tested, '.3f')} of the answers on {tested.n} test images."
+            f"{bracketed(tested, '.3f')} of the first answer tokens on {tested.n} test images."
         )
     safe = [control.safe.disagreement for control in claims.controls]
     if safe and all(estimate.interval[0] > epsilon for estimate in safe):
         least = min(safe, key=lambda estimate: estimate.value)
         return REFUTED, (
             "Nothing was certified, and every plan of the units ranked safest changes more than "
-            f"{epsilon:g} of the answers; the best of them {bracketed(least, '.3f')}."
+            f"{epsilon:g} of the first answer tokens; the best of them {bracketed(least, '.3f')}."
         )
     return UNDECIDED, f"Nothing was certified at {epsilon:g} on this many images."
 
@@ -147,4 +147,4 @@ def _degrade(claims: ModelClaims) -> tuple[str, str]:
         f"{bracketed(each.safe.disagreement, '.3f')} ({verdict})"
         for each, verdict in zip(claims.controls, verdicts, strict=True)
     )
-    return combined(verdicts), f"Changed answers outside against inside, {details}."
+    return combined(verdicts), f"Changed first answer tokens outside against inside, {details}."

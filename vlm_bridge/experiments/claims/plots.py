@@ -48,7 +48,7 @@ def plot_layers(path: Path, claims: ModelClaims) -> Path | None:
         axes.layer_axis(ax, benchmark.n_layers)
         ax.set_ylim(-0.03, 1.03)
         ax.yaxis.set_major_formatter(FuncFormatter(axes.percent))
-        ax.set_ylabel("changed answers (%)")
+        ax.set_ylabel("changed first answer tokens (%)")
         axes.title(ax, f"{result.score.mode}, ranked by {result.score.rule}: one layer at a time")
     return _saved(figure, grid, path)
 
@@ -100,7 +100,7 @@ def plot_controls(path: Path, models: Sequence[ModelClaims]) -> Path | None:
     ax.set_ylim(-0.6, len(rows) - 0.4)
     _name_rows(ax, [f"{model}: {own.rule}, {own.mode}, {own.size}" for model, own in rows])
     ax.xaxis.set_major_formatter(FuncFormatter(axes.percent))
-    ax.set_xlabel("changed answers on test images (%), 95 % interval")
+    ax.set_xlabel("changed first answer tokens on test images (%), 95 % interval")
     axes.title(ax, "As many layers, inside and outside the conditions")
     return _saved(figure, grid, path)
 

@@ -67,7 +67,7 @@ def rules(claims: ModelClaims) -> list[str]:
             rows.append([*cells, bracketed(chosen.saving), *effects])
     head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "safe/harmful/undetermined"]
     return _section(
-        "Rules against measured disagreement",
+        "Rules against measured disagreement of first answer tokens",
         [*head, "certified plan", "saved", "changed", "drop"],
         rows,
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "

@@ -143,7 +143,7 @@ def _figures(results: DemoResults, folder: Path) -> list[_Figure]:
         ),
         (
             "prediction",
-            "Scores against measured disagreement",
+            "Scores against measured disagreement of first answer tokens",
             "If points rise from lower left to upper right, the rule, which reads no labels and no "
             "answers, ranks layers by the effect of skipping them. Layers are not independent, so "
             "no p-value is given for ρ.",
