@@ -45,11 +45,17 @@ def results(data: Path, out: Path) -> dict[str, object]:
         "certificates": [
             one.to_json()
             for one in certify.certify_both(
-                vlm, items, PLAN, epsilon=0.5, batch_size=2, checkpoint=out / "c.jsonl"
+                vlm,
+                items,
+                PLAN,
+                epsilon=0.5,
+                batch_size=2,
+                checkpoint=out / "c.jsonl",
+                max_new_tokens=8,
             )
         ],
     }
-    full = FullAnswers.ask(vlm, items, batch_size=2, checkpoint=out / "f.jsonl")
+    full = FullAnswers.ask(vlm, items, batch_size=2, checkpoint=out / "f.jsonl", max_new_tokens=8)
     alike = full.outcomes(vlm, PLAN, batch_size=2, limit=2.0, checkpoint=out / "never.jsonl")
     made["answers"] = [list(full.texts), list(alike.disagree)]
     early = full.outcomes(vlm, SkipPlan("early_exit", 4, exit=0), batch_size=2, limit=0.0)

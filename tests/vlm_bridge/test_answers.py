@@ -193,6 +193,16 @@ def test_a_first_token_is_called_one(items):
     assert certificate.sentence().startswith("disagreement of first answer tokens <= ")
 
 
+def test_two_tokens_of_one_text_are_two_answers(items, monkeypatch):
+    """Parts of a character decode to the same text; they are not the same answer."""
+    vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
+    (wanted,) = sweep(vlm, items, [plan])
+    assert wanted.disagreement.value > 0
+    monkeypatch.setattr("vlm_bridge.evaluate.sweep.words", lambda _, p: ["\ufffd"] * len(p))
+    (found,) = sweep(vlm, items, [plan])
+    assert found.disagreement == wanted.disagreement
+
+
 def test_a_plan_says_for_which_length_it_was_chosen(items):
     vlm = tiny_llava()
     profile = vb.profile(vlm, items)

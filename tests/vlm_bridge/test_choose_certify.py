@@ -73,18 +73,20 @@ def redundant_llava(layers):
 @pytest.mark.parametrize("rule", ["skip-it", "shortgpt"])
 def test_layers_that_do_nothing_are_found(items, rule):
     vlm = redundant_llava([1, 2])
-    plan = choose_plan(vlm, profile(vlm, items), items, rule=rule, epsilon=0.02)
+    plan = choose_plan(vlm, profile(vlm, items), items, rule=rule, epsilon=0.02, max_new_tokens=8)
     if rule == "skip-it":  # the last layer's vision is never read: freezing it is free too
         assert set(plan.layers) >= {1, 2, 3}
     else:
         assert set(plan.layers) == {1, 2}
     assert plan.source["tried"][-1]["rate"] == 0
-    assert compare(vlm, items, plan).disagreement.value == 0
+    assert compare(vlm, items, plan, max_new_tokens=8).disagreement.value == 0
 
 
 def test_nothing_is_skipped_where_nothing_is_redundant(items):
     vlm = tiny_llava()
-    plan = choose_plan(vlm, profile(vlm, items), items, rule="shortgpt", epsilon=0.02)
+    plan = choose_plan(
+        vlm, profile(vlm, items), items, rule="shortgpt", epsilon=0.02, max_new_tokens=8
+    )
     assert plan.is_empty
     assert len(plan.source["tried"]) == 4
 
@@ -93,7 +95,9 @@ def test_the_order_of_images_does_not_change_the_choice(items):
     vlm = redundant_llava([1])
     found = profile(vlm, items)
     plans = [
-        choose_plan(vlm, found, asked, rule="shortgpt", epsilon=epsilon, batch_size=size)
+        choose_plan(
+            vlm, found, asked, rule="shortgpt", epsilon=epsilon, batch_size=size, max_new_tokens=8
+        )
         for epsilon in (0.02, 0.5, 0.9)
         for asked, size in ((items, 1), (items[::-1], 2), (items, 9))
     ]
@@ -104,7 +108,7 @@ def test_the_order_of_images_does_not_change_the_choice(items):
         fits = [
             p
             for p in nested_plans(find_rule("shortgpt"), Evidence(profile=found))
-            if compare(vlm, items, p).disagreement.value <= epsilon / 2
+            if compare(vlm, items, p, max_new_tokens=8).disagreement.value <= epsilon / 2
         ]
         assert plan == fits[-1]
 
@@ -112,25 +116,25 @@ def test_the_order_of_images_does_not_change_the_choice(items):
 def test_choose_refuses_bad_input(items):
     vlm = tiny_llava()
     with pytest.raises(BridgeError, match="1 full answers for 9 questions"):
-        choose_plan(vlm, made_profile(image=[0.1] * 4), items, full=["yes"])
+        choose_plan(vlm, made_profile(image=[0.1] * 4), items, full=["yes"], max_new_tokens=8)
     with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 2"):
-        choose_plan(vlm, made_profile(image=[0.1] * 4), items, epsilon=2)
+        choose_plan(vlm, made_profile(image=[0.1] * 4), items, epsilon=2, max_new_tokens=8)
     with pytest.raises(BridgeError, match="the profile has 3 layers, the model 4"):
-        choose_plan(vlm, made_profile(3, image=[0.1] * 3), items)
+        choose_plan(vlm, made_profile(3, image=[0.1] * 3), items, max_new_tokens=8)
 
 
 def test_compare_pairs_both_models(items):
     vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
-    full = answer(vlm, items)
+    full = answer(vlm, items, max_new_tokens=8)
     with skipping(vlm, plan, fast=False):
-        skipped = answer(vlm, items)
-    outcomes = paired_outcomes(vlm, items, plan, batch_size=4)
+        skipped = answer(vlm, items, max_new_tokens=8)
+    outcomes = paired_outcomes(vlm, items, plan, batch_size=4, max_new_tokens=8)
     at = {id(item): place for place, item in enumerate(items)}
     for item, changed in zip(outcomes.items, outcomes.disagree, strict=True):
         assert changed == (full[at[id(item)]] != skipped[at[id(item)]])
     assert 0 < sum(outcomes.disagree)
     assert all(k > 0 for k in outcomes.kl_full_skipped)
-    found = compare(vlm, items, plan, batch_size=4)
+    found = compare(vlm, items, plan, batch_size=4, max_new_tokens=8)
     assert found.n_images == 5
     assert found.n_questions == 9
     low, high = found.disagreement.interval
@@ -150,24 +154,28 @@ def test_drop_is_full_minus_skipped():
 
 def test_answers_do_not_depend_on_the_batch(items):
     vlm = tiny_llava()
-    assert answer(vlm, items, batch_size=1) == answer(vlm, items, batch_size=9)
+    assert answer(vlm, items, batch_size=1, max_new_tokens=8) == answer(
+        vlm, items, batch_size=9, max_new_tokens=8
+    )
 
 
 def test_certificates(items):
     vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=4)
-    certificate = certify(vlm, items, plan, epsilon=0.5, delta=0.05)
+    certificate = certify(vlm, items, plan, epsilon=0.5, delta=0.05, max_new_tokens=8)
     assert certificate.estimate == 0
     assert certificate.n_images == 5
     assert certificate.holds == (certificate.bound <= 0.5)
     assert certificate.plan_hash == plan.hash()
     bad = SkipPlan("early_exit", 4, exit=0)
-    assert not certify(vlm, items, bad, epsilon=0.5).holds
-    outcomes = paired_outcomes(vlm, items, bad)
+    assert not certify(vlm, items, bad, epsilon=0.5, max_new_tokens=8).holds
+    outcomes = paired_outcomes(vlm, items, bad, max_new_tokens=8)
     drop = certificate_of(bad, outcomes, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
     assert drop.quantity == "accuracy_drop"
     with pytest.raises(BridgeError, match="unknown quantity 'loss'"):
         certificate_of(bad, outcomes, epsilon=0.5, delta=0.05, quantity="loss")
-    unlabelled = paired_outcomes(vlm, [replace(i, answer=None) for i in items], bad)
+    unlabelled = paired_outcomes(
+        vlm, [replace(i, answer=None) for i in items], bad, max_new_tokens=8
+    )
     with pytest.raises(BridgeError, match="needs answers in the data"):
         certificate_of(bad, unlabelled, epsilon=0.5, delta=0.05, quantity="accuracy_drop")
     free = certificate_of(
@@ -197,7 +205,11 @@ def test_certificates(items):
 )
 def test_both_certificates_take_the_methods_they_can(items, method, methods):
     made = certify_both(
-        redundant_llava([1]), items, SkipPlan("block", 4, layers=(1,)), method=method
+        redundant_llava([1]),
+        items,
+        SkipPlan("block", 4, layers=(1,)),
+        method=method,
+        max_new_tokens=8,
     )
     assert tuple(one.method for one in made) == methods
     assert [one.label_free for one in made] == [False, method == "label-free"]
@@ -207,7 +219,7 @@ def test_both_certificates_take_the_methods_they_can(items, method, methods):
 def test_a_limit_counts_images_not_questions(items, size):
     """Questions stop being asked at the first batch after which the mean must exceed the limit."""
     vlm, plan = tiny_llava(), SkipPlan("early_exit", 4, exit=0)
-    full = FullAnswers.ask(vlm, items, batch_size=size)
+    full = FullAnswers.ask(vlm, items, batch_size=size, max_new_tokens=8)
     whole = full.outcomes(vlm, plan, batch_size=size)
     asked = Counter(item.cluster for item in whole.items)
     sizes = [len(places) for places in batch_places(whole.items, size)]
@@ -231,10 +243,10 @@ def test_a_tuned_path_is_the_path_of_measured_rates(items):
     """Plans that change some answers, but few enough, are on it; a plain reading of all rates."""
     vlm, epsilon = tiny_llava(), 0.9
     plans = [SkipPlan("early_exit", 4, exit=depth) for depth in (0, 1, 2, 3)]
-    rates = [compare(vlm, items, plan).disagreement.value for plan in plans]
+    rates = [compare(vlm, items, plan, max_new_tokens=8).disagreement.value for plan in plans]
     savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
     wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
-    found = tuned_path(vlm, items, plans, epsilon=epsilon, batch_size=1)
+    found = tuned_path(vlm, items, plans, epsilon=epsilon, batch_size=1, max_new_tokens=8)
     assert [(s.plan, s.saving) for s in found] == [(s.plan, s.saving) for s in wanted]
     assert [s.rate for s in found] == pytest.approx([s.rate for s in wanted])
     assert any(0 < step.rate for step in found)
@@ -242,9 +254,14 @@ def test_a_tuned_path_is_the_path_of_measured_rates(items):
 
 def test_images_that_chose_a_plan_cannot_certify_it(items):
     vlm = redundant_llava([1])
-    plan = choose_plan(vlm, profile(vlm, items), items)
+    plan = choose_plan(vlm, profile(vlm, items), items, max_new_tokens=8)
     with pytest.raises(BridgeError, match="2 of these images chose the plan"):
-        certify(vlm, [item for item in items if item.cluster in ("1.png", "3.png")], plan)
+        certify(
+            vlm,
+            [item for item in items if item.cluster in ("1.png", "3.png")],
+            plan,
+            max_new_tokens=8,
+        )
 
 
 def test_blind_answers():
@@ -272,8 +289,8 @@ def test_blind_answers():
 
 def test_without_images_a_question_has_one_answer(items):
     vlm = tiny_llava()
-    texts = answer(vlm, items, with_images=False)
+    texts = answer(vlm, items, with_images=False, max_new_tokens=8)
     assert len({(i.question, t) for i, t in zip(items, texts, strict=True)}) == len(
         {i.question for i in items}
     )
-    assert texts != answer(vlm, items)
+    assert texts != answer(vlm, items, max_new_tokens=8)

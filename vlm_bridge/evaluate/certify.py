@@ -178,7 +178,9 @@ def _said_of_answers(outcomes: Outcomes) -> list[str]:
     """What was compared, and how many answers and labels were incomplete."""
     n, longest, cut = len(outcomes.items), outcomes.max_new_tokens, outcomes.share_at_limit
     if longest == 1:
-        return ["the likeliest first answer token of both models was compared, as text"]
+        return [
+            "the likeliest first answer token of both models was compared, and nothing after it"
+        ]
     said = [
         f"greedy answers up to {longest} tokens were compared, as text without special tokens and "
         "outer white space"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
+from vlm_bridge.evaluate.answers import normalise
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
@@ -74,14 +75,15 @@ def words(vlm: VLM, log_probs: Tensor) -> list[str]:
 def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
     """A judge: whether a token begins the true answer, in any spelling; None without a label.
 
-    A tokenizer may begin an answer with a space or a capital.
+    A tokenizer may begin an answer with a space or a capital; its `normalise`d form counts too.
     """
     tokenizer = vlm.processor.tokenizer
 
     def judge(token: str, item: Item) -> bool | None:
         if item.answer is None:
             return None
-        spellings = [s + w for w in {item.answer, item.answer.capitalize()} for s in ("", " ")]
+        forms = {item.answer, normalise(item.answer)}
+        spellings = [s + w for f in forms for w in {f, f.capitalize()} for s in ("", " ")]
         ids = [tokenizer.encode(text, add_special_tokens=False) for text in spellings]
         return token in {tokenizer.decode(first[:1]) for first in ids}
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -71,7 +74,8 @@ def sweep(
 ) -> list[Comparison]:
     """Compare every plan with the full model by the first answer token of the same items.
 
-    A first token is right if it begins the true answer; without labels there is no accuracy.
+    Two first tokens agree if they are the same token. One is right if it begins the true answer;
+    without labels there is no accuracy.
     Each plan starts from the full model's states at the first layer that it changes, so the plans
     of `sweep_plans` share most of their computation. Under `torchrun` the batches are shared among
     the ranks, and every rank gets all comparisons. Finished batches are added to the file
@@ -115,5 +119,11 @@ def sweep_outcomes(
 
 def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcomes]:
     full, skipped = first_tokens(vlm, batch, plans)
-    judge, answers = starts_right(vlm), (words(vlm, full), full)
-    return [Outcomes.of(batch.items, answers, (words(vlm, p), p), judge=judge) for p in skipped]
+    judge, answers, ids = starts_right(vlm), (words(vlm, full), full), full.argmax(-1)
+
+    def outcomes(of_plan: Tensor) -> Outcomes:
+        made = Outcomes.of(batch.items, answers, (words(vlm, of_plan), of_plan), judge=judge)
+        # Two tokens may have one text: parts of a character, or the same word after a space.
+        return replace(made, disagree=tuple((of_plan.argmax(-1) != ids).double().tolist()))
+
+    return [outcomes(of_plan) for of_plan in skipped]
