@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from theory.certificates.certificate import changed_things, unspoken
 from vlm_bridge.experiments.reproduce.published import Published
 from vlm_bridge.experiments.reproduce.run import Reproduction
 from vlm_bridge.figures.layers import plot_depth, plot_layers, plot_profile
@@ -46,12 +47,17 @@ def lines_of(result: Reproduction, published: Published) -> list[str]:
     for name, tested in (("published", result.published_plan), ("own", result.own_plan)):
         if tested is not None:
             drop = "" if tested.drop is None else f", drop {ranged(tested.drop)}"
-            label = f"answers changed by the {name} {len(tested.plan.layers)} layers frozen"
-            rows.append((label, "-", f"{ranged(tested.disagreement)}{drop}"))
+            things, limit = changed_things(tested.max_new_tokens), tested.max_new_tokens
+            label = f"{things} changed by the {name} {len(tested.plan.layers)} layers frozen"
+            rest = unspoken(limit, tested.share_at_limit)
+            rows.append((label, "-", f"{ranged(tested.disagreement)}{drop}{rest}"))
     cost = f"prefill FLOPs {result.flops_ratio:.2f}, latency {result.latency_ratio:.2f}"
     rows.append(("cost of the own plan, frozen/full", "-", cost))
     heading = f"# {result.name}, run as {result.model}"
-    images = f"Orders from {result.n_profiling} images, tested on {result.n_images} others."
+    images = (
+        f"Orders of first answer tokens from {result.n_profiling} images, tested on "
+        f"{result.n_images} others."
+    )
     head = [heading, "", f"{images} Intervals are by image.", ""]
     lines = [*head, *table(["quantity", "published", "here"], rows)]
     if not published.shortv_order:

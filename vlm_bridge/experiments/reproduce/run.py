@@ -35,8 +35,8 @@ class Reproduction(Record):
         name, model: name of the published model, and of the model that was run.
         n_profiling, n_images: number of images that give the two orders, and that test them.
         profile: distances, tail probabilities and attention on vision, by layer.
-        shortv_kl: (L,) `mean KL(p_frozen || p_full)` of every layer, nats.
-        vtw_kl: (L - 1,) `mean KL(p_exit || p_full)` of every exit from 1 on, nats.
+        shortv_kl: (L,) `mean KL(p_frozen || p_full)` of the first answer token, nats.
+        vtw_kl: (L - 1,) the same of every exit from 1 on.
         vtw_depth: VTW's choice at the published threshold (.003 if none is published).
         overlap, order_agreement: our frozen set against the published set, and Spearman's
             correlation of the two orders over the published layers; None without an order.
