@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -42,8 +43,18 @@ from vlm_bridge.selection.choose import choose_plan
 PLAN = SkipPlan("block", 4, layers=(1,))
 
 
-def item(answer, image="a.png", cluster=""):
-    return Item(Path(image), "q", answer, cluster)
+_IMAGE = {"path": Path("a.png")}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_picture(tmp_path_factory):
+    """The picture that every `item` is about; certificates hash it."""
+    _IMAGE["path"] = tmp_path_factory.mktemp("one") / "a.png"
+    picture(0).save(_IMAGE["path"])
+
+
+def item(answer, cluster=""):
+    return Item(_IMAGE["path"], "q", answer, cluster)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +220,7 @@ def test_a_plan_says_for_which_length_it_was_chosen(items):
     chosen = choose_plan(vlm, profile, items, rule="shortgpt", max_new_tokens=2)
     assert chosen.source["max_new_tokens"] == 2
     assert json.loads(json.dumps(chosen.to_json()))["source"]["max_new_tokens"] == 2
-    found = search(vlm, items[:4], items[4:], [PLAN], epsilon=0.9, max_new_tokens=3)
+    found = search(vlm, items[:3], items[3:], [PLAN], epsilon=0.9, max_new_tokens=3)
     assert found.plan.source["max_new_tokens"] == 3
 
 
@@ -297,8 +308,6 @@ METHODS = ("auto", "betting", "hoeffding", "hoeffding-bentkus", "label-free")
 @pytest.mark.parametrize("labelled", [1.0, 0.7, 0.05])
 @pytest.mark.parametrize("per_image", [1, 3])
 def test_a_drop_is_never_bounded_above_the_disagreement(per_image, labelled, method):
-    import numpy as np
-
     for seed in range(4):
         outcomes = made(np.random.default_rng(seed), 60, per_image, labelled=labelled)
         level = {"epsilon": 0.1, "delta": 0.05}
