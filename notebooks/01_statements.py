@@ -11,11 +11,12 @@
 # ---
 
 # %% [markdown]
-# # Every claim about skipping is machine-checked, and every hypothesis is necessary
+# # Every statement about skipping says what a machine checks, and needs its hypotheses
 #
-# **Claim.** All registered statements hold: their proofs succeed, neither random instances nor an
-# optimiser violates them, and each hypothesis has a counterexample, an instance that meets all
-# other hypotheses and violates the claim.
+# **Claim.** Every registered statement passes its checks: the machine proves its formulas, neither
+# random instances nor an optimiser violates the claim, and each hypothesis has a counterexample, an
+# instance that meets all other hypotheses and violates the claim. Steps from the formulas to the
+# claim that no machine checks are stated in words.
 #
 # Information is in nats. The theory is a reconstruction of arXiv:2509.25584.
 
@@ -33,11 +34,14 @@ from theory.report import problems, table
 # ## A statement
 #
 # Statement S9: early exit loses unique vision information and synergy. The cell prints the claim,
-# its hypotheses and their counterexamples.
+# what the machine checks of it, what is argued in words, its hypotheses and their counterexamples.
 
 # %%
 early_exit = statements.get("S9")
 print(early_exit.claim)
+for name, formula in early_exit.formulas.items():
+    print(f"machine-checked ({name}): {formula}")
+print(f"in words: {early_exit.argument}")
 for hypothesis in early_exit.hypotheses:
     counterexample = hypothesis.counterexample()
     slack = early_exit.slack(counterexample.instance)
@@ -47,7 +51,7 @@ for hypothesis in early_exit.hypotheses:
 # %% [markdown]
 # ## A proof for all distributions
 #
-# A linear program over the entropy cone proves S10, and its rational certificate is checked
+# A linear program over Shannon's inequalities proves S10, and its rational certificate is checked
 # exactly: the information lost by an exit does not increase at the next layer unless the text
 # information decreases. W and S are vision and text after the layer.
 
@@ -56,15 +60,18 @@ exit_stays_safe = prove("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)", given="Y -> V,
 print(exit_stays_safe)
 
 # %% [markdown]
-# Without the Markov chain there is no proof: a point of the cone violates the inequality. Such a
-# point excludes a Shannon-type proof, but does not refute the claim: the inequality of Zhang and
-# Yeung holds for all random variables and is not a sum of Shannon's inequalities.
+# Without the Markov chain there is no proof: a point of the cone violates the inequality. For more
+# than three variables such a point excludes a Shannon-type proof, but does not refute the claim:
+# the inequality of Zhang and Yeung holds for all random variables and is not a sum of Shannon's
+# inequalities. What refutes S10 without the chain is the counterexample of its hypothesis. Up to
+# three variables, every such point belongs to random variables, up to a factor.
 
 # %%
 without_chain = prove("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)")
 zhang_yeung = prove("2 I(C;D) <= I(A;B) + I(A;C,D) + 3 I(C;D|A) + I(C;D|B)")
 print(f"without the chain, slack at the witness: {without_chain.witness.value}")
 print(zhang_yeung)
+print(prove("I(X;Y|Z) <= I(X;Y)"))
 
 # %% [markdown]
 # ## The hypothesis of Fano's inequality is not sufficient
@@ -91,6 +98,17 @@ plt.show()
 # %% [markdown]
 # ## The verifier rejects a false claim
 #
+# A proof receives the formulas as its argument: with the constant of Hellman and Raviv halved, the
+# proof of S4a fails.
+
+# %%
+hellman_raviv = statements.get("S4a").formulas["Hellman-Raviv"]
+halved = replace(hellman_raviv, right=hellman_raviv.right / 2)
+unproved = statements.get("S4a").proof({"Hellman-Raviv": halved})
+print(f"{halved}: {unproved.detail}")
+
+# %% [markdown]
+# The verifier also searches for violations.
 # P_e <= H(Y|Z)/(2 ln 2) holds for H in nats. With the constant for bits, P_e <= H/2, the verifier
 # finds a violation and simplifies it.
 
@@ -123,6 +141,8 @@ assert exit_stays_safe.proved
 assert exit_stays_safe.certificate.check()
 assert not without_chain.proved
 assert not zhang_yeung.proved
+assert not without_chain.witness.refutes
+assert not unproved.proved
 assert not rejected.holds
 assert min(slacks) < -0.1
 assert all(verdict.complete for verdict in verdicts), problems(verdicts)

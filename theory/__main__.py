@@ -14,7 +14,8 @@ from theory.shannon import prove
 _VERIFY = """Check the proofs, witnesses and counterexamples of statements, check random instances,
 and let an optimiser search for violations. Exit code 1 if any check fails."""
 _PROVE = """Prove a Shannon-type inequality for all distributions, with an exact certificate, or
-give a point of the entropy cone at which it fails. Exit code 1 if it is not provable."""
+give a point that excludes such a proof; up to three variables it refutes the claim. Exit code 1 if
+it is not provable."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from theory import statements
+from theory.formula import EntropyFormula, Formula
 from theory.statement import EVIDENCE, Statement
 
 _INTRODUCTION = """# Statements
@@ -19,11 +20,13 @@ layer `l` (0-based) with its vision and text slices. `d` is the cosine distance,
 suffix of a model is its remaining layers up to the logits; it is fixed if it is not retrained after
 a skip.
 
-**Evidence.** *symbolic*: SymPy proves the claim for the stated domain. *shannon-lp*: a linear
-program over the entropy cone proves the claim for all distributions, and its certificate is checked
-in exact arithmetic. *exhaustive*: every case of the stated domain is checked. *searched*: random
-instances are checked, and an optimiser searches for violations. If the evidence differs between
-parts of a claim, the weakest is stated.
+**Evidence.** It is that of the *machine-checked* formulas; *in words* are the steps from them to
+the claim, which no machine checks. *symbolic*: SymPy proves the formulas. *shannon-lp*: a linear
+program over Shannon's inequalities proves the formulas for all distributions, and its certificate
+is checked in exact arithmetic. *exhaustive*: the formulas are checked in every case of the stated
+domain. *searched*: random instances are checked, and an optimiser searches for violations. If the
+evidence differs between parts of a claim, the weakest is stated. A proof receives the formulas as
+its argument; tests alter each of them and require that the proof then fails.
 
 **Checks.** A claim holds on an instance iff its slack is nonnegative (up to rounding). The witness
 is the instance of smallest known slack. Each hypothesis has a counterexample: an instance that
@@ -66,10 +69,14 @@ def _section(statement: Statement) -> Iterator[str]:
     yield ""
     yield f"- Setting: {statement.setting}."
     yield f"- Evidence: {statement.evidence}. Domain: {statement.domain}."
-    if statement.proof is not None and statement.evidence in ("symbolic", "shannon-lp"):
-        yield f"- Proof, repeated at each check: `{statement.proof().detail}`."
-    if statement.symbolic is not None:
-        yield f"- In SymPy: `{statement.symbolic()}`."
+    for name, formula in statement.formulas.items():
+        yield f"- Machine-checked, *{name}*: `{formula}` ({_checker(statement, formula)})."
+    if statement.proof is None:
+        yield "- Machine-checked: drawn and searched instances only; no proof."
+    elif statement.evidence != "exhaustive":
+        yield f"- Proof, repeated at each check: `{statement.proof(statement.formulas).detail}`."
+    if statement.argument:
+        yield f"- In words, not machine-checked: {statement.argument}"
     yield f"- Slack of the witness: {_number(statement.slack(statement.witness()))}."
     yield f"- Source: {statement.source}."
     for hypothesis in statement.hypotheses:
@@ -83,6 +90,13 @@ def _section(statement: Statement) -> Iterator[str]:
         yield f"- Not needed: {superfluous}"
     for note in statement.notes:
         yield f"- Note: {note}"
+
+
+def _checker(statement: Statement, formula: Formula | EntropyFormula) -> str:
+    """What checks a formula of a statement."""
+    if isinstance(formula, EntropyFormula):
+        return "linear program, exact certificate"
+    return "in every case" if statement.evidence == "exhaustive" else "SymPy"
 
 
 def _number(slack: float) -> str:

@@ -9,15 +9,16 @@ that hypothesis. `theory.verifier` checks all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators.record import Record
+from theory.formula import Formulas
 
-#: Kinds of evidence, from the strongest to the weakest.
+#: Kinds of evidence for the machine-checked formulas, from the strongest to the weakest.
 EVIDENCE = ("symbolic", "shannon-lp", "exhaustive", "searched")
 
 #: Source of the claims that are not textbook facts.
@@ -113,10 +114,10 @@ class Statement:
         setting: assumptions under which the terms are defined (finite alphabets, nonzero vectors).
         claim: the formula, as text.
         source: literature reference, with equation number if available.
-        evidence: "symbolic" (SymPy proves it for the family in `domain`), "shannon-lp" (proved
-            for all distributions, certificate checked in exact arithmetic), "exhaustive" (every
-            case of `domain`) or "searched" (random instances and an optimiser). If the evidence
-            differs between parts of the claim, the weakest.
+        evidence: "symbolic" (SymPy proves `formulas`), "shannon-lp" (a linear program proves the
+            entropy formulas for all distributions, with a certificate checked in exact
+            arithmetic), "exhaustive" (`formulas` hold in every case of `domain`) or "searched"
+            (random instances and an optimiser). If it differs between parts, the weakest.
         domain: cases that the evidence covers, in words.
         generate: draws an instance that meets all hypotheses.
         slack: margin by which the claim holds on an instance; it holds iff slack >= -tolerance.
@@ -125,14 +126,17 @@ class Statement:
         hypotheses: hypotheses of the claim.
         superfluous: common additional hypotheses that are not needed, each with the reason.
         notes: remarks, for example which variant of the claim is false.
-        proof: runs the proof or the enumeration; required unless evidence is "searched".
-        symbolic: the claim as a SymPy expression, if it has one.
+        formulas: what the machine checks, by name; `Formula` or `EntropyFormula`.
+        proof: proves the formulas that it receives, or finds that it cannot; required unless
+            evidence is "searched". It reads the claim from its argument, so a false formula fails.
+        argument: the steps from the formulas to the claim that no machine checks, in words; ""
+            if the formulas are the claim.
         search: family of instances for the optimiser; required if evidence is "searched", unless
             no parametrised family exists.
         tolerance: largest violation attributed to rounding.
 
     Raises:
-        ValueError: unknown evidence, missing proof, or two hypotheses of the same name.
+        ValueError: unknown evidence, missing proof or formulas, or two hypotheses of one name.
 
     Example:
         >>> square = Statement(
@@ -159,8 +163,9 @@ class Statement:
     hypotheses: tuple[Hypothesis, ...] = ()
     superfluous: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    proof: Callable[[], ProofCheck] | None = None
-    symbolic: Callable[[], Any] | None = None
+    formulas: Formulas = field(default_factory=dict)
+    proof: Callable[[Formulas], ProofCheck] | None = None
+    argument: str = ""
     search: Search | None = None
     tolerance: float = 1e-9
 
@@ -171,6 +176,8 @@ class Statement:
             )
         if self.evidence != "searched" and self.proof is None:
             raise ValueError(f"{self.id}: evidence '{self.evidence}' needs a proof to run")
+        if self.proof is not None and not self.formulas:
+            raise ValueError(f"{self.id}: the proof has no formulas to prove")
         names = [hypothesis.name for hypothesis in self.hypotheses]
         if len(set(names)) < len(names):
             raise ValueError(f"{self.id}: hypotheses share a name: {', '.join(names)}")

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from theory._validate import check_count, shown
 from theory.adversary import minimise, shrink
 from theory.statement import (
     Counterexample,
@@ -32,7 +33,8 @@ def verify_statement(statement: Statement, *, trials: int = 1000, seed: int = 0)
         seed: seed of the instances; each statement has its own random stream.
 
     Raises:
-        ValueError: trials is below 1.
+        TypeError: not a statement; a registered one is checked by `statements.verify(id)`.
+        ValueError: trials is below 1, or the seed is negative.
 
     Example:
         >>> claim = Statement(
@@ -44,14 +46,19 @@ def verify_statement(statement: Statement, *, trials: int = 1000, seed: int = 0)
         >>> verify_statement(claim, trials=50).holds
         False
     """
-    if trials < 1:
-        raise ValueError(f"trials must be at least 1, got {trials}")
+    if not isinstance(statement, Statement):
+        raise TypeError(
+            f"statement must be a Statement, got {shown(statement)}; check a registered one by its "
+            'id with theory.statements.verify("S9")'
+        )
+    check_count(trials, "trials")
+    check_count(seed, "seed", least=0)
     start = time.perf_counter()
     rng = np.random.default_rng([seed, zlib.crc32(statement.id.encode())])
     failures: list[str] = []
     proof = ""
     if statement.proof is not None:
-        check = statement.proof()
+        check = statement.proof(statement.formulas)
         proof = check.detail
         if not check.proved:
             failures.append(f"the proof does not go through: {check.detail}")

@@ -17,8 +17,8 @@ from theory.certificates.families import CONTROLS as CONTROLS
 from theory.certificates.families import Selection as Selection
 from theory.certificates.families import learn_then_test as learn_then_test
 from theory.certificates.families import rejected as rejected
-from theory.certificates.sample_size import certification_power as certification_power
-from theory.certificates.sample_size import images_for_power as images_for_power
+from theory.certificates.power import certification_power as certification_power
+from theory.certificates.power import images_for_power as images_for_power
 from theory.certificates.sample_size import images_needed as images_needed
 from theory.certificates.sample_size import reachable_epsilon as reachable_epsilon
 from theory.certificates.sample_size import zero_failure_bound as zero_failure_bound

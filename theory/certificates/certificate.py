@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from estimators.record import Record
-from theory._validate import check_fraction
+from theory._validate import check_choice, check_count, check_fraction, check_number
 
 RANGES = {"disagreement": (0.0, 1.0), "accuracy_drop": (-1.0, 1.0)}
 METHODS = (
@@ -89,8 +89,9 @@ class Certificate(Record):
             raise ValueError(f"label_free applies to an accuracy_drop, not to a {self.quantity}")
         bounded = "disagreement" if self.label_free else self.quantity
         check_request(bounded, self.epsilon, self.delta, self.method)
-        if self.n_images < 1:
-            raise ValueError(f"a certificate needs at least one image, got {self.n_images}")
+        check_count(self.n_images, "n_images")
+        if math.isnan(check_number(self.bound, "bound")):
+            raise ValueError("bound must be a number, got nan")
         if self.holds != (self.bound <= self.epsilon):
             raise ValueError(
                 f"holds={self.holds} contradicts bound {self.bound} and epsilon {self.epsilon}"
@@ -150,8 +151,7 @@ def check_request(quantity: str, epsilon: float, delta: float, method: str) -> N
             or delta outside (0, 1).
     """
     for name, given, known in (("quantity", quantity, RANGES), ("method", method, METHODS)):
-        if given not in known:
-            raise ValueError(f"unknown {name} '{given}'; choose from {', '.join(known)}")
+        check_choice(given, name, known)
     if method == "clopper-pearson" and quantity != "disagreement":
         raise ValueError(
             f"clopper-pearson counts failures and cannot bound a {quantity}; "

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators import cluster_means
 from estimators.clustered import Labels, cluster_codes
+from theory._validate import check_array, check_choice, check_count, check_instance, check_text
 from theory.certificates.bentkus import bentkus_p_value, bentkus_upper_bound
 from theory.certificates.bernstein import bernstein_p_value, bernstein_upper_bound
 from theory.certificates.betting import betting_p_value, betting_upper_bound
-from theory.certificates.certificate import RANGES, Certificate, check_request
+from theory.certificates.certificate import METHODS, RANGES, Certificate, check_request
 from theory.certificates.clopper_pearson import (
     clopper_pearson_p_value,
     clopper_pearson_upper_bound,
@@ -144,6 +145,12 @@ def certify_mean(
         ... ).holds
         False
     """
+    check_array(values, "values")
+    check_count(seed, "seed", least=0)
+    for name, text in (("data_hash", data_hash), ("plan_hash", plan_hash)):
+        check_text(text, name, '"3f2a"')
+    check_choice(method, "method", ("auto", *METHODS))
+    check_choice(quantity, "quantity", RANGES)
     if method == "auto":
         once = quantity == "disagreement" and bool((cluster_means(values, clusters)[1] == 1).all())
         method = "clopper-pearson" if once else "betting"
@@ -173,6 +180,7 @@ def label_free_drop(certificate: Certificate) -> Certificate:
     `theory.conditions.drop_bound_from_disagreement`.
 
     Raises:
+        TypeError: not a certificate.
         ValueError: the certificate does not bound a disagreement.
 
     Source:
@@ -186,6 +194,7 @@ def label_free_drop(certificate: Certificate) -> Certificate:
         accuracy drop <= 0.0200 with probability 95 %
         (149 images, clopper-pearson, label-free): holds at epsilon 0.02
     """
+    check_instance(certificate, Certificate, "certificate")
     if certificate.quantity != "disagreement":
         raise ValueError(
             f"a label-free drop needs a certificate of disagreement, got {certificate.quantity}"

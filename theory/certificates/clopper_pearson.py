@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainccinv
 
+from theory._validate import check_count, check_fraction
+
 
 def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
     """The (1 - delta) quantile of Beta(k + 1, n - k); 1 if every trial failed.
@@ -19,7 +21,8 @@ def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
         Upper bound on the rate, in (0, 1].
 
     Raises:
-        ValueError: k not in 0..n.
+        TypeError: counts that are not integers.
+        ValueError: k not in 0..n, or delta outside (0, 1).
 
     Source:
         Clopper & Pearson 1934.
@@ -28,8 +31,10 @@ def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
         >>> round(clopper_pearson_upper_bound(9, 500, 0.05), 4)
         0.0312
     """
-    if not 0 <= failures <= n or n < 1:
+    check_count(failures, "failures", least=0)
+    if failures > check_count(n, "n"):
         raise ValueError(f"failures must lie in 0..n with n >= 1, got {failures} of {n}")
+    check_fraction(delta, "delta")
     return 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, delta))
 
 

@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike
 
 from estimators.clustered import Labels
 from estimators.record import Record
-from theory._validate import check_fraction
+from theory._validate import (
+    check_array,
+    check_choice,
+    check_count,
+    check_counts,
+    check_fraction,
+    shown,
+)
 from theory.certificates.certificate import RANGES, check_request
 from theory.certificates.certify import ASSUMED, as_sample
 
@@ -109,7 +116,10 @@ def learn_then_test(
         ... ).certified
         (0, 1)
     """
-    table = np.asarray(values, dtype=np.float64)
+    check_count(seed, "seed", least=0)
+    check_choice(control, "control", CONTROLS)
+    check_counts(starts, "starts")
+    table = check_array(values, "values")
     if table.ndim != 2 or not len(table):
         raise ValueError(f"values must have shape (plans, n_values), got {table.shape}")
     check_request(quantity, epsilon, delta, method)
@@ -169,18 +179,18 @@ def rejected(
         [(0,), (0,), (0, 1)]
     """
     check_fraction(delta, "delta")
-    p = np.asarray(p_values, dtype=np.float64)
+    p = check_array(p_values, "p_values")
     if p.ndim != 1 or not p.size or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p-values must be a list of numbers in [0, 1], got {p_values}")
-    if control not in CONTROLS:
-        raise ValueError(f"unknown control '{control}'; choose from {', '.join(CONTROLS)}")
+        raise ValueError(f"p_values must be a list of numbers in [0, 1], got {shown(p_values)}")
+    check_choice(control, "control", CONTROLS)
+    check_counts(starts, "starts")
     if control == "bonferroni":
         return tuple(np.flatnonzero(p <= delta / p.size).tolist())
     if control == "holm":
         order = np.argsort(p, kind="stable")
         passed = p[order] <= delta / (p.size - np.arange(p.size))
         return tuple(sorted(order[np.cumprod(passed).astype(bool)].tolist()))
-    if not starts or not all(0 <= start < p.size for start in starts):
+    if not starts or not all(start < p.size for start in starts):
         raise ValueError(f"starts must be indices from 0 to {p.size - 1}, got {tuple(starts)}")
     indices: set[int] = set()
     for start in starts:

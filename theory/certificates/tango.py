@@ -6,7 +6,7 @@ import math
 
 from scipy.special import ndtri
 
-from theory._validate import check_fraction
+from theory._validate import check_count, check_fraction
 
 
 def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
@@ -28,6 +28,7 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
         The bound on the drop, in (-1, 1].
 
     Raises:
+        TypeError: counts that are not integers.
         ValueError: negative counts, harmed + helped > n, n < 1, or delta outside (0, 1).
 
     Source:
@@ -40,7 +41,9 @@ def tango_upper_bound(harmed: int, helped: int, n: int, delta: float) -> float:
     from scipy.optimize import brentq  # slow to import
 
     check_fraction(delta, "delta")
-    if min(harmed, helped) < 0 or harmed + helped > n or n < 1:
+    for name, number in (("harmed", harmed), ("helped", helped), ("n", n)):
+        check_count(number, name, least=0)
+    if harmed + helped > n or n < 1:
         raise ValueError(f"impossible counts: {harmed} harmed and {helped} helped of {n}")
     z = -float(ndtri(delta))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from estimators.record import Record
+from theory._validate import check_array, check_choice, check_number
 
 UNITS = ("1", "nats", "logit", "state", "loss")
 KINDS = ("at most", "at least", "exactly")
@@ -49,9 +51,8 @@ class Bound(Record):
 
     def __post_init__(self) -> None:
         for name, given, known in (("kind", self.kind, KINDS), ("unit", self.unit, UNITS)):
-            if given not in known:
-                raise ValueError(f"unknown {name} '{given}'; choose from {', '.join(known)}")
-        if np.isnan(self.value):
+            check_choice(given, name, known)
+        if math.isnan(check_number(self.value, "value")):
             raise ValueError(f"the bound on {self.quantity} is not a number")
         object.__setattr__(self, "value", float(self.value))
 
@@ -64,9 +65,10 @@ def within(number: float, low: float, high: float, name: str) -> float:
     """Validate that a number lies in [low, high].
 
     Raises:
+        TypeError: not a real number.
         ValueError: the number is NaN or out of range.
     """
-    if not low <= number <= high:
+    if not low <= check_number(number, name) <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {number}")
     return float(number)
 
@@ -75,11 +77,13 @@ def count(number: int, least: int, name: str) -> int:
     """Validate that a number is a whole number and at least `least`.
 
     Raises:
+        TypeError: not a real number.
         ValueError: the number is not whole or below `least`.
     """
-    if number != int(number) or number < least:
+    value = check_number(number, name)
+    if not least <= value < math.inf or value != int(value):
         raise ValueError(f"{name} must be a whole number >= {least}, got {number}")
-    return int(number)
+    return int(value)
 
 
 def numbers(
@@ -88,9 +92,10 @@ def numbers(
     """Validate a non-empty array of `ndim` axes with entries in [low, high]; return it as float64.
 
     Raises:
+        TypeError: not an array of numbers.
         ValueError: wrong rank, no entries, or an entry that is not finite or out of range.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = check_array(values, name)
     if array.ndim != ndim or not array.size:
         raise ValueError(f"{name} must be a non-empty array of rank {ndim}, got {array.shape}")
     bad = np.argwhere(~(np.isfinite(array) & (array >= low) & (array <= high)))

@@ -8,7 +8,8 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.conditions.bound import Bound, count, numbers, within
+from theory._validate import check_counts, check_number
+from theory.conditions.bound import Bound, numbers, within
 
 _LOCAL = "the Lipschitz constants hold on the segments [g_j, h_j] for the set of skipped layers"
 
@@ -80,7 +81,7 @@ def telescoping_bound(
     slopes = numbers(lipschitz, "lipschitz", low=0.0)
     if norms.shape != slopes.shape:
         raise ValueError(f"{norms.size} update norms but {slopes.size} Lipschitz constants")
-    layers = sorted({count(layer, 0, "skipped layer") for layer in skipped})
+    layers = sorted(set(check_counts(skipped, "skipped")))
     if layers and layers[-1] >= norms.size:
         raise ValueError(f"layer {layers[-1]} is out of range; there are {norms.size} layers")
     total = 0.0
@@ -203,7 +204,7 @@ def removal_bound_from_var(var: float, *, diameter: float) -> Bound:
         >>> removal_bound_from_var(0.25, diameter=2.0).value
         0.5
     """
-    if not 0.0 <= var < 1.0:
+    if not 0.0 <= check_number(var, "var") < 1.0:
         raise ValueError(f"var must lie in [0, 1), got {var}")
     within(diameter, 0.0, math.inf, "diameter")
     return Bound(

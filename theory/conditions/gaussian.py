@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from theory._validate import check_number
 from theory.conditions.bound import Bound, count, numbers, within
 
 _GAUSSIAN = "the variables are jointly Gaussian"
@@ -33,7 +34,7 @@ def gaussian_information_from_correlation(correlation: float, *, d: int) -> Boun
         >>> round(gaussian_information_from_correlation(0.5, d=1).value, 3)
         0.144
     """
-    if not -1.0 < correlation < 1.0:
+    if not -1.0 < check_number(correlation, "correlation") < 1.0:
         raise ValueError(
             f"correlation must lie strictly between -1 and 1, got {correlation}; the "
             "information is infinite at -1 and 1"

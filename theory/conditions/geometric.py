@@ -6,6 +6,7 @@ import math
 
 from scipy.special import entr
 
+from theory._validate import check_number
 from theory.conditions.bound import Bound, count, within
 
 INFINITY = math.inf
@@ -33,7 +34,7 @@ def tail_from_mean(mean: float, *, threshold: float) -> Bound:
         0.2
     """
     within(mean, 0.0, 2.0, "mean cosine distance")
-    if not threshold > 0.0:
+    if not check_number(threshold, "threshold") > 0.0:
         raise ValueError(f"threshold must be positive, got {threshold}")
     return Bound(
         quantity=f"P(cosine distance > {threshold:g})",
@@ -183,7 +184,7 @@ def state_gap(norm_before: float, norm_after: float, cosine: float) -> Bound:
         (5.0, 4.0)
     """
     for name, norm in (("norm_before", norm_before), ("norm_after", norm_after)):
-        if not 0.0 < norm < math.inf:
+        if not 0.0 < check_number(norm, name) < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {norm}")
     within(cosine, 0.0, 2.0, "cosine")
     square = (norm_after - norm_before) ** 2 + 2.0 * norm_before * norm_after * cosine

@@ -173,7 +173,8 @@ def fano_accuracy_drop(entropy_full: float, entropy_skipped: float, *, classes: 
         True
     """
     count(classes, 2, "classes")
-    within(entropy_skipped, 0.0, math.log(classes) * (1.0 + 1e-12), "entropy_skipped")
+    for name, entropy in (("entropy_full", entropy_full), ("entropy_skipped", entropy_skipped)):
+        within(entropy, 0.0, math.log(classes) * (1.0 + 1e-12), name)
     upper = min(error_from_entropy(entropy_skipped).value, 1.0 - 1.0 / classes)
     lower = fano_error(entropy_full, classes=classes)
     return Bound(

@@ -1,4 +1,4 @@
-"""Exact certificates: a linear combination that proves, or an entropy vector that refutes."""
+"""Exact certificates: a linear combination that proves, or a point that excludes a proof."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from fractions import Fraction
 
 from theory.shannon.elemental import elementals
 from theory.shannon.expression import Combination, Relation, Subset, add, show
+
+#: Up to this number of variables every rational point of the cone is, scaled, an entropy vector.
+ENTROPIC_UP_TO = 3
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,13 @@ class ShannonCertificate:
 
 @dataclass(frozen=True)
 class Witness:
-    """A point of the entropy cone that violates the claim: no Shannon-type proof exists.
+    """A point that satisfies Shannon's inequalities and violates the claim: no Shannon-type proof.
 
-    The point satisfies all elemental inequalities and all given relations. It need not be the
-    entropy vector of random variables: for four or more variables there are valid inequalities
-    that Shannon's inequalities do not imply (Zhang & Yeung 1998).
+    The point satisfies all elemental inequalities and all given relations. For up to three
+    variables it refutes the claim: a rational point is, up to a factor, the entropy vector of
+    independent fair bits and a parity, since all 8 extreme rays are of this kind. For four or more
+    variables it need not belong to random variables: there are valid inequalities that Shannon's
+    inequalities do not imply (Zhang & Yeung 1998), so the claim stays undecided.
 
     Attributes:
         entropies: exact value of each joint entropy.
@@ -80,12 +85,20 @@ class Witness:
 
     Example:
         >>> from theory import prove
-        >>> print(prove("H(X) <= I(X;Y)").witness)
+        >>> witness = prove("H(X) <= I(X;Y)").witness
+        >>> print(witness)
         H(X) = 1, H(Y) = 0, H(X,Y) = 1: the difference is -1
+        >>> witness.refutes
+        True
     """
 
     entropies: Mapping[Subset, Fraction]
     value: Fraction
+
+    @property
+    def refutes(self) -> bool:
+        """Whether the claim is false for some random variables; if not, it stays undecided."""
+        return len(frozenset().union(*self.entropies)) <= ENTROPIC_UP_TO
 
     def check(self, claim: Relation, constraints: tuple[Relation, ...]) -> bool:
         """Whether the point lies in the cone, satisfies the constraints and violates the claim."""

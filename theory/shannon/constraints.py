@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from theory._validate import check_texts
 from theory.shannon.expression import (
+    MAX_CHARACTERS,
     Combination,
     ExpressionError,
     Relation,
@@ -32,13 +34,14 @@ def parse_constraints(given: str | Sequence[str]) -> tuple[Relation, ...]:
         H(X) = H(Y), ...     any linear equality or inequality between entropies
 
     Raises:
+        TypeError: not a text or a sequence of texts.
         ExpressionError: a constraint has another form; the message marks the position.
 
     Example:
         >>> [c.text for c in parse_constraints("X -> Y -> Z and W = f(X,Y)")]
         ['X -> Y -> Z', 'W = f(X,Y)']
     """
-    texts = [given] if isinstance(given, str) else list(given)
+    texts = [given] if isinstance(given, str) else check_texts(given, "given", '"X -> Y -> Z"')
     parts = [part for text in texts for part in re.split(r"\band\b", text)]
     if any(not part.strip() for part in parts) and parts != [""]:
         raise ExpressionError(" and ".join(texts), 0, "one of the constraints is empty")
@@ -47,6 +50,9 @@ def parse_constraints(given: str | Sequence[str]) -> tuple[Relation, ...]:
 
 def _parse_one(text: str) -> Relation:
     """Relation expressed by one constraint."""
+    if len(text) > MAX_CHARACTERS:
+        problem = f"it has {len(text)} characters, at most {MAX_CHARACTERS}"
+        raise ExpressionError(text[:40] + "...", 0, problem)
     if _ARROW.search(text):
         return Relation(text, _markov(text), equality=True)
     if _INDEPENDENT.search(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from theory._validate import check_texts
 from theory.shannon.expression import Relation, joint, mutual
 
 
@@ -13,6 +14,9 @@ def elementals(variables: Sequence[str]) -> tuple[Relation, ...]:
 
     For n variables these are n + C(n, 2) 2^(n-2) inequalities; none of them is redundant.
 
+    Raises:
+        TypeError: names that are no texts.
+
     Source:
         Yeung 1997, "A framework for linear information inequalities", Eq. 12 and 13.
 
@@ -20,6 +24,8 @@ def elementals(variables: Sequence[str]) -> tuple[Relation, ...]:
         >>> [relation.text for relation in elementals(["X", "Y"])]
         ['H(X|Y) >= 0', 'H(Y|X) >= 0', 'I(X;Y) >= 0']
     """
+    if not isinstance(variables, str):  # a text is one variable per letter
+        check_texts(variables, "variables", '"X"')
     relations = []
     for name in variables:
         others = [other for other in variables if other != name]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 
+from theory._validate import check_text
+
 Subset = frozenset[str]
 
 #: A linear combination of joint entropies: {{X, Y}: 2} is 2 H(X,Y). Terms are nonzero.
@@ -17,6 +19,13 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:\.\d+)?(?:\s*/\s*\d+)?)|(?P<name>[^\W\d]\w*'*)"
     r"|(?P<relation><=|>=|==|=|≤|≥)|(?P<symbol>[-+*();|,]))"
 )
+#: Limits of one text: characters, nested parentheses, digits of a number, and groups of one I(...),
+#: which is a sum over all subsets of its groups.
+MAX_CHARACTERS = 10_000
+MAX_DEPTH = 50
+MAX_DIGITS = 100
+MAX_GROUPS = 10
+
 _MEANING = {"≤": "<=", "≥": ">=", "==": "="}
 
 
@@ -132,20 +141,25 @@ def parse_relation(text: str) -> Relation:
     =. Variables are names such as X, T_0 and X'; H(XY) is the entropy of one variable XY.
 
     Raises:
+        TypeError: not a text.
         ExpressionError: the text is not such a relation; the message marks the position.
 
     Example:
         >>> show(parse_relation("I(X;Z) <= I(X;Y)").difference)
         'H(Y) - H(Z) - H(X,Y) + H(X,Z)'
     """
-    return _Reader(text).relation()
+    return _Reader(check_text(text, "text", '"I(X;Z) <= I(X;Y)"')).relation()
 
 
 class _Reader:
     """Recursive-descent parser of one text."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        if len(text) > MAX_CHARACTERS:
+            raise ExpressionError(
+                text[:40] + "...", 0, f"it has {len(text)} characters, at most {MAX_CHARACTERS}"
+            )
+        self.text, self.depth = text, 0
         self.tokens: list[tuple[str, str, int]] = []
         position = 0
         while position < len(text.rstrip()):
@@ -155,6 +169,9 @@ class _Reader:
                 raise ExpressionError(text, start, f"unexpected '{text[start]}'")
             kind = str(match.lastgroup)
             value = _MEANING.get(match[kind], match[kind])
+            if kind == "number" and len(value) > MAX_DIGITS:
+                problem = f"a number of {len(value)} characters, at most {MAX_DIGITS}"
+                raise ExpressionError(text, match.start(kind), problem)
             self.tokens.append((kind, value, match.start(kind)))
             position = match.end()
         self.tokens.append(("end", "", len(text.rstrip())))
@@ -223,9 +240,13 @@ class _Reader:
     def atom(self) -> Combination:
         name = self.peek()
         if name == "(":
+            if self.depth == MAX_DEPTH:
+                raise self.fail(f"at most {MAX_DEPTH} nested parentheses")
+            self.depth += 1
             self.take()
             inner = self.sum()
             self.expect(")")
+            self.depth -= 1
             return inner
         if name not in ("H", "I"):
             raise self.fail("H(...), I(...), a number or '('")
@@ -235,6 +256,8 @@ class _Reader:
         while name == "I" and self.peek() == ";":
             self.take()
             groups.append(self.group())
+            if len(groups) > MAX_GROUPS:
+                raise self.fail(f"at most {MAX_GROUPS} groups in one I(...)")
         if name == "I" and len(groups) < 2:
             raise self.fail("';' and a second group")
         given: list[str] = []

@@ -1,4 +1,4 @@
-"""Proves Shannon-type inequalities for all distributions, or shows that no proof exists."""
+"""Proves Shannon-type inequalities for all distributions, or shows that they have no proof."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from theory._validate import check_text
 from theory.shannon.certificate import ShannonCertificate, Step, Witness
 from theory.shannon.constraints import parse_constraints
 from theory.shannon.elemental import elementals
 from theory.shannon.expression import (
+    MAX_GROUPS,
     Combination,
     Relation,
     Subset,
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 #: n variables have 2^n - 1 joint entropies and n + C(n, 2) 2^(n-2) elemental inequalities.
-MAX_VARIABLES = 10
+MAX_VARIABLES = MAX_GROUPS
+
+#: Largest numerator and denominator of a coefficient.
+MAX_COEFFICIENT = 10**9
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Proof:
         proved: whether Shannon's inequalities and the constraints imply the claim.
         certificate: proof of the claim, checked in exact arithmetic; None if not proved.
         converse: proof of the other direction of an equality; None for an inequality.
-        witness: point of the entropy cone that violates the claim, checked in exact arithmetic;
-            None if proved.
+        witness: point that satisfies Shannon's inequalities and violates the claim, checked in
+            exact arithmetic; None if proved. It refutes the claim only if `witness.refutes`.
 
     Example:
         >>> proof = prove("H(X,Y) <= H(X) + H(Y)")
@@ -65,7 +70,12 @@ class Proof:
         if self.witness is not None:
             return (
                 f"not provable by Shannon inequalities: {self.claim}{given}\n"
-                f"witness of the cone: {self.witness}"
+                f"witness of the cone: {self.witness}\n"
+                + (
+                    "The claim is false: random variables have these entropies, up to a factor."
+                    if self.witness.refutes
+                    else "The claim is undecided: random variables need not have these entropies."
+                )
             )
         parts = [f"proved: {self.claim}{given}", str(self.certificate)]
         return "\n".join([*parts, str(self.converse)] if self.converse else parts)
@@ -77,8 +87,9 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
     The claim holds for all random variables if it is a nonnegative combination of elemental
     inequalities plus a combination of the given relations. A linear program searches for such a
     combination. Its solution is rounded to rationals and checked in exact arithmetic. If there is
-    no combination, the dual program gives a point of the entropy cone that violates the claim,
-    also checked in exact arithmetic.
+    no combination, the dual program gives a point that satisfies Shannon's inequalities and
+    violates the claim, also checked in exact arithmetic. Up to three variables it refutes the
+    claim; beyond, the claim may still be true (`Witness.refutes`).
 
     Args:
         claim: such as "I(X;Z) <= I(X;Y)"; see `theory.shannon.parse_relation`.
@@ -90,7 +101,8 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
 
     Raises:
         ExpressionError: a text cannot be parsed; the message marks the position.
-        ValueError: more than `MAX_VARIABLES` variables.
+        TypeError: claim or given are not texts.
+        ValueError: more than `MAX_VARIABLES` variables, or coefficients beyond 10^9.
         ArithmeticError: no solution of the linear program could be made exact.
 
     Source:
@@ -103,7 +115,7 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
         >>> proof.proved, proof.witness.value < 0
         (False, True)
     """
-    relation = parse_relation(claim)
+    relation = parse_relation(check_text(claim, "claim", '"I(X;Z) <= I(X;Y)"'))
     constraints = parse_constraints(given)
     names = sorted(relation.variables.union(*(c.variables for c in constraints)))
     if len(names) > MAX_VARIABLES:
@@ -112,6 +124,8 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
             f"entropies; at most {MAX_VARIABLES} variables are supported. Join variables that "
             "always occur together into one"
         )
+    for known_relation in (relation, *constraints):
+        _check_coefficients(known_relation)
     if not relation.difference:  # both sides are identical
         trivial = ShannonCertificate({}, (), ())
         return Proof(relation.text, tuple(c.text for c in constraints), True, trivial, None, None)
@@ -129,6 +143,16 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
         certificates.append(certificate)
     converse = certificates[1] if relation.equality else None
     return Proof(relation.text, texts, True, certificates[0], converse, None)
+
+
+def _check_coefficients(relation: Relation) -> None:
+    """Raise ValueError if a coefficient is too large or too fine for a linear program."""
+    for weight in relation.difference.values():
+        if max(abs(weight.numerator), weight.denominator) > MAX_COEFFICIENT:
+            raise ValueError(
+                f"the coefficients in '{relation.text[:60]}' must have numerators and denominators "
+                f"up to {MAX_COEFFICIENT}"
+            )
 
 
 def _certify(

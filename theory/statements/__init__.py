@@ -26,9 +26,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cache
 
+from theory._validate import check_count, check_text, check_texts, shown
 from theory.statement import Statement, Verdict
 from theory.verifier import verify_statement
 
@@ -71,12 +72,14 @@ def get(name: str) -> Statement:
     """Statement by id.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: unknown statement; the message lists all ids.
 
     Example:
         >>> get("S4a").evidence
         'symbolic'
     """
+    check_text(name, "name", '"S9"')
     try:
         return _registry()[name]
     except KeyError:
@@ -97,7 +100,7 @@ def verify(name: str, *, trials: int = 1000, seed: int = 0) -> Verdict:
 
 
 def verify_all(
-    names: Iterable[str] | None = None,
+    names: Sequence[str] | None = None,
     *,
     trials: int = 1000,
     seed: int = 0,
@@ -112,13 +115,18 @@ def verify_all(
         before: callback for each statement before it is checked, for example to show progress.
 
     Raises:
+        TypeError: names are not several ids.
         ValueError: unknown statement, or trials below 1.
 
     Example:
         >>> [verdict.holds for verdict in verify_all(["S4a"], trials=20)]
         [True]
     """
-    selected = [get(name) for name in (ids() if names is None else names)]
+    if isinstance(names, str):
+        raise TypeError(f"names must be several ids such as ['S9'], got {shown(names)}")
+    wanted = ids() if names is None else check_texts(names, "names", '"S9"')
+    selected = [get(name) for name in wanted]
+    check_count(trials, "trials")
     verdicts = []
     for statement in selected:
         if before is not None:

@@ -9,13 +9,23 @@ import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 
+from theory.formula import Formula, Formulas
 from theory.statement import ProofCheck
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_nonnegative, is_zero
 
 Array = NDArray[np.float64]
 
 #: Tolerance for rounding in hypotheses.
 EXACT = 1e-9
+
+D, EPS, DELTA = sp.symbols("d eps delta", nonnegative=True)
+CHORD = sp.Symbol("|u-v|^2", nonnegative=True)
+
+#: Facts about unit vectors u and v at cosine distance d = 1 - <u,v>.
+DISTANCE: Formulas = {
+    "chord": Formula(CHORD, "=", 2 * D),
+    "range of d": Formula(D, "<=", sp.Integer(2)),
+}
 
 
 @dataclass(frozen=True)
@@ -151,21 +161,19 @@ def in_plane(before: list[float], after: list[float], p: list[float]) -> Pairs:
     return Pairs(np.array(p), x, y, zeros, zeros, np.array([1.0, 0.0]), np.zeros(1), 0.0, 1.0, 0.0)
 
 
-def chord_checks() -> ProofCheck:
-    """|u-v| = sqrt(2 d) for unit vectors at cosine distance d, so 0 <= d <= 2; sqrt is concave.
-
-    The identities are checked for one coordinate. Summed over coordinates with |u| = |v| = 1 they
-    give |u-v|^2 = 2 d and |u+v|^2 = 2 (2 - d) in any dimension.
-    """
-    u, v = sp.symbols("u v", real=True)
+def chord_checks(claim: Formulas) -> ProofCheck:
+    """|u-v|^2 = 1 + 1 - 2<u,v>, and |u+v|^2 = 1 + 1 + 2<u,v> >= 0 gives d <= 2; sqrt is concave."""
+    inner = 1 - D
+    chord, largest = claim["chord"], claim["range of d"]
     t = sp.Symbol("t", positive=True)
     return collect(
         {
-            "(u-v)^2 = u^2 + v^2 - 2uv": sp.expand((u - v) ** 2 - (u**2 + v**2 - 2 * u * v)) == 0,
-            "(u+v)^2 = 4 - (u-v)^2 if u^2 + v^2 = 2": sp.expand(
-                (u + v) ** 2 + (u - v) ** 2 - 2 * (u**2 + v**2)
-            )
-            == 0,
+            "|u-v|^2 = 2 - 2<u,v>": chord.relation == "="
+            and chord.left == CHORD
+            and is_zero(chord.right - (2 - 2 * inner)),
+            "2 - d = |u+v|^2/2 >= 0": largest.relation == "<="
+            and is_zero((2 + 2 * inner) / 2 - (2 - largest.left))
+            and is_nonnegative(largest.right - 2),
             "sqrt is concave": sp.diff(sp.sqrt(t), t, 2).is_negative is True,
         },
         "sympy",

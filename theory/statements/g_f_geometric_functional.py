@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.statement import (
     RECONSTRUCTION,
     Counterexample,
@@ -15,8 +16,17 @@ from theory.statement import (
     Search,
     Statement,
 )
-from theory.statements._pairs import Pairs, chord_checks, in_plane, planar, random_pairs
-from theory.statements._proofs import both, collect
+from theory.statements._pairs import (
+    DISTANCE,
+    EPS,
+    D,
+    Pairs,
+    chord_checks,
+    in_plane,
+    planar,
+    random_pairs,
+)
+from theory.statements._proofs import both, collect, is_nonnegative, sign_between
 
 
 def generate(rng: np.random.Generator) -> Pairs:
@@ -43,19 +53,35 @@ def scaled() -> Pairs:
     return replace(pair, y=3 * pair.x, c=1.0)
 
 
-def proof() -> ProofCheck:
-    """|h - h'| <= alpha |u - v| + beta |z - w| with |u - v| = sqrt(2 d), then Jensen's inequality.
+ALPHA, BETA, SHIFT = sp.symbols("alpha beta E|Z-Z'|", positive=True)
+TOKENS = sp.Symbol("n", positive=True, integer=True)
+FORMULAS: Formulas = {
+    **DISTANCE,
+    "change": Formula(
+        sp.Symbol("|E h(X,Z) - E h(X',Z')|"),
+        "<=",
+        ALPHA * sp.sqrt(2 * TOKENS * EPS) + BETA * SHIFT,
+    ),
+}
 
-    For a slice of n tokens |u - v|^2 = sum_i 2 d_i = 2 n mean(d_i).
-    """
-    n = sp.Symbol("n", positive=True, integer=True)
+
+def proof(claim: Formulas) -> ProofCheck:
+    """The bound is concave in eps, and for each input at least alpha |u - v| + beta |z - z'|."""
     i = sp.Symbol("i", integer=True)
-    d = sp.Symbol("d", nonnegative=True)
-    slice_chord = sp.Sum(2 * d, (i, 1, n)).doit()
+    bound = claim["change"].right
+    chord = sp.Sum(claim["chord"].right.subs(D, EPS), (i, 1, TOKENS)).doit()
+    each = ALPHA * sp.sqrt(chord) + BETA * SHIFT
     return both(
-        chord_checks(),
+        chord_checks(claim),
         collect(
-            {"|u-v|^2 = 2 n d for n tokens at mean distance d": slice_chord == 2 * n * d}, "sympy"
+            {
+                "|u-v|^2 = 2 n eps for n tokens, and the bound is at least "
+                "alpha |u-v| + beta |z-z'|": is_nonnegative(sp.simplify(bound - each)),
+                "the bound is concave in eps": sign_between(sp.diff(bound, EPS, 2), EPS, 0, sp.oo)
+                == -1,
+                "it is affine in |z-z'|": sp.diff(bound, SHIFT, 2) == 0,
+            },
+            "sympy",
         ),
     )
 
@@ -70,6 +96,10 @@ STATEMENT = Statement(
     evidence="symbolic",
     domain="all distributions over pairs, all heads that are Lipschitz in the directions (drawn "
     "instances: affine heads and distances to a point)",
+    formulas=FORMULAS,
+    argument="For each input |h - h'| <= alpha |u - v| + beta |z - z'| by the Lipschitz "
+    "constants, with |u - v|^2 = sum_i 2 d_i over the n tokens. The bound is concave in the mean "
+    "distance and affine in |z - z'|, so by Jensen's inequality it holds on average.",
     generate=generate,
     slack=slack,
     witness=symmetric,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.pmf import random_pmf
 from theory.statement import (
     RECONSTRUCTION,
@@ -16,8 +17,8 @@ from theory.statement import (
     Search,
     Statement,
 )
-from theory.statements._pairs import Array, chord_checks, unit
-from theory.statements._proofs import both, collect
+from theory.statements._pairs import DELTA, DISTANCE, EPS, Array, chord_checks, unit
+from theory.statements._proofs import both, collect, is_nonnegative
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,41 @@ def planar(vector: Array) -> Distances:
     return Distances(np.array([p, 1 - p]), x, y, float(t), float(epsilon))
 
 
-def proof() -> ProofCheck:
+T = sp.Symbol("t", positive=True)
+FORMULAS: Formulas = {
+    **DISTANCE,
+    "Markov": Formula(sp.Symbol("P(d>t)"), "<=", EPS / T),
+    "mean": Formula(sp.Symbol("E d"), "<=", EPS * (1 - DELTA) + 2 * DELTA),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """Both bounds hold for each pair, hence on average.
 
-    t 1[d > t] <= d since d >= 0, and d <= eps 1[d <= eps] + 2 1[d > eps] since d <= 2.
+    t 1[d > t] <= d since d >= 0, and d <= eps 1[d <= eps] + D 1[d > eps] since d <= D.
     """
-    delta, eps = sp.symbols("delta eps", nonnegative=True)
-    split = eps * (1 - delta) + 2 * delta
+    r, q = sp.symbols("r q", nonnegative=True)
+    markov, mean, top = claim["Markov"].right, claim["mean"].right, claim["range of d"].right
+    share = 1 / (1 + q)
     return both(
-        chord_checks(),
+        chord_checks(claim),
         collect(
             {
-                "eps(1-delta) + 2 delta has slope 2 - eps in delta": sp.expand(
-                    sp.diff(split, delta)
+                "the bound on P(d > t) is affine in eps, >= 0 at 0, >= 1 for eps >= t": sp.diff(
+                    markov, EPS, 2
                 )
-                == 2 - eps,
-                "it equals 2 at delta = 1": split.subs(delta, 1) == 2,
+                == 0
+                and is_nonnegative(markov.subs(EPS, 0))
+                and is_nonnegative(markov.subs(EPS, T + r) - 1),
+                "the bound on E d is at least (1-p) eps + 2 p at p = delta": is_nonnegative(
+                    sp.expand(mean - (1 - DELTA) * EPS - top * DELTA)
+                ),
+                "it rises in delta for eps <= 2": is_nonnegative(
+                    sp.diff(mean, DELTA).subs(EPS, top / (1 + r))
+                ),
+                "it is at least 2 for eps >= 2": is_nonnegative(
+                    mean.subs({EPS: top + r, DELTA: share}) - top
+                ),
             },
             "sympy",
         ),
@@ -117,6 +137,10 @@ STATEMENT = Statement(
     source=f"{RECONSTRUCTION}; Markov's inequality",
     evidence="symbolic",
     domain="all distributions over pairs of nonzero vectors, any dimension",
+    formulas=FORMULAS,
+    argument="For each pair, 1[d > t] <= d/t and d <= eps 1[d <= eps] + 2 1[d > eps]; an affine "
+    "bound for each pair holds on average. |u|, |v| and <u,v> are those of x/|x| and y/|y|, so the "
+    "identities hold in any dimension by bilinearity.",
     generate=generate,
     slack=slack,
     witness=opposite,

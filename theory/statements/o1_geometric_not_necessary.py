@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import EXACT, Array, unit
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -79,32 +80,39 @@ def longer() -> KernelUpdate:
     return KernelUpdate(np.array([[1.0, 0.0]]), before, after, 1.0 - 1.0 / np.sqrt(2.0))
 
 
-def proof() -> ProofCheck:
+S, D = sp.symbols("s d", positive=True)
+COSINE = (1 - D) * (S**2 + 1) - S**2  # cos t
+FORMULAS: Formulas = {  # h = r + u, h' = r + cos(t) u + sin(t) v, |r| = s
+    "distance": Formula(sp.Symbol("d(h,h')"), "=", D),
+    "norm": Formula(sp.Symbol("|h'|^2"), "=", S**2 + 1),
+    "component that W reads": Formula(sp.Symbol("<h',r>/s"), "=", S),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """Verify `build` for every d in [0, 2) and every W with a kernel of dimension 2 or more.
 
     For r of norm s in the row space and u, v orthonormal in the kernel, h = r + u and
     h' = r + cos(t) u + sin(t) v have equal norms and equal images W r.
     """
-    s, d = sp.symbols("s d", positive=True)
     t = sp.Symbol("t", real=True)
-    cosine = (1 - d) * (s**2 + 1) - s**2
-    before, after = sp.Matrix([s, 1, 0]), sp.Matrix([s, sp.cos(t), sp.sin(t)])
-    update, square = after - before, sp.simplify(after.dot(after))
-    reached = sp.expand(1 - (s**2 + cosine) / (s**2 + 1) - d)
+    before, after = sp.Matrix([S, 1, 0]), sp.Matrix([S, sp.cos(t), sp.sin(t)])
+    square = sp.simplify(after.dot(after))
+    reached = (1 - before.dot(after) / square).subs(sp.cos(t), COSINE)
+    equalities = all(formula.relation == "=" for formula in claim.values())
     return collect(
         {
-            "the update lies in the kernel": update[0] == 0,
-            "the norm is preserved": sp.simplify(square - before.dot(before)) == 0,
-            "1 - d = (s^2 + cos t)/(s^2 + 1)": sp.simplify(
-                before.dot(after) / square - (s**2 + sp.cos(t)) / (s**2 + 1)
+            "h and h' have the claimed component in the row space": equalities
+            and before[0] == after[0] == claim["component that W reads"].right,
+            "they have the claimed norm": is_zero(square - claim["norm"].right)
+            and is_zero(before.dot(before) - claim["norm"].right),
+            "cos t = (1-d)(s^2+1) - s^2 gives the claimed distance": is_zero(
+                reached - claim["distance"].right
+            ),
+            "cos t is -1 at s^2 = 2/d - 1 and decreases in s": is_zero(
+                COSINE.subs(S, sp.sqrt(2 / D - 1)) + 1
             )
-            == 0,
-            "cos t = (1-d)(s^2+1) - s^2 solves it for the distance d": sp.simplify(reached) == 0,
-            "cos t is -1 at s^2 = 2/d - 1 and decreases in s": sp.simplify(
-                cosine.subs(s, sp.sqrt(2 / d - 1)) + 1
-            )
-            == 0
-            and sp.diff(cosine, s).equals(-2 * d * s),
+            and is_zero(sp.diff(COSINE, S) + 2 * D * S),
         },
         "sympy",
     )
@@ -114,10 +122,14 @@ STATEMENT = Statement(
     id="O1",
     title="a small cosine distance is not necessary",
     setting="a suffix W x/|x| (RMSNorm and a linear head); the kernel of W has dimension 2 or more",
-    claim="for every d in [0, 2) there is an update of cosine distance d that changes no output",
+    claim="for every d in [0, 2) there are a state and an update of cosine distance d that changes "
+    "no output",
     source="constructed in this project",
     evidence="symbolic",
     domain="every W with such a kernel, every d in [0, 2)",
+    formulas=FORMULAS,
+    argument="For s small enough cos t lies in [-1, 1], so t exists. h and h' have equal norm "
+    "and equal image under W, so W h/|h| = W h'/|h'|. SymPy computes in the span of r, u and v.",
     generate=generate,
     slack=slack,
     witness=opposite,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
+from theory.statements import s8_vision_keys as s8
 from theory.statements._pairs import EXACT
-from theory.statements._proofs import both, collect
+from theory.statements._proofs import both, collect, is_zero
 from theory.statements.s8_vision_keys import Head
-from theory.statements.s8_vision_keys import proof as exact_change
 
 #: Threshold for a high VAR.
 HIGH = 0.9
@@ -33,13 +34,31 @@ def slack(head: Head) -> float:
     return min(head.a - HIGH, -float(np.linalg.norm(change)))
 
 
-def proof() -> ProofCheck:
+A = sp.Symbol("a", positive=True)
+FORMULAS: Formulas = {
+    **s8.FORMULAS,
+    "change at o_V = o_T": Formula(sp.Symbol("o-o_without"), "=", sp.Integer(0)),
+    "VAR of one vision key of score log(a/(1-a)) and one text key of score 0": Formula(
+        sp.Symbol("VAR"), "=", A
+    ),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """By S8 the change a (o_V - o_T) is 0 for equal outputs, and a takes every value in (0, 1)."""
-    score = sp.Symbol("score", real=True)
-    a = sp.exp(score) / (sp.exp(score) + 1)
-    limits = [sp.limit(a, score, end) for end in (-sp.oo, sp.oo)]
-    attained = collect({"a = e^s/(e^s + 1) has limits 0 and 1": limits == [0, 1]}, "sympy")
-    return both(exact_change(), attained)
+    *_, still, reached = claim.values()
+    weight = sp.exp(sp.log(A / (1 - A)))
+    same = claim["change"].right.subs(s8.O_V, s8.O_T)
+    exact = collect(
+        {
+            "the change is the claimed one at o_V = o_T": still.relation == "="
+            and is_zero(same - still.right),
+            "VAR is the claimed one": reached.relation == "="
+            and is_zero(weight / (weight + 1) - reached.right),
+        },
+        "sympy",
+    )
+    return both(s8.proof(claim), exact)
 
 
 STATEMENT = Statement(
@@ -51,6 +70,8 @@ STATEMENT = Statement(
     source="constructed in this project, from S8",
     evidence="symbolic",
     domain="all heads with equal o_V and o_T, every a in (0, 1)",
+    formulas=FORMULAS,
+    argument="Values can be chosen freely, so o_V = o_T is possible at every score.",
     generate=generate,
     slack=slack,
     witness=lambda: Head(np.array([20.0, 0.0]), np.ones((2, 1)), 1),

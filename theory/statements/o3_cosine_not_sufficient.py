@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import Array, unit
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,28 @@ def slack(case: Grown) -> float:
     return min(-abs(d), case.margin(case.c * case.x), -case.margin(case.x))
 
 
-def margin() -> sp.Expr:
-    """Margin after the block at the state c x, for x and write of norm s."""
-    s, c = sp.symbols("s c", positive=True)
-    after = sp.Matrix([c * s, s])
-    return sp.simplify((after[0] - sp.Rational(3, 2) * after[1]) / after.norm())
+C = sp.Symbol("c", positive=True)
+FORMULAS: Formulas = {
+    "distance": Formula(sp.Symbol("d(x,c*x)"), "=", sp.Integer(0)),
+    "margin": Formula(sp.Symbol("margin(c*x)"), "=", (C - sp.Rational(3, 2)) / sp.sqrt(C**2 + 1)),
+}
 
 
-def proof() -> ProofCheck:
+def proof(claim: Formulas) -> ProofCheck:
     """The margin is (c - 3/2)/sqrt(c^2 + 1): negative at c = 1, positive for c > 3/2."""
-    c = sp.Symbol("c", positive=True)
-    claimed = (c - sp.Rational(3, 2)) / sp.sqrt(c**2 + 1)
+    s, r = sp.symbols("s r", positive=True)
+    after = sp.Matrix([C * s, s])  # components along x and w, both of norm s
+    margin = sp.simplify((after[0] - sp.Rational(3, 2) * after[1]) / after.norm())
+    distance, claimed = claim["distance"], claim["margin"]
     return collect(
         {
-            "the margin is (c - 3/2)/sqrt(c^2 + 1)": sp.simplify(margin() - claimed) == 0,
-            "it is negative at c = 1": bool(claimed.subs(c, 1) < 0),
-            "d(x, c x) = 1 - c/|c| = 0": sp.simplify(1 - c / sp.Abs(c)) == 0,
+            "the margin is the claimed one": claimed.relation == "="
+            and is_zero(margin - claimed.right),
+            "it is negative at c = 1": bool(claimed.right.subs(C, 1) < 0),
+            "it is positive for c > 3/2": claimed.right.subs(C, sp.Rational(3, 2) + r).is_positive
+            is True,
+            "the distance is 1 - c s^2/(s c s)": distance.relation == "="
+            and is_zero(1 - C * s**2 / (s * C * s) - distance.right),
         },
         "sympy",
     )
@@ -77,6 +84,7 @@ STATEMENT = Statement(
     source="constructed in this project, from S6b",
     evidence="symbolic",
     domain="all such x and w, every c > 3/2",
+    formulas=FORMULAS,
     generate=generate,
     slack=slack,
     witness=lambda: Grown(np.array([1.0, 0.0]), np.array([0.0, 1.0]), 2.0),
@@ -101,7 +109,6 @@ STATEMENT = Statement(
         ),
     ),
     proof=proof,
-    symbolic=margin,
     notes=(
         "Through the residual connection the same update is added to states of different norm, so "
         "the directions differ after the block.",

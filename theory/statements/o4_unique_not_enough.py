@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import sympy as sp
 
+from theory.formula import EntropyFormula, Formula, Formulas
 from theory.pmf import Pmf, entropy, information
 from theory.statement import ProofCheck, Statement
-from theory.statements._proofs import both, collect, shannon
+from theory.statements._proofs import both, collect, is_zero, shannon
 
 Y, V, T = range(3)
 
@@ -42,26 +43,37 @@ def slack(q: float) -> float:
     )
 
 
-def proof() -> ProofCheck:
+Q = sp.Symbol("q", positive=True)
+FORMULAS: Formulas = {
+    "P(y|v)": Formula(sp.Symbol("P(y|v)"), "=", sp.Rational(1, 2)),
+    "P(y|t)": Formula(sp.Symbol("P(y|t)"), "=", sp.Rational(1, 2)),
+    "loss": Formula(
+        sp.Symbol("I(Y;V|T)"), "=", sp.log(2) + Q * sp.log(Q) + (1 - Q) * sp.log(1 - Q)
+    ),
+    "loss as entropies": EntropyFormula("I(Y;V|T) = H(Y|T) - H(Y|V,T)"),
+    "all information": EntropyFormula("I(Y;V|T) = I(Y;V,T)", ("Y _|_ T",)),
+    "no unique information": EntropyFormula("I(Y;V) = 0", ("Y _|_ V",)),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """P(y|v) = P(y|t) = 1/2 for every q; with S9, U_V + S = I(Y;V|T) = H(Y|T) - H(Y|V,T)."""
-    q = sp.Symbol("q", positive=True)
-    cells = {
-        (v, t): [(1 - q) / 4 if y == v ^ t else q / 4 for y in (0, 1)]
-        for v, t in [(0, 0), (0, 1), (1, 0), (1, 1)]
+    p = {(y, v, t): ((1 - Q) if y == v ^ t else Q) / 4 for y in (0, 1) for v, t in np.ndindex(2, 2)}
+    given = {
+        "P(y|v)": [2 * (p[y, v, 0] + p[y, v, 1]) for y, v in np.ndindex(2, 2)],
+        "P(y|t)": [2 * (p[y, 0, t] + p[y, 1, t]) for y, t in np.ndindex(2, 2)],
     }
-    given_v = [sp.simplify(cells[v, 0][0] + cells[v, 1][0]) * 2 for v in (0, 1)]
-    given_t = [sp.simplify(cells[0, t][0] + cells[1, t][0]) * 2 for t in (0, 1)]
-    half = sp.Rational(1, 2)
-    return both(
-        collect(
-            {
-                "P(y|v) = 1/2": all(sp.simplify(x - half) == 0 for x in given_v),
-                "P(y|t) = 1/2": all(sp.simplify(x - half) == 0 for x in given_t),
-            },
-            "sympy",
-        ),
-        shannon(("I(Y;V|T) = H(Y|T) - H(Y|V,T)", ())),
+    given_both = -sum(mass * sp.log(4 * mass) for mass in p.values())  # H(Y|V,T)
+    loss = sp.log(2) - given_both
+    checks = {
+        f"{name} is the claimed one": claim[name].relation == "="
+        and all(is_zero(value - claim[name].right) for value in values)
+        for name, values in given.items()
+    }
+    checks["H(Y|T) - H(Y|V,T) is the claimed loss"] = claim["loss"].relation == "=" and is_zero(
+        loss - claim["loss"].right
     )
+    return both(collect(checks, "sympy"), shannon(claim))
 
 
 STATEMENT = Statement(
@@ -71,7 +83,10 @@ STATEMENT = Statement(
     claim="U_V = 0, but early exit loses I(Y;V|T) = log 2 - h_b(q) = I(Y;V,T), all information",
     source="constructed in this project, from S9",
     evidence="shannon-lp",
-    domain="every q (the conditionals by sympy, the identity by shannon-lp)",
+    domain="every q in (0, 1/2)",
+    formulas=FORMULAS,
+    argument="Conditionals that do not depend on the condition mean independence. R + U_V = "
+    "I(Y;V) = 0 with nonnegative atoms gives U_V = 0. q = 0 is the limit.",
     generate=generate,
     slack=slack,
     witness=lambda: 0.0,

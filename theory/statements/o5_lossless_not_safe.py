@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.pmf import as_pmf, information
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,29 @@ def slack(case: Leak) -> float:
     return min(-abs(conditional), drop - (1 - 1 / k))
 
 
-def proof() -> ProofCheck:
+LEAK, STEP = sp.symbols("leak gap", real=True, nonzero=True)
+K = sp.Symbol("k", positive=True, integer=True)
+FORMULAS: Formulas = {
+    "texts of two answers differ by": Formula(sp.Symbol("T_1(v+gap)-T_1(v)"), "=", LEAK * STEP),
+    "accuracy without vision": Formula(sp.Symbol("accuracy"), "=", 1 / K),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """T_1 = leak v differs for different answers, so H(Y|T_1) = 0 = I(Y;V_1|T_1).
 
     Without vision the input of the suffix is the same for all answers: accuracy 1/k.
     """
-    leak, gap = sp.symbols("leak gap", real=True, nonzero=True)
     v = sp.Symbol("v", real=True)
+    apart, accuracy = claim.values()
+    same_guess = {k: sp.Rational(sum(y == 0 for y in range(k)), k) for k in range(2, 7)}
     return collect(
         {
-            "leak (v + gap) - leak v is nonzero": sp.expand(leak * (v + gap) - leak * v).is_nonzero
-            is True
+            "leak (v + gap) - leak v is the claimed difference": apart.relation == "="
+            and is_zero(LEAK * (v + STEP) - LEAK * v - apart.right),
+            "it is not 0": apart.right.is_nonzero is True,
+            "one guess for all of 2 to 6 answers has the claimed accuracy": accuracy.relation == "="
+            and all(is_zero(share - accuracy.right.subs(K, k)) for k, share in same_guess.items()),
         },
         "sympy",
     )
@@ -84,7 +97,11 @@ STATEMENT = Statement(
     claim="I(Y;V_1|T_1) = 0, but the accuracy falls from 1 to 1/k",
     source="constructed in this project",
     evidence="symbolic",
-    domain="any number of answers, any distinct v, any nonzero leak",
+    domain="any distinct v and nonzero leak; the accuracy by SymPy for two to six answers",
+    formulas=FORMULAS,
+    argument="Different answers have different T_1, so H(Y|T_1) = 0 and I(Y;V_1|T_1) = 0. After "
+    "the exit the suffix gets the same input for every answer and gives one guess, right for "
+    "one of k.",
     generate=generate,
     slack=slack,
     witness=lambda: Leak(np.array([1.0, 2.0]), 1e-6),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.statement import (
     RECONSTRUCTION,
     Counterexample,
@@ -15,8 +16,19 @@ from theory.statement import (
     Search,
     Statement,
 )
-from theory.statements._pairs import EXACT, Pairs, chord_checks, in_plane, planar, random_pairs
-from theory.statements._proofs import both, collect
+from theory.statements._pairs import (
+    DELTA,
+    DISTANCE,
+    EPS,
+    EXACT,
+    D,
+    Pairs,
+    chord_checks,
+    in_plane,
+    planar,
+    random_pairs,
+)
+from theory.statements._proofs import both, collect, is_nonnegative
 
 
 def generate(rng: np.random.Generator) -> Pairs:
@@ -42,19 +54,36 @@ def scaled() -> Pairs:
     return replace(pairs, y=3 * pairs.x, c=1.0)
 
 
-def proof() -> ProofCheck:
+ALPHA = sp.Symbol("alpha", positive=True)
+FORMULAS: Formulas = {
+    **DISTANCE,
+    "change": Formula(
+        sp.Symbol("|E h(X) - E h(X')|"),
+        "<=",
+        ALPHA * ((1 - DELTA) * sp.sqrt(2 * EPS) + 2 * DELTA),
+    ),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """|u-v| is at most sqrt(2 eps) if d <= eps, and at most 2 otherwise."""
-    delta, eps = sp.symbols("delta eps", nonnegative=True)
-    split = (1 - delta) * sp.sqrt(2 * eps) + 2 * delta
+    r, q = sp.symbols("r q", nonnegative=True)
+    bound, top = claim["change"].right, claim["range of d"].right
+    near, far = (sp.sqrt(claim["chord"].right.subs(D, d)) for d in (EPS, top))
+    share = 1 / (1 + q)
     return both(
-        chord_checks(),
+        chord_checks(claim),
         collect(
             {
-                "(1-delta) sqrt(2 eps) + 2 delta has slope 2 - sqrt(2 eps) in delta": sp.simplify(
-                    sp.diff(split, delta) - (2 - sp.sqrt(2 * eps))
-                )
-                == 0,
-                "the slope is 0 at eps = 2": (2 - sp.sqrt(2 * eps)).subs(eps, 2) == 0,
+                "at p = delta the bound is alpha ((1-p) sqrt(2 eps) + 2 p)": is_nonnegative(
+                    sp.simplify(bound - ALPHA * ((1 - DELTA) * near + DELTA * far))
+                ),
+                "it rises in delta for eps <= 2": is_nonnegative(
+                    sp.simplify(sp.diff(bound, DELTA).subs(EPS, top / (1 + r) ** 2))
+                ),
+                "it is at least 2 alpha for eps >= 2": is_nonnegative(
+                    sp.simplify(bound.subs({EPS: top * (1 + r) ** 2, DELTA: share}) - ALPHA * far)
+                ),
             },
             "sympy",
         ),
@@ -64,12 +93,16 @@ def proof() -> ProofCheck:
 STATEMENT = Statement(
     id="P-F",
     title="few large distances imply a small change of the mean output",
-    setting="nonzero states, one token or one pooled state; d the cosine distance",
+    setting="nonzero states, one token or one pooled state; d the cosine distance; h reads nothing "
+    "else that changes",
     claim="|E h(X) - E h(X')| <= alpha ((1-delta) sqrt(2 eps) + 2 delta)",
     source=RECONSTRUCTION,
     evidence="symbolic",
     domain="all distributions over pairs, all heads that are Lipschitz in the direction (drawn "
     "instances: affine heads and distances to a point)",
+    formulas=FORMULAS,
+    argument="For each pair |h - h'| <= alpha |u - v| by the Lipschitz constant, and |u - v| is at "
+    "most sqrt(2 eps) if d <= eps and at most 2 otherwise; average over the pairs.",
     generate=generate,
     slack=slack,
     witness=near_and_opposite,

@@ -8,6 +8,7 @@ import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 
+from theory.formula import EntropyFormula, Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, random_pmf
 from theory.statement import (
     RECONSTRUCTION,
@@ -16,7 +17,14 @@ from theory.statement import (
     ProofCheck,
     Statement,
 )
-from theory.statements._proofs import both, collect, gibbs, increases_until, shannon
+from theory.statements._proofs import (
+    both,
+    collect,
+    gibbs,
+    increases_until,
+    is_nonnegative,
+    shannon,
+)
 
 #: Tolerance for rounding in P(d > eps) and in the limit on delta.
 EXACT = 1e-12
@@ -88,7 +96,21 @@ def two_pairs(delta: float) -> Pair:
     return Pair(np.full((4, 4), 1 / 16), distance, 0.1, delta)
 
 
-def proof() -> ProofCheck:
+SHARE, NEAR, FAR = sp.symbols("delta N_eps A", positive=True)
+FORMULAS: Formulas = {
+    "reveal E": EntropyFormula("H(X'|X) <= H(E) + H(X'|X,E)", ("E = f(X,X')",)),
+    "bound": Formula(
+        sp.Symbol("H(X'|X)"),
+        "<=",
+        -SHARE * sp.log(SHARE)
+        - (1 - SHARE) * sp.log(1 - SHARE)
+        + (1 - SHARE) * sp.log(NEAR)
+        + SHARE * sp.log(FAR),
+    ),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """Condition on E = 1[d(X, X') > eps], count the points, then replace p = P(E = 1) by delta.
 
     H(X'|X) <= H(E) + H(X'|X,E). Given X = x, X' takes at most N = N_eps values if E = 0 and at
@@ -96,13 +118,20 @@ def proof() -> ProofCheck:
     bound is concave in p and stationary at A/(A + N), so it increases up to there, and p can be
     replaced by delta if p <= delta <= A/(A + N).
     """
-    p, n, a = sp.symbols("p N A", positive=True)
-    bound = -p * sp.log(p) - (1 - p) * sp.log(1 - p) + (1 - p) * sp.log(n) + p * sp.log(a)
+    p, bound = SHARE, claim["bound"].right
+    counted = (1 - p) * sp.log(NEAR) + p * sp.log(FAR) - p * sp.log(p) - (1 - p) * sp.log(1 - p)
     return both(
-        shannon(("H(X'|X) <= H(E) + H(X'|X,E)", "E = f(X,X')")),
+        shannon(claim),
         gibbs(),
         collect(
-            {"the bound increases in p up to A/(A+N)": increases_until(bound, p, a / (a + n))},
+            {
+                "the bound is at least h_b(p) + (1-p) log N_eps + p log A at p = delta": (
+                    is_nonnegative(sp.expand(bound - counted))
+                ),
+                "it increases in delta up to A/(A+N_eps)": increases_until(
+                    bound, p, FAR / (FAR + NEAR)
+                ),
+            },
             "sympy",
         ),
     )
@@ -116,8 +145,11 @@ STATEMENT = Statement(
     claim="H(X'|X) <= h_b(delta) + (1-delta) log N_eps + delta log(|X| - N_min)",
     source=f"{RECONSTRUCTION}; distance-based Fano, Duchi & Wainwright 2013, arXiv:1311.2669",
     evidence="shannon-lp",
-    domain="all pairs of states on a finite set (decomposition by shannon-lp; counting and "
-    "monotonicity by sympy)",
+    domain="all pairs of states on a finite set",
+    formulas=FORMULAS,
+    argument="Given X = x, X' takes at most N_eps values if E = 1[d > eps] is 0 and at most "
+    "|X| - N_min if it is 1, and an entropy is at most the log of the number of values (Gibbs). "
+    "A is |X| - N_min; the bound for A = 0 is its limit.",
     generate=generate,
     slack=slack,
     witness=lambda: two_pairs(0.5),  # delta = P(d > eps) = limit; both sides are 2 bits

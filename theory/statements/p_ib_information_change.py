@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from theory.formula import EntropyFormula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, information, random_pmf, softmax_pmf
 from theory.statement import RECONSTRUCTION, Search, Statement
 from theory.statements._proofs import shannon
@@ -22,6 +23,13 @@ def slack(p: Pmf) -> float:
     return min(max(forward, backward) - change, backward - conditional)
 
 
+FORMULAS: Formulas = {
+    "gain": EntropyFormula("I(X';Y) - I(X;Y) <= H(X'|X)"),
+    "loss": EntropyFormula("I(X;Y) - I(X';Y) <= H(X|X')"),
+    "conditional": EntropyFormula("I(X;Y|X') <= H(X|X')"),
+}
+
+
 STATEMENT = Statement(
     id="P-Ib",
     title="states that almost determine each other have similar information about the answer",
@@ -35,10 +43,7 @@ STATEMENT = Statement(
     # X' constant, Y = X a fair coin: the information decreases by H(X|X') = log 2.
     witness=lambda: as_pmf(np.eye(2)[:, None, :]),
     superfluous=("Markov chain Y -> X -> X': the proof does not use it.",),
-    proof=lambda: shannon(
-        ("I(X';Y) - I(X;Y) <= H(X'|X)", ()),
-        ("I(X;Y) - I(X';Y) <= H(X|X')", ()),
-        ("I(X;Y|X') <= H(X|X')", ()),
-    ),
+    formulas=FORMULAS,
+    proof=shannon,
     search=Search(12, lambda vector: softmax_pmf(vector, (2, 2, 3))),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from theory.formula import EntropyFormula, Formulas
 from theory.pmf import Pmf, as_pmf, information, random_pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Statement
 from theory.statements._proofs import shannon
@@ -46,10 +47,17 @@ def identity() -> Pmf:
     return layer(as_pmf(np.eye(2)[:, :, None]), table, 0 * table, 2, 1)
 
 
+FORMULAS: Formulas = {
+    "gap": EntropyFormula("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)", ("Y -> V,T -> W,S",)),
+}
+
+
 STATEMENT = Statement(
     id="S10",
     title="a lossless exit stays lossless while text information does not decrease",
-    setting="finite alphabets; g_l = I(Y;V_l|T_l), the information that an exit at layer l removes",
+    setting="finite alphabets; g_l = I(Y;V_l|T_l), the information that an exit at layer l "
+    "removes. "
+    "In the formula V, T are V_l, T_l and W, S are V_{l+1}, T_{l+1}",
     claim="g_{l+1} <= g_l + I(Y;T_l) - I(Y;T_{l+1})",
     source=RECONSTRUCTION,
     evidence="shannon-lp",
@@ -74,7 +82,6 @@ STATEMENT = Statement(
         "later layer, which justifies a single exit depth (as in VTW). The claim concerns "
         "information, not the fixed suffix.",
     ),
-    proof=lambda: shannon(
-        ("I(Y;W|S) <= I(Y;V|T) + I(Y;T) - I(Y;S)", "Y -> V,T -> W,S"),
-    ),
+    formulas=FORMULAS,
+    proof=shannon,
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
+import sympy as sp
 from scipy import stats
 
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
+from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Search, Statement
 
 #: Relative tolerance for rounding of a bound.
@@ -76,26 +79,38 @@ def witness() -> Trials:
     return Trials(images=149, rate=1.0 - 0.05 ** (1.0 / 149) + 1e-9, delta=0.05)
 
 
-def prove() -> ProofCheck:
+FORMULAS: Formulas = {
+    "P(K <= k) at the rate U(k)": Formula(sp.Symbol("tail"), "<=", sp.Symbol("delta")),
+}
+
+
+def prove(claim: Formulas) -> ProofCheck:
     """For all n <= 40 and k < n: U(k) increases in k, and P(K <= k) <= delta at rate U(k), exactly.
 
     P(K <= k) decreases in the rate, so P(K <= k) <= delta for every rate p > U(k). For the largest
     k with U(k) < p this is the error probability. Binomial sums are exact rational numbers.
     """
+    (formula,) = claim.values()
     cases = 0
     for delta in _DELTAS:
         for n in range(1, _LARGEST + 1):
             last = Fraction(0)
             for k in range(n):
                 bound = Fraction(clopper_pearson_upper_bound(k, n, delta)) * (1 + _ROUNDING)
-                tail = sum(
-                    math.comb(n, i) * bound**i * (1 - bound) ** (n - i) for i in range(k + 1)
-                )
-                if tail > Fraction(delta) or bound <= last:
+                tail = _tail(k, n, bound)
+                if not formula.at(tail=tail, delta=Fraction(delta)) or bound <= last:
                     return ProofCheck(False, f"fails at k={k}, n={n}, delta={delta}")
                 last = bound
                 cases += 1
     return ProofCheck(True, f"{cases} bounds checked in exact rational arithmetic")
+
+
+@cache
+def _tail(k: int, n: int, rate: Fraction) -> Fraction:
+    """P(K <= k) for K ~ Binomial(n, rate), with one common denominator."""
+    p, whole = rate.numerator, rate.denominator
+    terms = (math.comb(n, i) * p**i * (whole - p) ** (n - i) for i in range(k + 1))
+    return Fraction(sum(terms), whole**n)
 
 
 def decode(vector: np.ndarray) -> Trials:
@@ -137,6 +152,10 @@ STATEMENT = Statement(
     evidence="exhaustive",
     domain=f"all k < n <= {_LARGEST} and delta in {_DELTAS}; for larger n, sampled parameters with "
     "exact error probabilities",
+    formulas=FORMULAS,
+    argument="P(K <= k) falls in the rate, so it is at most delta at every rate above U(k); "
+    "U(k) rises in k, so the bound is below the rate p iff K <= k for the largest k with U(k) < "
+    "p.",
     generate=generate,
     slack=slack,
     witness=witness,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
+import sympy as sp
 
 from theory.certificates.families import CONTROLS, rejected
+from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 
 _MOST = 4
@@ -103,7 +106,12 @@ def witness() -> Family:
     return Family("bonferroni", delta, (True, True), cells, (delta / 2, delta / 2, 1.0 - delta))
 
 
-def prove() -> ProofCheck:
+FORMULAS: Formulas = {
+    name: Formula(sp.Symbol("error"), "<=", sp.Symbol("delta")) for name in CONTROLS
+}
+
+
+def prove(claim: Formulas) -> ProofCheck:
     """All numbers of plans up to 4, all sets of unsafe plans and all patterns of p-values.
 
     A false certificate implies p_j <= g for a pair (j, g) in a list whose levels sum to at most
@@ -114,7 +122,7 @@ def prove() -> ProofCheck:
     """
     patterns = 0
     for m in range(1, _MOST + 1):
-        delta = 0.12
+        delta, exact = 0.12, Fraction(12, 100)
         for unsafe in product((False, True), repeat=m):
             null_plans = [j for j in range(m) if unsafe[j]]
             for control in CONTROLS:
@@ -124,6 +132,10 @@ def prove() -> ProofCheck:
                     "fixed-sequence": delta,
                 }[control]
                 tested = null_plans[:1] if control == "fixed-sequence" else null_plans
+                share = {"bonferroni": m, "holm": max(len(null_plans), 1), "fixed-sequence": 1}
+                error = len(tested) * exact / share[control]  # union bound
+                if not claim[control].at(error=error, delta=exact):
+                    return ProofCheck(False, f"{control}: the levels sum to {error}")
                 for cell in product(thresholds(m, delta), repeat=m):
                     false = any(unsafe[j] for j in rejected(cell, delta, control=control))
                     if false and not any(cell[j] <= level for j in tested):
@@ -171,6 +183,11 @@ STATEMENT = Statement(
     ),
     evidence="exhaustive",
     domain=f"all patterns of p-values of up to {_MOST} plans, all joint distributions",
+    formulas=FORMULAS,
+    argument="A false certificate implies p_j <= g for one of the listed pairs (j, g), which "
+    "the patterns show; the levels g of these pairs sum to at most delta, and by the union "
+    "bound so does the probability, under any joint distribution. Only comparisons with the "
+    "thresholds matter. More than 4 plans are argued in the same way, without enumeration.",
     generate=generate,
     slack=slack,
     witness=witness,

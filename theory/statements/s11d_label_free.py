@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+import sympy as sp
 from numpy.typing import NDArray
 
+from theory.formula import Formula, Formulas
 from theory.pmf import Pmf, random_pmf, softmax_pmf
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Search, Statement
 
@@ -52,12 +54,19 @@ def witness() -> Answers:
     return Answers(p, np.eye(2), np.eye(2))
 
 
-def prove() -> ProofCheck:
+FORMULAS: Formulas = {  # 0 or 1 each: full right, skipped right, answers differ
+    "one question": Formula(sp.Symbol("full") - sp.Symbol("skipped"), "<=", sp.Symbol("differ")),
+}
+
+
+def prove(claim: Formulas) -> ProofCheck:
     """1[a = y] - 1[b = y] <= 1[a != b] for all true answers y and answers a, b; then average."""
+    (formula,) = claim.values()
     cases = 0
     for k in range(2, _MOST + 1):
         for y, a, b in product(range(k), repeat=3):
-            if (a == y) - (b == y) > (a != b):
+            right = {"full": int(a == y), "skipped": int(b == y)}
+            if not formula.at(**right, differ=int(a != b)):
                 return ProofCheck(False, f"fails at y={y}, a={a}, b={b}")
             cases += 1
     return ProofCheck(
@@ -97,6 +106,10 @@ STATEMENT = Statement(
     source="folklore; basis of label-free certificates",
     evidence="exhaustive",
     domain=f"exact match, all triples of answers with up to {_MOST} classes; random graded scores",
+    formulas=FORMULAS,
+    argument="Average over questions. Only equalities among the three answers matter, so more "
+    "classes add no case. Graded scores in [0, 1] change by at most 1 where the answers differ, "
+    "and not at all elsewhere.",
     generate=generate,
     slack=slack,
     witness=witness,

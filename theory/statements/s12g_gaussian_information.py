@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.pmf import entropy
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_nonnegative, is_zero
 
 
 @dataclass(frozen=True)
@@ -56,27 +57,30 @@ def slack(case: Cross) -> float:
     return case.information + d / 2 * float(np.log1p(-(rho**2)))
 
 
-def closed_form() -> sp.Expr:
-    """-(1/2) log(1 - rho^2) for one coordinate, at rho = 1 - c."""
-    c = sp.Symbol("c", positive=True)
-    covariance = sp.Matrix([[1, 1 - c], [1 - c, 1]])
-    return -sp.log(sp.expand(covariance.det())) / 2
+C = sp.Symbol("c", positive=True)
+DIM = sp.Symbol("dim", positive=True)
+MEAN = sp.Symbol("t", nonnegative=True)  # |tr C| / dim, below 1
+FORMULAS: Formulas = {
+    "closed form": Formula(sp.Symbol("I(X;X')"), "=", -DIM / 2 * sp.log(2 * C - C**2)),
+    "bound": Formula(-DIM / 2 * sp.log(1 - MEAN**2), "<=", sp.Symbol("I(X;X')")),
+}
 
 
-def proof() -> ProofCheck:
+def proof(claim: Formulas) -> ProofCheck:
     """For C = U s V', I is a sum over s of an increasing convex function, and |tr C| <= sum s."""
-    c = sp.Symbol("c", positive=True)
     s = sp.Symbol("s", nonnegative=True)
     summand = -sp.log(1 - s**2) / 2
+    covariance = sp.Matrix([[1, 1 - C], [1 - C, 1]])
+    closed, bound = claim["closed form"], claim["bound"]
+    claimed = sp.exp(-2 * closed.right / DIM)
     return collect(
         {
-            "I = -(1/2) log(2c - c^2) for one coordinate": sp.expand(
-                sp.exp(-2 * closed_form()) - (2 * c - c**2)
-            )
-            == 0,
-            "-(1/2) log(1-s^2) increases": sp.simplify(sp.diff(summand, s) * (1 - s**2)) == s,
-            "-(1/2) log(1-s^2) is convex": sp.simplify(sp.diff(summand, s, 2) * (1 - s**2) ** 2)
-            == 1 + s**2,
+            "I = -(1/2) log det Cov for one coordinate, times dim": closed.relation == "="
+            and is_zero(claimed - sp.expand(covariance.det())),
+            "the bound is at most dim f(t), f(s) = -(1/2) log(1-s^2)": bound.relation == "<="
+            and is_nonnegative(sp.simplify(DIM * summand.subs(s, MEAN) - bound.left)),
+            "f increases": sp.simplify(sp.diff(summand, s) * (1 - s**2)) == s,
+            "f is convex": sp.simplify(sp.diff(summand, s, 2) * (1 - s**2) ** 2) == 1 + s**2,
         },
         "sympy",
     )
@@ -91,6 +95,11 @@ STATEMENT = Statement(
     source="closed form; Cover & Thomas 2006, Section 8.5",
     evidence="symbolic",
     domain="all jointly Gaussian pairs with isotropic unit marginals, any d",
+    formulas=FORMULAS,
+    argument="Coordinates with cross-covariance (1-c) I are independent pairs, so their "
+    "information adds up. For C = U s V' the information is the sum of f(s_i) over the singular "
+    "values; f is convex and increasing and |tr C| <= sum s_i (von Neumann), so the sum is at "
+    "least dim f(|tr C|/dim).",
     generate=generate,
     slack=slack,
     witness=lambda: Cross(0.5 * np.eye(3)),
@@ -128,5 +137,4 @@ STATEMENT = Statement(
         "and with 2/3 for c the formula gives .059 instead of .144 nats.",
     ),
     proof=proof,
-    symbolic=closed_form,
 )

@@ -8,9 +8,10 @@ import numpy as np
 import sympy as sp
 from scipy.optimize import minimize
 
+from theory.formula import EntropyFormula, Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, information
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect
+from theory.statements._proofs import both, collect, shannon
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,18 @@ def slack(case: HiddenParity) -> float:
     return min(case.gain() - float(claimed), -abs(case.shannon_gain()))
 
 
-def proof() -> ProofCheck:
+NOISE = sp.Symbol("q", positive=True)
+FORMULAS: Formulas = {
+    "gain": Formula(
+        sp.Symbol("I_F(layer(Z)->Y)-I_F(Z->Y)"),
+        "=",
+        sp.log(2) + NOISE * sp.log(NOISE) + (1 - NOISE) * sp.log(1 - NOISE),
+    ),
+    "mutual information": EntropyFormula("I(Z,P;Y) = I(Z;Y)", ("P = f(Z)",)),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """For two bits and every q: optimal weights are 0 before, and log((1-q)/q) on parity after.
 
     The NLL is convex in the weights, so a stationary point is a minimum. The odds r = (1-q)/q make
@@ -96,21 +108,24 @@ def proof() -> ProofCheck:
     curved = sp.simplify(
         sp.diff(sp.log(1 + sp.exp(-margin)), margin, 2) * (1 + sp.exp(margin)) ** 2
     )
-    entropy_q = -q * sp.log(q) - (1 - q) * sp.log(1 - q)
-    return collect(
+    gain = claim["gain"]
+    before = sp.log(2)
+    optimum = collect(
         {
             "log(1 + exp(-s)) is convex": curved == sp.exp(margin),
             "without parity, weights 0 are stationary": all(
                 sp.simplify(sp.diff(nll, w[i]).subs(zero)) == 0 for i in (0, 1, 3)
             ),
-            "their NLL is log 2": sp.simplify(nll.subs(zero) - sp.log(2)) == 0,
+            "their NLL is log 2": sp.simplify(nll.subs(zero) - before) == 0,
             "with parity, weight log((1-q)/q) on it is stationary": all(
                 sp.simplify(sp.diff(nll, weight).subs(best)) == 0 for weight in w
             ),
-            "its NLL is h_b(q)": _same(nll.subs(best), entropy_q),
+            "log 2 minus its NLL is the claimed gain": gain.relation == "="
+            and _same(before - nll.subs(best), gain.right.subs(NOISE, q)),
         },
         "sympy",
     )
+    return both(optimum, shannon(claim))
 
 
 def _same(left: sp.Expr, right: sp.Expr) -> bool:
@@ -127,7 +142,11 @@ STATEMENT = Statement(
     claim="I_F(layer(Z) -> Y) - I_F(Z -> Y) = log 2 - h_b(q) > 0, while I(layer(Z);Y) = I(Z;Y)",
     source="Xu et al. 2020, arXiv:2002.10689, Section 3; the example is derived in this project",
     evidence="symbolic",
-    domain="two bits and every q; in addition three and four bits by convex optimisation",
+    domain="two bits and every q by SymPy; three and four bits in the drawn instances, by convex "
+    "optimisation",
+    formulas=FORMULAS,
+    argument="The NLL is convex in the weights, so a stationary point is a minimum. The gain is "
+    "positive because h_b(q) < log 2 for q < 1/2.",
     generate=generate,
     slack=slack,
     witness=lambda: HiddenParity(2, 0.1),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import sympy as sp
 from scipy.special import gammaln
 
+from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -87,41 +89,53 @@ def slack(case: Regression) -> float:
     return -abs(case.extra - formula(case)) / formula(case)
 
 
-def difference() -> sp.Expr:
-    """Excess risk sigma^2 p/(n-p-1) at p = d_T + d_V minus that at d_T, minus the claim."""
-    n, t, v, s = sp.symbols("n d_T d_V sigma", positive=True)
-
-    def excess(p: sp.Expr) -> sp.Expr:
-        """Excess risk of p regressors."""
-        return s**2 * p / (n - p - 1)
-
-    claimed = s**2 * v * (n - 1) / ((n - t - 1) * (n - t - v - 1))
-    return sp.simplify(excess(t + v) - excess(t) - claimed)
+N, T, V, SIGMA = sp.symbols("n d_T d_V sigma", positive=True)
+FORMULAS: Formulas = {
+    "excess risk": Formula(
+        sp.Symbol("risk(T,V)-risk(T)"),
+        "=",
+        SIGMA**2 * V * (N - 1) / ((N - T - 1) * (N - T - V - 1)),
+    ),
+}
 
 
-def proof() -> ProofCheck:
+def excess(p: sp.Expr) -> sp.Expr:
+    """Excess risk sigma^2 p E[1/chi^2_{n-p+1}] = sigma^2 p/(n-p-1) of p regressors."""
+    return SIGMA**2 * p / (N - p - 1)
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """E[1/chi^2_k] = 1/(k-2) by integration, then algebra for all dimensions.
 
     A diagonal entry of (X'X)^{-1} is the reciprocal of a Schur complement: the squared norm of a
     column of X after projection orthogonal to the other columns, chi^2 with n - p + 1 degrees of
     freedom.
     """
-    x, k = sp.symbols("x k", positive=True)
-    density = x ** (k / 2 - 1) * sp.exp(-x / 2) / (2 ** (k / 2) * sp.gamma(k / 2))
-    chi2 = density.subs(k, 2 * k + 2)  # 2k + 2 degrees: the integral converges for all k > 0
-    mean = sp.integrate(chi2 / x, (x, 0, sp.oo), conds="none")
+    formula = claim["excess risk"]
     return collect(
         {
             "(W^-1)_11 is the reciprocal of the Schur complement (p = 2, 3)": all(
                 map(schur, (2, 3))
             ),
-            "E[1/chi^2_{2k+2}] = 1/(2k)": sp.simplify(sp.gammasimp(mean) - 1 / (2 * k)) == 0,
-            "the difference of the excess risks equals the claim": difference() == 0,
+            "E[1/chi^2_{2k+2}] = 1/(2k)": inverse_chi2(),
+            "the difference of the excess risks equals the claim": formula.relation == "="
+            and is_zero(excess(T + V) - excess(T) - formula.right),
         },
         "sympy",
     )
 
 
+@cache
+def inverse_chi2() -> bool:
+    """Whether E[1/chi^2_{2k+2}] = 1/(2k), by integration."""
+    x, k = sp.symbols("x k", positive=True)
+    density = x ** (k / 2 - 1) * sp.exp(-x / 2) / (2 ** (k / 2) * sp.gamma(k / 2))
+    chi2 = density.subs(k, 2 * k + 2)  # 2k + 2 degrees: the integral converges for all k > 0
+    mean = sp.integrate(chi2 / x, (x, 0, sp.oo), conds="none")
+    return bool(sp.simplify(sp.gammasimp(mean) - 1 / (2 * k)) == 0)
+
+
+@cache
 def schur(p: int) -> bool:
     """Whether (W^{-1})_11 = 1/(W_11 - W_12 W_22^{-1} W_21) for a symmetric p x p matrix."""
     w = sp.Matrix(p, p, lambda i, j: sp.Symbol(f"w{min(i, j)}{max(i, j)}"))
@@ -137,8 +151,12 @@ STATEMENT = Statement(
     claim="risk(T,V) - risk(T) = sigma^2 d_V (n-1) / ((n-d_T-1)(n-d_T-d_V-1)) > 0",
     source="mean of the inverse Wishart distribution; the difference is derived in this project",
     evidence="symbolic",
-    domain="all n, d_T, d_V; assumed without proof: the squared norm of a Gaussian column after "
-    "projection orthogonal to p - 1 others is chi^2_{n-p+1}",
+    domain="all n, d_T, d_V with n > d_T + d_V + 1",
+    formulas=FORMULAS,
+    argument="The risk of p regressors is sigma^2 (1 + E tr (X'X)^{-1}) for zero-mean features. "
+    "Each diagonal entry of the inverse is the reciprocal of the squared norm of a Gaussian "
+    "column after projection orthogonal to the p - 1 others, chi^2 with n - p + 1 degrees of "
+    "freedom; SymPy checks the Schur complement for p = 2 and 3.",
     generate=generate,
     slack=slack,
     witness=lambda: Regression(40, 10, 10, 1.0),  # .708
@@ -187,5 +205,4 @@ STATEMENT = Statement(
         "tr (Z'Z)^{-1} for every invertible C.",
     ),
     proof=proof,
-    symbolic=difference,
 )

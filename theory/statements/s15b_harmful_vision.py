@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.pmf import Pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_nonnegative, is_zero
 from theory.statements.s2_cost_of_removing_vision import Removal, divergence, nll
 
 
@@ -46,24 +47,43 @@ def slack(case: Misled) -> float:
     return min(decrease, -abs(decrease - kl_decrease))
 
 
-def slope() -> sp.Expr:
-    """Derivative of NLL_full(r) = -(1-q) log(1-r) - q log r, times r (1-r)."""
-    q, r = sp.symbols("q r", positive=True)
-    nll_full = -(1 - q) * sp.log(1 - r) - q * sp.log(r)
-    return sp.simplify(sp.diff(nll_full, r) * r * (1 - r))
+Q, R = sp.symbols("q r", positive=True)
+FORMULAS: Formulas = {
+    "NLL_skip < NLL_full": Formula(sp.log(2), "<", -(1 - Q) * sp.log(1 - R) - Q * sp.log(R)),
+    "information removed": Formula(
+        sp.Symbol("I(Y;V|T)"), "=", sp.log(2) + Q * sp.log(Q) + (1 - Q) * sp.log(1 - Q)
+    ),
+}
 
 
-def proof() -> ProofCheck:
+def proof(claim: Formulas) -> ProofCheck:
     """NLL_full(r) is log 2 at r = 1/2, as for the skipped model, and increases for r > q."""
-    q, r = sp.symbols("q r", positive=True)
-    start = (-(1 - q) * sp.log(1 - r) - q * sp.log(r)).subs(r, sp.Rational(1, 2))
+    x, y = sp.symbols("x y", positive=True)
+    half = sp.Rational(1, 2)
+    formula, information = claim["NLL_skip < NLL_full"], claim["information removed"]
+    cells = {(v, a): half * (1 - Q if v == a else Q) for v in (0, 1) for a in (0, 1)}
+    model = {(v, a): 1 - R if v == a else R for v in (0, 1) for a in (0, 1)}
+    full = -sum(cells[cell] * sp.log(model[cell]) for cell in cells)
+    skip = -sum(cells[cell] * sp.log(half) for cell in cells)
+    known = sum(cells[cell] * sp.log(cells[cell] / (half * half)) for cell in cells)
+    rise = sp.simplify(sp.diff(formula.right, R) * R * (1 - R))
     return collect(
         {
-            "NLL_full has derivative (r - q)/(r (1-r)) > 0 for r > 1/2 > q": sp.expand(
-                slope() - (r - q)
+            "the sides are the NLLs": formula.relation == "<"
+            and is_zero(formula.left - skip)
+            and is_zero(formula.right - full),
+            "they are equal at r = 1/2": is_zero(formula.gap.subs(R, half)),
+            "NLL_full rises in r for r > 1/2 > q": sp.expand(
+                rise.subs({R: half + x, Q: half - y})
+            ).is_positive
+            is True,
+            "I(Y;V) is the claimed information": information.relation == "="
+            and is_zero(information.right - known),
+            "it is positive for q < 1/2": is_nonnegative(
+                sp.diff(information.right, Q, 2) * Q * (1 - Q)
             )
-            == 0,
-            "NLL_full(1/2) = log 2": sp.simplify(start - sp.log(2)) == 0,
+            and is_zero(sp.diff(information.right, Q).subs(Q, half))
+            and is_zero(information.right.subs(Q, half)),
         },
         "sympy",
     )
@@ -78,6 +98,10 @@ STATEMENT = Statement(
     source=f"{RECONSTRUCTION}; from S2",
     evidence="symbolic",
     domain="all q < 1/2 < r",
+    formulas=FORMULAS,
+    argument="r (1-r) > 0, so the sign of the derivative is that of r - q. The information is "
+    "strictly convex in q with value and slope 0 at q = 1/2. T is constant, so I(Y;V|T) = "
+    "I(Y;V).",
     generate=generate,
     slack=slack,
     witness=lambda: Misled(0.49999, 0.50001),

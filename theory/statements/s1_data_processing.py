@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from theory.formula import EntropyFormula, Formulas
 from theory.pmf import Pmf, as_pmf, information, random_pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Statement
 from theory.statements._proofs import shannon
@@ -40,10 +41,17 @@ def markov(p: Pmf) -> bool:
     return information(p, [0], [2], given=[1]) <= 1e-10
 
 
+FORMULAS: Formulas = {
+    "loss": EntropyFormula("I(H;Y) - I(K;Y) = I(H;Y|K)", ("Y -> H -> K",)),
+    "sign": EntropyFormula("I(H;Y|K) >= 0"),
+}
+
+
 STATEMENT = Statement(
     id="S1",
     title="data processing: a layer creates no information about the answer",
-    setting="finite alphabets; H_l the full state entering layer l",
+    setting="finite alphabets; H_l the full state entering layer l. In the formulas H is "
+    "H_l and K is H_{l+1}",
     claim="I(H_l;Y) - I(H_{l+1};Y) = I(H_l;Y|H_{l+1}) >= 0",
     source=f"{RECONSTRUCTION}; chain rule, Cover & Thomas 2006, Theorem 2.8.1",
     evidence="shannon-lp",
@@ -67,8 +75,6 @@ STATEMENT = Statement(
         "Skipping a whole layer therefore never decreases the information about the answer (S1r "
         "for the risk); it can only harm the fixed suffix.",
     ),
-    proof=lambda: shannon(
-        ("I(H;Y) - I(K;Y) = I(H;Y|K)", "Y -> H -> K"),
-        ("I(H;Y|K) >= 0", ()),
-    ),
+    formulas=FORMULAS,
+    proof=shannon,
 )

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from theory.formula import EntropyFormula, Formulas
 from theory.pmf import Pmf, as_pmf, information, random_pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Statement
 from theory.statements._proofs import shannon
@@ -102,6 +103,12 @@ def copying(source: str, into: str, name: str) -> Layer:
     return Layer(p, np.zeros(3, dtype=np.int64), v, t, name)
 
 
+FORMULAS: Formulas = {
+    "full state": EntropyFormula("I(Y;H'|H) = 0", ("H' = f(H)",)),
+    "vision": EntropyFormula("I(Y;V'|V) = 0", ("V' = f(Q,V)", "H(Q) = 0")),
+}
+
+
 STATEMENT = Statement(
     id="S1b",
     title="slices of the state that form a Markov chain with the answer",
@@ -147,8 +154,6 @@ STATEMENT = Statement(
         "A residual connection is part of the function of the layer, so the full states always "
         "form a Markov chain.",
     ),
-    proof=lambda: shannon(
-        ("I(Y;H'|H) = 0", "H' = f(H)"),
-        ("I(Y;V'|V) = 0", ("V' = f(Q,V)", "H(Q) = 0")),
-    ),
+    formulas=FORMULAS,
+    proof=shannon,
 )

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import sympy as sp
 from numpy.typing import NDArray
 
+from theory.formula import Formula, Formulas
 from theory.pmf import Pmf, as_pmf
 from theory.statement import (
     RECONSTRUCTION,
@@ -44,11 +46,17 @@ def slack(task: Task) -> float:
     return after - bayes_risk(task.p.sum(axis=2), task.loss)
 
 
-def enumerate_all() -> ProofCheck:
+FORMULAS: Formulas = {
+    "right answers per 6": Formula(sp.Symbol("after"), "<=", sp.Symbol("before")),
+}
+
+
+def enumerate_all(claim: Formulas) -> ProofCheck:
     """All pmfs of (Y, H) on 2 x 3 cells, all 27 layers on 3 states, 0-1 loss, in integers.
 
     For 0-1 loss 1 - R* = sum_h max_y p(y, h), an integer multiple of 1/TOTAL.
     """
+    (formula,) = claim.values()
     layers = np.array(list(product(range(3), repeat=3)))
     transitions = np.eye(3, dtype=np.int64)[layers]  # (27, h, k)
     cases = 0
@@ -56,7 +64,7 @@ def enumerate_all() -> ProofCheck:
         counts = np.array(cells).reshape(2, 3)
         before = int(counts.max(axis=0).sum())
         after = (counts @ transitions).max(axis=1).sum(axis=1)  # (27,)
-        if (after > before).any():
+        if not all(formula.at(after=a, before=before) for a in set(after.tolist())):
             return ProofCheck(False, f"violated at counts {cells}")
         cases += len(layers)
     return ProofCheck(True, f"enumeration: {cases} pairs of pmf and layer, integer arithmetic")
@@ -71,6 +79,10 @@ STATEMENT = Statement(
     evidence="exhaustive",
     domain="every pmf of (Y, H_l) on 2 x 3 cells with probabilities in multiples of 1/6, every "
     "layer on 3 states, 0-1 loss; in addition random pmfs, noisy layers and losses",
+    formulas=FORMULAS,
+    argument="For 0-1 loss 1 - R* is the share of right answers, sum_h max_y p(y,h). For other "
+    "distributions and losses (not machine-checked): a predictor from H_{l+1} is a randomised "
+    "predictor from H_l, by the Markov chain (Blackwell).",
     generate=generate,
     slack=slack,
     witness=lambda: Task(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from theory.formula import EntropyFormula, Formulas
 from theory.pmf import Pmf, as_pmf, information, random_pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Statement
 from theory.statements._proofs import shannon
@@ -34,6 +35,12 @@ def blind_to(p: Pmf) -> bool:
     return information(p, [Y], [G], given=[V, T]) <= 1e-10
 
 
+FORMULAS: Formulas = {
+    "loss": EntropyFormula("I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G)", ("Y -> V,T -> G",)),
+    "sign": EntropyFormula("I(Y;T|V,G) >= 0"),
+}
+
+
 STATEMENT = Statement(
     id="S3",
     title="information lost by late entry",
@@ -61,8 +68,6 @@ STATEMENT = Statement(
     ),
     superfluous=("Deterministic g: the claim also holds with independent noise.",),
     notes=("Late entry keeps V_0; only information in the text can be lost.",),
-    proof=lambda: shannon(
-        ("I(Y;V,T) - I(Y;V,G) = I(Y;T|V,G)", "Y -> V,T -> G"),
-        ("I(Y;T|V,G) >= 0", ()),
-    ),
+    formulas=FORMULAS,
+    proof=shannon,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from theory.formula import EntropyFormula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, information, random_pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, Statement
 from theory.statements._proofs import shannon
@@ -19,6 +20,11 @@ def generate(rng: np.random.Generator) -> Pmf:
 def slack(p: Pmf) -> float:
     """Minus the absolute change of the information, in nats."""
     return -abs(information(p, [Y], [V, T]) - information(p, [Y], [V, G]))
+
+
+FORMULAS: Formulas = {
+    "no loss": EntropyFormula("I(Y;V,G) = I(Y;V,T)", ("Y -> V,T -> G", "T = f(G)")),
+}
 
 
 STATEMENT = Statement(
@@ -57,5 +63,6 @@ STATEMENT = Statement(
         "Injectivity is sufficient, not necessary: a constant g loses no information if Y depends "
         "on vision alone. The claim concerns information; the fixed suffix can still fail (O5).",
     ),
-    proof=lambda: shannon(("I(Y;V,G) = I(Y;V,T)", ("Y -> V,T -> G", "T = f(G)"))),
+    formulas=FORMULAS,
+    proof=shannon,
 )

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, random_pmf, softmax_pmf
 from theory.statement import ProofCheck, Search, Statement
+from theory.statements._proofs import collect, is_nonnegative, nonnegative, sign_between
 
 
 def generate(rng: np.random.Generator) -> Pmf:
@@ -23,33 +25,37 @@ def slack(p: Pmf) -> float:
     return min(nats / (2.0 * math.log(2.0)), -math.expm1(-nats)) - error
 
 
-def proof() -> ProofCheck:
-    """Both bounds for every k, from inequalities in the variable m = max_y P(y|z).
+P_E = sp.Symbol("P_e")
+H = sp.Symbol("H", positive=True)
+FORMULAS: Formulas = {
+    "Hellman-Raviv": Formula(P_E, "<=", H / (2 * sp.log(2))),
+    "exponential": Formula(P_E, "<=", 1 - sp.exp(-H)),
+}
 
-    (i) H(p) = sum_y p_y log(1/p_y) >= log(1/m), since p_y <= m. (ii) H(p) >= h_b(m), since the
-    indicator of the most probable answer is a function of Y. By (i), 1 - m <= 1 - exp(-H), which is
-    concave in H; apply Jensen's inequality over z. For the other bound, 1 - m <= H/(2 ln 2) follows
-    from (i) if m <= 1/2 and from (ii) if m >= 1/2; it is linear in H, so it holds on average. SymPy
-    checks both inequalities by signs of derivatives and values at endpoints.
+
+def proof(claim: Formulas) -> ProofCheck:
+    """Each bound b is concave and rises; b(H(p)) >= 1 - m for every pmf p with largest entry m.
+
+    H(p) >= -log m on all of (0, 1], since p_y <= m, and H(p) >= h_b(m), since the indicator of the
+    most probable answer is a function of Y; the second is used on [1/2, 1] only.
     """
-    m = sp.Symbol("m", positive=True)
-    line = 2 * sp.log(2) * (1 - m)
-    low = -sp.log(m) - line  # on (0, 1/2]: decreases to 0 at 1/2
-    high = -m * sp.log(m) - (1 - m) * sp.log(1 - m) - line  # on [1/2, 1]: concave, 0 at both ends
-    left_half = sp.Interval.Lopen(0, sp.Rational(1, 2))
-    checks = {
-        "-log m - 2 ln2 (1-m) decreases on (0, 1/2]": sp.simplify(sp.diff(low, m) * m).subs(m, 0)
-        == -1
-        and sp.solveset(sp.diff(low, m), m, left_half) is sp.S.EmptySet,
-        "-log m - 2 ln2 (1-m) is 0 at 1/2": sp.simplify(low.subs(m, sp.Rational(1, 2))) == 0,
-        "h_b(m) - 2 ln2 (1-m) is concave": sp.simplify(sp.diff(high, m, 2) * m * (1 - m)) == -1,
-        "h_b(m) - 2 ln2 (1-m) is 0 at 1/2": sp.simplify(high.subs(m, sp.Rational(1, 2))) == 0,
-        "h_b(m) - 2 ln2 (1-m) is 0 at 1": sp.limit(high, m, 1, "-") == 0,
-        "1 - exp(-t) is concave": sp.simplify(sp.diff(1 - sp.exp(-m), m, 2) * sp.exp(m)) == -1,
-    }
-    failed = [name for name, passed in checks.items() if not passed]
-    detail = "sympy: " + "; ".join(failed or checks)
-    return ProofCheck(not failed, f"not proved: {detail}" if failed else detail)
+    m, half = sp.Symbol("m", positive=True), sp.Rational(1, 2)
+    low, binary = -sp.log(m), -m * sp.log(m) - (1 - m) * sp.log(1 - m)
+    checks = {}
+    for name, formula in claim.items():
+        bound = formula.right
+        checks[f"{name}: b(H) rises and is concave"] = (
+            is_nonnegative(sp.diff(bound, H))
+            and sign_between(sp.diff(bound, H, 2), H, 0, sp.oo) < 0
+        ) or (sp.diff(bound, H).is_positive is True and sp.diff(bound, H, 2) == 0)
+        checks[f"{name}: b(-log m) >= 1-m for m <= 1/2"] = nonnegative(
+            sp.simplify(bound.subs(H, low)) - (1 - m), m, 0, half
+        )
+        checks[f"{name}: b(-log m) or b(h_b(m)) >= 1-m for m >= 1/2"] = any(
+            nonnegative(sp.simplify(bound.subs(H, entropy)) - (1 - m), m, half, 1)
+            for entropy in (low, binary)
+        )
+    return collect(checks, "sympy")
 
 
 STATEMENT = Statement(
@@ -60,6 +66,10 @@ STATEMENT = Statement(
     source="Hellman & Raviv 1970, Eq. 7; the second bound by Jensen's inequality",
     evidence="symbolic",
     domain="all joint pmfs of (Z, Y), any finite k",
+    formulas=FORMULAS,
+    argument="For one pmf p with largest entry m the Bayes error is 1 - m, H(p) >= -log m since "
+    "p_y <= m, and H(p) >= h_b(m) since the indicator of the most probable answer is a function "
+    "of Y. Average over z by Jensen's inequality.",
     generate=generate,
     slack=slack,
     witness=lambda: as_pmf([[1.0, 1.0]]),  # a fair coin: P_e = 1/2, equal to both bounds

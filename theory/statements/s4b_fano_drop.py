@@ -8,9 +8,10 @@ import numpy as np
 import sympy as sp
 from scipy.optimize import brentq
 
+from theory.formula import Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, random_pmf, softmax_pmf
 from theory.statement import ProofCheck, Search, Statement
-from theory.statements._proofs import both, collect, gibbs, increases_until
+from theory.statements._proofs import both, collect, gibbs, increases_until, is_nonnegative
 
 
 def generate(rng: np.random.Generator) -> Pmf:
@@ -47,18 +48,28 @@ def slack(p: Pmf) -> float:
     return min(margin, bound - (errors[1] - errors[0]))
 
 
-def proof() -> ProofCheck:
+E, K = sp.symbols("P_e k", positive=True)
+FORMULAS: Formulas = {
+    "Fano": Formula(
+        sp.Symbol("H(Y|Z)"),
+        "<=",
+        -E * sp.log(E) - (1 - E) * sp.log(1 - E) + E * sp.log(K - 1),
+    ),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
     """For every k: grouping and Gibbs' inequality for each z, Jensen over z, then inversion.
 
     With m = max_y P(y|z), H(P(.|z)) = h_b(m) + (1-m) H(rest), where the rest has k - 1 values. The
     resulting bound is concave in the error, so it holds on average. It increases up to 1 - 1/k,
     which no Bayes error exceeds, so its inverse is a lower bound on the error.
     """
-    e, k = sp.symbols("e k", positive=True)
-    bound = -e * sp.log(e) - (1 - e) * sp.log(1 - e) + e * sp.log(k - 1)
+    bound = claim["Fano"].right
     m, rest = sp.symbols("m r", positive=True)
     split = -m * sp.log(m) - (1 - m) * rest * sp.log((1 - m) * rest)
     grouped = -m * sp.log(m) - (1 - m) * rest * (sp.log(1 - m) + sp.log(rest))
+    derived = -(1 - E) * sp.log(1 - E) - E * sp.log(E) + E * sp.log(K - 1)  # m = 1 - P_e
     return both(
         gibbs(),
         collect(
@@ -67,8 +78,11 @@ def proof() -> ProofCheck:
                     sp.expand_log(split - grouped, force=True)
                 )
                 == 0,
-                "the bound increases in the error up to 1 - 1/k": increases_until(
-                    bound, e, 1 - 1 / k
+                "the bound is at least h_b(m) + (1-m) log(k-1) at m = 1 - P_e": is_nonnegative(
+                    sp.expand(bound - derived)
+                ),
+                "the bound is concave and increases in the error up to 1 - 1/k": increases_until(
+                    bound, E, 1 - 1 / K
                 ),
             },
             "sympy",
@@ -85,6 +99,11 @@ STATEMENT = Statement(
     source="Fano 1961; Cover & Thomas 2006, Theorem 2.10.1; S4a",
     evidence="symbolic",
     domain="all joint pmfs of (Z_full, Z_skip, Y), every finite k",
+    formulas=FORMULAS,
+    argument="For each z, H = h_b(m) + (1-m) H(rest) by grouping, and the rest has k - 1 values "
+    "(Gibbs). Jensen's inequality gives the average. The bound on the drop is S4a for the "
+    "skipped state minus the inverse of Fano's bound for the full state; no machine checks the "
+    "inverse beyond the drawn instances.",
     generate=generate,
     slack=slack,
     witness=lambda: as_pmf(np.ones((1, 1, 3))),  # three equally likely answers: equality in Fano

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 
+from theory.formula import Formula, Formulas
 from theory.statement import (
     RECONSTRUCTION,
     Counterexample,
@@ -18,7 +18,7 @@ from theory.statement import (
     Search,
     Statement,
 )
-from theory.statements._proofs import both, collect
+from theory.statements._proofs import collect, is_nonnegative, is_zero
 
 Array = NDArray[np.float64]
 
@@ -195,38 +195,72 @@ def small_stack(vector: Array) -> Stack:
     return random_stack(numbers.ravel(), 3, 1, frozenset({0, 1}))
 
 
-def telescope(depth: int = 5) -> ProofCheck:
-    """The recursion for e_j = |h_j - g_j| unrolls to the claimed sum, for every set S.
+DEPTH = 5
+SIZES, SLOPES, SKIPPED, CHANGES = (
+    sp.symbols(f"{name}:{DEPTH}", nonnegative=True) for name in ("f", "lambda", "s", "m")
+)
+GAP, K_INF, K_TWO = sp.symbols("B K K_2", nonnegative=True)
 
-    e_{j+1} <= e_j + |F_j(h_j)| if j is skipped, since g_{j+1} = g_j; otherwise
-    e_{j+1} <= (1 + lambda_j) e_j by the triangle inequality and the Lipschitz constant.
-    """
-    sizes, slopes = sp.symbols(f"f:{depth}", positive=True), sp.symbols(f"l:{depth}", positive=True)
-    unrolls = True
-    for count in range(depth + 1):
-        for skipped in combinations(range(depth), count):
-            carried, claimed = sp.S.Zero, sp.S.Zero
-            for j in range(depth):
-                carried = carried + sizes[j] if j in skipped else (1 + slopes[j]) * carried
-            for s in skipped:
-                later = [1 + slopes[j] for j in range(s + 1, depth) if j not in skipped]
-                claimed += sizes[s] * sp.prod(later)
-            unrolls = unrolls and sp.expand(carried - claimed) == 0
-    return collect(
-        {f"the recursion unrolls to the sum for all sets of {depth} layers": unrolls}, "sympy"
+
+def amplified(sources: tuple[sp.Expr, ...], slopes: tuple[sp.Expr, ...]) -> sp.Expr:
+    """Sum over layers j of source_j times prod_{i > j} (1 + slope_i)."""
+    return sum(
+        (
+            source * sp.prod([1 + slope for slope in slopes[j + 1 :]])
+            for j, source in enumerate(sources)
+        ),
+        sp.S.Zero,
     )
 
 
-def proof() -> ProofCheck:
-    """`telescope` bounds the gap; the margin of two logits decreases by at most |dz_a| + |dz_b|.
+def recursion(sources: tuple[sp.Expr, ...], slopes: tuple[sp.Expr, ...]) -> sp.Expr:
+    """e_L for e_0 = 0 and e_{j+1} = (1 + slope_j) e_j + source_j."""
+    gap = sp.S.Zero
+    for source, slope in zip(sources, slopes, strict=True):
+        gap = (1 + slope) * gap + source
+    return gap
 
-    This is at most 2 K B, and at most sqrt(2) |dz|_2 <= sqrt(2) K_2 B.
+
+FORMULAS: Formulas = {
+    "B": Formula(  # s_j is 1 for a skipped layer, otherwise 0
+        sp.Symbol("e_5"),
+        "=",
+        amplified(
+            tuple(s * f for s, f in zip(SKIPPED, SIZES, strict=True)),
+            tuple((1 - s) * slope for s, slope in zip(SKIPPED, SLOPES, strict=True)),
+        ),
+    ),
+    "margin by K": Formula(sp.Symbol("m-m'"), "<=", 2 * K_INF * GAP),
+    "margin by K_2": Formula(sp.Symbol("m-m'"), "<=", sp.sqrt(2) * K_TWO * GAP),
+}
+
+
+def proof(claim: Formulas) -> ProofCheck:
+    """The recursion of e_j = |h_j - g_j| unrolls to B; two logits give the margin.
+
+    e_{j+1} <= e_j + |F_j(h_j)| if j is skipped, since g_{j+1} = g_j; otherwise
+    e_{j+1} <= (1 + lambda_j) e_j by the triangle inequality and the Lipschitz constant. The margin
+    decreases by at most |dz_a| + |dz_b| <= 2 K B, and by at most sqrt(2) |dz|_2.
     """
-    a, b = sp.symbols("a b", real=True)
-    square = sp.expand(2 * (a**2 + b**2) - (a - b) ** 2 - (a + b) ** 2)
-    gap = telescope()
-    pair = collect({"(a-b)^2 = 2 (a^2+b^2) - (a+b)^2": square == 0}, "sympy")
-    return both(gap, pair)
+    a, b = sp.symbols("a b", nonnegative=True)
+    steps = recursion(
+        tuple(s * f for s, f in zip(SKIPPED, SIZES, strict=True)),
+        tuple((1 - s) * slope for s, slope in zip(SKIPPED, SLOPES, strict=True)),
+    )
+    one, two = (claim[f"margin by {name}"].right for name in ("K", "K_2"))
+    return collect(
+        {
+            f"the recursion unrolls to B for all sets of {DEPTH} layers": claim["B"].relation == "="
+            and is_zero(claim["B"].right - steps),
+            "|dz_a| + |dz_b| <= 2 K B": is_nonnegative(one - 2 * K_INF * GAP),
+            "(|dz_a| + |dz_b|)^2 <= 2 |dz|^2 <= 2 K_2^2 B^2": is_zero(
+                2 * (a**2 + b**2) - (a + b) ** 2 - (a - b) ** 2
+            )
+            and is_nonnegative(two)
+            and is_nonnegative(sp.expand(two**2 - 2 * (K_TWO * GAP) ** 2)),
+        },
+        "sympy",
+    )
 
 
 STATEMENT = Statement(
@@ -239,8 +273,12 @@ STATEMENT = Statement(
     "the argmax does not change if K B < m/2 or sqrt(2) K_2 B < m",
     source=RECONSTRUCTION,
     evidence="symbolic",
-    domain="all residual stacks: each step of the recursion for any norm and depth, its unrolled "
-    "form for every set of skipped layers at depth 5",
+    domain="all residual stacks; the recursion is unrolled by SymPy for every set of skipped "
+    "layers at depth 5, and for other depths by induction",
+    formulas=FORMULAS,
+    argument="e_j = |h_j - g_j| obeys e_{j+1} <= e_j + |F_j(h_j)| for a skipped layer, since "
+    "g_{j+1} = g_j, and e_{j+1} <= (1 + lambda_j) e_j for the others, by the triangle "
+    "inequality and the Lipschitz constant; the unrolled form at any depth follows by induction.",
     generate=generate,
     slack=slack,
     witness=lambda: on_the_line((0, 0, 0, 1), (0, 0, 0, 1), (1, 0, 1, 0)),  # 2 (1 + 1) = 4

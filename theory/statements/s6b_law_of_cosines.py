@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import sympy as sp
 
+from theory.formula import Formula, Formulas
 from theory.statement import ProofCheck, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_zero
 
 
 def generate(rng: np.random.Generator) -> Array:
@@ -24,16 +25,24 @@ def slack(pair: Array) -> float:
     return -abs(error) / float(a**2 + b**2)
 
 
-def difference() -> sp.Expr:
-    """Left minus right side, in the norms a, b and the inner product c."""
-    a, b = sp.symbols("a b", positive=True)
-    c = sp.Symbol("c", real=True)
-    return sp.simplify((a**2 + b**2 - 2 * c) - ((b - a) ** 2 + 2 * a * b * (1 - c / (a * b))))
+A, B = sp.symbols("|h| |h'|", positive=True)
+DISTANCE = sp.Symbol("d", nonnegative=True)
+FORMULAS: Formulas = {
+    "law of cosines": Formula(sp.Symbol("|h'-h|^2"), "=", (B - A) ** 2 + 2 * A * B * DISTANCE),
+}
 
 
-def proof() -> ProofCheck:
-    """|h'-h|^2 = |h|^2 + |h'|^2 - 2<h,h'> and d = 1 - <h,h'>/(|h||h'|)."""
-    return collect({"the difference of the sides is 0": difference() == 0}, "sympy")
+def proof(claim: Formulas) -> ProofCheck:
+    """|h'-h|^2 = |h|^2 + |h'|^2 - 2<h,h'> with <h,h'> = |h||h'|(1 - d)."""
+    inner = A * B * (1 - DISTANCE)
+    formula = claim["law of cosines"]
+    return collect(
+        {
+            "|h|^2 + |h'|^2 - 2 |h||h'|(1-d) is the right side": formula.relation == "="
+            and is_zero(A**2 + B**2 - 2 * inner - formula.right)
+        },
+        "sympy",
+    )
 
 
 STATEMENT = Statement(
@@ -44,6 +53,9 @@ STATEMENT = Statement(
     source="law of cosines",
     evidence="symbolic",
     domain="all pairs of nonzero vectors, any dimension",
+    formulas=FORMULAS,
+    argument="|h'-h|^2 = |h|^2 + |h'|^2 - 2<h,h'> in any dimension by bilinearity, and d = 1 - "
+    "<h,h'>/(|h||h'|) by definition.",
     generate=generate,
     slack=slack,
     witness=lambda: np.array([[1.0, 0.0], [2.0, 0.0]]),
@@ -52,5 +64,4 @@ STATEMENT = Statement(
         "(O3).",
     ),
     proof=proof,
-    symbolic=difference,
 )

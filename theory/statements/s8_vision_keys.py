@@ -8,8 +8,9 @@ import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 
+from theory.formula import Formula, Formulas
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect
+from theory.statements._proofs import collect, is_nonnegative, is_zero
 
 Array = NDArray[np.float64]
 
@@ -82,24 +83,29 @@ def one_key_each() -> Head:
     return Head(np.zeros(2), np.array([[1.0], [-1.0]]), 1)
 
 
-def identity() -> sp.Expr:
-    """Change minus a (o_V - o_T), in the total weights and weighted sums of vision and text."""
-    w_v, w_t = sp.symbols("w_V w_T", positive=True)
-    s_v, s_t = sp.symbols("s_V s_T", real=True)  # sum of weight times value
-    a = w_v / (w_v + w_t)
-    change = (s_v + s_t) / (w_v + w_t) - s_t / w_t
-    return sp.simplify(change - a * (s_v / w_v - s_t / w_t))
+W_V, W_T, DIAMETER = sp.symbols("w_V w_T diam", positive=True)
+O_V, O_T = sp.symbols("o_V o_T", real=True)
+VAR = W_V / (W_V + W_T)
+FORMULAS: Formulas = {  # w_V and w_T are the sums of exp(score) over vision and text keys
+    "change": Formula(sp.Symbol("o-o_without"), "=", VAR * (O_V - O_T)),
+    "bound": Formula(sp.Symbol("|o-o_without|"), "<=", VAR * DIAMETER),
+}
 
 
-def proof() -> ProofCheck:
+def proof(claim: Formulas) -> ProofCheck:
     """Identity for each coordinate; o_V - o_T is a weighted mean of differences of values."""
     p, q, u, v, w = sp.symbols("p q u v w")  # two vision values u, v and two text values w, 0
     mean = p * q * (u - w) + p * (1 - q) * u + (1 - p) * q * (v - w) + (1 - p) * (1 - q) * v
+    full, without = (W_V * O_V + W_T * O_T) / (W_V + W_T), W_T * O_T / W_T
+    change = claim["change"]
     return collect(
         {
-            "change = a (o_V - o_T)": identity() == 0,
-            "o_V - o_T = sum_ij p_i q_j (v_i - v_j)": sp.expand(p * u + (1 - p) * v - q * w - mean)
-            == 0,
+            "o - o_without = a (o_V - o_T)": change.relation == "="
+            and is_zero(full - without - change.right),
+            "o_V - o_T = sum_ij p_i q_j (v_i - v_j), here for two keys each": is_zero(
+                p * u + (1 - p) * v - q * w - mean
+            ),
+            "the bound is at least a diam": is_nonnegative(claim["bound"].right - VAR * DIAMETER),
         },
         "sympy",
     )
@@ -121,6 +127,10 @@ STATEMENT = Statement(
     source=RECONSTRUCTION,
     evidence="symbolic",
     domain="all scores and values",
+    formulas=FORMULAS,
+    argument="The identity holds for each coordinate of the values. o_V - o_T is a mean of "
+    "differences v_i - v_j, with weights p_i q_j that sum to 1, so its norm is at most "
+    "diam(values); SymPy expands it for two keys of each kind.",
     generate=generate,
     slack=slack,
     witness=one_key_each,
@@ -149,5 +159,4 @@ STATEMENT = Statement(
         "A low VAR is sufficient, not necessary: for o_V = o_T the output does not change (O2).",
     ),
     proof=proof,
-    symbolic=identity,
 )

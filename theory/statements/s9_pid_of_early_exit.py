@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
+from theory.formula import EntropyFormula, Formula, Formulas
 from theory.pmf import Pmf, as_pmf, information, random_pmf
 from theory.statement import (
     RECONSTRUCTION,
@@ -15,7 +16,7 @@ from theory.statement import (
     ProofCheck,
     Statement,
 )
-from theory.statements._proofs import both, collect, shannon
+from theory.statements._proofs import both, collect, is_zero, shannon
 
 Y, V, T = range(3)
 
@@ -70,21 +71,23 @@ def slack(case: Decomposition) -> float:
     return min(-error, loss - max(case.unique_vision, case.synergistic))
 
 
-def atoms_sum() -> sp.Expr:
-    """U_V + S from the consistency equations, in terms of I(Y;V), I(Y;T) and I(Y;V,T)."""
-    r, u_v, u_t, s = sp.symbols("R U_V U_T S", real=True)
-    vision, text, total = sp.symbols("I_V I_T I_VT", nonnegative=True)
-    equations = [r + u_v - vision, r + u_t - text, r + u_v + u_t + s - total]
-    solved = sp.solve(equations, [u_v, u_t, s], dict=True)[0]
-    return sp.expand(solved[u_v] + solved[s])
+TOTAL, TEXT = sp.symbols("I_VT I_T", nonnegative=True)
+FORMULAS: Formulas = {
+    "atoms": Formula(sp.Symbol("U_V+S"), "=", TOTAL - TEXT),
+    "chain rule": EntropyFormula("I(Y;V,T) - I(Y;T) = I(Y;V|T)"),
+}
 
 
-def proof() -> ProofCheck:
+def proof(claim: Formulas) -> ProofCheck:
     """Algebra for the atoms, for any R; chain rule for the information."""
-    total, text = sp.symbols("I_VT I_T", nonnegative=True)
+    r, u_v, u_t, s = sp.symbols("R U_V U_T S", real=True)
+    vision = sp.Symbol("I_V", nonnegative=True)
+    equations = [r + u_v - vision, r + u_t - TEXT, r + u_v + u_t + s - TOTAL]
+    solved = sp.solve(equations, [u_v, u_t, s], dict=True)[0]
+    atoms = claim["atoms"]
+    agrees = atoms.relation == "=" and is_zero(solved[u_v] + solved[s] - atoms.right)
     return both(
-        collect({"U_V + S = I(Y;V,T) - I(Y;T) for every R": atoms_sum() == total - text}, "sympy"),
-        shannon(("I(Y;V,T) - I(Y;T) = I(Y;V|T)", ())),
+        collect({"U_V + S = I(Y;V,T) - I(Y;T) for every R": agrees}, "sympy"), shannon(claim)
     )
 
 
@@ -113,6 +116,10 @@ STATEMENT = Statement(
     source=f"{RECONSTRUCTION}; Williams & Beer 2010, arXiv:1004.2515, for the equations",
     evidence="shannon-lp",
     domain="all joint distributions, every PID that satisfies the equations",
+    formulas=FORMULAS,
+    argument="Two nonnegative numbers with sum 0 are 0. I(Y;V|T) = 0 means that the posterior "
+    "of Y does not depend on V given T, so the Bayes risk changes for no loss; the log loss "
+    "shows the converse (S2).",
     generate=generate,
     slack=slack,
     witness=xor,
@@ -126,11 +133,6 @@ STATEMENT = Statement(
             ),
         ),
     ),
-    notes=(
-        "If I(Y;V|T) = 0, the posterior of Y does not depend on V given T, so the Bayes risk does "
-        "not change for any loss; the log loss shows the converse.",
-        "U_V = 0 alone is not sufficient: XOR has U_V = 0 and loses all information (O4).",
-    ),
+    notes=("U_V = 0 alone is not sufficient: XOR has U_V = 0 and loses all information (O4).",),
     proof=proof,
-    symbolic=atoms_sum,
 )

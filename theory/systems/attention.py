@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from theory._validate import check_choice, check_count, check_number
+
 Floats = NDArray[np.float64]
 
 GEOMETRIES = ("equal", "split", "random")
@@ -92,10 +94,12 @@ def attention_head(
         >>> round(float(np.linalg.norm(change)), 9), round(head.change, 9)
         (0.3, 0.3)
     """
-    if not 0.0 < var < 1.0:
+    for name, number in (("n_vision", n_vision), ("n_text", n_text), ("d", d)):
+        check_count(number, name)
+    check_count(seed, "seed", least=0)
+    if not 0.0 < check_number(var, "var") < 1.0:
         raise ValueError(f"var must lie strictly between 0 and 1, got {var}")
-    if geometry not in GEOMETRIES:
-        raise ValueError(f"unknown geometry '{geometry}'; choose from {', '.join(GEOMETRIES)}")
+    check_choice(geometry, "geometry", GEOMETRIES)
     if min(n_vision, n_text) < 1 or d < 2:
         raise ValueError(
             f"a head needs keys of both kinds and d >= 2, got {n_vision}, {n_text} and d={d}"

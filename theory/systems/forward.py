@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from theory._validate import check_count, check_counts, check_instance
 from theory.systems.toy_model import Floats, ToyVLM
 
 
@@ -65,7 +66,17 @@ def run_toy(
         >>> toy.vocabulary[int(full.logits[0].argmax())], toy.answer(1, 3)
         ('a0', 'a0')
     """
-    c, j = np.asarray(list(classes)), np.asarray(list(questions))
+    check_instance(toy, ToyVLM, "toy")
+    c, j = (
+        np.array(check_counts(numbers, name), dtype=np.intp)
+        for name, numbers in (("classes", classes), ("questions", questions))
+    )
+    check_counts(block, "block")
+    check_counts(freeze, "freeze")
+    check_count(entry, "entry", least=0)
+    check_count(n_vision, "n_vision")
+    if exit is not None:
+        check_count(exit, "exit", least=0)
     m, k = toy.table.shape
     last = toy.n_layers if exit is None else exit
     if c.shape != j.shape or not c.size:

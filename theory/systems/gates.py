@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from theory._validate import check_count, check_counts, check_text, shown
 from theory.pmf import as_pmf, information, marginal, random_pmf
 
 Floats = NDArray[np.float64]
@@ -118,7 +119,7 @@ def gate(name: str) -> Gate:
         >>> {name: round(atom, 4) for name, atom in gate("and").atoms(unit="bits").items()}
         {'redundant': 0.3113, 'unique_1': 0.0, 'unique_2': 0.0, 'synergistic': 0.5}
     """
-    if name not in _TABLE:
+    if check_text(name, "name", '"xor"') not in _TABLE:
         raise ValueError(f"no gate '{name}'; there are {', '.join(GATES)}")
     outcomes, known = _TABLE[name]
     cells = [tuple(map(int, outcome.split())) for outcome in outcomes]
@@ -126,6 +127,12 @@ def gate(name: str) -> Gate:
     for cell, weight in zip(cells, outcomes.values(), strict=True):
         weights[cell] = weight
     return _gate(name, as_pmf(weights), (known[0], known[1] * math.log(2.0)))
+
+
+def _check_shape(shape: tuple[int, int, int]) -> None:
+    """Raise unless a shape consists of three positive integers."""
+    if len(check_counts(shape, "shape")) != 3 or min(shape) < 1:
+        raise ValueError(f"shape must be three alphabet sizes of at least 1, got {shown(shape)}")
 
 
 def random_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
@@ -138,8 +145,8 @@ def random_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
         >>> sorted(random_triple((2, 3, 4), seed=0).atoms_in_nats)
         ['imin', 'mmi']
     """
-    if min(shape) < 1:
-        raise ValueError(f"every alphabet needs a symbol, got shape {shape}")
+    _check_shape(shape)
+    check_count(seed, "seed", least=0)
     return _gate("random", random_pmf(np.random.default_rng(seed), shape), None)
 
 
@@ -160,8 +167,8 @@ def degraded_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:
         >>> degraded_triple((3, 2, 2), seed=0).atoms("broja")["unique_2"]
         0.0
     """
-    if min(shape) < 1:
-        raise ValueError(f"every alphabet needs a symbol, got shape {shape}")
+    _check_shape(shape)
+    check_count(seed, "seed", least=0)
     rng = np.random.default_rng(seed)
     first = random_pmf(rng, (shape[0], shape[2]))  # p[x1, y]
     channel = rng.dirichlet(np.ones(shape[1]), size=shape[0])  # k[x1, x2]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._validate import check_count, check_counts, check_number, shown
 from theory.systems.gates import ATOMS, UNITS
 
 Floats = NDArray[np.float64]
@@ -129,8 +130,9 @@ def gaussian_system(dims: tuple[int, int, int], *, seed: int) -> GaussianSystem:
         >>> gaussian_system((1, 4, 2), seed=1).covariance.shape
         (7, 7)
     """
-    if min(dims) < 1:
-        raise ValueError(f"every dimension must be at least 1, got {dims}")
+    check_count(seed, "seed", least=0)
+    if len(check_counts(dims, "dims")) != 3 or min(dims) < 1:
+        raise ValueError(f"dims must be three dimensions of at least 1, got {shown(dims)}")
     size = sum(dims)
     factors = np.random.default_rng(seed).standard_normal((size, size + 2))
     c = factors @ factors.T
@@ -142,7 +144,8 @@ def scalar_gaussian(yv: float, yt: float, vt: float) -> GaussianSystem:
     """Jointly Gaussian scalars Y, V and T of unit variance with the given correlations.
 
     Raises:
-        ValueError: the correlation matrix is not positive definite.
+        ValueError: a correlation is not between -1 and 1, or their matrix is not positive
+            definite.
 
     Source:
         Barrett 2015, arXiv 1411.2832, section III.
@@ -151,5 +154,8 @@ def scalar_gaussian(yv: float, yt: float, vt: float) -> GaussianSystem:
         >>> round(scalar_gaussian(0.5, 0.5, 0.0).atoms()["synergistic"], 4)
         0.2027
     """
+    for name, number in (("yv", yv), ("yt", yt), ("vt", vt)):
+        if not -1.0 < check_number(number, name) < 1.0:
+            raise ValueError(f"{name} must lie strictly between -1 and 1, got {number}")
     c: ArrayLike = [[1.0, yv, yt], [yv, 1.0, vt], [yt, vt, 1.0]]
     return GaussianSystem(np.array(c), (1, 1, 1))

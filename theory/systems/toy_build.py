@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._validate import check_array, check_texts, shown
 from theory.systems.toy_model import ToyVLM
 from theory.systems.toy_weights import KINDS, ToyWeights
 
@@ -62,6 +63,7 @@ def _as_table(table: ArrayLike | None) -> NDArray[np.int64]:
     """Validated integer table; the default for None."""
     if table is None:
         return (np.arange(4)[None, :] + np.arange(2)[:, None]) % 4
+    check_array(table, "table")
     answers = np.asarray(table)
     if (
         answers.ndim != 2
@@ -79,7 +81,9 @@ def _as_table(table: ArrayLike | None) -> NDArray[np.int64]:
 
 def _as_schedule(schedule: Sequence[str]) -> tuple[str, ...]:
     """Validated kinds of layers."""
-    kinds = tuple(schedule)
+    if isinstance(schedule, str):
+        raise TypeError(f"schedule must be several kinds of layers, got {shown(schedule)}")
+    kinds = tuple(check_texts(schedule, "schedule", '"identity"'))
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         raise ValueError(f"unknown kinds {', '.join(unknown)}; choose from {', '.join(KINDS)}")

@@ -1,0 +1,28 @@
+"""Proofs read the claim that they prove: a formula with one thing changed is not proved."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.theory.altered_claims import altered
+from theory import statements
+
+PROVED = [name for name in statements.ids() if statements.get(name).proof is not None]
+ALTERATIONS = [
+    (name, which, change, formula)
+    for name in PROVED
+    for which, claimed in statements.get(name).formulas.items()
+    for change, formula in altered(claimed)
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "change", "formula"),
+    ALTERATIONS,
+    ids=[" - ".join(a[:3]) for a in ALTERATIONS],
+)
+def test_an_altered_formula_is_not_proved(name, which, change, formula):
+    statement = statements.get(name)
+    assert formula != statement.formulas[which]
+    check = statement.proof({**statement.formulas, which: formula})
+    assert not check.proved, f"{name} proves {formula}"

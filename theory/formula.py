@@ -1,0 +1,93 @@
+"""Formulas that a proof receives: what the machine checks, apart from what is argued in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+RELATIONS = ("=", "<=", "<")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A relation between two SymPy expressions.
+
+    Attributes:
+        left: left-hand side, a SymPy expression.
+        relation: "=", "<=" or "<".
+        right: right-hand side, a SymPy expression.
+
+    Raises:
+        ValueError: unknown relation.
+
+    Example:
+        >>> import sympy as sp
+        >>> x = sp.Symbol("x", real=True)
+        >>> print(Formula(2 * x, "<=", x**2 + 1), "; gap", Formula(2 * x, "<=", x**2 + 1).gap)
+        2*x <= x**2 + 1 ; gap x**2 - 2*x + 1
+    """
+
+    left: Any
+    relation: str
+    right: Any
+
+    def __post_init__(self) -> None:
+        if self.relation not in RELATIONS:
+            raise ValueError(
+                f"unknown relation '{self.relation}'; choose from {', '.join(RELATIONS)}"
+            )
+
+    @property
+    def gap(self) -> Any:
+        """Right-hand side minus left-hand side."""
+        return self.right - self.left
+
+    def at(self, **values: Any) -> bool:
+        """Whether the relation holds at integer or rational values of all symbols, exactly.
+
+        Example:
+            >>> import sympy as sp
+            >>> Formula(sp.Symbol("a"), "<=", sp.Symbol("b")).at(a=1, b=2)
+            True
+        """
+        gap = _function(self, tuple(sorted(values)))(*(values[name] for name in sorted(values)))
+        return bool({"=": gap == 0, "<=": gap >= 0, "<": gap > 0}[self.relation])
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.relation} {self.right}"
+
+
+@dataclass(frozen=True)
+class EntropyFormula:
+    """A relation between Shannon quantities of any random variables that meet the constraints.
+
+    Attributes:
+        text: the relation, as `theory.prove` reads it.
+        given: the constraints, as `theory.prove` reads them.
+
+    Example:
+        >>> print(EntropyFormula("I(X;Z) <= I(X;Y)", ("X -> Y -> Z",)))
+        I(X;Z) <= I(X;Y), given X -> Y -> Z
+    """
+
+    text: str
+    given: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text}, given {' and '.join(self.given)}" if self.given else self.text
+
+
+#: The formulas of one statement by name.
+Formulas = Mapping[str, Any]
+
+_functions: dict[tuple[Formula, tuple[str, ...]], Callable[..., Any]] = {}
+
+
+def _function(formula: Formula, names: tuple[str, ...]) -> Callable[..., Any]:
+    """The gap as a Python function of the named symbols, in exact integer arithmetic."""
+    import sympy as sp  # slow to import
+
+    if (formula, names) not in _functions:
+        _functions[formula, names] = sp.lambdify([sp.Symbol(n) for n in names], formula.gap, [])
+    return _functions[formula, names]
