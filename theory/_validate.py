@@ -64,7 +64,7 @@ def check_count(number: int, name: str, *, least: int = 1) -> int:
         raise TypeError(f"{name} must be an integer, got {shown(number)}")
     if not least <= whole <= MOST:
         limit = f"at least {least}" if whole < least else f"at most {MOST}"
-        raise ValueError(f"{name} must be {limit}, got {shown(number)}")
+        raise ValueError(f"{name} must be {limit}, got {whole}")
     return whole
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from theory import images_needed, zero_failure_bound
+from theory import certification_power, images_needed, reachable_epsilon, zero_failure_bound
 
 RISK = st.floats(1e-6, 0.5)
 EPSILON = st.floats(1e-4, 0.5)
@@ -59,3 +59,30 @@ def test_the_zero_failure_bound_is_the_beta_quantile(n, delta):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("n", "delta", "plans"), [(14_979, 0.05, 1), (1000, 0.05, 1), (800, 0.2, 4)]
+)
+def test_width_of_hoeffding_for_a_paired_drop(n, delta, plans):
+    """(high - low) sqrt(log(plans / delta) / (2 n)) with the range 2, from both functions."""
+    width = 2.0 * math.sqrt(math.log(plans / delta) / (2 * n))
+    options = {"plans": plans, "method": "hoeffding"}
+    assert reachable_epsilon(n, delta, **options) == pytest.approx(width, rel=1e-12)
+    for epsilon, power in ((width * (1 + 1e-6), 1.0), (width * (1 - 1e-4), 0.0)):
+        assert certification_power(n, epsilon, delta, harmed=0.0, **options) == power
+
+
+@given(EPSILON, st.floats(1e-3, 0.5))
+def test_power_of_hoeffding_starts_at_the_images_needed(epsilon, delta):
+    n = images_needed(epsilon, delta, method="hoeffding")
+    options = {"harmed": 0.0, "method": "hoeffding"}
+    if 1 < n < 10**6:
+        assert certification_power(n + 1, epsilon, delta, **options) == 1.0
+        assert certification_power(n - 1, epsilon, delta, **options) == 0.0
+
+
+@pytest.mark.parametrize("method", ["clopper-pearson", "hoeffding"])
+def test_an_epsilon_out_of_reach_is_refused(method):
+    with pytest.raises(ValueError, match=r"^epsilon 1e-200 needs more than 1000000000000 images$"):
+        images_needed(1e-200, 0.05, method=method)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from theory import prove
 from theory.pmf import entropy, random_pmf
@@ -359,3 +362,102 @@ def test_text_of_a_proof():
     text = str(prove("H(X) <= H(Y)"))
     assert text.splitlines()[0] == "not provable by Shannon inequalities: H(X) <= H(Y)"
     assert text.splitlines()[1].startswith("witness of the cone: H(X) = 1, H(Y) = 0")
+    assert text.splitlines()[2].startswith("The claim is false: random variables have")
+
+
+# --- what a point of the cone says ----------------------------------------------------------
+
+#: Entropies, in bits, of 0/1 variables: fair bits shared by a subset, and a parity of three.
+SUBSETS = [frozenset(c) for size in (1, 2, 3) for c in combinations("XYZ", size)]
+RAYS = [{s: Fraction(int(bool(s & shared))) for s in SUBSETS} for shared in SUBSETS]
+RAYS.append({s: Fraction(min(len(s), 2)) for s in SUBSETS})
+
+
+@pytest.mark.parametrize(
+    ("claim", "given"),
+    [
+        ("I(X;Y|Z) <= I(X;Y)", ()),
+        ("I(X;Y) <= I(X;Y|Z)", ()),
+        ("I(X;Z) >= I(X;Y)", "X -> Y -> Z"),
+        ("H(X,Y,Z) <= H(X,Y)", ("X _|_ Y", "I(X;Z) = I(Y;Z)")),
+        ("2 H(X,Y,Z) = H(X,Y) + H(Y,Z) + H(X,Z)", ()),
+        ("H(X) + H(Y) + H(Z) <= 3/2 H(X,Y,Z)", "X _|_ Y"),
+    ],
+)
+def test_a_point_of_up_to_three_variables_belongs_to_random_variables(claim, given):
+    """It is a rational combination of independent fair bits and parities: the claim is false."""
+    witness = prove(claim, given=given).witness
+    assert witness.refutes
+    table = np.array([[float(ray[s]) for ray in RAYS] for s in SUBSETS])
+    target = np.array([float(witness.entropies[s]) for s in SUBSETS])
+    shares = linprog(np.ones(len(RAYS)), A_eq=table, b_eq=target, bounds=(0, None)).x
+    exact = [Fraction(float(share)).limit_denominator(720) for share in shares]
+    assert min(exact) >= 0
+    assert all(
+        sum(x * ray[s] for x, ray in zip(exact, RAYS, strict=True)) == witness.entropies[s]
+        for s in SUBSETS
+    )
+
+
+def test_a_point_of_four_variables_refutes_nothing():
+    """The inequality of Zhang and Yeung is true for all random variables."""
+    proof = prove("2 I(C;D) <= I(A;B) + I(A;C,D) + 3 I(C;D|A) + I(C;D|B)")
+    assert not proof.proved
+    assert not proof.witness.refutes
+    assert str(proof).endswith(
+        "The claim is undecided: random variables need not have these entropies."
+    )
+
+
+# --- limits ---------------------------------------------------------------------------------
+
+TWENTY = [f"X{i}" for i in range(20)]
+BOUNDED = {
+    "20 variables": (f"H({','.join(TWENTY)}) >= 0", "20 variables"),
+    "20 sums": (" + ".join(f"H({x})" for x in TWENTY) + " >= 0", "20 variables"),
+    "40 groups": (f"I({';'.join(f'X{i}' for i in range(40))}) >= 0", "at most 10 groups"),
+    "40 equal groups": (f"I({';'.join(['X'] * 40)}) >= 0", "at most 10 groups"),
+    "parentheses": ("(" * 2000 + "H(X)" + ")" * 2000 + " >= 0", "at most 50 nested"),
+    "a long text": ("H(X) + " * 100_000 + "H(X) >= 0", "characters, at most 10000"),
+    "a long number": ("9" * 5000 + " H(X) >= 0", "a number of 5000 characters"),
+    "a large number": ("9" * 80 + " H(X) >= 0", "numerators and denominators"),
+    "large products": ("1000000 (1000000 H(X)) >= 0", "numerators and denominators"),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_large_claims_are_refused_before_anything_is_built(name):
+    claim, message = BOUNDED[name]
+    with pytest.raises(ValueError, match=message) as refused:
+        prove(claim)
+    assert len(str(refused.value)) < 500
+
+
+def test_large_constraints_are_refused():
+    chain = " -> ".join(TWENTY)
+    for given, message in ((chain, "20 variables"), ("X -> Y" * 5000, "characters, at most")):
+        with pytest.raises(ValueError, match=message):
+            prove("H(X0) >= 0", given=given)
+
+
+def test_refusals_need_little_memory():
+    """All large claims within 1.5 GiB of address space, imports included."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))\n"
+        "from tests.theory.test_shannon import BOUNDED\n"
+        "from theory import prove\n"
+        "for claim, _ in BOUNDED.values():\n"
+        "    try: prove(claim)\n"
+        "    except ValueError: continue\n"
+        "    raise SystemExit(claim[:60])\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr[-400:] + run.stdout
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"H(X) >= 0", ["H(X) >= 0"]])
+def test_a_claim_that_is_no_text_is_refused_in_one_line(wrong):
+    with pytest.raises(TypeError, match=r"^claim must be a text such as .*, got "):
+        prove(wrong)

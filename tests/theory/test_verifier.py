@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from theory.adversary import minimise, shrink
+from theory.formula import Formula
 from theory.statement import (
     Counterexample,
     Hypothesis,
@@ -99,7 +101,9 @@ def test_instances_outside_the_hypotheses():
 
 def test_a_proof_that_fails():
     assert "the proof does not go through: gap" in failures(
-        evidence="symbolic", proof=lambda: ProofCheck(False, "gap")
+        evidence="symbolic",
+        formulas={"cube": Formula(sp.Symbol("x"), "<=", sp.Symbol("y"))},
+        proof=lambda claim: ProofCheck(len(claim) != 1, "gap"),
     )
 
 
@@ -138,11 +142,19 @@ def test_trials_must_be_positive(trials):
         verify_statement(CUBE, trials=trials)
 
 
+@pytest.mark.parametrize("wrong", ["S99", "S9", 3, None])
+def test_what_is_no_statement_is_refused_in_one_line(wrong):
+    with pytest.raises(TypeError, match=r"^statement must be a Statement, got .*statements.verify"):
+        verify_statement(wrong)
+
+
 def test_statements_are_validated():
     with pytest.raises(ValueError, match=r"^X1: unknown evidence 'certain'; choose from symbolic"):
         replace(CUBE, evidence="certain")
     with pytest.raises(ValueError, match=r"^X1: evidence 'exhaustive' needs a proof to run$"):
         replace(CUBE, evidence="exhaustive")
+    with pytest.raises(ValueError, match=r"^X1: the proof has no formulas to prove$"):
+        replace(CUBE, evidence="symbolic", proof=lambda claim: ProofCheck(True, ""))
     with pytest.raises(ValueError, match=r"^X1: hypotheses share a name: nonnegative, "):
         replace(CUBE, hypotheses=CUBE.hypotheses * 2)
 

@@ -322,7 +322,7 @@ def test_help_lists_every_command(capsys):
 def test_rules_are_listed(capsys):
     assert run("rules") == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["name", "modes", "requires", "condition", "origin", "source"]
+    assert lines[0] == ["name", "modes", "requires", "condition", "origin", "source", "deviation"]
     assert [line[0] for line in lines[1:]] == list(RULES)
     assert lines[-1][2] == "nothing"
 
@@ -332,6 +332,7 @@ def test_listed_rules_are_what_the_rules_say(capsys):
     assert json.loads(capsys.readouterr().out) == [
         {"name": one.name, "modes": list(one.modes), "requires": one.requires}
         | {"condition": one.condition, "origin": one.origin, "source": one.source}
+        | {"deviation": one.deviation}
         for one in RULES.values()
     ]
 

@@ -25,6 +25,7 @@ from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
+from vlm_bridge.rules.controls import evenly
 from vlm_bridge.rules.published import gm_skip
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.pass_state import PassState
@@ -39,7 +40,7 @@ def planned(vlm, method):
 
 
 @pytest.mark.parametrize("family", NAMES)
-@pytest.mark.parametrize("name", ["delask", "skip-vision", "unified"])
+@pytest.mark.parametrize("name", ["delask", "skip-vision", "evenly-spaced"])
 @torch.no_grad()
 def test_a_cache_changes_nothing(family, name):
     """Greedy tokens by `generate` are those of one uncached pass over the whole text."""
@@ -160,12 +161,110 @@ def test_the_change_of_a_token_is_relative_to_it():
     )
 
 
-def test_unified_is_evenly_spaced_for_its_speed_up():
+def test_layers_are_evenly_spaced_for_a_speed_up():
     vlm = tiny_llava(layers=10)
-    assert planned(vlm, find_method("unified", speed_up=1.43)).layers == (2, 5, 7)
-    assert planned(vlm, find_method("unified", speed_up=1.01)).is_empty
+    assert planned(vlm, find_method("evenly-spaced", speed_up=1.43)).layers == (2, 5, 7)
+    assert planned(vlm, find_method("evenly-spaced", speed_up=1.01)).is_empty
     with pytest.raises(BridgeError, match="leaves out 9 of 10 layers"):
-        planned(vlm, find_method("unified", speed_up=10.0))
+        planned(vlm, find_method("evenly-spaced", speed_up=10.0))
+
+
+@pytest.mark.parametrize(
+    ("speed_up", "kept"),
+    [
+        (2, (*range(0, 30, 2), 31)),
+        (3, (*range(0, 27, 3), 31)),
+        (5, (0, 6, 12, 18, 24, 31)),
+        (10, (0, 16, 31)),
+        (16, (0, 31)),
+    ],
+)
+def test_unified_keeps_the_layers_of_its_authors(speed_up, kept):
+    assert find_method("unified", speed_up=speed_up).kept(32) == kept
+    assert len(kept) == 32 // speed_up
+
+
+@pytest.mark.parametrize(("speed_up", "overlap"), [(2, 0.39), (3, 0.59), (5, 0.79)])
+def test_unified_is_not_evenly_spaced(speed_up, overlap):
+    """Jaccard index of the layers skipped by the authors and by centred gaps."""
+    theirs = set(range(32)) - set(find_method("unified", speed_up=speed_up).kept(32))
+    ours = set(evenly(32, len(theirs)))
+    assert len(theirs & ours) / len(theirs | ours) == pytest.approx(overlap, abs=0.006)
+
+
+@pytest.mark.parametrize(("layers", "speed_up"), [(4, 3), (4, 4), (10, 6)])
+def test_unified_keeps_two_layers_at_least(layers, speed_up):
+    with pytest.raises(BridgeError, match=f"of {layers} layers, and the first and the last stay"):
+        planned(tiny_llava(layers=layers), find_method("unified", speed_up=speed_up))
+
+
+def modules_run(vlm, run):
+    """(layer, length of its input) for each MLP that runs, in order."""
+    runs: list[tuple[int, int]] = []
+    handles = [
+        Sublayers.of(layer).mlp.register_forward_pre_hook(
+            lambda _, args, i=i: runs.append((i, args[0].shape[1]))
+        )
+        for i, layer in enumerate(vlm.layout.layers)
+    ]
+    run()
+    for handle in handles:
+        handle.remove()
+    return runs
+
+
+@pytest.mark.parametrize("family", NAMES)
+@torch.no_grad()
+def test_unified_skips_in_decoding_alone(family):
+    """All layers run in the prefill; the kept ones alone run for each further token."""
+    vlm = tiny(FAMILIES[family])
+    method, n = find_method("unified", speed_up=2), vlm.layout.n_layers
+    inputs = batch(FAMILIES[family], SITUATIONS["padded"])
+    length = inputs["input_ids"].shape[1]
+    options = {"do_sample": False, "min_new_tokens": 3, "max_new_tokens": 3}
+    before = vlm.model(**inputs).logits
+    with method.applying(vlm, planned(vlm, method)):
+        assert torch.equal(vlm.model(**inputs).logits, before)
+        runs = modules_run(vlm, lambda: vlm.model.generate(**inputs, **options))
+    kept = method.kept(n)
+    assert len(kept) < n
+    assert runs[:n] == [(i, length) for i in range(n)]
+    assert runs[n:] == [(i, 1) for i in (*kept, *kept)]
+    assert torch.equal(before, vlm.model(**inputs).logits)
+
+
+@torch.no_grad()
+def test_unified_decodes_as_kept_layers_over_the_full_prefill():
+    """Logits of a second token are those of the kept layers, run by hand on the full cache."""
+    family = FAMILIES["LLaVA"]
+    vlm, inputs = tiny(family), batch(family, SITUATIONS["single"])
+    method = find_method("unified", speed_up=2)
+    skipped = sorted(set(range(vlm.layout.n_layers)) - set(method.kept(vlm.layout.n_layers)))
+    token = torch.tensor([[5]])
+    with method.applying(vlm, None):
+        cache = vlm.model(**inputs, use_cache=True).past_key_values
+        fast = vlm.model(input_ids=token, past_key_values=cache).logits
+    expected = vlm.model(**inputs, use_cache=True).past_key_values
+    handles = [
+        vlm.layout.layers[i].register_forward_hook(
+            lambda _, args, kwargs, output: (
+                (args[0] if args else kwargs["hidden_states"], *output[1:])
+                if isinstance(output, tuple)
+                else (args[0] if args else kwargs["hidden_states"])
+            ),
+            with_kwargs=True,
+        )
+        for i in skipped
+    ]
+    slow = vlm.model(input_ids=token, past_key_values=expected).logits
+    for handle in handles:
+        handle.remove()
+    assert torch.allclose(fast, slow, atol=1e-5)
+    for i in skipped:  # the newest entry is that of the kept layer below
+        below = max(k for k in method.kept(vlm.layout.n_layers) if k < i)
+        for part in ("keys", "values"):
+            own, source = (getattr(cache.layers[j], part)[..., -1, :] for j in (i, below))
+            assert torch.equal(own, source)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +311,11 @@ def test_end_to_end_on_the_toy(tmp_path, name):
     assert result.accuracy_full.value == 1.0
     assert result.drop.value == pytest.approx(1 - result.accuracy.value)
     assert result.disagreement.n == len({item.cluster for item in items[-8:]})
-    assert (result.plan is None) == (name in ("delask", "skip-vision"))
+    assert (result.plan is None) == (name in ("delask", "skip-vision", "unified"))
     ratio = result.cost.prefill.flops_ratio
-    assert ratio == 1.0 if name == "delask" else ratio < 1.0
+    assert ratio == 1.0 if name in ("delask", "unified") else ratio < 1.0
+    if name == "unified":
+        assert result.cost.decode.flops_ratio < 0.7
     body = json.loads(json.dumps(result.to_json()))
     assert body["settings"] == METHODS[name].settings
     again = run_method(
@@ -227,7 +328,7 @@ def test_what_a_method_breaks_is_in_its_accuracy(tmp_path):
     """Half of the toy's layers, safe or not."""
     toy = toy_vlm()
     vlm, items = toy_llava(toy), toy_items(toy, tmp_path, images=8)
-    method = find_method("unified", speed_up=2.0)
+    method = find_method("evenly-spaced", speed_up=2.0)
     result = run_method(vlm, [], items, method, pairs=1, tokens=0)
     with skipping(vlm, result.plan):
         texts = answer(vlm, items)
@@ -257,7 +358,9 @@ def test_an_image_in_both_is_refused(items):
     [
         ("lucky", {}, "unknown method 'lucky'; choose from gm-skip"),
         ("unified", {"speed": 2}, "has no setting speed; it has speed_up"),
-        ("unified", {"speed_up": 1.0}, "speed_up must be above 1"),
+        ("unified", {"speed_up": 1.0}, "speed_up must be an integer from 2 on, got 1"),
+        ("unified", {"speed_up": 2.5}, "speed_up must be an integer from 2 on, got 2.5"),
+        ("evenly-spaced", {"speed_up": 1.0}, "speed_up must be above 1"),
         ("delask", {"blend": 0.0}, r"blend must lie in \(0, 1\]"),
         ("skip-vision", {"keep": 1.0}, r"keep lie in \(0, 1\)"),
         ("gm-skip", {"patience": 0}, "patience and rounds at least 1"),
@@ -274,7 +377,8 @@ def test_skip_vision_needs_a_layer_to_pass_by():
 
 
 def test_the_command(folder, jsonl, tmp_path, capsys):
-    words = ["method", "unified", str(folder), "--data", str(jsonl), "--set", "speed_up=1.5"]
+    words = ["method", "evenly-spaced", str(folder), "--data", str(jsonl)]
+    words += ["--set", "speed_up=1.5"]
     words += ["--pairs", "1", "--tokens", "0", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
@@ -298,6 +402,26 @@ def test_the_command_refuses(words, message, capsys):
         cli.main(words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_every_method_states_how_it_deviates(method):
+    assert len(method.deviation) > 40
+    assert not method.deviation.startswith("none")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unified", ("fine-tune",)),
+        ("evenly-spaced", ("prefill", "integers", "fine-tuning")),
+        ("gm-skip", ("first answer token", "CIDEr", "early blocks", "code")),
+        ("skip-vision", ("by place", "summary tokens", "fine-tuning", "cache")),
+        ("delask", ("layer before", "deeper", "text models", "code")),
+    ],
+)
+def test_the_deviations_of_each_method_are_named(name, words):
+    assert all(word in METHODS[name].deviation for word in words)
 
 
 def test_methods_are_listed(capsys):

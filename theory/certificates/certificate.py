@@ -89,7 +89,8 @@ class Certificate(Record):
             raise ValueError(f"label_free applies to an accuracy_drop, not to a {self.quantity}")
         bounded = "disagreement" if self.label_free else self.quantity
         check_request(bounded, self.epsilon, self.delta, self.method)
-        check_count(self.n_images, "n_images")
+        if check_count(self.n_images, "n_images", least=0) < 1:
+            raise ValueError(f"a certificate needs at least one image, got {self.n_images}")
         if math.isnan(check_number(self.bound, "bound")):
             raise ValueError("bound must be a number, got nan")
         if self.holds != (self.bound <= self.epsilon):

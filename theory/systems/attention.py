@@ -95,7 +95,7 @@ def attention_head(
         (0.3, 0.3)
     """
     for name, number in (("n_vision", n_vision), ("n_text", n_text), ("d", d)):
-        check_count(number, name)
+        check_count(number, name, least=0)
     check_count(seed, "seed", least=0)
     if not 0.0 < check_number(var, "var") < 1.0:
         raise ValueError(f"var must lie strictly between 0 and 1, got {var}")

@@ -131,8 +131,10 @@ def gate(name: str) -> Gate:
 
 def _check_shape(shape: tuple[int, int, int]) -> None:
     """Raise unless a shape consists of three positive integers."""
-    if len(check_counts(shape, "shape")) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be three alphabet sizes of at least 1, got {shown(shape)}")
+    if len(check_counts(shape, "shape")) != 3:
+        raise ValueError(f"shape must be three sizes of alphabets, got {shown(shape)}")
+    if min(shape) < 1:
+        raise ValueError(f"every alphabet needs a symbol, got shape {shape}")
 
 
 def random_triple(shape: tuple[int, int, int], *, seed: int) -> Gate:

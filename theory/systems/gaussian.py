@@ -131,8 +131,10 @@ def gaussian_system(dims: tuple[int, int, int], *, seed: int) -> GaussianSystem:
         (7, 7)
     """
     check_count(seed, "seed", least=0)
-    if len(check_counts(dims, "dims")) != 3 or min(dims) < 1:
-        raise ValueError(f"dims must be three dimensions of at least 1, got {shown(dims)}")
+    if len(check_counts(dims, "dims")) != 3:
+        raise ValueError(f"dims must be three dimensions, got {shown(dims)}")
+    if min(dims) < 1:
+        raise ValueError(f"every dimension must be at least 1, got {dims}")
     size = sum(dims)
     factors = np.random.default_rng(seed).standard_normal((size, size + 2))
     c = factors @ factors.T

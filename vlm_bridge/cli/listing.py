@@ -15,11 +15,13 @@ def rules() -> Any:
 
     Columns, separated by tabs: name, modes (the first is the default), what the rule requires
     (nothing, a forward pass, candidate runs or labels), its redundancy condition, its origin
-    (ours, published or control), its source.
+    (ours, published or control), its source, and how it deviates from the publication.
 
     Example: `skipit rules`
     """
-    return _table(RULES.values(), ("name", "modes", "requires", "condition", "origin", "source"))
+    return _table(
+        RULES.values(), ("name", "modes", "requires", "condition", "origin", "source", "deviation")
+    )
 
 
 def methods() -> Any:

@@ -42,7 +42,7 @@ def method(
     The method chooses what to skip on --profiling. Then the full model and the method answer
     --data: accuracy and disagreement by image, FLOPs counted, latency measured.
 
-    Example: `skipit method unified reference --data easy-vqa:test --limit 40 --set speed_up=1.2`
+    Example: `skipit method unified reference --data easy-vqa:test --limit 40 --set speed_up=2`
 
     Example: `skipit method gm-skip reference-smolvlm --data scenes:test --profiling scenes:tuning`
     """

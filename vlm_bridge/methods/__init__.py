@@ -7,12 +7,19 @@ from typing import Any
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods.delask import DeLaskMethod as DeLaskMethod
+from vlm_bridge.methods.planned import EvenMethod as EvenMethod
 from vlm_bridge.methods.planned import GMSkipMethod as GMSkipMethod
-from vlm_bridge.methods.planned import UnifiedMethod as UnifiedMethod
 from vlm_bridge.methods.protocol import Method as Method
 from vlm_bridge.methods.skip_vision import SkipVisionMethod as SkipVisionMethod
+from vlm_bridge.methods.unified import UnifiedMethod as UnifiedMethod
 
-_ALL: tuple[Method, ...] = (GMSkipMethod(), SkipVisionMethod(), DeLaskMethod(), UnifiedMethod())
+_ALL: tuple[Method, ...] = (
+    GMSkipMethod(),
+    SkipVisionMethod(),
+    DeLaskMethod(),
+    UnifiedMethod(),
+    EvenMethod(),
+)
 #: Every method that `skipit method` takes.
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
@@ -24,8 +31,8 @@ def find_method(name: str, **settings: Any) -> Method:
         BridgeError: unknown method or setting, or an invalid value.
 
     Example:
-        >>> find_method("unified", speed_up=1.5).speed_up
-        1.5
+        >>> find_method("unified", speed_up=3).speed_up
+        3
     """
     if name not in METHODS:
         raise BridgeError(f"unknown method '{name}'; choose from {', '.join(METHODS)}")

@@ -27,7 +27,11 @@ class DeLaskMethod(Method):
     threshold: float = 0.0
     name = "delask"
     source = "arXiv:2606.00819, reversal rule"
-    deviation = "the removed share of an update is a setting, 0.5 by default"
+    deviation = (
+        "a reversing layer is blended with its own input at a fixed share, 0.5 by default, where "
+        "the authors aggregate it partly with the layer before; all layers, where they take "
+        "deeper ones; vision-language models, where they test text models; without their code"
+    )
     runtime = "vlm_bridge.methods.blending:blending"
 
     def __post_init__(self) -> None:

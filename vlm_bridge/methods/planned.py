@@ -1,4 +1,4 @@
-"""Methods that choose a plan before the model answers: GM-Skip and Unified Layer Skipping."""
+"""Methods that choose a plan before the model answers: GM-Skip and evenly spaced layers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ class GMSkipMethod(Method):
     name = "gm-skip"
     source = "arXiv:2508.18227, algorithm 1"
     requires = "labels"
-    deviation = "the metric is accuracy of the first answer token, the trade-off is ours"
+    deviation = (
+        "the metric is the accuracy of the first answer token, not CIDEr or accuracy of whole "
+        "answers; trade-off, patience and number of rounds are ours; of equally accurate blocks "
+        "the deepest goes, but early blocks are not protected; without the authors' code"
+    )
 
     def __post_init__(self) -> None:
         if self.trade_off < 0 or self.patience < 1 or self.rounds < 1:
@@ -57,19 +61,22 @@ class GMSkipMethod(Method):
 
 
 @dataclass(frozen=True)
-class UnifiedMethod(Method):
+class EvenMethod(Method):
     """Skip `k = round(L (1 - 1 / speed_up))` evenly spaced blocks, the same for every input.
 
-    The first and the last of the L blocks stay.
+    The first and the last of the L blocks stay. A null model: it reads nothing.
 
     Attributes:
         speed_up: of the decoder, above 1.
     """
 
     speed_up: float = 1.25
-    name = "unified"
-    source = "Liu et al. 2024, arXiv:2404.06954, section 3"
-    deviation = "none: the optional fine-tuning afterwards is omitted"
+    name = "evenly-spaced"
+    source = "control; after Unified Layer Skipping, arXiv:2404.06954 (method unified)"
+    deviation = (
+        "skips in the prefill too, where the authors skip in decoding alone; takes any speed-up "
+        "and centres the gaps, where they take integers and multiples; no fine-tuning"
+    )
 
     def __post_init__(self) -> None:
         if not self.speed_up > 1:

@@ -1,4 +1,4 @@
-"""Skip-Vision: vision tokens that the MLPs hardly change bypass the later ones."""
+"""After Skip-Vision: vision tokens that the MLPs hardly change bypass the later ones."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ class SkipVisionMethod(Method):
     name = "skip-vision"
     source = "arXiv:2503.21817, skip of the feed-forward network"
     deviation = (
-        "keys and values of skipped tokens stay in the cache, which the paper drops for decoding; "
-        "tokens are ranked by feature change, not by a trained token merger"
+        "tokens are ranked by feature change from one layer on, where the authors fix by place, "
+        "before layer 0, which tokens bypass every MLP; no learned summary tokens, no merged "
+        "tokens and no fine-tuning; keys and values of skipped tokens stay in the cache, which the "
+        "paper cuts before decoding (the released files do not)"
     )
     runtime = "vlm_bridge.methods.passing:passing_by"
 

@@ -21,6 +21,7 @@ class Random(Rule):
     name = "random"
     modes = RULE_MODES
     source = "control"
+    deviation = "none: a control"
     condition = "none"
     requires = "nothing"
     origin = "control"
@@ -37,6 +38,7 @@ class DeepestFirst(Rule):
     name = "deepest-first"
     modes = RULE_MODES
     source = "control; as the simple rule of Gromov et al. 2024, arXiv:2403.17887, section 4.4"
+    deviation = "none: a control"
     condition = "none"
     requires = "nothing"
     origin = "control"
@@ -56,6 +58,11 @@ class Unified(Rule):
     name = "unified"
     modes = WHOLE_LAYER_MODES
     source = "Liu et al. 2024, arXiv:2404.06954, section 3"
+    deviation = (
+        "skips in the prefill too, where the authors skip in decoding alone (method unified "
+        "does); centred gaps and any number of layers, where they take multiples of an integer "
+        "speed-up; no fine-tuning"
+    )
     condition = "none"
     requires = "nothing"
 

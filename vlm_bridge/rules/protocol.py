@@ -59,6 +59,7 @@ class Rule(ABC):
         name: its name on the command line.
         modes: some of `RULE_MODES`; the first is the default.
         source: the publication, with equation or section.
+        deviation: its difference from the publication; "none" only if the scores are its own.
         condition: the redundancy condition that the score measures.
         requires: one of `REQUIREMENTS`.
         origin: ours, framework, published or control.
@@ -70,6 +71,7 @@ class Rule(ABC):
     name: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     source: ClassVar[str]
+    deviation: ClassVar[str]
     condition: ClassVar[str]
     requires: ClassVar[str] = "forward pass"
     origin: ClassVar[Origin] = "published"

@@ -29,6 +29,7 @@ class SkipIt(Rule):
     name = "skip-it"
     modes = ("freeze",)
     source = "reconstruction of arXiv:2509.25584 (geometric, proximal, cross-modal)"
+    deviation = "a rule of this project; the paper states conditions, not a score"
     condition = "geometric + proximal + cross-modal"
     origin = "ours"
 

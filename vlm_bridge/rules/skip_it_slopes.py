@@ -53,6 +53,7 @@ class SkipItSlopes(Rule):
     name = "skip-it-slopes"
     modes = KNOWN_REMOVAL_MODES
     source = "reconstruction of arXiv:2509.25584 (S6 slopes, cross-modal S8, S7)"
+    deviation = "a rule of this project"
     condition = "functional: S6 slopes + cross-modal S8"
     origin = "ours"
     explains = True
@@ -122,6 +123,7 @@ class SkipItRuns(Rule):
     name = "skip-it-runs"
     modes = KNOWN_REMOVAL_MODES
     source = "skip-it-slopes, then KL of the candidates it puts first"
+    deviation = "a rule of this project"
     condition = "functional: S6 slopes and measured KL"
     requires = "candidate runs"
     origin = "ours"

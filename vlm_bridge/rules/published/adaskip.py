@@ -9,15 +9,15 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 
 class AdaSkip(Rule):
-    """`1 - mean cos(a, b)` of a sublayer's input a and output b, for attention and MLP separately.
-
-    Deviation: the method also scales the input of a skipped sublayer by `mean |b| / |a|`; here a
-    skipped sublayer adds nothing, so only the score is the method's.
-    """
+    """`1 - mean cos(a, b)` of a sublayer's input a and output b, of attention and of MLP."""
 
     name = "adaskip"
     modes = ("sublayer",)
     source = "He et al. 2025, arXiv:2501.02336, input-output similarity of sublayers"
+    deviation = (
+        "a skipped sublayer adds nothing, where the authors scale its input by mean |b| / |a|; "
+        "all tokens of the prompt"
+    )
     condition = "geometric"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

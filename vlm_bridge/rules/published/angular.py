@@ -19,6 +19,10 @@ class Angular(Rule):
     name = "angular"
     modes = ("block",)
     source = "Gromov et al. 2024, arXiv:2403.17887, eq. 6 and 7"
+    deviation = (
+        "no healing (fine-tuning) after the cut; questions about images, where the authors read "
+        "text"
+    )
     condition = "geometric"
 
     def distances(self, evidence: Evidence, n: int) -> Floats:

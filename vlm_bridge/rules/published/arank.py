@@ -16,6 +16,7 @@ class ARank(Rule):
     name = "arank"
     modes = ("block",)
     source = "Luo et al. 2024, arXiv:2410.13859, rank of attention maps"
+    deviation = "skips the layer for all tokens, where gamma-MoD trains a router that skips some"
     condition = "none"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

@@ -10,15 +10,15 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 
 class DeepInsert(Rule):
-    """Loss at each entry depth: `-log p_entry(full model's answer)`.
-
-    Deviation: the method trains with late entry and picks the depth by held-out loss; here the
-    model is unchanged and its own first answer token takes the place of the label.
-    """
+    """Loss at each entry depth: `-log p_entry(full model's answer)`."""
 
     name = "deepinsert"
     modes = ("late_entry",)
     source = "arXiv:2504.19327, section 3"
+    deviation = (
+        "the model is unchanged, where the authors train with late entry; its own first answer "
+        "token, not a label, gives the loss"
+    )
     condition = "informational at entry, functional (without labels)"
     requires = "candidate runs"
 

@@ -14,13 +14,16 @@ from vlm_bridge.rules.published.angular import cosine
 class DeLask(Rule):
     """`mean cos(u_{l-1}, u_l)` of consecutive updates at the last token; below 0 it reverses.
 
-    Deviation: the method blends the output of a reversing layer with its input, token by token;
-    here the layers that reverse most are skipped first. Layer 0, without previous update, has 1.
+    Layer 0, without previous update, has 1.
     """
 
     name = "delask"
     modes = ("block",)
     source = "arXiv:2606.00819, reversal rule"
+    deviation = (
+        "skips the layers that reverse most, where the authors blend their output back, token by "
+        "token and step by step; last token of a prompt; without their code"
+    )
     condition = "none"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

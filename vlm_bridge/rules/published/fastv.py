@@ -9,13 +9,14 @@ from vlm_bridge.rules.protocol import Floats, Rule
 class FastV(Rule):
     """After layer K keep the share `keep` (1 - R) of vision tokens attended most by the last token.
 
-    The mode `token_pruning` chooses the tokens; the rule chooses K. Deviation: FastV fixes K = 2;
-    here every K is scored by `mean KL(p_pruned || p_full)`.
+    The mode `token_pruning` chooses the tokens; the rule scores every K by
+    `mean KL(p_pruned || p_full)`.
     """
 
     name = "fastv"
     modes = ("token_pruning",)
     source = "Chen et al. 2024, arXiv:2403.06764, section 3.3"
+    deviation = "scores every layer K by divergence, where the authors fix K = 2"
     condition = "cross-modal"
     requires = "candidate runs"
 

@@ -27,6 +27,11 @@ class GMSkip(Rule):
     name = "gm-skip"
     modes = WHOLE_LAYER_MODES
     source = "arXiv:2508.18227, algorithm 1"
+    deviation = (
+        "accuracy of the first answer token, not CIDEr or accuracy of whole answers; ends at no "
+        "trade-off, which the method gm-skip has; the deepest of equals goes, but early blocks "
+        "are not protected; without the authors' code"
+    )
     condition = "functional (with labels)"
     requires = "labels"
 

@@ -11,17 +11,17 @@ from vlm_bridge.rules.protocol import Floats, Rule
 class LVLMPID(Rule):
     """Unique vision information U_V plus synergy S about the model's own answer, by state.
 
-        early exit b    U_V + S at state b
-        freeze l        change of U_V + S by layer l, in absolute value
-
-    Deviation: the source learns couplings of continuous representations and decodes each layer by
-    the logit lens; here the same program (least I over q with the same two marginals with the
-    answer) is solved exactly on clusters of the states, with the final answer as target.
+    early exit b    U_V + S at state b
+    freeze l        change of U_V + S by layer l, in absolute value
     """
 
     name = "lvlm-pid"
     modes = ("early_exit", "freeze")
     source = "arXiv:2603.29676, atoms by layer"
+    deviation = (
+        "exact on clusters of states with the final answer as target, where the authors learn "
+        "couplings of continuous states and decode each layer by the logit lens"
+    )
     condition = "informational"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

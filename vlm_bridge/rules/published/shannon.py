@@ -21,6 +21,7 @@ class ShannonInvariants(Rule):
     name = "shannon-invariants"
     modes = ("block", "freeze")
     source = "Gutknecht et al. 2025, arXiv:2504.15779, redundancy degree"
+    deviation = "clusters of the states; the publication ranks no layers to skip"
     condition = "informational"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

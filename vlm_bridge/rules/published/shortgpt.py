@@ -14,6 +14,7 @@ class ShortGPT(Rule):
     name = "shortgpt"
     modes = ("block",)
     source = "Men et al. 2024, arXiv:2403.03853, eq. 1"
+    deviation = "no retraining; all tokens of image and question, where the authors read text"
     condition = "geometric"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

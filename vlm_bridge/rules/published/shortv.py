@@ -16,6 +16,7 @@ class ShortV(Rule):
     name = "shortv"
     modes = ("freeze",)
     source = "Yuan et al. 2025, arXiv:2504.00502, eq. 3"
+    deviation = "none in the score; the number of questions is yours, about 40 in the authors' code"
     condition = "functional (without labels)"
     requires = "candidate runs"
 

@@ -7,15 +7,16 @@ from vlm_bridge.rules.protocol import Floats, Rule
 
 
 class SkipVision(Rule):
-    """`mean |MLP(x)| / |x|` over vision tokens x: how much a layer's MLP changes their features.
-
-    Deviation: in the method, redundant vision tokens bypass the MLP, and their keys and values are
-    then dropped; `freeze` also skips their attention, which the score ignores.
-    """
+    """`mean |MLP(x)| / |x|` over vision tokens x: how much a layer's MLP changes their features."""
 
     name = "skip-vision"
     modes = ("freeze",)
     source = "arXiv:2503.21817, feature change of vision tokens by the feed-forward network"
+    deviation = (
+        "freezes attention and MLP of all vision tokens in the layers that change them least, "
+        "where the authors fix by place which tokens bypass every MLP, keep their attention, add "
+        "learned summary tokens and fine-tune"
+    )
     condition = "proximal"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:

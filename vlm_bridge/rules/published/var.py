@@ -18,6 +18,10 @@ class VAR(Rule):
     name = "var"
     modes = ("early_exit", "freeze", "late_entry")
     source = "visual attention ratio as in arXiv:2509.25584, cross-modal condition"
+    deviation = (
+        "sums the ratio over the layers that the skip affects; the paper states a condition, not "
+        "a rule"
+    )
     condition = "cross-modal"
     origin = "framework"
 

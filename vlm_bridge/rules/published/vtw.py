@@ -25,6 +25,7 @@ class VTW(Rule):
     name = "vtw"
     modes = ("early_exit",)
     source = "Lin et al. 2024, arXiv:2405.05803, eq. 5 and its code"
+    deviation = "none in the choice; the score lists every exit depth"
     condition = "informational at exit, functional (without labels)"
     requires = "candidate runs"
 
