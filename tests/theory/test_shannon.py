@@ -435,9 +435,9 @@ def test_large_claims_are_refused_before_anything_is_built(name):
 
 def test_large_constraints_are_refused():
     chain = " -> ".join(TWENTY)
-    for given, message in ((chain, "20 variables"), ("X -> Y" * 5000, "characters, at most")):
+    for constraint, message in ((chain, "20 variables"), ("X -> Y" * 5000, "characters, at most")):
         with pytest.raises(ValueError, match=message):
-            prove("H(X0) >= 0", given=given)
+            prove("H(X0) >= 0", given=constraint)
 
 
 def test_refusals_need_little_memory():
