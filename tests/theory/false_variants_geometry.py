@@ -137,6 +137,13 @@ def flat(rng: np.random.Generator) -> s8c.Net:
     return replace(net, slopes=(0.0,) * len(net.slopes))
 
 
+def attention_only(rng: np.random.Generator) -> s8c.Net:
+    """MLPs that move the text and are not counted as layers."""
+    net = s8c.generate(rng)
+    moving = replace(net, mlps=rng.standard_normal(net.mlps.shape))
+    return s8c.without_mlps(replace(moving, slopes=moving.exact_slopes))
+
+
 def root(case: s12.Grams, top: float) -> float:
     c = case.mean_distance
     return math.sqrt(max(c * (top - c), 0.0)) - case.trace_distance
@@ -235,6 +242,7 @@ FALSE_VARIANTS = {
     "S8: positions counted anew": without("S8", "unchanged scores", generate=counted_anew),
     "S8c: half the amplification": false("S8c", slack=half_carried),
     "S8c: later layers do not amplify": without("S8c", "Lipschitz constants", generate=flat),
+    "S8c: an MLP is no layer": without("S8c", "Lipschitz constants", generate=attention_only),
     "S12: distance in [0, 1]": false("S12", slack=lambda c: root(c, 1.0)),
     "S12: distance in [0, 1.9]": false("S12", slack=lambda c: root(c, 1.9)),
     "S12: T <= c": false("S12", slack=lambda c: c.mean_distance - c.trace_distance),

@@ -120,6 +120,12 @@ def acausal(rng: np.random.Generator) -> s1b.Layer:
 # --- S2 to S14 ------------------------------------------------------------------------------
 
 
+def with_a_cache(rng: np.random.Generator) -> s2.Removal:
+    """The full model also reads the answer from earlier keys."""
+    case = s2.generate(rng)
+    return replace(case, cached=np.full(case.p.shape, 0.9))
+
+
 def reversed_divergence(case: s2.Removal) -> float:
     total = 0.0
     for cell in np.ndindex(case.p.shape[:2]):
@@ -243,6 +249,9 @@ FALSE_VARIANTS = {
         "S1b", "constant prefix", generate=on_slice("vision")
     ),
     "S1b: no causal mask": without("S1b", "causal mask", generate=acausal),
+    "S2: a predictor that reads a cache": without(
+        "S2", "predictors of (V_l, T_l)", generate=with_a_cache
+    ),
     "S2: divergences the other way round": false(
         "S2", generate=positive, slack=reversed_divergence
     ),

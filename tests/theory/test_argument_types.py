@@ -29,6 +29,14 @@ VALID: dict[str, dict[str, Any]] = {
     "reachable_epsilon": {"n": 100, "delta": 0.05},
     "verify_statement": {"statement": statements.get("S3"), "trials": 2},
     "zero_failure_bound": {"n": 100, "delta": 0.05},
+    "certify_drop": {
+        "drop": [0, 0, 1],
+        "changed": [0, 1, 1],
+        "clusters": ["a", "b", "c"],
+        "epsilon": 0.5,
+        "delta": 0.05,
+    },
+    "what_it_takes": {"certificate": CERTIFICATE},
     "rejected": {"p_values": [0.01, 0.5], "delta": 0.05},
     "tango_upper_bound": {"harmed": 1, "helped": 1, "n": 10, "delta": 0.05},
     "drop_bound_from_disagreement": {"disagreement": 0.1},
@@ -97,9 +105,11 @@ PUBLIC = {
 WRONG = {"none": None, "text": "a", "object": object(), "nested": [["a"], {}], "nan": math.nan}
 #: Parameters that take None, any text or any object.
 FREE = {
-    ("certify_mean", "data_hash", "text"),
-    ("certify_mean", "plan_hash", "text"),
-    ("certify_mean", "clusters", "text"),
+    *(
+        (name, parameter, "text")
+        for name in ("certify_mean", "certify_drop")
+        for parameter in ("data_hash", "plan_hash", "clusters")
+    ),
     ("learn_then_test", "clusters", "text"),
     ("verify_all", "names", "none"),
     ("run_toy", "exit", "none"),

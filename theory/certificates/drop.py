@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from estimators import betting_upper_bound, cluster_means
 from estimators.bounded_mean import _max_log_capital, _predictable_bets
 from estimators.clustered import Labels
+from theory._validate import check_array, check_text
 from theory.certificates.certificate import Certificate, check_request
 from theory.certificates.certify import ASSUMED, as_sample, certify_mean
 
@@ -75,9 +76,10 @@ def certify_drop(
         >>> print(certify_drop(drop, changed, range(300), epsilon=0.02, delta=0.05))
         accuracy drop <= 0.0158 with probability 95 % (300 images, harm): holds at epsilon 0.02
     """
-    x, d = np.asarray(drop, dtype=np.float64), np.asarray(changed, dtype=np.float64)
+    x, d = check_array(drop, "drop"), check_array(changed, "changed")
+    check_text(method, "method", '"auto"')
     if x.shape != d.shape:
-        raise ValueError(f"{x.size} drops but {d.size} answers")
+        raise ValueError(f"drop has {x.size} values but changed has {d.size}")
     bad = np.flatnonzero(x > d)
     if bad.size:
         raise ValueError(

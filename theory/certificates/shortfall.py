@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from theory._validate import check_fraction, check_instance
 from theory.certificates.certificate import Certificate
-from theory.certificates.sample_size import images_for_power, images_needed
+from theory.certificates.power import images_for_power
+from theory.certificates.sample_size import images_needed
 
 
 def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
@@ -27,6 +29,8 @@ def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
         >>> what_it_takes(certify_mean([0.0] * 50 + [1.0] * 2, range(52), **of))
         'at the observed rate of 3.85 %, no number of images certifies epsilon 0.02'
     """
+    check_instance(certificate, Certificate, "certificate")
+    check_fraction(power, "power")
     epsilon, rate = certificate.epsilon, max(0.0, certificate.estimate)
     if certificate.holds:
         return ""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
+from theory._validate import check_array
 from theory.conditions.bound import Bound, count, numbers, within
 
 #: Assumption on the entropies and informations that the bounds are given.
@@ -225,6 +226,7 @@ def withdrawal_gap_next(
 
 def _rows(values: ArrayLike, name: str) -> np.ndarray:
     """Validated array of shape (n, -1)."""
+    check_array(values, name)
     array = np.asarray(values)
     if array.ndim < 1 or not len(array):
         raise ValueError(f"{name} needs at least one row, got shape {array.shape}")

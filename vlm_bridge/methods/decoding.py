@@ -44,7 +44,7 @@ def _skip_in_decoding(
     index: int, below: int, forward: Forward, hidden_states: Tensor, **others: Any
 ) -> Any:
     """The layer's output; in decoding its input, with the cache entries of layer `below`."""
-    cache = others.get("past_key_values")
+    cache: Any = others.get("past_key_values")
     decodes = cache is not None and hidden_states.shape[1] == 1 and _length(cache, index) > 0
     if not decodes:
         return forward(hidden_states=hidden_states, **others)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods.protocol import Method
@@ -28,13 +30,11 @@ class UnifiedMethod(Method):
     runtime = "vlm_bridge.methods.decoding:decoding_through"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.speed_up, float) and self.speed_up.is_integer()
-        if whole:  # the command line reads every setting as a float
-            object.__setattr__(self, "speed_up", int(self.speed_up))
-        if isinstance(self.speed_up, bool) or not isinstance(self.speed_up, int):
-            raise BridgeError(f"speed_up must be an integer from 2 on, got {self.speed_up!r}")
-        if self.speed_up < 2:
-            raise BridgeError(f"speed_up must be an integer from 2 on, got {self.speed_up}")
+        given: Any = self.speed_up  # the command line reads every setting as a float
+        whole = isinstance(given, int | float) and given == given // 1 and given is not True
+        if not whole or not 2 <= given < math.inf:
+            raise BridgeError(f"speed_up must be an integer from 2 on, got {given!r}")
+        object.__setattr__(self, "speed_up", int(given))
 
     def kept(self, n_layers: int) -> tuple[int, ...]:
         """The layers that decoding runs, ascending.
