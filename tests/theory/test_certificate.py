@@ -185,7 +185,7 @@ def test_bad_input_is_named(values, options, message):
     [
         ({"holds": True}, "holds=True contradicts bound"),
         ({"n_images": 0}, "at least one image, got 0"),
-        ({"schema_version": 1}, "schema version 1; this code reads version 2"),
+        ({"schema_version": 1}, "schema version 1; this code reads version 3"),
         ({"type": "Estimate"}, "not of type Certificate"),
     ],
 )

@@ -77,7 +77,7 @@ def test_all_mended_is_a_negative_drop():
 def test_refusals():
     with pytest.raises(ValueError, match=r"drop\[1\] is 1 where changed is 0; accuracy can fall"):
         certify_drop([0, 1], [0, 0], "ab", epsilon=0.1, delta=0.1)
-    with pytest.raises(ValueError, match="1 drops but 2 answers"):
+    with pytest.raises(ValueError, match="drop has 1 values but changed has 2"):
         certify_drop([0], [0, 0], "ab", epsilon=0.1, delta=0.1)
     with pytest.raises(ValueError, match="unknown method 'best'"):
         certify_drop([0, 0], [0, 0], "ab", epsilon=0.1, delta=0.1, method="best")

@@ -26,6 +26,9 @@ MAX_DEPTH = 50
 MAX_DIGITS = 100
 MAX_GROUPS = 10
 
+#: Characters of a text that an error shows.
+_SHOWN = 160
+
 _MEANING = {"≤": "<=", "≥": ">=", "==": "="}
 
 
@@ -41,7 +44,12 @@ class ExpressionError(ValueError):
 
     def __init__(self, text: str, position: int, problem: str) -> None:
         self.position = position
-        pointer = " " * position + "^"
+        if len(text) > _SHOWN:  # a window around the place
+            start = max(0, min(position - _SHOWN // 2, len(text) - _SHOWN))
+            text = f"...{text[start : start + _SHOWN]}..."
+            pointer = " " * (position - start + 3) + "^"
+        else:
+            pointer = " " * position + "^"
         super().__init__(
             f"cannot read this at position {position}: {problem}\n    {text}\n    {pointer}"
         )
