@@ -110,6 +110,9 @@ STATEMENT = Statement(
     source=f"{RECONSTRUCTION}; Fuchs & van de Graaf 1999; Audenaert 2007, Theorem 1",
     evidence="searched",
     domain="random rows with n and dimension from 2 to 5, and an optimiser for n = 3",
+    argument="The fidelity of A and B is at least |1 - c| for unit rows, and T <= sqrt(1 - F^2) "
+    "(Fuchs & van de Graaf); the continuity bound is Audenaert's Theorem 1, which increases in T "
+    "up to 1 - 1/n.",
     generate=generate,
     slack=slack,
     witness=lambda: orthogonal_to_equal(0.5),

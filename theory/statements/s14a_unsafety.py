@@ -90,6 +90,8 @@ STATEMENT = Statement(
     source="Xu et al. 2020, arXiv:2002.10689, Definitions 1-3 and Proposition 1",
     evidence="searched",
     domain="random finite families of predictors on up to 4 states and 4 answers",
+    argument="H_F is a minimum over F, so no member has a smaller NLL; if F contains the constant "
+    "predictors of its predictions, the minimum over them is at least that over all of F.",
     generate=generate,
     slack=slack,
     # F contains only the fair guess: the suffix attains H_F, and the usable information is 0.
