@@ -146,13 +146,14 @@ def one_of_each(depth: int, mlp: float = 0.0) -> Net:
     return replace(net, slopes=net.exact_slopes)
 
 
-MASSES, WIDTHS = sp.symbols("a:3", nonnegative=True), sp.symbols("D:2", nonnegative=True)
+MASSES = sp.symbols("a:3", nonnegative=True), sp.symbols("b:3", nonnegative=True)
+WIDTHS = sp.symbols("D_a D_b", nonnegative=True)
 GAP, K = sp.symbols("B K", nonnegative=True)
-NORM = sp.sqrt(sum(mass**2 for mass in MASSES))
+NORMS = tuple(sp.sqrt(sum(mass**2 for mass in head)) for head in MASSES)
 FORMULAS: Formulas = {
     **s8.FORMULAS,
-    "change by two heads of equal VAR over three queries": Formula(
-        sp.Symbol("|change|"), "<=", NORM * WIDTHS[0] + NORM * WIDTHS[1]
+    "change by two heads at three queries, of VAR a and b": Formula(
+        sp.Symbol("|change|"), "<=", NORMS[0] * WIDTHS[0] + NORMS[1] * WIDTHS[1]
     ),
     "B for five layers": Formula(sp.Symbol("|h_5-g_5|"), "<=", amplified(CHANGES, SLOPES)),
     "logits": Formula(sp.Symbol("max|dz|"), "<=", K * GAP),
@@ -166,7 +167,10 @@ def proof(claim: Formulas) -> ProofCheck:
     changes one query by at most VAR diam and all queries by at most |VAR|_2 diam; heads add up.
     """
     *_, change, gap, logits = claim.values()
-    each = [sp.sqrt(sum((mass * width) ** 2 for mass in MASSES)) for width in WIDTHS]
+    each = [
+        sp.sqrt(sum((mass * width) ** 2 for mass in head))
+        for head, width in zip(MASSES, WIDTHS, strict=True)
+    ]
     return both(
         s8.proof(claim),
         collect(
