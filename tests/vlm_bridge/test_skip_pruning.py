@@ -12,9 +12,10 @@ from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.pass_state import PassState, PassTracker, Rows
+from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.pruning import Scored, chosen
 from vlm_bridge.skip.tensors import causal, probabilities
+from vlm_bridge.skip.tracker import PassTracker
 
 
 @st.composite
@@ -52,9 +53,14 @@ def test_rows_are_right_aligned(case):
 
 
 def kept_by(vlm, inputs, plan, fast):
+    kept = []
     with skipping(vlm, plan, fast=fast) as tracker:
+        last = vlm.layout.layers[-1].register_forward_hook(
+            lambda *_: kept.append(tracker.current.kept_flags)
+        )
         forward(vlm, inputs)
-        return tracker.current.kept_flags
+        last.remove()
+    return kept[0]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -99,7 +105,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
     config, layer = vlm.layout.text_config, vlm.layout.layers[0]
     cache = StaticCache(config=config, max_cache_len=9) if static else DynamicCache(config=config)
     tracker = PassTracker(vlm.layout, keep=0.4)
-    scored = Scored(0, layer.forward, layer.self_attn, tracker)
+    scored = Scored.of(0, layer, tracker)
     states = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(0))
     for start, stop in ((0, 3), (3, 4), (4, 7)):
         now = states[:, start:stop]

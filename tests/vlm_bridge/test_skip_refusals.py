@@ -19,9 +19,9 @@ from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping, supported_modes
 from vlm_bridge.skip.fast import fast_forwards
-from vlm_bridge.skip.pass_state import PassTracker
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import causal, cut_keywords
+from vlm_bridge.skip.tracker import PassTracker
 
 L = 4
 EXIT, FREEZE = SkipPlan("early_exit", L, exit=2), SkipPlan("freeze", L, layers=(1,))

@@ -14,10 +14,11 @@ from vlm_bridge.methods.skip_vision import SkipVisionMethod
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping
-from vlm_bridge.skip.pass_state import PassState, PassTracker, Rows
+from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.patching import Forward, forward_of, patched
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import cut_rows
+from vlm_bridge.skip.tracker import PassTracker
 
 
 @contextlib.contextmanager

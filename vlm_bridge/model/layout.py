@@ -29,6 +29,7 @@ class Layout:
 
     Attributes:
         base: the module that turns `input_ids` and pixels into hidden states.
+        entrances: modules that take `input_ids` and call the decoder, the outermost first.
         decoder: the text decoder; it owns `layers` and is called by `base`.
         layers: the decoder layers, 0-based.
         text_config: configuration of the decoder.
@@ -41,6 +42,7 @@ class Layout:
     """
 
     base: nn.Module
+    entrances: tuple[nn.Module, ...]
     decoder: nn.Module
     layers: nn.ModuleList
     text_config: PreTrainedConfig
@@ -99,8 +101,14 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
             "known which positions hold vision"
         )
     placeholders = {token for tokens in ids.values() for token in tokens}
+    entrances = _entrances(model, decoder)
+    # A wrapper such as PEFT's is no transformers model; its `base_model` is another wrapper.
+    inner = next((part for part in entrances if isinstance(part, PreTrainedModel)), None)
+    if inner is None:
+        raise BridgeError(f"{kind}: no module around its decoder takes input_ids")
     return Layout(
-        base=model.base_model,
+        base=inner.base_model,
+        entrances=entrances,
         decoder=decoder,
         layers=decoder.layers,
         text_config=text_config,
@@ -125,6 +133,16 @@ def _find_decoder(model: PreTrainedModel) -> Any:
             f"{type(model).__name__}: found no list of decoder layers; this family is not supported"
         )
     return decoder
+
+
+def _entrances(model: PreTrainedModel, decoder: nn.Module) -> tuple[nn.Module, ...]:
+    """The modules around the decoder that take `input_ids`; the decoder if it sees the images."""
+    path = next(name for name, module in model.named_modules() if module is decoder)
+    names = path.split(".") if path else []
+    around = [model.get_submodule(".".join(names[:depth])) for depth in range(len(names))]
+    if decoder is model.base_model:
+        around.append(decoder)
+    return tuple(part for part in around if "input_ids" in signature(type(part).forward).parameters)
 
 
 def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str, ...]:

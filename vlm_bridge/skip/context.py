@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from threading import Lock
 from weakref import WeakSet
 
 import torch
@@ -14,13 +15,14 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.fast import fast_forwards
-from vlm_bridge.skip.pass_state import PassTracker
-from vlm_bridge.skip.patching import by_name, forward_of, patched
-from vlm_bridge.skip.plain import install_plain
+from vlm_bridge.skip.patching import by_name, check_not_replaced, patched
+from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored
-from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.skip.support import check_support
+from vlm_bridge.skip.support import check_run, check_support
+from vlm_bridge.skip.thin import layer_arguments
+from vlm_bridge.skip.tracker import PassTracker
 
+_changing = Lock()
 _skipping: WeakSet[nn.Module] = WeakSet()
 
 
@@ -53,38 +55,67 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         >>> with skipping(vlm, plan):  # doctest: +SKIP
         ...     vlm.model.generate(**inputs)
     """
-    check_support(vlm, plan)
     layout = vlm.layout
-    if layout.base in _skipping:
-        raise BridgeError(
-            f"{vlm.name} is skipping already; make one plan of both with SkipPlan.compose"
-        )
-    tracker = PassTracker(layout, keep=plan.keep, log=not fast)
     with contextlib.ExitStack() as stack:
-        _skipping.add(layout.base)
-        stack.callback(_skipping.discard, layout.base)
+        stack.enter_context(_only_once(vlm))
+        check_support(vlm, plan)
+        tracker = PassTracker(
+            layout, keep=plan.keep, log=not fast, check=partial(check_run, vlm, plan)
+        )
+        if any(operation.freeze for operation in plan.operations):
+            layer_arguments(layout)  # remembered; the decoder cannot be called alone from here on
         # Compiled code might ignore hooks and replaced forwards.
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        _forget_rope_deltas(layout.base)
-        stack.callback(_forget_rope_deltas, layout.base)
-        stack.callback(tracker.install(layout.base).remove)
+        stack.enter_context(_eager)
+        stack.callback(tracker.restore)
+        for module, name, function in tracker.replacements():
+            stack.enter_context(patched(module, function, name))
+        forwards = fast_forwards if fast else plain_forwards
         for index, operation in enumerate(plan.operations):
             layer = layout.layers[index]
-            if fast:
-                for module, forward in fast_forwards(index, layer, operation, tracker):
-                    stack.enter_context(patched(module, forward))
-            else:
-                for handle in install_plain(index, layer, operation, tracker):
-                    stack.callback(handle.remove)
+            for module, forward in forwards(index, layer, operation, tracker):
+                check_not_replaced(module, f"layer {index}")
+                stack.enter_context(patched(module, forward))
         if plan.after is not None and plan.kept_only_layers:
             layer = layout.layers[plan.after - 1]
-            attention = Sublayers.of(layer).attention
-            scored = Scored(plan.after - 1, forward_of(layer), attention, tracker)
+            check_not_replaced(layer, f"layer {plan.after - 1}")
+            scored = Scored.of(plan.after - 1, layer, tracker)
             stack.enter_context(patched(layer, by_name(layer, scored)))
         yield tracker
 
 
-def _forget_rope_deltas(base: Any) -> None:
-    """Clear the offset between positions and tokens that Qwen models carry across calls."""
-    if hasattr(base, "rope_deltas"):
-        base.rope_deltas = None
+@contextlib.contextmanager
+def _only_once(vlm: VLM) -> Iterator[None]:
+    """Refuse a model whose layers skip already."""
+    layers = vlm.layout.layers
+    with _changing:
+        if layers in _skipping:
+            raise BridgeError(
+                f"{vlm.name} is skipping already; make one plan of both with SkipPlan.compose"
+            )
+        _skipping.add(layers)
+    try:
+        yield
+    finally:
+        _skipping.discard(layers)
+
+
+class _Eager(contextlib.AbstractContextManager[None]):
+    """Compiled code of the process runs eagerly while any model skips, in whichever order."""
+
+    def __init__(self) -> None:
+        self._blocks, self._stance = 0, contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with _changing:
+            if self._blocks == 0:
+                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+            self._blocks += 1
+
+    def __exit__(self, *_: object) -> None:
+        with _changing:
+            self._blocks -= 1
+            if self._blocks == 0:
+                self._stance.close()
+
+
+_eager = _Eager()

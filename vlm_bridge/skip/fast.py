@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,18 @@ from torch import Tensor, nn
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.freeze import Freeze
-from vlm_bridge.skip.pass_state import PassTracker
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.rows import OnRows
-from vlm_bridge.skip.sublayers import Sublayers, no_attention, no_mlp, returns_tuple
+from vlm_bridge.skip.sublayers import (
+    Sublayers,
+    attention_of,
+    no_attention,
+    no_mlp,
+    returns_tuple,
+    wants_weights,
+)
+from vlm_bridge.skip.thin import Halves, layer_arguments
+from vlm_bridge.skip.tracker import PassTracker
 
 
 def fast_forwards(
@@ -23,26 +32,47 @@ def fast_forwards(
     """(module, replacement of its forward) for the modules that `operation` changes."""
     if operation == Operation():
         return
+    config = tracker.layout.text_config
     as_tuple = returns_tuple(layer, tracker.width)
     if operation.bypass:
-        yield layer, by_name(layer, partial(_bypass, index), as_tuple=as_tuple)
+        attention = attention_of(layer)
+        yield attention, by_name(attention, partial(no_attention, index, config))
+        yield layer, by_name(layer, Bypass(index, attention, config), as_tuple=as_tuple)
         return
     if not operation.attention:
         attention = Sublayers.of(layer).attention
-        yield attention, by_name(attention, partial(no_attention, index))
+        yield attention, by_name(attention, partial(no_attention, index, config))
     if not operation.mlp:
         yield Sublayers.of(layer).mlp, no_mlp
     forward = forward_of(layer)
     if operation.freeze:
-        forward = Freeze(index, forward, tracker)
+        example = layer_arguments(tracker.layout)
+        halves = Halves(layer, None if example is None else example[index])
+        yield from halves.replacements
+        forward = Freeze(index, forward, halves, tracker)
     if operation.tokens != "all":
         forward = OnRows(index, forward, tracker, operation.tokens, operation.freeze)
     if operation.freeze or operation.tokens != "all":
         yield layer, by_name(layer, forward, as_tuple=as_tuple)
 
 
-def _bypass(index: int, hidden_states: Tensor, past_key_values: Any = None, **_: Any) -> Tensor:
-    """The identity; a zero placeholder in the cache keeps its length right."""
-    if past_key_values is not None:
-        past_key_values.update(*placeholder(past_key_values, index, hidden_states), index)
-    return hidden_states
+@dataclass(frozen=True)
+class Bypass:
+    """The identity; a zero placeholder in the cache keeps its length right.
+
+    The attention, which returns zeros then, is called only to show its weights to who collects
+    them, so that entry `l` of the model's attentions is layer `l`.
+    """
+
+    index: int
+    attention: nn.Module
+    config: Any
+
+    def __call__(self, hidden_states: Tensor, past_key_values: Any = None, **options: Any) -> Any:
+        """The hidden states."""
+        if wants_weights(self.config, options):
+            self.attention(hidden_states=hidden_states, past_key_values=past_key_values, **options)
+        elif past_key_values is not None:
+            filler = placeholder(past_key_values, self.index, hidden_states)
+            past_key_values.update(*filler, self.index)
+        return hidden_states

@@ -8,11 +8,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.layout import Layout
-from vlm_bridge.skip.cache import check_cache
 
 T = TypeVar("T")
 
@@ -143,84 +141,7 @@ class PassState:
         return result
 
 
-class PassTracker:
-    """Follows the forward passes of a model through a hook on its base module.
-
-    A position is vision only if its id is a vision id **and** the pass carries pixels: an image
-    id that the model itself generated is text. `keep` is the share of vision positions that token
-    pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms.
-    """
-
-    def __init__(self, layout: Layout, *, keep: float | None = None, log: bool = False) -> None:
-        self._layout, self._keep, self._log = layout, keep, log
-        self._current: PassState | None = None
-
-    @property
-    def width(self) -> int:
-        """Width of the hidden states."""
-        return int(self._layout.text_config.hidden_size)
-
-    @property
-    def current(self) -> PassState:
-        """The running pass; a decoder called without its model is refused."""
-        if self._current is None:
-            raise BridgeError(
-                "the decoder was called directly while layers are skipped; call the model, so "
-                "that vision positions can be derived from input_ids"
-            )
-        return self._current
-
-    def begin(
-        self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
-    ) -> None:
-        """Start a pass with vision `flags` (batch, length) and, if known, row sums `counts`."""
-        last = None
-        if self._keep is not None and isinstance(mask, Tensor) and mask.dim() == 2:
-            real = mask[:, -flags.shape[1] :].to(flags.device) != 0
-            places = torch.arange(real.shape[1], device=flags.device)
-            last = (real * places).argmax(1, keepdim=True)
-        self._current = PassState(flags, counts=counts, last=last, keep=self._keep)
-        if self._log and cache is not None:
-            pass_states_of(cache).append((int(cache.get_seq_length()), self._current))
-
-    def within(self, inner: PassState, run: Callable[[], T]) -> T:
-        """`run()` with `inner` as the current pass."""
-        outer, self._current = self._current, inner
-        try:
-            return run()
-        finally:
-            self._current = outer
-
-    def install(self, module: nn.Module) -> Any:
-        """Hook `module`, the base of the VLM; returns the handle to remove."""
-        return module.register_forward_pre_hook(self._before, with_kwargs=True)
-
-    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = args[0] if args else kwargs.get("input_ids")
-        if ids is None:
-            raise BridgeError(
-                "while layers are skipped the model must be called with input_ids, not only "
-                "inputs_embeds: vision positions are derived from the ids"
-            )
-        cache = kwargs.get("past_key_values")
-        check_cache(cache)
-        if _carries_vision(kwargs):
-            flags = self._layout.vision_flags(ids)
-            self.begin(flags, cache, mask=kwargs.get("attention_mask"))
-        else:  # a pass without vision, such as decoding, reads nothing from the device
-            flags = torch.zeros_like(ids, dtype=torch.bool)
-            self.begin(flags, cache, counts=[0] * len(ids))
-
-
 def pass_states_of(cache: Any) -> list[tuple[int, PassState]]:
     """(start, pass) of every pass recorded for `cache`; copies of the cache carry it."""
     log: list[tuple[int, PassState]] = cache.__dict__.setdefault("_skipit_pass_states", [])
     return log
-
-
-def _carries_vision(kwargs: dict[str, Any]) -> bool:
-    names = [name for name, value in kwargs.items() if value is not None]
-    if any(name.startswith("pixel_values") or name == "image_hidden_states" for name in names):
-        return True
-    encoded = kwargs.get("mm_encoder_outputs") or {}
-    return any(encoded.get(kind) is not None for kind in ("image", "video"))

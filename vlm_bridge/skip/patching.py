@@ -5,30 +5,62 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import MethodType
+from typing import Any, NoReturn
 
 from torch import nn
+
+from vlm_bridge.errors import BridgeError
 
 Forward = Callable[..., Any]
 
 
+class Patch:
+    """A replacement for a function of a module; when its block has ended, it is the old function.
+
+    Its copy would run the layers of the original, so that the copy of a skipping model is refused.
+    """
+
+    def __init__(self, before: Forward, after: Forward) -> None:
+        self._before, self._after, self.active = before, after, True
+        self.__wrapped__ = before  # the signature of the old function stays visible
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result of the new function; of the old one after the block."""
+        return (self._after if self.active else self._before)(*args, **kwargs)
+
+    def __deepcopy__(self, _: Any) -> NoReturn:
+        """Refuse; see the class."""
+        raise BridgeError(
+            "the model skips layers at present, so it cannot be copied or pickled; do that outside "
+            "the block of `skipping`"
+        )
+
+    def __reduce_ex__(self, _: Any) -> NoReturn:
+        """Refuse; see the class."""
+        self.__deepcopy__(_)
+
+
 @contextlib.contextmanager
-def patched(module: nn.Module, forward: Forward) -> Iterator[None]:
-    """Replace `module.forward` inside the block; an earlier replacement is restored after it.
+def patched(module: nn.Module, function: Forward, name: str = "forward") -> Iterator[None]:
+    """Replace a method of `module` inside the block; an earlier replacement is restored after it.
 
     Of a forward that accelerate wraps to move inputs to the module's device, the wrapped function
-    is replaced, which gets moved inputs.
+    is replaced, which gets moved inputs. What wraps the replacement inside the block stays.
     """
-    slot = _slot(module)
+    slot = _slot(module) if name == "forward" else name
     before = module.__dict__.get(slot)
-    setattr(module, slot, forward)
+    patch = Patch(getattr(module, slot), function)
+    setattr(module, slot, patch)
     try:
         yield
     finally:
-        if before is None:
-            delattr(module, slot)
-        else:
-            setattr(module, slot, before)
+        patch.active = False
+        if module.__dict__.get(slot) is patch:
+            if before is None:
+                delattr(module, slot)
+            else:
+                setattr(module, slot, before)
 
 
 def forward_of(module: nn.Module) -> Forward:
@@ -39,6 +71,19 @@ def forward_of(module: nn.Module) -> Forward:
 
 def _slot(module: nn.Module) -> str:
     return "_old_forward" if hasattr(module, "_hf_hook") else "forward"
+
+
+def check_not_replaced(module: nn.Module, name: str) -> None:
+    """Refuse a forward that another tool has replaced, which would see a part of the layer only."""
+    forward = forward_of(module)
+    own = isinstance(forward, MethodType) and forward.__self__ is module
+    if not (own or isinstance(forward, Patch) or hasattr(forward, "_torchdynamo_orig_callable")):
+        kind = type(forward) if not inspect.isroutine(forward) else forward
+        raise BridgeError(
+            f"the forward of {name} was replaced by {kind.__module__}.{kind.__qualname__}, which "
+            "would see the tokens that run and not the layer's output; use forward hooks, or wrap "
+            "the model inside the block of `skipping`"
+        )
 
 
 def parameters_of(module: nn.Module) -> tuple[str, ...]:

@@ -16,67 +16,88 @@ from torch.nn.functional import pad
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
-from vlm_bridge.skip.pass_state import PassState, PassTracker, pass_states_of
-from vlm_bridge.skip.patching import parameters_of
-from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, states_of
+from vlm_bridge.skip.pass_state import PassState, pass_states_of
+from vlm_bridge.skip.patching import Forward, by_name, forward_of
+from vlm_bridge.skip.sublayers import Sublayers, attention_of
+from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like
+from vlm_bridge.skip.tracker import PassTracker
 
 
-def install_plain(
+def plain_forwards(
     index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
-) -> Iterator[Any]:
-    """Hook one layer; yields the handles to remove."""
-    if operation.bypass:
-        yield layer.register_forward_hook(_keep_all, with_kwargs=True)
-    if not operation.attention:
-        yield Sublayers.of(layer).attention.register_forward_hook(_zero)
+) -> Iterator[tuple[nn.Module, Forward]]:
+    """(module, replacement of its forward) for the modules that `operation` changes.
+
+    Hooks and collected states see what a layer returns in the end, as in the fast form.
+    """
+    if operation == Operation():
+        return
+    if operation.bypass or not operation.attention:
+        attention = attention_of(layer)
+        yield attention, partial(_zero, forward_of(attention))
     if not operation.mlp:
-        yield Sublayers.of(layer).mlp.register_forward_hook(_zero)
+        mlp = Sublayers.of(layer).mlp
+        yield mlp, partial(_zero, forward_of(mlp))
+    forward = forward_of(layer)
     if operation.tokens != "all":
-        hider = _HideAbsent(tracker, index, operation.tokens)
-        yield layer.register_forward_pre_hook(hider, with_kwargs=True)
+        forward = _HideAbsent(forward, tracker, index, operation.tokens)
     if operation.freeze or operation.tokens != "all":
         # Frozen rows in a pruned layer are all vision rows, absent ones included.
-        tokens = "text" if operation.freeze else operation.tokens
-        yield layer.register_forward_hook(partial(_keep_rows, tracker, tokens), with_kwargs=True)
+        forward = _KeepRows(forward, tracker, "text" if operation.freeze else operation.tokens)
+    if operation.bypass:
+        forward = partial(_keep_all, forward)
+    yield layer, by_name(layer, forward)
 
 
-def _keep_all(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    return like(output, states_of(args, kwargs))
+def _keep_all(forward: Forward, hidden_states: Tensor, **kwargs: Any) -> Any:
+    return like(forward(hidden_states, **kwargs), hidden_states)
 
 
-def _zero(_: nn.Module, __: Any, output: Any) -> Any:
-    return like(output, torch.zeros_like(first_of(output)))
+def _zero(forward: Forward, *args: Any, **kwargs: Any) -> Any:
+    """Zeros in place of an output, and of the attention weights that come with it."""
+    output = forward(*args, **kwargs)
+    if isinstance(output, tuple):
+        return tuple(torch.zeros_like(x) if isinstance(x, Tensor) else x for x in output)
+    return torch.zeros_like(output)
 
 
-def _keep_rows(
-    tracker: PassTracker, tokens: str, _: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
-) -> Any:
+@dataclass(frozen=True)
+class _KeepRows:
     """Absent or frozen rows keep their input: `where(absent, input, output)`."""
-    after = first_of(output)
-    absent = tracker.current.absent(tokens).to(after.device)[..., None]
-    return like(output, torch.where(absent, states_of(args, kwargs).to(after.device), after))
+
+    forward: Forward
+    tracker: PassTracker
+    tokens: str
+
+    def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
+        output = self.forward(hidden_states, **kwargs)
+        after = first_of(output)
+        absent = self.tracker.current.absent(self.tokens).to(after.device)[..., None]
+        return like(output, torch.where(absent, hidden_states.to(after.device), after))
 
 
 @dataclass(frozen=True)
 class _HideAbsent:
     """Present queries do not see absent keys; absent queries run as before and are undone."""
 
+    forward: Forward
     tracker: PassTracker
     index: int
     tokens: str
 
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        kwargs = dict(zip(parameters_of(layer), args, strict=False)) | kwargs
-        now, states = self.tracker.current, kwargs["hidden_states"]
+    def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
+        mask = self._mask(hidden_states, kwargs.get("past_key_values"), kwargs)
+        return self.forward(hidden_states, **{**kwargs, "attention_mask": mask})
+
+    def _mask(self, states: Tensor, cache: Any, kwargs: dict[str, Any]) -> Tensor | None:
+        now, mask = self.tracker.current, kwargs.get("attention_mask")
         log = [(0, now)]
-        if (cache := kwargs.get("past_key_values")) is not None:
-            # A cache that the decoder created after the hook ran contains this pass only.
+        if cache is not None:
+            # A cache that the decoder created after the pass began contains this pass only.
             log = pass_states_of(cache) or log
             pass_states_of(cache)[:] = log
         if not any(state.has_vision for _, state in log):
-            return None
-        mask = kwargs.get("attention_mask")
+            return mask
         check_mask(mask, self.index)
         start = log[-1][0]
         if mask is None:
@@ -90,7 +111,7 @@ class _HideAbsent:
         flags = pad(flags[:, offset:], (0, mask.shape[-1] - flags.shape[1] + offset))
         absent = now.absent(self.tokens)
         hidden = (flags[:, None, :] & ~absent[:, :, None])[:, None]
-        return (), {**kwargs, "attention_mask": hide(mask, hidden.to(mask.device))}
+        return hide(mask, hidden.to(mask.device))
 
     def _absent_keys(self, log: list[tuple[int, PassState]], length: int) -> Tensor:
         """(batch, length) bool: keys that are absent from this layer, by position."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip import tensors
-from vlm_bridge.skip.pass_state import PassState, PassTracker
-from vlm_bridge.skip.patching import Forward
+from vlm_bridge.skip.pass_state import PassState
+from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.sublayers import attention_of
+from vlm_bridge.skip.thin import twin, with_attention
+from vlm_bridge.skip.tracker import PassTracker
 
 _SCORE = "skipit_score"
 
@@ -29,24 +33,27 @@ class Scored:
     """
 
     index: int
-    forward: Forward
-    attention: Any
     tracker: PassTracker
+    _forward: Forward
+    _scoring: nn.Module
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def of(cls, index: int, layer: nn.Module, tracker: PassTracker) -> Scored:
+        """The form of `layer`, which is layer `index`."""
         AttentionInterface.register(_SCORE, _interrupt_with_scores)
+        return cls(index, tracker, forward_of(layer), _scoring(layer))
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         """The layer's output; sets `kept_flags` of the current pass."""
         now = self.tracker.current
         if not now.has_vision:
-            return self.forward(hidden_states, **kwargs)
+            return self._forward(hidden_states, **kwargs)
         past, length = kwargs.get("past_key_values"), hidden_states.shape[1]
         start = past.get_seq_length(self.index) if past is not None else 0
         # A static layer counts in a tensor that it changes in place.
         start = start.clone() if isinstance(start, Tensor) else start
         watch = _Watch(past)
-        output = self.forward(hidden_states, **{**kwargs, "past_key_values": watch})
+        output = self._forward(hidden_states, **{**kwargs, "past_key_values": watch})
         if watch.result is None:
             raise BridgeError(
                 f"layer {self.index} passes no keys to its cache, so token pruning has no score"
@@ -70,18 +77,26 @@ class Scored:
         cut = tensors.cut_keywords(kwargs, last, states.shape[1], now.share)
         cut["attention_mask"] = None if mask is None else tensors.cut_queries(mask, last)
         cut["past_key_values"] = SimpleNamespace(update=lambda *_, **__: keys_and_values)
-        config, before = self.attention.config, self.attention.config._attn_implementation
-        config._attn_implementation = _SCORE
         try:
-            self.forward(tensors.cut_rows(states, last), **cut)
+            self._scoring.forward(tensors.cut_rows(states, last), **cut)
         except tensors.Interrupt as stopped:
             return stopped.tensors[0]
-        finally:
-            config._attn_implementation = before
         raise BridgeError(
             f"layer {self.index} computes its attention without transformers' AttentionInterface, "
             "so token pruning has no score"
         )
+
+
+def _scoring(layer: nn.Module) -> nn.Module:
+    """The layer with an attention function of our own; it shares all weights.
+
+    The layer itself stays as it is, for other threads that run it.
+    """
+    inner = twin(attention_of(layer))
+    config: Any = copy.copy(inner.config)
+    config._attn_implementation_internal = _SCORE
+    inner.config = config
+    return with_attention(layer, inner)
 
 
 def chosen(scores: Tensor, now: PassState) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from vlm_bridge.skip import tensors
 from vlm_bridge.skip.cache import UNUSED, PartialLayer
-from vlm_bridge.skip.pass_state import PassTracker, Rows
+from vlm_bridge.skip.pass_state import Rows
 from vlm_bridge.skip.patching import Forward
+from vlm_bridge.skip.tracker import PassTracker
 
 
 @dataclass(frozen=True)

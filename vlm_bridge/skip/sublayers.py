@@ -30,16 +30,26 @@ class Sublayers:
     @classmethod
     def of(cls, layer: nn.Module) -> Sublayers:
         """The sublayers of a decoder layer; it needs one attention and one MLP as children."""
-        children = list(layer.children())
-        attention = [child for child in children if hasattr(child, "layer_idx")]
-        rest = [child for child in children if child not in attention]
-        mlp = [child for child in rest if any(p.dim() > 1 for p in child.parameters())]
-        if len(attention) != 1 or len(mlp) != 1:
+        attention = attention_of(layer)
+        rest = [item for item in layer.named_children() if item[1] is not attention]
+        mlp = {name: m for name, m in rest if any(p.dim() > 1 for p in m.parameters())}
+        if len(mlp) != 1:
             raise BridgeError(
-                f"{type(layer).__name__} has {len(attention)} attention modules and {len(mlp)} "
-                "MLPs among its children; skipping a sublayer needs exactly one of each"
+                f"{type(layer).__name__} has no single module that is its MLP (beside attention: "
+                f"{', '.join(mlp) or 'none'}), so its output cannot be skipped"
             )
-        return cls(attention[0], mlp[0])
+        return cls(attention, next(iter(mlp.values())))
+
+
+def attention_of(layer: nn.Module) -> nn.Module:
+    """The child of a decoder layer with a `layer_idx`, its attention; there must be one."""
+    attention = [child for child in layer.children() if hasattr(child, "layer_idx")]
+    if len(attention) != 1:
+        raise BridgeError(
+            f"{type(layer).__name__} has {len(attention)} attention modules among its children, "
+            "not one"
+        )
+    return attention[0]
 
 
 def check_residual(layer: nn.Module, width: int) -> None:
@@ -101,12 +111,28 @@ def _with_unit_norms(layer: nn.Module) -> nn.Module:
 
 
 def no_attention(
-    index: int, hidden_states: Tensor, past_key_values: Any = None, **_: Any
-) -> tuple[Tensor, None]:
-    """Zeros in place of attention; a zero placeholder in the cache keeps its length right."""
+    index: int, config: Any, hidden_states: Tensor, past_key_values: Any = None, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Zeros in place of attention; a zero placeholder in the cache keeps its length right.
+
+    Where eager attention would return weights that the caller asks for, they are zero.
+    """
+    batch, keys, _ = hidden_states.shape
     if past_key_values is not None:
-        past_key_values.update(*placeholder(past_key_values, index, hidden_states), index)
-    return hidden_states.new_zeros(1).expand_as(hidden_states), None
+        filler = placeholder(past_key_values, index, hidden_states)
+        keys = past_key_values.update(*filler, index)[0].shape[2]
+    weights = None
+    if wants_weights(config, options):
+        shape = batch, config.num_attention_heads, hidden_states.shape[1], keys
+        weights = hidden_states.new_zeros(shape)
+    return hidden_states.new_zeros(1).expand_as(hidden_states), weights
+
+
+def wants_weights(config: Any, options: dict[str, Any]) -> bool:
+    """Whether a pass with these `options` of its layers collects eager attention weights."""
+    wanted = options.get("output_attentions")
+    wanted = getattr(config, "output_attentions", False) if wanted is None else wanted
+    return bool(wanted) and config._attn_implementation == "eager"
 
 
 def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:

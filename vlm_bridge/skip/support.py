@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterable
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.skip.sublayers import Sublayers, check_residual
+from vlm_bridge.skip.sublayers import attention_of, check_residual
 
 
 def supported_modes(vlm: VLM) -> dict[str, str]:
@@ -42,12 +43,8 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:
     if not MODES[mode].any_attention:
         if not layout.vision_ids:
             return "this model has no vision tokens"
-        attention = str(layout.text_config._attn_implementation)
-        if any(word in attention for word in ("flash", "flex", "paged")):
-            return (
-                f"attention '{attention}' does not take a mask per query and key; load the model "
-                "with attn_implementation 'sdpa' or 'eager'"
-            )
+        if reason := _without_masks(layout):
+            return reason
         if "chunked_attention" in layout.attention_types:
             return (
                 "its chunked attention counts positions from the cache, which are wrong in a layer "
@@ -59,9 +56,38 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:
             if mode == "sublayer":
                 check_residual(layer, int(layout.text_config.hidden_size))
             elif mode == "token_pruning":
-                _check_interface(Sublayers.of(layer).attention)
+                _check_interface(attention_of(layer))
         except BridgeError as error:
             return f"layer {index}: {error}"
+    return ""
+
+
+def check_run(vlm: VLM, plan: SkipPlan) -> None:
+    """Raise a `BridgeError` if the model was set to run in a way that `plan` cannot follow.
+
+    Called before every pass: attention, training and checkpointing may change inside a block.
+    """
+    if all(MODES[part.mode].any_attention for part in plan.parts or (plan,)):
+        return
+    reason = _without_masks(vlm.layout)
+    for index, layer in enumerate(vlm.layout.layers):
+        if layer.training and getattr(layer, "gradient_checkpointing", False):
+            reason = reason or (
+                f"gradient checkpointing runs layer {index} again without the pass it belongs to; "
+                "call gradient_checkpointing_disable() on the model"
+            )
+    if reason and not plan.is_empty:
+        raise BridgeError(f"{type(vlm.model).__name__}: {plan.mode} is refused: {reason}")
+
+
+def _without_masks(layout: Layout) -> str:
+    """Why the attention of the decoder cannot run on some tokens only, empty if it can."""
+    attention = str(layout.text_config._attn_implementation)
+    if any(word in attention for word in ("flash", "flex", "paged")):
+        return (
+            f"attention '{attention}' does not take a mask per query and key; load the model "
+            "with attn_implementation 'sdpa' or 'eager'"
+        )
     return ""
 
 

@@ -1,0 +1,188 @@
+"""Run a part of an attention only: keys and values without queries, or queries without them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections import OrderedDict
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from vlm_bridge.model.layout import Layout
+from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched
+from vlm_bridge.skip.sublayers import attention_of
+from vlm_bridge.skip.tensors import Interrupt, first_of
+
+#: Whether a layer's attention can be halved, and the example arguments of a decoder's layers.
+_halved: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_examples: WeakKeyDictionary[nn.Module, list[dict[str, Any]] | None] = WeakKeyDictionary()
+_QUERY, _KEYS = "q_proj", ("k_proj", "v_proj")
+
+
+def twin(module: nn.Module, **parts: nn.Module) -> nn.Module:
+    """A copy with other `parts` that shares all other weights, without hooks.
+
+    What others have put in place of its forward is left out, too.
+    """
+    new = copy.copy(module)
+    for name in ("forward", "_old_forward", "_hf_hook"):
+        new.__dict__.pop(name, None)
+    new._forward_hooks, new._forward_pre_hooks = OrderedDict(), OrderedDict()
+    new._modules = {**module._modules, **parts}
+    return new
+
+
+def with_attention(layer: nn.Module, attention: nn.Module) -> nn.Module:
+    """A twin of a layer around another attention."""
+    old = attention_of(layer)
+    name = next(name for name, child in layer.named_children() if child is old)
+    return twin(layer, **{name: attention})
+
+
+class _OneHead(nn.Module):
+    """In place of a projection: one head of zeros, for a part of attention that nobody uses."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., width) zeros."""
+        return states.new_zeros(1).expand(*states.shape[:-1], self.width)
+
+
+class Halves:
+    """The two halves of a layer's attention, each run without the projections of the other.
+
+    Attention with children `q_proj`, `k_proj` and `v_proj` that splits their output into as many
+    heads as come is halved; whether it does is tried once per layer, on rows and arguments of a
+    real pass (`example`). Any other attention runs whole: slower, with the same result.
+    """
+
+    def __init__(self, layer: nn.Module, example: dict[str, Any] | None) -> None:
+        self._whole = self._keys = forward_of(layer)
+        self._part = threading.local()
+        self.replacements: list[tuple[nn.Module, Forward]] = []
+        attention = attention_of(layer)
+        projections: list[Any] = [getattr(attention, name, None) for name in (_QUERY, *_KEYS)]
+        if example is None or not all(isinstance(part, nn.Module) for part in projections):
+            return
+        head = _OneHead(int(getattr(attention, "head_dim", 1)))
+        keys = with_attention(layer, twin(attention, **{_QUERY: head})).forward
+        replacements: list[tuple[nn.Module, Forward]] = [
+            (part, self._unless_queries(part, head)) for part in projections[1:]
+        ]
+        if layer not in _halved:
+            _halved[layer] = self._agree(keys, replacements, example)
+        if _halved[layer]:
+            self._keys, self.replacements = keys, replacements
+
+    def keys_and_values(self, states: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, ...] | None:
+        """Keys and values of the rows of `states`; None if the layer gives none to its cache."""
+        return _until_cache(self._keys, states, kwargs)
+
+    def queries(self, states: Tensor, kwargs: dict[str, Any]) -> Any:
+        """The layer on the rows of `states`; its cache in `kwargs` brings keys and values along."""
+        self._part.queries = True
+        try:
+            return self._whole(states, **kwargs)
+        finally:
+            self._part.queries = False
+
+    def _unless_queries(self, projection: Any, head: _OneHead) -> Forward:
+        forward = forward_of(projection)
+
+        def project(states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if getattr(self._part, "queries", False):
+                return head(states)
+            return forward(states, *args, **kwargs)
+
+        return project
+
+    def _agree(
+        self,
+        keys: Forward,
+        replacements: list[tuple[nn.Module, Forward]],
+        example: dict[str, Any],
+    ) -> bool:
+        """Whether the halves give what the whole gives."""
+        kwargs = dict(example)
+        states, mask = kwargs.pop("hidden_states"), kwargs.pop("attention_mask", None)
+        try:
+            whole, half = (_until_cache(run, states, kwargs) for run in (self._whole, keys))
+            if whole is None or half is None or not all(map(torch.equal, whole, half)):
+                return False
+            kwargs |= {"attention_mask": mask, "past_key_values": Given(None, whole)}
+            output = first_of(self._whole(states, **kwargs))
+            with contextlib.ExitStack() as stack:
+                for module, forward in replacements:
+                    stack.enter_context(patched(module, forward))
+                return torch.equal(output, first_of(self.queries(states, kwargs)))
+        except Exception:  # an attention of another build, which is no error
+            return False
+
+
+def _until_cache(
+    forward: Forward, states: Tensor, kwargs: dict[str, Any]
+) -> tuple[Tensor, ...] | None:
+    """What a layer gives to its cache, at which it ends; None if it gives nothing."""
+    try:
+        forward(states, **{**kwargs, "attention_mask": None, "past_key_values": _Stop()})
+    except Interrupt as stopped:
+        return stopped.tensors
+    return None
+
+
+def layer_arguments(layout: Layout) -> list[dict[str, Any]] | None:
+    """The arguments of each layer in a pass of its decoder over two rows, which no layer computes.
+
+    None if the decoder does not run on embeddings alone.
+    """
+    if layout.decoder not in _examples:
+        _examples[layout.decoder] = _layer_arguments(layout)
+    return _examples[layout.decoder]
+
+
+def _layer_arguments(layout: Layout) -> list[dict[str, Any]] | None:
+    arguments: list[dict[str, Any]] = []
+
+    def note(hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        arguments.append({"hidden_states": hidden_states, **kwargs, "past_key_values": None})
+        return hidden_states
+
+    weight = next(layout.layers[0].parameters())
+    noise = torch.linspace(-1, 1, 2 * int(layout.text_config.hidden_size), device=weight.device)
+    try:
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            for layer in layout.layers:
+                stack.enter_context(patched(layer, by_name(layer, note)))
+            noise = noise.to(layout.decoder.dtype).view(1, 2, -1)  # type: ignore[arg-type]
+            layout.decoder(inputs_embeds=noise, use_cache=False)
+    except Exception:  # a decoder that needs more than embeddings, which is no error
+        return None
+    return arguments if len(arguments) == layout.n_layers else None
+
+
+class _Stop:
+    """A cache that ends the layer as soon as its keys and values are computed."""
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> None:
+        raise Interrupt(keys, values)
+
+
+class Given:
+    """A cache that puts keys and values made before in place of those of the running layer."""
+
+    def __init__(self, past: Any, keys_and_values: tuple[Tensor, ...]) -> None:
+        self._past, self._given = past, keys_and_values
+
+    def update(self, _: Tensor, __: Tensor, *args: Any, **kw: Any) -> tuple[Tensor, ...]:
+        """All keys and values, those of `past` before those made before."""
+        if self._past is None:
+            return self._given
+        held: tuple[Tensor, ...] = self._past.update(*self._given, *args, **kw)
+        return held

@@ -1,0 +1,229 @@
+"""Follow the forward passes of a skipping model: what each of its layers needs to know."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.layout import Layout
+from vlm_bridge.skip.cache import check_cache
+from vlm_bridge.skip.inputs import vision_inputs
+from vlm_bridge.skip.pass_state import PassState, pass_states_of
+from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.rotary import RotaryOffset
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """The ids (batch, n) with which `generate` was called, and the position at which they end."""
+
+    ids: Tensor
+    end: int
+
+    def of_pass(self, start: int, length: int) -> Tensor:
+        """The ids of a pass over `length` positions from `start` on, as far as they are known."""
+        first = start - self.end + self.ids.shape[1]
+        return self.ids[:, max(first, 0) : max(first + length, 0)]
+
+
+class _Thread(threading.local):
+    """The running pass of a thread, and the prompts of its running calls of `generate`."""
+
+    def __init__(self) -> None:
+        self.current: PassState | None = None
+        self.running = False
+        self.prompts: list[_Prompt | None] = []
+
+
+class PassTracker:
+    """Follows the forward passes of a model, in every thread apart, from begin to end.
+
+    A position is vision only if its id is a vision id **and** the pass carries pixels: an image
+    id that the model itself generated is text. `keep` is the share of vision positions that token
+    pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms;
+    `check` is called before each pass and raises if the model cannot run as it is now.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        keep: float | None = None,
+        log: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.layout, self._keep, self._log, self._check = layout, keep, log, check
+        self._thread, self._rotary = _Thread(), RotaryOffset((*layout.entrances, layout.base))
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return int(self.layout.text_config.hidden_size)
+
+    @property
+    def current(self) -> PassState:
+        """The running pass; a decoder called without its model is refused."""
+        if self._thread.current is None:
+            raise BridgeError(
+                "the decoder was called directly while layers are skipped; call the model, so "
+                "that vision positions can be derived from input_ids"
+            )
+        return self._thread.current
+
+    def begin(
+        self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
+    ) -> None:
+        """Start a pass with vision `flags` (batch, length) and, if known, row sums `counts`."""
+        last = None
+        if self._keep is not None:
+            last = self._last(flags, cache, mask)
+        self._thread.current = PassState(flags, counts=counts, last=last, keep=self._keep)
+        if self._log and cache is not None:
+            pass_states_of(cache).append((_length(cache), self._thread.current))
+
+    def _last(self, flags: Tensor, cache: Any, mask: Any) -> Tensor:
+        """(batch, 1) last token of each sequence; guesses of assisted decoding do not count."""
+        last = flags.new_full((len(flags), 1), flags.shape[1] - 1, dtype=torch.long)
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            real = mask[:, -flags.shape[1] :].to(flags.device) != 0
+            places = torch.arange(real.shape[1], device=flags.device)
+            last = (real * places).argmax(1, keepdim=True)
+        prompt = self._prompt()
+        if prompt is not None and (end := prompt.end - _length(cache)) > 0:
+            last = last.clamp(max=end - 1)
+        return last
+
+    def within(self, inner: PassState, run: Callable[[], T]) -> T:
+        """`run()` with `inner` as the current pass."""
+        outer, self._thread.current = self._thread.current, inner
+        try:
+            return run()
+        finally:
+            self._thread.current = outer
+
+    def replacements(self) -> Iterator[tuple[nn.Module, str, Forward]]:
+        """(module, name, function) of every function of the model that starts passes."""
+        for module in self.layout.entrances:
+            yield module, "forward", partial(self._run, module, forward_of(module))
+            for name, form in (
+                ("generate", self._generate),
+                ("init_continuous_batching", _refuse_continuous_batching),
+            ):
+                if hasattr(type(module), name):
+                    yield module, name, partial(form, getattr(module, name))
+
+    def restore(self) -> None:
+        """Give the model back what it remembered before."""
+        self._rotary.restore()
+
+    def _run(self, module: nn.Module, forward: Forward, *args: Any, **kwargs: Any) -> Any:
+        """Replaces the forward of an entrance: the outermost one called makes the pass."""
+        if self._thread.running:
+            return forward(*args, **kwargs)
+        arguments = bound(type(module).forward, args, kwargs)
+        self._check()
+        with self._rotary.alone():
+            self._thread.running = True
+            try:
+                self._start(arguments)
+                output = forward(*args, **kwargs)
+                cache = arguments.get("past_key_values")
+                self._rotary.keep(
+                    getattr(output, "past_key_values", None) if cache is None else cache
+                )
+                return output
+            finally:
+                self._thread.running, self._thread.current = False, None
+
+    def _start(self, arguments: dict[str, Any]) -> None:
+        ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
+        check_cache(cache)
+        self._rotary.recall(cache, fresh=arguments.get("position_ids") is None)
+        vision = vision_inputs(arguments)
+        if ids is None:
+            ids = self._ids_of(arguments.get("inputs_embeds"), cache)
+            self.begin(self.layout.vision_flags(ids), cache, mask=arguments.get("attention_mask"))
+        elif vision:
+            self.begin(self.layout.vision_flags(ids), cache, mask=arguments.get("attention_mask"))
+            self._check_vision_found(vision, cache)
+        else:  # a pass without vision, such as decoding, reads nothing from the device
+            flags = torch.zeros_like(ids, dtype=torch.bool)
+            self.begin(flags, cache, counts=[0] * len(ids))
+
+    def _check_vision_found(self, vision: dict[str, list[Tensor]], cache: Any) -> None:
+        """Refuse the first pass of a prompt with pixels whose places are unknown."""
+        seen = {"image", "video"}  # encoded beforehand for all chunks of a prompt
+        if self.current.has_vision or _length(cache) or vision.keys() <= seen:
+            return
+        if any(bool(tensor.any()) for tensors in vision.values() for tensor in tensors):
+            raise BridgeError(
+                f"the model was called with {', '.join(sorted(vision))}, but none of its input_ids "
+                f"is one of its vision tokens {list(self.layout.vision_ids)}, so that it is not "
+                "known what to skip"
+            )
+
+    def _ids_of(self, embeddings: Any, cache: Any) -> Tensor:
+        """The ids of an embedded prompt, which `generate` was called with."""
+        prompt, start = self._prompt(), _length(cache)
+        if isinstance(embeddings, Tensor) and prompt is not None:
+            ids = prompt.of_pass(start, embeddings.shape[1])
+            if ids.shape[1] == embeddings.shape[1] and len(embeddings) % len(ids) == 0:
+                return ids.repeat_interleave(len(embeddings) // len(ids), dim=0)
+        raise BridgeError(
+            "while layers are skipped the model must be called with input_ids, not only "
+            "inputs_embeds: vision positions are derived from the ids"
+        )
+
+    def _prompt(self) -> _Prompt | None:
+        """The prompt of the innermost running `generate` of this thread, if its ids are known."""
+        return next((p for p in reversed(self._thread.prompts) if p is not None), None)
+
+    def _generate(self, generate: Forward, *args: Any, **kwargs: Any) -> Any:
+        """Replaces `generate`: it remembers the ids of the prompt."""
+        arguments = bound(generate, args, kwargs)
+        with self._rotary.alone():
+            self._rotary.recall(arguments.get("past_key_values"), fresh=False)
+            self._thread.prompts.append(_prompt_of(arguments))
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self._thread.prompts.pop()
+
+
+def _prompt_of(arguments: dict[str, Any]) -> _Prompt | None:
+    """The prompt of a call of `generate`; with a cache its ids may be all ids or the new ones."""
+    named = (arguments.get(name) for name in ("input_ids", "inputs"))
+    ids = next((ids for ids in named if isinstance(ids, Tensor) and ids.dim() == 2), None)
+    if ids is None:
+        return None
+    mask, end = arguments.get("attention_mask"), ids.shape[1]
+    if isinstance(mask, Tensor) and mask.dim() == 2:
+        end = mask.shape[1]
+    return _Prompt(ids, end)
+
+
+def _refuse_continuous_batching(_: Forward, *args: Any, **kwargs: Any) -> None:
+    raise BridgeError(
+        "continuous batching (paged attention) is not supported while layers are skipped; call "
+        "generate with another cache"
+    )
+
+
+def bound(function: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name."""
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def _length(cache: Any) -> int:
+    return 0 if cache is None else int(cache.get_seq_length())
