@@ -4,31 +4,44 @@
 
 On the reference VLM and on a random LLaVA with 576 vision tokens (hidden 512, 12 layers); every
 plan keeps at most 0.7 of the FLOPs. Full and skipped run in turn. `efficiency` is
-`flops_ratio / latency_ratio`: 1 where time falls as much as FLOPs do.
+`flops_ratio / latency_ratio`: 1 where time falls as much as FLOPs do. `over_by_hand` is CPU time of
+the skipped prefill, the block around it included, over that of the same skip written by hand
+(`benchmarks._by_hand`), run in turn on the same prompts, with the same logits.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from benchmarks._by_hand import ByHand
 from benchmarks._llava import prompt, random_llava
 from benchmarks._table import report
+from estimators import Estimate
 from vlm_bridge.cost import Cost, cost_of_inputs
+from vlm_bridge.cost.measure import WARM_UP
+from vlm_bridge.cost.phase import median_estimate
 from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.skip import skipping
 
 #: Least efficiency asked of a mode; the others are reported without.
 TARGETS = {
     **dict.fromkeys(("block", "early_exit", "late_entry", "band"), 0.85),
     **dict.fromkeys(("freeze", "sublayer"), 0.7),
 }
+
+
+#: Most CPU time of a mode over the same skip written by hand.
+BY_HAND = 1.05
 
 
 def plans(n_layers: int) -> list[SkipPlan]:
@@ -59,7 +72,36 @@ def plans(n_layers: int) -> list[SkipPlan]:
     ]
 
 
-def row(vlm: VLM, plan: SkipPlan, cost: Cost) -> dict[str, Any]:
+def over_by_hand(
+    vlm: VLM, plan: SkipPlan, inputs: Mapping[str, Tensor], pairs: int
+) -> Estimate | None:
+    """CPU time of a prefill under `plan` over that of the same skip by hand; None if unwritten."""
+    if (
+        plan.parts
+        or type(vlm.layout.layers[0]) is not LlamaDecoderLayer
+        or ("random" not in vlm.name)
+    ):
+        return None
+    by_hand = ByHand(vlm, plan)
+
+    def skipped() -> Tensor:
+        with torch.no_grad(), skipping(vlm, plan):
+            logits: Tensor = vlm.model(**inputs, use_cache=False, logits_to_keep=1).logits
+        return logits
+
+    torch.testing.assert_close(skipped(), by_hand(dict(inputs)), atol=1e-4, rtol=1e-4)
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(pairs + WARM_UP):
+        runs = [(0, lambda: by_hand(dict(inputs))), (1, skipped)]
+        for place, run in runs if turn % 2 else reversed(runs):
+            start = time.process_time()
+            run()
+            times[place].append(time.process_time() - start)
+    hand, ours = (seconds[WARM_UP:] for seconds in times)
+    return median_estimate([ours_s / hand_s for hand_s, ours_s in zip(hand, ours, strict=True)])
+
+
+def row(vlm: VLM, plan: SkipPlan, cost: Cost, by_hand: Estimate | None) -> dict[str, Any]:
     """One measured plan."""
     low, high = cost.prefill.latency_ratio.interval
     decode = cost.decode
@@ -73,6 +115,10 @@ def row(vlm: VLM, plan: SkipPlan, cost: Cost) -> dict[str, Any]:
         "high": high,
         "efficiency": cost.prefill.efficiency,
         "target": TARGETS.get(plan.mode),
+        "over_by_hand": None if by_hand is None else by_hand.value,
+        "over_by_hand_low": None if by_hand is None else by_hand.interval[0],
+        "over_by_hand_high": None if by_hand is None else by_hand.interval[1],
+        "over_by_hand_target": None if by_hand is None else BY_HAND,
         "decode_latency_ratio": None if decode is None else decode.latency_ratio.value,
         "kv_ratio": cost.kv_ratio,
         "peak_ratio": cost.peak_ratio,
@@ -105,7 +151,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = [
         row(
-            vlm, plan, cost_of_inputs(vlm, inputs, plan, pairs=options.pairs, tokens=options.tokens)
+            vlm,
+            plan,
+            cost_of_inputs(vlm, inputs, plan, pairs=options.pairs, tokens=options.tokens),
+            over_by_hand(vlm, plan, inputs, options.pairs),
         )
         for vlm, inputs in models(options.model, options.batch_size)
         for plan in plans(vlm.layout.n_layers)

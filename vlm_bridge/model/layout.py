@@ -93,6 +93,12 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
     if config.is_encoder_decoder or text_config.is_encoder_decoder:
         raise BridgeError(f"{kind} is an encoder-decoder; only decoder-only models are supported")
     decoder = _find_decoder(model)
+    entrances = _entrances(model, decoder)
+    if any("decoder_input_ids" in signature(type(m).forward).parameters for m in entrances):
+        raise BridgeError(
+            f"{kind} reads its prompt in an encoder and answers in decoder_input_ids; only models "
+            "with prompt and answer in one sequence are supported"
+        )
     attention_types = _attention_types(kind, text_config, decoder.layers)
     ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
     if not any(ids.values()):
@@ -101,7 +107,6 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
             "known which positions hold vision"
         )
     placeholders = {token for tokens in ids.values() for token in tokens}
-    entrances = _entrances(model, decoder)
     # A wrapper such as PEFT's is no transformers model; its `base_model` is another wrapper.
     inner = next((part for part in entrances if isinstance(part, PreTrainedModel)), None)
     if inner is None:
@@ -152,6 +157,11 @@ def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str
         raise BridgeError(
             f"{kind}: its last {shared} layers use the keys and values of earlier ones "
             f"(num_kv_shared_layers={shared}); shared KV is not supported"
+        )
+    if (copies := getattr(config, "altup_num_inputs", None) or 1) > 1:
+        raise BridgeError(
+            f"{kind}: its layers pass on {copies} versions of every token (AltUp); only layers "
+            "with one residual stream are supported"
         )
     types = getattr(config, "layer_types", None)
     for index, layer in enumerate(layers):

@@ -16,7 +16,6 @@ from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.rows import OnRows
 from vlm_bridge.skip.sublayers import (
     Sublayers,
-    attention_of,
     no_attention,
     no_mlp,
     returns_tuple,
@@ -35,7 +34,7 @@ def fast_forwards(
     config = tracker.layout.text_config
     as_tuple = returns_tuple(layer, tracker.width)
     if operation.bypass:
-        attention = attention_of(layer)
+        attention: Any = layer.self_attn
         yield attention, by_name(attention, partial(no_attention, index, config))
         yield layer, by_name(layer, Bypass(index, attention, config), as_tuple=as_tuple)
         return

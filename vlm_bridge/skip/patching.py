@@ -81,8 +81,8 @@ def check_not_replaced(module: nn.Module, name: str) -> None:
         kind = type(forward) if not inspect.isroutine(forward) else forward
         raise BridgeError(
             f"the forward of {name} was replaced by {kind.__module__}.{kind.__qualname__}, which "
-            "would see the tokens that run and not the layer's output; use forward hooks, or wrap "
-            "the model inside the block of `skipping`"
+            "would see the tokens that run and not the layer's output; observe the layer with "
+            "forward hooks, or restore its forward first"
         )
 
 

@@ -33,7 +33,7 @@ def plain_forwards(
     if operation == Operation():
         return
     if operation.bypass or not operation.attention:
-        attention = attention_of(layer)
+        attention: Any = layer.self_attn if operation.bypass else attention_of(layer)
         yield attention, partial(_zero, forward_of(attention))
     if not operation.mlp:
         mlp = Sublayers.of(layer).mlp

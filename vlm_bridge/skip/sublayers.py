@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip.cache import placeholder
-from vlm_bridge.skip.patching import patched
+from vlm_bridge.skip.patching import parameters_of, patched
 from vlm_bridge.skip.tensors import first_of
 
 
@@ -42,8 +42,10 @@ class Sublayers:
 
 
 def attention_of(layer: nn.Module) -> nn.Module:
-    """The child of a decoder layer with a `layer_idx`, its attention; there must be one."""
+    """The attention of a decoder layer: its child with a `layer_idx` that takes the cache."""
     attention = [child for child in layer.children() if hasattr(child, "layer_idx")]
+    if len(attention) > 1:  # HunYuanVL numbers its MLPs, too
+        attention = [child for child in attention if "past_key_values" in parameters_of(child)]
     if len(attention) != 1:
         raise BridgeError(
             f"{type(layer).__name__} has {len(attention)} attention modules among its children, "

@@ -85,7 +85,8 @@ def cut_keywords(
 ) -> dict[str, Any]:
     """A layer's keyword arguments, but mask and cache, for rows `index` (batch, k) of `length`.
 
-    `share` is `PassState.share`. An unknown keyword with a row per token is a `BridgeError`.
+    `share` is `PassState.share`. Other tensors (batch or 1, length) or (batch or 1, length, d) have
+    a row per token; a tensor with `length` elsewhere, or a mask, is a `BridgeError`.
     """
     cut = dict(kwargs)
     if (parts := kwargs.get("position_embeddings")) is not None:
@@ -95,7 +96,12 @@ def cut_keywords(
     known = {"position_embeddings", "position_ids", "attention_mask", "hidden_states"}
     for name, value in kwargs.items():
         if name not in known and isinstance(value, Tensor) and length in value.shape[1:]:
-            raise BridgeError(f"a decoder layer takes '{name}', which cannot be cut to some rows")
+            if "mask" in name or value.dim() > 3 or value.shape[1] != length:
+                raise BridgeError(
+                    f"a decoder layer takes '{name}' of shape {tuple(value.shape)}, which cannot "
+                    "be cut to some rows"
+                )
+            cut[name] = share(_cut_positions if value.dim() == 2 else cut_rows, value, index)
     return cut
 
 

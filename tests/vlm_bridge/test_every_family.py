@@ -1,0 +1,77 @@
+"""Every image-text class of transformers is refused by name, or runs right; nothing foreign."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from tests.vlm_bridge.families.every import KINDS, features, inputs_of, small
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.skip import skipping
+from vlm_bridge.skip.describe import describe
+
+PLANS = [
+    SkipPlan("block", 4, layers=(1,)),
+    SkipPlan("freeze", 4, layers=(0, 2)),
+    SkipPlan("early_exit", 4, exit=2),
+    SkipPlan("late_entry", 4, entry=1),
+    SkipPlan("sublayer", 4, attention=(1,), mlp=(2,)),
+    SkipPlan("token_pruning", 4, after=1, keep=0.5),
+]
+
+
+def built(kind: str) -> VLM:
+    try:
+        model = small(kind)
+    except Exception as error:  # the class needs a package or a configuration of its own
+        pytest.skip(f"not built: {type(error).__name__}")
+    try:
+        vlm = VLM.of(kind, model, None)
+    except BridgeError:
+        pytest.skip("refused")
+    if vlm.layout.n_layers != 4:
+        pytest.skip(f"built with {vlm.layout.n_layers} layers")
+    return vlm
+
+
+def running(vlm: VLM) -> dict[str, Any]:
+    """Inputs with features in the form that the class takes."""
+    names = inspect.signature(type(vlm.model).forward).parameters
+    if not vlm.layout.image_ids or "mm_encoder_outputs" not in names:
+        pytest.skip("takes no encoded image")
+    inputs = {n: v for n, v in inputs_of(vlm.layout).items() if n in names or n == "attention_mask"}
+    for form in features(int(vlm.layout.text_config.hidden_size)):
+        try:
+            with torch.no_grad():
+                vlm.model(**inputs, **form, use_cache=False)
+        except Exception:
+            continue
+        return inputs | form
+    pytest.skip("does not run on these features")
+
+
+def logits(vlm: VLM, inputs: dict[str, Any], plan: SkipPlan, *, fast: bool) -> torch.Tensor:
+    fresh = dict(inputs, mm_encoder_outputs=dict(inputs["mm_encoder_outputs"]))
+    with torch.no_grad(), skipping(vlm, plan, fast=fast):
+        return vlm.model(**fresh, use_cache=False).logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_mode_runs_right_or_is_refused_by_name(kind):
+    vlm = built(kind)
+    modes = describe(vlm).modes
+    inputs = running(vlm)
+    for plan in PLANS:
+        if reason := modes[plan.mode]:
+            with pytest.raises(BridgeError, match=plan.mode), skipping(vlm, plan):
+                raise AssertionError(reason)
+            continue
+        plain = logits(vlm, inputs, plan, fast=False)
+        fast = logits(vlm, inputs, plan, fast=True)
+        torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4, msg=plan.describe())
