@@ -89,10 +89,12 @@ def test_layers_that_are_no_plain_residual_stream():
         check_support(vlm, SUB)
     check_support(vlm, SkipPlan("sublayer", L, attention=(1,)))
     vlm.layout.layers[2].more = nn.Linear(2, 2)
-    with refused("layer 2: Scaled has 1 attention modules and 2 MLPs among its children"):
+    with refused(
+        "layer 2: Scaled has no single module that is its MLP (beside attention: mlp, more)"
+    ):
         check_support(vlm, SUB)
     vlm.layout.layers[2] = nn.Linear(32, 32)
-    with refused("layer 2: Linear has 0 attention modules and 0 MLPs among its children"):
+    with refused("layer 2: Linear has 0 attention modules among its children, not one"):
         check_support(vlm, SUB)
 
 
@@ -189,8 +191,15 @@ def test_masks_that_cannot_be_cut(plan, mask):
 
 
 def test_keywords_that_cannot_be_cut():
-    with refused("a decoder layer takes 'gate', which cannot be cut to some rows"):
-        cut_keywords({"gate": torch.zeros(1, 9)}, torch.tensor([[1]]), 9, lambda f, *x: f(*x))
+    rows = torch.tensor([[1, 3]])
+    kept = {"types": torch.arange(9)[None], "gate": torch.rand(1, 9, 5), "scale": torch.rand(1, 5)}
+    cut = cut_keywords(kept, rows, 9, lambda f, *x: f(*x))
+    assert torch.equal(cut["types"], rows)
+    assert torch.equal(cut["gate"], kept["gate"][:, [1, 3]])
+    assert cut["scale"] is kept["scale"]
+    for name, shape in (("gate", (1, 2, 9)), ("bias", (1, 4, 9, 9)), ("padding_mask", (1, 9))):
+        with refused(f"a decoder layer takes '{name}' of shape {shape}, which cannot be cut"):
+            cut_keywords({name: torch.zeros(shape)}, rows, 9, lambda f, *x: f(*x))
 
 
 @pytest.mark.parametrize("plan", [FREEZE, SkipPlan("late_entry", L, entry=2)])
@@ -201,7 +210,7 @@ def test_no_mask_behind_a_past_means_causal(plan):
     torch.manual_seed(0)
     states = torch.randn(1, 9, 32)
     flags = torch.tensor([[False] * 5 + [True, True, False, False]])
-    ((_, run_layer),) = fast_forwards(1, layer, plan.operations[1], tracker)
+    *_, (_, run_layer) = fast_forwards(1, layer, plan.operations[1], tracker)
 
     def run(masked):
         cache = DynamicCache(config=vlm.layout.text_config)
@@ -238,13 +247,15 @@ def test_what_accelerate_wraps_is_replaced_inside_its_wrap():
         assert torch.equal(skipped, forward(tiny(), batch("padded")).logits)
 
 
-def test_qwen_models_forget_their_rope_deltas():
+def test_qwen_models_get_their_rope_deltas_back():
     vlm = tiny_llava()
-    vlm.layout.base.rope_deltas = torch.ones(1)
+    vlm.layout.base.rope_deltas = before = torch.ones(1)
     with skipping(vlm, EXIT):
+        assert vlm.layout.base.rope_deltas is before
+        forward(vlm, batch("single"))
         assert vlm.layout.base.rope_deltas is None
-        vlm.layout.base.rope_deltas = torch.ones(1)
-    assert vlm.layout.base.rope_deltas is None
+        vlm.layout.base.rope_deltas = torch.zeros(1)
+    assert vlm.layout.base.rope_deltas is before
 
 
 def test_the_parts_of_a_layer_are_found_by_structure():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,12 +50,12 @@ def capturing_states(
     `on_inserted` is called first where the input of a layer is not the tensor that the layer
     before it returned, since something may have been added in between.
     """
-    previous: Tensor | None = None
+    thread = threading.local()  # passes of several threads may run at once
 
     def hook(index: int, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        nonlocal previous
         before, after = states_of(args, kwargs), first_of(output)
-        last, previous = previous, after
+        last: Tensor | None = getattr(thread, "previous", None)
+        thread.previous = after
         inserted = index > 0 and last is not before
         # Under a device map accelerate moves the input inside the layer, after this hook's view.
         before = before.to(after.device)

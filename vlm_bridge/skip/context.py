@@ -19,7 +19,7 @@ from vlm_bridge.skip.patching import by_name, check_not_replaced, patched
 from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored
 from vlm_bridge.skip.support import check_run, check_support
-from vlm_bridge.skip.thin import layer_arguments
+from vlm_bridge.skip.thin import try_halves
 from vlm_bridge.skip.tracker import PassTracker
 
 _changing = Lock()
@@ -31,10 +31,13 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     """Run `vlm` under `plan` inside the block; its layers are restored when the block ends.
 
     Works with and without cache (dynamic, sliding or static), left-padded batches, chunked
-    prefill, several turns with one cache, and every way to `generate`. A cache filled inside the
-    block must not be used outside. Token pruning chooses in the forward pass that carries the
-    vision tokens, and its choice holds for later passes. Token positions never change. Compiled
-    code runs eagerly inside the block: compile an exported (pruned) model instead.
+    prefill, several turns with one cache, several threads, and every way to `generate` but
+    continuous batching. A cache filled inside a block may be used in another block of the same
+    plan, not outside. Token pruning chooses in the forward pass that carries the vision tokens, and
+    its choice holds for later passes. Token positions never change. Hidden states that the model
+    gives out have all tokens; attention weights are those of the tokens that run in a layer, zero
+    where it is skipped. Compiled code runs eagerly inside the block: compile an exported (pruned)
+    model instead.
 
     Args:
         vlm: the model.
@@ -47,7 +50,9 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
 
     Raises:
         BridgeError: the plan was made for another number of layers, the model does not support it
-            (see `check_support`), or the model is skipping already.
+            (see `check_support`), another tool replaced the forward of a layer, or the model is
+            skipping already. Inside the block: a copy of the model is made, its decoder is called
+            without its model, or it is called in a way that the plan cannot follow.
 
     Example:
         >>> from vlm_bridge.plan.skip_plan import SkipPlan
@@ -62,8 +67,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         tracker = PassTracker(
             layout, keep=plan.keep, log=not fast, check=partial(check_run, vlm, plan)
         )
-        if any(operation.freeze for operation in plan.operations):
-            layer_arguments(layout)  # remembered; the decoder cannot be called alone from here on
+        try_halves(layout, (i for i, part in enumerate(plan.operations) if part.freeze and fast))
         # Compiled code might ignore hooks and replaced forwards.
         stack.enter_context(_eager)
         stack.callback(tracker.restore)

@@ -21,7 +21,7 @@ from vlm_bridge.skip.sublayers import (
     returns_tuple,
     wants_weights,
 )
-from vlm_bridge.skip.thin import Halves, layer_arguments
+from vlm_bridge.skip.thin import Halves
 from vlm_bridge.skip.tracker import PassTracker
 
 
@@ -45,8 +45,7 @@ def fast_forwards(
         yield Sublayers.of(layer).mlp, no_mlp
     forward = forward_of(layer)
     if operation.freeze:
-        example = layer_arguments(tracker.layout)
-        halves = Halves(layer, None if example is None else example[index])
+        halves = Halves(layer)
         yield from halves.replacements
         forward = Freeze(index, forward, halves, tracker)
     if operation.tokens != "all":

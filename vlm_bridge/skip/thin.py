@@ -6,6 +6,7 @@ import contextlib
 import copy
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,9 +18,8 @@ from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched
 from vlm_bridge.skip.sublayers import attention_of
 from vlm_bridge.skip.tensors import Interrupt, first_of
 
-#: Whether a layer's attention can be halved, and the example arguments of a decoder's layers.
+#: Whether a layer's attention can be halved, of the layers that were tried.
 _halved: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-_examples: WeakKeyDictionary[nn.Module, list[dict[str, Any]] | None] = WeakKeyDictionary()
 _QUERY, _KEYS = "q_proj", ("k_proj", "v_proj")
 
 
@@ -59,27 +59,22 @@ class Halves:
     """The two halves of a layer's attention, each run without the projections of the other.
 
     Attention with children `q_proj`, `k_proj` and `v_proj` that splits their output into as many
-    heads as come is halved; whether it does is tried once per layer, on rows and arguments of a
-    real pass (`example`). Any other attention runs whole: slower, with the same result.
+    heads as come is halved where `try_halves` has found that this gives the same. Any other
+    attention runs whole: slower, with the same result.
     """
 
-    def __init__(self, layer: nn.Module, example: dict[str, Any] | None) -> None:
+    def __init__(self, layer: nn.Module, *, halved: bool | None = None) -> None:
         self._whole = self._keys = forward_of(layer)
         self._part = threading.local()
         self.replacements: list[tuple[nn.Module, Forward]] = []
-        attention = attention_of(layer)
-        projections: list[Any] = [getattr(attention, name, None) for name in (_QUERY, *_KEYS)]
-        if example is None or not all(isinstance(part, nn.Module) for part in projections):
+        if not (_halved.get(layer, False) if halved is None else halved):
             return
-        head = _OneHead(int(getattr(attention, "head_dim", 1)))
-        keys = with_attention(layer, twin(attention, **{_QUERY: head})).forward
-        replacements: list[tuple[nn.Module, Forward]] = [
-            (part, self._unless_queries(part, head)) for part in projections[1:]
-        ]
-        if layer not in _halved:
-            _halved[layer] = self._agree(keys, replacements, example)
-        if _halved[layer]:
-            self._keys, self.replacements = keys, replacements
+        attention: Any = attention_of(layer)
+        head = _OneHead(int(attention.head_dim))
+        self._keys = with_attention(layer, twin(attention, **{_QUERY: head})).forward
+        for name in _KEYS:
+            projection = getattr(attention, name)
+            self.replacements.append((projection, self._unless_queries(projection, head)))
 
     def keys_and_values(self, states: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, ...] | None:
         """Keys and values of the rows of `states`; None if the layer gives none to its cache."""
@@ -103,27 +98,33 @@ class Halves:
 
         return project
 
-    def _agree(
-        self,
-        keys: Forward,
-        replacements: list[tuple[nn.Module, Forward]],
-        example: dict[str, Any],
-    ) -> bool:
-        """Whether the halves give what the whole gives."""
-        kwargs = dict(example)
-        states, mask = kwargs.pop("hidden_states"), kwargs.pop("attention_mask", None)
-        try:
-            whole, half = (_until_cache(run, states, kwargs) for run in (self._whole, keys))
-            if whole is None or half is None or not all(map(torch.equal, whole, half)):
-                return False
-            kwargs |= {"attention_mask": mask, "past_key_values": Given(None, whole)}
-            output = first_of(self._whole(states, **kwargs))
-            with contextlib.ExitStack() as stack:
-                for module, forward in replacements:
-                    stack.enter_context(patched(module, forward))
-                return torch.equal(output, first_of(self.queries(states, kwargs)))
-        except Exception:  # an attention of another build, which is no error
+
+def try_halves(layout: Layout, layers: Iterable[int]) -> None:
+    """Find out, once per layer, whether halves give what the whole gives, on two rows of noise."""
+    new = [layer for layer in layers if layout.layers[layer] not in _halved]
+    examples = _layer_arguments(layout) if new else None
+    for index in new:
+        layer = layout.layers[index]
+        _halved[layer] = examples is not None and _agree(layer, examples[index])
+
+
+@torch.no_grad()
+def _agree(layer: nn.Module, example: dict[str, Any]) -> bool:
+    states, mask = example["hidden_states"], example.get("attention_mask")
+    kwargs = {name: example[name] for name in example if name != "hidden_states"}
+    try:
+        whole, half = Halves(layer, halved=False), Halves(layer, halved=True)
+        made, again = (part.keys_and_values(states, kwargs) for part in (whole, half))
+        if made is None or again is None or not all(map(torch.equal, made, again)):
             return False
+        kwargs |= {"attention_mask": mask, "past_key_values": Given(None, made)}
+        output = first_of(whole.queries(states, kwargs))
+        with contextlib.ExitStack() as stack:
+            for module, forward in half.replacements:
+                stack.enter_context(patched(module, forward))
+            return torch.equal(output, first_of(half.queries(states, kwargs)))
+    except Exception:  # an attention of another build, which is no error
+        return False
 
 
 def _until_cache(
@@ -137,17 +138,11 @@ def _until_cache(
     return None
 
 
-def layer_arguments(layout: Layout) -> list[dict[str, Any]] | None:
+def _layer_arguments(layout: Layout) -> list[dict[str, Any]] | None:
     """The arguments of each layer in a pass of its decoder over two rows, which no layer computes.
 
     None if the decoder does not run on embeddings alone.
     """
-    if layout.decoder not in _examples:
-        _examples[layout.decoder] = _layer_arguments(layout)
-    return _examples[layout.decoder]
-
-
-def _layer_arguments(layout: Layout) -> list[dict[str, Any]] | None:
     arguments: list[dict[str, Any]] = []
 
     def note(hidden_states: Tensor, **kwargs: Any) -> Tensor:
