@@ -12,6 +12,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from tests.vlm_bridge.families.configs import IMAGE, TEXT, VISION
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import find_layout
 
@@ -100,6 +101,34 @@ def test_shared_keys_and_values_of_gemma3n():
     assert refusal(model) == (
         "Gemma3nForCausalLM: its last 15 layers use the keys and values of earlier ones "
         "(num_kv_shared_layers=15); shared KV is not supported"
+    )
+
+
+def test_several_versions_of_every_token():
+    """Gemma3n without shared keys and values."""
+    config = AutoConfig.for_model("gemma3n_text", num_kv_shared_layers=0)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert refusal(model) == (
+        "Gemma3nForCausalLM: its layers pass on 4 versions of every token (AltUp); only layers "
+        "with one residual stream are supported"
+    )
+
+
+def test_an_answer_apart_from_its_prompt():
+    text = {**TEXT, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    text |= {"sliding_window": 6, "global_head_dim": 8, "num_global_key_value_heads": 2}
+    text |= {"num_experts": 2, "top_k_experts": 1, "moe_intermediate_size": 16}
+    tower = {**VISION, "model_type": "gemma4_vision", "num_key_value_heads": 2, "head_dim": 8}
+    tower |= {"position_embedding_size": 16, "default_output_length": 4}
+    config = AutoConfig.for_model(
+        "diffusion_gemma", text_config=text, vision_config=tower, image_token_id=IMAGE
+    )
+    with torch.device("meta"):
+        model = AutoModelForMultimodalLM.from_config(config)
+    assert refusal(model) == (
+        f"{type(model).__name__} reads its prompt in an encoder and answers in decoder_input_ids; "
+        "only models with prompt and answer in one sequence are supported"
     )
 
 

@@ -43,7 +43,6 @@ _TEXT = {
     "v_head_dim": 8,
     "global_head_dim": 8,
 }
-_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 
 
 def small(kind: str) -> PreTrainedModel:
@@ -52,7 +51,7 @@ def small(kind: str) -> PreTrainedModel:
     text = config.get_text_config(decoder=True)
     depth = text.num_hidden_layers
     for name, value in list(vars(text).items()):
-        if isinstance(value, list) and len(value) == depth and depth > len(_ROTARY):
+        if isinstance(value, list) and len(value) == depth:
             setattr(text, name, value[:4])
         elif name in _TEXT and value is not None:
             setattr(text, name, _TEXT[name])
