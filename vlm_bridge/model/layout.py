@@ -94,7 +94,7 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
         raise BridgeError(f"{kind} is an encoder-decoder; only decoder-only models are supported")
     decoder = _find_decoder(model)
     entrances = _entrances(model, decoder)
-    if any("decoder_input_ids" in signature(type(m).forward).parameters for m in entrances):
+    if "decoder_input_ids" in signature(type(decoder).forward).parameters:
         raise BridgeError(
             f"{kind} reads its prompt in an encoder and answers in decoder_input_ids; only models "
             "with prompt and answer in one sequence are supported"

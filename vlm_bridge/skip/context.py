@@ -77,7 +77,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         for index, operation in enumerate(plan.operations):
             layer = layout.layers[index]
             for module, forward in forwards(index, layer, operation, tracker):
-                check_not_replaced(module, f"layer {index}")
+                if module in (layer, *layer.children()):
+                    check_not_replaced(module, f"layer {index}")
                 stack.enter_context(patched(module, forward))
         if plan.after is not None and plan.kept_only_layers:
             layer = layout.layers[plan.after - 1]

@@ -74,7 +74,7 @@ def check_run(vlm: VLM, plan: SkipPlan) -> None:
         if layer.training and getattr(layer, "gradient_checkpointing", False):
             reason = reason or (
                 f"gradient checkpointing runs layer {index} again without the pass it belongs to; "
-                "call gradient_checkpointing_disable() on the model"
+                "switch it off with model.activation_checkpointing_disable()"
             )
     if reason and not plan.is_empty:
         raise BridgeError(f"{type(vlm.model).__name__}: {plan.mode} is refused: {reason}")

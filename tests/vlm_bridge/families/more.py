@@ -79,9 +79,9 @@ def hunyuan() -> tuple[VLM, dict[str, Any]]:
     """Its MLPs are numbered as its attentions are."""
     tower = {**VISION, "num_hidden_layers": 1, "num_key_value_heads": 2, "patch_size": 4}
     tower |= {"spatial_merge_size": 2, "out_hidden_size": 32, "text_hidden_size": 32}
-    return _built(
-        "hunyuan_vl", text_config=TEXT, vision_config=tower, image_token_id=IMAGE
-    ), _patches()
+    text = {**TEXT, "rope_parameters": MROPE}
+    vlm = _built("hunyuan_vl", text_config=text, vision_config=tower, image_token_id=IMAGE)
+    return vlm, _patches()
 
 
 def _patches(types: str = "mm_token_type_ids") -> dict[str, Any]:
