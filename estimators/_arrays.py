@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from estimators._labels import label_array, label_codes, plain
 
 Rows = NDArray[np.float64]
 
@@ -62,17 +66,18 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
 def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:
     """Labels as codes 0, 1, ..., array of shape (n,); None if the values are rows of numbers.
 
-    Labels are one-dimensional whole numbers, booleans or strings.
+    Labels are one-dimensional whole numbers, booleans or strings, also mixed, in a list, array,
+    tensor, series or categorical.
 
     Raises:
-        ValueError: one-dimensional fractions, which are neither labels nor rows.
+        ValueError: no labels, a single label, or a missing one (with its position).
     """
-    array = to_numpy(values, name)
-    if array.ndim != 1 or array.dtype.kind not in "biuUS":
+    array = label_array(values, name)
+    if array.ndim != 1 or array.dtype.kind not in "biuUSO":
         return None
     if array.size == 0:
         raise ValueError(f"{name} is empty; give at least one label")
-    codes = np.unique(array, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    codes = label_codes(array, name)
     if not codes.max():
         raise ValueError(f"{name} has one label, {array[0]}: it carries no information")
     return codes
@@ -113,10 +118,10 @@ def same_device(**arrays: Any) -> None:
 
 
 def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
-    """An array from an array, a nested list or a tensor of any device and dtype.
+    """An array from an array, nested list, data frame, or tensor of any device and dtype.
 
     Raises:
-        ValueError: a ragged list or objects, with the dtype.
+        ValueError: a ragged list or objects, with the dtype; masked entries.
     """
     if hasattr(values, "detach"):
         tensor = values.detach()
@@ -126,15 +131,26 @@ def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
             tensor = tensor.float()  # numpy has no bfloat16
         values = tensor.cpu().numpy()
     try:
-        array = np.asarray(values)
+        array = np.asarray(plain(values))
     except ValueError as error:
         raise ValueError(f"{name} is no array: {error}") from None
+    if array.dtype == object and all(isinstance(item, Real) for item in array.flat):
+        array = array.astype(np.float64)  # columns of several dtypes in a data frame
     if array.dtype == object:
         raise ValueError(
             f"{name} has dtype object (rows of different length, or mixed types); "
             "give one rectangular array of numbers"
         )
     return array
+
+
+def narrowed(rows: Rows) -> Rows:
+    """At most n centred columns with the same inner products as the centred rows."""
+    n, d = rows.shape
+    if d <= n:
+        return rows
+    triangle: Rows = qr((rows - rows.mean(axis=0)).T, mode="r")[0][:n]
+    return triangle.T
 
 
 def duplicated_rows(rows: Rows) -> float:

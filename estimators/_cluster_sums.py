@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from estimators._labels import Labels, appearance_codes
 from estimators._student import small_sample_reason, t_interval
 from estimators._validate import check_fraction
 from estimators.estimate import Estimate
@@ -16,13 +17,15 @@ from estimators.estimate import Estimate
 Floats = NDArray[np.float64]
 
 
-def as_cluster_ids(clusters: ArrayLike, n: int) -> NDArray[np.integer]:
-    """`clusters` as an integer array of shape (n,)."""
-    ids = np.asarray(clusters)
+def as_cluster_ids(clusters: Labels, n: int) -> NDArray[np.intp]:
+    """The n labels of `clusters` as codes 0, 1, ... in order of appearance, shape (n,).
+
+    Raises:
+        ValueError: another number of labels; labels as `clustered.cluster_codes`.
+    """
+    ids = appearance_codes(clusters)
     if ids.shape != (n,):
-        raise ValueError(f"{n} rows but clusters of shape {ids.shape}")
-    if n and ids.dtype.kind not in "iu":
-        raise ValueError(f"clusters must be integers, got dtype {ids.dtype}")
+        raise ValueError(f"{n} rows but {ids.size} cluster labels")
     return ids
 
 
@@ -67,7 +70,7 @@ class ClusterSums:
         self._square = np.zeros(width)  # sum S_c^2
         self._size_square = 0.0  # sum n_c^2
 
-    def update(self, values: Floats, ids: NDArray[np.integer]) -> None:
+    def update(self, values: Floats, ids: NDArray[np.intp]) -> None:
         """Add rows of shape (n, width), n >= 0, from clusters that were not added before."""
         if len(values) == 0:
             return

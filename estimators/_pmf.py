@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
+from estimators._arrays import to_numpy
+
 # Largest deviation of the sum of probabilities from one; smaller deviations are normalised.
 SUM_TOLERANCE = 1e-9
+# Single and half precision: this many roundings, and the root of the number of symbols.
+_ROUNDINGS = 10.0
 NATS_PER = {"nats": 1.0, "bits": float(np.log(2.0))}
 
 
@@ -17,7 +24,8 @@ def as_pmf(
     """`p` as a float64 array of probabilities that sum to one.
 
     Args:
-        p: real array, one axis per variable.
+        p: real array, one axis per variable; the sum may deviate from one by the rounding of its
+            precision (float64: 1e-9).
         axes: names of the axes, for example "x1, x2, y"; any number of axes where empty.
         name: name of `p` in messages.
         counts: name of the function that takes counts, for the message.
@@ -32,7 +40,7 @@ def as_pmf(
         ValueError: p holds integers: counts go to the function for counts; probabilities are
         floats that sum to one
     """
-    array = np.asarray(p)
+    array = to_numpy(p, name)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}")
     wanted = len(axes.split(",")) if axes else None
@@ -52,9 +60,16 @@ def as_pmf(
             f"{name} holds integers: counts go to {counts}; "
             "probabilities are floats that sum to one"
         )
-    if abs(total - 1.0) > SUM_TOLERANCE:
+    if abs(total - 1.0) > _sum_tolerance(array):
         raise ValueError(f"{name} must sum to one, its sum is {total:.10g}")
     return pmf / total
+
+
+def _sum_tolerance(array: NDArray[Any]) -> float:
+    """Tolerated deviation of the sum: that of rounding in the precision of the probabilities."""
+    if array.dtype.kind != "f" or array.dtype.itemsize > 4:
+        return SUM_TOLERANCE
+    return float(np.finfo(array.dtype).eps) * (_ROUNDINGS + math.sqrt(array.size))
 
 
 def check_unit(unit: str) -> float:

@@ -22,3 +22,9 @@ def small_sample_reason(n: int) -> str:
     if n >= MIN_CLUSTERS:
         return ""
     return f"only {n} clusters; a t interval needs at least {MIN_CLUSTERS}"
+
+
+def wide_reason(value: float, interval: tuple[float, float]) -> str:
+    """Reason why an interval is too wide: half width over max(0.1, 10 % of the value)."""
+    half, most = 0.5 * (interval[1] - interval[0]), max(0.1, 0.1 * abs(value))
+    return "" if half <= most else f"half width {half:.3g} is over {most:.3g}"

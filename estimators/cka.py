@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import qr
+from numpy.typing import NDArray
 
-from estimators._arrays import Rows, as_rows, paired, same_device
+from estimators._arrays import Rows, as_rows, narrowed, paired, same_device
+from estimators._content import balanced_folds
 from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
-from estimators.jackknife import FoldedMoments
+from estimators.jackknife import FOLDS, FoldedMoments
 from estimators.moments import moments_cka
 
 
@@ -37,12 +38,14 @@ def linear_cka(
         x: array or tensor of shape (n, p), n >= 4.
         y: array or tensor of shape (n, q).
         clusters: n labels of the independent clusters (images). Default: each row is its own.
-        debiased: remove the bias of order d / n. Debiased values may lie slightly outside [0, 1].
+        debiased: remove the bias of order d / n. Debiased values may lie slightly outside [0, 1],
+            the interval does not.
         level: confidence of the interval, in (0, 1).
 
     Returns:
         Estimate, unit "1", n counting clusters, with the interval of a delete-a-tenth jackknife
-        over clusters. Unreliable under 20 clusters.
+        over clusters. Unreliable under 20 clusters, where the half width is over 0.1, and where
+        a few rows determine the value.
 
     Raises:
         ValueError: as `as_rows`; lengths differ; tensors on different devices; fewer than four
@@ -67,15 +70,16 @@ def linear_cka(
     if codes.size != n:
         raise ValueError(f"{n} rows but {codes.size} cluster labels")
     sums = CKAAccumulator(debiased=debiased)
-    sums.update(_narrow(a), _narrow(b), codes)
-    return sums.estimate(level=level)
+    sums._add(narrowed(a), narrowed(b), codes, balanced_folds(codes, FOLDS, a, b))
+    return replace(sums.estimate(level=level), d=max(a.shape[1], b.shape[1]))
 
 
 class CKAAccumulator:
     """Streaming linear CKA of a pair of representations, with an interval over clusters.
 
-    Memory is 10 (p^2 + p q + q^2) numbers, whatever the number of rows. Cluster c belongs to fold
-    c mod 10; the interval is a delete-a-fold jackknife.
+    Memory is 10 (p^2 + p q + q^2) numbers, whatever the number of rows. The interval is a
+    delete-a-fold jackknife; the fold of a cluster is a hash of its rows, so that neither labels
+    nor batches nor the order of the rows change it.
 
     Args:
         debiased: as in `linear_cka`.
@@ -104,22 +108,28 @@ class CKAAccumulator:
         """Clusters seen so far."""
         return self._folds.n_clusters
 
-    def update(self, x: Any, y: Any, clusters: ArrayLike) -> None:
+    def update(self, x: Any, y: Any, clusters: Labels) -> None:
         """Add rows; all rows of a cluster in one call.
 
         Args:
             x: array or tensor of shape (n, p), n >= 0.
             y: array or tensor of shape (n, q).
-            clusters: integers of shape (n,).
+            clusters: n labels.
 
         Raises:
-            ValueError: as `as_rows`; lengths differ; clusters that are not integers.
+            ValueError: as `as_rows`; lengths differ; labels as `cluster_codes`.
         """
         if not len(x) and not len(y):
             return
         a, b = as_rows(x, "x", constant="keep"), as_rows(y, "y", constant="keep")
         paired(x=a, y=b)
-        self._folds.update({"x": (a, None), "cross": (a, b), "y": (b, None)}, clusters)
+        self._add(a, b, clusters)
+
+    def _add(
+        self, a: Rows, b: Rows, clusters: Labels, folds: NDArray[np.intp] | None = None
+    ) -> None:
+        """Add checked rows."""
+        self._folds.update({"x": (a, None), "cross": (a, b), "y": (b, None)}, clusters, folds)
 
     def merge(self, other: CKAAccumulator) -> CKAAccumulator:
         """Merge two accumulators, as if filled in one pass; neither is changed.
@@ -161,16 +171,8 @@ class CKAAccumulator:
             level=level,
             unit="1",
             method="debiased-linear-cka" if self.debiased else "linear-cka",
+            limits=(0.0, 1.0),
         )
 
 
 _SIDES = ("x", "cross", "y")
-
-
-def _narrow(rows: Rows) -> Rows:
-    """At most n columns with the same inner products, which determine CKA."""
-    n, d = rows.shape
-    if d <= n:
-        return rows
-    triangle: Rows = qr((rows - rows.mean(axis=0)).T, mode="r")[0][:n]
-    return triangle.T

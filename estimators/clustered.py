@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from estimators._labels import Labels as Labels
+from estimators._labels import appearance_codes
 from estimators._student import small_sample_reason, t_interval
 from estimators._validate import as_sample, check_fraction, check_range, check_within
 from estimators.bounded_mean import betting_interval
 from estimators.estimate import Estimate
-
-Labels = Sequence[Hashable] | NDArray[np.generic]
 
 
 def cluster_codes(clusters: Labels) -> NDArray[np.intp]:
@@ -25,17 +25,14 @@ def cluster_codes(clusters: Labels) -> NDArray[np.intp]:
         Integer array of shape (n,).
 
     Raises:
-        ValueError: a label that cannot be hashed.
+        ValueError: a label that cannot be hashed; one that is missing (NaN, None, NA, blank text
+            or such text as "nan"), with its position.
 
     Example:
         >>> cluster_codes(["b", "a", "b"]).tolist()
         [0, 1, 0]
     """
-    codes: dict[Hashable, int] = {}
-    try:
-        return np.array([codes.setdefault(label, len(codes)) for label in clusters], dtype=np.intp)
-    except TypeError as error:
-        raise ValueError(f"cluster labels must be hashable: {error}") from None
+    return appearance_codes(clusters)
 
 
 def cluster_means(
@@ -51,7 +48,8 @@ def cluster_means(
         Means, array of shape (c,), in the unit of `values`, and sizes, integers of shape (c,).
 
     Raises:
-        ValueError: lengths differ, no values, a value that is not finite, an unhashable label.
+        ValueError: lengths differ, no values, a value that is not finite, labels as
+            `cluster_codes`.
 
     Example:
         >>> means, sizes = cluster_means([1.0, 0.0, 1.0], ["cat.png", "dog.png", "dog.png"])
@@ -82,8 +80,7 @@ def clustered_mean(
 
     Args:
         values: array of shape (n,), n >= 1.
-        clusters: n hashable labels; their order of first appearance must not depend on the
-            values where `bounds` is given (see `betting_upper_bound`).
+        clusters: n hashable labels; none may be missing.
         level: confidence of the interval, in (0, 1).
         bounds: smallest and largest possible value, if known.
         unit: unit of the values, for the record.
@@ -143,11 +140,14 @@ def image_mean(values: NDArray[np.generic], images: Sequence[str]) -> NDArray[np
     Returns:
         Array of shape (...), in the unit of `values`; without interval.
 
+    Raises:
+        ValueError: an image that is missing (see `cluster_codes`).
+
     Example:
         >>> image_mean(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
         array([5.])
     """
-    codes = np.unique(np.asarray(images), return_inverse=True)[1]
+    codes = cluster_codes(images)
     sums = np.zeros((codes.max() + 1, *values.shape[1:]))
     np.add.at(sums, codes, values)
     counts = np.bincount(codes).reshape(-1, *[1] * (values.ndim - 1))

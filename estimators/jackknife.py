@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from estimators._cluster_sums import as_cluster_ids
-from estimators._student import small_sample_reason, t_interval
+from estimators._cluster_sums import as_cluster_ids, part_of
+from estimators._content import cluster_hashes
+from estimators._labels import Labels
+from estimators._student import small_sample_reason, t_interval, wide_reason
 from estimators._validate import check_fraction
 from estimators.estimate import Estimate
 from estimators.moments import CrossMoments
@@ -18,10 +20,18 @@ from estimators.moments import CrossMoments
 Floats = NDArray[np.float64]
 #: Number of folds of clusters.
 FOLDS = 10
+#: Share of the bias correction that counts as a standard error.
+_BIAS_SHARE = 0.5
+#: Largest share of the variance that comes from one fold; equal folds exceed it once in 1,000.
+_DOMINANT = 0.8
 
 
 class FoldedMoments:
-    """Second moments of several pairs of rows; cluster c belongs to fold c mod 10.
+    """Second moments of several pairs of rows, in ten folds of clusters.
+
+    The fold of a cluster is a hash of its rows: no id, no order and no batch changes it, and
+    accumulators that are merged agree on it. Clusters of equal content share a fold, which makes
+    intervals wide where most clusters are copies.
 
     Args:
         names: names of the pairs.
@@ -31,14 +41,15 @@ class FoldedMoments:
         >>> folds = FoldedMoments("x")
         >>> folds.update({"x": (x, None)}, np.arange(100))
         >>> trace = lambda moments: float(np.trace(moments["x"].covariance()))
-        >>> estimate = folds.estimate(trace, level=0.95, unit="1", method="trace")
+        >>> settings = {"level": 0.95, "unit": "1", "method": "trace", "limits": (0.0, np.inf)}
+        >>> estimate = folds.estimate(trace, **settings)
         >>> estimate.interval[0] < 3.0 < estimate.interval[1]
         True
     """
 
     def __init__(self, *names: str) -> None:
         self.names = names
-        self.n_clusters = 0
+        self._clusters = np.zeros(FOLDS, dtype=np.int64)
         self._folds = [{name: CrossMoments() for name in names} for _ in range(FOLDS)]
 
     @property
@@ -46,34 +57,53 @@ class FoldedMoments:
         """Rows seen so far."""
         return sum(fold[self.names[0]].n_rows for fold in self._folds)
 
-    def update(self, rows: Mapping[str, tuple[Floats, Floats | None]], clusters: ArrayLike) -> None:
+    @property
+    def width(self) -> int:
+        """Columns of the first side; 0 before the first rows."""
+        return max(fold[self.names[0]].dims[0] for fold in self._folds)
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters seen so far."""
+        return int(self._clusters.sum())
+
+    def update(
+        self,
+        rows: Mapping[str, tuple[Floats, Floats | None]],
+        clusters: Labels,
+        folds: NDArray[np.intp] | None = None,
+    ) -> None:
         """Add rows; all rows of a cluster in one call.
 
         Args:
             rows: the two sides, each (n, d), by name of the pair; None for y equal to x.
-            clusters: integers of shape (n,).
+            clusters: n labels.
+            folds: the fold of every row, (n,), equal within a cluster. Default: by content.
 
         Raises:
-            ValueError: as `CrossMoments.update`; clusters that are not n integers.
+            ValueError: as `CrossMoments.update`; labels as `cluster_codes`.
         """
-        ids = as_cluster_ids(clusters, len(rows[self.names[0]][0]))
-        self.n_clusters += np.unique(ids).size
+        codes = as_cluster_ids(clusters, len(rows[self.names[0]][0]))
+        if folds is None:
+            sides = [a for a, b in rows.values() if b is None]
+            folds = (cluster_hashes(codes, *sides) % np.uint64(FOLDS)).astype(np.intp)[codes]
         for number, fold in enumerate(self._folds):
-            mine = np.flatnonzero(ids % FOLDS == number)
+            mine = np.flatnonzero(folds == number)
             if mine.size:
+                self._clusters[number] += np.unique(codes[mine]).size
                 for name, (a, b) in rows.items():
                     fold[name].update(a[mine], None if b is None else b[mine])
 
     def merge(self, other: FoldedMoments) -> FoldedMoments:
         """Merge two accumulators, as if filled in one pass; neither is changed."""
         out = FoldedMoments(*self.names)
-        out.n_clusters = self.n_clusters + other.n_clusters
+        out._clusters = self._clusters + other._clusters
         out._folds = [_joined(*pair) for pair in zip(self._folds, other._folds, strict=True)]
         return out
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """The state as arrays, to store or send."""
-        out: dict[str, NDArray[np.generic]] = {"n_clusters": np.array([self.n_clusters])}
+        out: dict[str, NDArray[np.generic]] = {"n_clusters": self._clusters.copy()}
         for number, fold in enumerate(self._folds):
             for name, moments in fold.items():
                 if moments.n_rows:
@@ -88,10 +118,8 @@ class FoldedMoments:
         Raises:
             ValueError: an array is missing or has another shape.
         """
-        if "n_clusters" not in arrays:
-            raise ValueError("a stored accumulator lacks 'n_clusters'")
         out = cls(*names)
-        out.n_clusters = int(arrays["n_clusters"][0])
+        out._clusters = part_of(arrays, "n_clusters", (FOLDS,)).astype(np.int64)
         for number, fold in enumerate(out._folds):
             for name in names:
                 start = f"{number}.{name}."
@@ -107,48 +135,61 @@ class FoldedMoments:
         level: float,
         unit: str,
         method: str,
-        check_bias: bool = False,
+        limits: tuple[float, float],
+        biased: bool = False,
     ) -> Estimate:
         """Estimate a function of the moments, with a delete-a-fold jackknife interval.
+
+        With C clusters, m_j of them in fold j, h_j = C / m_j and v_j the value without fold j,
+
+            corrected = g v - sum_j (1 - m_j / C) v_j,
+            variance  = sum_j (h_j v - (h_j - 1) v_j - corrected)^2 / (h_j - 1) / g.
 
         Args:
             statistic: function of the moments by name; NaN where it is undefined.
             level: confidence of the interval, in (0, 1).
             unit: unit of the statistic.
             method: name of the method in the estimate.
-            check_bias: call the estimate unreliable where the jackknife bias exceeds the half
-                width of the interval, so that the value still depends on the number of rows.
+            limits: smallest and largest possible value; the interval is clipped to them.
+            biased: the statistic has a bias that shrinks with the number of rows. The interval
+                is centred at the corrected value, a share (1/2) of the correction counts as
+                standard error, and the interval extends to the value.
 
         Raises:
             ValueError: fewer than four rows, an undefined statistic, level outside (0, 1).
 
         Source:
-            Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
+            Busing, Meijer & van der Leeden 1999, Delete-m jackknife for unequal m, Statistics
+            and Computing 9; Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
         """
         check_fraction(level, "level")
         if self.n_rows < 4:
             raise ValueError(f"at least 4 rows are needed, {self.n_rows} were accumulated")
-        folds = [fold for fold in self._folds if fold[self.names[0]].n_rows]
-        nothing = {name: CrossMoments() for name in self.names}
-        before = list(accumulate(folds, _joined, initial=nothing))  # [i]: folds before i
-        after = list(accumulate(folds[::-1], _joined, initial=nothing))[::-1]  # [i]: from i on
-        whole = before[-1]
-        value = statistic(whole)
-        if math.isnan(value):
-            raise ValueError("a side has no spread: all its rows are equal")
-        without = map(_joined, before[:-1], after[1:])
-        left = np.array([statistic(fold) for fold in without if fold[self.names[0]].n_rows >= 4])
-        g = left.size
-        error = math.sqrt((g - 1) / g * float(((left - left.mean()) ** 2).sum())) if g > 1 else 0.0
-        interval = t_interval(value, error, g, level)
-        reasons = [small_sample_reason(self.n_clusters)]
-        bias = (g - 1) * (float(left.mean()) - value) if g > 1 else 0.0
-        if check_bias and abs(bias) > 0.5 * (interval[1] - interval[0]) + 1e-9 * abs(value):
-            reasons.append(f"the value still changes with the number of rows (by {-bias:+.2g})")
+        value, left, whole = self._values(statistic)
+        used = np.flatnonzero(np.isfinite(left))
+        g, reasons = used.size, [small_sample_reason(self.n_clusters)]
+        low, high, corrected = -math.inf, math.inf, value
+        if g > 1:
+            share = self._clusters[used] / self._clusters[used].sum()
+            corrected = g * value - float(((1.0 - share) * left[used]).sum())
+            pseudo = (value - (1.0 - share) * left[used]) / share
+            parts = (pseudo - corrected) ** 2 * share / (1.0 - share) / g
+            error = math.sqrt(float(parts.sum()))
+            reasons.append(_dominance_reason(parts, value))
+            centre = corrected if biased else value
+            error = math.hypot(error, _BIAS_SHARE * (corrected - value)) if biased else error
+            low, high = t_interval(centre, error, g, level)
+            low, high = min(low, value), max(high, value)
+        if g < FOLDS // 2:
+            reasons.append(f"only {g} of {FOLDS} folds of clusters can be left out")
+        reasons.append(wide_reason(value, (low, high)))
+        if biased and high > max(self.n_rows - 1, 1) and limits[1] > self.n_rows - 1:
+            reasons.append(f"{self.n_rows} rows cannot show a value over {self.n_rows - 1}")
         reason = "; ".join(filter(None, reasons))
+        diagnostics = {"n_rows": self.n_rows, "folds": g}
         return Estimate(
             value=value,
-            interval=interval,
+            interval=(float(np.clip(low, *limits)), float(np.clip(high, *limits))),
             level=level,
             n=self.n_clusters,
             d=max(whole[self.names[-1]].dims),
@@ -156,8 +197,37 @@ class FoldedMoments:
             method=method,
             reliable=not reason,
             reason=reason,
-            diagnostics={"n_rows": self.n_rows, "folds": g},
+            diagnostics={**diagnostics, "corrected": corrected} if biased else diagnostics,
         )
+
+    def _values(
+        self, statistic: Callable[[dict[str, CrossMoments]], float]
+    ) -> tuple[float, Floats, dict[str, CrossMoments]]:
+        """The statistic of all folds; without each fold, (10,), NaN where that is undefined."""
+        nothing = {name: CrossMoments() for name in self.names}
+        before = list(accumulate(self._folds, _joined, initial=nothing))  # [i]: folds before i
+        after = list(accumulate(self._folds[::-1], _joined, initial=nothing))[::-1]  # from i on
+        whole = before[-1]
+        value = statistic(whole)
+        if math.isnan(value):
+            raise ValueError("a side has no spread: all its rows are equal")
+        left = np.full(FOLDS, math.nan)
+        for number in np.flatnonzero(self._clusters):
+            without = _joined(before[number], after[number + 1])
+            if without[self.names[0]].n_rows >= 4:
+                left[number] = statistic(without)
+        return value, left, whole
+
+
+def _dominance_reason(parts: Floats, value: float) -> str:
+    """Message where one fold carries most of the variance; may be empty."""
+    total = float(parts.sum())
+    if total <= (1e-9 * value) ** 2 or float(parts.max()) <= _DOMINANT * total:
+        return ""
+    return (
+        f"one of {parts.size} folds of clusters carries {float(parts.max()) / total:.0%} of the "
+        "variance: a few rows determine the value"
+    )
 
 
 def _joined(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from estimators._cluster_sums import ClusterSums, as_cluster_ids, part_of
+from estimators._labels import Labels
 from estimators._validate import as_vector, check_fraction, check_within
 from estimators.estimate import Estimate
 from estimators.geometry import PairRows
@@ -69,16 +70,16 @@ class MeanAccumulator:
         """Clusters seen so far."""
         return self._sums.n_clusters
 
-    def update(self, values: ArrayLike, clusters: ArrayLike) -> None:
+    def update(self, values: ArrayLike, clusters: Labels) -> None:
         """Add rows; all rows of a cluster in one call.
 
         Args:
             values: array of shape (n,), n >= 0.
-            clusters: integers of shape (n,).
+            clusters: n labels.
 
         Raises:
             ValueError: not one-dimensional, not finite, outside the bounds, lengths differ,
-                clusters that are not integers.
+                labels as `cluster_codes`.
         """
         x = as_vector(values)
         check_within(x, *self.bounds)
@@ -156,15 +157,15 @@ class PairAccumulator:
         """Clusters seen so far."""
         return self._sums.n_clusters
 
-    def update(self, rows: PairRows, clusters: ArrayLike) -> None:
+    def update(self, rows: PairRows, clusters: Labels) -> None:
         """Add rows; all rows of a cluster in one call.
 
         Args:
             rows: n rows, n >= 0.
-            clusters: integers of shape (n,), the image of each row.
+            clusters: n labels, the image of each row.
 
         Raises:
-            ValueError: lengths differ, clusters that are not integers.
+            ValueError: lengths differ, labels as `cluster_codes`.
         """
         ids = as_cluster_ids(clusters, len(rows))
         if not len(rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from estimators._labels import label_array, label_codes
 from estimators.discrete._terms import Axes, Terms
 from estimators.discrete.corrections import CORRECTIONS, Counts
 
@@ -14,12 +15,13 @@ Codes = NDArray[np.int64]
 def as_codes(**variables: ArrayLike) -> Codes:
     """Encode each variable as a column of codes 0, 1, 2, ...; shape (n, variables).
 
-    A variable is an array of shape (n,), or of shape (n, k) whose rows are its symbols. Whole
-    numbers, booleans and strings are categories; fractions are not.
+    A variable is an array of shape (n,), or of shape (n, k) whose rows are its symbols; also a
+    tensor, series or categorical. Whole numbers, booleans and strings are categories, also
+    mixed; fractions are not.
 
     Raises:
-        ValueError: no rows, wrong number of axes, lengths that differ, NaN, infinity or a
-            fraction (with its position).
+        ValueError: no rows, wrong number of axes, lengths that differ, a missing value, infinity
+            or a fraction (with its position).
     """
     columns = {name: _column(values, name) for name, values in variables.items()}
     lengths = {name: column.size for name, column in columns.items()}
@@ -30,12 +32,12 @@ def as_codes(**variables: ArrayLike) -> Codes:
 
 
 def _column(values: ArrayLike, name: str) -> Codes:
-    array = np.asarray(values)
+    array = label_array(values, name)
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} must have shape (n,) or (n, k), got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} is empty, shape {array.shape}; give at least one row")
-    if array.dtype.kind not in "biufUS":
+    if array.dtype.kind not in "biufUSO":
         raise ValueError(f"{name} must be whole numbers or strings, got dtype {array.dtype}")
     if array.dtype.kind == "f":
         bad = ~np.isfinite(array) | (array != np.rint(array))
@@ -45,8 +47,7 @@ def _column(values: ArrayLike, name: str) -> Codes:
                 f"{name}[{where}] = {array[bad][0]:g} is not a category; "
                 "bin continuous values first with estimators.quantize"
             )
-    _, codes = np.unique(array, axis=0, return_inverse=True)
-    return codes.reshape(-1).astype(np.int64)
+    return label_codes(array, name)
 
 
 def joint_codes(codes: Codes, axes: Axes) -> Codes:
