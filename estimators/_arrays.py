@@ -15,6 +15,8 @@ Rows = NDArray[np.float64]
 
 #: Largest share of repeated rows in samples of a continuous variable.
 MAX_DUPLICATES = 0.05
+#: Largest entry whose sums of squares are finite in float64.
+_LARGEST = 1e140
 
 
 def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
@@ -52,6 +54,10 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     rows = np.ascontiguousarray(array, dtype=np.float64)
     check_finite(rows, name)
+    if np.abs(rows).max() > _LARGEST:
+        raise ValueError(
+            f"{name} has entries beyond {_LARGEST:g}, whose squares overflow; rescale its columns"
+        )
     if constant == "refuse" and len(rows) > 1:
         still = np.flatnonzero((rows == rows[0]).all(axis=0))
         if still.size:
@@ -59,6 +65,12 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
             raise ValueError(
                 f"column {still[0]} of {name}{more} is constant ({rows[0, still[0]]:g}): it "
                 "carries no information and has no scale; drop it"
+            )
+        narrow = np.flatnonzero(np.ptp(rows, axis=0) < 1.0 / _LARGEST)
+        if narrow.size:
+            raise ValueError(
+                f"column {narrow[0]} of {name} spans less than {1.0 / _LARGEST:g}, whose squares "
+                "vanish; rescale it"
             )
     return rows
 

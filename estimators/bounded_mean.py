@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 from estimators._validate import as_sample, check_fraction, check_range, check_within
 
@@ -149,7 +148,9 @@ def betting_p_value(
     if not lower < limit < upper:
         raise ValueError(f"limit must lie inside ({lower:g}, {upper:g}), got {limit}")
     unit = np.clip((x - lower) / (upper - lower), 0.0, 1.0)
-    capital = _log_mean_capital(_orders(unit), delta, (limit - lower) / (upper - lower))
+    mean = (limit - lower) / (upper - lower)
+    capitals = [_log_capital(x, _predictable_bets(x, delta), mean) for x in _orders(unit)]
+    capital = _log_mean(np.stack(capitals))
     return np.asarray(np.exp(-np.maximum(capital, 0.0)))
 
 
@@ -164,19 +165,19 @@ def _unit_bound(x: Floats, delta: float) -> float:
     """Upper bound for x in [0, 1], by bisection above the sample mean, to `_WIDTH`."""
     orders = np.stack(list(_orders(x)))  # (orders, n)
     bets = _predictable_bets(orders, delta)
-    threshold = math.log(_ORDERS) - math.log(delta)
+    threshold = -math.log(delta)
     low, high = float(x.mean()), 1.0
     while high - low > _WIDTH:
         mean = 0.5 * (low + high)
-        rejected = float(logsumexp(_log_capital(orders, bets, mean))) > threshold
+        rejected = float(_log_mean(_log_capital(orders, bets, mean))) > threshold
         low, high = (low, mean) if rejected else (mean, high)
     return high
 
 
-def _log_mean_capital(orders: Iterator[Floats], delta: float, mean: float) -> Floats:
-    """Log of the mean of K(mean) over orders of samples along the last axis, in [0, 1]."""
-    capitals = [_log_capital(x, _predictable_bets(x, delta), mean) for x in orders]
-    return np.asarray(logsumexp(capitals, axis=0) - math.log(_ORDERS))
+def _log_mean(logs: Floats) -> Floats:
+    """Log of the mean of exp(logs) over the first axis; plain numpy, for its speed."""
+    most = logs.max(axis=0)
+    return np.asarray(most + np.log(np.exp(logs - most).mean(axis=0)))
 
 
 def _log_capital(x: Floats, bets: Floats, mean: float) -> Floats:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtri
 
 from estimators._arrays import as_rows
-from estimators._student import small_sample_reason
+from estimators._autocorrelation import order_note
+from estimators._content import canonical_order
+from estimators._student import small_sample_reason, wide_reason
 from estimators._validate import check_fraction
 from estimators.estimate import Estimate
 
@@ -19,6 +21,8 @@ Floats = NDArray[np.float64]
 _BLOCK = 256
 #: Fewer rows than e^(d/2) cannot distinguish dimension d from less (Eckmann & Ruelle 1992).
 _DIMENSIONS_PER_LOG_ROW = 2.0
+#: Tolerated misfit of the law of the ratios: Kolmogorov's 0.1 % point over sqrt(n), and a share.
+_MISFIT, _SHAPE = 1.95, 0.01
 
 
 def intrinsic_dimension(
@@ -45,8 +49,9 @@ def intrinsic_dimension(
 
     Returns:
         Estimate, unit "1". Rows count as independent: pass one row per cluster
-        (image). Unreliable where the half width exceeds a tenth of the value, and where the
-        estimate exceeds 2 ln n, beyond which it grows with n. Diagnostics: extrapolated, kept.
+        (image). Unreliable where the half width exceeds 0.1 and a tenth of the value, where the
+        estimate exceeds 2 ln n, beyond which it grows with n, and where the ratios do not follow
+        their law, as with near copies. Diagnostics: extrapolated, kept, misfit.
 
     Raises:
         ValueError: as `as_rows`; fewer than 20 rows, equal rows, discard outside [0, 1).
@@ -68,7 +73,9 @@ def intrinsic_dimension(
     n = len(rows)
     if n < 20:
         raise ValueError(f"at least 20 rows are needed, got {n}")
-    value, uncensored, shared = _fit(rows, discard)
+    note = order_note([rows])
+    rows = rows[canonical_order(np.arange(n), rows)]
+    value, uncensored, shared, misfit = _fit(rows, discard)
     tail = 0.5 * (1.0 - level)
     worth = uncensored / (1.0 + shared)
     ends = value * gammaincinv(worth, [tail, 1.0 - tail]) / worth
@@ -78,15 +85,20 @@ def intrinsic_dimension(
     extrapolated = value + factor * (value - half)
     reach = float(ndtri(1.0 - tail)) * factor * value / math.sqrt(worth)
     low = max(0.0, min(float(ends[0]), extrapolated - reach))
-    high = max(float(ends[1]), extrapolated + reach)
+    low = min(low, float(rows.shape[1]))
+    high = min(max(float(ends[1]), extrapolated + reach), float(rows.shape[1]))
     most = _DIMENSIONS_PER_LOG_ROW * float(np.log(n))
     reasons = [small_sample_reason(n)]
     if value > most:
         reasons.append(
             f"{n} rows cannot distinguish dimensions over {most:.0f}; more rows are needed"
         )
-    if high - low > 0.2 * value:
-        reasons.append(f"half width {(high - low) / 2:.2g} exceeds a tenth of the value")
+    if misfit > _MISFIT * math.sqrt((1.0 + shared) / n) + _SHAPE:
+        reasons.append(
+            f"the ratios of distances deviate by {misfit:.2f} from their law: x has near "
+            "copies, or its density or dimension changes within the distance of two neighbours"
+        )
+    reasons.append(wide_reason(value, (low, high)))
     reason = "; ".join(filter(None, reasons))
     return Estimate(
         value=value,
@@ -97,12 +109,15 @@ def intrinsic_dimension(
         method="two-nn",
         reliable=not reason,
         reason=reason,
-        diagnostics={"extrapolated": extrapolated, "kept": uncensored},
+        diagnostics={"extrapolated": extrapolated, "kept": uncensored, "misfit": misfit, **note},
     )
 
 
-def _fit(rows: Floats, discard: float) -> tuple[float, int, float]:
-    """Dimension, number of uncensored ratios, share of mutual nearest neighbours."""
+def _fit(rows: Floats, discard: float) -> tuple[float, int, float, float]:
+    """Dimension, number of uncensored ratios, share of mutual neighbours, misfit of the law.
+
+    The misfit is the largest distance of the distribution of uncensored ratios from 1 - mu^-d.
+    """
     n = len(rows)
     nearest, first = _two_nearest(rows)
     same = np.flatnonzero(nearest[:, 0] == 0.0)
@@ -117,7 +132,10 @@ def _fit(rows: Floats, discard: float) -> tuple[float, int, float]:
     if total == 0.0:
         raise ValueError("the two nearest rows are equally far from every row: x is a lattice")
     shared = float((first[first] == np.arange(n)).mean())
-    return (uncensored - 1) / total, uncensored, shared
+    value = (uncensored - 1) / total
+    reached = (np.arange(uncensored) + 0.5) / n
+    misfit = float(np.abs(reached + np.expm1(-value * logs[:uncensored])).max())
+    return value, uncensored, shared, misfit
 
 
 def _two_nearest(rows: Floats) -> tuple[Floats, NDArray[np.intp]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from estimators._pmf import check_unit
+from estimators._reliability import verdict
 from estimators._validate import check_fraction
 from estimators.discrete._null import p_value, permuted_values
 from estimators.discrete._samples import Codes, joint_codes, measure_of
@@ -21,6 +22,11 @@ from estimators.estimate import Estimate
 _BIAS_SHARE = 0.15
 # Smallest coverage (probability of the observed symbols) of a reliable estimate.
 _COVERAGE = 0.9
+# Fewest rows of a reliable estimate.
+_ROWS = 20
+
+# Smallest and largest possible value.
+Limits = tuple[float, float]
 
 
 def sample_coverage(codes: Codes) -> float:
@@ -39,11 +45,30 @@ def coverage_reason(coverage: float) -> str:
     )
 
 
+def few_rows_reason(n: int) -> str:
+    """Reason why so few rows are unreliable; may be empty."""
+    if n >= _ROWS:
+        return ""
+    return f"{n} rows are too few for an interval of a discrete measure; {_ROWS} are needed"
+
+
 def standard_error(influence: NDArray[np.float64], freedom: float, correction: float) -> float:
     """Root sum of squares of delta method, second-order term and a share of the correction."""
     n = influence.size
     variance = float(influence.var()) / n + freedom / (2.0 * n * n)
     return math.sqrt(variance + (_BIAS_SHARE * correction) ** 2)
+
+
+def unseen_entropy(n: int, level: float) -> float:
+    """Entropy in nats of a symbol that n draws may have missed: h(u) with (1 - u)^n = 1 - level."""
+    u = min(0.5, -math.expm1(math.log1p(-level) / n))
+    return -u * math.log(u) - (1.0 - u) * math.log1p(-u)
+
+
+def possible(interval: tuple[float, float], limits: Limits) -> tuple[float, float]:
+    """The part of an interval that the measure can reach."""
+    low, high = limits
+    return min(max(interval[0], low), high), max(min(interval[1], high), low)
 
 
 class Permutations:
@@ -78,9 +103,15 @@ def estimate_measure(
     unit: str,
     level: float,
     alphabets: Sequence[int] | None,
+    limits: Callable[[Sequence[int]], Limits],
     null: Permutations | None = None,
 ) -> Estimate:
-    """Estimate a signed sum of entropies, with interval, coverage and p-value."""
+    """Estimate a signed sum of entropies, with interval, coverage and p-value.
+
+    `limits` gives the smallest and the largest value of the measure, in nats, by the sizes of the
+    alphabets. Where symbols may be missing from the sample, the interval extends by
+    `unseen_entropy`: of one variable upwards, of several in both directions.
+    """
     check_method(method)
     scale = check_unit(unit)
     check_fraction(level, "level")
@@ -88,13 +119,22 @@ def estimate_measure(
     value, influence, freedom = measure_of(codes, terms, method, sizes)
     plugin = float(influence.mean())  # the mean of the influence is the plug-in
     error = standard_error(influence, freedom, value - plugin)
+    n, symbols = len(codes), int(joint_codes(codes, tuple(range(codes.shape[1]))).max()) + 1
     half = float(ndtri(0.5 + 0.5 * level)) * error
+    low, high = value - half, value + half
+    if codes.shape[1] == 1 and (alphabets is None or symbols < sizes[0]):
+        high = max(high, value + unseen_entropy(n, level))
+    elif symbols < math.prod(sizes) or min(sizes) == 1:
+        low = min(low, value - unseen_entropy(n, level))
+        high = max(high, value + unseen_entropy(n, level))
+    # One symbol may be one of two: an alphabet of size one would rule out any entropy.
+    low, high = possible((low, high), limits([max(size, 2) for size in sizes]))
     coverage = sample_coverage(codes)
-    reason = coverage_reason(coverage)
+    _, reason = verdict(value, (low, high), [few_rows_reason(n), coverage_reason(coverage)])
     diagnostics: dict[str, float | int | str] = {
         "plugin": plugin / scale,
         "coverage": coverage,
-        "symbols": int(joint_codes(codes, tuple(range(codes.shape[1]))).max()) + 1,
+        "symbols": symbols,
     }
     if null is not None and null.permutations:
         values = permuted_values(
@@ -110,9 +150,9 @@ def estimate_measure(
         diagnostics["permutations"] = null.permutations
     return Estimate(
         value=value / scale,
-        interval=((value - half) / scale, (value + half) / scale),
+        interval=(low / scale, high / scale),
         level=level,
-        n=len(codes),
+        n=n,
         unit=unit,
         method=method,
         reliable=not reason,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -58,6 +60,29 @@ def invariant_terms(v: int) -> tuple[Terms, Terms, Terms]:
         _collect(*(term for terms in last for term in terms)),
         conditional_mutual_information_terms(sources, y),
     )
+
+
+def entropy_limits(sizes: Sequence[int]) -> tuple[float, float]:
+    """0 and ln k."""
+    return 0.0, math.log(sizes[0])
+
+
+def pair_limits(sizes: Sequence[int]) -> tuple[float, float]:
+    """0 and ln min(k_x, k_y), of I(X; Y) and of I(X; Y | Z)."""
+    return 0.0, math.log(min(sizes[:2]))
+
+
+def co_information_limits(sizes: Sequence[int]) -> tuple[float, float]:
+    """Between -+ ln min k for three variables; each further one doubles the range."""
+    if len(sizes) == 2:
+        return pair_limits(sizes)
+    most = math.log(min(sizes)) * 2.0 ** (len(sizes) - 3)
+    return -most, most
+
+
+def correlation_limits(sizes: Sequence[int]) -> tuple[float, float]:
+    """0 and sum_i ln k_i without the largest, of total and dual total correlation."""
+    return 0.0, sum(map(math.log, sorted(sizes)[:-1]))
 
 
 def exact_value(p: NDArray[np.float64], terms: Terms) -> float:

@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from estimators._pmf import as_pmf
+from estimators._student import wide_reason
 from estimators._validate import check_fraction
 from estimators.discrete._estimate import (
     alphabet_sizes,
     coverage_reason,
+    few_rows_reason,
+    possible,
     sample_coverage,
     standard_error,
 )
@@ -142,7 +145,10 @@ def shannon_invariants(
             moved = (value - influence.mean() - ratio * (base - base_influence.mean())) / base
             squares = (freedom + ratio**2 * base_freedom) / base**2
             error = standard_error(slope, squares, float(moved))
-            interval = (ratio - z * error, ratio + z * error)
+            limits = (0.0, float(codes.shape[1] - 1))
+            interval = possible((ratio - z * error, ratio + z * error), limits)
+        lines = (few_rows_reason(len(codes)), reason, wide_reason(ratio, interval))
+        doubts = "; ".join(line for line in lines if line)
         estimates.append(
             Estimate(
                 value=ratio,
@@ -150,8 +156,8 @@ def shannon_invariants(
                 level=level,
                 n=len(codes),
                 method=method,
-                reliable=not reason,
-                reason=reason,
+                reliable=not doubts,
+                reason=doubts,
                 diagnostics={"total_nats": base, "coverage": coverage},
             )
         )

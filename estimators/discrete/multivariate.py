@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 from estimators.discrete._estimate import Permutations, estimate_measure
 from estimators.discrete._samples import Codes, as_codes
 from estimators.discrete._terms import (
+    co_information_limits,
     co_information_terms,
+    correlation_limits,
     dual_total_correlation_terms,
     total_correlation_terms,
 )
@@ -56,7 +58,8 @@ def co_information(
     codes = _several(variables)
     v = codes.shape[1]
     null = Permutations((v - 1,), (), permutations, seed, two_sided=True)
-    return estimate_measure(codes, co_information_terms(v), method, unit, level, alphabets, null)
+    terms, limits = co_information_terms(v), co_information_limits
+    return estimate_measure(codes, terms, method, unit, level, alphabets, limits, null)
 
 
 def total_correlation(
@@ -98,7 +101,8 @@ def total_correlation(
     codes = _several(variables)
     v = codes.shape[1]
     null = Permutations(tuple(range(1, v)), (), permutations, seed)
-    return estimate_measure(codes, total_correlation_terms(v), method, unit, level, alphabets, null)
+    terms, limits = total_correlation_terms(v), correlation_limits
+    return estimate_measure(codes, terms, method, unit, level, alphabets, limits, null)
 
 
 def dual_total_correlation(
@@ -140,9 +144,8 @@ def dual_total_correlation(
     codes = _several(variables)
     v = codes.shape[1]
     null = Permutations(tuple(range(1, v)), (), permutations, seed)
-    return estimate_measure(
-        codes, dual_total_correlation_terms(v), method, unit, level, alphabets, null
-    )
+    terms, limits = dual_total_correlation_terms(v), correlation_limits
+    return estimate_measure(codes, terms, method, unit, level, alphabets, limits, null)
 
 
 def _several(variables: tuple[ArrayLike, ...]) -> Codes:

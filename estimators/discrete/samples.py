@@ -8,7 +8,12 @@ from numpy.typing import ArrayLike
 
 from estimators.discrete._estimate import Permutations, estimate_measure
 from estimators.discrete._samples import as_codes
-from estimators.discrete._terms import Terms, conditional_mutual_information_terms
+from estimators.discrete._terms import (
+    Terms,
+    conditional_mutual_information_terms,
+    entropy_limits,
+    pair_limits,
+)
 from estimators.estimate import Estimate
 
 
@@ -28,7 +33,8 @@ def entropy(
 
     with the delta method, its second-order term (the only one at the uniform distribution), and
     a share (0.15) of the bias correction. "grassberger" adds the variance of its (-1)^m term,
-    k / (4 n^2).
+    k / (4 n^2). The upper end allows for one symbol that n draws may have missed, and no end
+    leaves [0, ln k].
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols. Rows are
@@ -36,11 +42,13 @@ def entropy(
         method: "plugin", "miller-madow", "grassberger", "chao-shen" or "nsb".
         unit: "nats" or "bits".
         level: confidence of the interval, in (0, 1).
-        alphabet: alphabet size, used by "nsb"; default the observed size.
+        alphabet: alphabet size, used by "nsb" and for the largest possible entropy; default the
+            observed size.
 
     Returns:
-        Estimate, not clipped. Diagnostics: plugin (in `unit`), coverage (estimated probability
-        of the observed symbols; below 0.9 the estimate is unreliable), symbols.
+        Estimate; the value is not clipped. Reliable if the half width is at most 0.1 nat or 10 %
+        of the value, from 20 rows on. Diagnostics: plugin (in `unit`), coverage (estimated
+        probability of the observed symbols; below 0.9 the estimate is unreliable), symbols.
 
     Raises:
         ValueError: an empty, non-categorical or wrongly shaped x; unknown method or unit; a
@@ -55,7 +63,7 @@ def entropy(
     """
     terms: Terms = ((1.0, (0,)),)
     alphabets = None if alphabet is None else [alphabet]
-    return estimate_measure(as_codes(x=x), terms, method, unit, level, alphabets)
+    return estimate_measure(as_codes(x=x), terms, method, unit, level, alphabets, entropy_limits)
 
 
 def mutual_information(
@@ -72,7 +80,9 @@ def mutual_information(
     """Mutual information I(X; Y) = H(X) + H(Y) - H(X, Y) of discrete variables, from samples.
 
     Each entropy is corrected by `method`. The interval is that of `entropy` with the influence
-    log p(x, y) / (p(x) p(y)) and (kx - 1)(ky - 1) degrees of freedom. The p-value permutes x.
+    log p(x, y) / (p(x) p(y)) and (kx - 1)(ky - 1) degrees of freedom; where pairs of symbols
+    were not observed it allows for one that n draws may have missed. No end leaves
+    [0, ln min(kx, ky)]. The p-value permutes x.
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols.
@@ -85,7 +95,7 @@ def mutual_information(
         seed: seed of the permutations.
 
     Returns:
-        Estimate, not clipped: it may be below zero. Diagnostics as `entropy`, and with
+        Estimate; the value is not clipped, it may be below zero. Diagnostics as `entropy`, and with
         permutations p_value (of the plug-in value under independence) and null_mean.
 
     Raises:
@@ -103,7 +113,7 @@ def mutual_information(
     terms = conditional_mutual_information_terms((0,), (1,))
     codes = as_codes(x=x, y=y)
     null = Permutations((0,), (), permutations, seed)
-    return estimate_measure(codes, terms, method, unit, level, alphabets, null)
+    return estimate_measure(codes, terms, method, unit, level, alphabets, pair_limits, null)
 
 
 def conditional_mutual_information(
@@ -151,4 +161,4 @@ def conditional_mutual_information(
     terms = conditional_mutual_information_terms((0,), (1,), (2,))
     codes = as_codes(x=x, y=y, z=z)
     null = Permutations((0,), (2,), permutations, seed)
-    return estimate_measure(codes, terms, method, unit, level, alphabets, null)
+    return estimate_measure(codes, terms, method, unit, level, alphabets, pair_limits, null)

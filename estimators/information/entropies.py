@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import polygamma, psi
 
 from estimators._arrays import Rows, duplicates_reason
+from estimators._content import canonical_order
 from estimators.estimate import Estimate
 from estimators.information._canonical import whiten
 from estimators.information._neighbours import nearest
+from estimators.information._normality import normality_reasons
 from estimators.information._request import Request
-from estimators.information.ksg import K, drift_reason, neighbours, too_wide, widened
+from estimators.information.ksg import K, neighbours, too_wide, widened
+
+#: Fewest effective rows per column for the tests of normality.
+_ROWS_PER_COLUMN = 20
+#: Largest change between few and many neighbours, in nats.
+_MOST_DRIFT = 0.15
 
 
 def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
@@ -43,9 +51,14 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     value += 0.5 * d * float(np.log(2.0 * np.pi * np.e))
     norms = n * (white**2).sum(axis=1)
     ratio = float((norms**2).mean()) / (d * (d + 2))
-    doubts = []
+    doubts = normality_reasons(n**0.5 * white, x, n / worth)
     if abs(ratio - 1) > 0.1 + 4 * (8 / (d * (d + 2) * worth)) ** 0.5:
         doubts.append(f"x is not Gaussian: its kurtosis is {ratio:.2f} times the Gaussian one")
+    if worth < _ROWS_PER_COLUMN * d:
+        doubts.append(
+            f"{worth:.0f} rows are too few to test whether {d} columns are Gaussian; "
+            f"{_ROWS_PER_COLUMN * d} are needed"
+        )
     return ask.estimate(
         float(value),
         0.25 * float(polygamma(1, halves).sum()),
@@ -61,7 +74,9 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
     """Entropy from k nearest neighbours in the Chebyshev distance; mean over several k.
 
     `H = psi(n) - psi(k) + d mean[ln(2 eps_k)]`, on standardised columns, plus the logs of
-    their scales.
+    their scales. Where a density ends or bends within eps_k, the value is biased by about
+    `c (k / n)^(1/d)`, which the values at the smallest and the largest k estimate; the interval
+    covers the value with and without that bias. One row of each cluster is used.
 
     Raises:
         ValueError: k below 1 or not below n, or rows that coincide with their k-th neighbour.
@@ -69,10 +84,13 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
     Source:
         Kozachenko and Leonenko 1987; Kraskov et al. 2004, eq. (20).
     """
-    n, d = x.shape
+    rows = x if ask.codes is None else _one_per_cluster(x, ask.codes)
+    n, d = rows.shape
     ks = neighbours(k, n)
-    scale = x.std(axis=0)
-    radii = nearest((x - x.mean(axis=0)) / scale, ks)
+    scale = rows.std(axis=0)
+    if not scale.all():
+        raise ValueError("a column of x is constant over the clusters; drop it")
+    radii = nearest((rows - rows.mean(axis=0)) / scale, ks)
     if (radii == 0).any():
         row = int(np.flatnonzero((radii == 0).any(axis=1))[0])
         raise ValueError(
@@ -82,18 +100,35 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
     each = psi(n) - psi(np.array(ks)) + d * np.log(2.0 * radii)
     shift = float(np.log(scale).sum())
     terms = each.mean(axis=1)
-    by_k = each.mean(axis=0)
-    value = float(terms.mean()) + shift
+    by_k = each.mean(axis=0) + shift
+    value = float(by_k.mean())
+    power = np.array(ks, dtype=np.float64) ** (1.0 / d)
+    drift = float(by_k[-1] - by_k[0])
+    rest = 0.0 if len(ks) == 1 else drift / float(power[-1] - power[0]) * float(power.mean())
+    reach = ask.z * widened(float(terms.var(ddof=1)) / n) ** 0.5
     return ask.estimate(
         value,
-        widened(ask.variance_of_mean(terms)),
-        n=n,
+        (min(value, value - rest) - reach, max(value, value - rest) + reach),
+        n=len(x),
         d=d,
         method="knn",
-        doubts=[
-            *too_wide(d),
-            duplicates_reason(x, "x"),
-            *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
-        ],
-        diagnostics={"k": ", ".join(map(str, ks))},
+        doubts=[*too_wide(d), duplicates_reason(rows, "x"), _clumped(each, ks)],
+        diagnostics={"k": ", ".join(map(str, ks)), "extrapolated": value - rest},
+    )
+
+
+def _one_per_cluster(x: Rows, codes: NDArray[np.int64]) -> Rows:
+    """One row of each cluster, chosen by content: the same in any file order."""
+    order = canonical_order(codes, x)
+    return x[order[np.unique(codes[order], return_index=True)[1]]]
+
+
+def _clumped(each: Rows, ks: tuple[int, ...]) -> str:
+    """Message where values at several k differ as those of no density do; may be empty."""
+    gap = float((each[:, -1] - each[:, 0]).mean())
+    if len(ks) == 1 or abs(gap) <= _MOST_DRIFT:
+        return ""
+    return (
+        f"the value changes by {gap:.2g} nats between k = {ks[0]} and {ks[-1]}: x has near copies, "
+        "lies on fewer dimensions than columns, or needs more rows"
     )

@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-def folds_of(codes: Indices, count: int, seed: int) -> list[tuple[Indices, Indices]]:
+def folds_of(
+    codes: Indices, count: int, seed: int, training: float = 1.0
+) -> list[tuple[Indices, Indices]]:
     """Training and held-out row numbers of every fold of clusters.
 
     Args:
         codes: (n,) cluster number of every row.
         count: number of folds.
         seed: seed of the assignment.
+        training: share of the training clusters that are used.
 
     Raises:
         ValueError: fewer than two folds, or fewer clusters than folds.
@@ -29,7 +32,8 @@ def folds_of(codes: Indices, count: int, seed: int) -> list[tuple[Indices, Indic
     if clusters < count:
         raise ValueError(f"{clusters} independent clusters cannot fill {count} folds")
     place = np.random.default_rng(seed).permutation(clusters) % count
+    used = np.random.default_rng([seed, count]).permutation(clusters) < training * clusters
     return [
-        (np.flatnonzero(place[codes] != fold), np.flatnonzero(place[codes] == fold))
+        (np.flatnonzero((used & (place != fold))[codes]), np.flatnonzero(place[codes] == fold))
         for fold in range(count)
     ]

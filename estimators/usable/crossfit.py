@@ -14,6 +14,8 @@ from estimators.usable.mlp import MLPProbe
 
 #: Fewest rows for which `auto` also tries the neural probe.
 ROWS_FOR_MLP = 1000
+#: Smallest residual variance of a target, as a share of its variance.
+SMALLEST_RESIDUAL = 1e-12
 
 
 def probes_of(method: str, n: int) -> list[Any]:
@@ -36,6 +38,7 @@ def held_out_losses(
     probes: list[Any],
     folds: int,
     seed: int,
+    training: float = 1.0,
 ) -> NDArray[np.float64]:
     """Held-out `-log q(y | x)` of every row, (n,), in nats; of the best constant if x is None.
 
@@ -46,12 +49,13 @@ def held_out_losses(
         probes: candidates from `probes_of`; each fold uses the one with the least inner loss.
         folds: number of folds.
         seed: seed of folds and training.
+        training: share of the training clusters of each fold that are used.
     """
     if target.ndim == 2:
-        return _gaussian_losses(x, target, codes, probes, folds, seed)
+        return _gaussian_losses(x, target, codes, probes, folds, seed, training)
     if x is None:
-        return _constant_losses(target, codes, folds, seed)
-    log_p = held_out_log_probabilities(x, target, codes, probes, folds, seed)
+        return _constant_losses(target, codes, folds, seed, training)
+    log_p = held_out_log_probabilities(x, target, codes, probes, folds, seed, training)
     return np.asarray(-log_p[np.arange(len(target)), target])
 
 
@@ -62,12 +66,13 @@ def held_out_log_probabilities(
     probes: list[Any],
     folds: int,
     seed: int,
+    training: float = 1.0,
 ) -> Rows:
     """Cross-fitted log-probabilities of all labels, (n, classes); see `held_out_losses`."""
     classes = int(labels.max()) + 1
     features = uncorrelated(x)
     out = np.empty((len(x), classes))
-    for train, held in folds_of(codes, folds, seed):
+    for train, held in folds_of(codes, folds, seed, training):
         inner = inner_rows(codes[train], seed)
         fits = [
             probe.log_probabilities(
@@ -83,11 +88,11 @@ def held_out_log_probabilities(
 
 
 def _constant_losses(
-    labels: NDArray[np.int64], codes: NDArray[np.int64], folds: int, seed: int
+    labels: NDArray[np.int64], codes: NDArray[np.int64], folds: int, seed: int, training: float
 ) -> NDArray[np.float64]:
     classes = int(labels.max()) + 1
     out = np.empty(len(labels))
-    for train, held in folds_of(codes, folds, seed):
+    for train, held in folds_of(codes, folds, seed, training):
         counts = np.bincount(labels[train], minlength=classes) + 0.5
         out[held] = -np.log(counts / counts.sum())[labels[held]]
     return out
@@ -100,11 +105,12 @@ def _gaussian_losses(
     probes: list[Any],
     folds: int,
     seed: int,
+    training: float = 1.0,
 ) -> NDArray[np.float64]:
     out = np.empty(len(target))
     features = None if x is None else uncorrelated(x)
     q = target.shape[1]
-    for train, held in folds_of(codes, folds, seed):
+    for train, held in folds_of(codes, folds, seed, training):
         inner = inner_rows(codes[train], seed)
         if inner.sum() <= q + 1:
             raise ValueError(
@@ -121,22 +127,33 @@ def _gaussian_losses(
             ]
             mean, covariance, _ = min(fits, key=lambda fit: float(fit[2]))
         gap = target[held] - mean
+        # No residual is smaller than rounding: y that x determines has a finite loss.
+        covariance = covariance + np.diag(SMALLEST_RESIDUAL * target.var(axis=0))
         quadratic = (gap * np.linalg.solve(covariance, gap.T).T).sum(axis=1)
         log_det = float(np.linalg.slogdet(2 * np.pi * covariance).logabsdet)
         out[held] = 0.5 * (quadratic + log_det)
     return out
 
 
-def uncorrelated(x: Rows) -> Rows:
+def rank_of(x: Rows) -> int:
+    """Number of linearly independent standardised columns."""
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    values = np.linalg.eigvalsh(z.T @ z if x.shape[1] <= len(x) else z @ z.T)
+    return int((values > 1e-10 * values[-1]).sum())
+
+
+def uncorrelated(x: Rows, *, drop: bool = False) -> Rows:
     """Standardised columns, rotated to at most n uncorrelated coordinates.
 
     Neither step uses the target, so both may use all rows. A ridge-penalised linear probe on
-    the rotated columns equals the probe on all columns.
+    the rotated columns equals the probe on all columns. With `drop`, only linearly independent
+    coordinates remain.
     """
     n, d = x.shape
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     if d <= n:
-        return np.asarray(z @ np.linalg.eigh(z.T @ z).eigenvectors)
+        values, vectors = np.linalg.eigh(z.T @ z)
+        return np.asarray(z @ (vectors[:, values > 1e-10 * values[-1]] if drop else vectors))
     values, vectors = np.linalg.eigh(z @ z.T)
     positive = values > 1e-10 * values[-1]
     return np.asarray(vectors[:, positive] * np.sqrt(values[positive]))

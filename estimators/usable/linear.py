@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from estimators._arrays import Rows
 
 #: Candidate penalties on standardised features, per training row.
-PENALTIES = (1.0, 0.1, 0.01, 0.001)
+PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 #: Share of the training clusters (inner rows) that choose the settings.
 INNER_SHARE = 0.2
 _STEPS = 100
@@ -69,10 +69,16 @@ class LinearProbe:
         """Held-out means (m, q), residual covariance (q, q) and its log determinant."""
         fits = [_ridge(train[~inner], target[~inner], p, train[inner]) for p in self.penalties]
         covariances = [residual_covariance(target[inner] - fit) for fit in fits]
-        losses = [float(np.linalg.slogdet(covariance).logabsdet) for covariance in covariances]
+        losses = [_log_determinant(covariance) for covariance in covariances]
         best = int(np.argmin(losses))
         means = _ridge(train, target, self.penalties[best], held)
         return means, covariances[best], losses[best]
+
+
+def _log_determinant(covariance: Rows) -> float:
+    """Log determinant; -inf where rounding has made it zero or negative."""
+    sign, value = np.linalg.slogdet(covariance)
+    return float(value) if sign > 0 else -np.inf
 
 
 def residual_covariance(rest: Rows) -> Rows:
