@@ -33,24 +33,23 @@ def cluster_hashes(codes: NDArray[np.intp], *sides: Floats) -> Hashes:
     return _mixed(hashes)
 
 
-def balanced_folds(codes: NDArray[np.intp], count: int, *sides: Floats) -> NDArray[np.intp]:
-    """The fold of every row, (n,): clusters in the order of their hashes, dealt in turn.
+def content_folds(codes: NDArray[np.intp], count: int, *sides: Floats) -> NDArray[np.intp]:
+    """The fold of every row, (n,): the hash of its cluster, modulo the number of folds.
 
-    Clusters of equal content are dealt to different folds; which of them goes where does not
-    matter.
+    Clusters of equal content go to successive folds; which of them goes where does not matter.
 
     Example:
         >>> x = np.arange(40.0)[:, None]
-        >>> folds = balanced_folds(np.arange(40), 10, x)
-        >>> np.bincount(folds).tolist()
-        [4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
-        >>> bool((balanced_folds(np.arange(40), 10, x[::-1]) == folds[::-1]).all())
+        >>> folds = content_folds(np.arange(40), 10, x)
+        >>> bool((content_folds(np.arange(40), 10, x[::-1]) == folds[::-1]).all())
         True
     """
     hashes = cluster_hashes(codes, *sides)
-    fold = np.empty(hashes.size, dtype=np.intp)
-    fold[np.argsort(hashes, kind="stable")] = np.arange(hashes.size) % count
-    return fold[codes]
+    order = np.argsort(hashes, kind="stable")
+    first = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]))
+    copy = np.empty(hashes.size, dtype=np.uint64)
+    copy[order] = np.arange(hashes.size) - np.repeat(first, np.diff(first, append=hashes.size))
+    return ((hashes % np.uint64(count) + copy) % np.uint64(count)).astype(np.intp)[codes]
 
 
 def canonical_order(codes: NDArray[np.intp], *sides: Floats) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows, as_rows, narrowed, paired, same_device
-from estimators._content import balanced_folds
+from estimators._content import content_folds
 from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
@@ -70,7 +70,7 @@ def linear_cka(
     if codes.size != n:
         raise ValueError(f"{n} rows but {codes.size} cluster labels")
     sums = CKAAccumulator(debiased=debiased)
-    sums._add(narrowed(a), narrowed(b), codes, balanced_folds(codes, FOLDS, a, b))
+    sums._add(narrowed(a), narrowed(b), codes, content_folds(codes, FOLDS, a, b))
     return replace(sums.estimate(level=level), d=max(a.shape[1], b.shape[1]))
 
 

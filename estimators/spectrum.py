@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpstrf
 
 from estimators._arrays import Rows, as_rows, narrowed
-from estimators._content import balanced_folds
+from estimators._content import content_folds
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
 from estimators.jackknife import FOLDS, FoldedMoments
@@ -254,5 +254,5 @@ def _of_rows(x: Any, clusters: Labels | None) -> tuple[SpectrumAccumulator, int]
     if codes.size != len(rows):
         raise ValueError(f"{len(rows)} rows but {codes.size} cluster labels")
     out = SpectrumAccumulator()
-    out._add(narrowed(rows), codes, balanced_folds(codes, FOLDS, rows))
+    out._add(narrowed(rows), codes, content_folds(codes, FOLDS, rows))
     return out, rows.shape[1]

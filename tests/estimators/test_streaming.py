@@ -242,10 +242,10 @@ def test_an_empty_update_changes_nothing():
         (lambda p: PairAccumulator().mean("norm_ratio"), "no rows were accumulated"),
         (lambda p: PairAccumulator().tails(), "no rows were accumulated"),
         (lambda p: PairAccumulator().quantiles([0.5]), "no rows were accumulated"),
-        (lambda p: p.update(sample(0)[0], [1, 2]), r"rows but clusters of shape \(2,\)"),
+        (lambda p: p.update(sample(0)[0], [1, 2]), r"rows but 2 cluster labels"),
         (
-            lambda p: p.update(PairRows.of([[1.0]], [[1.0]]), [0.5]),
-            "clusters must be integers, got dtype float64",
+            lambda p: p.update(PairRows.of([[1.0]], [[1.0]]), [None]),
+            r"clusters\[0\] is None, which names no cluster",
         ),
         (lambda p: MeanAccumulator().mean(), "no rows were accumulated"),
         (lambda p: MeanAccumulator(bounds=(1.0, 0.0)), "bounds need lower < upper"),
