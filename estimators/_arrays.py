@@ -148,6 +148,8 @@ def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
         raise ValueError(f"{name} is no array: {error}") from None
     if array.dtype == object and all(isinstance(item, Real) for item in array.flat):
         array = array.astype(np.float64)  # columns of several dtypes in a data frame
+    if array.dtype == object and all(isinstance(item, str) for item in array.flat):
+        array = array.astype(str)
     if array.dtype == object:
         raise ValueError(
             f"{name} has dtype object (rows of different length, or mixed types); "

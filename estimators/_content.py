@@ -52,9 +52,17 @@ def content_folds(codes: NDArray[np.intp], count: int, *sides: Floats) -> NDArra
     return ((hashes % np.uint64(count) + copy) % np.uint64(count)).astype(np.intp)[codes]
 
 
-def canonical_order(codes: NDArray[np.intp], *sides: Floats) -> NDArray[np.intp]:
-    """An order of the rows, (n,), that depends on their content only: by cluster, then by row."""
-    return np.lexsort((row_hashes(*sides), codes, cluster_hashes(codes, *sides)[codes]))
+def canonical_order(
+    codes: NDArray[np.intp], *sides: Floats, ties: Floats | None = None
+) -> NDArray[np.intp]:
+    """An order of the rows, (n,), that depends on their content only: by cluster, then by row.
+
+    `ties` are further columns that decide between equal rows only.
+    """
+    keys = [row_hashes(*sides), codes, cluster_hashes(codes, *sides)[codes]]
+    if ties is not None:
+        keys = [row_hashes(ties), keys[0], codes, cluster_hashes(codes, ties)[codes], keys[2]]
+    return np.lexsort(keys)
 
 
 def _mixed(hashes: Hashes) -> Hashes:

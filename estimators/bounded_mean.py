@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +16,9 @@ Floats = NDArray[np.float64]
 _STAKE = 0.75
 # Width at which the bisection stops. The upper end is returned, so the bound errs upwards.
 _WIDTH = 1e-12
-# Random orders that stand for all orders.
+# Random orders that stand for all orders; so few values are taken in all orders.
 _ORDERS = 32
+_ALL_ORDERS = 6
 
 
 def betting_upper_bound(
@@ -37,7 +39,8 @@ def betting_upper_bound(
     Every factor is nondecreasing in m (where the cap binds its derivative is
     c (1 - x) / (1 - m)^2), so the rejected means form one ray and bisection finds its end.
 
-    32 fixed random orders of the sorted values stand for all orders. A single order would not
+    32 fixed random orders of the sorted values stand for all orders (up to 6 values: all orders
+    are taken). A single order would not
     do: for a fixed order of sorted zeros and ones the bound can miss in half of all samples; the
     mean of 32 misses in at most 2 % at delta = 5 % (exact for zeros and ones, n = 60 to 400).
 
@@ -148,17 +151,25 @@ def betting_p_value(
     if not lower < limit < upper:
         raise ValueError(f"limit must lie inside ({lower:g}, {upper:g}), got {limit}")
     unit = np.clip((x - lower) / (upper - lower), 0.0, 1.0)
+    samples, place = np.unique(
+        np.sort(unit, axis=-1).reshape(-1, unit.shape[-1]), axis=0, return_inverse=True
+    )
     mean = (limit - lower) / (upper - lower)
-    capitals = [_log_capital(x, _predictable_bets(x, delta), mean) for x in _orders(unit)]
-    capital = _log_mean(np.stack(capitals))
-    return np.asarray(np.exp(-np.maximum(capital, 0.0)))
+    capitals = [_log_capital(x, _predictable_bets(x, delta), mean) for x in _orders(samples)]
+    p = np.exp(-np.maximum(_log_mean(np.stack(capitals)), 0.0))
+    return np.asarray(p[place.reshape(-1)].reshape(unit.shape[:-1]))
 
 
 def _orders(x: Floats) -> Iterator[Floats]:
     """Samples along the last axis, sorted and then permuted, once for each order."""
-    rng, ascending = np.random.default_rng(0), np.sort(x, axis=-1)
+    n, ascending = x.shape[-1], np.sort(x, axis=-1)
+    if n <= _ALL_ORDERS:
+        for order in permutations(range(n)):
+            yield ascending[..., order]
+        return
+    rng = np.random.default_rng(0)
     for _ in range(_ORDERS):
-        yield ascending[..., rng.permutation(x.shape[-1])]
+        yield ascending[..., rng.permutation(n)]
 
 
 def _unit_bound(x: Floats, delta: float) -> float:

@@ -102,8 +102,8 @@ def usable_information(
     codes = np.arange(n) if ask.codes is None else ask.codes
     note = order_note([rows]) if clusters is None else {}
     # From here on nothing depends on the order of the file.
-    sides = [rows, np.atleast_2d(target.T).T.astype(np.float64)]
-    order = canonical_order(codes, *sides, *([] if known is None else [known]))
+    sides = [rows] if known is None else [rows, known]
+    order = canonical_order(codes, *sides, ties=np.atleast_2d(target.T).T.astype(np.float64))
     rows, target, codes = rows[order], target[order], cluster_codes(codes[order])
     known = None if known is None else known[order]
     ask = replace(ask, codes=None if ask.codes is None else codes)

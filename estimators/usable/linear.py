@@ -132,7 +132,8 @@ def _logistic(
 def _ridge(a: Rows, target: Rows, penalty: float, b: Rows) -> Rows:
     """Ridge predictions for the rows b; dual form if rows are fewer than columns."""
     n, d = a.shape
-    mean = target.mean(axis=0)
+    mean, centre = target.mean(axis=0), a.mean(axis=0)
+    a, b = a - centre, b - centre
     if d <= n:
         weights = np.linalg.solve(a.T @ a + penalty * n * np.eye(d), a.T @ (target - mean))
         return np.asarray(b @ weights + mean)

@@ -145,7 +145,7 @@ def test_corrections_remove_most_of_the_bias(method):
         (lambda: discrete.entropy([0.5, 1.0]), r"x\[0\] = 0.5 is not a category; bin"),
         (lambda: discrete.entropy([0.0, math.inf]), r"x\[1\] = inf is not a category"),
         (lambda: discrete.entropy([[[1]]]), r"x must have shape \(n,\) or \(n, k\), got shape"),
-        (lambda: discrete.entropy([{}]), "x must be whole numbers or strings, got dtype object"),
+        (lambda: discrete.entropy([{}]), "x must hold labels that can be hashed"),
         (lambda: discrete.entropy([1], level=1.0), "level must lie strictly between 0 and 1"),
         (lambda: discrete.entropy([0, 1], alphabet=1), "variable 0 has 2 symbols but"),
         (lambda: discrete.mutual_information([1], [1, 2]), "x has 1, y has 2"),
@@ -221,7 +221,7 @@ def test_second_order_term_is_all_there_is_at_the_uniform_distribution():
     """2 n (log k - H) is chi-squared with k - 1 degrees of freedom: sd sqrt((k - 1) / 2) / n."""
     found = discrete.entropy([0, 1, 2] * 30, method="plugin", level=0.9)
     half = 1.6448536 * math.sqrt(2.0 / 2.0) / 90
-    assert found.interval == pytest.approx((math.log(3.0) - half, math.log(3.0) + half), rel=1e-6)
+    assert found.interval == pytest.approx((math.log(3.0) - half, math.log(3.0)), rel=1e-6)
 
 
 def test_small_samples_are_called_unreliable():
