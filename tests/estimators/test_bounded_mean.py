@@ -140,7 +140,7 @@ DISTRIBUTIONS = {
 def test_coverage(name):
     draw, mean = DISTRIBUTIONS[name]
     rng = np.random.default_rng(7)
-    delta, trials = 0.1, 400
+    delta, trials = 0.1, 200
     misses = sum(betting_upper_bound(draw(rng, 80), delta=delta) < mean for _ in range(trials))
     assert misses <= binom.ppf(0.999, trials, delta)
 
