@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -160,7 +161,47 @@ def betting_p_value(
     return np.asarray(p[place.reshape(-1)].reshape(unit.shape[:-1]))
 
 
-def _orders(x: Floats) -> Iterator[Floats]:
+def dominated_upper_bound(values: ArrayLike, larger: ArrayLike, *, delta: float) -> float:
+    """Upper confidence bound on the mean of values that lie nowhere above others, in [0, 1].
+
+    The capital of `betting_upper_bound` for the mean of `values`, with the bets and the orders of
+    `larger`. Bets that depend on earlier rows alone are valid, and every factor is at least that
+    of `larger`, so the bound is at most `betting_upper_bound(larger, delta=delta)`.
+
+    Args:
+        values: array of shape (n,), n >= 1, at least -1 and at most `larger`, row by row.
+        larger: array of shape (n,), in [0, 1], of the same rows.
+        delta: probability that the bound fails, in (0, 1).
+
+    Raises:
+        ValueError: lengths differ, a value above `larger` or out of range, delta outside (0, 1).
+
+    Source:
+        As `betting_upper_bound`; any predictable bets are valid (section 4 there).
+
+    Example:
+        >>> changed, drop = [1.0] * 20 + [0.0] * 380, [0.5] * 20 + [0.0] * 380
+        >>> bound = dominated_upper_bound(drop, changed, delta=0.05)
+        >>> 0.025 < bound < betting_upper_bound(changed, delta=0.05)
+        True
+    """
+    x, most = as_sample(values), as_sample(larger, "larger")
+    check_fraction(delta, "delta")
+    if x.size != most.size:
+        raise ValueError(f"{x.size} values but {most.size} larger ones")
+    check_within(most, 0.0, 1.0, "larger")
+    check_within(x, -1.0, 1.0)
+    bad = np.flatnonzero(x > most)
+    if bad.size:
+        raise ValueError(f"values[{bad[0]}] is {x[bad[0]]:g}, above larger, {most[bad[0]]:g}")
+    ascending = np.lexsort((x, most))  # sorts `larger` as `_orders` does
+    places = np.stack(list(_orders(np.arange(x.size))))
+    bets = _predictable_bets(most[ascending][places], delta)
+    bound = _bisection(x[ascending][places], bets, delta, float(x.mean()), 1.0)
+    return min(bound, betting_upper_bound(most, delta=delta))
+
+
+def _orders(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Samples along the last axis, sorted and then permuted, once for each order."""
     n, ascending = x.shape[-1], np.sort(x, axis=-1)
     if n <= _ALL_ORDERS:
@@ -173,14 +214,16 @@ def _orders(x: Floats) -> Iterator[Floats]:
 
 
 def _unit_bound(x: Floats, delta: float) -> float:
-    """Upper bound for x in [0, 1], by bisection above the sample mean, to `_WIDTH`."""
+    """Upper bound for x in [0, 1], above the sample mean."""
     orders = np.stack(list(_orders(x)))  # (orders, n)
-    bets = _predictable_bets(orders, delta)
-    threshold = -math.log(delta)
-    low, high = float(x.mean()), 1.0
+    return _bisection(orders, _predictable_bets(orders, delta), delta, float(x.mean()), 1.0)
+
+
+def _bisection(orders: Floats, bets: Floats, delta: float, low: float, high: float) -> float:
+    """Smallest mean in [low, high], to `_WIDTH`, whose mean capital exceeds 1 / delta."""
     while high - low > _WIDTH:
         mean = 0.5 * (low + high)
-        rejected = float(_log_mean(_log_capital(orders, bets, mean))) > threshold
+        rejected = float(_log_mean(_log_capital(orders, bets, mean))) > -math.log(delta)
         low, high = (low, mean) if rejected else (mean, high)
     return high
 

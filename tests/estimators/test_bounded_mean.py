@@ -9,6 +9,7 @@ from scipy.special import betaincinv
 from scipy.stats import binom
 
 from estimators import betting_interval, betting_p_value, betting_upper_bound
+from estimators.bounded_mean import dominated_upper_bound
 
 UNIT = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40)
 DELTA = st.sampled_from([0.01, 0.05, 0.2])
@@ -212,3 +213,38 @@ def test_bad_input_is_named(values, options, message):
 def test_interval_refuses_a_level_outside_the_unit_interval():
     with pytest.raises(ValueError, match="level must lie strictly between 0 and 1, got 95"):
         betting_interval([0.5], level=95)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1, max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_a_dominated_mean_is_bounded_by_the_larger_one_in_any_order(pairs):
+    larger, values = np.array([(a, a * (2 * b - 1)) for a, b in pairs]).T
+    bound = dominated_upper_bound(values, larger, delta=0.05)
+    assert values.mean() - 1e-12 <= bound <= betting_upper_bound(larger, delta=0.05)
+    turned = dominated_upper_bound(values[::-1], larger[::-1], delta=0.05)
+    assert turned == pytest.approx(bound, abs=1e-11)
+    same = dominated_upper_bound(larger, larger, delta=0.05)
+    assert same == pytest.approx(betting_upper_bound(larger, delta=0.05), abs=1e-11)
+
+
+def test_dominated_means_are_covered_in_a_file_sorted_by_its_values():
+    rng = np.random.default_rng(0)
+    misses = 0
+    for _ in range(200):
+        changed = np.sort((rng.random(80) < 0.2).astype(float))
+        drop = changed * rng.choice([1.0, 0.0, -1.0], 80, p=[0.6, 0.2, 0.2])
+        misses += dominated_upper_bound(drop, changed, delta=0.1) < 0.08
+    assert misses <= binom.ppf(0.999, 200, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "larger", "message"),
+    [
+        ([0.5], [0.2], r"values\[0\] is 0.5, above larger, 0.2"),
+        ([0.0], [0.2, 0.3], "1 values but 2 larger ones"),
+        ([0.0], [1.5], r"larger\[0\] is 1.5, outside \[0, 1\]"),
+    ],
+)
+def test_bad_dominated_values_are_named(values, larger, message):
+    with pytest.raises(ValueError, match=message):
+        dominated_upper_bound(values, larger, delta=0.05)
