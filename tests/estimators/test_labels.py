@@ -134,7 +134,7 @@ LABELS = {
 def test_labels_of_every_kind_give_the_value_of_a_plain_list(kind):
     labels, plain = LABELS[kind], WORDS.tolist()
     usable = [usable_information(X, y, method="linear").value for y in (labels, plain)]
-    assert usable[0] == pytest.approx(usable[1], rel=1e-6)
+    assert usable[0] == pytest.approx(usable[1], rel=1e-4)
     assert mutual_information(X, labels).value == mutual_information(X, plain).value
     assert discrete.entropy(labels).value == discrete.entropy(plain).value
     assert discrete.mutual_information(labels, plain).value > 0.6

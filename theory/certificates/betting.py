@@ -14,7 +14,7 @@ def betting_upper_bound(
 ) -> float:
     """`estimators.betting_upper_bound` with the arguments of the other bounds.
 
-    The order of the images must not depend on their values.
+    The order of the images does not matter.
 
     Source:
         Waudby-Smith & Ramdas 2024, arXiv 2010.09686. Bets that recompute their target at
