@@ -15,7 +15,7 @@ from estimators._validate import as_sample, check_fraction, check_range, check_w
 Floats = NDArray[np.float64]
 # Largest share of the capital at stake in one bet; 1/2 and 3/4 are the values of the source.
 _STAKE = 0.75
-# Width at which the bisection stops. The upper end is returned, so the bound errs upwards.
+# Precision of the bound, which errs upwards.
 _WIDTH = 1e-12
 # Random orders that stand for all orders; so few values are taken in all orders.
 _ORDERS = 32
@@ -38,7 +38,7 @@ def betting_upper_bound(
     (Markov). That mean does not depend on the order in which the values are given: a file may
     be sorted by kind, even by its values. The bound is the largest m with mean K(m) <= 1/delta.
     Every factor is nondecreasing in m (where the cap binds its derivative is
-    c (1 - x) / (1 - m)^2), so the rejected means form one ray and bisection finds its end.
+    c (1 - x) / (1 - m)^2), so the rejected means form one ray; its end is the bound.
 
     32 fixed random orders of the sorted values stand for all orders (up to 6 values: all orders
     are taken). A single order would not
@@ -197,7 +197,7 @@ def dominated_upper_bound(values: ArrayLike, larger: ArrayLike, *, delta: float)
     ascending = np.lexsort((x, most))  # sorts `larger` as `_orders` does
     places = np.stack(list(_orders(np.arange(x.size))))
     bets = _predictable_bets(most[ascending][places], delta)
-    bound = _bisection(x[ascending][places], bets, delta, float(x.mean()), 1.0)
+    bound = _smallest_rejected(x[ascending][places], bets, delta, float(x.mean()), 1.0)
     return min(bound, betting_upper_bound(most, delta=delta))
 
 
@@ -216,16 +216,22 @@ def _orders(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
 def _unit_bound(x: Floats, delta: float) -> float:
     """Upper bound for x in [0, 1], above the sample mean."""
     orders = np.stack(list(_orders(x)))  # (orders, n)
-    return _bisection(orders, _predictable_bets(orders, delta), delta, float(x.mean()), 1.0)
+    return _smallest_rejected(orders, _predictable_bets(orders, delta), delta, float(x.mean()), 1.0)
 
 
-def _bisection(orders: Floats, bets: Floats, delta: float, low: float, high: float) -> float:
-    """Smallest mean in [low, high], to `_WIDTH`, whose mean capital exceeds 1 / delta."""
-    while high - low > _WIDTH:
-        mean = 0.5 * (low + high)
-        rejected = float(_log_mean(_log_capital(orders, bets, mean))) > -math.log(delta)
-        low, high = (low, mean) if rejected else (mean, high)
-    return high
+def _smallest_rejected(
+    orders: Floats, bets: Floats, delta: float, low: float, high: float
+) -> float:
+    """Smallest mean in [low, high] whose mean capital exceeds 1 / delta; errs upwards."""
+    from scipy.optimize import brentq  # slow to import
+
+    def excess(mean: float) -> float:
+        return float(_log_mean(_log_capital(orders, bets, mean))) + math.log(delta)
+
+    last = high - _WIDTH
+    if last <= low or excess(last) <= 0.0:
+        return high
+    return float(brentq(excess, low, last, xtol=0.25 * _WIDTH)) + 0.5 * _WIDTH
 
 
 def _log_mean(logs: Floats) -> Floats:
