@@ -231,6 +231,8 @@ def _smallest_rejected(
     last = high - _WIDTH
     if last <= low or excess(last) <= 0.0:
         return high
+    if excess(low) >= 0.0:
+        return low
     return float(brentq(excess, low, last, xtol=0.25 * _WIDTH)) + 0.5 * _WIDTH
 
 
