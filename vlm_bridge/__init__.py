@@ -17,12 +17,15 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.cost import measure_cost as measure_cost
     from vlm_bridge.errors import BridgeError as BridgeError
     from vlm_bridge.evaluate.answers import answer as answer
+    from vlm_bridge.evaluate.answers import normalise as normalise
     from vlm_bridge.evaluate.certify import certify as certify
     from vlm_bridge.evaluate.certify import certify_both as certify_both
     from vlm_bridge.evaluate.compare import Comparison as Comparison
     from vlm_bridge.evaluate.compare import compare as compare
+    from vlm_bridge.evaluate.reach import reach as reach
     from vlm_bridge.evaluate.sweep import sweep as sweep
     from vlm_bridge.evaluate.sweep import sweep_plans as sweep_plans
+    from vlm_bridge.model.finite import BrokenModel as BrokenModel
     from vlm_bridge.model.vlm import VLM as VLM
     from vlm_bridge.model.vlm import load as load
     from vlm_bridge.model.vlm import load_meta as load_meta

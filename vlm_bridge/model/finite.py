@@ -47,7 +47,8 @@ def finite(
     try:
         with _watching(vlm, seen.note, layers=False):
             result = run()
-    except torch.linalg.LinAlgError:  # of what the caller computes from the states, such as a rank
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        # Of what a hook computes from the states, such as a rank.
         pass
     except Exception:
         if not seen.is_broken:
