@@ -324,7 +324,7 @@ def test_one_missing_label_is_counted_and_said(items):
     disagreement, drop = certify_both(vlm, some, PLAN, max_new_tokens=2)
     assert drop.quantity == "accuracy_drop"
     assert (drop.n_images, drop.n_unlabelled) == (5, 1)
-    assert "1 questions without a label count as lost if changed" in drop.sentence()
+    assert "1 question without a label counts as lost if changed" in drop.sentence()
     assert "without a label" not in disagreement.sentence()
     assert drop.bound <= disagreement.bound
     compared = compare(vlm, some, PLAN, max_new_tokens=2)
@@ -380,7 +380,7 @@ def test_reach_is_said_before_the_model_runs(items, caplog, monkeypatch):
         certify(vlm, items, PLAN, epsilon=0.02)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "5 images certify epsilon" in record.message
+    assert "5 images: epsilon" in record.message
     assert "out of reach" in record.message
 
 

@@ -108,7 +108,9 @@ class Certificate(Record):
             of = f" of {changed_things(self.max_new_tokens)}"
         lost = ""
         if self.n_unlabelled and not self.label_free and self.quantity == "accuracy_drop":
-            lost = f", {self.n_unlabelled} questions without a label count as lost if changed"
+            n, plural = self.n_unlabelled, self.n_unlabelled > 1
+            lost = f", {n} question{'s' * plural} without a label "
+            lost += f"count{'' if plural else 's'} as lost if changed"
         images = f"{self.n_images} images, {self.method}{free}{lost}"
         return (
             f"{name}{of} <= {bound:.4f} with probability "

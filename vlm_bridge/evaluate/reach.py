@@ -52,13 +52,13 @@ class Reach(Record):
         """What the images can certify at best, and what epsilon would need.
 
         >>> print(Reach(60, 0.02, 0.05, 0.0487, 149).sentence())
-        60 images certify epsilon 0.0487 at best (no answer changes, delta 0.05):
+        60 images: epsilon 0.0487 is the best within reach (no answer changes, delta 0.05);
         epsilon 0.02 is out of reach, it needs at least 149 images
         """
         best = math.ceil(1e4 * self.best) / 1e4
         text = (
-            f"{self.n_images} images certify epsilon {best:g} at best "
-            f"(no answer changes, delta {self.delta:g})"
+            f"{self.n_images} image{'s' * (self.n_images > 1)}: epsilon {best:g} is the best "
+            f"within reach (no answer changes, delta {self.delta:g})"
         )
         if self.possible:
             return text
@@ -68,7 +68,7 @@ class Reach(Record):
             else f"at least {self.n_needed:,}"
         )
         unless = " unless skipping mends answers" if self.quantity == "accuracy_drop" else ""
-        return f"{text}: epsilon {self.epsilon:g} is out of reach{unless}, it needs {needed} images"
+        return f"{text}; epsilon {self.epsilon:g} is out of reach{unless}, it needs {needed} images"
 
 
 def reach(
