@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ for _name, (_, _line) in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a `BridgeError` becomes one line and exit code 2."""
+    # Commands print what the library logs, before they load a model.
+    logging.getLogger("vlm_bridge").addHandler(logging.NullHandler())
     try:
         app(args=list(arguments) if arguments is not None else None)
     except BridgeError as error:
