@@ -17,6 +17,7 @@ from estimators.decomposition._certificate import (
     primal_value,
 )
 from estimators.decomposition._newton import Direction, NewtonSystem
+from estimators.decomposition._table_size import check_solver
 from estimators.extras import installed
 
 Floats = NDArray[np.float64]
@@ -114,6 +115,9 @@ def solve_broja(
         device: torch device, for example "cuda". None: numpy for a single distribution or without
             torch, otherwise torch on the CPU.
 
+    Raises:
+        ValueError: so many symbols that an array of the solver would exceed 256 MiB.
+
     Source:
         Bertschinger, Rauh, Olbrich, Jost & Ay 2014, arXiv 1311.2852, equation 12; Mehrotra 1992
         (the predictor-corrector).
@@ -129,6 +133,7 @@ def solve_broja(
     alone = device is None and (len(batch) == 1 or not installed("torch"))
     ops = numpy_backend() if alone else torch_backend(device or "cpu")
     n_x, n_y, n_s = batch.shape[1:]
+    check_solver(n_x, n_y, n_s)
     each = 8 * max((n_x * n_y) ** 2, n_s * max(n_x, n_y) ** 2 * max(n_x, n_y), 1)
     chunk = max(1, _CHUNK_BYTES // each)
     parts = [

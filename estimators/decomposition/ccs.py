@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.decomposition._table_size import PROGRAMME_ENTRIES
+
 Floats = NDArray[np.float64]
 
 _SWEEPS = 20_000
@@ -108,6 +110,11 @@ def _possible(cells: NDArray[np.bool_], targets: list[Floats]) -> NDArray[np.boo
 
     index = np.flatnonzero(cells)
     n = index.size
+    if sum(target.size for target in targets) * (2 * n + 1) > PROGRAMME_ENTRIES:
+        raise ValueError(
+            f"p of {' x '.join(map(str, cells.shape))} symbols is too large for ccs: which of its "
+            f"{n:,} cells can be positive is a linear programme too large for memory; merge symbols"
+        )
     labels = np.arange(cells.size).reshape(cells.shape)
     rows, sides = [], []
     for axis, target in enumerate(targets):

@@ -6,21 +6,30 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import entr, ndtri
 
 from estimators._pmf import check_unit
 from estimators._validate import check_fraction
+from estimators.decomposition._atom_intervals import atom_interval, atoms_verdict
 from estimators.decomposition._permutation import permutation_p_values
 from estimators.decomposition._smooth_bootstrap import correct_bias
 from estimators.decomposition._solved import Solved
+from estimators.decomposition._table_size import check_drawn, check_samples
+from estimators.decomposition.pmf import check_measure
 from estimators.decomposition.result import ATOMS, PID
 from estimators.discrete._estimate import coverage_reason
 from estimators.discrete.corrections import as_counts
 
 METHODS = ("smooth-bootstrap", "plugin")
 
-# First-order bias of the total, in nats, above which plug-in atoms are unreliable: .03 bit.
-_PLUGIN_BIAS = 0.02
+#: Measures whose atoms are never negative.
+NONNEGATIVE = ("broja", "imin", "mmi")
+#: Fewest draws of a reliable decomposition.
+_FEWEST = 30
+_PLUGIN = (
+    "plug-in atoms have no interval, and are biased upwards where the truth is zero; "
+    "use method='smooth-bootstrap'"
+)
 
 
 def pid_from_counts(
@@ -88,6 +97,7 @@ def pid_from_counts(
     table = as_counts(counts, axes="x1, x2, y")
     scale = check_unit(unit)
     check_fraction(level, "level")
+    check_measure(measure)
     if method not in METHODS:
         raise ValueError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
     if resamples < 20:
@@ -96,6 +106,10 @@ def pid_from_counts(
         raise ValueError(f"permutations must be at least 0, got {permutations}")
     rng = np.random.default_rng(seed)
     n = int(table.sum())
+    if method != "plugin":
+        check_samples(table.shape, n)
+        check_drawn(table.size, resamples=resamples)
+    check_drawn(table.size, permutations=permutations)
     plugin = Solved.of(table[None] / n, measure)
     fields: dict[str, Any] = dict(plugin.certificate)
     diagnostics: dict[str, float | int | str] = {
@@ -103,22 +117,26 @@ def pid_from_counts(
     }
     coverage = 1.0 - float((table == 1).sum()) / n
     diagnostics["coverage"] = coverage
-    reason = coverage_reason(coverage)
+    doubts = [coverage_reason(coverage)]
+    if n < _FEWEST:
+        doubts.append(f"{n} draws are too few; at least {_FEWEST} are needed")
     if not fields.get("converged", True):
-        reason = f"the solver left a gap of {fields['gap']:.1e} nats at the plug-in"
+        doubts.append(f"the solver left a gap of {fields['gap']:.1e} nats at the plug-in")
     if method == "plugin":
         atoms = plugin.atoms[0]
-        reason = reason or _plugin_reason(table)
+        doubts.append(_PLUGIN)
+        intervals: dict[str, tuple[float, float]] = {}
     else:
         corrected = correct_bias(table, plugin, measure, resamples, rng)
         atoms = corrected.atoms
         half = float(ndtri(0.5 + 0.5 * level)) * corrected.error
-        ends = np.stack([atoms - half, atoms + half], axis=1) / scale
-        fields["intervals"] = {
-            name: (float(low), float(high)) for name, (low, high) in zip(ATOMS, ends, strict=True)
-        }
-        fields["level"] = level
+        intervals = _intervals(atoms, half, table, measure)
         diagnostics |= corrected.diagnostics
+        fields["level"] = level
+        fields["intervals"] = {
+            name: (low / scale, high / scale) for name, (low, high) in intervals.items()
+        }
+    reliable, reason = atoms_verdict(dict(zip(ATOMS, atoms, strict=True)), intervals, doubts)
     if permutations:
         fields["p_values"] = permutation_p_values(
             table, plugin.atoms[0], measure, permutations, rng
@@ -132,20 +150,34 @@ def pid_from_counts(
         measure=measure,
         method=method,
         n=n,
-        reliable=not reason,
+        reliable=reliable,
         reason=reason,
         diagnostics=diagnostics,
         **fields,
     )
 
 
-def _plugin_reason(table: NDArray[np.int64]) -> str:
-    """Message about Miller's first-order bias of the total, if it is large; may be empty."""
-    k = [int((table.sum(axis=axes) > 0).sum()) for axes in ((), (2,), (0, 1))]
-    bias = (k[0] - k[1] - k[2] + 1) / (2.0 * float(table.sum()))
-    if bias <= _PLUGIN_BIAS:
-        return ""
-    return (
-        f"plug-in atoms are biased: the total alone by about {bias:.2g} nats; "
-        "use method='smooth-bootstrap'"
-    )
+def _intervals(
+    atoms: NDArray[np.float64], half: NDArray[np.float64], table: NDArray[np.int64], measure: str
+) -> dict[str, tuple[float, float]]:
+    """Intervals in nats, within what the alphabets allow if the measure is not negative.
+
+    A symbol that n draws did not show may have probability 1/n, and carry the information
+    -1/n log 1/n; the upper half width allows for it.
+    """
+    n = float(table.sum())
+    unseen = float(entr(1.0 / n) + entr(1.0 - 1.0 / n))
+    above = np.hypot(half, unseen)
+    if measure not in NONNEGATIVE:
+        return {
+            name: (atom - below, atom + up)
+            for name, atom, below, up in zip(ATOMS, atoms, half, above, strict=True)
+        }
+    # Every atom is at most H(Y), a unique atom at most H of its source, redundancy and synergy at
+    # most H of either source; H is at most the log of the number of symbols.
+    x1, x2, y = (float(np.log(size)) for size in table.shape)
+    most = (min(x1, x2, y), min(x1, y), min(x2, y), min(x1, x2, y))
+    return {
+        name: atom_interval(float(atom), float(below), float(up), limit)
+        for name, atom, below, up, limit in zip(ATOMS, atoms, half, above, most, strict=True)
+    }

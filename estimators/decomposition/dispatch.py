@@ -8,7 +8,7 @@ import numpy as np
 
 from estimators._arrays import to_numpy
 from estimators.decomposition.counts import METHODS as CATEGORICAL
-from estimators.decomposition.gaussian import fit_gaussian_pid
+from estimators.decomposition.gaussian_samples import fit_gaussian_pid
 from estimators.decomposition.learned import fit_learned_pid
 from estimators.decomposition.result import PID
 from estimators.decomposition.samples import pid_from_samples
@@ -19,10 +19,10 @@ METHODS = ("auto", *CATEGORICAL, "gaussian", "learned")
 def pid(x1: Any, x2: Any, y: Any, *, method: str = "auto", **options: Any) -> PID:
     """Partial information decomposition of I(X1, X2; Y) from samples, discrete or continuous.
 
-        sources       target     auto                 function
+        sources       target     auto                 function of `decomposition`
         categories    categories "smooth-bootstrap"   `pid_from_samples`
-        rows (n, d)   labels     "learned"            `decomposition.learned.fit_learned_pid`
-        rows (n, d)   rows       "gaussian"           `decomposition.gaussian.fit_gaussian_pid`
+        rows (n, d)   labels     "learned"            `learned.fit_learned_pid`
+        rows (n, d)   rows       "gaussian"           `gaussian_samples.fit_gaussian_pid`
 
     Args:
         x1: categories (n,) or (n, k) of whole numbers or strings, or rows (n, d) of fractions.

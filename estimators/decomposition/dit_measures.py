@@ -13,6 +13,13 @@ from estimators.extras import require
 Floats = NDArray[np.float64]
 
 _PREFIX = "PID_"
+#: Names of the measures of dit 2.3 that are not implemented here, known without importing dit.
+DIT_MEASURES = tuple(
+    (
+        "ct deg delta deltalambda dep do gh gk ig ipid mc mes pm "
+        "prec proj ra rav rdr rr skar_nw skar_owa skar_owb skar_tw sx wb"
+    ).split()
+)
 #: dit's default BROJA errs by up to 0.2 bit; it is replaced by our solver.
 _REPLACED = ("broja",)
 
@@ -37,10 +44,13 @@ def dit_decomposition(p: Floats, measure: str) -> PID:
     Raises:
         ValueError: a measure that leaves atoms undetermined or needs a missing package.
     """
+    classes = _classes()
     import dit
 
+    if measure not in classes:
+        raise ValueError(f"dit {dit.__version__} has no measure '{measure}'")
     try:
-        pid = _classes()[measure](dit_distribution(p))
+        pid = classes[measure](dit_distribution(p))
     except ImportError as error:
         raise ValueError(f"dit's measure '{measure}' needs a package: {error}") from error
     keys = (((0,), (1,)), ((0,),), ((1,),), ((0, 1),))

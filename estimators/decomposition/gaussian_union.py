@@ -63,7 +63,9 @@ def channel(cov: Floats, source: slice, target: slice) -> Floats:
     return np.asarray(singular[informative, None] * right[informative])
 
 
-def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> Union:
+def union_information(
+    h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10, change: float = 1e-15
+) -> Union:
     """Minimise `1/2 ln det(I + [Hx; Hy]' [[I, K], [K', I]]^-1 [Hx; Hy])` over contractions K.
 
     K is the covariance of the two noises, the only free parameter given the pairwise marginals;
@@ -77,6 +79,7 @@ def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> 
         h_x: (r_x, d) channel of the first source.
         h_y: (r_y, d) channel of the second.
         tolerance: gap at which the initial K is accepted, in nats.
+        change: relative decrease of the information at which the steps end.
 
     Source:
         Venkatesh, Bennett, Gale, Ramirez, Heller, Durand, Olsen and Mihalas 2023, Gaussian partial
@@ -104,7 +107,7 @@ def union_information(h_x: Floats, h_y: Floats, *, tolerance: float = 1e-10) -> 
         start.ravel(),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": _STEPS, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20},
+        options={"maxiter": _STEPS, "ftol": change, "gtol": 1e-10, "maxcor": 20},
     )
     second = _judged(h_x, h_y, _contraction(solution.x.reshape(start.shape))[0], int(solution.nfev))
     value, lower = min(first.value, second.value), max(first.lower, second.lower)

@@ -12,6 +12,8 @@ from estimators._arrays import Rows, as_labels, as_rows, paired, same_device
 from estimators._pmf import check_unit
 from estimators._training import descend
 from estimators.clustered import Labels
+from estimators.decomposition._atom_intervals import atoms_verdict
+from estimators.decomposition._halves import halves_doubts, mean_of_halves, widened
 from estimators.decomposition.counts import pid_from_counts
 from estimators.decomposition.result import PID
 from estimators.extras import require
@@ -60,9 +62,9 @@ def fit_learned_pid(
     all directions.
 
     The result decomposes the information of the codes, at most that of the sources. The rest of
-    H(Y) may be noise or missed information, which samples cannot distinguish. The result is
-    therefore reliable only if at most 0.1 bit of H(Y) is unexplained and each source has at most
-    n / 20 columns.
+    H(Y) may be noise or missed information, which samples cannot distinguish: intervals are
+    wider by it on both sides. The result is reliable only if at most 0.1 bit of H(Y) is
+    unexplained, each source has at most n / 20 columns, and every interval is narrow.
 
     Args:
         x1: (n, d_1) array or tensor.
@@ -120,10 +122,11 @@ def fit_learned_pid(
                 table, measure=measure, level=level, permutations=permutations, seed=seed
             )
         )
-    result = _mean(parts[0], parts[1])
+    result = mean_of_halves(parts[0], parts[1])
     shares = np.bincount(labels) / n
-    unread = (-float((shares * np.log(shares)).sum()) - result.total) / np.log(2.0)
-    doubts = [result.reason] if result.reason else []
+    unread_nats = -float((shares * np.log(shares)).sum()) - result.total
+    unread = unread_nats / np.log(2.0)
+    doubts = halves_doubts(*parts)
     if unread > _UNREAD_BITS:
         doubts.append(f"the codes leave {unread:.2f} bits of the target's entropy unexplained")
     widest = max(a.shape[1], b.shape[1])
@@ -131,12 +134,15 @@ def fit_learned_pid(
         doubts.append(f"{n} rows are too few to learn codes of {widest} columns")
     if ask.codes is not None:
         doubts.append("rows share clusters, but the intervals treat rows as independent")
+    intervals = widened(result, max(unread_nats, 0.0))
+    reliable, reason = atoms_verdict(result.atoms, intervals, doubts)
     return replace(
         result,
+        intervals=intervals,
         method=f"learned codes ({codes} x {codes}), {result.method}",
         n=ask.cluster_count(n),
-        reliable=not doubts,
-        reason="; ".join(doubts),
+        reliable=reliable,
+        reason=reason,
         diagnostics={**result.diagnostics, "unread_bits": unread},
     ).to_unit(unit)
 
@@ -257,29 +263,3 @@ def _logits(rows: Tensor, weights: list[Any]) -> Tensor:
     hidden: Tensor = torch.nn.functional.gelu(rows @ into + shift)
     logits: Tensor = hidden @ out + rows @ straight + constant
     return logits
-
-
-def _mean(first: PID, second: PID) -> PID:
-    """Average of the decompositions of two halves, with intervals as for independent halves."""
-    intervals = {}
-    for name in first.intervals:
-        (a, b), (c, d) = first.intervals[name], second.intervals[name]
-        middle = (getattr(first, name) + getattr(second, name)) / 2
-        half = float(np.hypot(b - a, d - c)) / 4
-        intervals[name] = (middle - half, middle + half)
-    reasons = dict.fromkeys(reason for reason in (first.reason, second.reason) if reason)
-    return PID(
-        redundant=(first.redundant + second.redundant) / 2,
-        unique_1=(first.unique_1 + second.unique_1) / 2,
-        unique_2=(first.unique_2 + second.unique_2) / 2,
-        synergistic=(first.synergistic + second.synergistic) / 2,
-        unit="nats",
-        measure=first.measure,
-        method=first.method,
-        n=(first.n or 0) + (second.n or 0),
-        intervals=intervals,
-        level=first.level,
-        p_values={k: min(1.0, 2 * min(v, second.p_values[k])) for k, v in first.p_values.items()},
-        reliable=not reasons,
-        reason="; ".join(reasons),
-    )

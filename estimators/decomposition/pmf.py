@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from estimators._pmf import as_pmf, check_unit
 from estimators.decomposition.broja import TOLERANCE, solve_broja
 from estimators.decomposition.ccs import redundancy_ccs
-from estimators.decomposition.dit_measures import dit_decomposition, dit_measure_names
+from estimators.decomposition.dit_measures import DIT_MEASURES, dit_decomposition
 from estimators.decomposition.redundancy import information, redundancy_imin, redundancy_mmi
 from estimators.decomposition.result import PID
 
@@ -66,6 +66,7 @@ def pid_from_pmf(p: ArrayLike, *, measure: str = "broja", unit: str = "nats") ->
         True
     """
     check_unit(unit)
+    check_measure(measure)
     pmf = as_pmf(p, axes=AXES, counts=COUNTS)
     if measure == "broja":
         return _broja(pmf[None], None)[0].to_unit(unit)
@@ -95,6 +96,7 @@ def pid_from_pmf_batch(
         [True, True, True, True, True]
     """
     check_unit(unit)
+    check_measure(measure)
     array = np.asarray(p)
     if array.ndim != 4 or len(array) == 0:
         raise ValueError(
@@ -107,6 +109,15 @@ def pid_from_pmf_batch(
     if measure == "broja":
         return tuple(result.to_unit(unit) for result in _broja(pmfs, device))
     return tuple(_by_redundancy(pmf, measure).to_unit(unit) for pmf in pmfs)
+
+
+def check_measure(measure: str) -> None:
+    """Raise ValueError for an unknown measure, naming all; dit need not be installed."""
+    if measure not in MEASURES and measure not in DIT_MEASURES:
+        raise ValueError(
+            f"unknown measure '{measure}'; choose from {', '.join(MEASURES)} or, with the package "
+            f"dit, {', '.join(DIT_MEASURES)}"
+        )
 
 
 def _broja(pmfs: Floats, device: str | None) -> list[PID]:
@@ -138,11 +149,6 @@ def _broja(pmfs: Floats, device: str | None) -> list[PID]:
 
 def _by_redundancy(pmf: Floats, measure: str) -> PID:
     if measure not in _REDUNDANCIES:
-        if measure not in dit_measure_names():
-            raise ValueError(
-                f"unknown measure '{measure}'; choose from {', '.join(MEASURES)} or, "
-                f"through dit, {', '.join(dit_measure_names())}"
-            )
         return dit_decomposition(pmf, measure)
     redundant = _REDUNDANCIES[measure](pmf)
     information_1 = information(pmf.sum(1))

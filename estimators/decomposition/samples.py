@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from estimators.decomposition._table_size import check_samples
 from estimators.decomposition.counts import pid_from_counts
 from estimators.decomposition.result import PID
 from estimators.discrete._samples import as_codes
@@ -46,7 +47,7 @@ def pid_from_samples(
 
     Raises:
         ValueError: an empty, non-categorical or wrongly shaped variable, numbers of rows that
-            differ, and as `pid_from_counts`.
+            differ, so many symbols that their table exceeds 32,768 cells, and as `pid_from_counts`.
 
     Source:
         See `pid_from_counts`.
@@ -60,7 +61,8 @@ def pid_from_samples(
         (True, 400)
     """
     codes = as_codes(x1=x1, x2=x2, y=y)
-    shape = tuple(codes.max(axis=0) + 1)
+    shape = tuple(int(size) for size in codes.max(axis=0) + 1)
+    check_samples(shape, len(codes))
     cells = np.ravel_multi_index(tuple(codes.T), shape)
     counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
     return pid_from_counts(

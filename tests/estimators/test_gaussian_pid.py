@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import pid_from_covariance
-from estimators.decomposition.gaussian import fit_gaussian_pid
+from estimators.decomposition.gaussian_samples import fit_gaussian_pid
 from estimators.decomposition.gaussian_union import (
     _contraction,
     _start,
