@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 _TIE = 0.1
 # Standard error of the correction, as a share of it; from measured coverage.
 _BIAS_SHARE = 0.15
+# Factor of the standard error, from measured coverage.
+_STRETCH = 1.07
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def correct_bias(
         centred = plugin.influence - plugin.influence @ weights[:, None]
         spread = np.maximum(spread, np.sqrt(centred**2 @ weights / n))
     moved = plugin.atoms[0] - atoms
-    error = np.sqrt(spread**2 + (_BIAS_SHARE * moved) ** 2)
+    error = _STRETCH * np.sqrt(spread**2 + (_BIAS_SHARE * moved) ** 2)
     return Corrected(
         atoms,
         error + TOLERANCE / n,  # at least the error of the solver

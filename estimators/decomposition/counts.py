@@ -54,7 +54,9 @@ def pid_from_counts(
         bias   = mean_b theta(n_b / N) - theta(p~),  n_b ~ Multinomial(N, p~)
         theta^ = theta(n / N) - bias; the total uses Grassberger's estimate instead of the
                  plug-in, also in the bias
-        interval: atom^ -+ z sqrt(max(sd_delta, sd_boot)^2 + (0.15 bias)^2)
+        interval: atom^ -+ 1.07 z sqrt(max(sd_delta, sd_boot)^2 + (0.15 bias)^2), cut to what the
+                 alphabets allow; it starts at zero unless the atom is well above it, and its
+                 upper part allows for an unseen symbol of probability 1/N
 
     sd_delta comes from influence functions; that of I_union is L(x1, y) + M(x2, y) - log p(y)
     from the dual solution. Measures other than "broja" use sd_boot only. Permutation p-values
@@ -72,8 +74,10 @@ def pid_from_counts(
 
     Returns:
         PID with n, intervals (none for "plugin") and, with permutations, p_values of atoms and
-        "total". Atoms are not clipped and may be below zero: `PID.projected` is the nearest valid
-        decomposition. For "broja", lower, upper, gap, iterations and converged are those of the
+        "total". Atoms are not clipped and may be below zero and their intervals: `PID.projected` is
+        the nearest valid decomposition. It is reliable if the interval of every atom is narrow,
+        N is at least 30, and the coverage at least 0.9; "plugin" never is, as it has no
+        interval. For "broja", lower, upper, gap, iterations and converged are those of the
         plug-in table. Diagnostics: plugin_<atom>, coverage (estimated probability of the observed
         cells; below 0.9 the result is unreliable), and for "smooth-bootstrap" model,
         model_weight (a / N), tie_p_value, symmetrised (0 or 1).
@@ -81,7 +85,7 @@ def pid_from_counts(
     Raises:
         ValueError: counts that are not whole numbers on three axes with a positive sum; an
             unknown measure, method or unit; a level outside (0, 1); fewer than 20 resamples;
-            negative permutations.
+            negative permutations; more than 32,768 cells, or too many tables of them.
 
     Source:
         BROJA: Bertschinger et al. 2014, arXiv 1311.2862. Bias by a smooth bootstrap: Efron &

@@ -7,10 +7,12 @@ imports dit at the top.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from estimators.decomposition._table_size import check_solver
 from estimators.decomposition.multivariate import unique_informations
 from estimators.extras import require
 
@@ -46,7 +48,9 @@ class PID_BROJA_EXACT(BaseUniquePID):  # type: ignore[misc]
         joint = d.coalesce((*sources, target)).copy(base="linear")
         outcomes = [tuple(outcome) for outcome in joint.outcomes]
         symbols = [sorted(set(column), key=repr) for column in zip(*outcomes, strict=True)]
-        p = np.zeros([len(column) for column in symbols])
+        sizes = [len(column) for column in symbols]
+        check_solver(max(sizes[:-1]), math.prod(sizes[:-1]) // max(sizes[:-1]), sizes[-1])
+        p = np.zeros(sizes)
         for outcome in outcomes:
             index = tuple(s.index(o) for s, o in zip(symbols, outcome, strict=True))
             p[index] = float(joint[outcome])

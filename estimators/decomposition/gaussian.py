@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 
 #: Certified gap, in nats, that counts as converged; the true error is far smaller.
 _CONVERGED = 1e-3
+#: Least eigenvalue of a correlation matrix that is positive definite beyond rounding.
+_SINGULAR = 1e-13
 
 
 def pid_from_covariance(cov: ArrayLike, dims: tuple[int, int, int], *, unit: str = "nats") -> PID:
@@ -109,11 +111,13 @@ def _checked(cov: ArrayLike, dims: tuple[int, int, int]) -> Floats:
         raise ValueError(f"cov{list(where)} is {matrix[where]}; all entries must be finite")
     if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-12 * float(np.abs(matrix).max())):
         raise ValueError("cov is not symmetric")
-    try:
-        np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        raise ValueError(
-            "cov is not positive definite: some column is a linear combination of others"
-        ) from None
+    message = "cov is not positive definite: some column is a linear combination of others"
+    if (np.diagonal(matrix) <= 0.0).any():
+        raise ValueError(message)
     scale = 1.0 / np.sqrt(np.diagonal(matrix))
-    return np.asarray(matrix * scale[:, None] * scale[None, :])
+    scaled = np.asarray(matrix * scale[:, None] * scale[None, :])
+    try:
+        np.linalg.cholesky(scaled - _SINGULAR * np.eye(d))
+    except np.linalg.LinAlgError:
+        raise ValueError(message) from None
+    return scaled

@@ -13,9 +13,10 @@ from estimators._arrays import Rows, as_rows, paired, same_device
 from estimators._pmf import check_unit
 from estimators.clustered import Labels
 from estimators.decomposition._atom_intervals import atom_interval, atoms_verdict
+from estimators.decomposition._gaussian_noise import noise_doubts
 from estimators.decomposition.gaussian import atoms_of, quantities
 from estimators.decomposition.result import ATOMS, PID
-from estimators.information._canonical import canonical, wilks_moments
+from estimators.information._canonical import canonical, whiten, wilks_moments
 from estimators.information._checks import gaussian_checks
 from estimators.information._request import Request
 from estimators.information.gaussian import unbiased
@@ -70,7 +71,8 @@ def fit_gaussian_pid(
         is small.
 
     Raises:
-        ValueError: invalid arrays, n - 1 < d_1 + d_2 + d_y, or a target that the sources determine.
+        ValueError: invalid arrays, n - 1 < d_1 + d_2 + d_y, columns that are linear combinations of
+            others (also across the sources), or a target that the sources determine.
 
     Source:
         As `pid_from_covariance`; bias of its plug-in: Venkatesh et al. 2023, section 4.
@@ -88,13 +90,24 @@ def fit_gaussian_pid(
     same_device(x1=x1, x2=x2, y=y)
     a, b, c = as_rows(x1, "x1"), as_rows(x2, "x2"), as_rows(y, "y")
     n = paired(x1=a, x2=b, y=c)
+    a, b, c = _scaled(a, "x1"), _scaled(b, "x2"), _scaled(c, "y")
     ask = Request.of(n, level=level, clusters=clusters, permutations=0, seed=seed)
-    pair = canonical(np.concatenate([a, b], axis=1), c, ask.codes)
+    joint = np.concatenate([a, b], axis=1)
+    if n > sum(rows.shape[1] for rows in (a, b, c)):
+        for rows, name in ((a, "x1"), (b, "x2"), (c, "y"), (joint, "(x1, x2)")):
+            whiten(rows, name)
+    pair = canonical(joint, c, ask.codes)
     if pair.squared[0] > _DETERMINED:
         raise ValueError(
             "a combination of y is a linear function of x1 and x2: the information is infinite"
         )
-    fit = _fit(a, b, c, ask, unbiased(pair)[0], pair.freedom, resamples)
+    try:
+        fit = _fit(a, b, c, ask, unbiased(pair)[0], pair.freedom, resamples)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "columns of x1, x2 and y are nearly linear combinations of each other: their "
+            "covariance is singular to rounding; drop columns, or reduce the dimension"
+        ) from None
     tail = float(stdtrit(resamples - 1, 0.5 + 0.5 * level))
     # A floor of the standard error: that of an information of zero, one degree of freedom.
     half = tail * np.maximum(fit.error, np.sqrt(0.5) / pair.freedom)
@@ -105,7 +118,7 @@ def fit_gaussian_pid(
         name: atom_interval(atom, h + fit.kink - more[name], h + more[name])
         for (name, atom), h in zip(atoms.items(), half.tolist(), strict=True)
     }
-    doubts = list(gaussian_checks(pair))
+    doubts = [*gaussian_checks(pair), *noise_doubts(pair.x, pair.y, pair.freedom)]
     if fit.bias > _WORST_BIAS:
         doubts.append(f"the plug-in union information is biased by {fit.bias:.2g} nats")
     reliable, reason = atoms_verdict(atoms, intervals, doubts)
@@ -178,6 +191,24 @@ def _union_bias(change: Floats, dims: tuple[int, int, int], v: float) -> float:
     centred = change - means
     slope = np.linalg.lstsq(centred[:, :3], centred[:, 3], rcond=1e-8)[0]
     return float(means[3] - slope @ (means[:3] - known))
+
+
+def _scaled(rows: Rows, name: str) -> Rows:
+    """Rows with every column centred and divided by its largest value, against overflow.
+
+    Raises:
+        ValueError: a column is constant to rounding.
+    """
+    small = rows / np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float64).tiny)
+    centred = small - small.mean(axis=0)
+    largest = np.abs(centred).max(axis=0)
+    still = np.flatnonzero(largest < 1e-12)
+    if still.size:
+        raise ValueError(
+            f"column {still[0]} of {name} is constant to rounding ({rows[0, still[0]]:g}): it "
+            "carries no information; drop it, or subtract its mean before rounding"
+        )
+    return np.asarray(centred / largest)
 
 
 def _scaled_covariance(*parts: Rows) -> Floats:

@@ -37,7 +37,8 @@ class PID(Record):
         measure: definition of redundancy, for example "broja".
         method: "exact" for a known distribution, otherwise the estimator.
         n: number of samples; None for a known distribution.
-        intervals: confidence interval of each atom by name; may be empty.
+        intervals: confidence interval of each atom by name; may be empty. They are cut to what
+            is possible (no atom of BROJA is negative), estimates are not.
         level: confidence of `intervals`; None without intervals.
         p_values: permutation p-values by name; empty without permutations.
         lower: BROJA only: certified lower bound of the union information (dual feasible).

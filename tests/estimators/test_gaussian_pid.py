@@ -157,6 +157,14 @@ def test_gradients_are_those_of_finite_differences() -> None:
         assert slope[i, j] == pytest.approx((at(m + step) - at(m - step)) / 2e-6, abs=1e-7)
 
 
+@pytest.mark.parametrize("m", [1e-6, 5e-5, 9.9e-5, 1.1e-4, 3e-3, 9.9e-3, 1.1e-2, 0.3, 1.5])
+def test_a_number_is_contracted_to_its_sine(m: float) -> None:
+    """K = sin(M) and dK/dM = cos(M), across the switches to series."""
+    k, pull = _contraction(np.array([[m]]))
+    assert k[0, 0] == pytest.approx(np.sin(m), rel=1e-13)
+    assert pull(np.ones((1, 1)))[0, 0] == pytest.approx(np.cos(m), rel=1e-12)
+
+
 def test_shared_directions_are_solved_by_the_start() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.uniform(0.2, 2.0, size=(2, 30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ ATOMS = ("redundant", "unique_1", "unique_2", "synergistic")
 MEASURES = ("broja", "imin", "mmi")
 
 _ROUNDING = 1e-12
+#: Largest pmf, and number of cells that are not zero, whose expressions SymPy simplifies in
+#: minutes.
+_MOST_CELLS = 4096
+_MOST_POSITIVE = 256
 
 #: Array of SymPy expressions p[x1, x2, y].
 SymbolicPmf = NDArray[np.object_]
@@ -113,7 +118,8 @@ def symbolic_pmf(cells: Any) -> SymbolicPmf:
         Array of shape (a, b, k) of SymPy expressions.
 
     Raises:
-        ValueError: not three axes, a negative number, or SymPy cannot show that the sum is 1.
+        ValueError: not three axes, a negative number, too many cells, or SymPy cannot show that
+            the sum is 1.
 
     Example:
         >>> a = sp.Symbol("a", positive=True)
@@ -121,12 +127,18 @@ def symbolic_pmf(cells: Any) -> SymbolicPmf:
         (1, 2, 2)
     """
     if isinstance(cells, dict):
-        shape = tuple(np.max(list(cells), axis=0) + 1)
+        if not cells or any(np.shape(where) != (3,) for where in cells):
+            raise ValueError("cells by position are {(x1, x2, y): probability}, at least one")
+        if np.min(list(cells)) < 0:
+            raise ValueError(f"symbols count from 0, got {min(cells)}")
+        shape = tuple(int(size) for size in np.max(list(cells), axis=0) + 1)
+        _check_cells(shape, len(cells))
         p = np.full(shape, sp.Integer(0), dtype=object)
         for where, value in cells.items():
             p[where] = sp.sympify(value)
     else:
         p = np.array(cells, dtype=object)
+        _check_cells(p.shape, int((p != 0).sum()))
         p = np.array([sp.sympify(x) for x in p.ravel()], dtype=object).reshape(p.shape)
     if p.ndim != 3 or not p.size:
         raise ValueError(f"a pmf of two sources and a target has three axes, got shape {p.shape}")
@@ -137,6 +149,16 @@ def symbolic_pmf(cells: Any) -> SymbolicPmf:
     if total != 1:
         raise ValueError(f"the cells sum to {total}, not to 1")
     return p
+
+
+def _check_cells(shape: tuple[int, ...], positive: int) -> None:
+    """Raise ValueError for a pmf that is too large to be simplified."""
+    if math.prod(shape) > _MOST_CELLS or positive > _MOST_POSITIVE:
+        raise ValueError(
+            f"a symbolic pmf has at most {_MOST_CELLS:,} cells, {_MOST_POSITIVE} of them not zero; "
+            f"got {' x '.join(map(str, shape))}, {positive:,} not zero: use numbers and "
+            "estimators.pid_from_pmf"
+        )
 
 
 def parameters_of(p: SymbolicPmf, order: Sequence[Any] | None = None) -> tuple[Any, ...]:
