@@ -138,9 +138,7 @@ def uniform_noise(n: int, rng: np.random.Generator) -> PID:
 
 
 def learned(name: str, n: int, d: int, apart: float, rng: np.random.Generator) -> PID:
-    """A gate of the signs of the first columns, whose means are `2 apart` standard deviations
-    apart.
-    """
+    """A gate of the signs of the first columns, whose means are twice `apart` apart."""
     a, b = rng.integers(0, 2, size=(2, n))
     b = a if name == "same" else b
     sides = rng.normal(size=(2, n, d))
