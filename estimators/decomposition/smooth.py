@@ -40,6 +40,8 @@ def smooth_model(counts: NDArray[np.int64], rng: np.random.Generator) -> Smooth:
         rng: random generator of the folds.
     """
     total = int(counts.sum())
+    if total == 1:  # nothing is left to train on
+        return Smooth(counts.astype(np.float64), "independent", 0.0)
     folds = _split(counts, rng)
     train = (counts - folds).astype(np.float64)
     best = (-np.inf, "", 0.0)

@@ -149,7 +149,7 @@ def test_scales_of_the_covariance_do_not_matter(powers):
 # --- samples and tables -----------------------------------------------------------------------
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.integers(0, 10_000),
     st.integers(1, 60),
@@ -173,9 +173,7 @@ def test_intervals_of_samples_stay_within_what_is_possible(seed, n, sizes, measu
 
 
 def test_wide_intervals_are_not_reliable():
-    table = np.random.default_rng(0).multinomial(40, np.full(8, 1 / 8)).reshape(2, 2, 2)
-    table[0, 0, 0] += 20
-    found = pid_from_counts(table)
+    found = pid_from_counts([[[10, 2], [10, 2]], [[10, 2], [2, 10]]])
     widest = (np.diff(ends(found))[:, 0] / 2).max()
     assert widest > 0.1
     assert "nats is over 0.1" in found.reason
@@ -286,6 +284,7 @@ def test_codes_that_lose_information_widen_the_intervals():
         assert wide[name][0] == 0.0
 
 
+@pytest.mark.slow
 def test_a_redundant_pair_keeps_its_bit_in_the_interval(monkeypatch):
     """Two noisy views of one bit: codes misread each view by itself, which is not unique
     information."""

@@ -282,3 +282,19 @@ def test_broja_without_a_closed_form_is_refused():
     cells = {**cells, (1, 2, 1): third / 2, (1, 0, 1): third / 2}
     with pytest.raises(ValueError, match=r"no closed form of broja is known for shape \(3, 3, 3\)"):
         symbolic_pid(symbolic_pmf({**cells, (2, 0, 2): third / 2, (0, 2, 2): third / 2}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({(10**9, 0, 0): 1}, r"at most 4,096 cells, 256 of them not zero; got 1000000001 x 1 x 1"),
+        ({(0, 0, y): sp.Rational(1, 300) for y in range(300)}, "got 1 x 1 x 300, 300 not zero"),
+        (np.full((2, 8, 20), sp.Rational(1, 320)), "got 2 x 8 x 20, 320 not zero"),
+        ({}, "at least one"),
+        ({(0, 0): 1}, r"\{\(x1, x2, y\): probability\}"),
+        ({(-1, 0, 0): 1}, r"symbols count from 0, got \(-1, 0, 0\)"),
+    ],
+)
+def test_a_pmf_too_large_to_simplify_is_refused_at_once(cells, message):
+    with pytest.raises(ValueError, match=message):
+        symbolic_pmf(cells)
