@@ -23,6 +23,11 @@ TYPES = {
     "ModelStudy": "ModelBenchmark",
     "Promises": "ErrorRateCheck",
 }
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "Certificate": {"model": "", "fingerprint": "", "ledger": "", "caveats": []},
+    "Comparison": {"model": "", "fingerprint": ""},
+    "ModelBenchmark": {"fingerprint": ""},
+}
 TEXTS = {
     "docs/results/equal-passes": "docs/results/equal-forward-cost",
     "skipit confirm": "skipit claims",
@@ -59,7 +64,17 @@ def converted(value: Any) -> Any:
         # The stored rule benchmarks certify the first answer token of labelled questions.
         renamed |= {"schema_version": 3, "max_new_tokens": 1, "share_at_limit": None}
         renamed |= {"n_unlabelled": 0}
-    return renamed
+    return with_model(renamed)
+
+
+def with_model(record: dict[str, Any]) -> dict[str, Any]:
+    """A plan with its provenance, and records with an empty fingerprint, which is not known."""
+    if record.get("type") == "SkipPlan" and record.get("schema_version") == 2:
+        source = record.pop("source", {})
+        record = {**record, "schema_version": 3} | ({"provenance": source} if source else {})
+    if unknown := UNKNOWN.get(str(record.get("type"))):
+        record = record | {name: value for name, value in unknown.items() if name not in record}
+    return record
 
 
 if __name__ == "__main__":

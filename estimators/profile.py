@@ -36,6 +36,8 @@ class Profile(Record):
         n_images: number of images, the independent clusters of the data.
         n_rows: rows (tokens) per layer, by group.
         data_hash: hash of the data, for traceability.
+        fingerprint: hash of the model's weights; empty if the profile is of states alone.
+        images: identities of the images, for checks that two uses of images are independent.
         index_convention: definition of the layer index.
 
     Raises:
@@ -62,6 +64,8 @@ class Profile(Record):
     n_images: int
     n_rows: Mapping[str, int]
     data_hash: str
+    fingerprint: str = ""
+    images: tuple[str, ...] = ()
     index_convention: str = INDEX_CONVENTION
 
     def __post_init__(self) -> None:

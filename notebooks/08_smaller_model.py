@@ -27,7 +27,6 @@ import json
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # no progress bars in here
 
@@ -40,7 +39,7 @@ from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
-from vlm_bridge.selection.tuning import tuned_source
+from vlm_bridge.selection.tuning import tuned_on
 
 vlm = vb.load("reference-all-linear")
 EPSILON = 0.1
@@ -88,7 +87,13 @@ while len(rates) < 2 or min(rates[-2:]) <= EPSILON / 2:
 
 # %%
 sizes = [size for size, rate in enumerate(rates, 1) if rate <= EPSILON / 2]
-plan = replace(nested[max(sizes) - 1], source=tuned_source(nested, tuning.items, EPSILON))
+plan = tuned_on(
+    vlm,
+    nested[max(sizes) - 1],
+    tuning.items,
+    max_new_tokens=tuning.max_new_tokens,
+    settings={"epsilon": EPSILON, "candidates": len(nested)},
+)
 print(plan.describe())
 
 # %% [markdown]

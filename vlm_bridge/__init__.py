@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.observe.reservoir import Reservoir as Reservoir
     from vlm_bridge.observe.reservoir import Samples as Samples
     from vlm_bridge.plan.skip_plan import SkipPlan as SkipPlan
+    from vlm_bridge.runtime.ledger import Ledger as Ledger
     from vlm_bridge.selection import search as search
     from vlm_bridge.selection.choose import choose_plan as choose_plan
     from vlm_bridge.skip import skipping as skipping

@@ -5,8 +5,9 @@ from __future__ import annotations
 from estimators.extras import MissingExtra
 
 _OF_THE_EXTRA = {
-    *("PIL", "accelerate", "gguf", "huggingface_hub", "jinja2", "matplotlib", "platformdirs"),
-    *("rich", "safetensors", "sympy", "tokenizers", "torch", "transformers", "typer"),
+    *("PIL", "accelerate", "filelock", "gguf", "huggingface_hub", "jinja2", "matplotlib"),
+    *("platformdirs", "rich", "safetensors", "sympy", "tokenizers", "torch", "transformers"),
+    "typer",
 }
 
 

@@ -14,6 +14,7 @@ from estimators.profile import QUANTILE_LEVELS
 from theory import Certificate, certify_mean
 from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection import CertifiedPlan, Step
 
@@ -121,7 +122,10 @@ def a_search(plan: SkipPlan, tested: dict[str, Any]) -> dict[str, Any]:
 
 def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
     plan = SkipPlan(
-        "freeze", N_LAYERS, layers=(13, 15, 16, 17, 18, 19, 20), source={"rule": "skip-it"}
+        "freeze",
+        N_LAYERS,
+        layers=(13, 15, 16, 17, 18, 19, 20),
+        provenance=Provenance(rule="skip-it"),
     )
     prefill = PhaseCost(
         flops_full=123_400_000_000,
@@ -146,7 +150,7 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
     null = a_profile(
         "toy (random weights)", 0.6 / (1 + np.arange(N_LAYERS)), np.full(N_LAYERS, 0.6)
     )
-    peer = SkipPlan("block", N_LAYERS, layers=(12,), source={"rule": "shortgpt"})
+    peer = SkipPlan("block", N_LAYERS, layers=(12,), provenance=Provenance(rule="shortgpt"))
     late = np.concatenate([np.cumsum(VAR[::-1])[::-1][1:], [0.0]])
     split = {"n_images": N_IMAGES, "n_questions": N_QUESTIONS, "data_hash": "01" * 32}
 

@@ -91,7 +91,9 @@ def test_a_plan_is_explained_within_a_budget(made, tmp_path, monkeypatch, capsys
     assert lines[-2].startswith("forward-pass equivalents: slopes of the margin, 24 images 7.0")
     assert "the rule cost" in lines[-1]
     assert run("shortv", "--forward-cost", "3") == 0
-    spent = json.loads((tmp_path / "plan.json").read_text())["source"]["forward_cost"]
+    spent = json.loads((tmp_path / "plan.json").read_text())["provenance"]["settings"][
+        "forward_cost"
+    ]
     assert 6.0 < spent < 8.0  # 1 + 66 / 11 for each of fewer questions
     assert run("shortv", "--explain") == 2
     assert "no conditions to explain; skip-it-slopes has" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_nested_plans_grow_by_score(name):
     for k, plan in enumerate(plans, start=1):
         assert set(plan.layers) == set(order[:k].tolist())
         assert plan.mode == rule.modes[0]
-        assert plan.source["rule"] == name
+        assert plan.provenance.rule == name
 
 
 def test_unknown_rule_is_named():
@@ -78,7 +78,7 @@ def test_layers_that_do_nothing_are_found(items, rule):
         assert set(plan.layers) >= {1, 2, 3}
     else:
         assert set(plan.layers) == {1, 2}
-    assert plan.source["tried"][-1]["rate"] == 0
+    assert plan.provenance.settings["tried"][-1]["rate"] == 0
     assert compare(vlm, items, plan, max_new_tokens=8).disagreement.value == 0
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_skipped_where_nothing_is_redundant(items):
         vlm, profile(vlm, items), items, rule="shortgpt", epsilon=0.02, max_new_tokens=8
     )
     assert plan.is_empty
-    assert len(plan.source["tried"]) == 4
+    assert len(plan.provenance.settings["tried"]) == 4
 
 
 def test_the_order_of_images_does_not_change_the_choice(items):

@@ -41,7 +41,7 @@ def test_the_path(folder, jsonl, tmp_path, capsys):
     arguments = ("--profile", out / "profile.json", "--epsilon", "0.9", "--limit", 2)
     assert run("plan", folder, *data, *arguments, "--out", plan_file) == 0
     plan = SkipPlan.read(plan_file)
-    assert plan.source["rule"] == "skip-it"
+    assert plan.provenance.rule == "skip-it"
     certificate = ("--epsilon", "0.5", "--out", out / "certificates.json")
     assert run("certify", folder, plan_file, *data, *certificate) == 2  # these images tuned it
     others = other_images(tmp_path)
@@ -214,11 +214,11 @@ def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
     arguments = ("--rule", name, "--mode", RULES[name].modes[-1], "--epsilon", "0.9")
     assert run("plan", folder, *data, *arguments, "--out", out) == 0
     plan = SkipPlan.read(out)
-    assert plan.source["rule"] == name
+    assert plan.provenance.rule == name
     assert "forward passes beside the profile" in capsys.readouterr().out
     looks_ahead = RULES[name].requires in ("candidate runs", "labels")
     if RULES[name].modes[-1] in ("block", "freeze", "sublayer"):  # depths have their own order
-        assert (plan.source["forward_cost"] > 1.0) == looks_ahead
+        assert (plan.provenance.settings["forward_cost"] > 1.0) == looks_ahead
 
 
 def test_a_mode_the_rule_has_not(folder, profiled, refused):

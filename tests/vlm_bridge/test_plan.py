@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.modes import MODES, TOKEN_MODES
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 
@@ -89,8 +90,8 @@ def test_a_composed_plan_touches_what_its_parts_touch(plan):
 
 
 def test_composition_keeps_what_others_read():
-    band = SkipPlan("band", 8, entry=1, exit=6, source={"tuning_images": ["b", "a"]})
-    freeze = SkipPlan("freeze", 8, layers=(2, 3), source={"tuning_images": ["c", "a"]})
+    band = SkipPlan("band", 8, entry=1, exit=6, provenance=Provenance(tuned=("b", "a")))
+    freeze = SkipPlan("freeze", 8, layers=(2, 3), provenance=Provenance(tuned=("c", "a")))
     sub = SkipPlan("sublayer", 8, attention=(7,), mlp=(3,))
     plan = SkipPlan.compose(sub, freeze, band)
     assert plan == SkipPlan.compose(SkipPlan.compose(freeze, band), sub)
@@ -99,7 +100,7 @@ def test_composition_keeps_what_others_read():
     assert plan.text_only_layers == (0, 6, 7)
     assert plan.operations[7] == Operation(tokens="text", attention=False)
     assert plan.operations[3] == Operation(freeze=True, mlp=False)
-    assert plan.source == {"tuning_images": ["a", "b", "c"]}
+    assert plan.provenance == Provenance(tuned=("a", "b", "c"))
     assert SkipPlan.compose(band) is band
 
 
@@ -147,9 +148,9 @@ def test_a_composed_plan_is_made_by_compose():
         SkipPlan("x", 4, parts=(whole,))
 
 
-def test_the_source_is_not_what_a_plan_does():
+def test_the_provenance_is_not_what_a_plan_does():
     plain = SkipPlan("block", 4, layers=(1,))
-    told = SkipPlan("block", 4, layers=(1,), source={"rule": "x"})
+    told = SkipPlan("block", 4, layers=(1,), provenance=Provenance(rule="x"))
     assert plain == told
     assert plain.hash() == told.hash()
     assert plain.hash() != SkipPlan("freeze", 4, layers=(1,)).hash()
@@ -197,14 +198,14 @@ def test_impossible_plans_are_refused(arguments, message):
     [
         ([], "not a SkipPlan"),
         ({"type": "Profile"}, "not a SkipPlan"),
-        ({"type": "SkipPlan", "schema_version": 9}, "schema version 9 is not 2"),
+        ({"type": "SkipPlan", "schema_version": 9}, "schema version 9 is not 3"),
         (
-            {"type": "SkipPlan", "schema_version": 2, "mode": "block", "n_layers": 1, "x": 1},
+            {"type": "SkipPlan", "schema_version": 3, "mode": "block", "n_layers": 1, "x": 1},
             "no field 'x'; it has mode, n_layers",
         ),
-        ({"type": "SkipPlan", "schema_version": 2, "mode": "block"}, "not a SkipPlan: .*n_layers"),
+        ({"type": "SkipPlan", "schema_version": 3, "mode": "block"}, "not a SkipPlan: .*n_layers"),
         (
-            {"type": "SkipPlan", "schema_version": 2, "mode": "a+b", "n_layers": 1, "parts": [1]},
+            {"type": "SkipPlan", "schema_version": 3, "mode": "a+b", "n_layers": 1, "parts": [1]},
             "not a SkipPlan",
         ),
     ],
@@ -226,7 +227,7 @@ def test_a_plan_fits_its_own_depth_only(tmp_path):
         SkipPlan.read(tmp_path / "bad.json")
 
 
-BLOCK = {"type": "SkipPlan", "schema_version": 2, "mode": "block", "n_layers": 4, "layers": [1]}
+BLOCK = {"type": "SkipPlan", "schema_version": 3, "mode": "block", "n_layers": 4, "layers": [1]}
 PARTED = SkipPlan.compose(EXIT, SkipPlan("freeze", 4, layers=(0,))).to_json()
 
 
@@ -253,14 +254,20 @@ PARTED = SkipPlan.compose(EXIT, SkipPlan("freeze", 4, layers=(0,))).to_json()
         ({"mode": ["block"]}, r"mode must be text, got \['block'\]"),
         ({"mode": None}, "mode must be text, got None"),
         ({"mode": "x" * 10_000}, "unknown mode 'x.* ...; choose from block"),
-        ({"source": []}, r"source must be an object of named values, got \[\]"),
-        ({"source": None}, "source must be an object of named values, got None"),
-        ({"source": {"tuning_images": "a"}}, "tuning_images must be a list of text, got 'a'"),
-        ({"source": {"tuning_images": [1]}}, r"tuning_images must be a list of text, got \[1\]"),
+        ({"provenance": []}, r"provenance must be an object of named values, got \[\]"),
+        ({"provenance": None}, "provenance must be an object of named values, got None"),
+        ({"provenance": {"x": 1}}, "provenance has no field 'x'; it has model, fingerprint"),
+        ({"provenance": {"model": 1}}, "model of a plan must be text, got 1"),
+        ({"provenance": {"tuned": "a"}}, "tuned of a plan must be a list of text, got 'a'"),
+        ({"provenance": {"certified": [1]}}, r"certified of a plan must be a list of .* \[1\]"),
+        ({"provenance": {"profiled": {"a": 1}}}, "profiled of a plan must be a list of text"),
+        ({"provenance": {"max_new_tokens": True}}, "max_new_tokens of a plan must be a positive"),
+        ({"provenance": {"max_new_tokens": 0}}, "max_new_tokens of a plan must be a positive"),
+        ({"provenance": {"settings": []}}, "settings of a plan must be an object of named"),
         ({"parts": {}}, "parts must be a list of at most 7 plans, got {}"),
         ({"parts": [BLOCK] * 8}, "parts must be a list of at most 7 plans"),
-        ({"schema_version": 2.0}, "schema version 2.0 is not 2"),
-        ({"schema_version": "2"}, "schema version '2' is not 2"),
+        ({"schema_version": 2.0}, "schema version 2.0 is not 3"),
+        ({"schema_version": "2"}, "schema version '2' is not 3"),
         ({"x" * 500: 1}, r"SkipPlan has no field 'xxx.* \.\.\.; it has mode, n_layers"),
     ],
 )
@@ -308,7 +315,7 @@ def test_a_composed_plan_says_the_same_as_its_parts():
 def test_parts_nested_without_end_are_refused():
     nested = BLOCK
     for _ in range(5000):
-        nested = {"type": "SkipPlan", "schema_version": 2, "mode": "a", "n_layers": 4} | {
+        nested = {"type": "SkipPlan", "schema_version": 3, "mode": "a", "n_layers": 4} | {
             "parts": [nested, nested]
         }
     with pytest.raises(BridgeError, match="a part must be a single plan, without parts of its own"):

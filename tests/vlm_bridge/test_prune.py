@@ -20,6 +20,7 @@ from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.export import PLAN_FILE, RECORD, _edit, prune
@@ -28,7 +29,7 @@ from vlm_bridge.skip.export import PLAN_FILE, RECORD, _edit, prune
 def plan_for(name):
     """Without layer 0, where a family allows it; Qwen3-VL adds features behind 0 and 1."""
     layers = (2,) if name == "Qwen3-VL" else (0, 2)
-    return SkipPlan("block", LAYERS, layers=layers, source={"rule": "by hand"})
+    return SkipPlan("block", LAYERS, layers=layers, provenance=Provenance(rule="by hand"))
 
 
 def inputs_for(name):
@@ -80,8 +81,8 @@ def test_what_the_folder_says(name, pruned):
     assert record["source"] == "tiny"
     assert record["kept_layers"] == kept
     assert SkipPlan.from_json(record["plan"]) == SkipPlan.read(pruned[name] / PLAN_FILE) == plan
-    assert SkipPlan.read(pruned[name] / PLAN_FILE).source == plan.source
-    assert record["plan"]["source"] == {}
+    assert SkipPlan.read(pruned[name] / PLAN_FILE).provenance == plan.provenance
+    assert "provenance" not in record["plan"]
     names = {path.name for path in pruned[name].iterdir()}
     assert names == {
         "config.json",

@@ -32,7 +32,7 @@ from vlm_bridge.experiments.rule_benchmark import run as benchmark_run
 from vlm_bridge.experiments.rule_benchmark import scores as benchmark_scores
 from vlm_bridge.experiments.rule_benchmark import store as benchmark_store
 from vlm_bridge.experiments.rule_benchmark.scores import ranked
-from vlm_bridge.experiments.rule_benchmark.store import Store, fingerprint
+from vlm_bridge.experiments.rule_benchmark.store import Store
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -298,10 +298,10 @@ def test_scores_are_kept_by_version(vlm, splits, tmp_path, monkeypatch) -> None:
 
 def test_other_weights_are_another_model(tmp_path) -> None:
     one, other = tiny_llava(), tiny_llava()
-    assert fingerprint(one) == fingerprint(other)
+    assert one.fingerprint == other.fingerprint
     with torch.no_grad():
         next(iter(other.model.parameters())).flatten()[0] += 1.0
-    assert fingerprint(one) != fingerprint(other)
+    assert one.fingerprint != other.fingerprint
 
 
 # --- promises ---------------------------------------------------------------------------------

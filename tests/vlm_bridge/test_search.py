@@ -21,6 +21,7 @@ from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
@@ -235,7 +236,7 @@ def test_exact_search_over_bands_finds_the_planted_one(vlm, splits) -> None:
     assert exit == min(truth.safe_exits)
     assert found.certificate is not None
     assert found.certificate.holds
-    assert found.plan.source["candidates"] == len(bands(TOY.n_layers))
+    assert found.plan.provenance.settings["candidates"] == len(bands(TOY.n_layers))
 
 
 def count_batches(monkeypatch) -> list[int]:
@@ -306,7 +307,7 @@ def test_steps_are_held_against_the_same_answers(vlm, splits, tmp_path) -> None:
         shared = certify(vlm, full, one, epsilon=0.3)
         assert shared == alone
         assert full.outcomes(vlm, one).drop == paired_outcomes(vlm, items, one).drop
-    tuned = replace(one, source={"tuning_images": image_hashes(items[:3])})
+    tuned = replace(one, provenance=Provenance(tuned=image_hashes(items[:3])))
     with pytest.raises(BridgeError, match="of these images chose the plan"):
         certify(vlm, full, tuned)
     with pytest.raises(BridgeError, match="39 full answers for 40 questions"):

@@ -113,6 +113,7 @@ def test_a_reservoir_is_known_by_its_manifest(tmp_path):
     row = {"item": 0, "place": 0}
     samples = Samples(
         model="toy",
+        fingerprint="f",
         data_hash="",
         seed=0,
         projection=None,

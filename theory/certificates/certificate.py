@@ -43,6 +43,11 @@ class Certificate(Record):
             `estimate` is then the sample disagreement.
         data_hash: hash of the data, for provenance.
         plan_hash: hash of the plan, for provenance.
+        model: name of the model.
+        fingerprint: hash of the model's weights, dtype and attention.
+        ledger: what a ledger says about earlier uses of these images; without one the sentence
+            says that the certificate assumes there were none.
+        caveats: what else the sentence has to say.
         max_new_tokens: longest answer that was compared, in tokens; 1 for the first answer token;
             None if the values are not of a model's answers.
         share_at_limit: share of the full model's answers that reached that length without
@@ -62,7 +67,7 @@ class Certificate(Record):
         ... )
         >>> print(cert)
         disagreement <= 0.0158 with probability 95 % (300 images, clopper-pearson):
-        holds at epsilon 0.02
+        holds at epsilon 0.02; assuming these 300 images were not used before
     """
 
     SCHEMA_VERSION: ClassVar[int] = 3
@@ -80,6 +85,10 @@ class Certificate(Record):
     label_free: bool = False
     data_hash: str = ""
     plan_hash: str = ""
+    model: str = ""
+    fingerprint: str = ""
+    ledger: str = ""
+    caveats: tuple[str, ...] = ()
     max_new_tokens: int | None = None
     share_at_limit: float | None = None
     n_unlabelled: int = 0
@@ -117,6 +126,8 @@ class Certificate(Record):
             f"{100.0 * (1.0 - self.delta):g} % ({images}): "
             f"{verdict} at epsilon {self.epsilon:g}"
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
+            f"{''.join(f'; {caveat}' for caveat in self.caveats)}"
+            f"; {self.ledger or f'assuming these {self.n_images} images were not used before'}"
         )
 
     def __str__(self) -> str:

@@ -25,10 +25,10 @@ from theory.conditions import drop_bound_from_disagreement
 #: Methods that use one value drawn from each image instead of the mean over the image.
 ONE_PER_IMAGE = ("clopper-pearson", "harm")
 
+#: Conditions of every certificate that the data cannot show.
 ASSUMED = (
     "the images are independent draws from the distribution the claim is about",
     "the plan was chosen without these images",
-    "epsilon, delta, method and seed were fixed before the answers were seen",
 )
 
 Floats = NDArray[np.float64]
@@ -168,10 +168,29 @@ def certify_mean(
         estimate=float(sample.values.mean()),
         method=method,
         checked=sample.checked,
-        assumed=ASSUMED,
+        assumed=assumed(sample.values.size),
         data_hash=data_hash,
         plan_hash=plan_hash,
     )
+
+
+def assumed(n_images: int) -> tuple[str, ...]:
+    """Conditions of a certificate from some images that the data cannot show.
+
+    >>> assumed(300)[-1]
+    'these 300 images were not used before'
+    """
+    return (
+        *ASSUMED,
+        f"epsilon, delta, method, seed and the number of images, {n_images}, were fixed before "
+        "the answers were seen",
+        unused(n_images),
+    )
+
+
+def unused(n_images: int) -> str:
+    """The condition that only a record of earlier uses can show."""
+    return f"these {n_images} images were not used before"
 
 
 def label_free_drop(certificate: Certificate) -> Certificate:
@@ -193,7 +212,8 @@ def label_free_drop(certificate: Certificate) -> Certificate:
         ... )
         >>> print(label_free_drop(certificate))
         accuracy drop <= 0.0200 with probability 95 %
-        (149 images, clopper-pearson, label-free): holds at epsilon 0.02
+        (149 images, clopper-pearson, label-free): holds at epsilon 0.02;
+        assuming these 149 images were not used before
     """
     check_instance(certificate, Certificate, "certificate")
     if certificate.quantity != "disagreement":

@@ -12,7 +12,7 @@ from estimators.bounded_mean import dominated_upper_bound
 from estimators.clustered import Labels
 from theory._validate import check_array, check_text
 from theory.certificates.certificate import Certificate, check_request
-from theory.certificates.certify import ASSUMED, as_sample, certify_mean
+from theory.certificates.certify import as_sample, assumed, certify_mean
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +71,8 @@ def certify_drop(
     Example:
         >>> changed, drop = [0.0] * 290 + [1.0] * 10, [0.0] * 298 + [1.0, -1.0]
         >>> print(certify_drop(drop, changed, range(300), epsilon=0.02, delta=0.05))
-        accuracy drop <= 0.0158 with probability 95 % (300 images, harm): holds at epsilon 0.02
+        accuracy drop <= 0.0158 with probability 95 % (300 images, harm): holds at epsilon 0.02;
+        assuming these 300 images were not used before
     """
     x, d = check_array(drop, "drop"), check_array(changed, "changed")
     check_text(method, "method", '"auto"')
@@ -112,7 +113,7 @@ def certify_drop(
         bound=bound,
         holds=bound <= epsilon,
         checked=(*lost.checked, note),
-        assumed=ASSUMED,
+        assumed=assumed(lost.values.size),
     )
 
 

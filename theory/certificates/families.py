@@ -19,7 +19,7 @@ from theory._validate import (
     shown,
 )
 from theory.certificates.certificate import RANGES, check_request
-from theory.certificates.certify import ASSUMED, as_sample
+from theory.certificates.certify import as_sample, assumed
 
 CONTROLS = ("bonferroni", "holm", "fixed-sequence")
 
@@ -139,7 +139,7 @@ def learn_then_test(
         control=control,
         p_values=p_values,
         certified=rejected(p_values, delta, control=control, starts=starts),
-        assumed=ASSUMED,
+        assumed=assumed(samples[0].values.size),
     )
 
 

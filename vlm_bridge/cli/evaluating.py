@@ -14,6 +14,7 @@ from vlm_bridge.cli.options import (
     DataOptions,
     Delta,
     Epsilon,
+    LedgerOptions,
     MaxNewTokens,
     ModelOptions,
     PlanWords,
@@ -37,6 +38,7 @@ def certify(
     model: ModelOptions,
     plan: PlanWords,
     data: DataOptions,
+    spending: LedgerOptions,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
     method: Annotated[str, Option(help=f"auto, label-free, {', '.join(METHODS)}.")] = "auto",
@@ -49,7 +51,11 @@ def certify(
     An answer is the greedy text up to --max-new-tokens tokens; an answer is right if it equals the
     label but for case, Unicode form, articles, and marks at its ends. First prints, on standard
     error, which epsilon these images can reach at best; after a failure, how many images it would
-    take. The images must not be those that chose the plan.
+    take. The images must not be those that chose, tuned or certified the plan.
+
+    A ledger keeps certificates honest over many commands: choosing the best of 20 certificates on
+    the same images would be wrong far more often than one. It is charged delta for each of the two
+    certificates.
 
     The bound of the drop needs some labels (method auto: it is at most that of the disagreement); a
     question without a label counts as lost if its answer changes. The exit code is 0 whether or not
@@ -58,7 +64,7 @@ def certify(
 
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
     """
-    items = data.items()
+    items, ledger = data.items(), spending.beside(out)
     note(reach(items, epsilon=epsilon, delta=delta, method=method).sentence())
     vlm, skip_plan = model.load_with(plan)
     with resumable(out) as checkpoint:
@@ -72,6 +78,7 @@ def certify(
             batch_size=data.batch_size,
             max_new_tokens=max_new_tokens,
             checkpoint=checkpoint,
+            ledger=ledger,
         )
     result = save(out, [certificate.to_json() for certificate in certificates])
     for certificate in certificates:

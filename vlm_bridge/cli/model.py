@@ -54,7 +54,8 @@ def cost(
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
         settings = {"batch_size": batch_size, "pairs": pairs, "tokens": tokens}
         measured = measure_cost(vlm, items, skip_plan, **settings)
-    body = {"plan": skip_plan.to_json(), "model": vlm.name, "cost": measured.to_json()}
+    whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
+    body = {"plan": skip_plan.to_json(), **whose, "cost": measured.to_json()}
     result = save(out, body)
     for line in (skip_plan.describe(), *cost_lines(measured), f"cost: {out}"):
         say(line)
@@ -97,4 +98,5 @@ def prune(
     vlm, skip_plan = model.load_with(plan)
     folder = run_prune(vlm, skip_plan, out)
     say(f"{folder}: loads with transformers' from_pretrained")
-    return {"folder": str(folder), "model": vlm.name, "plan": skip_plan.to_json()}
+    whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
+    return {"folder": str(folder), **whose, "plan": skip_plan.to_json()}

@@ -9,9 +9,11 @@ from typing import Annotated, ClassVar
 from typer import Argument, Option
 
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
+from vlm_bridge.runtime.ledger import Ledger
 
 Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.")]
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
@@ -61,6 +63,43 @@ class ModelOptions:
         plan_at = read_plan(words)
         vlm = self.load()
         return vlm, plan_at(vlm.layout.n_layers)
+
+
+@dataclass(frozen=True)
+class LedgerOptions:
+    """What earlier commands have spent on the images that certify."""
+
+    section: ClassVar[str] = "Ledger options"
+    ledger: Annotated[
+        Path | None,
+        Option(
+            help="File of the images that certified something, and of the delta spent on them "
+            "(default: ledger.jsonl beside OUT). A command on images that are in it gets the delta "
+            "that is left, or is refused. The same command again costs nothing."
+        ),
+    ] = None
+    ledger_delta: Annotated[
+        float | None,
+        Option(
+            help="Delta to spend on the same images altogether: how often any certificate at all "
+            "may be wrong. Fixed when the ledger is made (default: what its first command spends)."
+        ),
+    ] = None
+    no_ledger: Annotated[
+        bool,
+        Option(
+            "--no-ledger",
+            help="Use none; the certificate then assumes that its images were not used before.",
+        ),
+    ] = False
+
+    def beside(self, out: Path) -> Ledger | None:
+        """The ledger that these options name, by default beside the result `out`."""
+        if not self.no_ledger:
+            return Ledger(self.ledger or out.parent / "ledger.jsonl", delta=self.ledger_delta)
+        if self.ledger is not None or self.ledger_delta is not None:
+            raise BridgeError("--no-ledger goes with neither --ledger nor --ledger-delta")
+        return None
 
 
 @dataclass(frozen=True)

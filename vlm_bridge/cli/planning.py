@@ -17,6 +17,7 @@ from vlm_bridge.cli.options import (
     DataOptions,
     Delta,
     Epsilon,
+    LedgerOptions,
     MaxNewTokens,
     ModelOptions,
 )
@@ -104,7 +105,7 @@ def plan(
         forward_cost=forward_cost,
     )
     result = save(out, chosen.to_json())
-    cost = chosen.source["forward_cost"]
+    cost = chosen.provenance.settings["forward_cost"]
     if explain:
         for line in _explained(chosen_rule, evidence, check_mode(chosen_rule, mode), epsilon):
             say(line)
@@ -130,6 +131,7 @@ def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Ite
 def search(
     model: ModelOptions,
     data: DataOptions,
+    spending: LedgerOptions,
     certification: Annotated[str, Option(help="Questions that certify, as --data; other images.")],
     how: Annotated[
         str,
@@ -153,6 +155,9 @@ def search(
     in sequence on the certification images, each at the full delta, up to the first that fails.
     So the certificate holds with probability 1 - delta for any number of candidates. No labels.
 
+    A ledger keeps the promise over several searches: the images of a search that has failed would
+    certify a wrong plan sooner or later if they were searched again and again.
+
     An answer is the greedy text up to --max-new-tokens tokens. First prints, on standard error,
     which epsilon the certification images can reach at best; after a failure, how many images it
     would take. With --check the exit code is 1 if no plan is certified.
@@ -162,7 +167,7 @@ def search(
     check_writable(out / "search.json")
     if how not in HOW:
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
-    chosen_rule = find_rule(rule)
+    chosen_rule, ledger = find_rule(rule), spending.beside(out)
     tuning, certifying = data.items(), replace(data, data=certification).items()
     note(reach(certifying, epsilon=epsilon, delta=delta).sentence())
     vlm = model.load()
@@ -183,6 +188,7 @@ def search(
         batch_size=data.batch_size,
         max_new_tokens=max_new_tokens,
         checkpoint=out / "checkpoints",
+        ledger=ledger,
     )
     result = save(out / "search.json", certified.to_json())
     save(out / "plan.json", certified.plan.to_json())

@@ -13,6 +13,9 @@ from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
+from vlm_bridge.data.overlap import check_disjoint as check_disjoint
+from vlm_bridge.data.overlap import image_ids as image_ids
+from vlm_bridge.data.overlap import overlap as overlap
 from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
 from vlm_bridge.data.scenes_task import SCENES_SPLITS as SCENES_SPLITS
 from vlm_bridge.data.scenes_task import scenes as scenes

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from theory import Certificate, certify_drop, certify_mean, label_free_drop
 from theory.certificates import AT_LIMIT
-from vlm_bridge.data import Item, image_hashes, items_hash
-from vlm_bridge.errors import BridgeError
+from theory.certificates.certify import unused
+from vlm_bridge.data import Item, image_ids, items_hash, overlap
+from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -18,10 +19,13 @@ from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.reach import log_reach
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.ledger import Ledger, Spending, run_hash
+from vlm_bridge.skip import check_support
 
 QUANTITIES = ("disagreement", "accuracy_drop")
 #: Methods that certify only an accuracy drop.
 DROP_ONLY = ("harm", "label-free")
+HAND_MADE = "the plan is made by hand, it names neither a model nor the images that chose it"
 
 
 def certify(
@@ -36,6 +40,7 @@ def certify(
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
+    ledger: Ledger | str | Path | None = None,
 ) -> Certificate:
     """Bound the share of answers that `plan` changes, with probability at least `1 - delta`.
 
@@ -65,17 +70,31 @@ def certify(
         batch_size: questions in a batch.
         max_new_tokens: longest answer, in tokens.
         checkpoint: a file to which finished batches are added; a second call continues from it.
+        ledger: a file that knows what was spent on these images; see `Ledger`. The certificate
+            gets at most the delta that is left. Without one it assumes that the images were not
+            used before, and its sentence says so.
 
     Raises:
-        BridgeError: bad arguments, no labels for a drop, a broken model, images that also tuned
-            the plan, a checkpoint of another run, or, under `torchrun`, a rank that died.
+        BridgeError: bad arguments, no labels for a drop, a broken model, a plan of another model,
+            images or clusters that also chose, tuned or certified the plan, no delta left, a
+            checkpoint of another run, or, under `torchrun`, a rank that died.
     """
     levels: Any = {"epsilon": epsilon, "delta": delta}
     if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
         items = tuple(items)
         log_reach(items, **levels, quantity=quantity, method=method)
-    outcomes = _untouched_outcomes(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
-    return certificate_of(plan, outcomes, **levels, quantity=quantity, method=method)
+    kind: Any = {"quantity": quantity, "method": method}
+    check_quantity(quantity, method)
+    asked, longest = _asked(items, max_new_tokens)
+    check_unspent(plan, asked)
+    spending = None
+    if ledger is not None:
+        check_support(vlm, plan)
+        run = {"plans": [plan.hash()], "batch_size": batch_size, "max_new_tokens": longest}
+        spending = spend_on(ledger, "certification", vlm, asked, delta=delta, **kind, **run)
+        levels["delta"] = spending.delta
+    outcomes = _outcomes(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
+    return signed(certificate_of(plan, outcomes, **levels, **kind), vlm, plan, spending)
 
 
 def certify_both(
@@ -89,45 +108,121 @@ def certify_both(
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
+    ledger: Ledger | str | Path | None = None,
 ) -> list[Certificate]:
     """Certificates of disagreement and, where there is any label, of the accuracy drop.
 
     Both come from one run of the two models; with the method `label-free` the drop needs no
     labels. The bound of the drop is at most that of the disagreement, except with
     `empirical-bernstein`, or with `harm` and several questions per image. Each holds with
-    probability `1 - delta`; for both at once pass half of delta. Arguments and errors are those of
-    `certify`.
+    probability `1 - delta`; for both at once pass half of delta. A ledger is charged twice delta
+    where both are made, unless the one follows from the other (`label-free`). Arguments and errors
+    are those of `certify`.
     """
     asked = tuple(items)
     log_reach(asked, epsilon=epsilon, delta=delta, method=method)
-    outcomes = _untouched_outcomes(vlm, asked, plan, batch_size, max_new_tokens, checkpoint)
+    check_unspent(plan, asked)
+    spending = None
+    if ledger is not None:
+        check_support(vlm, plan)
+        labelled = any(item.answer for item in asked) and method != "label-free"
+        run = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "plans": [plan.hash()]}
+        times, kind = (2 if labelled else 1), {"quantity": "both", "method": method}
+        wanted = times * delta
+        spending = spend_on(ledger, "certification", vlm, asked, delta=wanted, **kind, **run)
+        delta = spending.delta / times
+    outcomes = _outcomes(vlm, asked, plan, batch_size, max_new_tokens, checkpoint)
     # Clopper-Pearson counts changed answers; of a drop it counts the harmed ones.
     methods = {"disagreement": "auto" if method in DROP_ONLY else method}
     if outcomes.drop is not None or method == "label-free":
         methods["accuracy_drop"] = "harm" if method == "clopper-pearson" else method
-    return [
+    certificates = (
         certificate_of(plan, outcomes, epsilon=epsilon, delta=delta, quantity=name, method=chosen)
         for name, chosen in methods.items()
-    ]
+    )
+    return [signed(certificate, vlm, plan, spending) for certificate in certificates]
 
 
-def _untouched_outcomes(
+def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
+    """Raise a `BridgeError` if `items` share an image or a cluster with those spent on `plan`."""
+    if not plan.provenance.spent:
+        return
+    items = list(items)
+    for verb in ("profiled", "tuned", "certified"):
+        if shared := overlap(items, getattr(plan.provenance, verb)):
+            uses = {"profiled": "ranked the layers of", "tuned": "chose", "certified": "certified"}
+            raise BridgeError(
+                f"{len(shared)} of these images {uses[verb]} the plan (as cluster "
+                f"{shown(shared[0])}); certify it on others"
+            )
+
+
+def spend_on(
+    ledger: Ledger | str | Path,
+    what: str,
     vlm: VLM,
-    items: Iterable[Item] | FullAnswers,
+    items: Sequence[Item],
+    *,
+    delta: float,
+    **run: Any,
+) -> Spending:
+    """Spend delta on the images of `items`; `run` is everything else that decides the result."""
+    if not 0 < delta < 1:
+        raise BridgeError(f"delta must lie in (0, 1), got {shown(delta)}")
+    who = {"what": what, "model": vlm.name, "fingerprint": vlm.fingerprint}
+    key = run_hash(**who, data=items_hash(items), delta=delta, **run)
+    return Ledger.of(ledger).spend(image_ids(items), delta, key=key, **who)
+
+
+def check_quantity(quantity: str, method: str) -> None:
+    """Raise a `BridgeError` for an unknown quantity, or a method of another one."""
+    if quantity not in QUANTITIES:
+        raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
+    if method == "label-free" and quantity != "accuracy_drop":
+        raise BridgeError(f"label-free bounds an accuracy_drop, not a {quantity}; use auto")
+
+
+def signed(
+    certificate: Certificate, vlm: VLM, plan: SkipPlan, spending: Spending | None = None
+) -> Certificate:
+    """The certificate with its model, what a ledger granted, and whether the plan has an origin."""
+    assumed, caveats = certificate.assumed, certificate.caveats
+    if not plan.provenance.fingerprint:
+        caveats = (*caveats, HAND_MADE)
+    if spending is not None:
+        known = unused(certificate.n_images)
+        independent = "the plan does not depend on earlier results on these images"
+        assumed = (*(each for each in assumed if each != known), independent)
+    return replace(
+        certificate,
+        model=vlm.name,
+        fingerprint=vlm.fingerprint,
+        ledger="" if spending is None else str(spending),
+        assumed=assumed,
+        caveats=caveats,
+    )
+
+
+def _asked(items: Sequence[Item] | FullAnswers, longest: int) -> tuple[Sequence[Item], int]:
+    """The questions, and the longest answer to them."""
+    if isinstance(items, FullAnswers):
+        return items.items, items.max_new_tokens
+    return items, longest
+
+
+def _outcomes(
+    vlm: VLM,
+    items: Sequence[Item] | FullAnswers,
     plan: SkipPlan,
     batch_size: int,
     longest: int,
     checkpoint: Path | None,
 ) -> Outcomes:
-    """Outcomes of `plan`; refuses images that chose it."""
-    asked = items.items if isinstance(items, FullAnswers) else tuple(items)
-    shared = set(plan.source.get("tuning_images", ())) & set(image_hashes(asked))
-    if shared:
-        raise BridgeError(f"{len(shared)} of these images chose the plan; certify it on others")
+    """Outcomes of `plan` against the full model."""
     run: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
     if isinstance(items, FullAnswers):
         return items.outcomes(vlm, plan, **run)
-    return paired_outcomes(vlm, asked, plan, max_new_tokens=longest, **run)
+    return paired_outcomes(vlm, items, plan, max_new_tokens=longest, **run)
 
 
 def certificate_of(
@@ -140,12 +235,9 @@ def certificate_of(
     method: str = "auto",
 ) -> Certificate:
     """The certificate from given outcomes; see `certify`."""
+    check_quantity(quantity, method)
     if method == "label-free":
-        if quantity != "accuracy_drop":
-            raise BridgeError(f"label-free bounds an accuracy_drop, not a {quantity}; use auto")
         return label_free_drop(certificate_of(plan, outcomes, epsilon=epsilon, delta=delta))
-    if quantity not in QUANTITIES:
-        raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
     options: Any = {
         "epsilon": epsilon,
         "delta": delta,

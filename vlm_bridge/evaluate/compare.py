@@ -43,6 +43,7 @@ class Comparison(Record):
         accuracy_full: None without labels, as are the next two.
         accuracy_skipped: accuracy of the skipped model.
         drop: accuracy_full - accuracy_skipped, paired.
+        model, fingerprint: name and fingerprint of the model; "" if not known.
     """
 
     plan: SkipPlan
@@ -59,10 +60,14 @@ class Comparison(Record):
     accuracy_full: Estimate | None
     accuracy_skipped: Estimate | None
     drop: Estimate | None
+    model: str = ""
+    fingerprint: str = ""
 
     @classmethod
-    def of(cls, plan: SkipPlan, outcomes: Outcomes, decision: str) -> Comparison:
-        """Means over the outcomes; every image weighs the same.
+    def of(
+        cls, plan: SkipPlan, outcomes: Outcomes, decision: str, vlm: VLM | None = None
+    ) -> Comparison:
+        """Means over the outcomes of `vlm`; every image weighs the same.
 
         Raises:
             BridgeError: fewer than two images, which have no interval.
@@ -96,6 +101,8 @@ class Comparison(Record):
             accuracy_full=of_labelled(labelled and labelled.correct_full, 0),
             accuracy_skipped=of_labelled(labelled and labelled.correct_skipped, 0),
             drop=of_labelled(labelled and labelled.drop, -1),
+            model="" if vlm is None else vlm.name,
+            fingerprint="" if vlm is None else vlm.fingerprint,
         )
 
     def sentence(self) -> str:
@@ -181,4 +188,4 @@ def compare(
     check_images(items)
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     outcomes = paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes)
-    return Comparison.of(plan, outcomes, "generated answer")
+    return Comparison.of(plan, outcomes, "generated answer", vlm)

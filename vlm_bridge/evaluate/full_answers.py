@@ -31,6 +31,7 @@ class FullAnswers:
         texts: one answer for each question.
         max_new_tokens: longest answer, of the full and of the skipped model.
         at_limit: whether each answer reached that length without ending; None if not known.
+        fingerprint: of the model; "" if not known.
 
     Raises:
         BridgeError: the numbers of answers and questions differ, or max_new_tokens below 1.
@@ -41,6 +42,7 @@ class FullAnswers:
     texts: tuple[str, ...]
     max_new_tokens: int = MAX_NEW_TOKENS
     at_limit: tuple[bool, ...] | None = None
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         check_max_new_tokens(self.max_new_tokens)
@@ -64,7 +66,7 @@ class FullAnswers:
         Raises:
             BridgeError: there are no items, the checkpoint is of another run, or a rank died.
         """
-        items = list(items)
+        items, fingerprint = list(items), vlm.fingerprint
         settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
         check_max_new_tokens(max_new_tokens)
 
@@ -84,7 +86,7 @@ class FullAnswers:
         asked = tuple(item for chosen, _ in answered for item in chosen)
         texts = tuple(text for _, answers in answered for text in answers["texts"])
         at_limit = tuple(cut for _, answers in answered for cut in answers["at_limit"])
-        return cls(vlm.name, asked, texts, max_new_tokens, at_limit)
+        return cls(vlm.name, asked, texts, max_new_tokens, at_limit, fingerprint)
 
     @property
     def hash(self) -> str:
@@ -111,6 +113,11 @@ class FullAnswers:
         """
         if vlm.name != self.model:
             raise BridgeError(f"these are the answers of {self.model}, not of {vlm.name}")
+        if self.fingerprint not in ("", vlm.fingerprint):
+            raise BridgeError(
+                f"these are the answers of {self.model} ({self.fingerprint[:12]}); its weights, "
+                f"dtype or attention are now others ({vlm.fingerprint[:12]})"
+            )
         if plan.is_empty:
             texts, longest = self.texts, self.max_new_tokens
             return Outcomes.of_words(

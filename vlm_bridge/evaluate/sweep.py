@@ -88,7 +88,7 @@ def sweep(
     items = list(items)
     check_images(items)
     outcomes = sweep_outcomes(vlm, items, plans, checkpoint=checkpoint, batch_size=batch_size)
-    return [Comparison.of(p, o, DECISION) for p, o in zip(plans, outcomes, strict=True)]
+    return [Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True)]
 
 
 def sweep_outcomes(

@@ -11,14 +11,13 @@ from typing import Any
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
 from vlm_bridge.cost import Cost, cost_inside
-from vlm_bridge.data import Item, image_hashes, items_hash
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.data import Item, check_disjoint, items_hash
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.methods.protocol import Method
 from vlm_bridge.model.prompts import batches
-from vlm_bridge.model.run_batches import run_batches
+from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
@@ -42,6 +41,7 @@ class MethodResult(Record):
         accuracy_full, accuracy, drop: without and with the method, and their paired difference;
             None without labels.
         cost: of a batch of these questions.
+        fingerprint: of the model.
     """
 
     method: str
@@ -60,6 +60,7 @@ class MethodResult(Record):
     accuracy: Estimate | None
     drop: Estimate | None
     cost: Cost
+    fingerprint: str = ""
 
 
 def skipping_plan(vlm: VLM, _: Method, plan: SkipPlan | None) -> AbstractContextManager[Any]:
@@ -87,8 +88,7 @@ def run_method(
     stores finished batches, from which the same call resumes.
     """
     profiling, items = list(profiling), list(items)
-    if shared := set(image_hashes(profiling)) & set(image_hashes(items)):
-        raise BridgeError(f"{len(shared)} images are in both profiling and answered questions")
+    check_disjoint(items, profiling, "are in both profiling and answered questions")
     evidence = Evidence(vlm, profiling, batch_size=batch_size)
     plan = method.choose(evidence)
     file = folder and folder / "full.jsonl"
@@ -103,14 +103,16 @@ def run_method(
             batch_size=batch_size,
             title=method.name,
             checkpoint=folder and folder / f"{method.name}.jsonl",
-            key={
-                "run": f"method {method.name}",
-                "settings": method.settings,
-                "plan": None if plan is None else plan.hash(),
-                "full": full.hash,
-                "batch_size": batch_size,
-                "max_new_tokens": max_new_tokens,
-            },
+            key=run_key(
+                f"method {method.name}",
+                vlm,
+                items,
+                settings=method.settings,
+                plan=None if plan is None else plan.hash(),
+                full=full.hash,
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+            ),
         )
     texts = [text for _, part in answered for text in part]
     outcomes = Outcomes.of_words(
@@ -142,4 +144,5 @@ def run_method(
         accuracy=mean(labelled and labelled.correct_skipped, 0),
         drop=mean(labelled and labelled.drop, -1),
         cost=cost,
+        fingerprint=vlm.fingerprint,
     )

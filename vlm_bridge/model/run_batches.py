@@ -20,7 +20,8 @@ from vlm_bridge.runtime.progress import track
 
 def run_key(run: str, vlm: VLM, items: Sequence[Item], **settings: Any) -> dict[str, Any]:
     """The `key` of `run_batches`: the kind of run, the model, the data, and the settings."""
-    return {"run": run, "model": vlm.name, "data": items_hash(items), **settings}
+    who = {"model": vlm.name, "fingerprint": vlm.fingerprint}
+    return {"run": run, **who, "data": items_hash(items), **settings}
 
 
 def run_batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, load_file, save
 
 from estimators import Profile
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item, image_ids, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.prompts import batch_places
@@ -21,7 +22,7 @@ from vlm_bridge.model.run_batches import deal_batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.reservoir import Reservoir
-from vlm_bridge.runtime.checkpoint import beside, kept_in, of_all_ranks
+from vlm_bridge.runtime.checkpoint import beside, difference, kept_in, of_all_ranks
 from vlm_bridge.runtime.distributed import Ranks, sharing
 from vlm_bridge.runtime.files import write_bytes
 
@@ -62,7 +63,11 @@ def profile(
     """
     items = list(items)
     places = batch_places(items, batch_size)
-    run = {"model": vlm.name, "data_hash": items_hash(items)}
+    run = {
+        "model": vlm.name,
+        "fingerprint": vlm.fingerprint,
+        "data_hash": items_hash(items),
+    }
     key = {**run, "batch_size": batch_size, "reservoir": reservoir and reservoir.settings}
 
     def collector() -> Collector:
@@ -83,7 +88,8 @@ def profile(
         reservoir.finish(run, [item.cluster for item in items])
         reservoir.add_arrays(whole.reservoir.to_arrays())
     n_images = len({item.cluster for item in items})
-    return whole.profile(vlm.name, n_images=n_images, data_hash=run["data_hash"])
+    measured = whole.profile(vlm.name, n_images=n_images, data_hash=run["data_hash"])
+    return replace(measured, fingerprint=run["fingerprint"], images=image_ids(items))
 
 
 def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
@@ -166,9 +172,13 @@ def _read_batches(path: Path, key: str) -> list[int]:
             meta: dict[str, Any] = shard.metadata() or {}
     except SafetensorError:
         meta = {}
-    if meta.get("key") != key:
+    if "key" not in meta:
         raise BridgeError(
-            f"{path} belongs to another run (model, data, batch size or reservoir differ) or is "
-            "no checkpoint; choose another one or delete it"
+            f"{path} is of another program or is no checkpoint; choose another one or delete it"
+        )
+    if meta["key"] != key:
+        differs = difference(json.loads(meta["key"]), json.loads(key))
+        raise BridgeError(
+            f"{path} belongs to another run ({differs}); choose another one or delete it"
         )
     return [int(number) for number in json.loads(meta["batches"])]

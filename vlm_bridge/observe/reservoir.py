@@ -160,6 +160,7 @@ class Reservoir:
         projection = f"gaussian to {width} dimensions, variance 1/{width}, torch seed {self.seed}"
         return Samples(
             model=self._run["model"],
+            fingerprint=self._run["fingerprint"],
             data_hash=self._run["data_hash"],
             seed=self.seed,
             projection=None if width is None else projection,
@@ -175,6 +176,7 @@ class Samples:
 
     Attributes:
         model: name of the model.
+        fingerprint: of the model.
         data_hash: `items_hash` of the questions.
         seed: of the sample and the projection.
         projection: how the states were projected, None if they are whole.
@@ -185,6 +187,7 @@ class Samples:
     """
 
     model: str
+    fingerprint: str
     data_hash: str
     seed: int
     projection: str | None
@@ -192,7 +195,7 @@ class Samples:
     rows: dict[str, list[dict[str, Any]]]
     arrays: dict[str, Floats]
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     def states(self, token_group: str) -> list[Floats]:
         """State 0 to state L of a token group, each (n, width), as `profile_states` takes them.

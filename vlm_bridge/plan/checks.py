@@ -16,15 +16,10 @@ MAX_LAYERS = 10_000
 PART_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
 
 
-def typed_fields(plan: PlanFields, source: object) -> dict[str, Any]:
+def typed_fields(plan: PlanFields) -> dict[str, Any]:
     """The fields of a plan as int, tuples of int, and float; other types are a `BridgeError`."""
     if not isinstance(plan.mode, str):
         raise BridgeError(f"mode must be text, got {shown(plan.mode)}")
-    if not isinstance(source, Mapping) or not all(isinstance(key, str) for key in source):
-        raise BridgeError(f"source must be an object of named values, got {shown(source)}")
-    images = source.get("tuning_images", [])
-    if not isinstance(images, list | tuple) or not all(isinstance(image, str) for image in images):
-        raise BridgeError(f"tuning_images must be a list of text, got {shown(images)}")
     n_layers = _whole("n_layers", plan.n_layers)
     if not 1 <= n_layers <= MAX_LAYERS:
         least = "a plan needs at least one layer" if n_layers < 1 else "no decoder is so deep"

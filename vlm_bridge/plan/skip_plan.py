@@ -1,10 +1,10 @@
-"""`SkipPlan`: which layers are skipped and how, with the source of the plan."""
+"""`SkipPlan`: which layers are skipped and how, and where the plan comes from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from vlm_bridge.plan.checks import (
 )
 from vlm_bridge.plan.layer_op import Operation, compiled
 from vlm_bridge.plan.modes import MODES, PlanFields
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.runtime.files import read_json
 
 
@@ -49,7 +50,8 @@ class SkipPlan(PlanFields):
         after: for `token_pruning`, at least 1.
         keep: for `token_pruning`, between 0 and 1.
         parts: the plans that `compose` joined; empty for a single plan.
-        source: how the plan was chosen (rule, data hash, threshold), free-form; not compared.
+        provenance: its model, and the images that chose, tuned or certified it; that of a composed
+            plan has those of its parts. Not compared, and not hashed.
 
     Raises:
         BridgeError: a field is of another type (layers and depths are whole numbers), a layer is
@@ -64,17 +66,21 @@ class SkipPlan(PlanFields):
         vlm_bridge.errors.BridgeError: band: entry 9 is not before exit 4
     """
 
-    SCHEMA_VERSION = 2
+    SCHEMA_VERSION = 3
 
     parts: tuple[SkipPlan, ...] = ()
-    source: dict[str, Any] = field(default_factory=dict, compare=False)
+    provenance: Provenance = field(default_factory=Provenance, compare=False)
 
     def __post_init__(self) -> None:
-        for name, value in typed_fields(self, self.source).items():
+        for name, value in typed_fields(self).items():
             object.__setattr__(self, name, value)
+        if not isinstance(self.provenance, Provenance):
+            raise BridgeError(f"provenance must be a Provenance, got {shown(self.provenance)}")
         object.__setattr__(self, "parts", _single_plans(self.parts))
         if self.parts:
             check_parts(self, self.parts)
+            whole = self.provenance.including(part.provenance for part in self.parts)
+            object.__setattr__(self, "provenance", whole)
             for name, value in joined_fields(self, self.parts).items():
                 object.__setattr__(self, name, value)
         else:
@@ -102,16 +108,15 @@ class SkipPlan(PlanFields):
             they cannot be frozen
         """
         parts = [part for plan in plans for part in plan.parts or (plan,)]
-        if len(parts) == 1:
-            return parts[0]
         if not parts:
             raise BridgeError("compose needs at least one plan")
+        whole = Provenance.union(*(plan.provenance for plan in plans))
+        if len(parts) == 1:
+            same = parts[0].provenance == whole
+            return parts[0] if same else replace(parts[0], provenance=whole)
         parts = sorted(parts, key=lambda part: PART_ORDER.index(part.mode))
-        # Images that tuned a part must not certify the composed plan.
-        images = {image for part in parts for image in part.source.get("tuning_images", ())}
-        source = {"tuning_images": sorted(images)} if images else {}
         mode = "+".join(part.mode for part in parts)
-        return cls(mode, parts[0].n_layers, parts=tuple(parts), source=source)
+        return cls(mode, parts[0].n_layers, parts=tuple(parts), provenance=whole)
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
@@ -165,7 +170,7 @@ class SkipPlan(PlanFields):
         return MODES[self.mode].words(self)
 
     def hash(self) -> str:
-        """SHA-256 of all fields but `source`."""
+        """SHA-256 of all fields but `provenance`."""
         return hashlib.sha256(json.dumps(_behaviour(self), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -177,7 +182,8 @@ class SkipPlan(PlanFields):
         else:
             values = {name: getattr(self, name) for name in MODES[self.mode].takes}
             data |= {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        return data | {"source": self.source}
+        origin = self.provenance.to_json()
+        return data | ({"provenance": origin} if origin else {})
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
@@ -209,6 +215,8 @@ class SkipPlan(PlanFields):
             )
         if any(isinstance(part, dict) and part.get("parts") for part in parts):
             raise BridgeError("a part must be a single plan, without parts of its own")
+        if "provenance" in body:
+            body["provenance"] = Provenance.from_json(body["provenance"])
         return cls(**body, parts=tuple(cls.from_json(part) for part in parts))
 
     @classmethod
@@ -236,7 +244,7 @@ def _single_plans(parts: Any) -> tuple[SkipPlan, ...]:
 
 def _behaviour(plan: SkipPlan) -> dict[str, Any]:
     body = plan.to_json()
-    del body["source"]
+    body.pop("provenance", None)
     if plan.parts:
         body["parts"] = [_behaviour(part) for part in plan.parts]
     return body

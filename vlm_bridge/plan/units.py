@@ -7,6 +7,7 @@ from typing import Any
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, MODES, RULE_MODES
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
@@ -36,7 +37,7 @@ def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
 
 
 def union(plans: Sequence[SkipPlan]) -> SkipPlan:
-    """The union of plans of the same layer-wise mode.
+    """The union of plans of the same layer-wise mode, and of the images that they come from.
 
     >>> union(units("block", 4)[1:3]).layers
     (1, 2)
@@ -46,7 +47,8 @@ def union(plans: Sequence[SkipPlan]) -> SkipPlan:
         name: tuple(sorted({layer for plan in plans for layer in getattr(plan, name)}))
         for name in MODES[mode].takes
     }
-    return SkipPlan(mode, plans[0].n_layers, **fields)
+    provenance = Provenance.union(*(plan.provenance for plan in plans))
+    return SkipPlan(mode, plans[0].n_layers, **fields, provenance=provenance)
 
 
 def empty_plan(mode: str, n_layers: int) -> SkipPlan:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlm_bridge.data.overlap import image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, MODES
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.account import Account
@@ -45,7 +47,7 @@ class Evidence(Account):
         batch_size: questions in a batch.
 
     Raises:
-        BridgeError: neither model nor profile, or they differ in depth.
+        BridgeError: neither model nor profile, or the profile is of another model.
 
     Example:
         >>> evidence = Evidence(vlm, items)  # doctest: +SKIP
@@ -65,14 +67,12 @@ class Evidence(Account):
     ) -> None:
         if vlm is None and profile is None:
             raise BridgeError("evidence needs a model or a profile, got neither")
-        if vlm is not None and profile is not None and profile.n_layers != vlm.layout.n_layers:
-            raise BridgeError(
-                f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
-            )
+        if vlm is not None and profile is not None:
+            check_profile(vlm, profile)
         super().__init__()
         self.model: str = vlm.name if vlm is not None else profile.model  # type: ignore[union-attr]
         self.n_layers: int = (vlm.layout if vlm is not None else profile).n_layers  # type: ignore[union-attr]
-        self._vlm = vlm
+        self._vlm, self._measured_with = vlm, ""
         self._labelled = tuple(items)
         self._profile = profile
         self.items = tuple(replace(item, answer=None) for item in self._labelled)
@@ -86,17 +86,37 @@ class Evidence(Account):
                 f"{self._rule or 'this'} has to run the model, and the evidence is a profile "
                 "without model and questions"
             )
+        self._check_unchanged(self._vlm)
         return self._vlm
+
+    def _check_unchanged(self, vlm: VLM) -> None:
+        """Refuse a model that was changed between two measurements."""
+        now = vlm.fingerprint
+        if self._measured_with not in ("", now):
+            raise BridgeError(
+                f"the weights, dtype or attention of {vlm.name} changed after its first "
+                "measurement; make new evidence"
+            )
+        self._measured_with = now
 
     @property
     def clusters(self) -> list[str]:
         """The independent unit of every question: its image."""
         return [item.cluster for item in self.items]
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """Hash of the data behind the profile, for the source of a plan; empty without profile."""
-        return {} if self._profile is None else {"profile_hash": self._profile.data_hash}
+    def provenance(self, rule: str, requires: str) -> Provenance:
+        """What the plans of a rule come from: the model, and all images that the rule may read."""
+        profile, images, hashes = self._profile, set[str](), {}
+        fingerprint = "" if profile is None else profile.fingerprint
+        if self._vlm is not None:
+            self._check_unchanged(self._vlm)
+            fingerprint = self._measured_with
+        if requires != "nothing":
+            images |= set(image_ids(self.items))
+            if profile is not None:
+                images |= set(profile.images)
+                hashes = {"profile_hash": profile.data_hash}
+        return Provenance(self.model, fingerprint, rule, tuple(images), settings=hashes)
 
     def part(self, images: Iterable[str]) -> Evidence:
         """The evidence restricted to the questions about `images`, with an account of its own."""
@@ -244,6 +264,19 @@ class Evidence(Account):
             return [float(self.image_mean(of_plan)) for of_plan in correct]
 
         return self.measured(name, make, forward_cost=float(len(plans)), requires="labels")
+
+
+def check_profile(vlm: VLM, profile: Profile) -> None:
+    """Raise a `BridgeError` if a profile is of another model; one without fingerprint may fit."""
+    if profile.fingerprint and profile.fingerprint != vlm.fingerprint:
+        raise BridgeError(
+            f"the profile is of {profile.model} ({profile.fingerprint[:12]}), this is {vlm.name} "
+            f"({vlm.fingerprint[:12]}): weights, dtype, attention or configuration differ"
+        )
+    if profile.n_layers != vlm.layout.n_layers:
+        raise BridgeError(
+            f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
+        )
 
 
 def _measure(function: str) -> Callable[..., Any]:

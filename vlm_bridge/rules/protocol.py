@@ -10,6 +10,7 @@ import numpy as np
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, LAYERWISE, MODES
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union, units
 from vlm_bridge.rules.evidence import Evidence
@@ -144,7 +145,7 @@ def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> lis
 
     Layers and sublayers are added in order of score. Depths are ordered by how much they skip: late
     exits, early entries and late prunings first. The default mode is the rule's first; errors are
-    those of `score_units`.
+    those of `score_units`. The plans name the model and the images of the evidence.
     """
     mode = check_mode(rule, mode)
     singles = units_of(rule, mode, evidence.n_layers)
@@ -154,5 +155,7 @@ def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> lis
         plans = [union([singles[i] for i in order[:k]]) for k in range(1, len(order) + 1)]
     elif plans is None:
         plans = singles[::-1] if MODES[mode].deeper_skips_less else singles
-    source = {"rule": rule.name, "model": evidence.model, **evidence.hashes}
-    return [replace(plan, source=source) for plan in plans]
+    provenance = evidence.provenance(rule.name, rule.requires)
+    return [
+        replace(plan, provenance=Provenance.union(provenance, plan.provenance)) for plan in plans
+    ]

@@ -60,6 +60,25 @@ class Checkpoint:
                 handle.write(json.dumps([number, result]) + "\n")
 
 
+def difference(stored: Any, key: dict[str, Any]) -> str:
+    """In which fields the stored key of a run differs from the key of this run, with both values.
+
+    >>> difference({"model": "a", "fingerprint": "0" * 64}, {"model": "a", "fingerprint": "1" * 64})
+    'fingerprint 000000000000 there, 111111111111 here'
+    """
+    there = stored if isinstance(stored, dict) else {}
+
+    def short(value: Any) -> str:
+        text = value if isinstance(value, str) else json.dumps(value)
+        return text[:12] if len(text) > 40 else text
+
+    return ", ".join(
+        f"{name} {short(there.get(name))} there, {short(key.get(name))} here"
+        for name in dict.fromkeys((*key, *there))
+        if there.get(name) != key.get(name)
+    )
+
+
 def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     if not lines:
@@ -70,7 +89,7 @@ def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
         raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it") from None
     if stored_key != key:
         raise BridgeError(
-            f"{path} belongs to another run (model, data, plans or batch size differ); "
+            f"{path} belongs to another run ({difference(stored_key, key)}); "
             "choose another folder or delete it"
         )
     return {int(number): result for number, result in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 from vlm_bridge.errors import BridgeError
@@ -60,12 +61,13 @@ def greedy_plans(
     left = score_units(rule, evidence, mode).argsort(kind="stable").tolist()
     skipped: list[int] = []
     plans: list[SkipPlan] = []
+    origin = evidence.provenance(rule.name, "candidate runs")
     for _ in range(min(most or len(singles), len(singles) - 1)):
         tried = [union([singles[j] for j in (*skipped, i)]) for i in left[:width]]
         best = 0
         if len(tried) > 1:
             kl = [run.kl_skipped_full for run in evidence.candidates(tried)]
             best = kl.index(min(kl))
-        plans.append(tried[best])
+        plans.append(replace(tried[best], provenance=origin))
         skipped.append(left.pop(best))
     return plans

@@ -9,16 +9,17 @@ from typing import Any
 
 from estimators.record import Record
 from theory import Certificate
-from vlm_bridge.data import Item, image_hashes
+from vlm_bridge.data import Item, check_disjoint, image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import certify
+from vlm_bridge.evaluate.certify import certify, check_quantity, check_unspent, signed, spend_on
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.reach import log_reach
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection.path import RUNGS, Step
-from vlm_bridge.selection.tuning import tuned_path, tuned_source
+from vlm_bridge.selection.tuning import tuned_on, tuned_path
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class CertifiedPlan(Record):
 
 
 def certify_path(
-    path: Sequence[Step], certify_one: Callable[[SkipPlan], Certificate], *, empty: SkipPlan
+    path: Sequence[Step],
+    certify_one: Callable[[SkipPlan], Certificate],
+    *,
+    empty: SkipPlan,
+    images: Iterable[str] = (),
 ) -> CertifiedPlan:
     """Fixed-sequence testing: each step at the full delta, until one does not hold.
 
@@ -47,7 +52,8 @@ def certify_path(
     the first true null in the order is rejected, which has probability at most delta, however many
     steps there are. The certified bound is epsilon: a step's own, perhaps smaller, bound is not
     valid for a plan chosen by it, so it appears in `certificates` only. The order of `path` must
-    not depend on the certification images, on which `certify_one` certifies at level delta.
+    not depend on the certification images, on which `certify_one` certifies at level delta. Their
+    identities, `images`, are added to the provenance of every plan of the result.
 
     Source:
         Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;
@@ -59,12 +65,18 @@ def certify_path(
         if not certificates[-1].holds:
             break
     held = sum(certificate.holds for certificate in certificates)
-    plan, certificate = empty, None
+    images = tuple(images)
+    path = [replace(step, plan=_certified_on(step.plan, images)) for step in path]
+    plan, certificate = _certified_on(empty, images), None
     if held:
         plan, last = path[held - 1].plan, certificates[held - 1]
         note = f"tested in a fixed sequence: step {held} of {len(path)}, and all before it hold"
         certificate = replace(last, bound=last.epsilon, checked=(*last.checked, note))
     return CertifiedPlan(plan, certificate, tuple(path), tuple(certificates))
+
+
+def _certified_on(plan: SkipPlan, images: Iterable[str]) -> SkipPlan:
+    return replace(plan, provenance=plan.provenance.adding(certified=images))
 
 
 def search(
@@ -81,6 +93,7 @@ def search(
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
+    ledger: Ledger | str | Path | None = None,
 ) -> CertifiedPlan:
     """The largest candidate plan whose loss is certified, corrected for the search.
 
@@ -101,31 +114,47 @@ def search(
         batch_size: questions in a batch.
         max_new_tokens: longest answer, in tokens.
         checkpoint: a folder for finished batches; the same call resumes from it.
+        ledger: a file that knows what was spent on the certification images; see `Ledger`. The
+            search gets at most the delta that is left. Without one, the certificate assumes that
+            the images were not used before.
 
     Raises:
         BridgeError: no candidates or none that the model supports, epsilon or delta outside
-            (0, 1), an image in both splits, no items.
+            (0, 1), an image or a cluster in both splits, a candidate of another model or chosen on
+            certification images, no items, no delta left.
     """
     tuning, certification = list(tuning), list(certification)
-    if shared := set(image_hashes(tuning)) & set(image_hashes(certification)):
-        raise BridgeError(f"{len(shared)} images are in both splits; certify on other images")
+    check_disjoint(certification, tuning, "are in both splits; certify on other images")
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
     log_reach(certification, epsilon=epsilon, delta=delta, quantity=quantity, method=method)
+    check_quantity(quantity, method)
+    for plan in candidates:
+        check_unspent(plan, certification)
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
         vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
     )
-    source = tuned_source(candidates, tuning, epsilon, max_new_tokens)
-    empty = SkipPlan("block", vlm.layout.n_layers, source=source)
+    settings = {"epsilon": epsilon, "candidates": len(candidates)}
+    length = {"max_new_tokens": max_new_tokens}
+    empty = SkipPlan("block", vlm.layout.n_layers)
+    empty = tuned_on(vlm, empty, tuning, **length, settings=settings)
     if not path:
         return CertifiedPlan(empty, None, (), ())
+    level: Any = {"epsilon": epsilon, "delta": delta, "quantity": quantity, "method": method}
+    spending = None
+    if ledger is not None:
+        plans = [step.plan.hash() for step in path]
+        spending = spend_on(
+            ledger, "search", vlm, certification, plans=plans, **level, **generating
+        )
+        level["delta"] = spending.delta
     file = checkpoint and checkpoint / "certification-full.jsonl"
     full = FullAnswers.ask(vlm, certification, checkpoint=file, **generating)
-    level: Any = {"epsilon": epsilon, "delta": delta, "quantity": quantity, "method": method}
 
     def certify_one(plan: SkipPlan) -> Certificate:
         file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
-        return certify(vlm, full, plan, batch_size=batch_size, checkpoint=file, **level)
+        made = certify(vlm, full, plan, batch_size=batch_size, checkpoint=file, **level)
+        return made if spending is None else signed(made, vlm, plan, spending)
 
-    return certify_path(path, certify_one, empty=empty)
+    return certify_path(path, certify_one, empty=empty, images=image_ids(certification))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from estimators import Profile
-from vlm_bridge.data import Item, image_hashes, items_hash
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -15,6 +15,8 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import empty_plan
 from vlm_bridge.rules import Evidence, check_mode, find_rule, nested_plans, within_forward_cost
+from vlm_bridge.rules.evidence import check_profile
+from vlm_bridge.selection.tuning import tuned_on
 
 
 def choose_plan(
@@ -54,20 +56,17 @@ def choose_plan(
         forward_cost: budget of the rule in forward passes; see `within_forward_cost`.
 
     Returns:
-        The plan, with rule, data, threshold and the disagreement of every plan tried as its
-        `source`. It skips nothing if even the smallest plan disagrees too often.
+        The plan, with model, rule, images, threshold and the disagreement of every plan tried as
+        its `provenance`. It skips nothing if even the smallest plan disagrees too often.
 
     Raises:
-        BridgeError: unknown rule, epsilon outside (0, 1), a profile of another depth, or no
+        BridgeError: unknown rule, epsilon outside (0, 1), a profile of another model, or no
             items.
     """
     items = list(items)
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
-    if profile.n_layers != vlm.layout.n_layers:
-        raise BridgeError(
-            f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
-        )
+    check_profile(vlm, profile)
     chosen = find_rule(rule)
     mode = check_mode(chosen, mode)
     if evidence is None:
@@ -78,7 +77,9 @@ def choose_plan(
     if full is None:
         answers = FullAnswers.ask(vlm, items, batch_size=batch_size, max_new_tokens=max_new_tokens)
     else:
-        answers = FullAnswers(vlm.name, tuple(items), tuple(full), max_new_tokens)
+        answers = FullAnswers(
+            vlm.name, tuple(items), tuple(full), max_new_tokens, fingerprint=vlm.fingerprint
+        )
     asked = Counter(item.cluster for item in items)
     changes: Counter[str] = Counter()
     tried: list[dict[str, object]] = []
@@ -97,14 +98,12 @@ def choose_plan(
         if whole:
             largest = candidate
             break
-    source = {
-        **candidates[0].source,
-        "tuning_hash": items_hash(items),
-        "tuning_images": image_hashes(items),
+    settings = {
         "epsilon": epsilon,
         "threshold": epsilon / 2,
         "max_new_tokens": max_new_tokens,
         "tried": tried,
         "forward_cost": sum(evidence.spent.get(chosen.name, {}).values()),
     }
-    return replace(largest, source=source)
+    largest = replace(largest, provenance=candidates[0].provenance)
+    return tuned_on(vlm, largest, items, max_new_tokens=max_new_tokens, settings=settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from estimators.clustered import image_mean
-from vlm_bridge.data import Item, image_hashes, items_hash
+from vlm_bridge.data import Item, image_ids, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -20,6 +20,7 @@ from vlm_bridge.plan.savings import saving
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection.path import RUNGS, Step, lazy_path
 from vlm_bridge.skip import supported_modes
+from vlm_bridge.skip.support import check_model
 
 
 def tuned_path(
@@ -58,31 +59,40 @@ def tuned_path(
 
     savings = [saving(plan, vision=share) for plan in plans]
     steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
-    source = tuned_source(candidates, tuning, epsilon, max_new_tokens)
-    plans = [replace(step.plan, source=step.plan.source | source) for step in steps]
-    return [replace(step, plan=plan) for step, plan in zip(steps, plans, strict=True)]
+    settings = {"epsilon": epsilon, "candidates": len(candidates)}
+    length = {"max_new_tokens": max_new_tokens}
+    chosen = [tuned_on(vlm, step.plan, tuning, **length, settings=settings) for step in steps]
+    return [replace(step, plan=plan) for step, plan in zip(steps, chosen, strict=True)]
 
 
 def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
-    """The candidates that the model supports, at least one."""
+    """The candidates that the model supports, at least one; all are of this model or of none."""
     modes = supported_modes(vlm)
+    for plan in candidates:
+        check_model(vlm, plan)
     plans = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
     if not plans:
         raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}")
     return plans
 
 
-def tuned_source(
-    candidates: Sequence[SkipPlan], tuning: Sequence[Item], epsilon: float, max_new_tokens: int
-) -> dict[str, Any]:
-    """Fields of a plan's `source`: the data and settings of its choice."""
-    return {
-        "tuning_hash": items_hash(tuning),
-        "tuning_images": image_hashes(tuning),
-        "epsilon": epsilon,
-        "max_new_tokens": max_new_tokens,
-        "candidates": len(candidates),
-    }
+def tuned_on(
+    vlm: VLM,
+    plan: SkipPlan,
+    tuning: Sequence[Item],
+    *,
+    max_new_tokens: int,
+    settings: Mapping[str, Any],
+) -> SkipPlan:
+    """The plan with the model, images and settings that chose it in its provenance."""
+    provenance = plan.provenance.adding(
+        model=vlm.name,
+        fingerprint=vlm.fingerprint,
+        tuned=image_ids(tuning),
+        max_new_tokens=max_new_tokens,
+        settings={"tuning_hash": items_hash(tuning), **settings},
+    )
+    return replace(plan, provenance=provenance)
 
 
 def vision_share(vlm: VLM, items: Sequence[Item]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import new_folder, write_bytes, write_json
+from vlm_bridge.skip.support import check_model
 
 #: Key of the exported configuration that records the source model and the plan.
 RECORD = "skipit"
@@ -53,8 +56,9 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         PosixPath('out/smaller')
     """
     layers = _remaining_layers(vlm, plan)
-    short = plan.to_json() | {"source": {}}  # it may name thousands of images; see the plan file
-    record = {"source": vlm.name, "plan": short, "kept_layers": list(layers)}
+    short = replace(plan, provenance=Provenance())  # it may name thousands of images
+    whose = {"source": vlm.name, "fingerprint": vlm.fingerprint}
+    record = {**whose, "plan": short.to_json(), "kept_layers": list(layers)}
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BridgeError(f"{folder} exists already; name a new folder")
@@ -74,6 +78,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
 
 def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
     plan.check_depth(vlm.layout.n_layers)
+    check_model(vlm, plan)
     for part in plan.parts or (plan,):
         if part.mode != "block":
             why = _HALF_A_LAYER if part.mode == "sublayer" else _NOT_A_BLOCK

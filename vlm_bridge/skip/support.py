@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.fingerprint import fingerprint
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES
@@ -27,8 +28,12 @@ def supported_modes(vlm: VLM) -> dict[str, str]:
 
 
 def check_support(vlm: VLM, plan: SkipPlan) -> None:
-    """Raise a `BridgeError` with mode, reason and layer for a plan that `vlm` does not support."""
+    """Raise a `BridgeError` for a plan that `vlm` does not support, or of another model.
+
+    The message names mode, reason and layer, or both models.
+    """
     plan.check_depth(vlm.layout.n_layers)
+    check_model(vlm, plan)
     for part in plan.parts or (plan,):
         layers = sorted({*part.attention, *part.mlp})
         if part.after is not None:
@@ -36,6 +41,12 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
         reason = _reason(vlm, part.mode, layers)
         if reason and not part.is_empty:
             raise BridgeError(f"{type(vlm.model).__name__}: {part.mode} is refused: {reason}")
+
+
+def check_model(vlm: VLM, plan: SkipPlan) -> None:
+    """Raise a `BridgeError` if the plan was made for another model, or for other weights of it."""
+    if plan.provenance.fingerprint:
+        plan.provenance.check_model(vlm.name, fingerprint(vlm.model, name=vlm.name, quick=True))
 
 
 def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:

@@ -59,6 +59,7 @@ class DemoResults(Record):
         scores: rule -> (n_layers,) scores.
         sweep: single layers and depths on test images.
         summary: five lines of text: plan, cost, accuracy, certificate, report.
+        fingerprint: of the model; "" if not known.
     """
 
     model: str
@@ -90,3 +91,4 @@ class DemoResults(Record):
     scores: Mapping[str, tuple[float, ...]]
     sweep: tuple[Comparison, ...]
     summary: tuple[str, ...]
+    fingerprint: str = ""

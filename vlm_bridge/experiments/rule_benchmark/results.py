@@ -128,6 +128,7 @@ class ModelBenchmark(Record):
         truths: measured disagreement, for each mode (and share of kept tokens).
         rules: results, for each mode and rule.
         refused: rules without a score in a mode.
+        fingerprint: of the model; "" if not known.
     """
 
     model: str
@@ -140,6 +141,7 @@ class ModelBenchmark(Record):
     rules: tuple[RuleResult, ...]
     refused: tuple[Refusal, ...]
     forward_cost: float | None = None
+    fingerprint: str = ""
 
     @property
     def modes(self) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from estimators import Estimate
 from theory import Certificate
-from vlm_bridge.data import items_hash
+from vlm_bridge.data import image_ids, items_hash
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.certify import certificate_of
+from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
 from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
@@ -129,6 +129,7 @@ class _Run:
             rules=tuple(results),
             refused=tuple(refused),
             forward_cost=self.settings.forward_cost,
+            fingerprint=self.vlm.fingerprint,
         )
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
@@ -188,9 +189,11 @@ class _Run:
         return rates
 
     def _path(self, scored: _Scored, rates: dict[SkipPlan, float]) -> list[Step]:
-        source = {"rule": scored.rule.name, "model": self.vlm.name}
+        rule = scored.rule
+        read = self.evidence.provenance(rule.name, rule.requires)
+        provenance = read.adding(tuned=image_ids(self.splits.tuning), max_new_tokens=1)
         return pareto_path(
-            [replace(plan, source=source) for plan in scored.candidates],
+            [replace(plan, provenance=provenance) for plan in scored.candidates],
             [rates[plan] for plan in scored.candidates],
             [saving(plan, vision=self.vision) for plan in scored.candidates],
             epsilon=self.settings.epsilon,
@@ -228,6 +231,9 @@ def certify_stored(
 
     def certify_one(plan: SkipPlan) -> Certificate:
         (outcomes,) = store.outcomes("certification", [plan])
-        return certificate_of(plan, outcomes, epsilon=epsilon, delta=delta)
+        made = certificate_of(plan, outcomes, epsilon=epsilon, delta=delta)
+        return signed(made, store.vlm, plan)
 
-    return certify_path(path, certify_one, empty=SkipPlan("block", store.vlm.layout.n_layers))
+    empty = SkipPlan("block", store.vlm.layout.n_layers)
+    images = image_ids(store.splits["certification"])
+    return certify_path(path, certify_one, empty=empty, images=images)

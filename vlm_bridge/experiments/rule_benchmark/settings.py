@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
-from vlm_bridge.data import Item, image_hashes
+from vlm_bridge.data import Item, image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.rules import RULES, Rule
@@ -61,9 +61,11 @@ class Splits:
         for name, items in self.by_name.items():
             if not items:
                 raise BridgeError(f"the split '{name}' has no questions")
-            for image in image_hashes(items):
+            for image in image_ids(items):
                 if owner.setdefault(image, name) != name:
-                    raise BridgeError(f"splits '{owner[image]}' and '{name}' share an image")
+                    raise BridgeError(
+                        f"splits '{owner[image]}' and '{name}' share an image or a cluster"
+                    )
 
     @property
     def by_name(self) -> dict[str, tuple[Item, ...]]:

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.evaluate.outcomes import Outcomes
@@ -44,12 +43,18 @@ class Store:
         self.vlm, self.batch_size = vlm, batch_size
         self.splits = {name: tuple(items) for name, items in splits.items()}
         self.hashes = {name: items_hash(items) for name, items in self.splits.items()}
+        self._fingerprint = vlm.fingerprint
         name = vlm.name.strip("/").replace("/", "--")  # the name may be the path of a folder
-        self.folder = folder and folder / f"{name}-{fingerprint(vlm)}"
+        self.folder = folder and folder / f"{name}-{self._fingerprint[:12]}"
         self._known: dict[tuple[str, str], Outcomes] = {}
 
     def outcomes(self, split: str, plans: Sequence[SkipPlan]) -> list[Outcomes]:
         """Outcomes of each plan on a split; one sweep measures all that are not stored yet."""
+        if self.vlm.fingerprint != self._fingerprint:
+            raise BridgeError(
+                f"the weights, dtype or attention of {self.vlm.name} changed after its store was "
+                "opened; open another store"
+            )
         missing = {
             plan.hash(): plan
             for plan in plans
@@ -96,7 +101,7 @@ class Store:
 def compare_on_test(store: Store, plans: Sequence[SkipPlan]) -> list[Comparison]:
     """Compare every plan with the full model, on the test images of a store."""
     outcomes = store.outcomes("test", plans)
-    return [Comparison.of(*each, DECISION) for each in zip(plans, outcomes, strict=True)]
+    return [Comparison.of(*each, DECISION, store.vlm) for each in zip(plans, outcomes, strict=True)]
 
 
 def plan_cost(store: Store, plan: SkipPlan, *, pairs: int, tokens: int = 0) -> Cost:
@@ -107,16 +112,6 @@ def plan_cost(store: Store, plan: SkipPlan, *, pairs: int, tokens: int = 0) -> C
         return measure_cost(vlm, items, plan, batch_size=timed, pairs=pairs, tokens=tokens)
 
     return read_or_make(store.path("cost", [plan.hash(), pairs, tokens]), Cost, measure)
-
-
-def fingerprint(vlm: VLM) -> str:
-    """Digest of all weights by name, shape and sum; two trainings of a model differ in it."""
-
-    def total(weight: torch.Tensor) -> float:
-        return float(weight.detach().sum(dtype=torch.float64))
-
-    weights = vlm.model.named_parameters()
-    return digest([(name, list(weight.shape), total(weight)) for name, weight in weights])
 
 
 def digest(key: Any) -> str:

@@ -59,6 +59,7 @@ class Slopes:
         attention: its implementation.
         forward_cost: name -> cost in forward-pass equivalents; a jvp counts as two passes through
             its layers, a step of the power iteration as five.
+        fingerprint: of the model.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Slopes:
     head: Floats | None
     attention: str
     forward_cost: dict[str, float]
+    fingerprint: str = ""
 
     def bound(self, kind: str) -> Floats:
         """(n, L) the S6 bound on the largest logit change, from norms and gains alone.
@@ -144,6 +146,7 @@ class Slopes:
             "type": "Slopes",
             "schema_version": 1,
             "model": self.model,
+            "fingerprint": self.fingerprint,
             "n_layers": self.n_layers,
             "n_images": len(set(self.clusters)),
             "n_questions": len(self.clusters),

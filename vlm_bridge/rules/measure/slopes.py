@@ -107,6 +107,7 @@ def measure_slopes(
         head=columns.get("head"),
         attention="sdpa (math kernel)" if attention == "sdpa" else attention,
         forward_cost=slopes_forward_cost(n_layers, kinds, differences=differences, bound=bound),
+        fingerprint=vlm.fingerprint,
     )
 
 

@@ -1,0 +1,48 @@
+"""Whether two sets of questions are independent: identities of images and clusters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+
+from vlm_bridge.data.items import Item, image_hashes
+from vlm_bridge.errors import BridgeError, shown
+
+
+def image_ids(items: Iterable[Item]) -> tuple[str, ...]:
+    """Identities of the images and of the clusters of some questions, sorted.
+
+    The identity of an image is the start of the SHA-256 of its file, that of a cluster the start
+    of the SHA-256 of its name. Two sets that share an identity are not independent.
+
+    Example:
+        >>> image_ids([])
+        ()
+    """
+    items = list(items)
+    return tuple(sorted({*image_hashes(items), *(cluster_id(item.cluster) for item in items)}))
+
+
+def cluster_id(cluster: str) -> str:
+    """The identity of a cluster; one that is named by the hash of its image is that image."""
+    if len(cluster) == 16 and not set(cluster) - set("0123456789abcdef"):
+        return cluster
+    return hashlib.sha256(f"cluster\0{cluster}".encode()).hexdigest()[:16]
+
+
+def overlap(items: Iterable[Item], ids: Collection[str]) -> list[str]:
+    """The clusters of `items` of which an image, or the cluster itself, is in `ids`, sorted."""
+    known = set(ids)
+    by_cluster: dict[str, list[Item]] = {}
+    for item in items:
+        by_cluster.setdefault(item.cluster, []).append(item)
+    return sorted(name for name, own in by_cluster.items() if known.intersection(image_ids(own)))
+
+
+def check_disjoint(items: Iterable[Item], others: Iterable[Item], message: str) -> None:
+    """Raise a `BridgeError` if two sets of questions share an image or a cluster.
+
+    `message` follows the number of shared images, as in "are in both splits".
+    """
+    if shared := overlap(items, image_ids(others)):
+        raise BridgeError(f"{len(shared)} images {message} (as cluster {shown(shared[0])})")
