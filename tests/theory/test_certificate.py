@@ -139,10 +139,13 @@ def test_betting_certifies_a_drop_far_sooner_than_hoeffding():
 def test_the_sentence_says_what_holds_and_what_does_not():
     one = Certificate("accuracy_drop", 0.02, 0.05, 700, 0.01861, True, 0.01, "betting", (), ())
     assert str(one) == (
-        "accuracy drop <= 0.0187 with probability 95 % (700 images, betting): holds at epsilon 0.02"
+        "accuracy drop <= 0.0187 with probability 95 % (700 images, betting): holds at epsilon "
+        "0.02; assuming these 700 images were not used before"
     )
     other = dataclasses.replace(one, epsilon=0.01, holds=False)
-    assert other.sentence().endswith("does NOT hold at epsilon 0.01")
+    assert "does NOT hold at epsilon 0.01; assuming these 700 images" in other.sentence()
+    listed = dataclasses.replace(one, ledger="by the ledger", caveats=("the plan is old",))
+    assert str(listed).endswith("holds at epsilon 0.02; the plan is old; by the ledger")
 
 
 def test_it_records_what_was_checked_and_assumed():

@@ -218,10 +218,10 @@ def test_a_plan_says_for_which_length_it_was_chosen(items):
     vlm = tiny_llava()
     profile = vb.profile(vlm, items)
     chosen = choose_plan(vlm, profile, items, rule="shortgpt", max_new_tokens=2)
-    assert chosen.source["max_new_tokens"] == 2
+    assert chosen.provenance.max_new_tokens == 2
     assert json.loads(json.dumps(chosen.to_json()))["source"]["max_new_tokens"] == 2
     found = search(vlm, items[:3], items[3:], [PLAN], epsilon=0.9, max_new_tokens=3)
-    assert found.plan.source["max_new_tokens"] == 3
+    assert found.plan.provenance.max_new_tokens == 3
 
 
 # --- the normaliser ---------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
     if not plan.provenance.spent:
         return
     items = list(items)
-    for verb in ("profiled", "tuned", "certified"):
+    for verb in ("tuned", "certified", "profiled"):
         if shared := overlap(items, getattr(plan.provenance, verb)):
             uses = {"profiled": "ranked the layers of", "tuned": "chose", "certified": "certified"}
             raise BridgeError(
