@@ -80,6 +80,19 @@ def test_a_known_model_is_not_hashed_again(monkeypatch):
     assert fingerprint(vlm.model, quick=True) == before
 
 
+def test_weights_of_any_size_and_place():
+    """Slices of a larger tensor, transposed and empty tensors, and sizes that are no whole words."""
+    layer = torch.nn.Linear(3, 3).to(torch.bfloat16)
+    layer.weight = torch.nn.Parameter(torch.arange(12.0).bfloat16()[1:10].view(3, 3).T)
+    layer.register_buffer("flags", torch.tensor([True, False, True])[1:])
+    layer.register_buffer("nothing", torch.empty(0))
+    layer.register_buffer("scale", torch.tensor(2.0))
+    before = fingerprint(layer)
+    assert fingerprint(copy.deepcopy(layer)) == before
+    layer.flags.data.fill_(False)
+    assert fingerprint(layer) != before
+
+
 def test_where_the_weights_lie_does_not_matter():
     vlm = tiny_llava()
     before = vlm.fingerprint

@@ -95,6 +95,8 @@ def _sums(tensors: Iterable[Tensor]) -> tuple[int, ...]:
     for tensor in tensors:
         if not tensor.is_meta:
             content = _bytes_of(tensor)
+            if content.storage_offset() % 8:  # words have to be aligned within the storage
+                content = content.clone()
             whole = content.numel() // 8 * 8
             words = content[:whole].view(torch.int64).sum() + content[whole:].sum()
             by_device.setdefault(tensor.device, []).append(words)
