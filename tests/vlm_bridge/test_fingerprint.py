@@ -81,7 +81,7 @@ def test_a_known_model_is_not_hashed_again(monkeypatch):
 
 
 def test_weights_of_any_size_and_place():
-    """Slices of a larger tensor, transposed and empty tensors, and sizes that are no whole words."""
+    """Slices of a larger tensor, transposed and empty tensors, sizes of no whole words."""
     layer = torch.nn.Linear(3, 3).to(torch.bfloat16)
     layer.weight = torch.nn.Parameter(torch.arange(12.0).bfloat16()[1:10].view(3, 3).T)
     layer.register_buffer("flags", torch.tensor([True, False, True])[1:])

@@ -171,7 +171,10 @@ class _Run:
         rates = self._rates([plan for each in scored for plan in each.candidates])
         paths = [self._path(each, rates) for each in scored]
         self.store.outcomes("certification", [step.plan for path in paths for step in path])
-        searches = [certify_stored(p, self.store, epsilon=epsilon, delta=delta) for p in paths]
+        searches = [
+            certify_stored(path, self.store, epsilon=epsilon, delta=delta, searches=len(paths))
+            for path in paths
+        ]
         units = [unit for each in scored for unit in each.units]
         self.store.outcomes("test", [*units, *(search.plan for search in searches)])
         return [self._tested(search) for search in searches]
@@ -225,13 +228,15 @@ class _Run:
 
 
 def certify_stored(
-    path: Sequence[Step], store: Store, *, epsilon: float, delta: float
+    path: Sequence[Step], store: Store, *, epsilon: float, delta: float, searches: int = 1
 ) -> CertifiedPlan:
-    """`certify_path` on the certification images of a store."""
+    """`certify_path` on the certification images of a store, for one of some `searches` on them."""
 
     def certify_one(plan: SkipPlan) -> Certificate:
         (outcomes,) = store.outcomes("certification", [plan])
         made = certificate_of(plan, outcomes, epsilon=epsilon, delta=delta)
+        if searches > 1:
+            made = replace(made, caveats=(f"one of {searches} searches, each at this delta",))
         return signed(made, store.vlm, plan)
 
     empty = SkipPlan("block", store.vlm.layout.n_layers)
