@@ -198,7 +198,8 @@ def test_our_rankings_and_whom_they_are_compared_with() -> None:
 class Certifying:
     """A store whose plans of k layers change `counts[k]` of 60 images, 6 more on the test split."""
 
-    vlm = SimpleNamespace(layout=SimpleNamespace(n_layers=LAYERS))
+    vlm = SimpleNamespace(layout=SimpleNamespace(n_layers=LAYERS), name="m", fingerprint="f")
+    splits: dict[str, tuple[Item, ...]] = {"certification": ()}  # noqa: RUF012
 
     def __init__(self, folder: Path, counts: dict[int, int]) -> None:
         self.folder, self.counts = folder, counts
