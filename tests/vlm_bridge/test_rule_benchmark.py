@@ -16,7 +16,7 @@ from theory.systems import toy_vlm
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, limit_per_image
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.certify import certificate_of
+from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.experiments.rule_benchmark import (
@@ -138,7 +138,9 @@ def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
 
     def certify_one(plan: SkipPlan):
         (one,) = sweep_outcomes(vlm, splits.certification, [plan])
-        return certificate_of(plan, one, epsilon=FEW.epsilon, delta=FEW.delta)
+        made = certificate_of(plan, one, epsilon=FEW.epsilon, delta=FEW.delta)
+        searches = f"one of {len(benchmark.rules_in('freeze'))} searches, each at this delta"
+        return signed(replace(made, caveats=(searches,)), vlm, plan)
 
     assert found.search == certify_path(path, certify_one, empty=SkipPlan("block", TOY.n_layers))
     assert found.saving.value == path[len(found.search.certificates) - 1].saving
