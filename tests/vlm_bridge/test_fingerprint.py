@@ -14,14 +14,17 @@ from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model import fingerprint as module
 from vlm_bridge.model.fingerprint import fingerprint
-from vlm_bridge.model.vlm import load, load_meta
+from vlm_bridge.model.vlm import check_complete, load, load_meta
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_saved_model_keeps_its_fingerprint(name, tmp_path):
     model = tiny(FAMILIES[name]).model
     model.save_pretrained(tmp_path)
-    again = type(model).from_pretrained(tmp_path, attn_implementation="sdpa")
+    again, info = type(model).from_pretrained(
+        tmp_path, attn_implementation="sdpa", output_loading_info=True
+    )
+    check_complete(info)
     model.set_attn_implementation("sdpa")
     assert fingerprint(again) == fingerprint(model)
 

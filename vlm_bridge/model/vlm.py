@@ -114,12 +114,12 @@ def load(
             **options,
             **({} if attention is None else {"attn_implementation": attention}),
         )
-        _check_complete(info)
+        check_complete(info)
     model.eval()
     return VLM.of(str(name), model, processor)
 
 
-def _check_complete(info: dict[str, Any]) -> None:
+def check_complete(info: dict[str, Any]) -> None:
     """Refuse a checkpoint that left tensors of the model with random values."""
     for lost, words in (("missing_keys", "lacks"), ("mismatched_keys", "has other shapes of")):
         if names := sorted(str(entry) for entry in info.get(lost) or ()):
