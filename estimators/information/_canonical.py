@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,12 @@ from scipy.special import polygamma, psi
 
 from estimators._arrays import Rows
 
-#: Squared correlations are clipped here; nearer to 1, the variables determine each other.
-_ONE = 1.0 - 1e-12
+#: Sines of canonical angles below this multiple of their rounding error count as 0.
+_ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
+#: Differences of fewer ranks than this say nothing about the size of a difference.
+RANKS = 10.0
+#: Above this squared correlation, 1 - r^2 is computed from sines, which do not cancel.
+_NEAR = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,27 @@ class Canonical:
         x: (n, p) orthonormal columns that span the centred rows of x.
         y: (n, q) orthonormal columns that span the centred rows of y.
         squared: (min(p, q),) squared canonical correlations, descending.
+        gaps: (min(p, q),) `1 - r^2`, ascending, accurate to rounding also where r^2 is nearly 1;
+            0 where the sides determine each other.
+        resolution: least gap that rounding of the rows can resolve.
         codes: (n,) cluster number of every row, or None: each row is its own cluster.
         design_effect: variance of the cross-products of the rows, divided by the variance for
             independent rows; at least 1.
+        columns: the rows of x and y as given.
+        exact: a gap of 0 is one of rounding; False if it is one of ranks.
         lost: dimensions projected out before, which cost degrees of freedom.
     """
 
     x: Rows
     y: Rows
     squared: NDArray[np.float64]
+    gaps: NDArray[np.float64]
+    resolution: float
     codes: NDArray[np.int64] | None
     design_effect: float
+    columns: tuple[Rows, Rows]
     lost: int = 0
+    exact: bool = True
 
     @property
     def rows(self) -> int:
@@ -51,11 +64,29 @@ class Canonical:
         p, q = self.x.shape[1], self.y.shape[1]
         return (p, q) if p <= q else (q, p)
 
+    @property
+    def determined(self) -> int:
+        """Number of directions in which the sides determine each other, up to rounding."""
+        return int((self.gaps == 0.0).sum())
+
+    def by_ranks(self) -> Canonical:
+        """The same where the columns are ranks, which hide gaps below `(10 / n)^2`."""
+        resolution = max(self.resolution, min(0.5, (RANKS / self.rows) ** 2))
+        gaps = np.where(self.gaps < resolution, 0.0, self.gaps)
+        return replace(self, gaps=gaps, resolution=resolution, exact=False)
+
+    def resolved(self) -> Canonical:
+        """The same with the gaps that are 0 set to the resolution: a bound from below."""
+        gaps = np.maximum(self.gaps, self.resolution)
+        return replace(self, gaps=gaps, squared=1.0 - gaps)
+
 
 def canonical(
     x: Rows, y: Rows, codes: NDArray[np.int64] | None = None, *, lost: int = 0
 ) -> Canonical:
     """White coordinates and squared canonical correlations `svd(Qx' Qy)^2`.
+
+    Near 1, `1 - r^2` is the squared sine of the canonical angle, from `svd(Qx - Qy Qy' Qx)`.
 
     Args:
         x: (n, p) checked rows.
@@ -68,7 +99,8 @@ def canonical(
             others.
 
     Source:
-        Björck and Golub 1973, Numerical methods for computing angles between linear subspaces.
+        Björck and Golub 1973, Numerical methods for computing angles between linear subspaces,
+        theorem 1 and section 3 (sines).
     """
     n, p, q = len(x), x.shape[1], y.shape[1]
     if n - 1 - lost < p + q:
@@ -77,8 +109,11 @@ def canonical(
             "of x and y correlate perfectly in any sample, so the information is not identified; "
             "reduce the dimension (method='auto' does) or use more rows"
         )
-    qx, qy = whiten(x, "x"), whiten(y, "y")
-    singular = np.linalg.svd(qx.T @ qy, compute_uv=False)
+    (qx, least_x), (qy, least_y) = _white(x, "x"), _white(y, "y")
+    cross = qx.T @ qy
+    cosines = np.minimum(singular_values(cross), 1.0)
+    rounding = _ROUNDING / min(least_x, least_y)
+    gaps = _gaps(qx, qy, cross, cosines, rounding)
     effect = 1.0 if codes is None else _design_effect(qx, qy, codes)
     if n / effect - 1.0 - lost < p + q:
         raise ValueError(
@@ -86,7 +121,36 @@ def canonical(
             f"{n / effect:.0f} independent rows, too few for {p} + {q} columns; reduce the "
             "dimension or use more clusters"
         )
-    return Canonical(qx, qy, np.minimum(singular**2, _ONE), codes, effect, lost)
+    return Canonical(qx, qy, 1.0 - gaps, gaps, rounding**2, codes, effect, (x, y), lost)
+
+
+def _gaps(
+    qx: Rows, qy: Rows, cross: Rows, cosines: NDArray[np.float64], rounding: float
+) -> NDArray[np.float64]:
+    """`1 - r^2`, ascending: squared sines of the angles where r^2 is large."""
+    gaps = (1.0 - cosines) * (1.0 + cosines)
+    if cosines[0] ** 2 <= _NEAR:
+        return np.asarray(gaps)
+    few, rest = (qx, qx - qy @ cross.T) if len(cross) <= len(cross.T) else (qy, qy - qx @ cross)
+    sines = singular_values(np.linalg.qr(rest)[1])[::-1][: few.shape[1]]
+    sines = np.where(sines < rounding, 0.0, sines)
+    return np.asarray(np.where(cosines**2 > _NEAR, np.minimum(sines**2, 1.0), gaps))
+
+
+def singular_values(matrix: Rows) -> NDArray[np.float64]:
+    """Singular values, descending, also where LAPACK's divide and conquer does not converge."""
+    return svd(matrix)[1]
+
+
+def svd(matrix: Rows) -> tuple[Rows, NDArray[np.float64], Rows]:
+    """Thin singular value decomposition, by QR iterations if divide and conquer fails."""
+    try:
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    except np.linalg.LinAlgError:
+        from scipy.linalg import svd as by_driver
+
+        left, values, right = by_driver(matrix, full_matrices=False, lapack_driver="gesvd")
+    return left, values, right
 
 
 def wilks_moments(p: int, q: int, v: float) -> tuple[float, float]:
@@ -130,7 +194,13 @@ def whiten(rows: Rows, name: str) -> Rows:
     Raises:
         ValueError: a column is a linear combination of the others.
     """
-    centred = rows - rows.mean(axis=0)
+    return _white(rows, name)[0]
+
+
+def _white(rows: Rows, name: str) -> tuple[Rows, float]:
+    """Orthonormal columns, and the least share of a column that those before do not explain."""
+    centred = rows / np.abs(rows).max(axis=0)  # so that no square overflows
+    centred = centred - centred.mean(axis=0)
     centred /= np.sqrt((centred**2).mean(axis=0))
     q, r = np.linalg.qr(centred)
     pivots = np.abs(np.diagonal(r)) / np.sqrt(len(rows))
@@ -139,7 +209,7 @@ def whiten(rows: Rows, name: str) -> Rows:
             f"column {int(pivots.argmin())} of {name} is a linear combination of the columns "
             "before it; drop it, or reduce the dimension"
         )
-    return q
+    return q, float(pivots.min())
 
 
 def _design_effect(qx: Rows, qy: Rows, codes: NDArray[np.int64]) -> float:

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.special import gammaincc
 
 from estimators._arrays import Rows
-from estimators.information._canonical import Canonical, largest_at_null, wilks_moments
+from estimators.information._canonical import (
+    Canonical,
+    largest_at_null,
+    singular_values,
+    svd,
+    wilks_moments,
+)
+from estimators.information._dependence import dependences
 
 #: Tolerated deviation of a statistic from its Gaussian value, beyond four standard errors.
 TOLERANCE = 0.1
@@ -33,6 +39,8 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
     4. Linearity: residuals of y after regression on x are independent of the squares of x and of
        x times its squared norm, and vice versa. Wilks' test, exact where y is Gaussian given x,
        for the significant canonical pairs and for all columns.
+    5. Residuals: those of y after regression on x have Gaussian kurtosis, and their columns,
+       products and signs are independent of those of x (`_dependence`), and vice versa.
     """
     n = pair.rows
     squares = [n * (side**2).sum(axis=1) for side in (pair.x, pair.y)]
@@ -43,7 +51,7 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
             yield f"{name} is not Gaussian: its kurtosis is {ratio:.2f} times the Gaussian one"
     p, q = pair.dims
     expected = float(pair.squared.sum()) / (p * q) ** 0.5
-    correlation = float(np.corrcoef(*squares)[0, 1])
+    correlation = _correlation(*squares)
     if correlation - expected > TOLERANCE + 4.0 * _error(pair, 1.0):
         yield (
             f"the rows of x and y share a scale: their norms correlate by {correlation:.2f} "
@@ -51,14 +59,64 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
         )
     for number, (u, v) in enumerate(_strongest(pair)):
         r2 = float(pair.squared[number])
-        correlation = float(np.corrcoef(u**2, v**2)[0, 1])
+        correlation = _correlation(u**2, v**2)
         if abs(correlation - r2) > TOLERANCE + 4.0 * _error(pair, 1.0):
             yield (
                 f"canonical pair {number} is not Gaussian: its squares correlate by "
                 f"{correlation:.2f}, r^2 is {r2:.2f}"
             )
             break
+    if pair.determined:
+        return
     yield from _linearity(pair)
+    yield from _residuals(pair)
+
+
+def _residuals(pair: Canonical) -> Iterator[str]:
+    """Tests of the residuals of either side: their kurtosis, their independence of the other."""
+    used = rows_used(pair)
+    cross = pair.x.T @ pair.y
+    for name, other, x, y, slopes, columns in (
+        ("y", "x", pair.x, pair.y, cross, pair.columns),
+        ("x", "y", pair.y, pair.x, cross.T, pair.columns[::-1]),
+    ):
+        few = max(pair.dims) <= MOST_FEATURES
+        taken = slice(None) if few else used
+        rest = y[taken] - x[taken] @ slopes
+        if few:
+            rest = np.linalg.qr(rest)[0][used]
+        of_columns = columns[1] - columns[1].mean(axis=0)
+        of_columns = of_columns[used] - x[used] @ (x.T @ of_columns)
+        of_columns, rest = unit(of_columns), unit(rest)
+        ratio = float((of_columns**4).mean()) / 3.0
+        error = (24.0 / (9.0 * of_columns.size)) ** 0.5
+        if abs(ratio - 1.0) > TOLERANCE + 4.0 * error:
+            yield (
+                f"what {other} leaves unexplained of {name} is not Gaussian: its kurtosis is "
+                f"{ratio:.2f} times the Gaussian one"
+            )
+            return
+        for features in dependences(unit(x[used]), rest, (columns[0][used], of_columns)):
+            yield (
+                f"the dependence is not Gaussian: beyond its regression on {other}, {name} "
+                f"depends on {features}"
+            )
+            return
+
+
+def rows_used(pair: Canonical) -> NDArray[np.int64]:
+    """Numbers of independent rows: one, at random, of every cluster."""
+    if pair.codes is None:
+        return np.arange(pair.rows)
+    order = np.random.default_rng(0).permutation(pair.rows)
+    return np.sort(order[np.unique(pair.codes[order], return_index=True)[1]])
+
+
+def unit(rows: Rows) -> Rows:
+    """Centred columns of unit variance; columns of no variance stay 0."""
+    centred = rows - rows.mean(axis=0)
+    scale = np.sqrt((centred**2).mean(axis=0))
+    return np.asarray(centred / np.where(scale > 0.0, scale, 1.0))
 
 
 def _linearity(pair: Canonical) -> Iterator[str]:
@@ -91,18 +149,31 @@ def _linearity(pair: Canonical) -> Iterator[str]:
 
 def _dependent(pair: Canonical, x: Rows, features: Rows, y: Rows) -> float:
     """p-value of independence of y and features of x, after regression of both on x."""
-    p, q, v = features.shape[1], y.shape[1], pair.freedom - x.shape[1]
-    if v < p + q:
+    v = pair.freedom - x.shape[1]
+    if v < features.shape[1] + y.shape[1]:
         return 1.0
     sides = []
     for rows in (features - features.mean(axis=0), y):
         rest = rows - x @ (x.T @ rows)
-        sides.append(np.linalg.qr(rest / np.linalg.norm(rest, axis=0))[0])
-    singular = np.linalg.svd(sides[0].T @ sides[1], compute_uv=False)
+        size = np.linalg.norm(rest, axis=0)
+        # Columns that x determines (squares of two values, copies) leave nothing to test.
+        left = size > 1e-6 * np.linalg.norm(rows, axis=0)
+        if not left.any():
+            return 1.0
+        sides.append(np.linalg.qr(rest[:, left] / size[left])[0])
+    p, q = (side.shape[1] for side in sides)
+    singular = singular_values(sides[0].T @ sides[1])
     statistic = -0.5 * float(np.log1p(-np.minimum(singular**2, 1.0 - 1e-12)).sum())
     mean, variance = wilks_moments(p, q, v)
     # Wilks' statistic has nearly a gamma distribution with these moments.
     return float(gammaincc(mean**2 / variance, statistic * mean / variance))
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Correlation of two samples; 0 where one of them does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size > 0.0 else 0.0
 
 
 def _error(pair: Canonical, variance: float) -> float:
@@ -116,7 +187,7 @@ def _strongest(pair: Canonical) -> list[tuple[NDArray[np.float64], NDArray[np.fl
     a, b = (pair.y, pair.x) if flip else (pair.x, pair.y)
     cross = a.T @ b
     p = len(cross)
-    vectors = eigh(cross @ cross.T, subset_by_index=[max(0, p - PAIRS), p - 1])[1][:, ::-1]
+    vectors = svd(cross)[0][:, : min(p, PAIRS)]
     variates: list[tuple[Rows, Rows]] = []
     for column in vectors.T:
         image = cross.T @ column

@@ -28,7 +28,8 @@ Table = NDArray[np.float32]
 
 def standardised(rows: Rows) -> Rows:
     """(n, d) columns of mean 0 and standard deviation 1."""
-    centred = rows - rows.mean(axis=0)
+    centred = rows / np.abs(rows).max(axis=0)  # so that no square overflows
+    centred = centred - centred.mean(axis=0)
     return np.asarray(centred / np.sqrt((centred**2).mean(axis=0)))
 
 

@@ -32,13 +32,15 @@ def permutation_p_value(pair: Canonical, ask: Request) -> dict[str, float | int]
         return {}
     # Contiguous rows: otherwise indexing costs ten times the product.
     left, right = np.ascontiguousarray(pair.x.T), np.ascontiguousarray(pair.y)
-    seen = float(-np.log1p(-pair.squared).sum())
+    with np.errstate(divide="ignore"):
+        seen = -float(np.log(pair.gaps).sum())
+    least = seen * (1 - 1e-9)
     order = draw_permutations(ask, pair.rows)
     chunk = max(1, _CHUNK_NUMBERS // (len(left) * right.shape[1]))
     above = 0
     for start in range(0, count, chunk):
         cross = np.stack([left @ right[rows] for rows in order[start : start + chunk]])
-        above += int((_wilks(cross) >= seen * (1 - 1e-9)).sum())
+        above += int((_wilks(cross) >= least).sum())
     return {"p_value": (1 + above) / (1 + count), "permutations": count}
 
 

@@ -53,6 +53,12 @@ class Request:
                 raise ValueError(f"{n} rows but {len(codes)} labels in clusters")
         return cls(level, codes, permutations, seed)
 
+    def ordered(self, order: NDArray[np.int64]) -> Request:
+        """The settings for rows in another order; clusters are numbered by first appearance."""
+        if self.codes is None:
+            return self
+        return replace(self, codes=cluster_codes(self.codes[order]).astype(np.int64))
+
     @property
     def z(self) -> float:
         """Normal quantile of a two-sided interval."""
@@ -101,15 +107,19 @@ class Request:
         method: str,
         doubts: list[str],
         diagnostics: dict[str, Any],
+        judged: tuple[float, float] | None = None,
     ) -> Estimate:
-        """Estimate in nats with verdict; `variance` may be a ready interval instead."""
+        """Estimate in nats with verdict; `variance` may be a ready interval instead.
+
+        The verdict is on the width of `judged`, by default of the interval.
+        """
         if isinstance(variance, tuple):
             interval = variance
         else:
             half = self.z * variance**0.5
             interval = (value - half, value + half)
         doubts = [line for line in doubts if line]
-        reliable, reason = verdict(value, interval, doubts)
+        reliable, reason = verdict(value, judged or interval, doubts)
         return Estimate(
             value=value,
             interval=interval,
@@ -122,6 +132,30 @@ class Request:
             reason=reason,
             diagnostics={**diagnostics, "failed_checks": len(doubts)},
         )
+
+    def information(
+        self,
+        value: float,
+        variance: float | tuple[float, float],
+        *,
+        most: float = float("inf"),
+        diagnostics: dict[str, Any],
+        **facts: Any,
+    ) -> Estimate:
+        """`estimate` of an information, which lies between 0 and `most`: ends and value are cut.
+
+        The interval is as narrow as before the cut, unless it covers all that is possible. A
+        value that was cut stands in diagnostics["uncut"].
+        """
+        if not isinstance(variance, tuple):
+            half = self.z * variance**0.5
+            variance = (value - half, value + half)
+        low, high = (min(max(end, 0.0), most) for end in variance)
+        inside = min(max(value, 0.0), most)
+        if inside != value:
+            diagnostics = {**diagnostics, "uncut": value}
+        judged = (low, high) if (low, high) == (0.0, most) else variance
+        return self.estimate(inside, (low, high), judged=judged, diagnostics=diagnostics, **facts)
 
 
 def check_unit(unit: str) -> None:

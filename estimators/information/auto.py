@@ -8,14 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows
-from estimators._reliability import verdict
 from estimators.estimate import Estimate
+from estimators.information._canonical import svd
+from estimators.information._draws import draws
 from estimators.information._request import Request
-from estimators.information.conditional import copula_conditional, knn_conditional
-from estimators.information.copula import copula, normal_scores
+from estimators.information.conditional import copula_conditional, gaussian_conditional
+from estimators.information.copula import copula, look_gaussian, normal_scores
 from estimators.information.entropies import gaussian_entropy, knn_entropy
-from estimators.information.ksg import MOST_COLUMNS, ksg1, mixed_ksg
+from estimators.information.ksg import MOST_COLUMNS, ksg1
+from estimators.information.mixed import mixed_ksg
+from estimators.information.neighbours_given import knn_conditional
 from estimators.information.probe import probe
+from estimators.information.spiked import gaussian_pair
 
 #: Rows per principal component of each side, where there are too few rows for all columns.
 ROWS_PER_COMPONENT = 20
@@ -27,19 +31,23 @@ def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
     - Too few rows for the columns (`n - 1 < d_x + d_y`): the information is not
       identified. One principal component per 20 rows on each side, then the copula; never
       reliable, since the information of the other components is unknown.
-    - Up to 4 columns: nearest neighbours on normal scores, unless the Gaussian copula, with less
-      variance, agrees with them and passes its checks.
-    - Otherwise the Gaussian copula; its checks decide whether it is reliable.
+    - Up to 4 columns: nearest neighbours on normal scores, unless the Gaussian estimate, with
+      less variance, agrees with them and passes its checks.
+    - Otherwise the Gaussian estimate; its checks decide whether it is reliable.
+
+    The Gaussian estimate is that of the rows as they are if every column passes a test of a normal
+    law, since it also resolves near copies; otherwise that of the copula.
     """
     n, p, q = len(x), x.shape[1], y.shape[1]
     if n - 1 < p + q:
         return _reduced(x, y, ask)
+    draw = draws(ask, n)[0]
+    plain = look_gaussian(x, draw) and look_gaussian(y, draw)
+    smooth = gaussian_pair(x, y, ask) if plain else copula(x, y, ask)
     if p + q > MOST_COLUMNS:
-        estimate = copula(x, y, ask)
-        return _because(estimate, f"{p} + {q} columns are too many for nearest neighbours")
-    smooth = copula(x, y, ask)
+        return _because(smooth, f"{p} + {q} columns are too many for nearest neighbours")
     local = ksg1(normal_scores(x), normal_scores(y), ask, extrapolate=True)
-    return _smooth_or_local(smooth, local, "the copula")
+    return _smooth_or_local(smooth, local, "the dependence")
 
 
 def _smooth_or_local(smooth: Estimate, local: Estimate, model: str) -> Estimate:
@@ -48,7 +56,7 @@ def _smooth_or_local(smooth: Estimate, local: Estimate, model: str) -> Estimate:
         return _because(local, f"{model} does not look Gaussian")
     apart = abs(smooth.value - local.value)
     if apart > _half(smooth) + _half(local):
-        return _because(local, f"nearest neighbours and {model} differ by {apart:.2g} nats")
+        return _because(local, f"nearest neighbours and the Gaussian differ by {apart:.2g} nats")
     return _because(smooth, f"{model} looks Gaussian, and nearest neighbours agree")
 
 
@@ -77,7 +85,7 @@ def _reduced(x: Rows, y: Rows, ask: Request) -> Estimate:
 def components(rows: Rows, count: int) -> Rows:
     """(n, count) leading principal components of the centred rows."""
     centred = rows - rows.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    left, singular, _ = svd(centred)
     rank = int((singular > 1e-10 * singular[0]).sum())
     used = min(count, rank)
     return np.asarray(left[:, :used] * singular[:used])
@@ -94,22 +102,13 @@ def _because(estimate: Estimate, why: str) -> Estimate:
 def auto_labels(x: Rows, labels: NDArray[np.int64], ask: Request) -> Estimate:
     """For labels y: neighbours within a class in few columns, else a cross-fitted linear probe.
 
-    The probe bounds the information from below, the entropy of y from above, and the interval
-    extends from one to the other: reliable only where the probe explains nearly all of y.
+    The interval extends from what the probe finds to the entropy of y.
     """
     if x.shape[1] < MOST_COLUMNS:
         neighbours = mixed_ksg(x, labels, ask)
         return _because(neighbours, f"{x.shape[1]} columns are few enough for nearest neighbours")
     bound = probe(x, labels, ask, probes="linear")
-    shares = np.bincount(labels) / len(labels)
-    surprise = -np.log(shares[labels])
-    top = float(surprise.mean()) + ask.z * ask.variance_of_mean(surprise) ** 0.5
-    interval = (bound.interval[0], max(bound.interval[1], top))
-    reliable, reason = verdict(bound.value, interval)
-    if not reliable:
-        reason = f"a probe only bounds the information from below: {reason}"
-    bounded = replace(bound, interval=interval, reliable=reliable, reason=reason)
-    return _because(bounded, f"{x.shape[1]} columns are too many for nearest neighbours")
+    return _because(bound, f"{x.shape[1]} columns are too many for nearest neighbours")
 
 
 def auto_entropy(x: Rows, ask: Request) -> Estimate:
@@ -122,10 +121,12 @@ def auto_entropy(x: Rows, ask: Request) -> Estimate:
 
 
 def auto_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
-    """As `auto`: the Gaussian copula, or nearest neighbours in up to 4 columns where it fails."""
-    smooth = copula_conditional(x, y, z, ask)
+    """As `auto`: Gaussian, or nearest neighbours in up to 4 columns where its checks fail."""
+    draw = draws(ask, len(x))[0]
+    plain = all(look_gaussian(side, draw) for side in (x, y, z))
+    smooth = (gaussian_conditional if plain else copula_conditional)(x, y, z, ask)
     columns = x.shape[1] + y.shape[1] + z.shape[1]
     if columns > MOST_COLUMNS:
         return _because(smooth, f"{columns} columns are too many for nearest neighbours")
     local = knn_conditional(normal_scores(x), normal_scores(y), normal_scores(z), ask)
-    return _smooth_or_local(smooth, local, "the copula")
+    return _smooth_or_local(smooth, local, "the dependence")

@@ -1,96 +1,88 @@
-"""Conditional mutual information: partial correlations, and nearest neighbours."""
+"""Conditional mutual information of Gaussian variables: partial correlations."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import psi
 
-from estimators._arrays import Rows, duplicates_reason
+from estimators._arrays import Rows
 from estimators.estimate import Estimate
-from estimators.information._canonical import canonical
-from estimators.information._neighbours import counts_within, nearest, standardised
+from estimators.information._canonical import RANKS, Canonical, canonical
+from estimators.information._checks import rows_used, unit
+from estimators.information._dependence import dependences
 from estimators.information._request import Request
-from estimators.information.copula import normal_scores
-from estimators.information.ksg import K, drift_reason, neighbours, too_wide, widened
+from estimators.information.copula import front_of_ranks, normal_scores
 from estimators.information.spiked import of_pair
+
+Codes = NDArray[np.int64]
 
 
 def gaussian_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     """I(X;Y|Z) of jointly Gaussian variables: `gaussian_pair` of the residuals on z.
 
     The canonical correlations of the residuals are the partial ones; regression on z costs d_z
-    degrees of freedom.
+    degrees of freedom. Reliable only if the residuals are independent of z, as far as products of
+    columns and of signs show.
 
     Raises:
         ValueError: n - 1 < d_x + d_y + d_z.
     """
-    left_x, left_y = _residuals(z, x, y)
-    pair = canonical(left_x, left_y, ask.codes, lost=z.shape[1])
-    return of_pair(pair, ask, method="gaussian (unbiased and spiked)", front={})
+    pair = partial(x, y, z, ask.codes)
+    return of_pair(
+        pair,
+        ask,
+        method="gaussian (unbiased and spiked)",
+        front={},
+        doubts=depends_on(z, pair),
+    )
 
 
 def copula_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
-    """`gaussian_conditional` of the normal scores of every column."""
-    estimate = gaussian_conditional(normal_scores(x), normal_scores(y), normal_scores(z), ask)
-    return replace(estimate, method="copula")
+    """`gaussian_conditional` of the normal scores of every column, with `copula`'s bias."""
+
+    def of_scores(x: Rows, y: Rows, z: Rows, codes: Codes | None) -> Canonical:
+        return partial(normal_scores(x), normal_scores(y), normal_scores(z), codes)
+
+    pair = of_scores(x, y, z, ask.codes)
+    front = front_of_ranks(pair, of_scores, (x, y, z), ask)
+    left = min(float(side.std(axis=0).min()) for side in pair.columns)
+    if left < RANKS / len(x):
+        front["doubts"].append(
+            f"z determines a column of x or y to within {left:.1g} of its scale, which {len(x)} "
+            "ranks do not resolve"
+        )
+    front["doubts"] += depends_on(normal_scores(z), pair)
+    return of_pair(pair.by_ranks(), ask, method="copula", **front)
 
 
-def knn_conditional(
-    x: Rows, y: Rows, z: Rows, ask: Request, *, k: int | tuple[int, ...] = K
-) -> Estimate:
-    """I(X;Y|Z) from k nearest neighbours in the joint space; mean over several k.
+def partial(x: Rows, y: Rows, z: Rows, codes: Codes | None) -> Canonical:
+    """Canonical correlations of the residuals of x and y after regression on z."""
+    left_x, left_y = _residuals(z, x, y)
+    return canonical(left_x, left_y, codes, lost=z.shape[1])
 
-    `I = psi(k) - mean[psi(n_xz + 1) + psi(n_yz + 1) - psi(n_z + 1)]`, counting rows strictly
-    nearer than the k-th neighbour in Chebyshev distance on standardised columns.
 
-    Raises:
-        ValueError: k below 1 or not below n.
-
-    Source:
-        Frenzel and Pompe 2007, Partial mutual information for coupling analysis of multivariate
-        time series, Phys. Rev. Lett. 99, 204101.
-    """
-    ks = neighbours(k, len(x))
-    a, b, c = (standardised(rows) for rows in (x, y, z))
-    each = _local(a, b, c, ks)
-    by_k = each.mean(axis=0)
-    columns = x.shape[1] + y.shape[1] + z.shape[1]
-    terms = each.mean(axis=1)
-    value = float(terms.mean())
-    return ask.estimate(
-        value,
-        widened(ask.variance_of_mean(terms)),
-        n=len(x),
-        d=columns,
-        method="knn",
-        doubts=[
-            *too_wide(columns),
-            *(duplicates_reason(rows, name) for rows, name in ((x, "x"), (y, "y"), (z, "z"))),
-            *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
-        ],
-        diagnostics={"k": ", ".join(map(str, ks))},
-    )
+def depends_on(z: Rows, pair: Canonical) -> Iterator[str]:
+    """Message if the residuals of x and y depend on z, as Gaussian ones do not."""
+    used = rows_used(pair)
+    basis = np.linalg.qr(unit(z))[0][used]
+    columns = np.concatenate([unit(side[used]) for side in pair.columns], axis=1)
+    white = np.concatenate([unit(side[used]) for side in (pair.x, pair.y)], axis=1)
+    for features in dependences(unit(basis), white, (z[used], columns)):
+        yield (
+            f"the dependence on z is not linear: beyond their regression on z, x and y depend on "
+            f"{features}"
+        )
+        return
 
 
 def _residuals(z: Rows, *sides: Rows) -> list[Rows]:
     """Residuals of every side after least-squares regression on z and a constant."""
-    design = np.c_[np.ones(len(z)), z]
+    design = np.c_[np.ones(len(z)), unit(z)]
     basis = np.linalg.qr(design)[0]
     left = [side - basis @ (basis.T @ side) for side in sides]
     for side, rest in zip(sides, left, strict=True):
         if (rest.std(axis=0) < 1e-7 * side.std(axis=0)).any():
             raise ValueError("a column of x or y is a linear function of z; drop it")
     return left
-
-
-def _local(a: Rows, b: Rows, c: Rows, ks: tuple[int, ...]) -> NDArray[np.float64]:
-    radii = nearest(np.concatenate([a, b, c], axis=1), ks)
-    counts = [
-        counts_within(np.concatenate(sides, axis=1), radii, strict=True)
-        for sides in ((a, c), (b, c), (c,))
-    ]
-    of_xz, of_yz, of_z = (psi(count + 1) for count in counts)
-    return np.asarray(psi(np.array(ks)) - of_xz - of_yz + of_z)

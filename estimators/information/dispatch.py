@@ -10,19 +10,18 @@ from typing import Any
 from estimators._arrays import as_labels, as_rows, paired, same_device
 from estimators.clustered import Labels
 from estimators.estimate import Estimate
+from estimators.information._order import order_of_rows
 from estimators.information._request import Request, check_unit, in_unit
 from estimators.information.auto import auto, auto_conditional, auto_entropy, auto_labels
-from estimators.information.conditional import (
-    copula_conditional,
-    gaussian_conditional,
-    knn_conditional,
-)
+from estimators.information.conditional import copula_conditional, gaussian_conditional
 from estimators.information.copula import copula
 from estimators.information.critics import KINDS, neural_bound
 from estimators.information.entropies import gaussian_entropy, knn_entropy
 from estimators.information.flow import flow
 from estimators.information.gaussian import gaussian
-from estimators.information.ksg import ksg1, ksg2, mixed_ksg
+from estimators.information.ksg import ksg1, ksg2
+from estimators.information.mixed import mixed_ksg
+from estimators.information.neighbours_given import knn_conditional
 from estimators.information.probe import probe
 from estimators.information.renyi import renyi, renyi_entropy
 from estimators.information.shrinkage import shrinkage
@@ -253,4 +252,6 @@ def _run(
             f"method '{method}' has no option {', '.join(unknown)}; "
             f"it has {', '.join(allowed) or 'none'}"
         )
-    return in_unit(methods[method](*rows, ask, **options), unit)
+    order = order_of_rows(rows)
+    sides = tuple(side[order] for side in rows)
+    return in_unit(methods[method](*sides, ask.ordered(order), **options), unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,8 @@ from scipy.special import psi
 
 from estimators._arrays import Rows, duplicates_reason
 from estimators.estimate import Estimate
-from estimators.information._neighbours import (
-    counts_within,
-    nearest,
-    radii_and_counts,
-    standardised,
-)
+from estimators.information._draws import Indices, draws, halves
+from estimators.information._neighbours import counts_within, radii_and_counts, standardised
 from estimators.information._null import p_value
 from estimators.information._request import Request
 
@@ -46,7 +43,8 @@ def ksg1(
 
     The value is biased down where neighbourhoods are wide, less so for larger n. The rate is
     estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`, and
-    `I - I_half` is one of its standard errors.
+    `I - I_half` is one of its standard errors. With clusters, the rows of a cluster are drawn one
+    at a time and the results averaged: the own cluster has no neighbours of a row.
 
     Args:
         x: (n, p) rows.
@@ -59,7 +57,9 @@ def ksg1(
         ValueError: k below 1 or not below n / 2.
 
     Source:
-        Kraskov, Stögbauer and Grassberger 2004, Phys. Rev. E 69, 066138, eq. (8).
+        Kraskov, Stögbauer and Grassberger 2004, Phys. Rev. E 69, 066138, eq. (8). Ties: Gao,
+        Kannan, Oh and Viswanath 2017, Estimating mutual information for discrete-continuous
+        mixtures, NIPS 30, algorithm 1.
     """
     return _ksg(x, y, ask, k, extrapolate, first=True)
 
@@ -88,52 +88,6 @@ def ksg2(
     return _ksg(x, y, ask, k, extrapolate, first=False)
 
 
-def mixed_ksg(x: Rows, labels: NDArray[np.int64], ask: Request, *, k: int = 5) -> Estimate:
-    """Mutual information of continuous x and discrete y, from neighbours within a class.
-
-    `I = psi(n) + psi(k) - mean[psi(n_y) + psi(m)]`: n_y rows have the row's label, and m rows of
-    any label (including the row) lie nearer than its k-th neighbour of that label. In a class of
-    k or fewer rows all others are neighbours; labels that occur once are omitted.
-
-    Args:
-        x: (n, p) rows.
-        labels: (n,) codes 0, 1, ...
-        ask: level, clusters, permutations.
-        k: number of neighbours.
-
-    Raises:
-        ValueError: k below 1, or no label occurs twice.
-
-    Source:
-        Ross 2014, Mutual information between discrete and continuous data sets, PLoS ONE 9.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    scaled = standardised(x)
-    terms = _mixed_terms(scaled, labels, k)
-    doubts = [*too_wide(x.shape[1]), duplicates_reason(x, "x")]
-    value = float(terms.mean())
-    wide = float(_mixed_terms(scaled, labels, 3 * k).mean())
-    doubts += drift_reason(value, wide, f"k = {k} and {3 * k}")
-
-    def shuffled(order: NDArray[np.int64]) -> float:
-        return float(_mixed_terms(scaled, labels[order], k).mean())
-
-    return ask.estimate(
-        value,
-        widened(ask.variance_of_mean(terms)),
-        n=len(x),
-        d=x.shape[1] + 1,
-        method="mixed-ksg",
-        doubts=doubts,
-        diagnostics={
-            "k": k,
-            "classes": int(labels.max()) + 1,
-            **p_value(value, shuffled, ask, len(x)),
-        },
-    )
-
-
 def _ksg(
     x: Rows,
     y: Rows,
@@ -143,34 +97,41 @@ def _ksg(
     *,
     first: bool,
 ) -> Estimate:
-    ks = neighbours(k, len(x) // 2)
+    rows = draws(ask, len(x))
+    ks = neighbours(k, len(rows[0]) // 2)
     a, b = standardised(x), standardised(y)
     local = _first if first else _second
-    each = local(a, b, ks)
+    each = mean_terms(lambda draw: local(a[draw], b[draw], ks), rows)
     terms = each.mean(axis=1)
     value = float(terms.mean())
     by_k = each.mean(axis=0)
     slope = value - float(
-        np.mean([local(a[half], b[half], ks).mean() for half in ask.halves(len(x))])
+        np.mean(
+            [
+                mean_terms(lambda draw: local(a[draw], b[draw], ks), half).mean()
+                for half in halves(rows, ask.seed)
+            ]
+        )
     )
     centre = value + _BEYOND * slope
-    reach = ask.z * (widened(ask.variance_of_mean(terms)) + slope**2) ** 0.5
+    reach = ask.z * (widened(variance_of_mean(terms)) + slope**2) ** 0.5
     doubts = [
         *too_wide(x.shape[1] + y.shape[1]),
-        duplicates_reason(x, "x"),
-        duplicates_reason(y, "y"),
+        duplicates_reason(x[rows[0]], "x"),
+        duplicates_reason(y[rows[0]], "y"),
         *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
     ]
 
     def shuffled(order: NDArray[np.int64]) -> float:
-        return float(local(a, b[order], ks).mean())
+        moved = b[order]
+        return float(mean_terms(lambda draw: local(a[draw], moved[draw], ks), rows).mean())
 
     diagnostics: dict[str, Any] = {
         "k": ", ".join(map(str, ks)),
         "raw": value,
         "extrapolated": centre,
     }
-    return ask.estimate(
+    return ask.information(
         centre if extrapolate else value,
         (min(centre - reach, value), max(centre + reach, value)),
         n=len(x),
@@ -179,6 +140,16 @@ def _ksg(
         doubts=doubts,
         diagnostics={**diagnostics, **p_value(value, shuffled, ask, len(x))},
     )
+
+
+def mean_terms(local: Callable[[Indices], Rows], rows: list[Indices]) -> Rows:
+    """Local terms of every cluster, averaged over the draws."""
+    return np.asarray(sum(local(draw) for draw in rows) / len(rows))
+
+
+def variance_of_mean(terms: NDArray[np.float64]) -> float:
+    """Variance of the mean of the terms of independent clusters."""
+    return float(terms.var(ddof=1)) / len(terms) if len(terms) > 1 else float("inf")
 
 
 def widened(variance: float) -> float:
@@ -199,10 +170,29 @@ def neighbours(k: int | tuple[int, ...], n: int) -> tuple[int, ...]:
 
 
 def _first(a: Rows, b: Rows, ks: tuple[int, ...]) -> Rows:
-    """(n, len(ks)) local terms of eq. (8)."""
-    _, (near_a, near_b) = radii_and_counts([a, b], ks)
+    """(n, len(ks)) local terms of eq. (8), with the counts themselves where distances tie.
+
+    Where more than k rows lie within the radius, as at repeated rows, the row's term is
+    `psi(m) + psi(n) - psi(m_x) - psi(m_y)`, with m the rows at most as far, itself included
+    (Gao et al. 2017, Mesner and Shalizi 2021).
+    """
+    radii, (near_a, near_b) = radii_and_counts([a, b], ks)
     head = psi(np.array(ks)) + psi(len(a))
-    return np.asarray(head - psi(near_a + 1) - psi(near_b + 1))
+    terms = np.asarray(head - psi(near_a + 1) - psi(near_b + 1))
+    if has_ties(a) and has_ties(b):
+        within = [
+            counts_within(side, radii, strict=False) + 1
+            for side in (np.concatenate([a, b], axis=1), a, b)
+        ]
+        of_ties = psi(within[0]) + psi(len(a)) - psi(within[1]) - psi(within[2])
+        terms = np.where(within[0] > np.array(ks) + 1, of_ties, terms)
+    return terms
+
+
+def has_ties(rows: Rows) -> bool:
+    """Whether a value occurs twice in a column."""
+    ordered = np.sort(rows, axis=0)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _second(a: Rows, b: Rows, ks: tuple[int, ...]) -> Rows:
@@ -238,23 +228,6 @@ def _chebyshev(some: Rows, every: Rows) -> Rows:
     for column in range(1, every.shape[1]):
         np.maximum(table, np.abs(some[:, None, column] - every[None, :, column]), out=table)
     return table
-
-
-def _mixed_terms(x: Rows, labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """(m,) local terms of the rows whose label occurs at least twice."""
-    sizes = np.bincount(labels)
-    used = np.flatnonzero(sizes[labels] > 1)
-    if not used.size:
-        raise ValueError("no label occurs twice: y looks continuous; pass it as (n, 1) floats")
-    radius = np.empty(len(x))
-    taken = np.empty(len(x), dtype=np.int64)
-    for label in np.flatnonzero(sizes > 1):
-        rows = np.flatnonzero(labels == label)
-        near = min(k, len(rows) - 1)
-        radius[rows] = nearest(x[rows], (near,))[:, 0]
-        taken[rows] = near
-    from_all = counts_within(x[used], radius[used, None], strict=True)[:, 0] + 1
-    return np.asarray(psi(len(used)) + psi(taken[used]) - psi(sizes[labels[used]]) - psi(from_all))
 
 
 def too_wide(columns: int) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows
 from estimators.estimate import Estimate
 from estimators.information._request import Request
+from estimators.information.mixed import most_of_labels
 from estimators.usable.crossfit import held_out_losses, probes_of
 
 
@@ -17,7 +20,8 @@ def probe(
     """`I(X;Y) >= H(Y) - E[-log q(y | x)]`, with q a probe trained on other clusters.
 
     A lower bound in expectation, in any dimension, whose distance from the truth is unknown. The
-    interval and the verdict concern the bound.
+    information lies between the bound and the entropy of the label, and so does the interval: it
+    is reliable only where the probe explains nearly all of the label.
 
     Args:
         x: (n, p) rows.
@@ -36,12 +40,19 @@ def probe(
     family = probes_of(probes, len(x))
     without = held_out_losses(None, labels, codes, family, folds, ask.seed)
     terms = without - held_out_losses(x, labels, codes, family, folds, ask.seed)
-    return ask.estimate(
-        float(terms.mean()),
-        ask.variance_of_mean(terms),
+    bound, half = float(terms.mean()), ask.z * ask.variance_of_mean(terms) ** 0.5
+    most = most_of_labels(labels, ask)
+    estimate = ask.information(
+        bound,
+        (bound - half, most),
+        most=most,
         n=len(x),
         d=x.shape[1] + 1,
         method=f"lower bound by a {'/'.join(member.name for member in family)} probe",
         doubts=[],
-        diagnostics={"folds": folds},
+        diagnostics={"folds": folds, "bound": bound, "bound_half_width": half},
     )
+    if estimate.reliable:
+        return estimate
+    reason = f"a probe only bounds the information from below: {estimate.reason}"
+    return replace(estimate, reason=reason)
