@@ -17,6 +17,7 @@ from estimators.information._canonical import (
     wilks_moments,
 )
 from estimators.information._dependence import dependences
+from estimators.information._draws import repeats
 
 #: Tolerated deviation of a statistic from its Gaussian value, beyond four standard errors.
 TOLERANCE = 0.1
@@ -41,6 +42,7 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
        for the significant canonical pairs and for all columns.
     5. Residuals: those of y after regression on x have Gaussian kurtosis, and their columns,
        products and signs are independent of those of x (`_dependence`), and vice versa.
+    6. Repeated values: few rows are equal on both sides, few values in a column.
     """
     n = pair.rows
     squares = [n * (side**2).sum(axis=1) for side in (pair.x, pair.y)]
@@ -66,6 +68,7 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
                 f"{correlation:.2f}, r^2 is {r2:.2f}"
             )
             break
+    yield from repeats(pair.columns, rows_used(pair))
     if pair.determined:
         return
     yield from _linearity(pair)

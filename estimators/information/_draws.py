@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from estimators.information._request import Request
 
 #: Largest number of draws; with fewer rows per cluster each row is drawn once.
 MOST_DRAWS = 10
+#: Largest share of equal values in a column that counts as continuous.
+MOST_TIES = 0.01
 #: Largest information of repeated values, in nats, of rows that count as continuous.
 MOST_OF_ATOMS = 0.005
 
@@ -43,6 +45,13 @@ def halves(rows: list[Indices], seed: int) -> Iterator[list[Indices]]:
         yield [draw[half] for draw in rows]
 
 
+def repeats(sides: Sequence[Rows], draw: Indices) -> Iterator[str]:
+    """Messages about values that occur several times in x, y and perhaps z."""
+    yield atoms_reason(sides[0], sides[1], draw)
+    for side, name in zip(sides, "xyz", strict=False):
+        yield ties_reason(side, draw, name)
+
+
 def atoms_reason(x: Rows, y: Rows, draw: Indices) -> str:
     """Message about pairs of rows that occur several times on both sides; may be empty.
 
@@ -60,14 +69,14 @@ def atoms_reason(x: Rows, y: Rows, draw: Indices) -> str:
     )
 
 
-def ties_reason(rows: Rows, draw: Indices, name: str, most: float) -> str:
+def ties_reason(rows: Rows, draw: Indices, name: str) -> str:
     """Message about a value that a large share of a column has; may be empty."""
     ordered = np.sort(rows[draw], axis=0)
-    size = int(most * len(draw)) + 1
+    size = int(MOST_TIES * len(draw)) + 1
     tied = np.flatnonzero((ordered[size:] == ordered[:-size]).any(axis=0))
     if not tied.size:
         return ""
     return (
-        f"more than {most:.0%} of the rows have the same value in column {tied[0]} of {name}, so "
-        "it is not continuous"
+        f"more than {MOST_TIES:.0%} of the rows have the same value in column {tied[0]} of "
+        f"{name}, so it is not continuous"
     )

@@ -23,6 +23,8 @@ from estimators.information.spiked import gaussian_pair
 
 #: Rows per principal component of each side, where there are too few rows for all columns.
 ROWS_PER_COMPONENT = 20
+#: Noise of fewer ranks than this is nearer than nearest neighbours resolve.
+RESOLVED = 50.0
 
 
 def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
@@ -51,9 +53,11 @@ def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
 
 
 def _smooth_or_local(smooth: Estimate, local: Estimate, model: str) -> Estimate:
-    """The Gaussian estimate if its checks pass and neighbours do not contradict it."""
+    """The Gaussian estimate if its checks pass and neighbours that can tell do not contradict."""
     if smooth.diagnostics["failed_checks"]:
         return _because(local, f"{model} does not look Gaussian")
+    if float(smooth.diagnostics.get("least_gap", 1.0)) < (RESOLVED / local.n) ** 2:
+        return _because(smooth, f"{model} looks Gaussian, a copy nearer than neighbours can tell")
     apart = abs(smooth.value - local.value)
     if apart > _half(smooth) + _half(local):
         return _because(local, f"nearest neighbours and the Gaussian differ by {apart:.2g} nats")

@@ -12,6 +12,7 @@ from estimators.estimate import Estimate
 from estimators.information._canonical import RANKS, Canonical, canonical
 from estimators.information._checks import rows_used, unit
 from estimators.information._dependence import dependences
+from estimators.information._draws import draws, repeats
 from estimators.information._request import Request
 from estimators.information.copula import front_of_ranks, normal_scores
 from estimators.information.spiked import of_pair
@@ -35,7 +36,7 @@ def gaussian_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
         ask,
         method="gaussian (unbiased and spiked)",
         front={},
-        doubts=depends_on(z, pair),
+        doubts=[*repeats((x, y, z), draws(ask, len(x))[0]), *depends_on(z, pair)],
     )
 
 
@@ -47,14 +48,15 @@ def copula_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
 
     pair = of_scores(x, y, z, ask.codes)
     front = front_of_ranks(pair, of_scores, (x, y, z), ask)
+    doubts = list(repeats((x, y, z), draws(ask, len(x))[0]))
     left = min(float(side.std(axis=0).min()) for side in pair.columns)
     if left < RANKS / len(x):
-        front["doubts"].append(
+        doubts.append(
             f"z determines a column of x or y to within {left:.1g} of its scale, which {len(x)} "
             "ranks do not resolve"
         )
-    front["doubts"] += depends_on(normal_scores(z), pair)
-    return of_pair(pair.by_ranks(), ask, method="copula", **front)
+    doubts += depends_on(normal_scores(z), pair)
+    return of_pair(pair.by_ranks(), ask, method="copula", doubts=doubts, **front)
 
 
 def partial(x: Rows, y: Rows, z: Rows, codes: Codes | None) -> Canonical:

@@ -13,14 +13,11 @@ from estimators._arrays import Rows
 from estimators.estimate import Estimate
 from estimators.information._canonical import Canonical, canonical
 from estimators.information._checks import unit
-from estimators.information._draws import atoms_reason, draws, ties_reason
 from estimators.information._request import Request
 from estimators.information.gaussian import unbiased
 from estimators.information.spiked import of_pair
 
 Codes = NDArray[np.int64]
-#: Largest share of equal values in a column that counts as continuous.
-MOST_TIES = 0.01
 
 
 def copula(x: Rows, y: Rows, ask: Request) -> Estimate:
@@ -54,15 +51,7 @@ def copula(x: Rows, y: Rows, ask: Request) -> Estimate:
 def front_of_ranks(
     pair: Canonical, of_scores: Callable[..., Canonical], sides: tuple[Rows, ...], ask: Request
 ) -> dict[str, Any]:
-    """Bias, doubts and diagnostics of an estimate from ranks, for `of_pair`."""
-    draw = draws(ask, len(sides[0]))[0]
-    doubts = [
-        atoms_reason(sides[0], sides[1], draw),
-        *(
-            ties_reason(side, draw, name, MOST_TIES)
-            for side, name in zip(sides, "xyz", strict=False)
-        ),
-    ]
+    """Bias and diagnostics of an estimate from ranks, for `of_pair`."""
     bias = 0.0
     if not pair.by_ranks().determined:
         try:
@@ -74,7 +63,7 @@ def front_of_ranks(
             of_halves = []
         if of_halves:
             bias = sum(of_halves) / len(of_halves) - unbiased(pair)[0]
-    return {"bias": bias, "doubts": doubts, "front": {"bias_of_ranks": bias}}
+    return {"bias": bias, "front": {"bias_of_ranks": bias}}
 
 
 def _codes_of(ask: Request, half: Codes) -> Codes | None:

@@ -100,7 +100,9 @@ def mutual_information(
 
     Returns:
         Estimate. `reliable` is True only if the half width of the interval is at most 0.1 nat or
-        10 % of the value, whichever is larger, and the checks of the method pass.
+        10 % of the value, whichever is larger, and the checks of the method pass. Value and
+        interval lie between 0 and, for labels, the entropy of y. Where x and y determine each
+        other the value is infinite and not reliable. The order of the rows does not matter.
 
     Raises:
         ValueError: invalid arrays, an unknown method, option or unit; with

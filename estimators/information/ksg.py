@@ -11,7 +11,7 @@ from scipy.special import psi
 
 from estimators._arrays import Rows, duplicates_reason
 from estimators.estimate import Estimate
-from estimators.information._draws import Indices, draws, halves
+from estimators.information._draws import Indices, atoms_reason, draws, halves
 from estimators.information._neighbours import counts_within, radii_and_counts, standardised
 from estimators.information._null import p_value
 from estimators.information._request import Request
@@ -119,6 +119,7 @@ def _ksg(
         *too_wide(x.shape[1] + y.shape[1]),
         duplicates_reason(x[rows[0]], "x"),
         duplicates_reason(y[rows[0]], "y"),
+        "" if first else atoms_reason(x, y, rows[0]),
         *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
     ]
 

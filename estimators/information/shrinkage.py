@@ -73,7 +73,7 @@ def shrinkage(x: Rows, y: Rows, ask: Request, *, resamples: int = 20) -> Estimat
         rows = np.concatenate([joint[:, :p], joint[order, p:]], axis=1)
         return _information(shrunk_correlations(rows, effect=effect)[0], p)
 
-    return ask.estimate(
+    return ask.information(
         value,
         interval,
         n=n,

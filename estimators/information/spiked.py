@@ -115,6 +115,7 @@ def of_pair(
             "unbiased": whole,
             "spiked": strong,
             "pairs": pairs,
+            "least_gap": float(pair.gaps[0]),
             "design_effect": pair.design_effect,
             **permutation_p_value(pair, ask),
         },

@@ -12,6 +12,24 @@ from benchmarks import reliable
 from benchmarks._reliable_rules import above, rules, summary
 from benchmarks._reliable_system import System, measure
 
+#: Cheap systems of each kind, for every change.
+FEW = (
+    "near copy 1 + 1*",
+    "near copy 3 + 3, n = 2000, s = 0.001",
+    "x and *",
+    "one column *",
+    "product*8 + 8",
+    "parity of 3*",
+    "2.0% of the rows 0*1 + 1",
+    "every pair 5 times*",
+    "sign of a column of 1*",
+    "2% zeros*",
+    "label of an image, 2 columns*",
+    "Markov chain*",
+    "shared products*",
+    "Gaussian 1 + 1*",
+)
+
 
 def answer(rng, *, value=0.0, half=1.0, sure=True):
     return SimpleNamespace(
@@ -95,3 +113,34 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         reliable.main([*few, "3", "--only", "left"])
     assert "no system matches left" in capsys.readouterr().err
+
+
+def broken(patterns, seeds, tmp_path):
+    """Rules that do not hold over some systems."""
+    result = reliable.collect(reliable.chosen(patterns), seeds, tmp_path / "c.jsonl")
+    return [rule for rule in result["rules"] if not rule["holds"]]
+
+
+def test_cheap_systems_of_every_kind(tmp_path):
+    assert not broken(FEW, 2, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", sorted({system.verb for system in reliable.SYSTEMS}))
+def test_what_is_called_reliable_is_right(verb, tmp_path):
+    """Two seeds of every system; the public tasks have a test of their own."""
+    names = [s.name for s in reliable.SYSTEMS if s.verb == verb and s.suite != "tasks"]
+    assert not broken(names, 2, tmp_path)
+
+
+@pytest.mark.slow
+def test_public_tasks_stay_reliable(tmp_path):
+    assert not broken(["tasks"], 1, tmp_path)
+
+
+def test_the_battery_is_as_large_as_promised():
+    systems = [system for system in reliable.SYSTEMS if system.suite != "tasks"]
+    assert len(systems) >= 80
+    assert sum(system.suite == "tasks" for system in reliable.SYSTEMS) == 40
+    for verb in {system.verb for system in systems}:
+        assert any(system.benign for system in systems if system.verb == verb), verb
