@@ -93,10 +93,10 @@ def counts_within(side: Rows, radii: Radii, *, strict: bool) -> Counts:
     # The radii have more digits than the tables: a row at the radius must not slip across it.
     rounding = 4.0 * float(np.finfo(np.float32).eps) * float(np.abs(side).max())
     moved = np.where(radii > 0.0, radii + (-rounding if strict else rounding), radii)
-    reach = np.maximum(moved, 0.0).astype(np.float32)
+    limits = np.asarray(np.maximum(moved, 0.0), dtype=np.float32)
     out = np.empty(radii.shape, dtype=np.int64)
     for taken, table in _tables(side):
-        out[taken] = _inside(table, reach[taken], strict=strict)
+        out[taken] = _inside(table, limits[taken], strict=strict)
     return out
 
 

@@ -120,7 +120,7 @@ def neural_bound(
         if kind != "smile"
         else "clipped scores give no bound: the value may lie above or below the truth"
     )
-    return ask.estimate(
+    return ask.information(
         value,
         spread,
         n=n,
