@@ -76,7 +76,9 @@ def draw_permutations(ask: Request, n: int) -> NDArray[np.int64]:
     if codes is None:
         return rng.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
     sizes = np.bincount(codes)
-    members = np.argsort(codes, kind="stable")
+    # Rows of two clusters are matched by their places in the file, not by what they hold.
+    places = np.arange(n) if ask.positions is None else ask.positions
+    members = np.lexsort((places, codes))
     starts = np.cumsum(sizes) - sizes
     order = np.tile(np.arange(n), (count, 1))
     if np.unique(sizes).size == sizes.size:

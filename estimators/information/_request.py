@@ -27,12 +27,14 @@ class Request:
         codes: (n,) cluster number of every row, or None: each row is its own cluster.
         permutations: random permutations for a p-value of independence; 0 for none.
         seed: seed of all random numbers.
+        positions: (n,) place of every row in the file, or None: the rows are as in the file.
     """
 
     level: float = 0.95
     codes: NDArray[np.int64] | None = None
     permutations: int = 0
     seed: int = 0
+    positions: NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -57,7 +59,8 @@ class Request:
         """The settings for rows in another order; clusters are numbered by first appearance."""
         if self.codes is None:
             return self
-        return replace(self, codes=cluster_codes(self.codes[order]).astype(np.int64))
+        codes = cluster_codes(self.codes[order]).astype(np.int64)
+        return replace(self, codes=codes, positions=order)
 
     @property
     def z(self) -> float:

@@ -243,6 +243,17 @@ def test_no_result_depends_on_the_order_of_the_file(method):
         assert two.interval == pytest.approx(one.interval, abs=1e-9)
 
 
+def test_permuted_clusters_keep_the_places_of_their_rows():
+    """Rows are ordered by what they hold; matched in that order, independent clusters correlate."""
+    x, y = rng().normal(size=(2, 300, 1))
+    found = mutual_information(
+        x, y, method="gaussian", clusters=np.repeat(np.arange(60), 5), permutations=200
+    )
+    seen = float(found.diagnostics["unbiased"])
+    assert abs(seen) < 0.02
+    assert 0.02 < found.diagnostics["p_value"] < 0.98
+
+
 # --- given a third variable ----------------------------------------------------------------------
 
 
