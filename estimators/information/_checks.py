@@ -88,7 +88,7 @@ def _residuals(pair: Canonical) -> Iterator[str]:
         rest = y[taken] - x[taken] @ slopes
         if few:
             rest = np.linalg.qr(rest)[0][used]
-        of_columns = columns[1] - columns[1].mean(axis=0)
+        of_columns = unit(columns[1])
         of_columns = of_columns[used] - x[used] @ (x.T @ of_columns)
         of_columns, rest = unit(of_columns), unit(rest)
         ratio = float((of_columns**4).mean()) / 3.0
@@ -117,7 +117,9 @@ def rows_used(pair: Canonical) -> NDArray[np.int64]:
 
 def unit(rows: Rows) -> Rows:
     """Centred columns of unit variance; columns of no variance stay 0."""
-    centred = rows - rows.mean(axis=0)
+    largest = np.abs(rows).max(axis=0)
+    centred = rows / np.where(largest > 0.0, largest, 1.0)  # so that no square overflows
+    centred = centred - centred.mean(axis=0)
     scale = np.sqrt((centred**2).mean(axis=0))
     return np.asarray(centred / np.where(scale > 0.0, scale, 1.0))
 

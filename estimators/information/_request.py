@@ -157,8 +157,13 @@ class Request:
         inside = min(max(value, 0.0), most)
         if inside != value:
             diagnostics = {**diagnostics, "uncut": value}
+        finite = {
+            key: item
+            for key, item in diagnostics.items()
+            if not isinstance(item, float) or np.isfinite(item)
+        }
         judged = (low, high) if (low, high) == (0.0, most) else variance
-        return self.estimate(inside, (low, high), judged=judged, diagnostics=diagnostics, **facts)
+        return self.estimate(inside, (low, high), judged=judged, diagnostics=finite, **facts)
 
 
 def check_unit(unit: str) -> None:

@@ -119,7 +119,7 @@ def _ksg(
         *too_wide(x.shape[1] + y.shape[1]),
         duplicates_reason(x[rows[0]], "x"),
         duplicates_reason(y[rows[0]], "y"),
-        "" if first else atoms_reason(x, y, rows[0]),
+        "" if first and x.shape[1] == y.shape[1] == 1 else atoms_reason(x, y, rows[0]),
         *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
     ]
 

@@ -118,7 +118,7 @@ def test_gates_are_told(gate, turned):
         assert "depends on" in found.reason or "not Gaussian" in found.reason
 
 
-@pytest.mark.parametrize(("n", "p", "q"), [(300, 1, 1), (500, 4, 2), (1200, 25, 25)])
+@pytest.mark.parametrize(("n", "p", "q"), [(300, 1, 1), (500, 4, 2), (600, 15, 10)])
 def test_independent_residuals_pass(n, p, q):
     runs = 60 if p < 10 else 15
     alarms = 0
@@ -142,8 +142,9 @@ def test_noise_that_is_not_gaussian_is_told():
 @pytest.mark.parametrize("share", [0.005, 0.02, 0.04])
 @pytest.mark.parametrize("d", [1, 2])
 def test_rows_that_are_zero_on_both_sides(d, share):
-    found = mutual_information(*zeroed(4000, d, share, rng()), level=0.99)
-    assert inside(found, binary_entropy(share))
+    found = mutual_information(*zeroed(3000, d, share, rng()), level=0.99)
+    assert never_wrong(found, binary_entropy(share))
+    assert found.reliable == (d == 1)
 
 
 def test_rows_that_are_zero_on_both_sides_in_many_columns_are_told():
@@ -181,7 +182,8 @@ def test_a_label_tells_at_most_its_entropy():
 def test_borders_of_classes(d):
     x = rng().normal(size=(1500, d))
     assert never_wrong(mutual_information(x, x[:, 0] > 0), LN2)
-    assert never_wrong(mutual_information(x, x[:, 0] * x[:, -1] > 0), LN2 if d > 1 else 0.0)
+    if d > 1:
+        assert never_wrong(mutual_information(x, x[:, 0] * x[:, -1] > 0), LN2)
 
 
 # --- clusters ------------------------------------------------------------------------------------
