@@ -61,7 +61,7 @@ def copula_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
 
 def partial(x: Rows, y: Rows, z: Rows, codes: Codes | None) -> Canonical:
     """Canonical correlations of the residuals of x and y after regression on z."""
-    left_x, left_y = _residuals(z, x, y)
+    left_x, left_y = _residuals(z, unit(x), unit(y))
     return canonical(left_x, left_y, codes, lost=z.shape[1])
 
 
