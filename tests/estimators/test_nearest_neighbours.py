@@ -119,7 +119,7 @@ def mixture_information(mu: float) -> float:
         return 0.5 * float(np.exp(-0.5 * (t - mu) ** 2) + np.exp(-0.5 * (t + mu) ** 2)) / 2.5066283
 
     h = -quad(lambda t: density(t) * np.log(density(t)), -12, 12)[0]
-    return float(h - 0.5 * np.log(2 * np.pi * np.e))
+    return max(0.0, float(h - 0.5 * np.log(2 * np.pi * np.e)))
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.5, 1.5])
