@@ -102,7 +102,7 @@ def test_a_column_of_both_sources_is_refused_by_name():
         fit_gaussian_pid(x1, x2[:, :1], np.c_[y, x1[:, 1]])
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     st.integers(0, 10_000),
     st.integers(3, 40),
@@ -149,7 +149,7 @@ def test_scales_of_the_covariance_do_not_matter(powers):
 # --- samples and tables -----------------------------------------------------------------------
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     st.integers(0, 10_000),
     st.integers(1, 60),
