@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from theory import certify_mean, learn_then_test
@@ -87,3 +88,18 @@ def test_tolerances_near_the_ends_are_taken(epsilon):
 def test_values_that_are_none_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         certify(values, range(len(values)), "disagreement")
+
+
+@pytest.mark.parametrize(
+    "missing", [None, math.nan, np.nan, np.float32("nan"), np.datetime64("NaT"), ""]
+)
+@pytest.mark.parametrize("method", ["auto", "betting"])
+def test_missing_images_are_refused(missing, method):
+    """Answers about unknown images are no evidence of independent images."""
+    clusters = [f"{i}.png" for i in range(299)] + [missing]
+    with pytest.raises(ValueError, match="cluster"):
+        certify([0.0] * 300, clusters, "disagreement", method)
+    with pytest.raises(ValueError, match="cluster"):
+        learn_then_test([[0.0] * 300], clusters, quantity="disagreement", epsilon=0.02, delta=0.05)
+    with pytest.raises(ValueError, match="cluster"):
+        certify([0.0] * 300, [missing] * 300, "disagreement", method)
