@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import types
@@ -11,6 +12,22 @@ from dataclasses import fields
 from typing import Any, ClassVar, Self, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
+
+#: JSON of the infinities, which have no number of their own there.
+_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
+
+
+#: Name of the checksum in the JSON of a record.
+CHECKSUM = "checksum"
+
+
+def checksum(data: object) -> str:
+    """SHA-256 of JSON-ready data, whatever the order of names.
+
+    >>> checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 class Record:
@@ -45,13 +62,21 @@ class Record:
         """Strict JSON text in one line."""
         return json.dumps(self.to_json(), allow_nan=False)
 
+    def to_checked_json(self) -> dict[str, Any]:
+        """`to_json` with the checksum of it, which `from_json` verifies: for files."""
+        data = self.to_json()
+        return {**data, CHECKSUM: checksum(data)}
+
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Restore a record; fields of type `Any` or `float | str` keep their JSON value.
+        """Restore a record; fields of type `Any` keep their JSON value.
+
+        Whole numbers are no truth values, and text is no number, except "Infinity" and "-Infinity".
 
         Raises:
-            ValueError: another type, another schema version, a field missing or unknown, or
-                values that the class rejects.
+            ValueError: another type, another schema version, a field missing or unknown, a value
+                of another type (the message names the field), values that the class rejects, or
+                data that do not have the checksum they carry.
 
         Example:
             >>> from estimators import Estimate
@@ -62,17 +87,26 @@ class Record:
         kind, version = cls.__name__, cls.SCHEMA_VERSION
         if not isinstance(data, Mapping) or data.get("type") != kind:
             raise ValueError(f"this JSON is not of type {kind} (see its 'type' field)")
-        if (stored := data.get("schema_version")) != version:
+        if CHECKSUM in data:
+            body = {name: value for name, value in data.items() if name != CHECKSUM}
+            if data[CHECKSUM] != checksum(body):
+                raise ValueError(f"this {kind} was changed since it was written (its checksum)")
+            data = body
+        stored = data.get("schema_version")
+        if type(stored) is not int or stored != version:
             raise ValueError(
-                f"{kind} has schema version {stored}; this code reads version {version}"
+                f"{kind} has schema version {_brief(stored)}; this code reads version {version}"
             )
         wanted = _fields(cast(Any, cls))
         given = set(data) - {"type", "schema_version", *cls.DERIVED}
         wrong = (("lacks", set(wanted) - given), ("does not know", given - set(wanted)))
         for problem, which in wrong:
             if which:
-                raise ValueError(f"{kind} version {version} {problem} {', '.join(sorted(which))}")
-        return cls(**{name: _decoded(hint, data[name]) for name, hint in wanted.items()})
+                names = " ".join(", ".join(sorted(map(str, which))).split())
+                raise ValueError(f"{kind} version {version} {problem} {names:.200}")
+        return cls(
+            **{name: _decoded(hint, data[name], f"{kind}.{name}") for name, hint in wanted.items()}
+        )
 
 
 @functools.cache
@@ -96,24 +130,73 @@ def _encoded(value: Any) -> Any:
     return value
 
 
-def _decoded(hint: Any, value: Any) -> Any:
+def _decoded(hint: Any, value: Any, where: str) -> Any:
+    """The value of a field of type `hint` from its JSON; `where` names it in messages."""
     kind, inner = get_origin(hint), get_args(hint)
     if kind in (Union, types.UnionType):
-        if value is None:
-            return None
-        options = [option for option in inner if option is not types.NoneType]
-        return _decoded(options[0], value) if len(options) == 1 else value
+        return _of_union(inner, value, where)
     if kind is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"expected a list, got {value!r:.40}")
+            raise _refusal(where, "a list", value)
         of = inner[:1] * len(value) if inner[-1] is ... else inner
-        return tuple(_decoded(item, part) for item, part in zip(of, value, strict=True))
+        if len(value) != len(of):
+            raise _refusal(where, f"a list of {len(of)} values", value)
+        pairs = enumerate(zip(of, value, strict=True))
+        return tuple(_decoded(item, part, f"{where}[{at}]") for at, (item, part) in pairs)
     if isinstance(kind, type) and issubclass(kind, Mapping):
         if not isinstance(value, Mapping):
-            raise ValueError(f"expected an object, got {value!r:.40}")
-        return {key: _decoded(inner[1], item) for key, item in value.items()}
+            raise _refusal(where, "an object", value)
+        return {
+            key: _decoded(inner[1], part, f"{where}.{' '.join(str(key).split()):.40}")
+            for key, part in value.items()
+        }
     if hasattr(hint, "from_json"):
-        return hint.from_json(value)
+        try:
+            return hint.from_json(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     if hint is float:
-        return math.nan if value is None else float(value)
+        return _number(value, where)
+    if hint in (int, bool, str) and type(value) is not hint:
+        names = {int: "a whole number", bool: "true or false", str: "text"}
+        raise _refusal(where, names[hint], value)
     return value
+
+
+def _of_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The value of a field of several types: null, one other type, or several plain ones."""
+    if value is None and types.NoneType in options:
+        return None
+    others = [option for option in options if option is not types.NoneType]
+    if len(others) == 1:
+        return _decoded(others[0], value, where)
+    if float in others and (value is None or (isinstance(value, str) and value in _INFINITE)):
+        return _number(value, where)
+    if type(value) not in others and not (float in others and type(value) is int):
+        raise _refusal(where, " or ".join(getattr(o, "__name__", str(o)) for o in others), value)
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    """A number from its JSON: null is NaN, the names of infinities are these."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str) and value in _INFINITE:
+        return _INFINITE[value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refusal(where, "a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _refusal(where, "a number below 1.8e308", value) from None
+    if number != value and number == number:  # a whole number beyond 2**53
+        raise _refusal(where, "a number of at most 53 bits", value)
+    return number
+
+
+def _refusal(where: str, wanted: str, value: Any) -> ValueError:
+    return ValueError(f"{where}: expected {wanted}, got {_brief(value)}")
+
+
+def _brief(value: Any) -> str:
+    return f"{value!r:.40}"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -16,6 +18,7 @@ from vlm_bridge.data import (
     read_jsonl,
 )
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.prompts import batch_places
 
 
 def test_jsonl_round_trip(items):
@@ -44,6 +47,34 @@ def test_jsonl_round_trip(items):
         ('{"image": "../x.png", "question": "x"}', r"the image ../x.png lies outside"),
         ('{"image": "none.png", "question": "x"}', r"data.jsonl:1: no image at"),
         ('{"image": "0.png", "question": " "}', r"has an empty question"),
+        ('{"image": "0.png", "question": ""}', r"data.jsonl:1: an item .* has an empty question"),
+        ('{"image": "0.png", "question": null}', r"data.jsonl:1: 'question' is missing or not"),
+        ('{"image": ["0.png"], "question": "x"}', r"data.jsonl:1: 'image' is missing or not text"),
+        ('{"image": "", "question": "x"}', r"data.jsonl:1: no image at"),
+        (
+            '{"image": "a\\u0000.png", "question": "x"}',
+            r"data.jsonl:1: 'a\\x00.png' is no file name",
+        ),
+        (
+            '{"image": "0.png", "question": "x\\ud800"}',
+            r"data.jsonl:1: not JSON .* half a surrogate",
+        ),
+        (
+            '{"image": "0.png", "question": "x", "anser": "a"}',
+            r"data.jsonl:1: no field 'anser'; a ",
+        ),
+        ('{"image": "0.png", "question": "x", "answer": ["a"]}', r"data.jsonl:1: 'answer' is not"),
+        ('{"image": "0.png", "question": "x", "cluster": 3}', r"data.jsonl:1: 'cluster' is not"),
+        ('{"image": "0.png", "question": "x", "cluster": null}', r"data.jsonl:1: 'cluster' is not"),
+        (
+            '{"image": "0.png", "question": "x", "cluster": " "}',
+            r"data.jsonl:1: 'cluster' is empty",
+        ),
+        ('{"image": "0.png", "image": "1.png", "question": "x"}', r"the name 'image' occurs twice"),
+        ('{"image": "0.png", "question": "x"} {}', r"data.jsonl:1: not JSON \(Extra data"),
+        ('{"image": "0.png", "question": NaN}', r"data.jsonl:1: not JSON \(NaN is not"),
+        ("[" * 100_000, r"data.jsonl:1: not JSON .* nested deeper than 100"),
+        ('{"question": "' + "x" * 2**20, r"data.jsonl:1: longer than 1048576 bytes"),
         ("", r"holds no items"),
     ],
 )
@@ -51,6 +82,98 @@ def test_bad_jsonl_is_refused_with_its_line(jsonl, line, message):
     jsonl.write_text(line + "\n")
     with pytest.raises(BridgeError, match=message):
         read_jsonl(jsonl)
+
+
+ROW = {"image": "0.png", "question": "one", "answer": "yes"}
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\u2029", "\u0085", "\f", "\v", "\x1c", "é", "🙂"])
+def test_every_letter_of_a_question_comes_back(jsonl, letter):
+    question = f"one{letter}two"
+    row = json.dumps(ROW | {"question": question}, ensure_ascii=False)
+    jsonl.write_bytes(f"{row}\n".encode())
+    assert [item.question for item in read_jsonl(jsonl)] == [question]
+
+
+@pytest.mark.parametrize(
+    ("before", "end"), [(b"\xef\xbb\xbf", b"\n"), (b"", b"\r\n"), (b"\xef\xbb\xbf", b"\r\n\r\n")]
+)
+def test_a_byte_order_mark_and_crlf_are_read(jsonl, before, end):
+    line = json.dumps(ROW).encode()
+    jsonl.write_bytes(before + line + end + line + end)
+    assert [item.question for item in read_jsonl(jsonl)] == ["one", "one"]
+
+
+@pytest.mark.parametrize(
+    ("coding", "says"),
+    [
+        ("utf-16", r"data.jsonl:1: not UTF-8 but UTF-16 \(byte 0xff at offset 0\)"),
+        ("utf-16-be", r"data.jsonl:1: not JSON"),
+        ("latin-1", r"data.jsonl:2: not UTF-8 \(byte 0xf9 at offset 88\); save the file as UTF-8"),
+        ("cp1252", r"data.jsonl:2: not UTF-8 \(byte 0xf9 at offset 88\)"),
+    ],
+)
+def test_another_encoding_is_refused_by_line_and_byte(jsonl, coding, says):
+    rows = [ROW, ROW | {"question": "où"}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    jsonl.write_bytes(text.encode(coding))
+    with pytest.raises(BridgeError, match=says):
+        read_jsonl(jsonl)
+
+
+def test_one_picture_is_one_unit_however_it_is_spelt_or_copied(jsonl):
+    folder = jsonl.parent
+    (folder / "sub").mkdir()
+    shutil.copy(folder / "0.png", folder / "copy.png")
+    os.symlink(folder / "0.png", folder / "link.png")
+    absolute = str(folder / "0.png")
+    names = ["0.png", "./0.png", "sub/../0.png", absolute, "copy.png", "link.png", "1.png"]
+    lines = [json.dumps({"image": n, "question": f"q{i}"}) for i, n in enumerate(names)]
+    jsonl.write_text("\n".join(lines))
+    first, *others, last = [item.cluster for item in read_jsonl(jsonl)]
+    assert set(others) == {first} != {last}
+    jsonl.write_text("\n".join(lines[::-1]))  # the unit depends on neither order nor file
+    assert read_jsonl(jsonl)[-1].cluster == first
+    assert Item(folder / "copy.png", "?").cluster == first
+
+
+def test_a_declared_cluster_stays_the_unit(jsonl):
+    rows = [{"image": f"{i}.png", "question": "?", "cluster": "film"} for i in range(2)]
+    jsonl.write_text("\n".join(map(json.dumps, rows)))
+    assert [item.cluster for item in read_jsonl(jsonl)] == ["film", "film"]
+
+
+@pytest.mark.parametrize("second", [{"cluster": "b"}, {}])
+def test_one_picture_in_two_clusters_is_refused(jsonl, second):
+    shutil.copy(jsonl.parent / "0.png", jsonl.parent / "copy.png")
+    rows = [
+        {"image": "0.png", "question": "?", "cluster": "a"},
+        {"image": "copy.png", "question": "?", **second},
+    ]
+    jsonl.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(BridgeError, match=r"data.jsonl:1 and .*:2 are about one picture .* in two"):
+        read_jsonl(jsonl)
+    items = [Item(jsonl.parent / row["image"], "?", cluster=row.get("cluster", "")) for row in rows]
+    with pytest.raises(BridgeError, match="item 0 and item 1 are about one picture"):
+        batch_places(items, 16)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"image": 3, "question": "?"}, "the image of an item is a path, got 3"),
+        ({"image": "a.png", "question": None}, "the question of an item is text, got None"),
+        ({"image": "a.png", "question": "?", "answer": 3}, "the answer of an item is text, got 3"),
+        (
+            {"image": "a.png", "question": "?", "cluster": 3},
+            "the cluster of an item is text, got 3",
+        ),
+        ({"image": "a.png", "question": "\ud800"}, "the question .* half a surrogate pair"),
+    ],
+)
+def test_an_item_of_other_types_is_refused(fields, says):
+    with pytest.raises(BridgeError, match=says):
+        Item(**fields)
 
 
 def test_broken_image_is_refused(jsonl):

@@ -154,3 +154,10 @@ def test_a_broken_image_is_refused_by_name(items, tmp_path):
         list(batches(tiny_llava(), [replace(items[0], image=path)]))
     Image.new("RGB", (16, 16)).save(path)
     assert len(list(batches(tiny_llava(), [replace(items[0], image=path)]))) == 1
+
+
+def test_a_question_with_the_token_of_an_image_is_refused(items):
+    """It would move every image of the batch by one."""
+    asked = replace(items[0], question="is there a circle in <image> ?")
+    with pytest.raises(BridgeError, match=r"'is there a circle in <image> \?' contains '<image>'"):
+        list(batches(with_processor("LLaVA"), [items[1], asked]))

@@ -208,7 +208,7 @@ def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
     monkeypatch.setattr(Collector, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         profile(vlm, items, batch_size=2, checkpoint=checkpoint, reservoir=Reservoir(rows=4))
-    done = profiling._read_batches(checkpoint, json.dumps(key(vlm, items)))
+    done = profiling._read_shard(checkpoint, json.dumps(key(vlm, items)))[0]
     assert done
     monkeypatch.setattr(Collector, "run", clean)
     ran = []

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from vlm_bridge.data.easy_vqa_task import EASY_VQA_SPLITS as EASY_VQA_SPLITS
 from vlm_bridge.data.easy_vqa_task import easy_vqa as easy_vqa
 from vlm_bridge.data.easy_vqa_task import easy_vqa_folder as easy_vqa_folder
+from vlm_bridge.data.image import image_hash as image_hash
+from vlm_bridge.data.image import read_image as read_image
 from vlm_bridge.data.items import Item as Item
+from vlm_bridge.data.items import check_one_cluster_per_image as check_one_cluster_per_image
 from vlm_bridge.data.items import image_hashes as image_hashes
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image

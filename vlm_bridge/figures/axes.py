@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -85,7 +87,13 @@ def flat(grid: Grid) -> list[Axes]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG without date or version, so that equal figures are equal files."""
+    """Write a PNG without date or version, so that equal figures are equal files.
+
+    A dollar sign in a name is a dollar sign, not the start of a formula.
+    """
+    for text in cast(list[Text], figure.findobj(Text)):
+        if r"\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return write_bytes(path, buffer.getvalue())

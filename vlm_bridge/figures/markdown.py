@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
+
+def plain(value: Any) -> str:
+    r"""A value in one line of Markdown: a name with a bar or an HTML tag stays a name.
+
+    >>> print(plain("a|b"), plain("<script>"))
+    a\|b &lt;script>
+    """
+    return _TAG.sub("&lt;", " ".join(str(value).split())).replace("|", r"\|")
 
 
 def row(cells: Iterable[Any]) -> str:
@@ -12,7 +24,7 @@ def row(cells: Iterable[Any]) -> str:
     >>> row([1, "a"])
     '| 1 | a |'
     """
-    return f"| {' | '.join(map(str, cells))} |"
+    return f"| {' | '.join(map(plain, cells))} |"
 
 
 def table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.data import Item, check_one_cluster_per_image
+from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.model.vlm import VLM
 
 
@@ -37,7 +37,7 @@ def batches(
     image need all of its questions in one batch. Without `with_images` prompts have no image.
 
     Raises:
-        BridgeError: there are no items.
+        BridgeError: there are no items, or one picture is in two clusters.
     """
     for places in batch_places(items, batch_size):
         yield collate(vlm, items, places, with_images=with_images)
@@ -47,6 +47,7 @@ def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
     """The indices of the items of each batch, as in `batches`."""
     if not items:
         raise BridgeError("there are no items to run on")
+    check_one_cluster_per_image(items)
     by_image: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         by_image.setdefault(item.cluster, []).append(place)
@@ -88,6 +89,12 @@ def collate(
 
 
 def _prompt(processor: Any, item: Item, with_image: bool) -> str:
+    token = str(getattr(processor, "image_token", None) or "")
+    if token and token in item.question:
+        raise BridgeError(
+            f"the question {shown(item.question)} contains '{token}', which stands for an image "
+            f"in prompts of {type(processor).__name__}; leave it out"
+        )
     if processor.chat_template is None:  # a base model, such as PaliGemma
         return f"{processor.image_token if with_image else ''}{item.question}"
     content = [{"type": "text", "text": item.question}]

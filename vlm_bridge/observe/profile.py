@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.runtime.checkpoint import beside, difference, kept_in, of_all_ranks
 from vlm_bridge.runtime.distributed import Ranks, sharing
 from vlm_bridge.runtime.files import write_bytes
+from vlm_bridge.runtime.strict_json import parse_json
+from vlm_bridge.runtime.tensor_files import Arrays, arrays_digest
 
 
 def profile(
@@ -130,13 +133,13 @@ class _Shard:
             return
         of_this_run = {beside(path, rank) for rank in range(ranks.size)}
         for file in of_all_ranks(path):
-            batches = _read_batches(file, key)
+            batches, arrays = _read_shard(file, key)
             if self.done & set(batches):
                 raise BridgeError(f"{file} repeats batches of another rank; delete the checkpoint")
             self.done |= set(batches)
             if file == self._path:
                 self._batches = batches
-                collector.add_arrays(load_file(file))
+                collector.add_arrays(arrays)
             elif file not in of_this_run and ranks.rank == 0:  # from a run with more ranks
                 self._abandoned.append(file)
         ranks.gather(b"")  # no rank writes before all have read
@@ -151,8 +154,10 @@ class _Shard:
             self._next_write = now + 20 * (now - started)  # at most 5 % of the time
 
     def _write(self) -> bytes:
+        arrays = self.collector.to_arrays()
         meta = {"key": self._key, "batches": json.dumps(self._batches)}
-        data: bytes = save(self.collector.to_arrays(), metadata=meta)
+        meta["sha256"] = _shard_digest(meta["batches"], arrays)
+        data: bytes = save(arrays, metadata=meta)
         if self._path is not None:
             write_bytes(self._path, data)
         return data
@@ -161,16 +166,20 @@ class _Shard:
         """Write the checkpoint; returns the sums of this rank."""
         data = self._write()
         for file in self._abandoned:
-            self.collector.add_arrays(load_file(file))
+            self.collector.add_arrays(_read_shard(file, self._key)[1])
         return save(self.collector.to_arrays()) if self._abandoned else data
 
 
-def _read_batches(path: Path, key: str) -> list[int]:
-    """The numbers of the batches in a checkpoint; refuses a checkpoint with another key."""
+def _read_shard(path: Path, key: str) -> tuple[list[int], Arrays]:
+    """The numbers of the batches in a checkpoint, and their sums.
+
+    A checkpoint with another key, or that was changed since it was written, is refused.
+    """
     try:
         with safe_open(path, framework="numpy") as shard:
             meta: dict[str, Any] = shard.metadata() or {}
-    except SafetensorError:
+        arrays = load_file(path) if meta.get("key") == key else {}
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         meta = {}
     if "key" not in meta:
         raise BridgeError(
@@ -181,4 +190,12 @@ def _read_batches(path: Path, key: str) -> list[int]:
         raise BridgeError(
             f"{path} belongs to another run ({differs}); choose another one or delete it"
         )
-    return [int(number) for number in json.loads(meta["batches"])]
+    batches = meta.get("batches", "")
+    if meta.get("sha256") != _shard_digest(batches, arrays):
+        raise BridgeError(f"{path} was changed since it was written; delete it")
+    return [int(number) for number in parse_json(batches)], arrays
+
+
+def _shard_digest(batches: str, arrays: Arrays) -> str:
+    """The checksum of a checkpoint: of the batch numbers and all sums."""
+    return hashlib.sha256(f"{batches} {arrays_digest(arrays)}".encode()).hexdigest()

@@ -7,6 +7,7 @@ lowest priority are a uniform sample that depends on neither batch size nor orde
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +16,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from torch import Tensor
 
 from estimators.profile import INDEX_CONVENTION
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.runtime.files import read_json, write_bytes, write_json
+from vlm_bridge.runtime.tensor_files import as_numpy, read_arrays
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 STATES, MANIFEST = "states.safetensors", "manifest.json"
+_MANIFEST_BYTES = 2**30  # a row takes about 60
 
 
 @dataclass
@@ -242,15 +244,41 @@ class Samples:
                 states do not belong together.
         """
         folder = Path(folder)
-        body = read_json(folder / MANIFEST, "manifest of samples")
-        head = (body.pop("type", None), body.pop("schema_version", None))
-        if head != ("Samples", cls.SCHEMA_VERSION):
+        body = read_json(folder / MANIFEST, "manifest of samples", limit=_MANIFEST_BYTES)
+        head = {"type": "Samples", "schema_version": cls.SCHEMA_VERSION}
+        if not isinstance(body, dict) or {name: body.pop(name, None) for name in head} != head:
             raise BridgeError(f"{folder} holds no Samples of schema version {cls.SCHEMA_VERSION}")
+        _check_manifest(folder / MANIFEST, body)
         try:
-            samples = cls(**body, arrays=load_file(folder / STATES))
-        except (OSError, SafetensorError, TypeError) as error:
+            tensors = read_arrays(folder / STATES, "states")
+        except BridgeError as error:
             raise BridgeError(f"cannot read the samples in {folder}: {error}") from None
-        counts = {group: len(rows) for group, rows in samples.rows.items()}
-        if counts != {group: states.shape[1] for group, states in samples.arrays.items()}:
+        arrays = {name: as_numpy(tensor) for name, tensor in tensors.items()}
+        counts = {group: len(rows) for group, rows in body["rows"].items()}
+        if counts != {g: a.shape[1] if a.ndim == 3 else None for g, a in arrays.items()}:
             raise BridgeError(f"{folder}: {MANIFEST} and {STATES} do not belong together")
-        return samples
+        return cls(**body, arrays=arrays)
+
+
+#: Type of every field of a manifest; a row is of one token.
+_MANIFEST: dict[str, Any] = {
+    "model": str,
+    "data_hash": str,
+    "seed": int,
+    "projection": (str, types.NoneType),
+    "index_convention": str,
+    "rows": dict,
+}
+
+
+def _check_manifest(path: Path, body: dict[str, Any]) -> None:
+    """Refuse a manifest with another field, a field of another type, or rows without image."""
+    if set(body) != set(_MANIFEST):
+        raise BridgeError(f"{path} has not the fields {', '.join(_MANIFEST)}")
+    for name, kind in _MANIFEST.items():
+        if not isinstance(body[name], kind) or isinstance(body[name], bool):
+            raise BridgeError(f"{path}: '{name}' is of another type, got {shown(body[name])}")
+    for group, rows in body["rows"].items():
+        for row in rows if isinstance(rows, list) else [None]:
+            if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+                raise BridgeError(f"{path}: a row of '{group}' has no image, got {shown(row)}")

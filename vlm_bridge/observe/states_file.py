@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.observe.reservoir import MANIFEST, STATES, Samples
+from vlm_bridge.runtime.tensor_files import as_numpy, read_arrays
 
 SUFFIXES = (".safetensors", ".npz")
 _GROUP = "groups."
+_TENSOR_TYPES = (
+    *("float64", "float32", "float16", "bfloat16"),
+    *("int64", "int32", "int16", "int8", "uint8", "bool"),
+)
 
 
 def is_states_file(name: str) -> bool:
@@ -50,21 +52,26 @@ class StatesFile:
         read as `Samples`.
 
         Raises:
-            BridgeError: no such file, broken, pickled objects in it, no array of a given name.
+            BridgeError: no such file, broken, larger than the memory, pickled objects or no states
+                in it, states that are no real numbers, no array of a given name.
         """
         if path.name == STATES and (path.parent / MANIFEST).is_file():
             if target or clusters:
                 raise BridgeError(f"{path} is a reservoir, whose manifest names the images")
             return _of_samples(Samples.load(path.parent))
-        arrays = _arrays(path)
+        arrays = read_arrays(path, "states")
         named = {}
         for role, name in (("target", target), ("clusters", clusters)):
             if name is not None and name not in arrays:
                 raise BridgeError(f"{path} has no array '{name}'; it has {', '.join(arrays)}")
             array = arrays.pop(name or role, None)
-            named[role] = None if array is None else np.asarray(array)
+            named[role] = None if array is None else as_numpy(array)
         masks = [name for name in arrays if name.startswith(_GROUP)]
-        token_groups = {n.removeprefix(_GROUP): np.asarray(arrays.pop(n)) for n in masks} or None
+        token_groups = {n.removeprefix(_GROUP): as_numpy(arrays.pop(n)) for n in masks} or None
+        if not arrays:
+            raise BridgeError(f"{path} holds no states")
+        for name, array in arrays.items():
+            _check_numbers(path, name, array)
         states: Any = arrays
         if len(arrays) == 1:
             (stacked,) = arrays.values()
@@ -72,16 +79,12 @@ class StatesFile:
         return cls(states, token_groups=token_groups, **named)
 
 
-def _arrays(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BridgeError(f"there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, SafetensorError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise BridgeError(f"cannot read states from {path}: {error}") from None
+def _check_numbers(path: Path, name: str, array: Any) -> None:
+    """Refuse states that are no real numbers, such as text, records or complex numbers."""
+    kind = array.dtype if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
+    known = array.dtype.kind in "biuf" if isinstance(array, np.ndarray) else kind in _TENSOR_TYPES
+    if not known:
+        raise BridgeError(f"the array '{name}' of {path} holds {kind}, not real numbers")
 
 
 def _of_samples(samples: Samples) -> StatesFile:

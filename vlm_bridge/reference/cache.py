@@ -16,6 +16,7 @@ from vlm_bridge.reference.language_model import GGUF_SHA256
 from vlm_bridge.reference.recipe import RECIPES, Recipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 from vlm_bridge.runtime.files import cache_root, new_folder, read_json, write_json
+from vlm_bridge.runtime.progress import waiting
 
 _LAYOUT = "2"  # version of the folder's content
 #: File of a built folder with the SHA-256 of every other file.
@@ -52,15 +53,13 @@ def _convert(name: str, parts: Path) -> Path:
         tensors = read_parts(parts)
     except SafetensorError as error:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
-    # As a notebook widget, rich replaces standard error, to which the progress bars of
-    # transformers write, and the two call each other without end.
-    console = Console(stderr=True, force_jupyter=False)
     title = f"building {name}, once (about 20 s)"
     if folder.exists():
         said = f"{folder} was changed after it was built; it is built again"
+        console = Console(stderr=True, force_jupyter=False)
         console.print(said, markup=False, highlight=False, soft_wrap=True)
         _remove(folder)
-    with console.status(title), new_folder(folder, cached=True) as partial:
+    with waiting(title), new_folder(folder, cached=True) as partial:
         for part in build(RECIPES[name], tensors):
             part.save_pretrained(partial)
         write_json(partial / _HASHES, _hashes(partial))

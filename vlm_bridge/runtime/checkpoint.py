@@ -1,17 +1,24 @@
 """Checkpoints: finished batches in JSON lines, from which a rerun continues.
 
-The first line identifies the run; one line per finished batch follows. Rank 0 writes the named
-file, every other rank a file beside it; a rerun reads them all, so the number of ranks may change.
+The first line identifies the run; one line per finished batch follows, with its checksum. Rank 0
+writes the named file, every other rank a file beside it; a rerun reads them all, so the number of
+ranks may change.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import Ranks
+from vlm_bridge.runtime.files import check_writable, read_bytes
+from vlm_bridge.runtime.strict_json import parse_json
+
+#: Largest checkpoint that is read.
+MAX_CHECKPOINT_BYTES = 2**30
 
 
 def kept_in(checkpoint: Path | None) -> str:
@@ -32,8 +39,16 @@ def beside(path: Path, rank: int) -> Path:
 
 def of_all_ranks(path: Path) -> list[Path]:
     """The existing files among `path` and those that other ranks wrote beside it."""
-    beside_it = path.parent.glob(f"{path.stem}-rank*{path.suffix}")
-    return [file for file in (path, *sorted(beside_it)) if file.is_file()]
+    start, end = f"{path.stem}-rank", path.suffix
+    beside_it = path.parent.iterdir() if path.parent.is_dir() else ()
+    others = (
+        file
+        for file in beside_it
+        if file.name.startswith(start)
+        and file.name.endswith(end)
+        and file.name[len(start) : len(file.name) - len(end)].isdecimal()
+    )
+    return [file for file in (path, *sorted(others)) if file.is_file()]
 
 
 class Checkpoint:
@@ -46,18 +61,35 @@ class Checkpoint:
             return
         for file in of_all_ranks(path):
             self.done |= _read(file, key)
-        self._mine = beside(path, ranks.rank)
+        self._mine = check_writable(beside(path, ranks.rank))
         ranks.gather(b"")  # no rank writes before all have read
-        text = self._mine.read_text(encoding="utf-8") if self._mine.is_file() else ""
-        whole_lines = text[: text.rfind("\n") + 1]  # a killed run may leave half a line
-        self._mine.parent.mkdir(parents=True, exist_ok=True)
+        whole_lines = "".join(_whole_lines(self._mine)) if self._mine.is_file() else ""
         self._mine.write_text(whole_lines or json.dumps(key) + "\n", encoding="utf-8")
 
     def add(self, number: int, result: Any) -> None:
         """Append one finished batch to this rank's file."""
         if self._mine is not None:
             with self._mine.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps([number, result]) + "\n")
+                handle.write(_line(number, result))
+
+
+def _line(number: int, result: Any) -> str:
+    """The line of a finished batch: its number, its result, and the checksum of both."""
+    return json.dumps([number, result, _checksum(number, result)]) + "\n"
+
+
+def _checksum(number: int, result: Any) -> int:
+    return zlib.crc32(json.dumps([number, result]).encode())
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file with their ends; a killed run may leave half a line, which is no line."""
+    data = read_bytes(path, "checkpoint", limit=MAX_CHECKPOINT_BYTES)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it") from None
+    return [f"{line}\n" for line in text.split("\n")[:-1]]
 
 
 def difference(stored: Any, key: dict[str, Any]) -> str:
@@ -80,16 +112,25 @@ def difference(stored: Any, key: dict[str, Any]) -> str:
 
 
 def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    if not lines:
-        return {}
-    try:
-        stored_key, *rows = (json.loads(line) for line in lines)
-    except json.JSONDecodeError:
-        raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it") from None
-    if stored_key != key:
-        raise BridgeError(
-            f"{path} belongs to another run ({difference(stored_key, key)}); "
-            "choose another folder or delete it"
-        )
-    return {int(number): result for number, result in rows}
+    """The finished batches in a file; a file of another run or with a broken line is refused."""
+    done: dict[int, Any] = {}
+    for place, line in enumerate(_whole_lines(path), start=1):
+        broken = f"{path}:{place} is no line of a checkpoint; choose another folder or delete it"
+        try:
+            stored = parse_json(line, allow_nan=True)
+        except ValueError as error:
+            raise BridgeError(f"{broken} ({error})") from None
+        if place == 1:
+            if json.dumps(stored, sort_keys=True) != json.dumps(key, sort_keys=True):
+                raise BridgeError(
+                    f"{path} belongs to another run ({difference(stored, key)}); "
+                    "choose another folder or delete it"
+                )
+            continue
+        if not isinstance(stored, list) or len(stored) != 3 or type(stored[0]) is not int:
+            raise BridgeError(broken)
+        number, result, checksum = stored
+        if checksum != _checksum(number, result):
+            raise BridgeError(f"{path}:{place} was changed since it was written; delete the file")
+        done[number] = result
+    return done

@@ -1,4 +1,4 @@
-"""Progress bars for long work, shown on a terminal only."""
+"""Progress of long work, shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from vlm_bridge.runtime.distributed import is_main
 @contextlib.contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, by rank 0 on a terminal; yields a function that advances it."""
-    console = Console(stderr=True)
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -22,7 +21,32 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
         rich_progress.TimeElapsedColumn(),
         rich_progress.TimeRemainingColumn(),
     )
-    hidden = not (console.is_terminal and is_main())
-    with rich_progress.Progress(*columns, console=console, disable=hidden) as bar:
+    with _display(*columns, transient=False) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextlib.contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """A spinner on standard error while the block runs, by rank 0 on a terminal."""
+    columns = (rich_progress.SpinnerColumn(), rich_progress.TextColumn("{task.description}"))
+    with _display(*columns, transient=True) as spinner:
+        spinner.add_task(title, total=None)
+        yield
+
+
+def _display(*columns: rich_progress.ProgressColumn, transient: bool) -> rich_progress.Progress:
+    """A display that leaves standard output and error as they are.
+
+    In a notebook rich would replace standard error, to which the bars of transformers write, and
+    the two would call each other without end.
+    """
+    console = Console(stderr=True, force_jupyter=False)
+    return rich_progress.Progress(
+        *columns,
+        console=console,
+        transient=transient,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not (console.is_terminal and is_main()),
+    )

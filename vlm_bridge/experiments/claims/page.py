@@ -11,8 +11,8 @@ from vlm_bridge.experiments.claims.conclusions import CLAUSES, COMBINED, CRITERI
 from vlm_bridge.experiments.claims.plots import plot_auc, plot_controls, plot_layers, plot_overlap
 from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims
 from vlm_bridge.experiments.scoring.truth import least_images
-from vlm_bridge.figures.markdown import table
-from vlm_bridge.runtime.files import write_bytes
+from vlm_bridge.figures.markdown import plain, table
+from vlm_bridge.runtime.files import safe_name, write_bytes
 
 
 def write_page(result: ClaimsResult, page: Path, images: Path, *, command: str) -> Path:
@@ -55,16 +55,17 @@ def _clauses(result: ClaimsResult) -> list[str]:
     for at, (clause, text) in enumerate(CLAUSES.items()):
         lines += [f"### ({clause}) {text.capitalize()}", "", CRITERIA[clause], ""]
         verdicts = [each[at] for each in by_model]
-        lines += [f"- {each.model}: **{each.verdict}**. {each.reason}" for each in verdicts]
+        lines += [f"- {plain(each.model)}: **{each.verdict}**. {each.reason}" for each in verdicts]
         lines.append("")
     return [*lines, COMBINED, ""]
 
 
 def _model(claims: ModelClaims, images: Path, page: Path) -> list[str]:
     benchmark, n_images = claims.benchmark, claims.benchmark.n_images
-    start = f"claims-{benchmark.model.strip('/').replace('/', '--')}"
+    start = f"claims-{safe_name(benchmark.model.strip('/').replace('/', '--'))}"
     sizes = ", ".join(f"{n} {split}" for split, n in n_images.items())
-    heading = f"## {benchmark.model}, {benchmark.n_layers} layers, on {claims.data}"
+    name, data = plain(benchmark.model), plain(claims.data)
+    heading = f"## {name}, {benchmark.n_layers} layers, on {data}"
     images_of = f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}."
     lines = [heading, "", images_of, ""]
     least, n_test = least_images(benchmark.epsilon), n_images["test"]

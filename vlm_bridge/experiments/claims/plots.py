@@ -111,7 +111,7 @@ def _saved(figure: Figure, grid: axes.Grid, path: Path) -> Path:
 
 
 def _name_rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)  # a $ is a $
     ax.set_xlim(-0.02, 1.02)
 
 

@@ -92,3 +92,21 @@ class DemoResults(Record):
     sweep: tuple[Comparison, ...]
     summary: tuple[str, ...]
     fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("accuracy_full", "accuracy_skipped", "accuracy_no_vision", "accuracy_blind"):
+            accuracy = getattr(self, name)
+            if accuracy is not None and accuracy.get("value") is not None:
+                counts = [accuracy.get("n_images"), accuracy.get("n_questions")]
+                interval = accuracy.get("interval")
+                ends = interval if isinstance(interval, list | tuple) else []
+                if len(ends) != 2 or not _are_numbers(accuracy["value"], *ends, *counts):
+                    raise ValueError(f"{name} needs a value, an interval and two counts")
+        for split, sizes in self.data.items():
+            counts = [sizes.get("n_images"), sizes.get("n_questions")]
+            if not _are_numbers(*counts) or not isinstance(sizes.get("data_hash"), str):
+                raise ValueError(f"the data of {split} need two counts and a hash")
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)

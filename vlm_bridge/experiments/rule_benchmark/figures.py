@@ -13,6 +13,7 @@ from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.figures import axes
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.files import safe_name
 
 #: verdict -> colour, marker, face.
 _VERDICTS = {
@@ -81,7 +82,11 @@ def score_figures(benchmark: records.RuleBenchmark, folder: Path) -> dict[str, d
     """Draw the scores of every model and mode into `folder`: model -> mode -> `data:` address."""
 
     def drawn(model: records.ModelBenchmark, mode: str) -> str:
-        return png_uri(plot_scores(folder / f"scores-{model.model}-{mode}.png", model, mode))
+        return png_uri(
+            plot_scores(
+                folder / f"scores-{safe_name(model.model)}-{safe_name(mode)}.png", model, mode
+            )
+        )
 
     return {
         each.model: {mode: drawn(each, mode) for mode in each.modes} for each in benchmark.models

@@ -18,7 +18,7 @@ from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.files import read_json, read_or_make, write_json
+from vlm_bridge.runtime.files import read_checked, read_or_make, safe_name, write_checked
 
 #: Columns of `Outcomes` that are stored; KL divergences are not needed here.
 _COLUMNS = ("disagree", "correct_full", "correct_skipped")
@@ -44,7 +44,8 @@ class Store:
         self.splits = {name: tuple(items) for name, items in splits.items()}
         self.hashes = {name: items_hash(items) for name, items in self.splits.items()}
         self._fingerprint = vlm.fingerprint
-        name = vlm.name.strip("/").replace("/", "--")  # the name may be the path of a folder
+        # The name may be the path of a folder.
+        name = safe_name(vlm.name.strip("/").replace("/", "--"))
         self.folder = folder and folder / f"{name}-{self._fingerprint[:12]}"
         self._known: dict[tuple[str, str], Outcomes] = {}
 
@@ -80,7 +81,7 @@ class Store:
             if (path := self._file(split, f"{name}.json")) is not None:
                 columns = outcomes.columns()
                 order = [items.index(item) for item in outcomes.items]
-                write_json(path, {"order": order, **{name: columns[name] for name in _COLUMNS}})
+                write_checked(path, {"order": order, **{name: columns[name] for name in _COLUMNS}})
         if checkpoint is not None:
             checkpoint.unlink()
 
@@ -91,8 +92,15 @@ class Store:
         path = self._file(split, f"{plan.hash()}.json")
         if path is None or not path.is_file():
             return False
-        body = read_json(path, "outcomes of a plan")
-        items = [self.splits[split][place] for place in body.pop("order")]
+        body = read_checked(path, "outcomes of a plan")
+        of_split = self.splits[split]
+        order = body.pop("order", None)
+        lists = [order, *(column for column in body.values() if column is not None)]
+        if set(body) != set(_COLUMNS) or any(
+            not isinstance(each, list) or len(each) != len(of_split) for each in lists
+        ):
+            raise BridgeError(f"{path} holds no outcomes of these questions; delete it")
+        items = [of_split[place] for place in order]
         columns = {"kl_full_skipped": None, "kl_skipped_full": None, "at_limit": None, **body}
         self._known[split, plan.hash()] = Outcomes.of_columns(items, columns)
         return True

@@ -1,0 +1,231 @@
+"""What the model sees is what a viewer shows, or the image is refused in one line."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from vlm_bridge.data import image_hash, read_image
+from vlm_bridge.errors import BridgeError
+
+RNG = np.random.default_rng(0)
+COLOURS = Image.fromarray(RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8))
+
+
+def pixels(path: Path) -> np.ndarray:
+    image = read_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp", "jp2"])
+def test_opaque_colours_come_back_as_they_were(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    COLOURS.save(path, **({"lossless": True} if suffix == "webp" else {}))
+    np.testing.assert_array_equal(pixels(path), np.asarray(COLOURS))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_a_photo_is_turned_as_its_exif_says(turn: int, suffix: str, tmp_path: Path) -> None:
+    half = np.r_[np.full((8, 16, 3), 250, np.uint8), np.zeros((8, 16, 3), np.uint8)]
+    image = Image.fromarray(half)
+    exif = image.getexif()
+    exif[0x0112] = turn
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    seen = pixels(tmp_path / f"a.{suffix}").astype(int)
+    turned = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[turn]
+    np.testing.assert_allclose(seen, np.rot90(half, turned).astype(int), atol=3)
+
+
+def test_transparency_shows_white(tmp_path: Path) -> None:
+    ink = np.zeros((4, 4, 4), np.uint8)
+    ink[1, 1] = (10, 20, 30, 255)
+    ink[2, 2] = (0, 0, 0, 128)
+    Image.fromarray(ink).save(tmp_path / "a.png")
+    seen = pixels(tmp_path / "a.png")
+    assert seen[0, 0].tolist() == [255, 255, 255]
+    assert seen[1, 1].tolist() == [10, 20, 30]
+    assert abs(seen[2, 2].astype(int) - 127).max() <= 1
+    grey = np.stack([np.full((4, 4), 7, np.uint8), ink[..., 3]], axis=-1)
+    Image.fromarray(grey, "LA").save(tmp_path / "b.png")
+    assert pixels(tmp_path / "b.png")[:2, :2].tolist() == [[[255] * 3] * 2, [[255] * 3, [7] * 3]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_a_transparent_palette_colour_shows_white(suffix: str, tmp_path: Path) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([9, 9, 9, 200, 0, 0, 0, 0, 200])
+    image.putpixel((0, 0), 2)
+    image.save(tmp_path / f"a.{suffix}", transparency=1)
+    seen = pixels(tmp_path / f"a.{suffix}")
+    assert seen[0, 0].tolist() == [0, 0, 200]
+    assert seen[1, 1].tolist() == [255, 255, 255]
+
+
+def test_one_transparent_colour_of_an_rgb_or_grey_image_shows_white(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / "a.png", transparency=(1, 2, 3))
+    assert (pixels(tmp_path / "a.png") == 255).all()
+    Image.new("L", (2, 2), 9).save(tmp_path / "b.png", transparency=9)
+    assert (pixels(tmp_path / "b.png") == 255).all()
+    wide = np.array([[0, 40000]], np.uint16)
+    Image.fromarray(wide).save(tmp_path / "c.png", transparency=0)
+    assert pixels(tmp_path / "c.png")[0, :, 0].tolist() == [255, round(40000 / 257)]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
+def test_16_bit_grey_keeps_its_levels(suffix: str, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).reshape(16, 16).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(
+        pixels(tmp_path / f"a.{suffix}")[..., 0], np.arange(256).reshape(16, 16)
+    )
+
+
+def test_floating_point_grey_between_0_and_1_is_scaled(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "a.tiff")
+    np.testing.assert_array_equal(
+        pixels(tmp_path / "a.tiff")[..., 1], np.arange(256).reshape(16, 16)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.linspace(-1, 1, 16), "floating-point grey values from -1 to 1"),
+        (np.linspace(0, 255, 16), "floating-point grey values from 0 to 255"),
+        (np.array([0.0, np.nan] * 8), "floating-point grey values from nan to nan"),
+        (np.array([0, np.inf] * 8), "floating-point grey values from 0 to inf"),
+        (np.arange(16, dtype=np.int32), "32-bit grey values from 0 to 15"),
+    ],
+)
+def test_grey_of_unknown_range_is_refused(values: np.ndarray, says: str, tmp_path: Path) -> None:
+    kind = np.int32 if values.dtype == np.int32 else np.float32
+    Image.fromarray(values.astype(kind).reshape(4, 4)).save(tmp_path / "a.tiff")
+    with pytest.raises(BridgeError, match=rf"{says}, of which black and white are unknown"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_cmyk_and_two_colour_images_are_read(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.tiff")
+    assert pixels(tmp_path / "a.tiff")[0, 0].tolist() == [255, 0, 0]
+    COLOURS.convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg")).convert("RGB"))
+    np.testing.assert_array_equal(pixels(tmp_path / "a.jpg"), shown)
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "b.png")[..., 2], 255 * np.eye(8))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
+def test_animations_and_pages_are_refused(suffix: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(BridgeError, match="has 3 frames or pages; a question is about one"):
+        read_image(tmp_path / f"a.{suffix}")
+
+
+def png(width: int, height: int, data: bytes) -> bytes:
+    """A grey PNG whose header says any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((10_001, 10_000), "has 10001 x 10000 pixels, more than 100000000; make it smaller"),
+        ((60_000, 60_000), "has more than 100000000 pixels"),
+        ((2**31 - 1, 2**31 - 1), "has more than 100000000 pixels"),
+        ((0, 5), "image"),
+        ((5, 0), "image"),
+    ],
+)
+def test_bombs_and_empty_images_are_refused(
+    size: tuple[int, int], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(*size, zlib.compress(b"")))
+    with pytest.raises(BridgeError, match=says):
+        read_image(tmp_path / "a.png")
+
+
+def test_no_limit_warns_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    COLOURS.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png"), np.asarray(COLOURS))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.png", b""), ("a.png", b"not a picture"), ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n")],
+)
+def test_what_is_no_picture_is_refused(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BridgeError, match=f"cannot read the image .*{name}"):
+        read_image(tmp_path / name)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("none.png", ".", "pipe.png", "a\0.png", "x" * 5000):
+        with pytest.raises(BridgeError, match="no image at"):
+            read_image(tmp_path / name)
+        with pytest.raises(BridgeError, match="no image at"):
+            image_hash(tmp_path / name)
+
+
+def encoded(kind: str) -> bytes:
+    """A small image as a file of a format."""
+    buffer = io.BytesIO()
+    COLOURS.save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+WHOLE = {kind: encoded(kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP")}
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(sorted(WHOLE)), data=st.data())
+def test_a_truncated_or_changed_file_is_read_or_refused(
+    kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changed = bytearray(WHOLE[kind])
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, 8 * len(changed) - 1))
+        changed[at // 8] ^= 1 << at % 8
+    cut = data.draw(st.integers(0, len(changed)))
+    path = tmp_path_factory.getbasetemp() / "changed"
+    path.write_bytes(bytes(changed[:cut]))
+    message = ""
+    try:
+        assert read_image(path).mode == "RGB"
+    except BridgeError as refusal:
+        message = str(refusal)
+    assert "\n" not in message
+
+
+def test_the_hash_of_a_file_follows_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    first = image_hash(path)
+    path.write_bytes(b"two")
+    assert image_hash(path) != first
+    for second in range(2):  # settled files are read once, then again when their stamp changes
+        os.utime(path, (second, second))
+        assert image_hash(path) != first
+    path.write_bytes(b"one")
+    assert image_hash(path) == first

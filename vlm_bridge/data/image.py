@@ -1,0 +1,135 @@
+"""Read an image file as a viewer shows it, and name its content."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vlm_bridge.errors import BridgeError, shown
+
+#: Most pixels of an image, so that a small file cannot fill the memory.
+MAX_PIXELS = 100_000_000
+#: Formats that are read; others, such as EPS, may run programs.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+#: Seconds after which an unchanged time stamp proves that a file was not written again.
+_SETTLED_S = 2.0
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image as 8-bit RGB pixels, as a viewer shows it.
+
+    It is turned as its EXIF orientation says, and laid on white where it is transparent. 16-bit
+    grey is scaled by 255/65535, and floating-point grey between 0 and 1 by 255. Colour profiles are
+    not applied.
+
+    Raises:
+        BridgeError: no image file, a broken or truncated one, an unknown format, more than
+            `MAX_PIXELS` pixels, several frames or pages, or grey values whose black and white are
+            unknown (32-bit integers, floating-point numbers outside 0 to 1).
+    """
+    if not os.path.isfile(path):
+        raise BridgeError(f"no image at {shown(str(path)) if chr(0) in str(path) else path}")
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limits are a warning and an error for the whole process.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=[f for f in FORMATS if _known(f)]) as handle:
+                _check_size(path, handle)
+                return _as_seen(path, ImageOps.exif_transpose(handle), handle.format or "")
+    except BridgeError:
+        raise
+    except (Image.DecompressionBombError, MemoryError):
+        raise BridgeError(f"the image {path} has more than {MAX_PIXELS} pixels") from None
+    except Exception as error:  # Pillow's decoders raise errors of any type on broken files
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise BridgeError(f"cannot read the image {path}: {why}") from None
+
+
+def image_hash(path: Path) -> str:
+    """SHA-256 of an image file's bytes, the same for every copy and spelling of its path.
+
+    Raises:
+        BridgeError: there is no such file, or it cannot be read.
+    """
+    try:
+        if not os.path.isfile(path):
+            raise BridgeError(f"no image at {path}")
+        entry = os.stat(path)
+        if time.time() - max(entry.st_mtime, entry.st_ctime) < _SETTLED_S:
+            return _digest(path)  # it may be written again within one tick of the clock
+        stamp = (entry.st_dev, entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
+        return _digest_at(os.path.abspath(path), stamp)
+    except OSError as error:
+        raise BridgeError(f"cannot read the image {path}: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=200_000)
+def _digest_at(path: str, stamp: tuple[int, ...]) -> str:
+    """The digest of a file as it was at a time stamp."""
+    return _digest(Path(path))
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@functools.cache
+def _known(name: str) -> bool:
+    """Whether this build of Pillow has the format."""
+    Image.init()
+    return name in Image.OPEN
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise BridgeError(f"the image {path} is empty ({width} x {height} pixels)")
+    if width * height > MAX_PIXELS:
+        raise BridgeError(
+            f"the image {path} has {width} x {height} pixels, more than {MAX_PIXELS}; "
+            "make it smaller"
+        )
+    # The further frames of an MPO, from cameras, are previews of the first.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise BridgeError(
+            f"the image {path} has {frames} frames or pages; a question is about one: save that one"
+        )
+
+
+def _as_seen(path: Path, image: Image.Image, format: str) -> Image.Image:
+    """8-bit RGB pixels of a turned image, laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _of_wide_grey(path, image, format)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _of_wide_grey(path: Path, image: Image.Image, format: str) -> Image.Image:
+    """Grey of 16-bit or 32-bit integers, or of floating-point numbers, as 8-bit RGB."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and format != "TIFF")
+    unit = image.mode == "F" and 0 <= low <= high <= 1
+    if not (unit or (sixteen and 0 <= low <= high <= 65535)):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise BridgeError(
+            f"the image {path} has {kind} grey values from {low:g} to {high:g}, of which black and "
+            "white are unknown; save it with 8 or 16 bits"
+        )
+    grey = np.round(values * 255 if unit else values / 257)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
