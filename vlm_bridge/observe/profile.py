@@ -181,12 +181,14 @@ def _read_shard(path: Path, key: str) -> tuple[list[int], Arrays]:
         arrays = load_file(path) if meta.get("key") == key else {}
     except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         meta = {}
-    if "key" not in meta:
+    try:
+        stored = parse_json(meta.get("key", ""))
+    except ValueError:
         raise BridgeError(
             f"{path} is of another program or is no checkpoint; choose another one or delete it"
-        )
+        ) from None
     if meta["key"] != key:
-        differs = difference(json.loads(meta["key"]), json.loads(key))
+        differs = difference(stored, json.loads(key))
         raise BridgeError(
             f"{path} belongs to another run ({differs}); choose another one or delete it"
         )
