@@ -43,7 +43,7 @@ def ksg1(
 
     The value is biased down where neighbourhoods are wide, less so for larger n. The rate is
     estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`, and
-    `I - I_half` is one of its standard errors. With clusters, the rows of a cluster are drawn one
+    `I - I_half` is one of its standard errors, and half of the change with k another. With clusters, the rows of a cluster are drawn one
     at a time and the results averaged: the own cluster has no neighbours of a row.
 
     Args:
@@ -114,7 +114,8 @@ def _ksg(
         )
     )
     centre = value + _BEYOND * slope
-    reach = ask.z * (widened(variance_of_mean(terms)) + slope**2) ** 0.5
+    drift = 0.5 * float(by_k[0] - by_k[-1])
+    reach = ask.z * (widened(variance_of_mean(terms)) + slope**2 + drift**2) ** 0.5
     doubts = [
         *too_wide(x.shape[1] + y.shape[1]),
         duplicates_reason(x[rows[0]], "x"),
