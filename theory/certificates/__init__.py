@@ -22,5 +22,6 @@ from theory.certificates.power import images_for_power as images_for_power
 from theory.certificates.sample_size import images_needed as images_needed
 from theory.certificates.sample_size import reachable_epsilon as reachable_epsilon
 from theory.certificates.sample_size import zero_failure_bound as zero_failure_bound
+from theory.certificates.shortfall import images_at_best as images_at_best
 from theory.certificates.shortfall import what_it_takes as what_it_takes
 from theory.certificates.tango import tango_upper_bound as tango_upper_bound

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from theory._validate import check_fraction, check_instance
 from theory.certificates.certificate import Certificate
+from theory.certificates.certify import Sample
 from theory.certificates.power import images_for_power
 from theory.certificates.sample_size import images_needed
+
+#: Largest number of images that `images_at_best` tries.
+MOST_IMAGES = 1 << 17
+
+
+def images_at_best(epsilon: float, delta: float, method: str) -> int | None:
+    """Smallest number of images with which a bound is at most epsilon if every value is 0.
+
+    By doubling and bisection on the bound of `method` (one of `certify_mean`, without "auto") for
+    values in [0, 1], one question per image. None if more than `MOST_IMAGES`.
+
+    Example:
+        >>> [images_at_best(0.02, 0.05, method) for method in ("clopper-pearson", "hoeffding")]
+        [149, 3745]
+    """
+    low, high = 0, 1
+
+    def enough(n: int) -> bool:
+        return Sample(np.zeros(n), 0.0, 1.0, method, ()).upper_bound(delta) <= epsilon
+
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > MOST_IMAGES:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
     """One sentence: how many images would certify epsilon at the observed rate, if any.
 
-    The rate is the certificate's `estimate`, not below 0; the number is that of Clopper-Pearson
-    with one question per image (`images_for_power`), so it is a guide for other methods. A rate of
-    0 needs the `images_needed` of the best case.
+    The rate is the certificate's `estimate`, not below 0. The number is that of Clopper-Pearson
+    (`images_for_power`), times the ratio of `images_at_best` for a method other than it or harm,
+    for which it is a guide. A rate of 0 needs the `images_at_best`.
 
     Args:
         certificate: that does not hold; for one that holds the sentence is empty.
@@ -35,8 +68,9 @@ def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
     if certificate.holds:
         return ""
     at = f"at the observed rate of {100 * rate:.3g} %"
-    if rate == 0.0:
-        n = images_needed(epsilon, certificate.delta)
+    needed = images_at_best(epsilon, certificate.delta, certificate.method)
+    if rate == 0.0 and needed is not None:
+        n = needed
         nothing = (
             "no answer changed" if certificate.quantity == "disagreement" else "nothing was lost"
         )
@@ -46,5 +80,8 @@ def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
     try:
         n = images_for_power(epsilon, certificate.delta, power, harmed=rate)
     except ValueError:  # more images than the search tries
-        return f"{at}, more than 16 million images would be needed for epsilon {epsilon:g}"
+        needed = None
+    if needed is None:
+        return f"{at}, more than {MOST_IMAGES:,} images would be needed for epsilon {epsilon:g}"
+    n = math.ceil(n * needed / images_needed(epsilon, certificate.delta))
     return f"{at}, about {n:,} images would certify epsilon {epsilon:g} (power {100 * power:g} %)"

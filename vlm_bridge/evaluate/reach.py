@@ -8,18 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from estimators.record import Record
 from theory import certify_mean
-from theory.certificates.certify import Sample
+from theory.certificates.shortfall import MOST_IMAGES, images_at_best
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 
 logger = logging.getLogger("vlm_bridge")
-
-#: Largest number of images tried.
-_MOST_IMAGES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,7 @@ class Reach(Record):
         if self.possible:
             return text
         needed = (
-            f"more than {_MOST_IMAGES:,}"
-            if self.n_needed is None
-            else f"at least {self.n_needed:,}"
+            f"more than {MOST_IMAGES:,}" if self.n_needed is None else f"at least {self.n_needed:,}"
         )
         unless = " unless skipping mends answers" if self.quantity == "accuracy_drop" else ""
         return f"{text}; epsilon {self.epsilon:g} is out of reach{unless}, it needs {needed} images"
@@ -108,25 +101,8 @@ def reach(
     except ValueError as error:
         raise BridgeError(str(error)) from None
     n = len(set(clusters))
-    needed = n if bound <= epsilon else _needed(resolved, epsilon, delta)
+    needed = n if bound <= epsilon else images_at_best(epsilon, delta, resolved)
     return Reach(n, epsilon, delta, bound, needed, quantity)
-
-
-def _needed(method: str, epsilon: float, delta: float) -> int | None:
-    """Smallest number of images whose best bound is at most epsilon, by doubling and bisection."""
-    low, high = 0, 1
-
-    def enough(n: int) -> bool:
-        return Sample(np.zeros(n), 0.0, 1.0, method, ()).upper_bound(delta) <= epsilon
-
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > _MOST_IMAGES:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
 
 
 def log_reach(items: Iterable[Item], **request: Any) -> None:
