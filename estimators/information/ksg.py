@@ -42,9 +42,10 @@ def ksg1(
     columns. Reliable in at most 4 columns, if the value hardly changes with k.
 
     The value is biased down where neighbourhoods are wide, less so for larger n. The rate is
-    estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`, and
-    `I - I_half` is one of its standard errors, and half of the change with k another. With clusters, the rows of a cluster are drawn one
-    at a time and the results averaged: the own cluster has no neighbours of a row.
+    estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`;
+    `I - I_half` is one of its standard errors, and half of the change with k another. With
+    clusters, the rows of a cluster are drawn one at a time and the results averaged: the own
+    cluster has no neighbours of a row.
 
     Args:
         x: (n, p) rows.
