@@ -41,6 +41,12 @@ LLAVA = FAMILIES["LLaVA"]
 by_mode = pytest.mark.parametrize("plan", ALL, ids=lambda plan: plan.mode)
 
 
+def first_fast(*names):
+    """A parameter `name`: the first in the fast tier, the others in the slow one."""
+    cells = [pytest.param(n, marks=pytest.mark.slow if i else ()) for i, n in enumerate(names)]
+    return pytest.mark.parametrize("name", cells)
+
+
 def refused(message):
     return pytest.raises(BridgeError, match=re.escape(message))
 
@@ -246,7 +252,7 @@ def test_what_wraps_a_layer_inside_the_block_stays():
 # Threads, copies, contexts
 
 
-@pytest.mark.parametrize("name", ["LLaVA", "Qwen2.5-VL"])
+@first_fast("LLaVA", "Qwen2.5-VL")
 @by_mode
 def test_concurrent_passes(plan, name):
     family = FAMILIES[name]
@@ -311,10 +317,7 @@ def test_a_block_that_cannot_begin_changes_nothing():
 # Positions of M-RoPE models
 
 
-MROPE = ["Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL"]
-
-
-@pytest.mark.parametrize("name", ["LLaVA", *MROPE])
+@first_fast("Qwen2.5-VL", "LLaVA", "Qwen2-VL", "Qwen3-VL")
 @pytest.mark.parametrize("between", ["nothing", "another block", "a prompt", "the full model"])
 def test_a_conversation_goes_on(name, between):
     family = FAMILIES[name]
@@ -340,7 +343,7 @@ def test_a_conversation_goes_on(name, between):
     assert_close(found, right)
 
 
-@pytest.mark.parametrize("name", MROPE)
+@first_fast("Qwen2.5-VL", "Qwen2-VL", "Qwen3-VL")
 def test_the_full_model_goes_on_behind_a_block(name):
     family = FAMILIES[name]
     vlm, first = tiny(family), batch(family, SITUATIONS["single"])
@@ -355,7 +358,7 @@ def test_the_full_model_goes_on_behind_a_block(name):
 # Generation
 
 
-@pytest.mark.parametrize("name", ["LLaVA", "SmolVLM"])
+@first_fast("LLaVA", "SmolVLM")
 @pytest.mark.parametrize("mode", PLANS)
 def test_assisted_decoding_says_what_greedy_decoding_says(name, mode):
     family = FAMILIES[name]
@@ -372,13 +375,12 @@ def test_assisted_decoding_says_what_greedy_decoding_says(name, mode):
     draft = LlamaForCausalLM(config).eval()
     options = {"do_sample": False, "max_new_tokens": 8, "min_new_tokens": 8}
     options["suppress_tokens"] = [IMAGE, VIDEO]
-    for plan in PLANS[mode][:1]:
-        with skipping(vlm, plan):
-            greedy = vlm.model.generate(**inputs, **options)
-            assisted = vlm.model.generate(**inputs, **options, assistant_model=draft)
-            looked_up = vlm.model.generate(**inputs, **options, prompt_lookup_num_tokens=2)
-        assert torch.equal(assisted, greedy)
-        assert torch.equal(looked_up, greedy)
+    with skipping(vlm, PLANS[mode][0]):
+        greedy = vlm.model.generate(**inputs, **options)
+        assisted = vlm.model.generate(**inputs, **options, assistant_model=draft)
+        looked_up = vlm.model.generate(**inputs, **options, prompt_lookup_num_tokens=2)
+    assert torch.equal(assisted, greedy)
+    assert torch.equal(looked_up, greedy)
 
 
 @by_mode
@@ -406,7 +408,7 @@ def test_attention_changed_inside_the_block(plan):
 # Training
 
 
-@pytest.mark.parametrize("name", FULL)
+@first_fast(*FULL)
 @by_mode
 def test_gradient_checkpointing(plan, name):
     vlm, inputs = fresh(name), batch(FAMILIES[name], SITUATIONS["single"])
@@ -434,7 +436,7 @@ def test_gradients_are_those_of_the_plain_form(plan):
 # What the model gives out
 
 
-@pytest.mark.parametrize("name", FULL)
+@first_fast(*FULL)
 @pytest.mark.parametrize("fast", [True, False])
 def test_output_hidden_states_show_the_skip(name, fast):
     family = FAMILIES[name]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMultimodalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -67,8 +68,17 @@ def small(kind: str) -> PreTrainedModel:
         for name in ("num_hidden_layers", "depth", "num_layers"):
             if tower is not None and isinstance(getattr(tower, name, None), int):
                 setattr(tower, name, 1)
-    torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForMultimodalLM.from_config(config).float().eval()
+    with no_init_weights():  # of towers, which do not run
+        model: PreTrainedModel = AutoModelForMultimodalLM.from_config(config).float().eval()
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(tower in name for tower in ("vision", "visual", "audio", "projector")):
+                continue
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.1, generator=draw)
+            else:
+                parameter.fill_(0.0 if "bias" in name else 1.0)
     return model
 
 
