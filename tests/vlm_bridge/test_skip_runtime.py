@@ -29,6 +29,7 @@ from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping, supported_modes
+from vlm_bridge.skip.inputs import vision_inputs
 from vlm_bridge.skip.thin import Halves, try_halves
 
 L = 4
@@ -70,6 +71,18 @@ def test_pixels_under_another_name(plan):
             found.append(forward(vlm, inputs).logits)
     assert_close(*found)
     assert (found[0] - full).abs().max() > 1e-3
+
+
+def test_pixels_are_told_from_what_describes_them():
+    real, none = torch.ones(2, 3), torch.ones(2, 3, dtype=torch.long)
+    pixels = dict.fromkeys(("pixel_values", "resized_pixels", "image_patches", "views"), real)
+    pixels |= {"pixel_values_videos": none, "high_res_pixel_values": [real, {"tile": real}]}
+    names = ("image_sizes", "pixel_attention_mask", "image_grid_thw", "audio_values", "labels")
+    names += ("inputs_embeds", "input_features", "attention_mask", "image_position_ids")
+    other = dict.fromkeys(names, real) | {"image_token_pooling": none, "empty": real[:0]}
+    assert vision_inputs(pixels | other).keys() == pixels.keys()
+    encoded = {"image": {"pooler_output": real}, "audio": {"pooler_output": real}}
+    assert vision_inputs({"mm_encoder_outputs": encoded}).keys() == {"image"}
 
 
 def test_pixels_by_position():

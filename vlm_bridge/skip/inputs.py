@@ -7,28 +7,27 @@ from typing import Any
 
 from torch import Tensor
 
-#: Words in the names of inputs that hold no pixels or features of images.
-_NOT_VISION = (
+#: Inputs of text and sound, and words in the names of what only describes images.
+_OTHER_INPUTS = {
     "input_ids",
-    "attention",
-    "mask",
-    "position",
-    "past_key",
-    "cache",
-    "label",
-    "size",
-    "grid",
-    "token_type",
     "inputs_embeds",
+    "past_key_values",
     "per_layer_inputs",
-    "second",
-    "fps",
-    "audio",
-    "speech",
     "input_features",
     "input_values",
-    "logits",
-)
+}
+_OTHER_WORDS = {
+    "mask",
+    "position",
+    "positions",
+    "label",
+    "labels",
+    "size",
+    "sizes",
+    "grid",
+    "grids",
+}
+_OTHER_WORDS |= {"type", "second", "fps", "audio", "speech", "logits", "cache"}
 
 
 def vision_inputs(arguments: Mapping[str, Any]) -> dict[str, list[Tensor]]:
@@ -44,7 +43,7 @@ def vision_inputs(arguments: Mapping[str, Any]) -> dict[str, list[Tensor]]:
 
 
 def _pixels(name: str, value: Any) -> list[Tensor]:
-    if any(word in name for word in _NOT_VISION):
+    if name in _OTHER_INPUTS or _OTHER_WORDS & set(name.split("_")):
         return []
     return [t for t in _tensors(value) if t.numel() and ("pixel" in name or t.is_floating_point())]
 
