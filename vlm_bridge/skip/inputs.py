@@ -27,7 +27,7 @@ _OTHER_WORDS = {
     "grid",
     "grids",
 }
-_OTHER_WORDS |= {"type", "second", "fps", "audio", "speech", "logits", "cache"}
+_OTHER_WORDS |= {"grids", "type", "second", "fps", "audio", "speech", "logits", "cache"}
 
 
 def vision_inputs(arguments: Mapping[str, Any]) -> dict[str, list[Tensor]]:
