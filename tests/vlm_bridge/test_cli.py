@@ -263,7 +263,7 @@ def test_search_says_what_it_can_reach_and_checks(folder, profiled, tmp_path, ca
     )
     assert "no plan could be certified at epsilon 0.02" in said.out
     plan = json.loads((tmp_path / "a" / "plan.json").read_text())
-    assert plan["source"]["max_new_tokens"] == 2
+    assert plan["provenance"]["max_new_tokens"] == 2
 
 
 @pytest.mark.parametrize("how", ["nested", "greedy", "bands"])

@@ -124,9 +124,10 @@ def drop_upper_bound(drop: Floats, changed: Floats, delta: float) -> float:
     and nowhere below `drop`; `delta` is the error probability.
 
     Example:
+        >>> from estimators import betting_upper_bound
         >>> changed = np.repeat([0.0, 0.5], [380, 20])
         >>> round(betting_upper_bound(changed, delta=0.05), 4)
-        0.0404
+        0.0406
         >>> round(drop_upper_bound(0 * changed, changed, 0.05), 4)
         0.0101
     """
