@@ -114,7 +114,10 @@ def test_merging_shards_is_sampling_at_once(rows, sizes, seed):
         whole = Reservoir(rows, seed=seed)
         for index in order:
             whole.add_arrays(shards[index].to_arrays())
-        whole.finish({"model": "m", "data_hash": "h"}, [f"{i}.png" for i in range(len(sizes))])
+        whole.finish(
+            {"model": "m", "fingerprint": "f", "data_hash": "h"},
+            [f"{i}.png" for i in range(len(sizes))],
+        )
         merged.append(whole.samples)
     assert merged[0].rows == merged[1].rows
     assert len(merged[0].rows["text"]) == min(rows, sum(sizes))
@@ -234,7 +237,8 @@ def test_a_killed_profile_continues_where_it_was(items, tmp_path, monkeypatch):
 def key(vlm, items):
     settings = {"rows": 4, "width": None, "seed": 0}
     data = profiling.items_hash(items)
-    return {"model": vlm.name, "data_hash": data, "batch_size": 2, "reservoir": settings}
+    whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
+    return {**whose, "data_hash": data, "batch_size": 2, "reservoir": settings}
 
 
 def test_a_checkpoint_of_another_profile_is_refused(items, tmp_path):
