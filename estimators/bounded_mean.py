@@ -40,14 +40,13 @@ def betting_upper_bound(
     Every factor is nondecreasing in m (where the cap binds its derivative is
     c (1 - x) / (1 - m)^2), so the rejected means form one ray; its end is the bound.
 
-    32 fixed random orders of the sorted values stand for all orders (up to 6 values: all orders
-    are taken). A single order would not
-    do: for a fixed order of sorted zeros and ones the bound can miss in half of all samples; the
-    mean of 32 misses in at most 2 % at delta = 5 % (exact for zeros and ones, n = 60 to 400).
-
-    The guarantee holds for any fixed n and any distribution on [lower, upper]; the values need
-    only a common mean and independence. The bound is never below the sample mean nor above
-    `upper`.
+    Up to 6 values all orders are taken, and the guarantee is exact for any distribution on
+    [lower, upper]. More values are sorted and then taken in 32 orders, drawn at random once and
+    fixed in the code: the guarantee is over the draw of the orders as well as of the values. For
+    these 32 orders the bound of zeros and ones misses in at most 2 % at delta = 5 % (exact, n = 60,
+    100 and 200); one order alone would miss in up to half. The values need only a common mean and
+    independence. The bound is never below the sample mean nor above `upper`. The price of an
+    order that does not matter: for 10 ones among 500 it is .044 instead of .036 on average.
 
     Args:
         values: array of shape (n,), n >= 1.
@@ -69,7 +68,7 @@ def betting_upper_bound(
 
     Example:
         >>> round(betting_upper_bound([1] * 2 + [0] * 498, delta=0.05), 3)
-        0.016
+        0.015
     """
     x = as_sample(values)
     check_fraction(delta, "delta")

@@ -96,7 +96,7 @@ def certify_mean(
     Questions about the same image can be dependent; images are independent draws. With m_j the
     mean of the values of image j, n images and values in [a, b], the bounds are:
 
-        betting              betting_upper_bound(m, delta), images shuffled with `seed`
+        betting              betting_upper_bound(m, delta), a mean over random orders of the images
         hoeffding            mean(m) + (b - a) sqrt(log(1/delta) / (2 n))
         empirical-bernstein  mean(m) + sqrt(2 V log(2/delta) / n)
                              + 7 (b - a) log(2/delta) / (3 (n - 1))
@@ -107,7 +107,7 @@ def certify_mean(
                              wrong; it bounds the drop, which is harm minus help
 
     For any distribution on [a, b], each bound is below the true mean with probability at most
-    delta.
+    delta (betting: over the draw of its orders too, see `estimators.betting_upper_bound`).
 
     Args:
         values: array of shape (n_values,). "disagreement": 1 where the answer changed, else 0
@@ -122,8 +122,8 @@ def certify_mean(
             drop), or "auto": Clopper-Pearson for a disagreement with one question per image,
             where it is tighter, otherwise betting. "auto" depends on the number of questions per
             image, never on the answers.
-        seed: fixes the order of the images (betting) or the value drawn from each image
-            (Clopper-Pearson, harm). Choose it before inspecting the values.
+        seed: fixes the value drawn from each image (Clopper-Pearson, harm). Choose it before
+            inspecting the values.
         data_hash: stored in the certificate.
         plan_hash: stored in the certificate.
 
@@ -264,9 +264,6 @@ def as_sample(
         return Sample((drawn == 1.0).astype(np.float64), 0.0, 1.0, method, tuple(checked))
     checked.append(f"{x.size} values averaged within each of {n} images")
     means = np.clip(means, low, high)
-    if method == "betting":
-        means = means[rng.permutation(n)]
-        checked.append(f"images in an order drawn with seed {seed}")
     return Sample(means, low, high, method, tuple(checked))
 
 

@@ -38,10 +38,10 @@ def certify_drop(
 
         harm               Clopper-Pearson on the answers that change from right to wrong, which are
                            some of those that change (clopper-pearson)
-        betting            K_t(m) = prod_i (1 + lambda_i(m) (m - x_i)), with x_i the mean drop of
-                           image i and the bets lambda_i of the disagreement. They depend on earlier
-                           images alone, so K_t is a nonnegative supermartingale if the mean drop is
-                           at least m; since x_i <= d_i it is never below the capital of the
+        betting            `estimators.bounded_mean.dominated_upper_bound`: the capital
+                           prod_i (1 + lambda_i(m) (m - x_i)), with x_i the mean drop of image i and
+                           the bets lambda_i of the disagreement. They depend on earlier images
+                           alone, and since x_i <= d_i the capital is never below that of the
                            disagreement (betting)
         hoeffding, hoeffding-bentkus
                            the bound of the mean harm max(x, 0), in [0, 1] (the same)
@@ -57,7 +57,8 @@ def certify_drop(
         epsilon: tolerance, in (0, 1).
         delta: maximum error probability of the certificate, in (0, 1).
         method: one of the above.
-        seed: fixes the order of the images (betting). Choose it before inspecting the values.
+        seed: fixes the value drawn from each image (harm). Choose it before inspecting the
+            values.
         data_hash: stored in the certificate.
         plan_hash: stored in the certificate.
 
