@@ -174,7 +174,7 @@ def test_broken_samples_are_refused_by_name(items, tmp_path):
     with pytest.raises(BridgeError, match="cannot read the samples in"):
         Samples.load(folder)
     (folder / MANIFEST).write_text("{}")
-    with pytest.raises(BridgeError, match="holds no Samples of schema version 1"):
+    with pytest.raises(BridgeError, match="holds no Samples of schema version 2"):
         Samples.load(folder)
     with pytest.raises(BridgeError, match="no manifest of samples at"):
         Samples.load(tmp_path / "nowhere")
