@@ -263,6 +263,7 @@ class Samples:
 #: Type of every field of a manifest; a row is of one token.
 _MANIFEST: dict[str, Any] = {
     "model": str,
+    "fingerprint": str,
     "data_hash": str,
     "seed": int,
     "projection": (str, types.NoneType),
