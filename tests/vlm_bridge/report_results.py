@@ -166,6 +166,7 @@ def build_results(*, failures: int = 1, labels: bool = True) -> dict[str, Any]:
         "type": "DemoResults",
         "schema_version": 1,
         "model": "reference",
+        "fingerprint": "ef" * 32,
         "n_layers": N_LAYERS,
         "command": "skipit demo --out out/demo",
         "seed": 0,

@@ -258,7 +258,7 @@ def test_images_that_chose_a_plan_cannot_certify_it(items):
     with pytest.raises(BridgeError, match="2 of these images chose the plan"):
         certify(
             vlm,
-            [item for item in items if item.cluster in ("1.png", "3.png")],
+            [item for item in items if item.image.name in ("1.png", "3.png")],
             plan,
             max_new_tokens=8,
         )
