@@ -22,6 +22,7 @@ VALID: dict[str, dict[str, Any]] = {
     "certification_power": {"n": 100, "epsilon": 0.1, "delta": 0.05, "harmed": 0.01},
     "certify_mean": {"values": [0, 0, 1], "clusters": ["a", "b", "c"], **HALF},
     "images_for_power": {"epsilon": 0.1, "delta": 0.05, "power": 0.8, "harmed": 0.01},
+    "images_at_best": {"epsilon": 0.1, "delta": 0.05, "method": "betting"},
     "images_needed": {"epsilon": 0.1, "delta": 0.05},
     "label_free_drop": {"certificate": CERTIFICATE},
     "learn_then_test": {"values": [[0, 0, 1]], "clusters": ["a", "b", "c"], **HALF},

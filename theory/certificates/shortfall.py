@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from theory._validate import check_fraction, check_instance
-from theory.certificates.certificate import Certificate
+from theory._validate import check_choice, check_fraction, check_instance
+from theory.certificates.certificate import METHODS, Certificate
 from theory.certificates.certify import Sample
 from theory.certificates.power import images_for_power
 from theory.certificates.sample_size import images_needed
@@ -19,13 +19,27 @@ MOST_IMAGES = 1 << 17
 def images_at_best(epsilon: float, delta: float, method: str) -> int | None:
     """Smallest number of images with which a bound is at most epsilon if every value is 0.
 
-    By doubling and bisection on the bound of `method` (one of `certify_mean`, without "auto") for
-    values in [0, 1], one question per image. None if more than `MOST_IMAGES`.
+    By doubling and bisection on the bound of `method` for values in [0, 1], one question per image.
+
+    Args:
+        epsilon: tolerance, in (0, 1).
+        delta: maximum error probability of the certificate, in (0, 1).
+        method: a method of `certify_mean` other than "auto".
+
+    Returns:
+        Number of images; None if more than `MOST_IMAGES`.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: epsilon or delta outside (0, 1), unknown method.
 
     Example:
         >>> [images_at_best(0.02, 0.05, method) for method in ("clopper-pearson", "hoeffding")]
         [149, 3745]
     """
+    check_fraction(epsilon, "epsilon")
+    check_fraction(delta, "delta")
+    check_choice(method, "method", METHODS)
     low, high = 0, 1
 
     def enough(n: int) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vlm_bridge.data.disjoint import check_disjoint as check_disjoint
+from vlm_bridge.data.disjoint import image_ids as image_ids
+from vlm_bridge.data.disjoint import overlap as overlap
 from vlm_bridge.data.easy_vqa_task import EASY_VQA_SPLITS as EASY_VQA_SPLITS
 from vlm_bridge.data.easy_vqa_task import easy_vqa as easy_vqa
 from vlm_bridge.data.easy_vqa_task import easy_vqa_folder as easy_vqa_folder
@@ -16,9 +19,6 @@ from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
-from vlm_bridge.data.overlap import check_disjoint as check_disjoint
-from vlm_bridge.data.overlap import image_ids as image_ids
-from vlm_bridge.data.overlap import overlap as overlap
 from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
 from vlm_bridge.data.scenes_task import SCENES_SPLITS as SCENES_SPLITS
 from vlm_bridge.data.scenes_task import scenes as scenes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlm_bridge.data.overlap import image_ids
+from vlm_bridge.data.disjoint import image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, MODES
 from vlm_bridge.plan.provenance import Provenance
