@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from estimators import Estimate
 from tests.imports import ROOT
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.checkpoint import Checkpoint
 from vlm_bridge.runtime.distributed import Ranks
 from vlm_bridge.runtime.files import (
@@ -207,7 +208,9 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
     """In a process of its own, whose memory is limited."""
     (tmp_path / "a.json").write_bytes(b"[" + b"[]," * 20_000_000 + b"0]")
     (tmp_path / "plan.json").write_text(
-        json.dumps({"type": "SkipPlan", "schema_version": 2, "mode": "block"})[:-1]
+        json.dumps(
+            {"type": "SkipPlan", "schema_version": SkipPlan.SCHEMA_VERSION, "mode": "block"}
+        )[:-1]
         + ', "n_layers": 1000000, "layers": ['
         + ",".join(map(str, range(1_000_000)))
         + "]}"

@@ -124,7 +124,7 @@ def _done(path: Path) -> Any:
 def _write_samples(folder: Path) -> Path:
     rows = {"text": [{"image": "a.png", "item": 0, "token": i} for i in range(3)]}
     arrays = {"text": np.ones((2, 3, 4), np.float32)}
-    Samples("toy", "ab", 0, None, "convention", rows, arrays).save(folder)
+    Samples("toy", "ab", "cd", 0, None, "convention", rows, arrays).save(folder)
     return folder / MANIFEST
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
@@ -233,17 +234,25 @@ def test_a_layer_the_configuration_cannot_place(tmp_path, monkeypatch):
     )
 
 
-def test_weights_that_are_not_in_memory(tmp_path):
-    family = FAMILIES["LLaVA"]
-    with torch.device("meta"):
-        model = AutoModelForMultimodalLM.from_config(family.config())
+@pytest.mark.parametrize(
+    ("offloaded", "what_to_do"),
+    [
+        (False, ", so it cannot be told from another model; load it with its weights"),
+        (True, "; load the model without offloading"),
+    ],
+)
+def test_weights_that_are_not_in_memory(tmp_path, offloaded, what_to_do):
+    config = FAMILIES["LLaVA"].config()
+    with torch.device("cpu" if offloaded else "meta"):
+        model = AutoModelForMultimodalLM.from_config(config)
+    if offloaded:
+        cpu_offload(model)
     vlm = VLM("big", model, None, find_layout(model))
     with pytest.raises(BridgeError) as error:
         prune(vlm, plan_for("LLaVA"), tmp_path / "out")
     name = next(iter(model.state_dict()))
     assert str(error.value) == (
-        f"the weights of big are not in memory ({name} is on the meta device); load the model "
-        "without offloading"
+        f"the weights of big are not in memory ({name} is on the meta device){what_to_do}"
     )
     assert not list(tmp_path.iterdir())
 

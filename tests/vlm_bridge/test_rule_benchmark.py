@@ -219,9 +219,26 @@ def test_a_second_benchmark_runs_no_model(benchmark, vlm, splits, folder, monkey
     settings = replace(FEW, rules=rules, modes=("early_exit",), checkpoint=folder)
     again = benchmark_rules(vlm, splits, settings)
     assert {one.score.rule: one for one in again.rules} == {
-        name: result(benchmark, name, "early_exit") for name in ("vtw", "skip-it-slopes")
+        name: among_searches(result(benchmark, name, "early_exit"), 2)
+        for name in ("vtw", "skip-it-slopes")
     }
     assert not list(folder.rglob("*.jsonl"))
+
+
+def among_searches(found, n: int):
+    """A result whose certificates name `n` searches on the same images."""
+    search, caveat = found.chosen.search, f"one of {n} searches, each at this delta"
+
+    def renamed(certificate):
+        assert certificate.caveats[0] == "one of 3 searches, each at this delta"
+        return replace(certificate, caveats=(caveat, *certificate.caveats[1:]))
+
+    search = replace(
+        search,
+        certificate=renamed(search.certificate),
+        certificates=tuple(map(renamed, search.certificates)),
+    )
+    return replace(found, chosen=replace(found.chosen, search=search))
 
 
 def test_outcomes_are_kept_by_plan(vlm, splits, tmp_path, monkeypatch) -> None:
@@ -458,6 +475,9 @@ def test_with_nothing_certified_nothing_is_saved(vlm, splits) -> None:
 
 def test_a_random_model_is_studied_too(items) -> None:
     vlm, asked = tiny_llava(), limit_per_image(items, 1)
-    few = Splits(*((one,) for one in asked[:4]))
+    alone = Splits(*((one,) for one in asked[:4]))
+    with pytest.raises(BridgeError, match="an interval by image needs at least 2 images, got 1"):
+        benchmark_rules(vlm, alone, replace(FEW, rules=rules_named("shortgpt")))
+    few = replace(alone, test=tuple(asked[3:5]))
     found = benchmark_rules(vlm, few, replace(FEW, rules=rules_named("shortgpt")))
     assert [one.score.mode for one in found.rules] == ["block"]

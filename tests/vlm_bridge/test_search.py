@@ -357,7 +357,7 @@ def test_what_search_refuses(vlm, splits) -> None:
     plans = bands(TOY.n_layers, step=6)
     with pytest.raises(BridgeError, match="60 images are in both splits"):
         search(vlm, tuning, tuning, plans)
-    with pytest.raises(BridgeError, match=r"epsilon must lie in \(0, 1\), got 0"):
+    with pytest.raises(BridgeError, match=r"epsilon must lie strictly between 0 and 1, got 0"):
         search(vlm, tuning, certification, plans, epsilon=0)
     with pytest.raises(BridgeError, match=r"delta must lie in \(0, 1\), got 1"):
         search(vlm, tuning, certification, plans, delta=1)

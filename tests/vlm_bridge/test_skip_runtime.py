@@ -485,7 +485,8 @@ def test_output_attentions_have_an_entry_per_layer(plan):
 @pytest.mark.parametrize("make", [hunyuan, ernie], ids=lambda make: make.__name__)
 def test_families_with_odd_layers(make):
     vlm, inputs = make()
-    features = torch.randn(4, 32, generator=torch.Generator().manual_seed(1))
+    n_vision = int(inputs["mm_token_type_ids"].sum())
+    features = torch.randn(n_vision, 32, generator=torch.Generator().manual_seed(1))
     grid = torch.tensor([[1, 4, 4]])
     modes = supported_modes(vlm)
     for plan in ALL:

@@ -22,7 +22,7 @@ from vlm_bridge.cli.options import (
 from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import certify_both
+from vlm_bridge.evaluate.certify import certify_both, check_certifiable
 from vlm_bridge.evaluate.compare import compare as run_compare
 from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
@@ -65,8 +65,9 @@ def certify(
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
     """
     items, ledger = data.items(), spending.beside(out)
-    note(reach(items, epsilon=epsilon, delta=delta, method=method).sentence())
     vlm, skip_plan = model.load_with(plan)
+    check_certifiable(vlm, skip_plan, items)
+    note(reach(items, epsilon=epsilon, delta=delta, method=method).sentence())
     with resumable(out) as checkpoint:
         certificates = certify_both(
             vlm,

@@ -31,6 +31,7 @@ from vlm_bridge.rules import RULES, Evidence, Rule, check_mode, find_rule, neste
 from vlm_bridge.runtime.files import check_writable, read_record
 from vlm_bridge.selection import bands, greedy_plans
 from vlm_bridge.selection import search as run_search
+from vlm_bridge.selection.certified import check_splits
 from vlm_bridge.selection.choose import choose_plan
 
 HOW = ("nested", "greedy", "bands")
@@ -169,8 +170,9 @@ def search(
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
     chosen_rule, ledger = find_rule(rule), spending.beside(out)
     tuning, certifying = data.items(), replace(data, data=certification).items()
-    note(reach(certifying, epsilon=epsilon, delta=delta).sentence())
+    check_splits(tuning, certifying)
     vlm = model.load()
+    note(reach(certifying, epsilon=epsilon, delta=delta).sentence())
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
         candidates = bands(vlm.layout.n_layers, step=step)

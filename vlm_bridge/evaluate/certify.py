@@ -80,16 +80,15 @@ def certify(
             checkpoint of another run, or, under `torchrun`, a rank that died.
     """
     levels: Any = {"epsilon": epsilon, "delta": delta}
-    if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
-        items = tuple(items)
-        log_reach(items, **levels, quantity=quantity, method=method)
     kind: Any = {"quantity": quantity, "method": method}
     check_quantity(quantity, method)
+    items = items if isinstance(items, FullAnswers) else tuple(items)
     asked, longest = _asked(items, max_new_tokens)
-    check_unspent(plan, asked)
+    check_certifiable(vlm, plan, asked)
+    if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
+        log_reach(items, **levels, **kind)
     spending = None
     if ledger is not None:
-        check_support(vlm, plan)
         run = {"plans": [plan.hash()], "batch_size": batch_size, "max_new_tokens": longest}
         spending = spend_on(ledger, "certification", vlm, asked, delta=delta, **kind, **run)
         levels["delta"] = spending.delta
@@ -120,11 +119,10 @@ def certify_both(
     are those of `certify`.
     """
     asked = tuple(items)
+    check_certifiable(vlm, plan, asked)
     log_reach(asked, epsilon=epsilon, delta=delta, method=method)
-    check_unspent(plan, asked)
     spending = None
     if ledger is not None:
-        check_support(vlm, plan)
         labelled = any(item.answer for item in asked) and method != "label-free"
         run = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "plans": [plan.hash()]}
         times, kind = (2 if labelled else 1), {"quantity": "both", "method": method}
@@ -141,6 +139,12 @@ def certify_both(
         for name, chosen in methods.items()
     )
     return [signed(certificate, vlm, plan, spending) for certificate in certificates]
+
+
+def check_certifiable(vlm: VLM, plan: SkipPlan, items: Iterable[Item]) -> None:
+    """Raise a `BridgeError` unless `vlm` supports `plan`, and `items` are not spent on it."""
+    check_unspent(plan, items)
+    check_support(vlm, plan)
 
 
 def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:

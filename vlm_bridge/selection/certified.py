@@ -79,6 +79,11 @@ def _certified_on(plan: SkipPlan, images: Iterable[str]) -> SkipPlan:
     return replace(plan, provenance=plan.provenance.adding(certified=images))
 
 
+def check_splits(tuning: Iterable[Item], certification: Iterable[Item]) -> None:
+    """Raise a `BridgeError` if an image or a cluster is in both splits."""
+    check_disjoint(certification, tuning, "are in both splits; certify on other images")
+
+
 def search(
     vlm: VLM,
     tuning: Iterable[Item],
@@ -124,13 +129,13 @@ def search(
             certification images, no items, no delta left.
     """
     tuning, certification = list(tuning), list(certification)
-    check_disjoint(certification, tuning, "are in both splits; certify on other images")
+    check_splits(tuning, certification)
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
-    log_reach(certification, epsilon=epsilon, delta=delta, quantity=quantity, method=method)
     check_quantity(quantity, method)
     for plan in candidates:
         check_unspent(plan, certification)
+    log_reach(certification, epsilon=epsilon, delta=delta, quantity=quantity, method=method)
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
         vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating

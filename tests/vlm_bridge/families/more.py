@@ -81,11 +81,11 @@ def hunyuan() -> tuple[VLM, dict[str, Any]]:
     tower |= {"spatial_merge_size": 2, "out_hidden_size": 32, "text_hidden_size": 32}
     text = {**TEXT, "rope_parameters": MROPE}
     vlm = _built("hunyuan_vl", text_config=text, vision_config=tower, image_token_id=IMAGE)
-    return vlm, _patches()
+    return vlm, _patches(6)  # two rows of two, each closed by a token of its own
 
 
-def _patches(types: str = "mm_token_type_ids") -> dict[str, Any]:
-    ids = torch.tensor([[9, 10] + [IMAGE] * 4 + [11, 12, 13]])
+def _patches(n: int = 4, types: str = "mm_token_type_ids") -> dict[str, Any]:
+    ids = torch.tensor([[9, 10] + [IMAGE] * n + [11, 12, 13]])
     seen = (ids == IMAGE).int()
     return {
         "input_ids": ids,

@@ -12,6 +12,7 @@ from theory import Certificate
 from vlm_bridge.data import image_ids, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of, signed
+from vlm_bridge.evaluate.compare import check_images
 from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
 from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
@@ -54,12 +55,16 @@ def benchmark_rules(
         settings: rules, modes, levels and counts.
         store: stored outcomes to read and extend (default: that of `open_store`).
 
+    Raises:
+        BridgeError: fewer than two test images, which have no interval.
+
     Example:
         >>> benchmark = benchmark_rules(vlm, splits, Settings(modes=("freeze",)))  # doctest: +SKIP
         >>> {each.score.rule: each.score.auc.value for each in benchmark.rules}  # doctest: +SKIP
         {'skip-it': 0.83, 'skip-it-slopes': 0.91, ...}
     """
     settings = settings or Settings()
+    check_images(splits.test)
     return _Run(vlm, splits, settings, store or open_store(vlm, splits, settings)).run()
 
 
