@@ -19,7 +19,9 @@ MAX_DUPLICATES = 0.05
 _LARGEST = 1e140
 
 
-def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
+def as_rows(
+    values: Any, name: str = "x", *, constant: str = "refuse", rescale: bool = False
+) -> Rows:
     """`values` as float64 rows of shape (n, d), finite, with no constant column.
 
     Args:
@@ -28,10 +30,12 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
             and (1, d).
         name: name of the argument in messages.
         constant: "refuse" or "keep" constant columns.
+        rescale: divide columns whose squares would overflow or vanish by a power of two, for
+            what does not depend on scales; otherwise refuse them.
 
     Raises:
         ValueError: wrong shape or dtype, no rows, NaN or infinity (with its position), a
-            constant column (with its number).
+            constant column (with its number); squares that overflow or vanish.
 
     Example:
         >>> as_rows([[1, 2], [3, 4]]).dtype
@@ -54,6 +58,8 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
     rows = np.ascontiguousarray(array, dtype=np.float64)
     check_finite(rows, name)
+    if rescale:
+        rows = _rescaled(rows)
     if np.abs(rows).max() > _LARGEST:
         raise ValueError(
             f"{name} has entries beyond {_LARGEST:g}, whose squares overflow; rescale its columns"
@@ -73,6 +79,17 @@ def as_rows(values: Any, name: str = "x", *, constant: str = "refuse") -> Rows:
                 "vanish; rescale it"
             )
     return rows
+
+
+def _rescaled(rows: Rows) -> Rows:
+    """Columns whose squares would overflow or vanish, divided by a power of two near their size."""
+    largest = np.abs(rows).max(axis=0)
+    extreme = (largest > _LARGEST) | (np.ptp(0.5 * rows, axis=0) < 0.5 / _LARGEST)
+    if not extreme.any():
+        return rows
+    exponents = np.where(extreme, np.frexp(largest)[1], 0)
+    halves = exponents // 2  # 2^-e itself may overflow
+    return np.asarray(np.ldexp(np.ldexp(rows, -halves), halves - exponents))
 
 
 def as_labels(values: Any, name: str) -> NDArray[np.int64] | None:

@@ -119,9 +119,9 @@ def mutual_information(
         (True, True)
     """
     same_device(x=x, y=y)
-    rows = as_rows(x, "x")
+    rows = as_rows(x, "x", rescale=True)
     labels = as_labels(y, "y")
-    target: Any = as_rows(y, "y") if labels is None else labels
+    target: Any = as_rows(y, "y", rescale=True) if labels is None else labels
     paired(x=rows, y=target)
     methods = MUTUAL_INFORMATION if labels is None else LABEL_INFORMATION
     return _run(
@@ -220,7 +220,7 @@ def conditional_mutual_information(
         True
     """
     same_device(x=x, y=y, z=z)
-    rows = tuple(as_rows(side, name) for side, name in ((x, "x"), (y, "y"), (z, "z")))
+    rows = tuple(as_rows(side, name, rescale=True) for side, name in ((x, "x"), (y, "y"), (z, "z")))
     paired(x=rows[0], y=rows[1], z=rows[2])
     return _run(
         CONDITIONAL, method, rows, options, unit=unit, level=level, clusters=clusters, seed=seed

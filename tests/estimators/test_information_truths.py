@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks._reliable_mi import binary_entropy, digits, of_sign, uniform_copy, zeroed
-from estimators import conditional_mutual_information, mutual_information
+from estimators import conditional_mutual_information, entropy, mutual_information
 from estimators.information._canonical import canonical
 from estimators.information._dependence import ALARM, dependences
 from estimators.information._draws import draws
@@ -81,14 +81,27 @@ def test_small_sines_do_not_cancel():
     assert canonical(x, x).determined == 2
 
 
-@pytest.mark.parametrize("n", [20, 101, 250])
+@pytest.mark.parametrize("n", [20, pytest.param(101, marks=pytest.mark.slow), 250])
 @pytest.mark.parametrize("of", [np.exp, lambda x: 2 * x + 1, np.negative, np.sign, lambda x: x**3])
 def test_functions_of_a_column_raise_no_foreign_error(n, of):
-    for seed in range(5):
+    for seed, scale in enumerate((2.0**-1000, 2.0**-500, 1e200, 2.0**1000)):
         x = rng(seed).normal(size=(n, 1))
         found = mutual_information(x, of(x))
         assert found.interval[0] >= 0
-        mutual_information(1e200 * x, of(x))
+        scaled = mutual_information(scale * x, of(x))
+        assert scaled == found if scale != 1e200 else scaled.reliable == found.reliable
+
+
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**1000])
+def test_information_sees_no_scale_but_entropy_does(scale):
+    x, y, z = rng().normal(size=(3, 200, 1))
+    y = y + x
+    given = conditional_mutual_information(x, y, z)
+    assert conditional_mutual_information(scale * x, y, scale * z) == given
+    labels = x[:, 0] > 0
+    assert mutual_information(scale * y, labels) == mutual_information(y, labels)
+    with pytest.raises(ValueError, match="rescale"):
+        entropy(scale * x)
 
 
 # --- dependence without correlation --------------------------------------------------------------
