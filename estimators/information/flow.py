@@ -28,10 +28,10 @@ def flow(
     y: Rows,
     ask: Request,
     *,
-    layers: int = 4,
+    layers: int = 6,
     width: int = 32,
     epochs: int = 100,
-    rate: float = 2e-3,
+    rate: float = 1e-2,
 ) -> Estimate:
     """Map each side to a Gaussian by an invertible flow, then `gaussian_pair`.
 
