@@ -85,7 +85,7 @@ def joint_pmfs(
         raise ValueError("at least one variable is needed")
     shape = tuple(draw(_sizes(size)) for size in sizes)
     if deterministic and not positive and len(shape) > 1 and draw(st.integers(0, 3)) == 0:
-        cause = _probabilities(draw(_weights(shape[:-1], False)))
+        cause = _probabilities(draw(_weights(shape[:-1], draw(st.booleans()))))
         effect = draw(
             st.lists(st.integers(0, shape[-1] - 1), min_size=cause.size, max_size=cause.size)
         )
@@ -203,8 +203,9 @@ def markov_chains(length: int = 3, size: Size = (2, MAX_SYMBOLS)) -> st.SearchSt
         symbols that never occur.
 
     Example:
-        >>> from hypothesis import find
-        >>> find(markov_chains(3, 2), lambda p: True).ndim
+        >>> from hypothesis import Phase, find, settings
+        >>> once = settings(max_examples=1, phases=[Phase.generate])
+        >>> find(markov_chains(3, 2), lambda p: True, settings=once).ndim
         3
     """
     if length < 2:
