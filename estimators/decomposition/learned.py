@@ -91,9 +91,9 @@ def fit_learned_pid(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> x1, x2 = rng.normal(size=(2, 1500, 3))
-        >>> y = (x1[:, 0] > 0) & (x2[:, 0] > 0)
-        >>> result = fit_learned_pid(x1, x2, y, codes=2, unit="bits")
+        >>> bits = rng.integers(0, 2, size=(2, 200, 1))
+        >>> x1, x2 = bits + 0.1 * rng.normal(size=bits.shape)
+        >>> result = fit_learned_pid(x1, x2, (bits[0] & bits[1])[:, 0], codes=2, unit="bits")
         >>> bool(abs(result.total - 0.811) < 0.15)  # H of an AND
         True
     """

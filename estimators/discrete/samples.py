@@ -59,7 +59,7 @@ def entropy(
 
     Example:
         >>> print(entropy([0, 1] * 50, unit="bits", method="miller-madow"))
-        1.007 bits [0.9871, 1.027] (95 %, n=100, miller-madow)
+        1.007 bits [0.9871, 1] (95 %, n=100, miller-madow)
     """
     terms: Terms = ((1.0, (0,)),)
     alphabets = None if alphabet is None else [alphabet]

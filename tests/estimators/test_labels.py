@@ -125,7 +125,7 @@ LABELS = {
     "nullable boolean": pd.Series(WORDS == "yes", dtype="boolean"),
     "nullable integer": pd.Series((WORDS == "yes").astype(int), dtype="Int64"),
     "tensor": torch.tensor(WORDS == "yes"),
-    "mixed types": [1 if word == "yes" else "no" for word in WORDS],
+    "mixed types": [1 if word == "no" else "yes" for word in WORDS],
     "text and number": ["1" if word == "yes" else 1 for word in WORDS],
 }
 

@@ -35,7 +35,7 @@ def worst(found: PID, kind: str) -> float:
     return float(np.abs(np.array(list(found.atoms.values())) - GATES[kind]).max())
 
 
-@pytest.mark.parametrize("kind", ["xor", "same"])
+@pytest.mark.parametrize("kind", ["xor", pytest.param("same", marks=pytest.mark.slow)])
 def test_planted_gates_are_read(kind: str) -> None:
     found = fit_learned_pid(*planted(kind, 1000, 4, 0), codes=2, unit="bits")
     assert found.reliable
@@ -63,11 +63,12 @@ def test_noise_in_the_target_is_not_told_from_what_was_missed() -> None:
 
 
 def test_wide_rows_are_not_called_reliable() -> None:
-    found = fit_learned_pid(*planted("same", 400, 40, 0), codes=2)
+    found = fit_learned_pid(*planted("same", 100, 40, 0), codes=2)
     assert not found.reliable
-    assert "400 rows are too few to learn codes of 40 columns" in found.reason
+    assert "100 rows are too few to learn codes of 40 columns" in found.reason
 
 
+@pytest.mark.slow
 def test_exchanging_the_sources_exchanges_the_uniques() -> None:
     x1, x2, y = planted("copy", 500, 4, 3)
     one, two = fit_learned_pid(x1, x2, y, codes=2), fit_learned_pid(x2, x1, y, codes=2)
@@ -75,22 +76,22 @@ def test_exchanging_the_sources_exchanges_the_uniques() -> None:
 
 
 def test_a_seed_fixes_it() -> None:
-    data = planted("and", 400, 3, 0)
+    data = planted("and", 100, 3, 0)
     assert fit_learned_pid(*data, codes=2, seed=1) == fit_learned_pid(*data, codes=2, seed=1)
 
 
 def test_units_stay_together_and_are_counted() -> None:
-    x1, x2, y = planted("copy", 300, 3, 0)
-    images = np.repeat(np.arange(300), 2)
+    x1, x2, y = planted("copy", 100, 3, 0)
+    images = np.repeat(np.arange(100), 2)
     found = fit_learned_pid(
         *(np.repeat(a, 2, axis=0) for a in (x1, x2, y)), codes=2, clusters=images
     )
-    assert found.n == 300
+    assert found.n == 100
     assert "rows share clusters" in found.reason
 
 
 def test_the_verb_chooses_by_the_kind_of_data() -> None:
-    x1, x2, y = planted("copy", 300, 3, 0)
+    x1, x2, y = planted("copy", 100, 3, 0)
     assert "learned" in pid(x1, x2, y, codes=2).method
     noise = np.random.default_rng(0).normal(size=x1.shape)
     assert "gaussian" in pid(x1, x2, x1 + x2 + noise, resamples=10).method

@@ -20,7 +20,9 @@ def test_problems_are_the_tasks_and_the_gaussians():
     assert {"gaussian-spread-1", "gaussian-spread-1000", "gaussian-3-pairs-1000"} <= set(names)
 
 
-@pytest.mark.parametrize(("d", "count"), [(1, 1), (8, 8), (8, 3)])
+@pytest.mark.parametrize(
+    ("d", "count"), [(1, 1), pytest.param(8, 8, marks=pytest.mark.slow), (8, 3)]
+)
 def test_gaussians_have_one_nat_in_so_many_pairs(d, count):
     x, y = Pairs(d, count).sample(200_000, 0)
     found = mutual_information(x, y, method="gaussian")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from benchmarks import pid as benchmark
 from benchmarks._pid_peers import PEERS
 
 
+@pytest.mark.slow
 def test_it_measures_and_prints_json(capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "PEERS", {"ours": PEERS["ours"], "Clarabel": PEERS["Clarabel"]})
     benchmark.main(

@@ -36,6 +36,7 @@ def test_a_logistic_model_is_read_in_full(method: str) -> None:
     assert found.reliable
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_logistic_truth() -> None:
     truth = logistic_information()
     found = [usable_information(*logistic(800, 1, seed), method="linear", level=0.9)

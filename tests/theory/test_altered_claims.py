@@ -8,6 +8,8 @@ from tests.theory.altered_claims import altered
 from theory import statements
 
 PROVED = [name for name in statements.ids() if statements.get(name).proof is not None]
+#: Statements whose proofs take long to fail: of them the fast tests change only the sign.
+LONG = {"G-F", "I-F", "P-F", "S13", "S14b", "S15a", "S4a", "S7"}
 ALTERATIONS = [
     (name, which, change, formula)
     for name in PROVED
@@ -18,7 +20,10 @@ ALTERATIONS = [
 
 @pytest.mark.parametrize(
     ("name", "which", "change", "formula"),
-    ALTERATIONS,
+    [
+        pytest.param(*a, marks=pytest.mark.slow) if a[0] in LONG and a[2] != "sign" else a
+        for a in ALTERATIONS
+    ],
     ids=[" - ".join(a[:3]) for a in ALTERATIONS],
 )
 def test_an_altered_formula_is_not_proved(name, which, change, formula):
