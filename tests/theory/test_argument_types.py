@@ -21,7 +21,6 @@ TOY = systems.toy_vlm()
 VALID: dict[str, dict[str, Any]] = {
     "certification_power": {"n": 100, "epsilon": 0.1, "delta": 0.05, "harmed": 0.01},
     "certify_mean": {"values": [0, 0, 1], "clusters": ["a", "b", "c"], **HALF},
-    "images_at_best": {"epsilon": 0.1, "delta": 0.05, "method": "hoeffding"},
     "images_for_power": {"epsilon": 0.1, "delta": 0.05, "power": 0.8, "harmed": 0.01},
     "images_at_best": {"epsilon": 0.1, "delta": 0.05, "method": "betting"},
     "images_needed": {"epsilon": 0.1, "delta": 0.05},

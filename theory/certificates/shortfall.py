@@ -33,10 +33,6 @@ def images_at_best(epsilon: float, delta: float, method: str) -> int | None:
         TypeError: an argument of the wrong type.
         ValueError: epsilon or delta outside (0, 1), unknown method.
 
-    Raises:
-        TypeError: epsilon or delta is no number.
-        ValueError: epsilon or delta outside (0, 1), or an unknown method.
-
     Example:
         >>> [images_at_best(0.02, 0.05, method) for method in ("clopper-pearson", "hoeffding")]
         [149, 3745]
