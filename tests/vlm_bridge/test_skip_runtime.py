@@ -577,3 +577,19 @@ def test_attention_that_cannot_be_halved_runs_whole():
         fast = forward(vlm, inputs, use_cache=False).logits
     with skipping(vlm, plan, fast=False):
         assert_close(fast, forward(vlm, inputs, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("mode", ["freeze", "early_exit", "token_pruning"])
+def test_no_mask_is_open_where_attention_goes_both_ways(mode: str) -> None:
+    """PaliGemma attends to the whole prompt, without a mask if no token types are given."""
+    family = FAMILIES["PaliGemma"]
+    vlm, plan = tiny(family), PLANS[mode][0]
+    inputs = {k: v for k, v in batch(family, ("ttIttttt",)).items() if "type_ids" not in k}
+    with torch.no_grad():
+        full = vlm.model(**inputs, use_cache=False).logits
+        with skipping(vlm, plan):
+            fast = vlm.model(**inputs, use_cache=False).logits
+        with skipping(vlm, plan, fast=False):
+            plain = vlm.model(**inputs, use_cache=False).logits
+    torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
+    assert (full - fast).abs().max() > 1e-3

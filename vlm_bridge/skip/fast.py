@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlm_bridge.plan.layer_op import Operation
+from vlm_bridge.skip.both_ways import BothWays
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.freeze import Freeze
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
@@ -51,6 +52,7 @@ def fast_forwards(
     if operation.tokens != "all":
         forward = OnRows(index, forward, tracker, operation.tokens, operation.freeze)
     if operation.freeze or operation.tokens != "all":
+        forward = BothWays.where_needed(index, layer, forward)
         yield layer, by_name(layer, forward, as_tuple=as_tuple)
 
 

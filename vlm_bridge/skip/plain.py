@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
+from vlm_bridge.skip.both_ways import BothWays
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.sublayers import Sublayers, attention_of
@@ -40,7 +41,8 @@ def plain_forwards(
         yield mlp, partial(_zero, forward_of(mlp))
     forward = forward_of(layer)
     if operation.tokens != "all":
-        forward = _HideAbsent(forward, tracker, index, operation.tokens)
+        hiding = _HideAbsent(forward, tracker, index, operation.tokens)
+        forward = BothWays.where_needed(index, layer, hiding)
     if operation.freeze or operation.tokens != "all":
         # Frozen rows in a pruned layer are all vision rows, absent ones included.
         forward = _KeepRows(forward, tracker, "text" if operation.freeze else operation.tokens)
