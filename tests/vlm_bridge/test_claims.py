@@ -118,14 +118,32 @@ def found(swept, toy, folder) -> ModelClaims:
 
 
 @pytest.fixture(scope="module")
-def written(found, tmp_path_factory) -> Path:
+def tiny(tmp_path_factory) -> Case:
+    """A random model, and two or three images a split."""
+    folder, asked = tmp_path_factory.mktemp("tiny"), []
+    for number in range(9):
+        picture(number).save(folder / f"{number}.png")
+        asked.append(Item(folder / f"{number}.png", "is there a circle ?", "yes"))
+    parts = (asked[:2], asked[2:4], asked[4:6], asked[6:])
+    return Case(tiny_llava(), Splits(*map(tuple, parts)), tuple(asked[:3]), "tiny")
+
+
+@pytest.fixture(scope="module")
+def undecided(tiny) -> ModelClaims:
+    rules = rules_named("skip-it", "skip-it-slopes", "shortgpt", "vtw")
+    return check_claims(tiny, replace(FEW, rules=rules, modes=("block", "freeze", "early_exit")))
+
+
+@pytest.fixture(scope="module")
+def written(undecided, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("written") / "claims.json"
-    return write_record(path, ClaimsResult((found,), {"command": "made"}))
+    return write_record(path, ClaimsResult((undecided,), {"command": "made"}))
 
 
 # --- the planted truth ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_plans_inside_are_safe_and_plans_outside_are_not(found) -> None:
     safe = {"block": set(TOY.truth.safe_blocks), "freeze": set(TOY.truth.safe_freezes)}
     assert {(one.rule, one.mode) for one in found.controls} == {
@@ -142,6 +160,7 @@ def test_plans_inside_are_safe_and_plans_outside_are_not(found) -> None:
         assert one.unsafe.drop.value == 1.0
 
 
+@pytest.mark.slow
 def test_controls_are_what_a_sweep_says(found, toy) -> None:
     one = found.controls[0]
     for measured in (one.safe, one.unsafe):
@@ -150,6 +169,7 @@ def test_controls_are_what_a_sweep_says(found, toy) -> None:
         assert measured.disagreement.n == SIZES.images
 
 
+@pytest.mark.slow
 def test_both_converses_are_found_where_they_are_planted(found) -> None:
     """Rotations in a plane nothing reads turn far and do no harm; scale_text turns nothing."""
     of = {(one.claim, one.rule, one.mode): one for one in found.converses}
@@ -167,6 +187,7 @@ def test_both_converses_are_found_where_they_are_planted(found) -> None:
     assert near.place <= near.n_units / 4
 
 
+@pytest.mark.slow
 def test_accuracies_and_nulls(found, toy) -> None:
     said = found.accuracies
     assert said.model is not None
@@ -191,6 +212,7 @@ def test_accuracies_and_nulls(found, toy) -> None:
     assert any(abs(one.spearman) < 0.9 for one in nulls[RANDOM].scores)
 
 
+@pytest.mark.slow
 def test_cost_is_of_the_certified_plan(found, toy) -> None:
     plan = found.certified.tested.plan
     assert plan in [one.chosen.plan for one in found.benchmark.rules]
@@ -201,6 +223,7 @@ def test_cost_is_of_the_certified_plan(found, toy) -> None:
     assert (found.cost.kv_ratio, found.cost.peak_ratio) == (cost.kv_ratio, cost.peak_ratio)
 
 
+@pytest.mark.slow
 def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> None:
     """Angular skips a contiguous block, which its scores of single layers do not tell."""
     (angular,) = [one for one in found.benchmark.rules if one.score.rule == "angular"]
@@ -216,6 +239,7 @@ def test_methods_with_plans_of_their_own_are_compared_by_them(found, toy) -> Non
     assert [one.theirs for one in freeze.peers] == ["shortv", "shortgpt (block)", "angular (block)"]
 
 
+@pytest.mark.slow
 def test_the_clauses_come_out_as_planted(found) -> None:
     verdicts = {one.clause: one.verdict for one in conclusions(found)}
     assert verdicts["iii"] == "supported"
@@ -225,6 +249,7 @@ def test_the_clauses_come_out_as_planted(found) -> None:
 # --- nothing is run twice ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_little_comes_on_top_of_a_study(swept) -> None:
     """On all test images only the plans of controls; the units are in the checkpoint."""
     assert swept["toy", SIZES.images] <= 6
@@ -232,6 +257,7 @@ def test_little_comes_on_top_of_a_study(swept) -> None:
     assert swept["toy (random weights)", 3] <= 7
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing(found, toy, folder, monkeypatch) -> None:
     def nothing(*_, **__):
         raise AssertionError("this was measured before")
@@ -245,6 +271,7 @@ def test_a_second_run_measures_nothing(found, toy, folder, monkeypatch) -> None:
     assert confirmed(toy, folder) == found
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None:
     whole = claims_nulls.measure_null
 
@@ -269,8 +296,8 @@ def test_a_killed_run_goes_on(toy, tmp_path, found, folder, monkeypatch) -> None
 # --- JSON and the page ------------------------------------------------------------------------
 
 
-def test_json_is_whole(found, written) -> None:
-    assert read_claims(written) == ClaimsResult((found,), {"command": "made"})
+def test_json_is_whole(undecided, written) -> None:
+    assert read_claims(written) == ClaimsResult((undecided,), {"command": "made"})
     body = json.loads(written.read_text())
     del body["machine"]
     with pytest.raises(ValueError, match="this ClaimsResult was changed since it was written"):
@@ -295,6 +322,7 @@ def test_files_that_hold_no_confirmation(tmp_path, written) -> None:
     assert both.machine["command"] == "made; later"
 
 
+@pytest.mark.slow
 def test_the_page_says_what_was_found(found, tmp_path) -> None:
     page = tmp_path / "docs" / "results.md"
     made = ClaimsResult((found,), {"command": "made"})
@@ -313,6 +341,7 @@ def test_the_page_says_what_was_found(found, tmp_path) -> None:
     assert "AUC is not defined here" not in text
 
 
+@pytest.mark.slow
 def test_too_few_images_are_named(found, tmp_path) -> None:
     few = replace(found.benchmark, n_images={**found.benchmark.n_images, "test": 16})
     made = ClaimsResult((replace(found, benchmark=few),), {"command": "made"})
@@ -323,6 +352,7 @@ def test_too_few_images_are_named(found, tmp_path) -> None:
 # --- commands ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     names = ("--modes", "freeze", "--rules", "skip-it,shortv", "--checkpoint", folder)
     out = tmp_path / "out"
@@ -356,6 +386,7 @@ def test_the_command_and_the_benchmark(toy, folder, tmp_path, capsys) -> None:
     assert tables["AUC"][0]["best published"].startswith(f"shortv {auc['shortv']:.2f} [")
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
     names = ("--modes", "freeze", "--rules", "skip-it", "shortv", "--checkpoint", str(folder))
     claims_command.main([*SMALL, *names, "--out", str(tmp_path / "c.json"), "--json"])
@@ -390,22 +421,9 @@ def test_too_few_images_are_told_before_the_work(tmp_path, capsys) -> None:
 # --- models with nothing to find --------------------------------------------------------------
 
 
-@pytest.fixture
-def tiny(tmp_path) -> Case:
-    """A random model, and two or three images a split."""
-    asked = []
-    for number in range(9):
-        picture(number).save(tmp_path / f"{number}.png")
-        asked.append(Item(tmp_path / f"{number}.png", "is there a circle ?", "yes"))
-    parts = (asked[:2], asked[2:4], asked[4:6], asked[6:])
-    return Case(tiny_llava(), Splits(*map(tuple, parts)), tuple(asked[:3]), "tiny")
-
-
-def test_a_random_model_is_confirmed_too(tiny) -> None:
+def test_a_random_model_is_confirmed_too(undecided) -> None:
     """Three images decide nothing, and the page of that can be written."""
-    rules = rules_named("skip-it", "skip-it-slopes", "shortgpt", "vtw")
-    modes = ("block", "freeze", "early_exit")
-    found = check_claims(tiny, replace(FEW, rules=rules, modes=modes))
+    found = undecided
     assert found.cost is None or found.cost.decode is None
     assert ModelClaims.from_json(json.loads(found.dumps())) == found
     assert {one.mode for one in found.overlaps} == {"freeze", "block", "early_exit"}

@@ -216,6 +216,7 @@ def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
     data = ("--data", profiled / asked, "--profile", profiled / "profile.json")
     out = tmp_path / "plan.json"
     arguments = ("--rule", name, "--mode", RULES[name].modes[-1], "--epsilon", "0.9")
+    arguments += ("--max-new-tokens", 4)
     assert run("plan", folder, *data, *arguments, "--out", out) == 0
     plan = SkipPlan.read(out)
     assert plan.provenance.rule == name
@@ -271,6 +272,7 @@ def test_search(folder, profiled, tmp_path, capsys, how):
     others = other_images(tmp_path)
     out = tmp_path / "search"
     arguments = ("--data", profiled / "items.jsonl", "--certification", others, "--how", how)
+    arguments += ("--max-new-tokens", 4)
     assert run("search", folder, *arguments, "--epsilon", "0.96", "--out", out) == 0
     body = json.loads((out / "search.json").read_text())
     assert body["type"] == "CertifiedPlan"

@@ -23,6 +23,14 @@ from vlm_bridge.skip import skipping
 
 L = 4
 each_family = pytest.mark.parametrize("name", PROCESSORS)
+#: One whose pixels are images and one whose pixels are patches in the fast tier.
+each_family_slow = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("LLaVA", "Qwen2.5-VL") else pytest.mark.slow)
+        for name in PROCESSORS
+    ],
+)
 #: What each family's model takes beside ids, mask and pixels.
 MORE = {
     "LLaVA": set(),
@@ -32,6 +40,11 @@ MORE = {
     "SmolVLM": {"pixel_attention_mask"},
     "Gemma3": {"token_type_ids"},
 }
+
+
+def answers(vlm, items, **options):
+    """Short answers: the tests of `answer` have longer ones."""
+    return answer(vlm, items, batch_size=4, max_new_tokens=8, **options)
 
 
 @each_family
@@ -51,19 +64,19 @@ def test_batches(name, items):
         assert torch.equal(inputs["token_type_ids"] == 1, inputs["input_ids"] == IMAGE)
 
 
-@each_family
+@each_family_slow
 def test_answers_with_and_without_a_plan(name, items):
     vlm = with_processor(name)
-    texts = answer(vlm, items, batch_size=4)
+    texts = answers(vlm, items)
     assert len(texts) == len(items)
     # Padding and company in a batch change nothing.
-    assert texts == [answer(vlm, [item])[0] for item in items]
-    assert answer(vlm, items, with_images=False) != texts
+    assert texts == [answers(vlm, [item])[0] for item in items]
+    assert answers(vlm, items, with_images=False) != texts
     for plan in (SkipPlan("block", L, layers=(0, 2)), SkipPlan("band", L, entry=1, exit=3)):
         with skipping(vlm, plan):
-            fast = answer(vlm, items, batch_size=4)
+            fast = answers(vlm, items)
         with skipping(vlm, plan, fast=False):
-            assert answer(vlm, items, batch_size=4) == fast
+            assert answers(vlm, items) == fast
 
 
 @each_family
@@ -84,7 +97,7 @@ def test_load_from_disk(name, tmp_path, items):
     assert found.layout.text_config._attn_implementation == "eager"
     assert found.layout.image_ids == (IMAGE,)
     assert set(found.layout.special_ids) == set(vlm.layout.special_ids)
-    assert answer(found, items) == answer(vlm, items)
+    assert answers(found, items) == answers(vlm, items)
 
 
 def test_torchvision_is_not_here():

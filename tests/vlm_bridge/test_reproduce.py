@@ -58,7 +58,10 @@ def run(family, split, folder, published=TINY, **options):
     return vlm, reproduce(vlm, published, *split, folder, pairs=1, **options)
 
 
-@pytest.mark.parametrize("family", CLASSES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=() if name == "LLaVA" else pytest.mark.slow) for name in CLASSES],
+)
 def test_the_protocol_on_every_published_class(family, split, tmp_path):
     vlm, found = run(family, split, tmp_path / "out")
     evidence = Evidence(vlm, split[0], batch_size=4)

@@ -186,6 +186,7 @@ def test_an_account_is_of_one_mode(vlm, splits) -> None:
 # --- nothing is run twice ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_rule_costs_what_the_budget_allows(vlm, splits, folder) -> None:
     """Dear rules see fewer images; cheap ones lose nothing, and nothing else changes."""
     names = ("skip-it", "skip-it-runs", "shortv")
