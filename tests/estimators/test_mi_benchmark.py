@@ -21,7 +21,8 @@ def test_problems_are_the_tasks_and_the_gaussians():
 
 
 @pytest.mark.parametrize(
-    ("d", "count"), [(1, 1), pytest.param(8, 8, marks=pytest.mark.slow), (8, 3)]
+    ("d", "count"),
+    [(1, 1), *(pytest.param(8, count, marks=pytest.mark.slow) for count in (8, 3))],
 )
 def test_gaussians_have_one_nat_in_so_many_pairs(d, count):
     x, y = Pairs(d, count).sample(200_000, 0)
