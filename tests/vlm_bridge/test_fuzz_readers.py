@@ -132,7 +132,7 @@ def _samples(path: Path) -> Any:
     body = {
         name: value for name, value in vars(Samples.load(path.parent)).items() if name != "arrays"
     }
-    return {"type": "Samples", "schema_version": 1, **body}
+    return {"type": "Samples", "schema_version": Samples.SCHEMA_VERSION, **body}
 
 
 READERS = [
