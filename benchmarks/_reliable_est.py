@@ -338,17 +338,17 @@ def _sphere(d: int, n: int, rng: Rng) -> tuple[Any]:
 
 
 def _roll(rng: Rng) -> tuple[Any]:
-    t, height = 4.0 + 8.0 * rng.random(2000), 20.0 * rng.random(2000)
+    t, height = 4.0 + 8.0 * rng.random(8000), 20.0 * rng.random(8000)
     return (np.c_[t * np.cos(t), height, t * np.sin(t)],)
 
 
 def _dimensions() -> tuple[System, ...]:
     of = _of("intrinsic dimension", intrinsic_dimension)
     return (
-        of("plane in 50 columns", 2.0, partial(_spectrum, np.ones(2), 2000, 50), benign=True),
-        of("4 Gaussian columns", 4.0, partial(_spectrum, np.ones(4), 4000, 4), benign=True),
+        of("plane in 50 columns", 2.0, partial(_spectrum, np.ones(2), 8000, 50), benign=True),
+        of("4 Gaussian columns", 4.0, partial(_spectrum, np.ones(4), 4000, 4)),
         of("circle", 1.0, partial(_sphere, 1, 2000), benign=True),
-        of("sphere of 3 dimensions", 3.0, partial(_sphere, 3, 3000), benign=True),
+        of("sphere of 2 dimensions", 2.0, partial(_sphere, 2, 8000), benign=True),
         of("rolled sheet", 2.0, _roll, benign=True),
         of("cube of 20 columns", 20.0, lambda r: (r.random((1000, 20)),)),
         of("100 Gaussian columns", 100.0, partial(_spectrum, np.ones(100), 1000, 100)),

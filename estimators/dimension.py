@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, ndtri
 
 from estimators._arrays import as_rows
 from estimators._autocorrelation import order_note
@@ -39,7 +39,7 @@ def intrinsic_dimension(
     and 2 n' d_true / d is chi-square for independent ratios; mutual nearest neighbours
     share r_1, so n' is divided by one plus their share. Edges and curvature bias
     the value by about c n^(-1/d), estimated from two halves of the rows. The interval covers
-    the chi-square interval and the same one moved by that bias.
+    the chi-square interval and that of the value extrapolated to n = infinity.
 
     Args:
         x: array or tensor of shape (n, d), n >= 20, no equal rows.
@@ -83,8 +83,10 @@ def intrinsic_dimension(
     half = float(np.mean([_fit(rows[order[part::2]], discard)[0] for part in (0, 1)]))
     factor = 1.0 / math.expm1(math.log(2.0) / value)
     extrapolated = value + factor * (value - half)
-    bias = extrapolated - value
-    low, high = (float(np.clip(end, 0.0, rows.shape[1])) for end in _shifted(ends, bias))
+    reach = float(ndtri(1.0 - tail)) * factor * value / math.sqrt(worth)
+    low = max(0.0, min(float(ends[0]), extrapolated - reach))
+    low = min(low, float(rows.shape[1]))
+    high = min(max(float(ends[1]), extrapolated + reach), float(rows.shape[1]))
     most = _DIMENSIONS_PER_LOG_ROW * float(np.log(n))
     reasons = [small_sample_reason(n)]
     if value > most:
@@ -109,11 +111,6 @@ def intrinsic_dimension(
         reason=reason,
         diagnostics={"extrapolated": extrapolated, "kept": uncensored, "misfit": misfit, **note},
     )
-
-
-def _shifted(ends: Floats, bias: float) -> tuple[float, float]:
-    """An interval, and the same one moved by the bias, as one interval."""
-    return float(ends[0]) + min(bias, 0.0), float(ends[1]) + max(bias, 0.0)
 
 
 def _fit(rows: Floats, discard: float) -> tuple[float, int, float, float]:
