@@ -57,7 +57,7 @@ test: setup ## style, types and the fast tests
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
-	$(BIN)/pytest -m "slow or gpu" --cov --cov-report=
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow or gpu" --cov --cov-report=
 	@echo "Line coverage by the slow tests of vlm_bridge alone: $$($(BIN)/coverage report --format=total) %"
 
 notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
