@@ -39,9 +39,9 @@ def system(
     return System(name, MI, float(truth), partial(asked, draw), benign=benign)
 
 
-def of_task(task: tasks.Task, rng: Generator) -> Estimate:
-    """The estimate of a public task at 10,000 rows."""
-    return mutual_information(*task.sample(10_000, seed=int(rng.integers(2**31))))
+def of_task(task: tasks.Task, n: int, rng: Generator) -> Estimate:
+    """The estimate of a public task."""
+    return mutual_information(*task.sample(n, seed=int(rng.integers(2**31))))
 
 
 def turned(rows: np.ndarray, rng: Generator) -> np.ndarray:
@@ -351,8 +351,13 @@ CONTINUOUS: tuple[System, ...] = (
     ),
     *(
         System(
-            f"task {task.id}", MI, task.mutual_information, partial(of_task, task), suite="tasks"
+            f"task {task.id}, n = {n}",
+            MI,
+            task.mutual_information,
+            partial(of_task, task, n),
+            suite=suite,
         )
+        for n, suite in ((2_000, ""), (10_000, "tasks"))
         for task in tasks.TASKS
     ),
 )

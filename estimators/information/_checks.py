@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +38,10 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
        `sum_i rho_i^2 / sqrt(p q)`. A scale shared by both sides of a row (the norm of a token) is
        information on which the Gaussian formula errs by nats.
     3. Strongest pairs: the correlation of the squares of two canonical variates is `r^2`.
-    4. Linearity: residuals of y after regression on x are independent of the squares of x and of
-       x times its squared norm, and vice versa. Wilks' test, exact where y is Gaussian given x,
-       for the significant canonical pairs and for all columns.
+    4. Linearity: residuals of y after regression on x are independent of the squares of x, of x
+       times its squared norm, and of all products of two and three significant canonical variates
+       of x, and vice versa. Wilks' test, exact where y is Gaussian given x, for the significant
+       canonical pairs and for all columns.
     5. Residuals: those of y after regression on x have Gaussian kurtosis, and their columns,
        products and signs are independent of those of x (`_dependence`), and vice versa.
     6. Repeated values: few rows are equal on both sides, few values in a column.
@@ -129,27 +131,36 @@ def _linearity(pair: Canonical) -> Iterator[str]:
     significant = int((pair.squared > largest_at_null(*pair.dims, pair.freedom)).sum())
     strong = _strongest(pair)[:significant]
     for name, other, x, y, side in (("y", "x", pair.x, pair.y, 0), ("x", "y", pair.y, pair.x, 1)):
-        tests: list[tuple[Rows, Rows]] = []
-        if strong:
-            columns = [
-                np.stack([variates[i] for variates in strong], axis=1) for i in (side, 1 - side)
-            ]
-            tests += [(columns[0], columns[1])]
-        if max(pair.dims) <= MOST_FEATURES:
-            tests += [(x, y)]
         norm = pair.rows * (x**2).sum(axis=1)
         norm -= norm.mean()
-        for a, b in tests:
-            for what, features in (
-                (f"{other} times its squared norm", a * norm[:, None]),
-                (f"the squares of {other}", a**2),
-            ):
-                if _dependent(pair, x, features, b) < ALARM:
-                    yield (
-                        f"the dependence is not Gaussian: beyond its regression on {other}, "
-                        f"{name} depends on {what}"
-                    )
-                    return
+        tests: list[tuple[str, Rows, Rows]] = []
+        if strong:
+            a, b = (
+                np.stack([variates[k] for variates in strong], axis=1) for k in (side, 1 - side)
+            )
+            tests.append((f"{other} times its squared norm", a * norm[:, None], b))
+            tests.append((f"products of the strongest directions of {other}", _products(a), b))
+        if max(pair.dims) <= MOST_FEATURES:
+            tests.append((f"{other} times its squared norm", x * norm[:, None], y))
+            tests.append((f"the squares of {other}", x**2, y))
+        for what, features, target in tests:
+            if _dependent(pair, x, features, target) < ALARM:
+                yield (
+                    f"the dependence is not Gaussian: beyond its regression on {other}, "
+                    f"{name} depends on {what}"
+                )
+                return
+
+
+def _products(rows: Rows) -> Rows:
+    """All products of two and of three columns of unit variance."""
+    columns = unit(rows).T
+    chosen = (
+        some
+        for degree in (2, 3)
+        for some in combinations_with_replacement(range(len(columns)), degree)
+    )
+    return np.stack([columns[list(some)].prod(axis=0) for some in chosen], axis=1)
 
 
 def _dependent(pair: Canonical, x: Rows, features: Rows, y: Rows) -> float:

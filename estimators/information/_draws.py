@@ -37,12 +37,12 @@ def draws(ask: Request, n: int) -> list[Indices]:
     return [members[starts + number % sizes] for number in range(count)]
 
 
-def halves(rows: list[Indices], seed: int) -> Iterator[list[Indices]]:
-    """Every draw on two random halves of the clusters."""
+def halves(rows: list[Indices], seed: int) -> Iterator[tuple[Indices, list[Indices]]]:
+    """Two random halves of the clusters: their numbers, and every draw on them."""
     order = np.random.default_rng(seed).permutation(len(rows[0]))
     middle = len(order) // 2
     for half in (np.sort(order[:middle]), np.sort(order[middle:])):
-        yield [draw[half] for draw in rows]
+        yield half, [draw[half] for draw in rows]
 
 
 def repeats(sides: Sequence[Rows], draw: Indices) -> Iterator[str]:

@@ -105,7 +105,7 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
     power = np.array(ks, dtype=np.float64) ** (1.0 / d)
     drift = float(by_k[-1] - by_k[0])
     rest = 0.0 if len(ks) == 1 else drift / float(power[-1] - power[0]) * float(power.mean())
-    reach = ask.z * widened(float(terms.var(ddof=1)) / n) ** 0.5
+    reach = ask.z * widened(float(terms.var(ddof=1)) / n, d) ** 0.5
     return ask.estimate(
         value,
         (min(value, value - rest) - reach, max(value, value - rest) + reach),

@@ -23,10 +23,11 @@ MOST_COLUMNS = 4
 _DRIFT = 0.1
 K = (3, 5, 9)
 #: The variance of the local terms is multiplied by _DEPENDENT, because they depend on each other,
-#: and increased by _CURVATURE^2, the bias from curvature in nats (measured: 90 % intervals
-#: cover .90 to .99 for correlated Gaussians of .3 to 2 nats, n = 1,000 to 5,000).
+#: and increased by _CURVATURE^2 per column, from two columns on, for the bias from curvature, in
+#: squared nats (measured: 90 % intervals cover .90 to .99 for correlated Gaussians of .3 to 2 nats,
+#: n = 1,000 to 5,000).
 _DEPENDENT = 1.4
-_CURVATURE = 0.02
+_CURVATURE = 0.014
 #: Extrapolation beyond n, in multiples of the change from n / 2 to n. Measured on the public
 #: tasks of up to 4 columns at n = 2,000 and 10,000, the bias is 0.7 to 3.8 such changes.
 _BEYOND = 1.5
@@ -42,10 +43,10 @@ def ksg1(
     columns. Reliable in at most 4 columns, if the value hardly changes with k.
 
     The value is biased down where neighbourhoods are wide, less so for larger n. The rate is
-    estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`;
-    `I - I_half` is one of its standard errors, and half of the change with k another. With
-    clusters, the rows of a cluster are drawn one at a time and the results averaged: the own
-    cluster has no neighbours of a row.
+    estimated from two halves of the rows: the interval is centred at `I + 1.5 (I - I_half)`. Its
+    variance includes that of the local terms, the square of `1.5 (I - I_half)` and its variance,
+    and the square of half of the change with k. With clusters, the rows of a cluster are drawn
+    one at a time and the results averaged: the own cluster has no neighbours of a row.
 
     Args:
         x: (n, p) rows.
@@ -106,19 +107,18 @@ def _ksg(
     terms = each.mean(axis=1)
     value = float(terms.mean())
     by_k = each.mean(axis=0)
-    slope = value - float(
-        np.mean(
-            [
-                mean_terms(lambda draw: local(a[draw], b[draw], ks), half).mean()
-                for half in halves(rows, ask.seed)
-            ]
-        )
-    )
+    change = np.empty(len(terms))
+    for half, drawn in halves(rows, ask.seed):
+        of_half = mean_terms(lambda draw: local(a[draw], b[draw], ks), drawn).mean(axis=1)
+        change[half] = terms[half] - of_half
+    slope = float(change.mean())
     centre = value + _BEYOND * slope
     drift = 0.5 * float(by_k[0] - by_k[-1])
-    reach = ask.z * (widened(variance_of_mean(terms)) + slope**2 + drift**2) ** 0.5
+    unknown_bias = _BEYOND**2 * (slope**2 + _DEPENDENT * variance_of_mean(change)) + drift**2
+    columns = x.shape[1] + y.shape[1]
+    reach = ask.z * (widened(variance_of_mean(terms), columns) + unknown_bias) ** 0.5
     doubts = [
-        *too_wide(x.shape[1] + y.shape[1]),
+        *too_wide(columns),
         duplicates_reason(x[rows[0]], "x"),
         duplicates_reason(y[rows[0]], "y"),
         "" if first and x.shape[1] == y.shape[1] == 1 else atoms_reason(x, y, rows[0]),
@@ -138,7 +138,7 @@ def _ksg(
         centre if extrapolate else value,
         (min(centre - reach, value), max(centre + reach, value)),
         n=len(x),
-        d=x.shape[1] + y.shape[1],
+        d=columns,
         method="ksg1" if first else "ksg2",
         doubts=doubts,
         diagnostics={**diagnostics, **p_value(value, shuffled, ask, len(x))},
@@ -155,9 +155,9 @@ def variance_of_mean(terms: NDArray[np.float64]) -> float:
     return float(terms.var(ddof=1)) / len(terms) if len(terms) > 1 else float("inf")
 
 
-def widened(variance: float) -> float:
+def widened(variance: float, columns: int) -> float:
     """Variance of a neighbour estimate, from the variance of the mean of its local terms."""
-    return _DEPENDENT * variance + _CURVATURE**2
+    return _DEPENDENT * variance + max(columns, 2) * _CURVATURE**2
 
 
 def neighbours(k: int | tuple[int, ...], n: int) -> tuple[int, ...]:

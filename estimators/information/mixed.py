@@ -61,9 +61,10 @@ def mixed_ksg(x: Rows, labels: Codes, ask: Request, *, k: int = 5) -> Estimate:
     value, wide = mean(labels, rows, k), mean(labels, rows, 3 * k)
     if np.isnan(value):
         raise ValueError("no label occurs twice: y looks continuous; pass it as (n, 1) floats")
-    slope = value - float(np.mean([mean(labels, half, k) for half in halves(rows, ask.seed)]))
+    slope = value - float(np.mean([mean(labels, half, k) for _, half in halves(rows, ask.seed)]))
     slope = value if np.isnan(slope) else slope
-    reach = ask.z * (widened(variance_of_mean(terms[~np.isnan(terms)])) + slope**2) ** 0.5
+    variance = variance_of_mean(terms[~np.isnan(terms)])
+    reach = ask.z * (widened(variance, x.shape[1] + 1) + slope**2) ** 0.5
     rates = [1.0 / (2.0 ** (rate / x.shape[1]) - 1.0) for rate in (1.0, 2.0)]
     ends = [value, *(value + rate * slope for rate in rates)]
     alone = float(np.isnan(terms).mean())

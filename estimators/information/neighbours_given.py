@@ -54,13 +54,13 @@ def knn_conditional(
         np.mean(
             [
                 mean_terms(lambda draw: _local(a[draw], b[draw], c[draw], ks), half).mean()
-                for half in halves(rows, ask.seed)
+                for _, half in halves(rows, ask.seed)
             ]
         )
     )
     columns = x.shape[1] + y.shape[1] + z.shape[1]
     ends = [value, *(value + slope / (2.0 ** (rate / columns) - 1.0) for rate in (1.0, 2.0))]
-    reach = ask.z * (widened(variance_of_mean(terms)) + slope**2) ** 0.5
+    reach = ask.z * (widened(variance_of_mean(terms), columns) + slope**2) ** 0.5
     return ask.information(
         value,
         (min(ends) - reach, max(ends) + reach),

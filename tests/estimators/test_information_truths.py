@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks._reliable_mi import binary_entropy, digits, of_sign, uniform_copy, zeroed
-from estimators import conditional_mutual_information, entropy, mutual_information
+from estimators import conditional_mutual_information, entropy, mutual_information, tasks
 from estimators.information._canonical import canonical
 from estimators.information._dependence import ALARM, dependences
 from estimators.information._draws import draws
@@ -139,6 +139,21 @@ def test_independent_residuals_pass(n, p, q):
         x, e = rng(seed).normal(size=(n, p)), rng(seed + 999).normal(size=(n, q))
         alarms += len(list(dependences(x, e, (x, e))))
     assert alarms <= 1, f"{alarms} alarms at {ALARM} in {4 * runs} tests"
+
+
+@pytest.mark.parametrize("seed", range(201, 204))
+def test_cubic_dependence_of_the_strongest_directions_is_told(seed):
+    """Marginals are normal after ranking; only products of three variates show the bend."""
+    task = tasks.task("spiral-normal_cdf-multinormal-sparse-25-25-2-2.0")
+    assert not mutual_information(*task.sample(2000, seed=seed)).reliable
+
+
+def test_ksg_intervals_hold_a_bias_that_falls_slowly():
+    """Half of the bias is beyond I + 1.5 (I - I_half): Student in 2 + 2 columns, 2,000 rows."""
+    task = tasks.task("student-identity-2-2-2")
+    found = [mutual_information(*task.sample(2000, seed=seed)) for seed in range(201, 217)]
+    held = [one.interval[0] <= task.mutual_information <= one.interval[1] for one in found]
+    assert sum(held) >= 13
 
 
 def test_noise_that_is_not_gaussian_is_told():
