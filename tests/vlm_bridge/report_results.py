@@ -14,6 +14,7 @@ from estimators.profile import QUANTILE_LEVELS
 from theory import Certificate, certify_mean
 from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.experiments.rule_benchmark import RuleResult
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection import CertifiedPlan, Step
@@ -236,3 +237,22 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.tags[-1:] != ["style"]:
             self.words += data
+
+
+def among_searches(found: RuleResult, before: int, n: int) -> RuleResult:
+    """A result whose certificates name `n` searches on the same images, not `before`."""
+
+    def caveat(searches: int) -> tuple[str, ...]:
+        return (f"one of {searches} searches, each at this delta",) if searches > 1 else ()
+
+    def renamed(certificate: Certificate) -> Certificate:
+        assert certificate.caveats[:1] == caveat(before)
+        return replace(certificate, caveats=(*caveat(n), *certificate.caveats[1:]))
+
+    search = found.chosen.search
+    search = replace(
+        search,
+        certificate=renamed(search.certificate),
+        certificates=tuple(map(renamed, search.certificates)),
+    )
+    return replace(found, chosen=replace(found.chosen, search=search))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.vlm_bridge.report_results import among_searches
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.systems import toy_vlm
@@ -220,26 +221,10 @@ def test_a_second_benchmark_runs_no_model(benchmark, vlm, splits, folder, monkey
     settings = replace(FEW, rules=rules, modes=("early_exit",), checkpoint=folder)
     again = benchmark_rules(vlm, splits, settings)
     assert {one.score.rule: one for one in again.rules} == {
-        name: among_searches(result(benchmark, name, "early_exit"), 2)
+        name: among_searches(result(benchmark, name, "early_exit"), 3, 2)
         for name in ("vtw", "skip-it-slopes")
     }
     assert not list(folder.rglob("*.jsonl"))
-
-
-def among_searches(found, n: int):
-    """A result whose certificates name `n` searches on the same images."""
-    search, caveat = found.chosen.search, f"one of {n} searches, each at this delta"
-
-    def renamed(certificate):
-        assert certificate.caveats[0] == "one of 3 searches, each at this delta"
-        return replace(certificate, caveats=(caveat, *certificate.caveats[1:]))
-
-    search = replace(
-        search,
-        certificate=renamed(search.certificate),
-        certificates=tuple(map(renamed, search.certificates)),
-    )
-    return replace(found, chosen=replace(found.chosen, search=search))
 
 
 def test_outcomes_are_kept_by_plan(vlm, splits, tmp_path, monkeypatch) -> None:
