@@ -156,6 +156,7 @@ def test_bad_requests(ledger, tmp_path):
         spend(Ledger(tmp_path), ["a"], 0.05, "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("total", [None, 0.05])
 def test_twenty_searches_on_the_same_images(tmp_path_factory, total):
     """Users who certify 20 plans on the same images and keep any that holds; all are false.

@@ -30,6 +30,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.selection import CertifiedPlan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

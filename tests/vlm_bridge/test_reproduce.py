@@ -29,6 +29,8 @@ from vlm_bridge.experiments.reproduce.run import _ranks
 from vlm_bridge.rules import VTW, Evidence, find_rule, score_units
 from vlm_bridge.rules.published.vtw import first_below
 
+pytestmark = pytest.mark.slow
+
 #: The classes of the four published models.
 CLASSES = {
     "LLaVA": "llava-1.5-7b",

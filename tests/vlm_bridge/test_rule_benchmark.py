@@ -47,6 +47,8 @@ from vlm_bridge.rules import (
 )
 from vlm_bridge.selection import Step, certify_path, pareto_path, saving, vision_share
 
+pytestmark = pytest.mark.slow
+
 TOY = toy_vlm()
 FEW = Settings(pairs=1, candidates=4, resamples=20)
 

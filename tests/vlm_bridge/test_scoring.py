@@ -195,6 +195,7 @@ def test_resamples_are_of_whole_images() -> None:
     assert found.spearman.interval == pytest.approx((1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_bootstrap_interval_covers_the_long_run() -> None:
     score = np.array([0.0, 3.0, 1.0, 2.0, 4.0, 5.0, 7.0, 6.0])
     rates = np.linspace(0.02, 0.6, 8)

@@ -123,6 +123,7 @@ def test_labels_of_cells_are_where_a_scene_has_its_objects():
             assert seen == {list(COLOURS)[code - 1] for code in named}
 
 
+@pytest.mark.slow
 def test_stage_one_teaches_vision_the_words_of_both_task_sets(tmp_path, caplog):
     schedule = Schedule(steps=100, batch=8, rate=1e-3, warmup=5)
     recipe = replace(SCRATCH["reference-smolvlm"], tasks=("easy-vqa", "scenes"), see=schedule)

@@ -181,6 +181,7 @@ def test_the_sequence_stops_at_the_first_that_fails(holds: list[bool]) -> None:
         assert found.certificate is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.02, 0.05])
 def test_promises_are_broken_at_most_delta_of_the_time(epsilon: float) -> None:
     """A fixed pool of images whose mean is the truth; certification images drawn from it.
