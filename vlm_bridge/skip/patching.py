@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import MethodType
 from typing import Any, NoReturn
 
@@ -88,7 +89,12 @@ def check_not_replaced(module: nn.Module, name: str) -> None:
 
 def parameters_of(module: nn.Module) -> tuple[str, ...]:
     """Names of the parameters of `module.forward`, in order."""
-    return tuple(inspect.signature(type(module).forward).parameters)[1:]
+    return _parameters(type(module).forward)
+
+
+@cache
+def _parameters(forward: Forward) -> tuple[str, ...]:
+    return tuple(inspect.signature(forward).parameters)[1:]
 
 
 def by_name(module: nn.Module, forward: Forward, *, as_tuple: bool = False) -> Forward:

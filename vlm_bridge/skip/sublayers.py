@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.patching import parameters_of, patched
 from vlm_bridge.skip.tensors import first_of
+
+#: Whether layers of a class return a tuple, of the classes that were tried.
+_tuples: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,14 @@ def check_residual(layer: nn.Module, width: int) -> None:
 
 
 def returns_tuple(layer: nn.Module, width: int) -> bool:
-    """Whether a layer returns a tuple, as older models do; False if it cannot be called."""
-    try:
-        return isinstance(_without_sublayers(layer, width)[1], tuple)
-    except BridgeError:
-        return False
+    """Whether layers of this class return a tuple, as in older models; False if none can run."""
+    kind = type(layer)
+    if kind not in _tuples:
+        try:
+            _tuples[kind] = isinstance(_without_sublayers(layer, width)[1], tuple)
+        except BridgeError:
+            return False
+    return _tuples[kind]
 
 
 def _without_sublayers(layer: nn.Module, width: int) -> tuple[Tensor, Any]:
