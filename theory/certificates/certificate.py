@@ -120,18 +120,27 @@ class Certificate(Record):
             n, plural = self.n_unlabelled, self.n_unlabelled > 1
             lost = f", {n} question{'s' * plural} without a label "
             lost += f"count{'' if plural else 's'} as lost if changed"
-        images = f"{self.n_images} images, {self.method}{free}{lost}"
+        images = f"{self.n_images} image{'s' * (self.n_images != 1)}, {self.method}{free}{lost}"
         return (
             f"{name}{of} <= {bound:.4f} with probability "
             f"{100.0 * (1.0 - self.delta):g} % ({images}): "
             f"{verdict} at epsilon {self.epsilon:g}"
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
             f"{''.join(f'; {caveat}' for caveat in self.caveats)}"
-            f"; {self.ledger or f'assuming these {self.n_images} images were not used before'}"
+            f"; {self.ledger or f'assuming {unused(self.n_images)}'}"
         )
 
     def __str__(self) -> str:
         return self.sentence()
+
+
+def unused(n_images: int) -> str:
+    """The condition that only a record of earlier uses can show."""
+    return (
+        "this image was not used before"
+        if n_images == 1
+        else (f"these {n_images} images were not used before")
+    )
 
 
 def changed_things(max_new_tokens: int) -> str:

@@ -14,7 +14,13 @@ from theory._validate import check_array, check_choice, check_count, check_insta
 from theory.certificates.bentkus import bentkus_p_value, bentkus_upper_bound
 from theory.certificates.bernstein import bernstein_p_value, bernstein_upper_bound
 from theory.certificates.betting import betting_p_value, betting_upper_bound
-from theory.certificates.certificate import METHODS, RANGES, Certificate, check_request
+from theory.certificates.certificate import (
+    METHODS,
+    RANGES,
+    Certificate,
+    check_request,
+    unused,
+)
 from theory.certificates.clopper_pearson import (
     clopper_pearson_p_value,
     clopper_pearson_upper_bound,
@@ -186,11 +192,6 @@ def assumed(n_images: int) -> tuple[str, ...]:
         "the answers were seen",
         unused(n_images),
     )
-
-
-def unused(n_images: int) -> str:
-    """The condition that only a record of earlier uses can show."""
-    return f"these {n_images} images were not used before"
 
 
 def label_free_drop(certificate: Certificate) -> Certificate:

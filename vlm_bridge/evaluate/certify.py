@@ -9,7 +9,7 @@ from typing import Any
 
 from theory import Certificate, certify_drop, certify_mean, label_free_drop
 from theory.certificates import AT_LIMIT
-from theory.certificates.certify import unused
+from theory.certificates.certificate import unused
 from vlm_bridge.data import Item, image_ids, items_hash, overlap
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
