@@ -128,9 +128,9 @@ def test_cheap_systems_of_every_kind(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", sorted({system.verb for system in reliable.SYSTEMS}))
 def test_what_is_called_reliable_is_right(verb, tmp_path):
-    """Two seeds of every system; the public tasks have a test of their own."""
+    """Two seeds of every system (one where a fit takes long); the public tasks have their own."""
     names = [s.name for s in reliable.SYSTEMS if s.verb == verb and s.suite != "tasks"]
-    assert not broken(names, 2, tmp_path)
+    assert not broken(names, 1 if verb == "learned PID" else 2, tmp_path)
 
 
 @pytest.mark.slow
