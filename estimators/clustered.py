@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators._labels import Labels as Labels
 from estimators._labels import appearance_codes
-from estimators._student import small_sample_reason, t_interval
+from estimators._student import small_sample_reason, t_interval, wide_reason
 from estimators._validate import as_sample, check_fraction, check_range, check_within
 from estimators.bounded_mean import betting_interval
 from estimators.estimate import Estimate
@@ -86,8 +86,9 @@ def clustered_mean(
         unit: unit of the values, for the record.
 
     Returns:
-        Estimate with n = c and method "betting" or "t". Fewer than 20 clusters make a t
-        interval unreliable. Diagnostics: n_values.
+        Estimate with n = c and method "betting" or "t". A betting interval is unreliable if its
+        half width is over max(0.1, 10 % of the value), a t interval with fewer than 20 clusters.
+        Diagnostics: n_values.
 
     Raises:
         ValueError: as `cluster_means`; a value outside `bounds`; level outside (0, 1); one
@@ -111,6 +112,7 @@ def clustered_mean(
         check_within(x, *bounds)
         means = np.clip(means, *bounds)
         interval = betting_interval(means, level=level, lower=bounds[0], upper=bounds[1])
+        reason = wide_reason(value, interval)
     elif means.size < 2:
         raise ValueError("one cluster has no spread; give more clusters, or bounds")
     else:
