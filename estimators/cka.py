@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from estimators._arrays import Rows, as_rows, narrowed, paired, same_device
 from estimators._content import content_folds
+from estimators._student import wide_reason
 from estimators._validate import check_fraction
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
@@ -45,7 +47,9 @@ def linear_cka(
     Returns:
         Estimate, unit "1", n counting clusters, with the interval of a delete-a-tenth jackknife
         over clusters. Unreliable under 20 clusters, where the half width is over 0.1, and where
-        a few rows determine the value.
+        a few rows determine the value. Rows of one cluster depend on each other, which debiasing
+        does not remove: with several rows a cluster the interval extends to the value of pairs of
+        rows in different tenths of the clusters, `diagnostics["between_folds"]`.
 
     Raises:
         ValueError: as `as_rows`; lengths differ; tensors on different devices; fewer than four
@@ -166,13 +170,51 @@ class CKAAccumulator:
         Raises:
             ValueError: fewer than four rows, a side without spread, level outside (0, 1).
         """
-        return self._folds.estimate(
+        repeated = self.debiased and self.n_rows > self.n_clusters
+        estimate = self._folds.estimate(
             lambda moments: moments_cka(**moments, debiased=self.debiased),
             level=level,
             unit="1",
             method="debiased-linear-cka" if self.debiased else "linear-cka",
-            limits=(0.0, 1.0),
+            limits=(-math.inf, math.inf) if repeated else (0.0, 1.0),
         )
+        if not repeated:
+            return estimate
+        between = _between_folds(self._folds)
+        shift = 0.0 if math.isnan(between) else between - estimate.value
+        low, high = estimate.interval
+        low, high = low + min(shift, 0.0), high + max(shift, 0.0)
+        reason = estimate.reason or wide_reason(estimate.value, (low, high))
+        return replace(
+            estimate,
+            interval=(float(np.clip(low, 0.0, 1.0)), float(np.clip(high, 0.0, 1.0))),
+            reliable=not reason,
+            reason=reason,
+            diagnostics={**estimate.diagnostics, "between_folds": between},
+        )
+
+
+def _between_folds(folds: FoldedMoments) -> float:
+    """CKA from pairs of rows in different folds of clusters, which are independent.
+
+    `HSIC = (|S|^2 - sum_f |S_f|^2) / (n^2 - sum_f n_f^2)`, with S the products of the centred
+    rows of all folds and S_f of fold f.
+    """
+
+    def hsic(name: str) -> float:
+        parts = [fold[name] for fold in folds.folds if fold[name].n_rows]
+        counts = np.array([part.n_rows for part in parts])
+        means = [
+            np.average(side, axis=0, weights=counts)
+            for side in zip(*(p.means() for p in parts), strict=True)
+        ]
+        sums = [part.products_about(*means) for part in parts]
+        pairs = float(counts.sum() ** 2 - (counts**2).sum())
+        squares = float((np.sum(sums, axis=0) ** 2).sum() - np.square(sums).sum())
+        return squares / pairs if pairs else float("nan")
+
+    scale = hsic("x") * hsic("y")
+    return hsic("cross") / scale**0.5 if scale > 0.0 else float("nan")
 
 
 _SIDES = ("x", "cross", "y")

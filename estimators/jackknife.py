@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -56,6 +56,11 @@ class FoldedMoments:
     def n_rows(self) -> int:
         """Rows seen so far."""
         return sum(fold[self.names[0]].n_rows for fold in self._folds)
+
+    @property
+    def folds(self) -> Sequence[Mapping[str, CrossMoments]]:
+        """The moments of each fold, by name."""
+        return self._folds
 
     @property
     def width(self) -> int:

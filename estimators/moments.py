@@ -168,6 +168,11 @@ class CrossMoments:
         sums = self._seen(2)
         return (sums.ab - np.outer(sums.a, sums.b) / sums.n) / (sums.n - 1)
 
+    def products_about(self, x: Floats, y: Floats) -> Floats:
+        """(p, q) `sum_i (x_i - x) (y_i - y)^T`."""
+        products: Floats = self._seen(1).moved(self._origins[0] - x, self._origins[1] - y).ab
+        return products
+
     def hsic(self, *, debiased: bool = True) -> float:
         """Hilbert-Schmidt independence criterion with a linear kernel.
 

@@ -215,3 +215,18 @@ def test_neighbour_correlation_of_independent_rows_is_chance():
 def test_columns_whose_squares_leave_the_numbers_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         as_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("images", "tokens", "noise"), [(300, 5, 0.1), (50, 20, 0.1), (300, 5, 50)]
+)
+def test_tokens_of_an_image_do_not_align_independent_sides(images, tokens, noise):
+    """Rows of one image are alike on both sides; images are independent."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        sides = rng.normal(size=(2, images, 1, 10))
+        x, y = (sides + noise * rng.normal(size=(2, images, tokens, 10))).reshape(2, -1, 10)
+        found = linear_cka(x, y, clusters=np.repeat(np.arange(images), tokens))
+        assert found.interval[0] <= 0.002
+        assert abs(found.diagnostics["between_folds"]) < 0.05
+        assert found.reliable or tokens == 20
