@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.runtime.ledger import Ledger, _Entry, _family
+from vlm_bridge.runtime.ledger import Ledger
+from vlm_bridge.runtime.ledger_entries import Entry, family_of
 
 RUN = {"what": "search", "model": "m", "fingerprint": "f" * 64}
 
@@ -84,9 +85,9 @@ def test_no_family_spends_more_than_the_total(tmp_path_factory, requests):
         except BridgeError:
             continue
         assert 0 < spending.delta <= delta
-        granted.append(_Entry("", "", "", "", frozenset(images), spending.delta))
+        granted.append(Entry("", "", "", "", frozenset(images), spending.delta))
     for entry in granted:
-        assert sum(each.delta for each in _family(granted, entry.images)) <= 0.1 + 1e-9
+        assert sum(each.delta for each in family_of(granted, entry.images)) <= 0.1 + 1e-9
     stored = (
         [json.loads(line) for line in ledger.path.read_text().split("\n")[1:-1]] if granted else []
     )
@@ -117,6 +118,27 @@ def test_half_a_line_of_a_killed_process_has_granted_nothing(ledger):
     assert ledger.path.read_bytes().count(b"\n") == 3
 
 
+def test_a_whole_last_line_without_newline_counts(ledger):
+    spend(ledger, ["a"], 0.02, "1")
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole.rstrip(b"\n"))
+    assert spend(ledger, ["a"], 0.05, "2").delta == 0.03
+    assert ledger.path.read_bytes().startswith(whole)
+    assert spend(ledger, ["b"], 0.05, "3").delta == 0.05
+    last = lines_of(ledger)[-1].replace('"b"', '"c"')
+    ledger.path.write_text("\n".join([*lines_of(ledger)[:-1], last]))  # changed, and no newline
+    with pytest.raises(BridgeError, match=r"ledger\.jsonl:4: this line, or one before it, was"):
+        spend(ledger, ["b"], 0.05, "4")
+
+
+def test_a_header_without_newline_counts(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    spend(Ledger(path), ["a"], 0.02, "1")
+    path.write_bytes(path.read_bytes().split(b"\n")[0])
+    assert spend(Ledger(path), ["b"], 0.05, "2").total == 0.02
+    assert path.read_bytes().count(b"\n") == 2
+
+
 def lines_of(ledger):
     return ledger.path.read_text().split("\n")[:-1]
 
@@ -138,7 +160,19 @@ def test_a_changed_ledger_is_refused(change, ledger):
         spend(ledger, ["c"], 0.02, "3")
 
 
-@pytest.mark.parametrize("content", [b"{\n", b"[]\n", b"\xff\xfe\n", b"1\n", b"[" * 5000 + b"\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{\n",
+        b"[]\n",
+        b"\xff\xfe\n",
+        b"1\n",
+        b"[" * 5000 + b"\n",
+        b'{"image": "a.png", "question": "?"}',
+        b"my notes, one line without an end",
+        b'{"type": "Led',
+    ],
+)
 def test_another_file_is_refused_and_left_alone(content, ledger):
     ledger.path.write_bytes(content)
     with pytest.raises(BridgeError, match=r"ledger\.jsonl:1 is no line of a ledger"):
@@ -147,13 +181,42 @@ def test_another_file_is_refused_and_left_alone(content, ledger):
 
 
 def test_bad_requests(ledger, tmp_path):
-    for delta in (0, 1, -0.1, 2):
+    for delta in (0, 1, -0.1, 2, "a", True):
         with pytest.raises(BridgeError, match=r"must lie in \(0, 1\)"):
             Ledger(tmp_path / "x", delta=delta)
     with pytest.raises(BridgeError, match="there are none"):
         spend(ledger, [], 0.05, "1")
     with pytest.raises(BridgeError, match="is a folder"):
         spend(Ledger(tmp_path), ["a"], 0.05, "1")
+
+
+BAD_SPENDINGS = [
+    *({"delta": delta} for delta in (-0.5, 0, 1.0, float("inf"), float("nan"), True, "0.01", None)),
+    *({"images": images} for images in ([1, "a"], "abc", [None])),
+    *({name: None} for name in ("what", "model", "fingerprint", "key")),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_SPENDINGS, ids=str)
+def test_a_bad_spending_is_refused_before_anything_is_written(bad, ledger):
+    (name,) = bad
+    with pytest.raises(BridgeError, match=f"a spending: .*{name}"):
+        ledger.spend(**({"images": ["a"], "delta": 0.01, "key": "1", **RUN} | bad))
+    assert not ledger.path.exists()
+
+
+def test_a_ledger_has_a_largest_size(ledger, monkeypatch):
+    with ledger.path.open("wb") as handle:
+        handle.truncate(2**40)  # sparse
+    with pytest.raises(BridgeError, match="is larger than 256 MiB"):
+        spend(ledger, ["a"], 0.01, "1")
+    ledger.path.unlink()
+    spend(ledger, ["a"], 0.01, "1")
+    size = ledger.path.stat().st_size
+    monkeypatch.setattr("vlm_bridge.runtime.ledger.MAX_LEDGER_BYTES", size + 9)
+    with pytest.raises(BridgeError, match="is full"):
+        spend(ledger, ["a"], 0.01, "2")
+    assert ledger.path.stat().st_size == size
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
+from vlm_bridge.cli.apart import check_apart
 from vlm_bridge.cli.as_json import AsJson, print_result
 
 #: Every command in the order of the help: its module, and the first line of its docstring.
@@ -87,7 +88,8 @@ def with_options(command: Callable[..., Any]) -> Callable[..., None]:
     """`command` in the form that Typer reads: its option groups as single options, and `--json`.
 
     The fields of a dataclass replace the parameter of that type; its `section` is their heading
-    in the help. A command with a parameter `as_json` prints JSON itself.
+    in the help. A command with a parameter `as_json` prints JSON itself. A command whose result
+    would replace a file that it reads is refused; see `check_apart`.
     """
     flat: dict[str, inspect.Parameter] = {}
     groups: dict[str, tuple[type[Any], list[str]]] = {}
@@ -114,6 +116,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def spread(**values: Any) -> None:
+        check_apart(command.__name__, values)
         for name, (group, fields) in groups.items():
             values[name] = group(**{field: values.pop(field) for field in fields})
         if prints_itself:

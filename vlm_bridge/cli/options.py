@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from typer import Argument, Option
 
+from vlm_bridge.cli.apart import ledger_beside
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM, load
@@ -96,7 +97,7 @@ class LedgerOptions:
     def beside(self, out: Path) -> Ledger | None:
         """The ledger that these options name, by default beside the result `out`."""
         if not self.no_ledger:
-            return Ledger(self.ledger or out.parent / "ledger.jsonl", delta=self.ledger_delta)
+            return Ledger(self.ledger or ledger_beside(out), delta=self.ledger_delta)
         if self.ledger is not None or self.ledger_delta is not None:
             raise BridgeError("--no-ledger goes with neither --ledger nor --ledger-delta")
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def paired_outcomes(
         vlm,
         items,
         columns,
+        partial(Outcomes.are_columns, kl=True, at_limit=True),
         batch_size=batch_size,
         title="full and skipped model",
         checkpoint=checkpoint,

@@ -15,7 +15,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches, run_key
+from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping
@@ -78,6 +78,7 @@ class FullAnswers:
             vlm,
             items,
             work,
+            _are_answers,
             batch_size=batch_size,
             title="full model",
             checkpoint=checkpoint,
@@ -139,6 +140,13 @@ class FullAnswers:
             changed = sum(disagrees / questions[item.cluster] for item, disagrees in pairs)
             return {"outcomes": outcomes.columns(), "changed_images": changed}
 
+        def is_result(result: Any, n: int) -> bool:
+            if not isinstance(result, dict) or set(result) != {"outcomes", "changed_images"}:
+                return False
+            known = self.at_limit is not None
+            changed = type(result["changed_images"]) in (int, float)
+            return changed and Outcomes.are_columns(result["outcomes"], n, kl=False, at_limit=known)
+
         def enough(results: Sequence[dict[str, Any]]) -> bool:
             changed = sum(result["changed_images"] for result in results)
             return limit is not None and changed / len(questions) > limit
@@ -148,6 +156,7 @@ class FullAnswers:
             vlm,
             self.items,
             work,
+            is_result,
             batch_size=batch_size,
             title=plan.describe(),
             checkpoint=checkpoint,
@@ -156,3 +165,11 @@ class FullAnswers:
         )
         columns = [(chosen, result["outcomes"]) for chosen, result in results]
         return Outcomes.of_batches(columns, max_new_tokens=self.max_new_tokens)
+
+
+def _are_answers(result: Any, n: int) -> bool:
+    """Whether this is what `FullAnswers.ask` stores of `n` questions."""
+    if not isinstance(result, dict) or set(result) != {"texts", "at_limit"}:
+        return False
+    kinds = {"texts": str, "at_limit": bool}
+    return all(is_list_of(result[name], kind, n) for name, kind in kinds.items())

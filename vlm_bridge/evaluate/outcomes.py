@@ -122,6 +122,30 @@ class Outcomes:
         named: dict[str, Any] = {n: None if v is None else tuple(v) for n, v in columns.items()}
         return cls(items=tuple(items), **named, max_new_tokens=max_new_tokens)
 
+    @staticmethod
+    def are_columns(columns: Any, n: int, *, kl: bool, at_limit: bool) -> bool:
+        """Whether these are the `columns` of `n` questions, with or without KL and `at_limit`."""
+        if not isinstance(columns, dict) or set(columns) != set(_COLUMNS):
+            return False
+        wanted = {"disagree": True, "at_limit": at_limit}
+        wanted |= {"kl_full_skipped": kl, "kl_skipped_full": kl}
+
+        def is_column(name: str, values: Any) -> bool:
+            if values is None:
+                return not wanted.get(name, False)
+            if not wanted.get(name, True) or not isinstance(values, list) or len(values) != n:
+                return False
+            blank = name.startswith("correct")
+            shares = not name.startswith("kl")
+            return all(
+                (value is None and blank)
+                or (type(value) in (int, float) and (not shares or value in (0, 1)))
+                for value in values
+            )
+
+        labels = {columns[name] is None for name in ("correct_full", "correct_skipped")}
+        return len(labels) == 1 and all(is_column(name, v) for name, v in columns.items())
+
     @classmethod
     def of_batches(
         cls, batches: Iterable[tuple[Sequence[Item], Any]], *, max_new_tokens: int = 1

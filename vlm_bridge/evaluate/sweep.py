@@ -14,7 +14,7 @@ from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.first_token import DECISION, first_tokens, starts_right, words
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches, run_key
+from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -108,6 +108,10 @@ def sweep_outcomes(
         vlm,
         items,
         lambda batch: [outcomes.columns() for outcomes in _run_batch(vlm, batch, plans)],
+        lambda result, n: (
+            is_list_of(result, dict, len(plans))
+            and all(Outcomes.are_columns(each, n, kl=True, at_limit=False) for each in result)
+        ),
         batch_size=batch_size,
         title=f"sweep of {len(plans)} plans",
         checkpoint=checkpoint,

@@ -17,7 +17,7 @@ from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.methods.protocol import Method
 from vlm_bridge.model.prompts import batches
-from vlm_bridge.model.run_batches import run_batches, run_key
+from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence
@@ -100,6 +100,7 @@ def run_method(
             vlm,
             items,
             lambda batch: answer_batch(vlm, batch, max_new_tokens=max_new_tokens).texts,
+            lambda result, n: is_list_of(result, str, n),
             batch_size=batch_size,
             title=method.name,
             checkpoint=folder and folder / f"{method.name}.jsonl",

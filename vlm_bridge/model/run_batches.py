@@ -28,6 +28,7 @@ def run_batches(
     vlm: VLM,
     items: Sequence[Item],
     work: Callable[[Batch], Any],
+    is_result: Callable[[Any, int], bool],
     *,
     batch_size: int,
     title: str,
@@ -38,13 +39,19 @@ def run_batches(
     """The items of every finished batch and the result of `work` on it, in order, on every rank.
 
     A result is JSON-ready. Every finished batch is added to the file `checkpoint`; `key`
-    identifies the run, and a checkpoint with another key is refused. `enough` is called between
+    identifies the run, and a checkpoint with another key is refused, as is one with a batch of
+    which `is_result`, of its result and its number of items, is False. `enough` is called between
     batches with the results so far, in any order; True ends the run, and the batches not run
     are not returned.
     """
     places = batch_places(items, batch_size)
     with sharing(kept_in(checkpoint)) as ranks:
         book = Checkpoint(checkpoint, key, ranks)
+        book.check(
+            lambda number, result: (
+                0 <= number < len(places) and is_result(result, len(places[number]))
+            )
+        )
         done, mine = book.done, dict[int, Any]()
 
         def stop() -> bool:
@@ -62,6 +69,11 @@ def run_batches(
         for number, chosen in enumerate(places)
         if number in done
     ]
+
+
+def is_list_of(value: Any, kind: type, n: int) -> bool:
+    """Whether a value is a list of `n` values of the type `kind`."""
+    return isinstance(value, list) and len(value) == n and all(type(v) is kind for v in value)
 
 
 def deal_batches(

@@ -78,7 +78,7 @@ def profile(
         return Collector(vlm.layout.n_layers, sample)
 
     with sharing(kept_in(checkpoint)) as ranks:
-        shard = _Shard(checkpoint, json.dumps(key), ranks, collector())
+        shard = _Shard(checkpoint, json.dumps(key), len(places), ranks, collector())
         title = f"profile of {vlm.name}"
         for number, batch in deal_batches(vlm, items, places, shard.done, ranks, title):
             clusters = [item.cluster for item in batch.items]
@@ -121,10 +121,12 @@ def random_copy(vlm: VLM, *, seed: int = 0) -> VLM:
 class _Shard:
     """This rank's collector and the numbers of its batches, stored in the rank's checkpoint."""
 
-    def __init__(self, path: Path | None, key: str, ranks: Ranks, collector: Collector) -> None:
+    def __init__(
+        self, path: Path | None, key: str, n_batches: int, ranks: Ranks, collector: Collector
+    ) -> None:
         self.collector = collector
         self.done: set[int] = set()  # the batches of all ranks before this run
-        self._key = key
+        self._key, self._n_batches = key, n_batches
         self._path = None if path is None else beside(path, ranks.rank)
         self._batches: list[int] = []
         self._abandoned: list[Path] = []
@@ -133,16 +135,23 @@ class _Shard:
             return
         of_this_run = {beside(path, rank) for rank in range(ranks.size)}
         for file in of_all_ranks(path):
-            batches, arrays = _read_shard(file, key)
+            batches, arrays = _read_shard(file, key, n_batches)
             if self.done & set(batches):
                 raise BridgeError(f"{file} repeats batches of another rank; delete the checkpoint")
             self.done |= set(batches)
             if file == self._path:
                 self._batches = batches
-                collector.add_arrays(arrays)
+                self._add_arrays(file, arrays)
             elif file not in of_this_run and ranks.rank == 0:  # from a run with more ranks
                 self._abandoned.append(file)
         ranks.gather(b"")  # no rank writes before all have read
+
+    def _add_arrays(self, file: Path, arrays: Arrays) -> None:
+        """Add the sums in a file."""
+        try:
+            self.collector.add_arrays(arrays)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise BridgeError(f"{file} holds no sums of this run ({error}); delete it") from None
 
     def add(self, number: int) -> None:
         """Note that batch `number` is collected; write if writing has been cheap so far."""
@@ -166,12 +175,12 @@ class _Shard:
         """Write the checkpoint; returns the sums of this rank."""
         data = self._write()
         for file in self._abandoned:
-            self.collector.add_arrays(_read_shard(file, self._key)[1])
+            self._add_arrays(file, _read_shard(file, self._key, self._n_batches)[1])
         return save(self.collector.to_arrays()) if self._abandoned else data
 
 
-def _read_shard(path: Path, key: str) -> tuple[list[int], Arrays]:
-    """The numbers of the batches in a checkpoint, and their sums.
+def _read_shard(path: Path, key: str, n_batches: int) -> tuple[list[int], Arrays]:
+    """The numbers of the batches in a checkpoint, and their sums; the run has `n_batches`.
 
     A checkpoint with another key, or that was changed since it was written, is refused.
     """
@@ -195,7 +204,14 @@ def _read_shard(path: Path, key: str) -> tuple[list[int], Arrays]:
     batches = meta.get("batches", "")
     if meta.get("sha256") != _shard_digest(batches, arrays):
         raise BridgeError(f"{path} was changed since it was written; delete it")
-    return [int(number) for number in parse_json(batches)], arrays
+    try:
+        numbers = parse_json(batches)
+    except ValueError:
+        numbers = None
+    known = isinstance(numbers, list) and all(type(number) is int for number in numbers)
+    if not known or not set(numbers) <= set(range(n_batches)) or len(set(numbers)) < len(numbers):
+        raise BridgeError(f"{path} holds no numbers of batches of this run; delete it")
+    return numbers, arrays
 
 
 def _shard_digest(batches: str, arrays: Arrays) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,27 @@ class Checkpoint:
 
     def __init__(self, path: Path | None, key: dict[str, Any], ranks: Ranks) -> None:
         self.done: dict[int, Any] = {}
+        self._places: dict[int, str] = {}
         self._mine: Path | None = None
         if path is None:
             return
         for file in of_all_ranks(path):
-            self.done |= _read(file, key)
+            for place, (number, result) in _read(file, key).items():
+                self.done[number] = result
+                self._places[number] = f"{file}:{place}"
         self._mine = check_writable(beside(path, ranks.rank))
         ranks.gather(b"")  # no rank writes before all have read
         whole_lines = "".join(_whole_lines(self._mine)) if self._mine.is_file() else ""
         self._mine.write_text(whole_lines or json.dumps(key) + "\n", encoding="utf-8")
+
+    def check(self, is_result: Callable[[int, Any], bool]) -> None:
+        """Refuse a stored batch of which `is_result`, of its number and its result, is False."""
+        for number, result in self.done.items():
+            if not is_result(number, result):
+                raise BridgeError(
+                    f"{self._places[number]} holds no result of a batch of this run; "
+                    "delete the file"
+                )
 
     def add(self, number: int, result: Any) -> None:
         """Append one finished batch to this rank's file."""
@@ -111,9 +124,12 @@ def difference(stored: Any, key: dict[str, Any]) -> str:
     )
 
 
-def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
-    """The finished batches in a file; a file of another run or with a broken line is refused."""
-    done: dict[int, Any] = {}
+def _read(path: Path, key: dict[str, Any]) -> dict[int, tuple[int, Any]]:
+    """Number and result of the finished batches in a file, by line.
+
+    A file of another run or with a broken line is refused.
+    """
+    done: dict[int, tuple[int, Any]] = {}
     for place, line in enumerate(_whole_lines(path), start=1):
         broken = f"{path}:{place} is no line of a checkpoint; choose another folder or delete it"
         try:
@@ -132,5 +148,5 @@ def _read(path: Path, key: dict[str, Any]) -> dict[int, Any]:
         number, result, checksum = stored
         if checksum != _checksum(number, result):
             raise BridgeError(f"{path}:{place} was changed since it was written; delete the file")
-        done[number] = result
+        done[place] = number, result
     return done

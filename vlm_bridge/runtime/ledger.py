@@ -7,20 +7,30 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from filelock import FileLock, Timeout
 
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import sharing
-from vlm_bridge.runtime.files import check_writable
+from vlm_bridge.runtime.files import check_writable, read_bytes
+from vlm_bridge.runtime.ledger_entries import (
+    TEXTS,
+    Entry,
+    checksum,
+    entry_of,
+    family_of,
+    listed,
+    share,
+)
 
 #: How long another process may hold the ledger; it needs milliseconds.
 LOCK_S = 60.0
-_FIELDS = {"what": str, "model": str, "fingerprint": str, "key": str, "images": list, "at": str}
+#: Largest ledger that is read or written.
+MAX_LEDGER_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,14 @@ class Spending:
         )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    what: str
-    model: str
-    fingerprint: str
-    key: str
-    images: frozenset[str]
-    delta: float
+class _Content(NamedTuple):
+    """What a file holds: its total, entries, last checksum, and number of bytes of whole lines."""
+
+    total: float | None = None
+    entries: Sequence[Entry] = ()
+    last: str = ""
+    whole: int = 0
+    newline: str = ""  # what the last line lacks
 
 
 class Ledger:
@@ -94,9 +104,8 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path, *, delta: float | None = None) -> None:
-        if delta is not None and not 0 < delta < 1:
-            raise BridgeError(f"the total delta of a ledger must lie in (0, 1), got {shown(delta)}")
-        self.path, self.delta = Path(path), delta
+        total = None if delta is None else share(delta, "the total delta of a ledger")
+        self.path, self.delta = Path(path), total
 
     @classmethod
     def of(cls, ledger: Ledger | str | Path) -> Self | Ledger:
@@ -124,19 +133,22 @@ class Ledger:
             fingerprint: of the model.
 
         Raises:
-            BridgeError: nothing is left, there are no images, the file is broken or of another
-                total, or it cannot be written.
+            BridgeError: nothing is left, there are no images, an argument is of another type or
+                out of range, the file is no ledger, is broken or of another total, or it cannot be
+                written.
         """
         if not images:
             raise BridgeError("a ledger counts images, and there are none")
-        entry = _Entry(what, model, fingerprint, key, frozenset(images), delta)
+        known = images if isinstance(images, str) else list(images)
+        body = {"what": what, "model": model, "fingerprint": fingerprint, "key": key}
+        entry = entry_of({**body, "images": known, "delta": delta}, "a spending")
         with sharing() as ranks:
             mine = self._spend(entry) if ranks.rank == 0 else None
             spending = ranks.gather(mine)[0]
         assert spending is not None
         return spending
 
-    def _spend(self, entry: _Entry) -> Spending:
+    def _spend(self, entry: Entry) -> Spending:
         check_writable(self.path)
         try:
             with FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=LOCK_S):
@@ -148,18 +160,20 @@ class Ledger:
         except OSError as error:
             raise BridgeError(f"cannot use the ledger {self.path}: {error.strerror}") from None
 
-    def _spend_alone(self, entry: _Entry) -> Spending:
+    def _spend_alone(self, entry: Entry) -> Spending:
         """`spend`, while no other process reads or writes the file."""
-        total, entries, last, whole = self._read()
-        if total is None:
+        content = self._read()
+        if content.total is None:
             total = self.delta or entry.delta
-            last, whole = self._append(0, "", {"type": "Ledger", "delta": total})
+            content = self._append(content, {"type": "Ledger", "delta": total})
+        else:
+            total = content.total
         if self.delta not in (None, total):
             raise BridgeError(
                 f"the ledger {self.path} has a total delta of {total:g}, not {self.delta:g}; "
                 "it was fixed when the ledger was made"
             )
-        family = _family(entries, entry.images)
+        family = family_of(content.entries, entry.images)
         repeated = next((known for known in family if known.key == entry.key), None)
         if repeated is not None:
             others = math.fsum(known.delta for known in family if known is not repeated)
@@ -168,46 +182,57 @@ class Ledger:
         left = round(total - before, 12)
         if left <= 0:
             raise BridgeError(
-                f"the ledger {self.path.name} leaves no delta for these images: {_listed(family)} "
+                f"the ledger {self.path.name} leaves no delta for these images: {listed(family)} "
                 f"spent {before:g} of {total:g} on images that they share; use new images"
             )
         granted = min(entry.delta, left)
-        body = {name: getattr(entry, name) for name in ("what", "model", "fingerprint", "key")}
+        body = {name: getattr(entry, name) for name in TEXTS}
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         body |= {"images": sorted(entry.images), "delta": granted, "at": now}
-        self._append(whole, last, body)
+        self._append(content, body)
         return Spending(granted, round(before, 12), total)
 
-    def _append(self, whole: int, last: str, body: dict[str, Any]) -> tuple[str, int]:
-        """Write a line behind the first `whole` bytes; its checksum, and the bytes then."""
-        check = _checksum(last, body)
-        line = json.dumps({**body, "check": check}, allow_nan=False) + "\n"
+    def _append(self, content: _Content, body: dict[str, Any]) -> _Content:
+        """Write a line behind the whole lines of the file; its content then, but for entries."""
+        check = checksum(content.last, body)
+        line = json.dumps({**body, "check": check}, allow_nan=False)
+        data = f"{content.newline}{line}\n".encode()
+        whole = content.whole + len(data)
+        if whole > MAX_LEDGER_BYTES:
+            raise BridgeError(f"the ledger {self.path} is full ({MAX_LEDGER_BYTES >> 20} MiB)")
         with self.path.open("ab") as handle:
-            handle.truncate(whole)  # a killed process may leave half a line, which granted nothing
-            handle.write(line.encode())
+            handle.truncate(content.whole)  # half a line of a killed process has granted nothing
+            handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        return check, whole + len(line.encode())
+        return content._replace(last=check, whole=whole, newline="")
 
-    def _read(self) -> tuple[float | None, list[_Entry], str, int]:
-        """Total, entries, last checksum, and number of bytes of the whole lines."""
+    def _read(self) -> _Content:
+        """The content of the file; a last line without a newline counts if it is complete."""
         if not self.path.exists():
-            return None, [], "", 0
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
+            return _Content()
+        data = read_bytes(self.path, "ledger", limit=MAX_LEDGER_BYTES)
+        lines, whole, newline = data.split(b"\n"), len(data), ""
+        if not lines[-1]:
+            lines.pop()
+        elif len(lines) > 1 and not _is_json(lines[-1]):
+            whole -= len(lines.pop())
+        else:
+            newline = "\n"
         total: float | None = None
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         last = ""
-        for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
+        for number, line in enumerate(lines, start=1):
             body = self._parsed(line, number, last)
             last = body.pop("check")
-            if number == 1:
-                if body.get("type") != "Ledger":
-                    raise BridgeError(f"{self.path} is no ledger; name another file")
-                total = self._share(body.get("delta"), number)
+            where = f"{self.path}:{number}"
+            if number > 1:
+                entries.append(entry_of(body, where))
+            elif body.get("type") == "Ledger":
+                total = share(body.get("delta"), f"{where}: the total delta")
             else:
-                entries.append(self._entry(body, number))
-        return total, entries, last, whole
+                raise BridgeError(f"{self.path} is no ledger; name another file")
+        return _Content(total, entries, last, whole, newline)
 
     def _parsed(self, line: bytes, number: int, last: str) -> dict[str, Any]:
         try:
@@ -217,30 +242,12 @@ class Ledger:
         if not isinstance(body, dict) or not isinstance(body.get("check"), str):
             raise BridgeError(f"{self.path}:{number} is no line of a ledger; name another file")
         unchecked = {name: value for name, value in body.items() if name != "check"}
-        if body["check"] != _checksum(last, unchecked):
+        if body["check"] != checksum(last, unchecked):
             raise BridgeError(
                 f"{self.path}:{number}: this line, or one before it, was changed or taken out; "
                 "what was spent is not known any more: restore the file, or use new images"
             )
         return body
-
-    def _entry(self, body: dict[str, Any], number: int) -> _Entry:
-        for name, kind in _FIELDS.items():
-            if not isinstance(body.get(name), kind):
-                raise BridgeError(f"{self.path}:{number}: '{name}' is {shown(body.get(name))}")
-        return _Entry(
-            what=body["what"],
-            model=body["model"],
-            fingerprint=body["fingerprint"],
-            key=body["key"],
-            images=frozenset(str(image) for image in body["images"]),
-            delta=self._share(body.get("delta"), number),
-        )
-
-    def _share(self, value: Any, number: int) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise BridgeError(f"{self.path}:{number}: 'delta' is {shown(value)}, not in (0, 1)")
-        return float(value)
 
 
 def run_hash(**facts: Any) -> str:
@@ -248,29 +255,10 @@ def run_hash(**facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _family(entries: Iterable[_Entry], images: frozenset[str]) -> list[_Entry]:
-    """The entries that are linked to `images` by shared images, directly or by other entries."""
-    family: list[_Entry] = []
-    left, linked = list(entries), images
-    while found := [entry for entry in left if entry.images & linked]:
-        family += found
-        left = [entry for entry in left if not entry.images & linked]
-        linked = linked.union(*(entry.images for entry in found))
-    return family
-
-
-def _listed(entries: list[_Entry]) -> str:
-    """The runs of some entries, at most three of them."""
-
-    def words() -> Iterator[str]:
-        for entry in entries[:3]:
-            yield f"a {entry.what} of {entry.model} ({entry.fingerprint[:12]})"
-        if len(entries) > 3:
-            yield f"{len(entries) - 3} more"
-
-    return ", ".join(words())
-
-
-def _checksum(last: str, body: dict[str, Any]) -> str:
-    text = last + json.dumps(body, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _is_json(line: bytes) -> bool:
+    """Whether a line can be parsed; the line of a process killed while writing it cannot."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -127,7 +127,10 @@ def measure_sensitivity(
         check_residual(layer, vlm.layout.text_config.hidden_size)
     modes = tuple(dict.fromkeys(modes))
     of_batch, settings = partial(_of_batch, vlm, modes), [list(modes), batch_size]
-    clusters, columns = measured_columns(vlm, items, of_batch, "sensitivity", settings, checkpoint)
+    names = ["margins", "weights", *(f"{part} {m}" for part in ("bound", "change") for m in modes)]
+    clusters, columns = measured_columns(
+        vlm, items, of_batch, names, "sensitivity", settings, checkpoint
+    )
     return MarginSensitivity(
         clusters=clusters,
         margins=columns["margins"],

@@ -92,7 +92,12 @@ def measure_slopes(
     def of_batch(batch: Batch) -> dict[str, Any]:
         return _of_batch(FullPass(vlm, batch), kinds, differences, bound, at, tokens)
 
-    clusters, columns = measured_columns(vlm, items, of_batch, "slopes", settings, checkpoint)
+    parts = ("change", "length", "numeric") if differences else ("change", "length")
+    names = ["logits", *(f"{part} {kind}" for part in parts for kind in kinds)]
+    names += ["gains", "head"] if bound else []
+    clusters, columns = measured_columns(
+        vlm, items, of_batch, names, "slopes", settings, checkpoint
+    )
     attention, n_layers = vlm.layout.text_config._attn_implementation, vlm.layout.n_layers
     return Slopes(
         model=vlm.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,18 +173,35 @@ def measured_columns(
     vlm: VLM,
     items: Sequence[Item],
     of_batch: Callable[[Batch], dict[str, Any]],
+    names: Collection[str],
     run: str,
     settings: list[Any],
     checkpoint: Path | None,
 ) -> tuple[tuple[str, ...], dict[str, Floats]]:
     """The image of every question, and the columns of all batches; the last setting is their size.
 
-    `run` and `settings` identify the checkpoint file.
+    `of_batch` returns columns with these `names`. `run` and `settings` identify the checkpoint
+    file.
     """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def is_result(result: Any, n: int) -> bool:
+        if not isinstance(result, dict) or set(result) != set(names):
+            return False
+        try:
+            columns = {name: np.array(values, float) for name, values in result.items()}
+        except (ValueError, TypeError):  # rows of different lengths, or no numbers
+            return False
+        return all(
+            column.shape == (n, *shapes.setdefault(name, column.shape[1:]))
+            for name, column in columns.items()
+        )
+
     results = run_batches(
         vlm,
         items,
         of_batch,
+        is_result,
         batch_size=settings[-1],
         title=f"{run} of {vlm.name}",
         checkpoint=checkpoint,
