@@ -99,6 +99,8 @@ def usable_information(
     ask = Request.of(n, level=level, clusters=clusters, permutations=permutations, seed=seed)
     probes = probes_of(method, n)
     check_unit(unit)
+    if ask.cluster_count(n) < folds:
+        raise ValueError(f"{ask.cluster_count(n)} independent clusters cannot fill {folds} folds")
     codes = np.arange(n) if ask.codes is None else ask.codes
     note = order_note([rows]) if clusters is None else {}
     # From here on nothing depends on the order of the file.
