@@ -81,6 +81,14 @@ def as_rows(
     return rows
 
 
+def unit_scale(rows: Rows) -> Rows:
+    """Rows divided by one power of two where their fourth powers would overflow or vanish."""
+    largest = float(np.abs(rows).max())
+    if largest == 0.0 or 1e-50 < largest < 1e50:
+        return rows
+    return np.asarray(np.ldexp(rows, -int(np.frexp(largest)[1])))
+
+
 def _rescaled(rows: Rows) -> Rows:
     """Columns whose squares would overflow or vanish, divided by a power of two near their size."""
     largest = np.abs(rows).max(axis=0)

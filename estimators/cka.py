@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators._arrays import Rows, as_rows, narrowed, paired, same_device
+from estimators._arrays import Rows, as_rows, narrowed, paired, same_device, unit_scale
 from estimators._content import content_folds
 from estimators._student import wide_reason
 from estimators._validate import check_fraction
@@ -68,7 +68,7 @@ def linear_cka(
     """
     check_fraction(level, "level")
     same_device(x=x, y=y)
-    a, b = as_rows(x, "x", constant="keep"), as_rows(y, "y", constant="keep")
+    a, b = (unit_scale(as_rows(side, name, constant="keep")) for side, name in ((x, "x"), (y, "y")))
     n = paired(x=a, y=b)
     codes = np.arange(n) if clusters is None else cluster_codes(clusters)
     if codes.size != n:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtri
 
-from estimators._arrays import as_rows
+from estimators._arrays import as_rows, unit_scale
 from estimators._autocorrelation import order_note
 from estimators._content import canonical_order
 from estimators._student import small_sample_reason, wide_reason
@@ -69,7 +69,7 @@ def intrinsic_dimension(
     check_fraction(level, "level")
     if not 0.0 <= discard < 1.0:
         raise ValueError(f"discard must lie in [0, 1), got {discard}")
-    rows = as_rows(x, "x", constant="keep")
+    rows = unit_scale(as_rows(x, "x", constant="keep"))
     n = len(rows)
     if n < 20:
         raise ValueError(f"at least 20 rows are needed, got {n}")

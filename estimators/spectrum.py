@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpstrf
 
-from estimators._arrays import Rows, as_rows, narrowed
+from estimators._arrays import Rows, as_rows, narrowed, unit_scale
 from estimators._content import content_folds
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
@@ -249,7 +249,7 @@ def _eigenvalues(moments: CrossMoments) -> Floats:
 
 def _of_rows(x: Any, clusters: Labels | None) -> tuple[SpectrumAccumulator, int]:
     """The accumulated rows, and their width."""
-    rows = as_rows(x, "x", constant="keep")
+    rows = unit_scale(as_rows(x, "x", constant="keep"))
     codes = np.arange(len(rows)) if clusters is None else cluster_codes(clusters)
     if codes.size != len(rows):
         raise ValueError(f"{len(rows)} rows but {codes.size} cluster labels")

@@ -15,6 +15,7 @@ from estimators._validate import check_fraction
 from estimators.discrete._null import p_value, permuted_values
 from estimators.discrete._samples import Codes, joint_codes, measure_of
 from estimators.discrete._terms import Axes, Terms
+from estimators.discrete._unseen import open_alphabets, unseen_moves
 from estimators.discrete.corrections import check_method
 from estimators.estimate import Estimate
 
@@ -103,13 +104,14 @@ def estimate_measure(
     unit: str,
     level: float,
     alphabets: Sequence[int] | None,
-    limits: Callable[[Sequence[int]], Limits],
+    limits: Callable[[Sequence[float]], Limits],
     null: Permutations | None = None,
 ) -> Estimate:
     """Estimate a signed sum of entropies, with interval, coverage and p-value.
 
     `limits` gives the smallest and the largest value of the measure, in nats, by the sizes of the
-    alphabets. Where symbols may be missing from the sample, the interval extends by
+    alphabets; an alphabet that is neither given nor complete has no largest size. Where symbols
+    may be missing from the sample, the interval extends by `unseen_moves` and at least to
     `unseen_entropy`: of one variable upwards, of several in both directions.
     """
     check_method(method)
@@ -121,14 +123,16 @@ def estimate_measure(
     error = standard_error(influence, freedom, value - plugin)
     n, symbols = len(codes), int(joint_codes(codes, tuple(range(codes.shape[1]))).max()) + 1
     half = float(ndtri(0.5 + 0.5 * level)) * error
-    low, high = value - half, value + half
+    largest = open_alphabets(codes, alphabets)
+    down, up = unseen_moves(codes, terms, method, sizes, largest)
+    low, high = value - half - down, value + half + up
     if codes.shape[1] == 1 and (alphabets is None or symbols < sizes[0]):
         high = max(high, value + unseen_entropy(n, level))
     elif symbols < math.prod(sizes) or min(sizes) == 1:
         low = min(low, value - unseen_entropy(n, level))
         high = max(high, value + unseen_entropy(n, level))
     # One symbol may be one of two: an alphabet of size one would rule out any entropy.
-    low, high = possible((low, high), limits([max(size, 2) for size in sizes]))
+    low, high = possible((low, high), limits([max(size, 2.0) for size in largest]))
     coverage = sample_coverage(codes)
     _, reason = verdict(value, (low, high), [few_rows_reason(n), coverage_reason(coverage)])
     diagnostics: dict[str, float | int | str] = {

@@ -62,17 +62,17 @@ def invariant_terms(v: int) -> tuple[Terms, Terms, Terms]:
     )
 
 
-def entropy_limits(sizes: Sequence[int]) -> tuple[float, float]:
+def entropy_limits(sizes: Sequence[float]) -> tuple[float, float]:
     """0 and ln k."""
     return 0.0, math.log(sizes[0])
 
 
-def pair_limits(sizes: Sequence[int]) -> tuple[float, float]:
+def pair_limits(sizes: Sequence[float]) -> tuple[float, float]:
     """0 and ln min(k_x, k_y), of I(X; Y) and of I(X; Y | Z)."""
     return 0.0, math.log(min(sizes[:2]))
 
 
-def co_information_limits(sizes: Sequence[int]) -> tuple[float, float]:
+def co_information_limits(sizes: Sequence[float]) -> tuple[float, float]:
     """Between -+ ln min k for three variables; each further one doubles the range."""
     if len(sizes) == 2:
         return pair_limits(sizes)
@@ -80,7 +80,7 @@ def co_information_limits(sizes: Sequence[int]) -> tuple[float, float]:
     return -most, most
 
 
-def correlation_limits(sizes: Sequence[int]) -> tuple[float, float]:
+def correlation_limits(sizes: Sequence[float]) -> tuple[float, float]:
     """0 and sum_i ln k_i without the largest, of total and dual total correlation."""
     return 0.0, sum(map(math.log, sorted(sizes)[:-1]))
 

@@ -33,8 +33,11 @@ def entropy(
 
     with the delta method, its second-order term (the only one at the uniform distribution), and
     a share (0.15) of the bias correction. "grassberger" adds the variance of its (-1)^m term,
-    k / (4 n^2). The upper end allows for one symbol that n draws may have missed, and no end
-    leaves [0, ln k].
+    k / (4 n^2). The upper end allows for one symbol that n draws may have missed. Where f1
+    symbols occur once and f2 twice, the sample misses about f1 (f1 - 1) / (2 (f2 + 1)) symbols:
+    the upper end then rises by (f1 / n) ln(1 + missed), with one standard error more for f1, and
+    by what `method` corrects less than "grassberger". No end leaves [0, ln k], where k is
+    infinite if f1 > 0 and no alphabet is given.
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols. Rows are
@@ -81,8 +84,9 @@ def mutual_information(
 
     Each entropy is corrected by `method`. The interval is that of `entropy` with the influence
     log p(x, y) / (p(x) p(y)) and (kx - 1)(ky - 1) degrees of freedom; where pairs of symbols
-    were not observed it allows for one that n draws may have missed. No end leaves
-    [0, ln min(kx, ky)]. The p-value permutes x.
+    were not observed it allows for one that n draws may have missed. Missed symbols of x or y
+    raise the upper end as in `entropy`, missed pairs lower the lower end. No end leaves
+    [0, ln min(kx, ky)], with k infinite as in `entropy`. The p-value permutes x.
 
     Args:
         x: categories, array of shape (n,), or (n, k) whose rows are the symbols.

@@ -178,8 +178,11 @@ def wilks_moments(p: int, q: int, v: float) -> tuple[float, float]:
 def largest_at_null(p: int, q: int, v: float) -> float:
     """99 % point of the largest squared canonical correlation of independent variables.
 
-    Its logit has a Tracy-Widom law, centred and scaled as in Johnstone 2008, eq. (5) to (6).
+    Its logit has a Tracy-Widom law, centred and scaled as in Johnstone 2008, eq. (5) to (6). It is
+    1 where v is at most p + q: then even perfect correlations say nothing.
     """
+    if v <= p + q:
+        return 1.0
     size = v - 1.0
     low, high = min(p, q) - 0.5, max(p, q) - 0.5
     gamma, phi = (2.0 * np.arcsin(np.sqrt(d / size)) for d in (low, high))

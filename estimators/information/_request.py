@@ -95,6 +95,7 @@ class Request:
         """Design effect of the second moments of centred rows: rows per effective row, >= 1."""
         if self.codes is None:
             return 1.0
+        rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=0))[1])  # so that none overflows
         squares = rows**2 - (rows**2).mean(axis=0)
         apart = (squares**2).sum(axis=0)
         sums = np.stack([self.sums(column) for column in squares.T], axis=1)

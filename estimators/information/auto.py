@@ -15,7 +15,7 @@ from estimators.information._request import Request
 from estimators.information.conditional import copula_conditional, gaussian_conditional
 from estimators.information.copula import copula, look_gaussian, normal_scores
 from estimators.information.entropies import gaussian_entropy, knn_entropy
-from estimators.information.ksg import MOST_COLUMNS, ksg1
+from estimators.information.ksg import MOST_COLUMNS, K, ksg1
 from estimators.information.mixed import mixed_ksg
 from estimators.information.neighbours_given import knn_conditional
 from estimators.information.probe import probe
@@ -25,6 +25,8 @@ from estimators.information.spiked import gaussian_pair
 ROWS_PER_COMPONENT = 20
 #: Noise of fewer ranks than this is nearer than nearest neighbours resolve.
 RESOLVED = 50.0
+#: Fewest independent rows for nearest neighbours: the numbers of neighbours lie below half of them.
+FEWEST_ROWS = 2 * (max(K) + 1)
 
 
 def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
@@ -48,6 +50,8 @@ def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
     smooth = gaussian_pair(x, y, ask) if plain else copula(x, y, ask)
     if p + q > MOST_COLUMNS:
         return _because(smooth, f"{p} + {q} columns are too many for nearest neighbours")
+    if len(draw) < FEWEST_ROWS:
+        return _few(smooth, len(draw))
     local = ksg1(normal_scores(x), normal_scores(y), ask, extrapolate=True)
     return _smooth_or_local(smooth, local, "the dependence")
 
@@ -62,6 +66,13 @@ def _smooth_or_local(smooth: Estimate, local: Estimate, model: str) -> Estimate:
     if apart > _half(smooth) + _half(local):
         return _because(local, f"nearest neighbours and the Gaussian differ by {apart:.2g} nats")
     return _because(smooth, f"{model} looks Gaussian, and nearest neighbours agree")
+
+
+def _few(smooth: Estimate, rows: int) -> Estimate:
+    """The Gaussian estimate, not reliable, of too few independent rows for nearest neighbours."""
+    why = f"{rows} independent rows are too few for nearest neighbours: {FEWEST_ROWS} are needed"
+    reason = f"{why}; {smooth.reason}" if smooth.reason else why
+    return _because(replace(smooth, reliable=False, reason=reason), why)
 
 
 def _half(estimate: Estimate) -> float:
@@ -121,6 +132,9 @@ def auto_entropy(x: Rows, ask: Request) -> Estimate:
     if x.shape[1] > MOST_COLUMNS:
         why = f"{x.shape[1]} columns are too many for nearest neighbours"
         return _because(smooth, why)
+    rows = ask.cluster_count(len(x))
+    if rows < FEWEST_ROWS:
+        return _few(smooth, rows)
     return _smooth_or_local(smooth, knn_entropy(x, ask), "x")
 
 
@@ -132,5 +146,7 @@ def auto_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     columns = x.shape[1] + y.shape[1] + z.shape[1]
     if columns > MOST_COLUMNS:
         return _because(smooth, f"{columns} columns are too many for nearest neighbours")
+    if len(draw) < FEWEST_ROWS:
+        return _few(smooth, len(draw))
     local = knn_conditional(normal_scores(x), normal_scores(y), normal_scores(z), ask)
     return _smooth_or_local(smooth, local, "the dependence")

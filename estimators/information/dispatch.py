@@ -240,6 +240,8 @@ def _run(
     seed: int,
 ) -> Estimate:
     """Check the settings, method, unit and options, and run the method."""
+    if len(rows[0]) < 2:
+        raise ValueError("1 row is too few: information is estimated from at least 2 rows")
     ask = Request.of(
         len(rows[0]), level=level, clusters=clusters, permutations=permutations, seed=seed
     )

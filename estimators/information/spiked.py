@@ -99,7 +99,9 @@ def of_pair(
     if pairs and not pair.determined:
         low = max(strong - ask.z * variance**0.5, low)
     value, interval = max(whole, low), (low, max(low, high))
-    if bias:
+    if math.isinf(bias):  # x and y determine each other in half of the rows
+        interval = (0.0, math.inf)
+    elif bias:
         below, above = (math.hypot(end - value, ask.z * bias) for end in interval)
         value -= bias
         interval = (value - below, value + above)

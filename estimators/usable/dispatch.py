@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators._arrays import Rows, as_labels, as_rows, paired, same_device
+from estimators._arrays import Rows, as_labels, as_rows, duplicates_reason, paired, same_device
 from estimators._autocorrelation import order_note
 from estimators._content import canonical_order
 from estimators.clustered import Labels, cluster_codes
@@ -74,7 +74,8 @@ def usable_information(
         noise. The interval is about the best probe of the family: with a second fit from half of
         the training clusters, the loss is extrapolated to unlimited rows (diagnostic
         `extrapolated`), and no end leaves [0, ln k] for k labels. Unreliable with at most 10
-        clusters per independent column. The order of the rows changes nothing.
+        clusters per independent column, and where rows of fractions repeat without clusters. The
+        order of the rows changes nothing.
 
     Raises:
         ValueError: invalid arrays, an unknown method or unit, fewer clusters than folds.
@@ -99,6 +100,8 @@ def usable_information(
     ask = Request.of(n, level=level, clusters=clusters, permutations=permutations, seed=seed)
     probes = probes_of(method, n)
     check_unit(unit)
+    if ask.cluster_count(n) < folds:
+        raise ValueError(f"{ask.cluster_count(n)} independent clusters cannot fill {folds} folds")
     codes = np.arange(n) if ask.codes is None else ask.codes
     note = order_note([rows]) if clusters is None else {}
     # From here on nothing depends on the order of the file.
@@ -139,7 +142,10 @@ def usable_information(
         n=n,
         d=rows.shape[1],
         method=f"usable ({'/'.join(probe.name for probe in probes)} probe, {folds} folds)",
-        doubts=_doubts(rows, known, target, labels, ask.cluster_count(n), folds, without - terms),
+        doubts=[
+            *_doubts(rows, known, target, labels, ask.cluster_count(n), folds, without - terms),
+            repeats_reason(rows) if clusters is None else "",
+        ],
         diagnostics={
             "loss": float((without - terms).mean()),
             "loss_without": float(without.mean()),
@@ -149,6 +155,11 @@ def usable_information(
         },
     )
     return in_unit(estimate, unit)
+
+
+def repeats_reason(rows: Rows) -> str:
+    """Message about repeated rows of numbers that are not all whole; may be empty."""
+    return "" if (rows == np.rint(rows)).all() else duplicates_reason(rows, "x")
 
 
 def _doubts(

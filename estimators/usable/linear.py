@@ -11,6 +11,8 @@ from estimators._arrays import Rows
 
 #: Candidate penalties on standardised features, per training row.
 PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
+#: Further ones of ridge regression, for directions of x that nearly copied columns leave small.
+FINER = (1e-8, 1e-10)
 #: Share of the training clusters (inner rows) that choose the settings.
 INNER_SHARE = 0.2
 _STEPS = 100
@@ -67,11 +69,12 @@ class LinearProbe:
         self, train: Rows, target: Rows, held: Rows, inner: NDArray[np.bool_], seed: int
     ) -> tuple[Rows, Rows, float]:
         """Held-out means (m, q), residual covariance (q, q) and its log determinant."""
-        fits = [_ridge(train[~inner], target[~inner], p, train[inner]) for p in self.penalties]
+        penalties = (*self.penalties, *FINER)
+        fits = [_ridge(train[~inner], target[~inner], p, train[inner]) for p in penalties]
         covariances = [residual_covariance(target[inner] - fit) for fit in fits]
         losses = [_log_determinant(covariance) for covariance in covariances]
         best = int(np.argmin(losses))
-        means = _ridge(train, target, self.penalties[best], held)
+        means = _ridge(train, target, penalties[best], held)
         return means, covariances[best], losses[best]
 
 

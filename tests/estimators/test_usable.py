@@ -199,3 +199,23 @@ def test_what_is_refused() -> None:
         usable_information(x, np.zeros(40, dtype=int))
     assert LinearProbe().name == "linear"
     assert not usable_information(x, y).reliable  # 40 units
+
+
+def test_repeated_rows_without_clusters_are_doubted():
+    rng = np.random.default_rng(0)
+    x, y = np.repeat(rng.normal(size=(60, 3)), 10, axis=0), np.repeat(rng.integers(0, 2, 60), 10)
+    assert "repeat an earlier one" in usable_information(x, y, method="linear").reason
+    clustered = usable_information(x, y, method="linear", clusters=np.repeat(np.arange(60), 10))
+    assert "repeat an earlier one" not in clustered.reason
+    whole = rng.integers(0, 3, size=(600, 3))
+    assert usable_information(whole, rng.integers(0, 2, 600), method="linear").reliable
+
+
+def test_linear_probe_finds_what_near_copies_differ_in():
+    for seed in range(2):
+        a, b, noise = np.random.default_rng(seed).normal(size=(3, 1000, 1))
+        hidden, plain = (
+            usable_information(np.concatenate([a, other], axis=1), b + noise, method="linear")
+            for other in (a + 1e-4 * b, b)
+        )
+        assert abs(hidden.value - plain.value) < 0.02
