@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,9 @@ class Formula:
     """A relation between two SymPy expressions.
 
     Attributes:
-        left: left-hand side, a SymPy expression.
+        left: left-hand side, a SymPy expression; None in a definition, see `states`.
         relation: "=", "<=" or "<".
-        right: right-hand side, a SymPy expression.
+        right: right-hand side, the same.
 
     Raises:
         ValueError: unknown relation.
@@ -46,6 +47,8 @@ class Formula:
     def at(self, **values: Any) -> bool:
         """Whether the relation holds at integer or rational values of all symbols, exactly.
 
+        False if a symbol has no value.
+
         Example:
             >>> import sympy as sp
             >>> Formula(sp.Symbol("a"), "<=", sp.Symbol("b")).at(a=1, b=2)
@@ -53,6 +56,23 @@ class Formula:
         """
         gap = _function(self, tuple(sorted(values)))(*(values[name] for name in sorted(values)))
         return bool({"=": gap == 0, "<=": gap >= 0, "<": gap > 0}[self.relation])
+
+    def states(self, definition: Formula) -> bool:
+        """Whether this has the relation of a definition, and its sides where they are not None.
+
+        A proof derives the side that is None.
+
+        Example:
+            >>> import sympy as sp
+            >>> x, y = sp.symbols("x y")
+            >>> Formula(x, "<=", y).states(Formula(x, "<=", None))
+            True
+            >>> Formula(2 * x, "<=", y).states(Formula(x, "<=", None))
+            False
+        """
+        pairs = ((self.left, definition.left), (self.right, definition.right))
+        same = all(defined is None or bool(side == defined) for side, defined in pairs)
+        return same and self.relation == definition.relation
 
     def __str__(self) -> str:
         return f"{self.left} {self.relation} {self.right}"
@@ -85,9 +105,15 @@ _functions: dict[tuple[Formula, tuple[str, ...]], Callable[..., Any]] = {}
 
 
 def _function(formula: Formula, names: tuple[str, ...]) -> Callable[..., Any]:
-    """The gap as a Python function of the named symbols, in exact integer arithmetic."""
+    """The gap as a Python function of the named symbols, in exact integer arithmetic.
+
+    It is NaN if the gap has other symbols, so that no relation holds.
+    """
     import sympy as sp  # slow to import
 
     if (formula, names) not in _functions:
-        _functions[formula, names] = sp.lambdify([sp.Symbol(n) for n in names], formula.gap, [])
+        symbols = [sp.Symbol(n) for n in names]
+        other = sp.sympify(formula.gap).free_symbols - set(symbols)
+        known = sp.lambdify(symbols, formula.gap, [])
+        _functions[formula, names] = (lambda *_: math.nan) if other else known
     return _functions[formula, names]

@@ -128,7 +128,8 @@ class Statement:
         notes: remarks, for example which variant of the claim is false.
         formulas: what the machine checks, by name; `Formula` or `EntropyFormula`.
         proof: proves the formulas that it receives, or finds that it cannot; required unless
-            evidence is "searched". It reads the claim from its argument, so a false formula fails.
+            evidence is "searched". It reads both sides and the relation from its argument, so a
+            false formula fails. A side that only names a quantity must be the name in the proof.
         argument: the steps from the formulas to the claim that no machine checks, in words; ""
             if the formulas are the claim.
         search: family of instances for the optimiser; required if evidence is "searched", unless

@@ -1,4 +1,4 @@
-"""Formulas with one thing changed, so that they are false: a factor, a sign, an exponent."""
+"""Formulas with one thing changed, so that they are false: a side, an exponent, the relation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import sympy as sp
 
 from theory.formula import EntropyFormula, Formula
+
+UNKNOWN = sp.Symbol("unknown")
 
 
 def raised(expression: Any) -> Any:
@@ -25,6 +27,7 @@ def altered(formula: Formula | EntropyFormula) -> Iterator[tuple[str, Any]]:
     if isinstance(formula, EntropyFormula):
         yield from altered_text(formula)
         return
+    yield from altered_names(formula)
     named = isinstance(formula.right, sp.Symbol) and not isinstance(formula.left, sp.Symbol)
     side = "left" if named and formula.relation != "=" else "right"
     claimed = sp.sympify(getattr(formula, side))
@@ -44,6 +47,22 @@ def altered(formula: Formula | EntropyFormula) -> Iterator[tuple[str, Any]]:
         if claimed != 1:
             yield "exponent", with_(raised(claimed))
         yield "inequality in place of equality", replace(formula, relation="<=")
+
+
+def altered_names(formula: Formula) -> Iterator[tuple[str, Formula]]:
+    """Alterations of the relation, and of the left side where a proof might leave it unread."""
+    left, right = map(sp.sympify, (formula.left, formula.right))
+    yield "left, factor 2", replace(formula, left=2 * left)
+    yield "left, one more", replace(formula, left=left + 1)
+    yield "left, unknown symbol", replace(formula, left=UNKNOWN)
+    yield "right, unknown symbol", replace(formula, right=UNKNOWN)
+    if formula.relation != "<":
+        yield "strict", replace(formula, relation="<")
+    if formula.relation == "=":
+        yield "left, sign", replace(formula, left=-left)
+    else:
+        yield "sides swapped", replace(formula, left=right, right=left)
+        yield "equality in place of inequality", replace(formula, relation="=")
 
 
 def altered_text(formula: EntropyFormula) -> Iterator[tuple[str, EntropyFormula]]:

@@ -103,3 +103,38 @@ def test_missing_images_are_refused(missing, method):
         learn_then_test([[0.0] * 300], clusters, quantity="disagreement", epsilon=0.02, delta=0.05)
     with pytest.raises(ValueError, match="cluster"):
         certify([0.0] * 300, [missing] * 300, "disagreement", method)
+
+
+@pytest.mark.parametrize(("quantity", "method"), PAIRS)
+def test_order_of_the_file_changes_no_certificate(quantity, method):
+    rng = np.random.default_rng(5)
+    values, images = rng.choice([0.0, 1.0], 60, p=[0.7, 0.3]), np.repeat(np.arange(20), 3)
+    if quantity == "accuracy_drop":
+        values -= rng.choice([0.0, 1.0], 60)
+    certificates = []
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(60)
+        certificates.append(certify(values[order], images[order], quantity, method))
+    bounds = [certificate.bound for certificate in certificates]
+    assert bounds == pytest.approx([bounds[0]] * 6, abs=1e-12)
+    assert {certificate.checked for certificate in certificates} == {certificates[0].checked}
+
+
+def test_a_value_per_image_is_drawn_uniformly():
+    """Images with 1 of 3, 2 of 3 and 3 of 4 ones: over seeds, the mean is that of the images."""
+    values = [1, 0, 0, 1, 1, 0, 1, 1, 1, 0]
+    images = [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+    estimates = [
+        certify(values, images, "disagreement", "clopper-pearson", seed=seed).estimate
+        for seed in range(2000)
+    ]
+    assert np.mean(estimates) == pytest.approx((1 / 3 + 2 / 3 + 3 / 4) / 3, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    ("delta", "words"), [(0.05, "95 %"), (1e-7, "99.99999 %"), (1e-300, "1 - 1e-300")]
+)
+def test_a_sentence_never_rounds_to_certainty(delta, words):
+    certificate = certify([0.0] * 9 + [1.0], range(10), "disagreement", delta=delta)
+    assert f"with probability {words} (" in certificate.sentence()
+    assert certificate.bound <= 1.0

@@ -123,7 +123,7 @@ class Certificate(Record):
         images = f"{self.n_images} image{'s' * (self.n_images != 1)}, {self.method}{free}{lost}"
         return (
             f"{name}{of} <= {bound:.4f} with probability "
-            f"{100.0 * (1.0 - self.delta):g} % ({images}): "
+            f"{confidence(self.delta)} ({images}): "
             f"{verdict} at epsilon {self.epsilon:g}"
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
             f"{''.join(f'; {caveat}' for caveat in self.caveats)}"
@@ -132,6 +132,16 @@ class Certificate(Record):
 
     def __str__(self) -> str:
         return self.sentence()
+
+
+def confidence(delta: float) -> str:
+    """1 - delta for a sentence, with enough digits that it is never 100 %.
+
+    >>> confidence(0.05), confidence(1e-7), confidence(1e-300)
+    ('95 %', '99.99999 %', '1 - 1e-300')
+    """
+    texts = (f"{100.0 * (1.0 - delta):.{digits}g}" for digits in range(6, 16))
+    return next((f"{text} %" for text in texts if text != "100"), f"1 - {delta:g}")
 
 
 def unused(n_images: int) -> str:

@@ -108,7 +108,7 @@ def certify_mean(
                              + 7 (b - a) log(2/delta) / (3 (n - 1))
         hoeffding-bentkus    largest mean rejected by neither the Chernoff nor the binomial tail
         clopper-pearson      (1 - delta) quantile of Beta(k + 1, n - k), k the number of ones
-                             among one value per image, drawn with `seed` regardless of values
+                             among one value per image, drawn uniformly with `seed`
         harm                 the same, with k the number of answers that change from right to
                              wrong; it bounds the drop, which is harm minus help
 
@@ -128,8 +128,8 @@ def certify_mean(
             drop), or "auto": Clopper-Pearson for a disagreement with one question per image,
             where it is tighter, otherwise betting. "auto" depends on the number of questions per
             image, never on the answers.
-        seed: fixes the value drawn from each image (Clopper-Pearson, harm). Choose it before
-            inspecting the values.
+        seed: fixes the value drawn from each image (Clopper-Pearson, harm), in any order of the
+            values. Choose it before inspecting them.
         data_hash: stored in the certificate.
         plan_hash: stored in the certificate.
 
@@ -258,7 +258,7 @@ def as_sample(
         if bad.size:
             words = "0 or 1" if method == "clopper-pearson" else "-1, 0 or 1"
             raise ValueError(f"values[{bad[0]}] is {x[bad[0]]:g}; {method} needs {words}")
-        drawn = x[_one_per_cluster(cluster_codes(clusters), rng)]
+        drawn = _one_per_cluster(x, cluster_codes(clusters), rng)
         checked.append(f"one value drawn from each of {n} images with seed {seed}")
         if method == "harm":
             checked.append("a drop is harm minus help, so at most harm")
@@ -268,8 +268,16 @@ def as_sample(
     return Sample(means, low, high, method, tuple(checked))
 
 
-def _one_per_cluster(codes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Position of one uniformly drawn row of each cluster, in the order of the codes."""
-    shuffled = rng.permutation(codes.size)
+def _one_per_cluster(x: Floats, codes: NDArray[np.intp], rng: np.random.Generator) -> Floats:
+    """One uniformly drawn value of each cluster, for values -1, 0 and 1.
+
+    The draw shuffles the rows in an order that their content gives: by the size of the cluster, its
+    numbers of ones and of minus ones, then by value. So the order of a file changes no count.
+    """
+    size, ones, minus = (
+        np.bincount(codes, weights=w) for w in (np.ones_like(x), x == 1.0, x == -1.0)
+    )
+    content = np.lexsort((x, codes, minus[codes], ones[codes], size[codes]))
+    shuffled = content[rng.permutation(codes.size)]
     _, first = np.unique(codes[shuffled], return_index=True)
-    return shuffled[first]
+    return x[shuffled[first]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainccinv
@@ -11,6 +13,8 @@ from theory._validate import check_count, check_fraction
 
 def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
     """The (1 - delta) quantile of Beta(k + 1, n - k); 1 if every trial failed.
+
+    Where SciPy finds no quantile, at a delta such as 1e-300, the bound is 1, which always holds.
 
     Args:
         failures: k, from 0 to n.
@@ -35,7 +39,8 @@ def clopper_pearson_upper_bound(failures: int, n: int, delta: float) -> float:
     if failures > check_count(n, "n"):
         raise ValueError(f"failures must lie in 0..n with n >= 1, got {failures} of {n}")
     check_fraction(delta, "delta")
-    return 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, delta))
+    bound = 1.0 if failures == n else float(betainccinv(failures + 1, n - failures, delta))
+    return 1.0 if math.isnan(bound) else bound
 
 
 def clopper_pearson_p_value(values: ArrayLike, limit: float) -> NDArray[np.float64]:

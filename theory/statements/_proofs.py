@@ -1,12 +1,14 @@
 """Building blocks of proofs: Shannon-type claims and inequalities of one variable.
 
-A proof takes the formulas of its statement as its argument. It derives the other side from the
-definitions and compares, so that an altered formula is not proved.
+A proof takes the formulas of its statement as its argument. `about` compares their relation and the
+side that names what they are about with the definition; the proof derives the other side and
+compares it. So a formula altered on either side or in its relation is not proved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import sympy as sp
@@ -14,6 +16,31 @@ import sympy as sp
 from theory.formula import Formula, Formulas
 from theory.shannon import prove
 from theory.statement import ProofCheck
+
+Proof = Callable[[Formulas], ProofCheck]
+
+
+def about(definitions: Mapping[str, Formula]) -> Callable[[Proof], Proof]:
+    """Let a proof refuse formulas that are not about what its statement defines.
+
+    Args:
+        definitions: by name of the formula, its relation and the side that names what it is about;
+            None is the side that the proof derives.
+    """
+
+    def guard(proof: Proof) -> Proof:
+        @wraps(proof)
+        def guarded(claim: Formulas) -> ProofCheck:
+            for name, definition in definitions.items():
+                if not claim[name].states(definition):
+                    return ProofCheck(
+                        False, f"{name}: {claim[name]} is not what the proof is about"
+                    )
+            return proof(claim)
+
+        return guarded
+
+    return guard
 
 
 def collect(checks: Mapping[str, bool], by: str) -> ProofCheck:

@@ -26,7 +26,7 @@ from theory.statements._pairs import (
     planar,
     random_pairs,
 )
-from theory.statements._proofs import both, collect, is_nonnegative, sign_between
+from theory.statements._proofs import about, both, collect, is_nonnegative, sign_between
 
 
 def generate(rng: np.random.Generator) -> Pairs:
@@ -65,6 +65,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"change": Formula(sp.Symbol("|E h(X,Z) - E h(X',Z')|"), "<=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """The bound is concave in eps, and for each input at least alpha |u - v| + beta |z - z'|."""
     i = sp.Symbol("i", integer=True)

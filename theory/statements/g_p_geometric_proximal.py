@@ -18,7 +18,7 @@ from theory.statement import (
     Statement,
 )
 from theory.statements._pairs import DELTA, DISTANCE, EPS, Array, chord_checks, unit
-from theory.statements._proofs import both, collect, is_nonnegative
+from theory.statements._proofs import about, both, collect, is_nonnegative
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,12 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "Markov": Formula(sp.Symbol("P(d>t)"), "<=", None),
+        "mean": Formula(sp.Symbol("E d"), "<=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """Both bounds hold for each pair, hence on average.
 

@@ -78,8 +78,8 @@ def enumerate_all(claim: Formulas) -> ProofCheck:
     """
     for name, formula in claim.items():
         square = sp.expand(formula.right**2)
-        states_it = formula.relation == "<=" and formula.left == RISE
-        if not states_it or not is_nonnegative(sp.diff(square, I)):
+        states_it = formula.states(Formula(RISE, "<=", None))
+        if not states_it or square.free_symbols - {I} or not is_nonnegative(sp.diff(square, I)):
             return ProofCheck(False, f"{name} is no increasing bound on the rise of the risk")
     cases = 0
     smallest: dict[int, Fraction] = {}  # least lower end of I for each gap

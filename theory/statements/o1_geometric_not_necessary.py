@@ -10,7 +10,7 @@ import sympy as sp
 from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import EXACT, Array, unit
-from theory.statements._proofs import collect, is_zero
+from theory.statements._proofs import about, collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,13 @@ FORMULAS: Formulas = {  # h = r + u, h' = r + cos(t) u + sin(t) v, |r| = s
 }
 
 
+@about(
+    {
+        "distance": Formula(sp.Symbol("d(h,h')"), "=", None),
+        "norm": Formula(sp.Symbol("|h'|^2"), "=", None),
+        "component that W reads": Formula(sp.Symbol("<h',r>/s"), "=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """Verify `build` for every d in [0, 2) and every W with a kernel of dimension 2 or more.
 
@@ -99,11 +106,11 @@ def proof(claim: Formulas) -> ProofCheck:
     before, after = sp.Matrix([S, 1, 0]), sp.Matrix([S, sp.cos(t), sp.sin(t)])
     square = sp.simplify(after.dot(after))
     reached = (1 - before.dot(after) / square).subs(sp.cos(t), COSINE)
-    equalities = all(formula.relation == "=" for formula in claim.values())
     return collect(
         {
-            "h and h' have the claimed component in the row space": equalities
-            and before[0] == after[0] == claim["component that W reads"].right,
+            "h and h' have the claimed component in the row space": all(
+                vector[0] == claim["component that W reads"].right for vector in (before, after)
+            ),
             "they have the claimed norm": is_zero(square - claim["norm"].right)
             and is_zero(before.dot(before) - claim["norm"].right),
             "cos t = (1-d)(s^2+1) - s^2 gives the claimed distance": is_zero(

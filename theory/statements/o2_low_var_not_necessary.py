@@ -9,7 +9,7 @@ from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements import s8_vision_keys as s8
 from theory.statements._pairs import EXACT
-from theory.statements._proofs import both, collect, is_zero
+from theory.statements._proofs import about, both, collect, is_zero
 from theory.statements.s8_vision_keys import Head
 
 #: Threshold for a high VAR.
@@ -44,6 +44,14 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "change at o_V = o_T": Formula(sp.Symbol("o-o_without"), "=", None),
+        "VAR of one vision key of score log(a/(1-a)) and one text key of score 0": Formula(
+            sp.Symbol("VAR"), "=", None
+        ),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """By S8 the change a (o_V - o_T) is 0 for equal outputs, and a takes every value in (0, 1)."""
     *_, still, reached = claim.values()
@@ -51,10 +59,8 @@ def proof(claim: Formulas) -> ProofCheck:
     same = claim["change"].right.subs(s8.O_V, s8.O_T)
     exact = collect(
         {
-            "the change is the claimed one at o_V = o_T": still.relation == "="
-            and is_zero(same - still.right),
-            "VAR is the claimed one": reached.relation == "="
-            and is_zero(weight / (weight + 1) - reached.right),
+            "the change is the claimed one at o_V = o_T": is_zero(same - still.right),
+            "VAR is the claimed one": is_zero(weight / (weight + 1) - reached.right),
         },
         "sympy",
     )

@@ -10,7 +10,7 @@ import sympy as sp
 from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import Array, unit
-from theory.statements._proofs import collect, is_zero
+from theory.statements._proofs import about, collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "distance": Formula(sp.Symbol("d(x,c*x)"), "=", None),
+        "margin": Formula(sp.Symbol("margin(c*x)"), "=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """The margin is (c - 3/2)/sqrt(c^2 + 1): negative at c = 1, positive for c > 3/2."""
     s, r = sp.symbols("s r", positive=True)
@@ -62,13 +68,13 @@ def proof(claim: Formulas) -> ProofCheck:
     distance, claimed = claim["distance"], claim["margin"]
     return collect(
         {
-            "the margin is the claimed one": claimed.relation == "="
-            and is_zero(margin - claimed.right),
-            "it is negative at c = 1": bool(claimed.right.subs(C, 1) < 0),
+            "the margin is the claimed one": is_zero(margin - claimed.right),
+            "it is negative at c = 1": claimed.right.subs(C, 1).is_negative is True,
             "it is positive for c > 3/2": claimed.right.subs(C, sp.Rational(3, 2) + r).is_positive
             is True,
-            "the distance is 1 - c s^2/(s c s)": distance.relation == "="
-            and is_zero(1 - C * s**2 / (s * C * s) - distance.right),
+            "the distance is 1 - c s^2/(s c s)": is_zero(
+                1 - C * s**2 / (s * C * s) - distance.right
+            ),
         },
         "sympy",
     )

@@ -8,7 +8,7 @@ import sympy as sp
 from theory.formula import EntropyFormula, Formula, Formulas
 from theory.pmf import Pmf, entropy, information
 from theory.statement import ProofCheck, Statement
-from theory.statements._proofs import both, collect, is_zero, shannon
+from theory.statements._proofs import about, both, collect, is_zero, shannon
 
 Y, V, T = range(3)
 
@@ -56,6 +56,13 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "P(y|v)": Formula(sp.Symbol("P(y|v)"), "=", None),
+        "P(y|t)": Formula(sp.Symbol("P(y|t)"), "=", None),
+        "loss": Formula(sp.Symbol("I(Y;V|T)"), "=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """P(y|v) = P(y|t) = 1/2 for every q; with S9, U_V + S = I(Y;V|T) = H(Y|T) - H(Y|V,T)."""
     p = {(y, v, t): ((1 - Q) if y == v ^ t else Q) / 4 for y in (0, 1) for v, t in np.ndindex(2, 2)}
@@ -66,13 +73,10 @@ def proof(claim: Formulas) -> ProofCheck:
     given_both = -sum(mass * sp.log(4 * mass) for mass in p.values())  # H(Y|V,T)
     loss = sp.log(2) - given_both
     checks = {
-        f"{name} is the claimed one": claim[name].relation == "="
-        and all(is_zero(value - claim[name].right) for value in values)
+        f"{name} is the claimed one": all(is_zero(value - claim[name].right) for value in values)
         for name, values in given.items()
     }
-    checks["H(Y|T) - H(Y|V,T) is the claimed loss"] = claim["loss"].relation == "=" and is_zero(
-        loss - claim["loss"].right
-    )
+    checks["H(Y|T) - H(Y|V,T) is the claimed loss"] = is_zero(loss - claim["loss"].right)
     return both(collect(checks, "sympy"), shannon(claim))
 
 

@@ -11,7 +11,7 @@ from theory.formula import Formula, Formulas
 from theory.pmf import as_pmf, information
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import collect, is_zero
+from theory.statements._proofs import about, collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "texts of two answers differ by": Formula(sp.Symbol("T_1(v+gap)-T_1(v)"), "=", None),
+        "accuracy without vision": Formula(sp.Symbol("accuracy"), "=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """T_1 = leak v differs for different answers, so H(Y|T_1) = 0 = I(Y;V_1|T_1).
 
@@ -79,11 +85,13 @@ def proof(claim: Formulas) -> ProofCheck:
     same_guess = {k: sp.Rational(sum(y == 0 for y in range(k)), k) for k in range(2, 7)}
     return collect(
         {
-            "leak (v + gap) - leak v is the claimed difference": apart.relation == "="
-            and is_zero(LEAK * (v + STEP) - LEAK * v - apart.right),
+            "leak (v + gap) - leak v is the claimed difference": is_zero(
+                LEAK * (v + STEP) - LEAK * v - apart.right
+            ),
             "it is not 0": apart.right.is_nonzero is True,
-            "one guess for all of 2 to 6 answers has the claimed accuracy": accuracy.relation == "="
-            and all(is_zero(share - accuracy.right.subs(K, k)) for k, share in same_guess.items()),
+            "one guess for all of 2 to 6 answers has the claimed accuracy": all(
+                is_zero(share - accuracy.right.subs(K, k)) for k, share in same_guess.items()
+            ),
         },
         "sympy",
     )

@@ -28,7 +28,7 @@ from theory.statements._pairs import (
     planar,
     random_pairs,
 )
-from theory.statements._proofs import both, collect, is_nonnegative
+from theory.statements._proofs import about, both, collect, is_nonnegative
 
 
 def generate(rng: np.random.Generator) -> Pairs:
@@ -65,6 +65,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"change": Formula(sp.Symbol("|E h(X) - E h(X')|"), "<=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """|u-v| is at most sqrt(2 eps) if d <= eps, and at most 2 otherwise."""
     r, q = sp.symbols("r q", nonnegative=True)

@@ -18,6 +18,7 @@ from theory.statement import (
     Statement,
 )
 from theory.statements._proofs import (
+    about,
     both,
     collect,
     gibbs,
@@ -110,6 +111,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"bound": Formula(sp.Symbol("H(X'|X)"), "<=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """Condition on E = 1[d(X, X') > eps], count the points, then replace p = P(E = 1) by delta.
 

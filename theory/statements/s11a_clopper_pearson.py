@@ -14,6 +14,7 @@ from scipy import stats
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Search, Statement
+from theory.statements._proofs import about
 
 #: Relative tolerance for rounding of a bound.
 _ROUNDING = Fraction(1, 10**9)
@@ -84,6 +85,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"P(K <= k) at the rate U(k)": Formula(None, "<=", None)})
 def prove(claim: Formulas) -> ProofCheck:
     """For all n <= 40 and k < n: U(k) increases in k, and P(K <= k) <= delta at rate U(k), exactly.
 

@@ -11,7 +11,7 @@ from theory.formula import Formula, Formulas
 from theory.pmf import entropy
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import collect, is_nonnegative, is_zero
+from theory.statements._proofs import about, collect, is_nonnegative, is_zero
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "closed form": Formula(sp.Symbol("I(X;X')"), "=", None),
+        "bound": Formula(None, "<=", sp.Symbol("I(X;X')")),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """For C = U s V', I is a sum over s of an increasing convex function, and |tr C| <= sum s."""
     s = sp.Symbol("s", nonnegative=True)
@@ -75,10 +81,12 @@ def proof(claim: Formulas) -> ProofCheck:
     claimed = sp.exp(-2 * closed.right / DIM)
     return collect(
         {
-            "I = -(1/2) log det Cov for one coordinate, times dim": closed.relation == "="
-            and is_zero(claimed - sp.expand(covariance.det())),
-            "the bound is at most dim f(t), f(s) = -(1/2) log(1-s^2)": bound.relation == "<="
-            and is_nonnegative(sp.simplify(DIM * summand.subs(s, MEAN) - bound.left)),
+            "I = -(1/2) log det Cov for one coordinate, times dim": is_zero(
+                claimed - sp.expand(covariance.det())
+            ),
+            "the bound is at most dim f(t), f(s) = -(1/2) log(1-s^2)": is_nonnegative(
+                sp.simplify(DIM * summand.subs(s, MEAN) - bound.left)
+            ),
             "f increases": sp.simplify(sp.diff(summand, s) * (1 - s**2)) == s,
             "f is convex": sp.simplify(sp.diff(summand, s, 2) * (1 - s**2) ** 2) == 1 + s**2,
         },

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Search, Statement
-from theory.statements._proofs import collect, is_zero
+from theory.statements._proofs import about, collect, is_zero
 from theory.systems import GaussianSystem, gate, gaussian_system
 
 
@@ -94,6 +94,12 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "union": Formula(sp.Symbol("I_union"), "=", None),
+        "redundancy": Formula(sp.Symbol("R"), "=", None),
+    }
+)
 def prove(claim: Formulas) -> ProofCheck:
     """For 0 < b <= a, T' = (b/a) V + noise has the law of T given Y, and Y - V - T' is Markov."""
     with_v = B / A  # Cov(V, T')
@@ -102,15 +108,15 @@ def prove(claim: Formulas) -> ProofCheck:
     coupled = (1 - with_v**2) / determinant  # exp(2 I_Q(Y; V, T'))
     informations = 1 / (1 - A**2), 1 / (1 - B**2)  # exp(2 I(Y;V)), exp(2 I(Y;T))
     union, redundancy = (sp.exp(2 * claim[name].right) for name in ("union", "redundancy"))
-    equalities = all(claim[name].relation == "=" for name in ("union", "redundancy"))
     return collect(
         {
             "Cov(Y, T') = b": is_zero(A * with_v - B),
             "Var T' = 1": is_zero(with_v**2 + noise - 1),
             "Cov(Y, T' | V) = 0": is_zero(B - A * with_v),
-            "I_Q(Y; V, T') is the claimed union": equalities and is_zero(coupled - union),
-            "I_V + I_T - union is the claimed redundancy": equalities
-            and is_zero(informations[0] * informations[1] / coupled - redundancy),
+            "I_Q(Y; V, T') is the claimed union": is_zero(coupled - union),
+            "I_V + I_T - union is the claimed redundancy": is_zero(
+                informations[0] * informations[1] / coupled - redundancy
+            ),
         },
         "sympy",
     )

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from theory.formula import EntropyFormula, Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, information
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import both, collect, shannon
+from theory.statements._proofs import about, both, collect, shannon
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"gain": Formula(sp.Symbol("I_F(layer(Z)->Y)-I_F(Z->Y)"), "=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """For two bits and every q: optimal weights are 0 before, and log((1-q)/q) on parity after.
 
@@ -120,8 +121,9 @@ def proof(claim: Formulas) -> ProofCheck:
             "with parity, weight log((1-q)/q) on it is stationary": all(
                 sp.simplify(sp.diff(nll, weight).subs(best)) == 0 for weight in w
             ),
-            "log 2 minus its NLL is the claimed gain": gain.relation == "="
-            and _same(before - nll.subs(best), gain.right.subs(NOISE, q)),
+            "log 2 minus its NLL is the claimed gain": _same(
+                before - nll.subs(best), gain.right.subs(NOISE, q)
+            ),
         },
         "sympy",
     )

@@ -11,7 +11,7 @@ from scipy.special import gammaln
 
 from theory.formula import Formula, Formulas
 from theory.statement import Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect, is_zero
+from theory.statements._proofs import about, collect, is_zero
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def excess(p: sp.Expr) -> sp.Expr:
     return SIGMA**2 * p / (N - p - 1)
 
 
+@about({"excess risk": Formula(sp.Symbol("risk(T,V)-risk(T)"), "=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """E[1/chi^2_k] = 1/(k-2) by integration, then algebra for all dimensions.
 
@@ -118,8 +119,9 @@ def proof(claim: Formulas) -> ProofCheck:
                 map(schur, (2, 3))
             ),
             "E[1/chi^2_{2k+2}] = 1/(2k)": inverse_chi2(),
-            "the difference of the excess risks equals the claim": formula.relation == "="
-            and is_zero(excess(T + V) - excess(T) - formula.right),
+            "the difference of the excess risks equals the claim": is_zero(
+                excess(T + V) - excess(T) - formula.right
+            ),
         },
         "sympy",
     )

@@ -10,7 +10,7 @@ import sympy as sp
 from theory.formula import Formula, Formulas
 from theory.pmf import Pmf
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect, is_nonnegative, is_zero
+from theory.statements._proofs import about, collect, is_nonnegative, is_zero
 from theory.statements.s2_cost_of_removing_vision import Removal, divergence, nll
 
 
@@ -56,6 +56,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"information removed": Formula(sp.Symbol("I(Y;V|T)"), "=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """NLL_full(r) is log 2 at r = 1/2, as for the skipped model, and increases for r > q."""
     x, y = sp.symbols("x y", positive=True)
@@ -77,8 +78,7 @@ def proof(claim: Formulas) -> ProofCheck:
                 rise.subs({R: half + x, Q: half - y})
             ).is_positive
             is True,
-            "I(Y;V) is the claimed information": information.relation == "="
-            and is_zero(information.right - known),
+            "I(Y;V) is the claimed information": is_zero(information.right - known),
             "it is positive for q < 1/2": is_nonnegative(
                 sp.diff(information.right, Q, 2) * Q * (1 - Q)
             )

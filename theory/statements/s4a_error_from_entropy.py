@@ -10,7 +10,7 @@ import sympy as sp
 from theory.formula import Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, random_pmf, softmax_pmf
 from theory.statement import ProofCheck, Search, Statement
-from theory.statements._proofs import collect, is_nonnegative, nonnegative, sign_between
+from theory.statements._proofs import about, collect, is_nonnegative, nonnegative, sign_between
 
 
 def generate(rng: np.random.Generator) -> Pmf:
@@ -33,6 +33,12 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "Hellman-Raviv": Formula(P_E, "<=", None),
+        "exponential": Formula(P_E, "<=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """Each bound b is concave and rises; b(H(p)) >= 1 - m for every pmf p with largest entry m.
 

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from theory.formula import Formula, Formulas
 from theory.pmf import Pmf, as_pmf, entropy, random_pmf, softmax_pmf
 from theory.statement import ProofCheck, Search, Statement
-from theory.statements._proofs import both, collect, gibbs, increases_until, is_nonnegative
+from theory.statements._proofs import about, both, collect, gibbs, increases_until, is_nonnegative
 
 
 def generate(rng: np.random.Generator) -> Pmf:
@@ -58,6 +58,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"Fano": Formula(sp.Symbol("H(Y|Z)"), "<=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """For every k: grouping and Gibbs' inequality for each z, Jensen over z, then inversion.
 

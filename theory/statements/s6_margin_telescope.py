@@ -18,7 +18,7 @@ from theory.statement import (
     Search,
     Statement,
 )
-from theory.statements._proofs import collect, is_nonnegative, is_zero
+from theory.statements._proofs import about, collect, is_nonnegative, is_zero
 
 Array = NDArray[np.float64]
 
@@ -235,6 +235,13 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "B": Formula(sp.Symbol("e_5"), "=", None),
+        "margin by K": Formula(sp.Symbol("m-m'"), "<=", None),
+        "margin by K_2": Formula(sp.Symbol("m-m'"), "<=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """The recursion of e_j = |h_j - g_j| unrolls to B; two logits give the margin.
 
@@ -250,8 +257,9 @@ def proof(claim: Formulas) -> ProofCheck:
     one, two = (claim[f"margin by {name}"].right for name in ("K", "K_2"))
     return collect(
         {
-            f"the recursion unrolls to B for all sets of {DEPTH} layers": claim["B"].relation == "="
-            and is_zero(claim["B"].right - steps),
+            f"the recursion unrolls to B for all sets of {DEPTH} layers": is_zero(
+                claim["B"].right - steps
+            ),
             "|dz_a| + |dz_b| <= 2 K B": is_nonnegative(one - 2 * K_INF * GAP),
             "(|dz_a| + |dz_b|)^2 <= 2 |dz|^2 <= 2 K_2^2 B^2": is_zero(
                 2 * (a**2 + b**2) - (a + b) ** 2 - (a - b) ** 2

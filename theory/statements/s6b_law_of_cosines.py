@@ -8,7 +8,7 @@ import sympy as sp
 from theory.formula import Formula, Formulas
 from theory.statement import ProofCheck, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import collect, is_zero
+from theory.statements._proofs import about, collect, is_zero
 
 
 def generate(rng: np.random.Generator) -> Array:
@@ -32,14 +32,16 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"law of cosines": Formula(sp.Symbol("|h'-h|^2"), "=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """|h'-h|^2 = |h|^2 + |h'|^2 - 2<h,h'> with <h,h'> = |h||h'|(1 - d)."""
     inner = A * B * (1 - DISTANCE)
     formula = claim["law of cosines"]
     return collect(
         {
-            "|h|^2 + |h'|^2 - 2 |h||h'|(1-d) is the right side": formula.relation == "="
-            and is_zero(A**2 + B**2 - 2 * inner - formula.right)
+            "|h|^2 + |h'|^2 - 2 |h||h'|(1-d) is the right side": is_zero(
+                A**2 + B**2 - 2 * inner - formula.right
+            )
         },
         "sympy",
     )

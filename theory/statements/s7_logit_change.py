@@ -12,7 +12,7 @@ from theory.formula import Formula, Formulas
 from theory.pmf import kl_divergence, softmax_pmf
 from theory.statement import ProofCheck, Search, Statement
 from theory.statements._pairs import Array
-from theory.statements._proofs import both, collect, is_nonnegative, is_zero
+from theory.statements._proofs import about, both, collect, is_nonnegative, is_zero
 
 
 def generate(rng: np.random.Generator) -> Array:
@@ -102,6 +102,13 @@ def total_variation(bound: sp.Expr) -> ProofCheck:
     )
 
 
+@about(
+    {
+        "KL": Formula(sp.Symbol("max(KL(p||q),KL(q||p))"), "<=", None),
+        "TV": Formula(sp.Symbol("TV(p,q)"), "<=", None),
+        "log p": Formula(sp.Symbol("max|log(q/p)|"), "<=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """KL and TV; for log p, log(q/p) = dz - psi(1) with psi(1) between min dz and max dz."""
     widest = collect(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from theory.formula import Formula, Formulas
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
-from theory.statements._proofs import collect, is_nonnegative, is_zero
+from theory.statements._proofs import about, collect, is_nonnegative, is_zero
 
 Array = NDArray[np.float64]
 
@@ -92,6 +92,12 @@ FORMULAS: Formulas = {  # w_V and w_T are the sums of exp(score) over vision and
 }
 
 
+@about(
+    {
+        "change": Formula(sp.Symbol("o-o_without"), "=", None),
+        "bound": Formula(sp.Symbol("|o-o_without|"), "<=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """Identity for each coordinate; o_V - o_T is a weighted mean of differences of values."""
     p, q, u, v, w = sp.symbols("p q u v w")  # two vision values u, v and two text values w, 0
@@ -100,8 +106,7 @@ def proof(claim: Formulas) -> ProofCheck:
     change = claim["change"]
     return collect(
         {
-            "o - o_without = a (o_V - o_T)": change.relation == "="
-            and is_zero(full - without - change.right),
+            "o - o_without = a (o_V - o_T)": is_zero(full - without - change.right),
             "o_V - o_T = sum_ij p_i q_j (v_i - v_j), here for two keys each": is_zero(
                 p * u + (1 - p) * v - q * w - mean
             ),

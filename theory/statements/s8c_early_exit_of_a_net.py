@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from theory.formula import Formula, Formulas
 from theory.statement import RECONSTRUCTION, Counterexample, Hypothesis, ProofCheck, Statement
 from theory.statements import s8_vision_keys as s8
-from theory.statements._proofs import both, collect, is_nonnegative
+from theory.statements._proofs import about, both, collect, is_nonnegative
 from theory.statements.s6_margin_telescope import CHANGES, SLOPES, amplified, recursion
 
 Array = NDArray[np.float64]
@@ -160,6 +160,15 @@ FORMULAS: Formulas = {
 }
 
 
+@about(
+    {
+        "change by two heads at three queries, of VAR a and b": Formula(
+            sp.Symbol("|change|"), "<=", None
+        ),
+        "B for five layers": Formula(sp.Symbol("|h_5-g_5|"), "<=", None),
+        "logits": Formula(sp.Symbol("max|dz|"), "<=", None),
+    }
+)
 def proof(claim: Formulas) -> ProofCheck:
     """S8 bounds the change at each query and head; a recursion over layers propagates it.
 
@@ -178,8 +187,9 @@ def proof(claim: Formulas) -> ProofCheck:
                 "the norms over the queries of VAR diam add up to m_l": is_nonnegative(
                     sp.simplify(change.right - sum(each))
                 ),
-                "the recursion unrolls to the sum": gap.relation == "<="
-                and is_nonnegative(sp.expand(gap.right - recursion(CHANGES, SLOPES))),
+                "the recursion unrolls to the sum": is_nonnegative(
+                    sp.expand(gap.right - recursion(CHANGES, SLOPES))
+                ),
                 "|dz| <= K B": is_nonnegative(logits.right - K * GAP),
             },
             "sympy",

@@ -16,7 +16,7 @@ from theory.statement import (
     ProofCheck,
     Statement,
 )
-from theory.statements._proofs import both, collect, is_zero, shannon
+from theory.statements._proofs import about, both, collect, is_zero, shannon
 
 Y, V, T = range(3)
 
@@ -78,6 +78,7 @@ FORMULAS: Formulas = {
 }
 
 
+@about({"atoms": Formula(sp.Symbol("U_V+S"), "=", None)})
 def proof(claim: Formulas) -> ProofCheck:
     """Algebra for the atoms, for any R; chain rule for the information."""
     r, u_v, u_t, s = sp.symbols("R U_V U_T S", real=True)
@@ -85,7 +86,7 @@ def proof(claim: Formulas) -> ProofCheck:
     equations = [r + u_v - vision, r + u_t - TEXT, r + u_v + u_t + s - TOTAL]
     solved = sp.solve(equations, [u_v, u_t, s], dict=True)[0]
     atoms = claim["atoms"]
-    agrees = atoms.relation == "=" and is_zero(solved[u_v] + solved[s] - atoms.right)
+    agrees = is_zero(solved[u_v] + solved[s] - atoms.right)
     return both(
         collect({"U_V + S = I(Y;V,T) - I(Y;T) for every R": agrees}, "sympy"), shannon(claim)
     )
