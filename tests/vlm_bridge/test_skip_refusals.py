@@ -130,6 +130,18 @@ def test_skipping_twice():
         pass
 
 
+def test_models_that_share_layers_do_not_skip_at_once():
+    """Each has a list of its own, as a model and its shorter twin have."""
+    vlm = tiny()
+    layers = nn.ModuleList([nn.Identity(), *vlm.layout.layers[1:]])
+    twin = replace(vlm, name="twin", layout=replace(vlm.layout, layers=layers))
+    with skipping(vlm, EXIT):
+        with refused("twin is skipping already"), skipping(twin, SkipPlan("block", L, layers=(1,))):
+            pass
+    with skipping(twin, SkipPlan("block", L, layers=(1,))):
+        pass
+
+
 def cache_of(*layers):
     cache = DynamicCache()
     cache.layers += layers

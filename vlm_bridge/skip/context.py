@@ -18,6 +18,7 @@ from vlm_bridge.skip.fast import fast_forwards
 from vlm_bridge.skip.patching import by_name, check_not_replaced, patched
 from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored
+from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
 from vlm_bridge.skip.thin import try_halves
 from vlm_bridge.skip.tracker import PassTracker
@@ -32,12 +33,20 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
 
     Works with and without cache (dynamic, sliding or static), left-padded batches, chunked
     prefill, several turns with one cache, several threads, and every way to `generate` but
-    continuous batching. A cache filled inside a block may be used in another block of the same
-    plan, not outside. Token pruning chooses in the forward pass that carries the vision tokens, and
-    its choice holds for later passes. Token positions never change. Hidden states that the model
-    gives out have all tokens; attention weights are those of the tokens that run in a layer, zero
-    where it is skipped. Compiled code runs eagerly inside the block: compile an exported (pruned)
-    model instead.
+    continuous batching. Token pruning chooses in the forward pass that carries the vision tokens,
+    and its choice holds for later passes. Token positions never change. Hidden states that the
+    model gives out have all tokens; attention weights of the fast form are those of the tokens that
+    run in a layer, zero where it is skipped, so that rows and columns may be fewer than tokens.
+
+    A cache filled inside a block may be used in another block of the same plan and form; under
+    another plan it is refused. Outside any block it must not be used: the full model refuses it
+    where tokens are absent from a layer, and may not notice otherwise. A cache that the full model
+    filled may be used in a block if it holds text only and the plan skips nothing for text; plans
+    that do, such as `block` and `sublayer`, refuse it.
+
+    Code compiled with `torch.compile` runs eagerly inside the block; compile an exported (pruned)
+    model instead. What `torch.jit.trace` has made runs as it was traced: a trace of the full model
+    does not skip inside the block.
 
     Args:
         vlm: the model.
@@ -65,7 +74,11 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         stack.enter_context(_only_once(vlm))
         check_support(vlm, plan)
         tracker = PassTracker(
-            layout, keep=plan.keep, log=not fast, check=partial(check_run, vlm, plan)
+            layout,
+            keep=plan.keep,
+            log=not fast,
+            check=partial(check_run, vlm, plan),
+            stamp=Stamp.of(plan, fast=fast),
         )
         try_halves(layout, (i for i, part in enumerate(plan.operations) if part.freeze and fast))
         # Compiled code might ignore hooks and replaced forwards.
@@ -90,18 +103,19 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
 
 @contextlib.contextmanager
 def _only_once(vlm: VLM) -> Iterator[None]:
-    """Refuse a model whose layers skip already."""
-    layers = vlm.layout.layers
+    """Refuse a model that has a layer in common with one that skips already."""
+    layers = list(vlm.layout.layers)
     with _changing:
-        if layers in _skipping:
+        if not _skipping.isdisjoint(layers):
             raise BridgeError(
                 f"{vlm.name} is skipping already; make one plan of both with SkipPlan.compose"
             )
-        _skipping.add(layers)
+        _skipping.update(layers)
     try:
         yield
     finally:
-        _skipping.discard(layers)
+        with _changing:
+            _skipping.difference_update(layers)
 
 
 class _Eager(contextlib.AbstractContextManager[None]):

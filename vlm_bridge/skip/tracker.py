@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import Layout
@@ -19,6 +20,7 @@ from vlm_bridge.skip.inputs import vision_inputs
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
 from vlm_bridge.skip.patching import Forward, forward_of
 from vlm_bridge.skip.rotary import RotaryOffset
+from vlm_bridge.skip.stamp import Stamp
 
 T = TypeVar("T")
 
@@ -51,7 +53,8 @@ class PassTracker:
     A position is vision only if its id is a vision id **and** the pass carries pixels: an image
     id that the model itself generated is text. `keep` is the share of vision positions that token
     pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms;
-    `check` is called before each pass and raises if the model cannot run as it is now.
+    `check` is called before each pass and raises if the model cannot run as it is now; `stamp`
+    is that of every cache that a pass fills.
     """
 
     def __init__(
@@ -61,8 +64,10 @@ class PassTracker:
         keep: float | None = None,
         log: bool = False,
         check: Callable[[], None] = lambda: None,
+        stamp: Stamp | None = None,
     ) -> None:
         self.layout, self._keep, self._log, self._check = layout, keep, log, check
+        self._stamp = stamp or Stamp()
         self._thread, self._rotary = _Thread(), RotaryOffset((*layout.entrances, layout.base))
 
     @property
@@ -138,9 +143,9 @@ class PassTracker:
                 self._start(arguments)
                 output = forward(*args, **kwargs)
                 cache = arguments.get("past_key_values")
-                self._rotary.keep(
-                    getattr(output, "past_key_values", None) if cache is None else cache
-                )
+                cache = _cache_of(output) if cache is None else cache
+                self._rotary.keep(cache)
+                self._stamp.put(cache)
                 return output
             finally:
                 self._thread.running, self._thread.current = False, None
@@ -148,6 +153,8 @@ class PassTracker:
     def _start(self, arguments: dict[str, Any]) -> None:
         ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
         check_cache(cache)
+        self._stamp.check(cache)
+        self._stamp.put(cache)  # before the pass, which may fail when it has filled some layers
         self._rotary.recall(cache, fresh=arguments.get("position_ids") is None)
         vision = vision_inputs(arguments)
         if ids is None:
@@ -223,6 +230,12 @@ def bound(function: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
     """The arguments of a call by name."""
     names = [name for name in inspect.signature(function).parameters if name != "self"]
     return dict(zip(names, args, strict=False)) | kwargs
+
+
+def _cache_of(output: Any) -> Cache | None:
+    """The cache that a pass made, of an output with names or without."""
+    parts = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
+    return next((part for part in parts if isinstance(part, Cache)), None)
 
 
 def _length(cache: Any) -> int:
