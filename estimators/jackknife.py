@@ -142,6 +142,7 @@ class FoldedMoments:
         method: str,
         limits: tuple[float, float],
         biased: bool = False,
+        second_order: Callable[[float], float] | None = None,
     ) -> Estimate:
         """Estimate a function of the moments, with a delete-a-fold jackknife interval.
 
@@ -159,6 +160,8 @@ class FoldedMoments:
             biased: the statistic has a bias that shrinks with the number of rows. The interval
                 is centred at the corrected value, a share (1/2) of the correction counts as
                 standard error, and the interval extends to the value.
+            second_order: further standard error at a value, for statistics whose slope vanishes
+                at their maximum, where the jackknife sees no variance.
 
         Raises:
             ValueError: fewer than four rows, an undefined statistic, level outside (0, 1).
@@ -183,6 +186,8 @@ class FoldedMoments:
             reasons.append(_dominance_reason(parts, value))
             centre = corrected if biased else value
             error = math.hypot(error, _BIAS_SHARE * (corrected - value)) if biased else error
+            if second_order is not None:
+                error = math.hypot(error, second_order(value))
             low, high = t_interval(centre, error, g, level)
             low, high = min(low, value), max(high, value)
         if g < FOLDS // 2:

@@ -206,6 +206,8 @@ class SpectrumAccumulator:
             method=f"matrix-entropy (alpha={alpha:g})",
             limits=(0.0, math.log(self._most)),
             biased=True,
+            # Loss of the entropy of a flat spectrum of k variances to noise: k / (2 n).
+            second_order=lambda value: 0.5 * alpha * math.exp(value) / self.n_clusters,
         )
 
     def effective_rank(self, *, level: float = 0.95) -> Estimate:
@@ -223,7 +225,14 @@ class SpectrumAccumulator:
 
         limits = (1.0, float(self._most))
         return self._folds.estimate(
-            rank, level=level, unit="1", method="effective-rank", limits=limits, biased=True
+            rank,
+            level=level,
+            unit="1",
+            method="effective-rank",
+            limits=limits,
+            biased=True,
+            # Loss of a flat spectrum of k standard deviations to noise: k^2 / (8 n).
+            second_order=lambda value: value**2 / (8.0 * self.n_clusters),
         )
 
     @property

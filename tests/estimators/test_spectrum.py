@@ -207,3 +207,14 @@ def test_an_empty_update_changes_nothing():
     one = SpectrumAccumulator()
     one.update(np.empty((0, 2)), [])
     assert (one.n_rows, one.n_clusters) == (0, 0)
+
+
+def test_intervals_cover_at_the_largest_rank():
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        one_hot = effective_rank(np.eye(10)[rng.integers(0, 10, 2000)])
+        signs = matrix_entropy(rng.choice([-1.0, 1.0], size=(2000, 8)))
+        assert one_hot.interval[1] >= 9.0 - 1e-9
+        assert signs.interval[1] >= np.log(8.0) - 1e-9
+        assert one_hot.reliable
+        assert signs.reliable
