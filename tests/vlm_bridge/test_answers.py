@@ -234,7 +234,8 @@ def test_a_plan_says_for_which_length_it_was_chosen(items):
         *[("caf\u00e9", "cafe\u0301"), ("Stra\u00dfe", "STRASSE"), ("the  red\nball", "red ball")],
         *[("an apple", "The Apple!"), ("'yes'", "yes"), ('"Yes."', "yes"), ("(B)", "b")],
         *[("\uff12", "2"), ("\ufb01re", "fire"), ("yes,", "YES"), ("\u201cno\u201d", "no")],
-        *[("on the table", "on a table"), ("5.", "5")],
+        *[("on the table", "on a table"), ("5.", "5"), ("don\u2019t", "don't")],
+        *[("y\u200bes\ufeff", "yes"), ("\u2018no\u2019", "no"), ("\ufeffthe dog", "dog")],
     ],
 )
 def test_spellings_of_a_right_answer(said, label):

@@ -9,6 +9,7 @@ import re
 from importlib import import_module
 
 import pytest
+import torch
 
 from estimators import Profile
 from tests.vlm_bridge.command_line import run
@@ -226,6 +227,33 @@ def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
         assert (plan.provenance.settings["forward_cost"] > 1.0) == looks_ahead
 
 
+def test_a_rule_that_requires_nothing_needs_no_profile(folder, profiled, tmp_path):
+    data = ("--data", profiled / "items.jsonl", "--profile", tmp_path / "none.json")
+    short = ("--max-new-tokens", 2, "--out", tmp_path / "plan.json")
+    assert run("plan", folder, *data, "--rule", "random", *short) == 0
+    assert SkipPlan.read(tmp_path / "plan.json").provenance.rule == "random"
+
+
+def test_labels_that_are_missing_are_named(folder, profiled, tmp_path, capsys):
+    rows = [json.loads(line) for line in (profiled / "many.jsonl").read_text().splitlines()[:4]]
+    words = ("early_exit exit=3", "--data", tmp_path / "data.jsonl", "--images", profiled)
+    words += ("--max-new-tokens", 2)
+    said = {}
+    for labelled in (0, 2):
+        kept = [row if k < labelled else row | {"answer": None} for k, row in enumerate(rows)]
+        (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, kept)))
+        for verb in ("compare", "certify"):
+            out = ("--out", tmp_path / f"{verb}-{labelled}.json")
+            certifying = ("--no-ledger", "--epsilon", "0.9") if verb == "certify" else ()
+            assert run(verb, folder, *words, *out, *certifying) == 0
+            said[verb, labelled] = capsys.readouterr().out
+    assert "no accuracy drop: no question has a label" in said["certify", 0]
+    assert "no accuracy drop" not in said["certify", 2]
+    assert "no accuracy: no question has a label" in said["compare", 0]
+    assert "accuracy: full " in said["compare", 2]
+    assert "; 2 of 4 questions have no label" in said["compare", 2]
+
+
 def test_a_mode_the_rule_has_not(folder, profiled, refused):
     data = ("--data", profiled / "items.jsonl", "--profile", profiled / "profile.json")
     refused(
@@ -263,8 +291,10 @@ def test_search_says_what_it_can_reach_and_checks(folder, profiled, tmp_path, ca
         in said.err
     )
     assert "no plan could be certified at epsilon 0.02" in said.out
-    plan = json.loads((tmp_path / "a" / "plan.json").read_text())
-    assert plan["provenance"]["max_new_tokens"] == 2
+    body = json.loads((tmp_path / "a" / "search.json").read_text())
+    assert body["plan"]["provenance"]["max_new_tokens"] == 2
+    assert not (tmp_path / "a" / "plan.json").exists()
+    assert said.out.count("tested: ") == len(body["certificates"])
 
 
 @pytest.mark.parametrize("how", ["nested", "greedy", "bands"])
@@ -276,10 +306,15 @@ def test_search(folder, profiled, tmp_path, capsys, how):
     assert run("search", folder, *arguments, "--epsilon", "0.96", "--out", out) == 0
     body = json.loads((out / "search.json").read_text())
     assert body["type"] == "CertifiedPlan"
-    assert SkipPlan.read(out / "plan.json").to_json() == body["plan"]
     said = capsys.readouterr().out
-    assert all(Certificate.from_json(c).sentence() in said for c in body["certificates"])
-    assert ("certified: " in said) == (body["certificate"] is not None)
+    assert said.count("tested: ") == len(body["certificates"])
+    if body["certificate"] is None:
+        assert not (out / "plan.json").exists()
+        assert "with probability" not in said
+        return
+    assert SkipPlan.read(out / "plan.json").to_json() == body["plan"]
+    assert said.count("with probability") == said.count("certified: ") == 1  # the last line alone
+    assert Certificate.from_json(body["certificate"]).sentence() in said
 
 
 def test_search_refuses_another_way(folder, profiled, refused):
@@ -384,7 +419,29 @@ def test_refusals(folder, jsonl, tmp_path, refused):
     refused("profile", folder, *data, "--out", tmp_path, says="is a folder; name a file to write")
     blocked = jsonl / "x.json"
     refused("profile", folder, *data, "--out", blocked, says="cannot write to")
-    refused("plan", folder, *data, *out, "--profile", "none.json", says="no profile at none.json")
+    none = ("--profile", "none.json")
+    refused("plan", folder, *data, *out, *none, says="no profile at none.json; make one with")
+    refused(
+        "certify",
+        folder,
+        "block layers=1",
+        *data,
+        *out,
+        "--method",
+        "foo",
+        says="from auto, label-f",
+    )
+    if not torch.cuda.is_available():
+        cuda = ("--device", "cuda")
+        refused(
+            "compare",
+            folder,
+            "block layers=1",
+            *data,
+            *out,
+            *cuda,
+            says="cannot run on 'cuda': it has no CUDA device",
+        )
     refused("plan", folder, *data, *out, "--profile", jsonl, says="is not JSON")
     refused("certify", folder, "none.json", *data, *out, says="no plan file at none.json")
     refused("verify", "S99", says="no statement 'S99'; there are ")

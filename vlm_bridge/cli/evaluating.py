@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from theory.certificates import METHODS, what_it_takes
+from theory.certificates import what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.options import (
     Check,
@@ -22,9 +22,9 @@ from vlm_bridge.cli.options import (
 from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import certify_both, check_certifiable
+from vlm_bridge.evaluate.certify import certify_both, check_certifiable, reach_of_both
 from vlm_bridge.evaluate.compare import compare as run_compare
-from vlm_bridge.evaluate.reach import reach
+from vlm_bridge.evaluate.reach import METHODS, check_method
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
@@ -41,7 +41,7 @@ def certify(
     spending: LedgerOptions,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
-    method: Annotated[str, Option(help=f"auto, label-free, {', '.join(METHODS)}.")] = "auto",
+    method: Annotated[str, Option(help=f"{', '.join(METHODS)}.")] = "auto",
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     check: Check = False,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
@@ -64,28 +64,28 @@ def certify(
 
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
     """
+    check_method(method)
     items, ledger = data.items(), spending.beside(out)
     vlm, skip_plan = model.load_with(plan)
     check_certifiable(vlm, skip_plan, items)
-    note(reach(items, epsilon=epsilon, delta=delta, method=method).sentence())
+    wanted: Any = {
+        "epsilon": epsilon,
+        "delta": delta,
+        "method": method,
+        "batch_size": data.batch_size,
+        "max_new_tokens": max_new_tokens,
+        "ledger": ledger,
+    }
+    note(reach_of_both(vlm, items, skip_plan, **wanted).sentence())
     with resumable(out) as checkpoint:
-        certificates = certify_both(
-            vlm,
-            items,
-            skip_plan,
-            epsilon=epsilon,
-            delta=delta,
-            method=method,
-            batch_size=data.batch_size,
-            max_new_tokens=max_new_tokens,
-            checkpoint=checkpoint,
-            ledger=ledger,
-        )
+        certificates = certify_both(vlm, items, skip_plan, checkpoint=checkpoint, **wanted)
     result = save(out, [certificate.to_json() for certificate in certificates])
     for certificate in certificates:
         say(certificate.sentence())
         if not certificate.holds:
             say(what_it_takes(certificate))
+    if len(certificates) == 1:
+        say("no accuracy drop: no question has a label (--method label-free needs none)")
     say(f"certificates: {out}")
     if check and not all(certificate.holds for certificate in certificates):
         raise CheckFailed(result)
@@ -121,6 +121,7 @@ def compare(
     cost = measure_cost(vlm, items, skip_plan, batch_size=size)
     result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     say(f"{skip_plan.describe()}: {compared.sentence()}")
+    say(compared.accuracy_sentence())
     say(
         f"FLOPs x{cost.prefill.flops_ratio:.2f}, latency x{cost.prefill.latency_ratio.value:.2f}: "
         f"{out}"

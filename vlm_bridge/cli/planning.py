@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from estimators import Profile
-from theory import what_it_takes
+from theory import Certificate, what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.options import (
     Check,
@@ -25,9 +25,12 @@ from vlm_bridge.cli.output import note, save, say
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.reach import reach
+from vlm_bridge.evaluate.spending import left_for_search
 from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import RULES, Evidence, Rule, check_mode, find_rule, nested_plans, score_units
+from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, read_record
 from vlm_bridge.selection import bands, greedy_plans
 from vlm_bridge.selection import search as run_search
@@ -44,7 +47,9 @@ RuleMode = Annotated[
 def plan(
     model: ModelOptions,
     data: DataOptions,
-    profile: Annotated[Path, Option(help="From `skipit profile`.")] = Path("out/profile.json"),
+    profile: Annotated[
+        Path, Option(help="From `skipit profile`; a rule that requires nothing needs none.")
+    ] = Path("out/profile.json"),
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
     epsilon: Annotated[
@@ -90,7 +95,14 @@ def plan(
     if explain and not chosen_rule.explains:
         explaining = ", ".join(name for name, known in RULES.items() if known.explains)
         raise BridgeError(f"rule '{rule}' has no conditions to explain; {explaining} has")
-    items, measured = data.items(), read_record(profile, Profile, "profile")
+    items, measured = data.items(), None
+    if chosen_rule.requires != "nothing" or profile.exists():
+        if not profile.exists():
+            raise BridgeError(
+                f"no profile at {profile}; make one with `skipit profile`, or name it with "
+                f"--profile: rule '{rule}' requires it"
+            )
+        measured = read_record(profile, Profile, "profile")
     vlm = model.load()
     evidence = Evidence(vlm, items, measured, batch_size=data.batch_size)
     chosen = choose_plan(
@@ -161,7 +173,8 @@ def search(
 
     An answer is the greedy text up to --max-new-tokens tokens. First prints, on standard error,
     which epsilon the certification images can reach at best; after a failure, how many images it
-    would take. With --check the exit code is 1 if no plan is certified.
+    would take. Writes search.json and, if a plan is certified, plan.json. With --check the exit
+    code is 1 if no plan is certified.
 
     Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
     """
@@ -172,7 +185,8 @@ def search(
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     vlm = model.load()
-    note(reach(certifying, epsilon=epsilon, delta=delta).sentence())
+    left, remark = left_for_search(ledger, vlm, certifying, delta=delta)
+    note(reach(certifying, epsilon=epsilon, delta=left).sentence() + remark)
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
         candidates = bands(vlm.layout.n_layers, step=step)
@@ -193,16 +207,27 @@ def search(
         ledger=ledger,
     )
     result = save(out / "search.json", certified.to_json())
-    save(out / "plan.json", certified.plan.to_json())
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):
-        say(f"{tested.plan.describe()}: {certificate.sentence()}")
+        say(_tested(tested.plan, certificate))
     if certified.certificate is None:
+        if is_main():  # of an earlier search
+            (out / "plan.json").unlink(missing_ok=True)
         for failed in certified.certificates:
             say(what_it_takes(failed))
         say(f"no plan could be certified at epsilon {epsilon}: {out}/search.json")
         if check:
             raise CheckFailed(result)
     else:
+        save(out / "plan.json", certified.plan.to_json())
         sentence = certified.certificate.sentence()
         say(f"certified: {certified.plan.describe()}: {sentence}: {out}/plan.json")
     return result
+
+
+def _tested(plan: SkipPlan, certificate: Certificate) -> str:
+    """A step of a search in one line; only the search as a whole has a certificate."""
+    verdict = "passes" if certificate.holds else "fails"
+    return (
+        f"tested: {plan.describe()}: {certificate.estimate:.2%} of answers changed; the test at "
+        f"epsilon {certificate.epsilon:g} {verdict}"
+    )

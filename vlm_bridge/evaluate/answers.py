@@ -22,7 +22,11 @@ MAX_NEW_TOKENS = 64
 
 #: Marks that may end an answer, and pairs that may enclose one.
 _CLOSING = ".,;:!?\u2026\u3002\uff0c\uff0e\u3001\uff01\uff1f"
-_PAIRS = ("''", '""', "``", "()", "[]", "\u2018\u2019", "\u201c\u201d", "\u00ab\u00bb")
+_PAIRS = ("''", '""', "``", "()", "[]", "\u201c\u201d", "\u00ab\u00bb")
+#: Typographic apostrophes become plain ones, and characters without width nothing.
+_PLAIN = dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc"), "'") | dict.fromkeys(
+    map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff")
+)
 #: An article before a word; "a" only before two letters, since it may be a letter itself.
 _ARTICLE = re.compile(r"\b(?:the|an|a(?= [^\W\d_]{2})) (?=\S)")
 
@@ -117,9 +121,11 @@ def answer(
 def normalise(text: str) -> str:
     """The form in which an answer is compared with a label.
 
-    Unicode NFKC and case folding; white space becomes single spaces; full stops, commas and other
-    closing marks at the end and quotes or brackets around the whole are removed; so are the
-    articles a, an, the before another word. Marks inside, signs, units and a leading point stay.
+    Unicode NFKC and case folding; typographic apostrophes become plain ones, and characters without
+    width (such as U+200B and U+FEFF) are removed; white space becomes single spaces; full stops,
+    commas and other closing marks at the end and quotes or brackets around the whole are removed;
+    so are the articles a, an, the before another word. Marks inside, signs, units and a leading
+    point stay.
     A text that would become empty keeps its last form. An answer that contains the label in a
     sentence is another answer.
 
@@ -128,11 +134,15 @@ def normalise(text: str) -> str:
         ['black', 'dog', 'red', 'strasse']
         >>> [normalise(text) for text in ("A", "(a)", "vitamin A", "-5", ".5", "C++", "...")]
         ['a', 'a', 'vitamin a', '-5', '.5', 'c++', '...']
+        >>> normalise("don\u2019t\u200b") == normalise("don't")
+        True
         >>> normalise("The answer is yes.") == normalise("yes")
         False
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = " ".join(unicodedata.normalize("NFKC", folded).split())
+    folded = unicodedata.normalize("NFKC", folded)
+    plain = unicodedata.normalize("NFKC", folded.translate(_PLAIN))
+    words = " ".join(plain.split()) or " ".join(folded.split())
     while (shorter := _without_marks(words)) not in ("", words):
         words = shorter
     return _ARTICLE.sub("", words)

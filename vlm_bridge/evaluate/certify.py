@@ -10,21 +10,23 @@ from typing import Any
 from theory import Certificate, certify_drop, certify_mean, label_free_drop
 from theory.certificates import AT_LIMIT
 from theory.certificates.certificate import unused
-from vlm_bridge.data import Item, image_ids, items_hash, overlap
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.data import Item, items_hash
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.evaluate.reach import log_reach
+from vlm_bridge.evaluate.reach import Reach, check_method, check_quantity, log_reach, reach
+from vlm_bridge.evaluate.spending import check_answerable, check_unspent, granted_to, spend_on
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.ledger import Ledger, Spending, run_hash
+from vlm_bridge.runtime.ledger import Ledger, Spending
 from vlm_bridge.skip import check_support
 
-QUANTITIES = ("disagreement", "accuracy_drop")
 #: Methods that certify only an accuracy drop.
 DROP_ONLY = ("harm", "label-free")
+_UNLABELLED = "an accuracy drop needs answers in the data; use the method label-free"
+EMPTY = "the plan skips nothing"
 HAND_MADE = "the plan is made by hand, it names neither a model nor the images that chose it"
 
 
@@ -85,12 +87,18 @@ def certify(
     items = items if isinstance(items, FullAnswers) else tuple(items)
     asked, longest = _asked(items, max_new_tokens)
     check_certifiable(vlm, plan, asked)
-    if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
-        log_reach(items, **levels, **kind)
+    if quantity == "accuracy_drop" and method != "label-free":
+        _check_labelled(asked)
+    sizes: Any = {"batch_size": batch_size, "max_new_tokens": longest}
+    run: Any = {"delta": delta, **kind, "plans": [plan.hash()], **sizes}
     spending = None
     if ledger is not None:
-        run = {"plans": [plan.hash()], "batch_size": batch_size, "max_new_tokens": longest}
-        spending = spend_on(ledger, "certification", vlm, asked, delta=delta, **kind, **run)
+        levels["delta"] = granted_to(ledger, "certification", vlm, asked, **run).delta
+    if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
+        log_reach(reach(items, **levels, **kind))
+    if ledger is not None:
+        check_answerable(vlm, asked, plan, **sizes)
+        spending = spend_on(ledger, "certification", vlm, asked, **run)
         levels["delta"] = spending.delta
     outcomes = _outcomes(vlm, items, plan, batch_size, max_new_tokens, checkpoint)
     return signed(certificate_of(plan, outcomes, **levels, **kind), vlm, plan, spending)
@@ -120,14 +128,14 @@ def certify_both(
     """
     asked = tuple(items)
     check_certifiable(vlm, plan, asked)
-    log_reach(asked, epsilon=epsilon, delta=delta, method=method)
+    sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    shared: Any = {"delta": delta, "method": method, "ledger": ledger, **sizes}
+    log_reach(reach_of_both(vlm, asked, plan, epsilon=epsilon, **shared))
     spending = None
     if ledger is not None:
-        labelled = any(item.answer for item in asked) and method != "label-free"
-        run = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "plans": [plan.hash()]}
-        times, kind = (2 if labelled else 1), {"quantity": "both", "method": method}
-        wanted = times * delta
-        spending = spend_on(ledger, "certification", vlm, asked, delta=wanted, **kind, **run)
+        check_answerable(vlm, asked, plan, **sizes)
+        times, run = _run_of_both(asked, plan, delta=delta, method=method, **sizes)
+        spending = spend_on(ledger, "certification", vlm, asked, **run)
         delta = spending.delta / times
     outcomes = _outcomes(vlm, asked, plan, batch_size, max_new_tokens, checkpoint)
     # Clopper-Pearson counts changed answers; of a drop it counts the harmed ones.
@@ -141,49 +149,41 @@ def certify_both(
     return [signed(certificate, vlm, plan, spending) for certificate in certificates]
 
 
+def reach_of_both(
+    vlm: VLM,
+    items: Iterable[Item],
+    plan: SkipPlan,
+    *,
+    epsilon: float,
+    delta: float,
+    method: str,
+    batch_size: int,
+    max_new_tokens: int,
+    ledger: Ledger | str | Path | None,
+) -> Reach:
+    """What `certify_both` can reach at the delta that the ledger would grant; none is spent."""
+    asked = tuple(items)
+    check_method(method)
+    if ledger is not None:
+        sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        times, run = _run_of_both(asked, plan, delta=delta, method=method, **sizes)
+        delta = granted_to(ledger, "certification", vlm, asked, **run).delta / times
+    return reach(asked, epsilon=epsilon, delta=delta, method=method)
+
+
+def _run_of_both(
+    items: Sequence[Item], plan: SkipPlan, *, delta: float, method: str, **sizes: int
+) -> tuple[int, dict[str, Any]]:
+    """How many deltas `certify_both` asks for, and its run, for a ledger."""
+    labelled = any(item.answer for item in items) and method != "label-free"
+    times, kind = (2 if labelled else 1), {"quantity": "both", "method": method}
+    return times, {"delta": times * delta, "plans": [plan.hash()], **kind, **sizes}
+
+
 def check_certifiable(vlm: VLM, plan: SkipPlan, items: Iterable[Item]) -> None:
     """Raise a `BridgeError` unless `vlm` supports `plan`, and `items` are not spent on it."""
     check_unspent(plan, items)
     check_support(vlm, plan)
-
-
-def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
-    """Raise a `BridgeError` if `items` share an image or a cluster with those spent on `plan`."""
-    if not plan.provenance.spent:
-        return
-    items = list(items)
-    for verb in ("tuned", "certified", "profiled"):
-        if shared := overlap(items, getattr(plan.provenance, verb)):
-            uses = {"profiled": "ranked the layers of", "tuned": "chose", "certified": "certified"}
-            raise BridgeError(
-                f"{len(shared)} of these images {uses[verb]} the plan (as cluster "
-                f"{shown(shared[0])}); certify it on others"
-            )
-
-
-def spend_on(
-    ledger: Ledger | str | Path,
-    what: str,
-    vlm: VLM,
-    items: Sequence[Item],
-    *,
-    delta: float,
-    **run: Any,
-) -> Spending:
-    """Spend delta on the images of `items`; `run` is everything else that decides the result."""
-    if not 0 < delta < 1:
-        raise BridgeError(f"delta must lie in (0, 1), got {shown(delta)}")
-    who = {"what": what, "model": vlm.name, "fingerprint": vlm.fingerprint}
-    key = run_hash(**who, data=items_hash(items), delta=delta, **run)
-    return Ledger.of(ledger).spend(image_ids(items), delta, key=key, **who)
-
-
-def check_quantity(quantity: str, method: str) -> None:
-    """Raise a `BridgeError` for an unknown quantity, or a method of another one."""
-    if quantity not in QUANTITIES:
-        raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
-    if method == "label-free" and quantity != "accuracy_drop":
-        raise BridgeError(f"label-free bounds an accuracy_drop, not a {quantity}; use auto")
 
 
 def signed(
@@ -193,6 +193,8 @@ def signed(
     assumed, caveats = certificate.assumed, certificate.caveats
     if not plan.provenance.fingerprint:
         caveats = (*caveats, HAND_MADE)
+    if plan.is_empty:
+        caveats = (*caveats, EMPTY)
     if spending is not None:
         known = unused(certificate.n_images)
         independent = "the plan does not depend on earlier results on these images"
@@ -205,6 +207,12 @@ def signed(
         assumed=assumed,
         caveats=caveats,
     )
+
+
+def _check_labelled(items: Iterable[Item]) -> None:
+    """Raise a `BridgeError` if no question has a label."""
+    if all(item.answer is None for item in items):
+        raise BridgeError(_UNLABELLED)
 
 
 def _asked(items: Sequence[Item] | FullAnswers, longest: int) -> tuple[Sequence[Item], int]:
@@ -254,9 +262,7 @@ def certificate_of(
         if quantity == "disagreement":
             made = certify_mean(changed, clusters, quantity=quantity, **options)
         elif drop is None:
-            raise BridgeError(
-                "an accuracy drop needs answers in the data; use the method label-free"
-            )
+            raise BridgeError(_UNLABELLED)
         else:
             made = certify_drop(drop, changed, clusters, **options)
     except ValueError as error:

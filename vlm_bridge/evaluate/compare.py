@@ -115,6 +115,19 @@ class Comparison(Record):
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
         )
 
+    def accuracy_sentence(self) -> str:
+        """Accuracy of both models and the drop, and how many questions have no label."""
+        full, skipped, drop = self.accuracy_full, self.accuracy_skipped, self.drop
+        if full is None or skipped is None or drop is None:
+            return "no accuracy: no question has a label"
+        low, high = drop.interval
+        unlabelled = f"; {self.n_unlabelled} of {self.n_questions} questions have no label"
+        return (
+            f"accuracy: full {full.value:.2%}, skipped {skipped.value:.2%}, drop {drop.value:.2%} "
+            f"({low:.2%} to {high:.2%}, {drop.n} image{'s' * (drop.n != 1)})"
+            f"{unlabelled if self.n_unlabelled else ''}"
+        )
+
 
 def check_images(items: Iterable[Item]) -> None:
     """Raise a `BridgeError` unless there are two images, the fewest that have an interval."""

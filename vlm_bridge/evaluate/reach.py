@@ -10,10 +10,14 @@ from typing import Any
 
 from estimators.record import Record
 from theory import certify_mean
+from theory.certificates import METHODS as BOUNDS
 from theory.certificates.shortfall import MOST_IMAGES, images_at_best
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
 
+QUANTITIES = ("disagreement", "accuracy_drop")
+#: Methods that a certificate may ask for.
+METHODS = ("auto", "label-free", *BOUNDS)
 logger = logging.getLogger("vlm_bridge")
 
 
@@ -84,6 +88,7 @@ def reach(
         >>> reach([Item(Path(f"{i}.png"), "is it red?") for i in range(60)]).possible
         False
     """
+    check_method(method)
     clusters = [item.cluster for item in items]
     if not clusters:
         raise BridgeError("there are no items to certify on")
@@ -105,7 +110,23 @@ def reach(
     return Reach(n, epsilon, delta, bound, needed, quantity)
 
 
-def log_reach(items: Iterable[Item], **request: Any) -> None:
-    """Log the sentence of `reach`, as a warning if epsilon is out of reach."""
-    found = reach(items, **request)
-    logger.log(logging.INFO if found.possible else logging.WARNING, found.sentence())
+def log_reach(found: Reach, remark: str = "") -> None:
+    """Log the sentence of a reach and a remark, as a warning if epsilon is out of reach."""
+    level = logging.INFO if found.possible and not remark else logging.WARNING
+    logger.log(level, found.sentence() + remark)
+
+
+def check_method(method: Any) -> None:
+    """Raise a `BridgeError` for an unknown method of a certificate."""
+    if not isinstance(method, str) or method not in METHODS:
+        named = f"'{method}'" if isinstance(method, str) else shown(method)
+        raise BridgeError(f"unknown method {named}; choose from {', '.join(METHODS)}")
+
+
+def check_quantity(quantity: str, method: str) -> None:
+    """Raise a `BridgeError` for an unknown quantity, or a method of another one."""
+    check_method(method)
+    if quantity not in QUANTITIES:
+        raise BridgeError(f"unknown quantity '{quantity}'; choose from {', '.join(QUANTITIES)}")
+    if method == "label-free" and quantity != "accuracy_drop":
+        raise BridgeError(f"label-free bounds an accuracy_drop, not a {quantity}; use auto")

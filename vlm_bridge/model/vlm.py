@@ -100,6 +100,7 @@ def load(
     """
     if dtype not in DTYPES:
         raise BridgeError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
+    check_device(device)
     source, options, config, kind = _read_config(name, trust_remote_code)
     if not trust_remote_code:  # remote code may fail on the meta device; it is checked later
         find_layout(_on_meta(name, kind, config, trust_remote_code))
@@ -117,6 +118,20 @@ def load(
         check_complete(info)
     model.eval()
     return VLM.of(str(name), model, processor)
+
+
+def check_device(device: str | None) -> None:
+    """Refuse what names no device, and a CUDA device that this machine does not have."""
+    if device in (None, "auto"):
+        return
+    try:
+        kind = torch.device(str(device))
+    except RuntimeError:
+        raise BridgeError(f"'{device}' names no device; give cpu, cuda, cuda:0 or auto") from None
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        n = torch.cuda.device_count()
+        found = f"it has {n} CUDA device{'s' * (n != 1)}" if n else "it has no CUDA device"
+        raise BridgeError(f"this machine cannot run on '{device}': {found}")
 
 
 def check_complete(info: dict[str, Any]) -> None:

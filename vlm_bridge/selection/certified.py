@@ -12,9 +12,10 @@ from theory import Certificate
 from vlm_bridge.data import Item, check_disjoint, image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import certify, check_quantity, check_unspent, signed, spend_on
+from vlm_bridge.evaluate.certify import certify, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
-from vlm_bridge.evaluate.reach import log_reach
+from vlm_bridge.evaluate.reach import check_quantity, log_reach, reach
+from vlm_bridge.evaluate.spending import check_unspent, granted_to, left_for_search, spend_on
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger
@@ -135,7 +136,9 @@ def search(
     check_quantity(quantity, method)
     for plan in candidates:
         check_unspent(plan, certification)
-    log_reach(certification, epsilon=epsilon, delta=delta, quantity=quantity, method=method)
+    left, remark = left_for_search(ledger, vlm, certification, delta=delta)
+    wanted: Any = {"epsilon": epsilon, "quantity": quantity, "method": method}
+    log_reach(reach(certification, delta=left, **wanted), remark)
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
         vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
@@ -146,16 +149,17 @@ def search(
     empty = tuned_on(vlm, empty, tuning, **length, settings=settings)
     if not path:
         return CertifiedPlan(empty, None, (), ())
-    level: Any = {"epsilon": epsilon, "delta": delta, "quantity": quantity, "method": method}
-    spending = None
-    if ledger is not None:
-        plans = [step.plan.hash() for step in path]
-        spending = spend_on(
-            ledger, "search", vlm, certification, plans=plans, **level, **generating
-        )
-        level["delta"] = spending.delta
+    level = {**wanted, "delta": delta}
+    plans = [step.plan.hash() for step in path]
+    run: Any = {**level, **generating, "plans": plans}
+    if ledger is not None:  # refused before the full model is run
+        granted_to(ledger, "search", vlm, certification, **run)
     file = checkpoint and checkpoint / "certification-full.jsonl"
     full = FullAnswers.ask(vlm, certification, checkpoint=file, **generating)
+    spending = None
+    if ledger is not None:  # before any answer of a skipped model
+        spending = spend_on(ledger, "search", vlm, certification, **run)
+        level["delta"] = spending.delta
 
     def certify_one(plan: SkipPlan) -> Certificate:
         file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"

@@ -21,7 +21,7 @@ from vlm_bridge.selection.tuning import tuned_on
 
 def choose_plan(
     vlm: VLM,
-    profile: Profile,
+    profile: Profile | None,
     items: Iterable[Item],
     *,
     rule: str = "skip-it",
@@ -44,7 +44,7 @@ def choose_plan(
 
     Args:
         vlm: the model.
-        profile: of the same model.
+        profile: of the same model; None if the rule requires none, or the evidence has one.
         items: tuning questions, disjoint by image from those for the certificate.
         rule: a name in `RULES`.
         mode: one of the rule's modes; None is its first.
@@ -66,7 +66,8 @@ def choose_plan(
     items = list(items)
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
-    check_profile(vlm, profile)
+    if profile is not None:
+        check_profile(vlm, profile)
     chosen = find_rule(rule)
     mode = check_mode(chosen, mode)
     if evidence is None:
@@ -83,7 +84,7 @@ def choose_plan(
     asked = Counter(item.cluster for item in items)
     changes: Counter[str] = Counter()
     tried: list[dict[str, object]] = []
-    largest = empty_plan(mode, profile.n_layers)
+    largest = empty_plan(mode, vlm.layout.n_layers)
     for candidate in reversed(candidates):
         pairs = zip(answers.items, answers.texts, strict=True)
         asked_items, texts = zip(*sorted(pairs, key=lambda p: -changes[p[0].cluster]), strict=True)

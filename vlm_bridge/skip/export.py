@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.finite import BrokenModel
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -48,7 +49,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
     Raises:
         BridgeError: the plan is not of mode `block`, leaves no layer, or skips one after which
             vision features are added; no configuration of the class describes the remaining
-            layers; the folder is not empty or cannot be written.
+            layers; a kept weight is NaN or infinite; the folder is not empty or cannot be written.
 
     Example:
         >>> plan = SkipPlan("block", n_layers=30, layers=(11, 12, 20))
@@ -105,6 +106,7 @@ def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
             f"the weights of {vlm.name} are not in memory ({lost[0]} is on the meta device); load "
             "the model without offloading"
         )
+    _check_finite(vlm, layers)
     config = copy.deepcopy(old.config)
     _edit(config, vlm.layout.n_layers, layers)
     # Some families change a configuration when they read it from disk.
@@ -118,6 +120,29 @@ def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
     new.tie_weights()
     new.generation_config = copy.deepcopy(old.generation_config)
     return new.eval()
+
+
+def _check_finite(vlm: VLM, layers: tuple[int, ...]) -> None:
+    """Refuse weights that are NaN or infinite, in these layers or outside all layers."""
+    inside = {
+        id(parameter): layer
+        for layer, module in enumerate(vlm.layout.layers)
+        for parameter in module.parameters()
+    }
+    for name, parameter in vlm.model.named_parameters():
+        layer = inside.get(id(parameter))
+        value = parameter.detach()
+        if not value.is_floating_point() or not (layer is None or layer in layers):
+            continue
+        if value.element_size() == 1:  # 8-bit numbers have no `isfinite`
+            value = value.float()
+        if not value.isfinite().all():
+            kind = "NaN" if value.isnan().any() else "infinite"
+            where = "" if layer is None else f" of layer {layer}"
+            raise BrokenModel(
+                f"{vlm.name} is broken: weights{where} are {kind} ({name}); nothing that the "
+                "pruned model answers could be trusted"
+            )
 
 
 def _edit(config: Any, n_layers: int, layers: tuple[int, ...]) -> None:

@@ -1,0 +1,106 @@
+"""What a ledger grants to a run, and what is checked before the run spends its delta."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlm_bridge.data import Item, image_ids, items_hash, overlap
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.evaluate.answers import answer_batch, check_max_new_tokens
+from vlm_bridge.model.prompts import batch_places, collate
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.ledger import Ledger, Spending, run_hash
+from vlm_bridge.skip import skipping
+
+
+def spend_on(
+    ledger: Ledger | str | Path,
+    what: str,
+    vlm: VLM,
+    items: Sequence[Item],
+    *,
+    delta: float,
+    **run: Any,
+) -> Spending:
+    """Spend delta on the images of `items`; `run` is everything else that decides the result."""
+    if not 0 < delta < 1:
+        raise BridgeError(f"delta must lie in (0, 1), got {shown(delta)}")
+    who = {"what": what, "model": vlm.name, "fingerprint": vlm.fingerprint}
+    key = run_hash(**who, data=items_hash(items), delta=delta, **run)
+    return Ledger.of(ledger).spend(image_ids(items), delta, key=key, **who)
+
+
+def granted_to(ledger: Ledger | str | Path, *run: Any, **settings: Any) -> Spending:
+    """What `spend_on` with these arguments would grant; nothing is spent.
+
+    Raises:
+        BridgeError: as `spend_on`.
+    """
+    real = Ledger.of(ledger)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / real.path.name
+        try:
+            if real.path.exists():
+                shutil.copyfile(real.path, path)
+        except OSError as error:
+            raise BridgeError(f"cannot use the ledger {real.path}: {error.strerror}") from None
+        try:
+            return spend_on(Ledger(path, delta=real.delta), *run, **settings)
+        except BridgeError as error:
+            raise BridgeError(str(error).replace(str(path), str(real.path))) from None
+
+
+def left_for_search(
+    ledger: Ledger | str | Path | None, vlm: VLM, items: Sequence[Item], *, delta: float
+) -> tuple[float, str]:
+    """The delta that a search can get, before its path is known; and a remark if it is less.
+
+    The same search again gets what it got before, which only its path can tell.
+    """
+    if ledger is None:
+        return delta, ""
+    try:
+        granted = granted_to(ledger, "search", vlm, items, delta=delta).delta
+    except BridgeError as error:
+        return delta, f"; {error}; only the same search again costs nothing"
+    less = f"; by the ledger a new search on these images gets delta {granted:g}, not {delta:g}"
+    return granted, "" if granted == delta else less
+
+
+def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
+    """Raise a `BridgeError` if `items` share an image or a cluster with those spent on `plan`."""
+    if not plan.provenance.spent:
+        return
+    items = list(items)
+    for verb in ("tuned", "certified", "profiled"):
+        if shared := overlap(items, getattr(plan.provenance, verb)):
+            uses = {"profiled": "ranked the layers of", "tuned": "chose", "certified": "certified"}
+            if plan.is_empty:  # a search that certified nothing
+                uses["certified"] = "were searched in vain for"
+            raise BridgeError(
+                f"{len(shared)} of these images {uses[verb]} the plan (as cluster "
+                f"{shown(shared[0])}); certify it on others"
+            )
+
+
+def check_answerable(
+    vlm: VLM, items: Sequence[Item], plan: SkipPlan, *, batch_size: int, max_new_tokens: int
+) -> None:
+    """Raise a `BridgeError` for an image that cannot be read, or a broken model.
+
+    A run that fails so has seen no answers, and must not spend its delta. Both models generate one
+    token for the first batch, and nobody looks at it.
+    """
+    check_max_new_tokens(max_new_tokens)
+    for item in {item.image: item for item in items}.values():
+        item.open()
+    batch = collate(vlm, items, batch_places(items, batch_size)[0])
+    answer_batch(vlm, batch, max_new_tokens=1)
+    if not plan.is_empty:
+        with skipping(vlm, plan):
+            answer_batch(vlm, batch, max_new_tokens=1)
