@@ -71,9 +71,10 @@ class Ledger:
     they are about. Of each family, any certificate at all is wrong with probability at most the
     ledger's total delta. This is the union bound: the deltas of a family add up to at most the
     total. A search or certification gets the delta that it asks for, or what is left of the total,
-    or is refused if nothing is left. Deltas are spent before an answer is looked at, so a run that
-    is killed, or whose certificate does not hold, has spent its delta too. The same run again (same
-    weights, questions, plans and settings) costs nothing, because it can only repeat its result.
+    or is refused if nothing is left. Deltas are spent before an answer of a skipping model is
+    looked at, so a run that is killed, or whose certificate does not hold, has spent its delta too.
+    The same run again (same weights, questions, plans and settings) costs nothing, because it can
+    only repeat its result.
 
     What it cannot see, every certificate assumes: that a plan does not depend on earlier results on
     these images. A plan that names them (`SkipPlan.provenance`) is refused. For plans in words the
