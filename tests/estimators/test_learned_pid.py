@@ -35,6 +35,7 @@ def worst(found: PID, kind: str) -> float:
     return float(np.abs(np.array(list(found.atoms.values())) - GATES[kind]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["xor", pytest.param("same", marks=pytest.mark.slow)])
 def test_planted_gates_are_read(kind: str) -> None:
     found = fit_learned_pid(*planted(kind, 1000, 4, 0), codes=2, unit="bits")
@@ -75,6 +76,7 @@ def test_exchanging_the_sources_exchanges_the_uniques() -> None:
     assert one.unique_1 == pytest.approx(two.unique_2, abs=0.08)
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_it() -> None:
     data = planted("and", 100, 3, 0)
     assert fit_learned_pid(*data, codes=2, seed=1) == fit_learned_pid(*data, codes=2, seed=1)

@@ -61,6 +61,7 @@ def test_bad_budgets_are_named(made):
         evidence.part(["nothing"])
 
 
+@pytest.mark.slow
 def test_a_plan_is_explained_within_a_budget(made, tmp_path, monkeypatch, capsys):
     vlm, _ = made
     toy = toy_vlm()

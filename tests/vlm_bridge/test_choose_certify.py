@@ -91,6 +91,7 @@ def test_nothing_is_skipped_where_nothing_is_redundant(items):
     assert len(plan.provenance.settings["tried"]) == 4
 
 
+@pytest.mark.slow
 def test_the_order_of_images_does_not_change_the_choice(items):
     vlm = redundant_llava([1])
     found = profile(vlm, items)

@@ -108,6 +108,7 @@ def test_strings_are_escaped(tmp_path: Path, key: str) -> None:
     assert "cript>alert(1)</script>&" in page.text
 
 
+@pytest.mark.slow
 def test_missing_labels_are_said(tmp_path: Path) -> None:
     page = report(build_results(labels=False), tmp_path)
     assert page.text.count("not known: the questions have no labels") == 4
@@ -116,6 +117,7 @@ def test_missing_labels_are_said(tmp_path: Path) -> None:
     assert len(page.links) == 4
 
 
+@pytest.mark.slow
 def test_without_a_sweep_figures_are_left_out_and_old_ones_removed(tmp_path: Path) -> None:
     report(build_results(), tmp_path)
     page = report(build_results() | {"sweep": [], "peers": []}, tmp_path)
@@ -128,6 +130,7 @@ def test_without_a_sweep_figures_are_left_out_and_old_ones_removed(tmp_path: Pat
     assert "No other rule was run." in page.text
 
 
+@pytest.mark.slow
 def test_one_mode_missing_is_said(tmp_path: Path) -> None:
     results = build_results()
     results["sweep"] = [

@@ -55,7 +55,8 @@ def _used(options: Mapping[str, Any], out: Path) -> Iterator[tuple[str, Path]]:
     for name, value in options.items():
         values = value if isinstance(value, list) else [value]
         for one in values:
-            if name != "out" and (isinstance(one, Path) or (name in _NAMES and one)):
+            named = isinstance(one, Path) or (name in _NAMES and isinstance(one, str) and one)
+            if name != "out" and named:
                 yield name.replace("_", "-"), Path(one)
     if "ledger" in options and not options.get("no_ledger"):
         ledger = options["ledger"] or ledger_beside(out)
