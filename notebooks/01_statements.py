@@ -102,9 +102,10 @@ plt.show()
 # proof of S4a fails.
 
 # %%
-hellman_raviv = statements.get("S4a").formulas["Hellman-Raviv"]
+formulas = statements.get("S4a").formulas
+hellman_raviv = formulas["Hellman-Raviv"]
 halved = replace(hellman_raviv, right=hellman_raviv.right / 2)
-unproved = statements.get("S4a").proof({"Hellman-Raviv": halved})
+unproved = statements.get("S4a").proof({**formulas, "Hellman-Raviv": halved})
 print(f"{halved}: {unproved.detail}")
 
 # %% [markdown]

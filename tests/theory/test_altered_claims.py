@@ -33,3 +33,11 @@ def test_an_altered_formula_is_not_proved(name, which, change, formula):
     assert formula != statement.formulas[which]
     check = statement.proof({**statement.formulas, which: formula})
     assert not check.proved, f"{name} proves {formula}"
+
+
+def test_a_claim_without_a_formula_is_not_proved():
+    formulas = dict(statements.get("S4a").formulas)
+    del formulas["exponential"]
+    made = statements.get("S4a").proof(formulas)
+    assert not made.proved
+    assert made.detail == "the claim has no formula 'exponential'"

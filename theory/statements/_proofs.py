@@ -32,6 +32,8 @@ def about(definitions: Mapping[str, Formula]) -> Callable[[Proof], Proof]:
         @wraps(proof)
         def guarded(claim: Formulas) -> ProofCheck:
             for name, definition in definitions.items():
+                if name not in claim:
+                    return ProofCheck(False, f"the claim has no formula '{name}'")
                 if not claim[name].states(definition):
                     return ProofCheck(
                         False, f"{name}: {claim[name]} is not what the proof is about"
