@@ -87,7 +87,7 @@ def test_the_first_load_works_in_a_kernel_with_an_empty_cache(tmp_path, monkeypa
     book = nbformat.v4.new_notebook(cells=[cell])
     client = NotebookClient(
         book,
-        timeout=300,
+        timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(FOLDER.parent)}},
     )

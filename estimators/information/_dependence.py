@@ -24,9 +24,6 @@ MOST_FEATURES = 250
 MOST_ROWS = 2000
 #: Most products of columns, of x and of the residuals.
 MOST_PRODUCTS = (1500, 300)
-#: Test 2: permutations, deviations above the largest permuted value, most entries of the features,
-#: least rows.
-PERMUTATIONS, DEVIATIONS, MOST_ENTRIES, LEAST_ROWS = 10, 5.0, 10_000_000, 100
 #: Largest number of columns in a product of signs.
 DEGREE = 8
 _NAMES = (
@@ -43,15 +40,13 @@ def dependences(x: Rows, residuals: Rows, columns: tuple[Rows, Rows]) -> Iterato
        with f and g the columns or their products, does not change under rotations. Under
        independence its mean is `tr S_f tr S_g` and its variance `2 |S_f|^2 |S_g|^2`, with S the
        covariances of the features; its law is taken as the gamma law with these moments.
-    2. The largest singular value of the covariance of the products of two columns of x with the
-       residuals, which one product of two directions raises, against permutations of the rows.
-    3. Products of the signs of up to eight columns, ranks, and products of two ranks: the
+    2. Products of the signs of up to eight columns, ranks, and products of two ranks: the
        largest correlation, with Bonferroni's correction.
 
     Args:
         x: (n, p) independent rows, uncorrelated columns of unit variance.
         residuals: (n, q) residuals of regression on x, likewise.
-        columns: the columns of both for test 3, which depends on the axes.
+        columns: the columns of both for test 2, which depends on the axes.
 
     Source:
         Gretton et al. 2008, A kernel statistical test of independence, NIPS 20, section 3.
@@ -59,8 +54,6 @@ def dependences(x: Rows, residuals: Rows, columns: tuple[Rows, Rows]) -> Iterato
     for name, p_value in zip(_NAMES, _moments_p_values(x, residuals), strict=True):
         if p_value < ALARM:
             yield name
-    if _one_product_stands_out(x, residuals):
-        yield "a product of two directions of its columns"
     if _largest_p_value(*columns) < ALARM:
         yield "products of ranks or signs of its columns"
 
@@ -92,23 +85,6 @@ def _from_grams(k: Rows, m: Rows) -> float:
     return _gamma_p_value(
         float((k * m).sum()) / len(k), np.diagonal(k).copy(), np.diagonal(m).copy(), squares
     )
-
-
-def _one_product_stands_out(x: Rows, e: Rows) -> bool:
-    """Whether the largest singular value is far above those of permuted rows."""
-    used = slice(None, None, -(-len(x) * _count(x.shape[1]) // MOST_ENTRIES))
-    x, e = x[used], e[used]
-    if len(x) < LEAST_ROWS:
-        return False
-    features, rng = _powers(x, 2), np.random.default_rng(0)
-    scale = features.std(axis=0)
-    features /= np.where(scale > 0.0, scale, 1.0)
-    permuted = [_largest(features, e[rng.permutation(len(e))]) for _ in range(PERMUTATIONS)]
-    return _largest(features, e) > max(permuted) + DEVIATIONS * float(np.std(permuted, ddof=1))
-
-
-def _largest(f: Rows, e: Rows) -> float:
-    return float(np.linalg.norm(f.T @ e, 2))
 
 
 def _gamma_p_value(statistic: float, of_f: Rows, of_g: Rows, squares: float) -> float:
@@ -151,7 +127,7 @@ def _gram(rows: Rows, degree: int) -> Rows:
 
 
 def _largest_p_value(x: Rows, e: Rows) -> float:
-    """p-value of test 3."""
+    """p-value of test 2."""
     used = slice(None, None, -(-len(x) // MOST_ROWS))
     f, g = (_products(rows[used], most) for rows, most in zip((x, e), MOST_PRODUCTS, strict=True))
     if not (f.shape[1] and g.shape[1]):

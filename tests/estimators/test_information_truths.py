@@ -327,11 +327,3 @@ def test_information_of_a_sign_is_that_of_its_mixture():
     x = np.sign(rng().normal(size=(4000, 1)))
     found = mutual_information(x + rng(1).normal(size=x.shape), x[:, 0] > 0)
     assert inside(found, of_sign(1.0))
-
-
-def test_a_product_of_two_mixed_directions_among_many_is_told():
-    """The size of y is independent of x; its sign is that of the product of two columns."""
-    x, y = rng(4).normal(size=(2, 2000, 30))
-    y[:, 0] = np.abs(y[:, 0]) * np.sign(x[:, 0] * x[:, 1])
-    x, y = (side @ rng(5).normal(size=(30, 30)) for side in (x, y))
-    assert "a product of two directions" in mutual_information(x, y).reason
