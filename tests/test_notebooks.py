@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = sorted(FOLDER.glob("[0-9]*.py"))
 
 #: Seconds for one notebook, start of the kernel included.
-HARD_LIMIT = 300
+HARD_LIMIT = 900
 
 each_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
@@ -87,7 +87,7 @@ def test_the_first_load_works_in_a_kernel_with_an_empty_cache(tmp_path, monkeypa
     book = nbformat.v4.new_notebook(cells=[cell])
     client = NotebookClient(
         book,
-        timeout=900,
+        timeout=300,
         kernel_name="python3",
         resources={"metadata": {"path": str(FOLDER.parent)}},
     )
