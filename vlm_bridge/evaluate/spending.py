@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +26,34 @@ def spend_on(
     **run: Any,
 ) -> Spending:
     """Spend delta on the images of `items`; `run` is everything else that decides the result."""
-    if not 0 < delta < 1:
-        raise BridgeError(f"delta must lie in (0, 1), got {shown(delta)}")
-    who = {"what": what, "model": vlm.name, "fingerprint": vlm.fingerprint}
-    key = run_hash(**who, data=items_hash(items), delta=delta, **run)
-    return Ledger.of(ledger).spend(image_ids(items), delta, key=key, **who)
+    return Ledger.of(ledger).spend(image_ids(items), delta, **_run(what, vlm, items, delta, run))
 
 
-def granted_to(ledger: Ledger | str | Path, *run: Any, **settings: Any) -> Spending:
+def granted_to(
+    ledger: Ledger | str | Path,
+    what: str,
+    vlm: VLM,
+    items: Sequence[Item],
+    *,
+    delta: float,
+    **run: Any,
+) -> Spending:
     """What `spend_on` with these arguments would grant; nothing is spent.
 
     Raises:
         BridgeError: as `spend_on`.
     """
-    real = Ledger.of(ledger)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / real.path.name
-        try:
-            if real.path.exists():
-                shutil.copyfile(real.path, path)
-        except OSError as error:
-            raise BridgeError(f"cannot use the ledger {real.path}: {error.strerror}") from None
-        try:
-            return spend_on(Ledger(path, delta=real.delta), *run, **settings)
-        except BridgeError as error:
-            raise BridgeError(str(error).replace(str(path), str(real.path))) from None
+    return Ledger.of(ledger).granted(image_ids(items), delta, **_run(what, vlm, items, delta, run))
+
+
+def _run(
+    what: str, vlm: VLM, items: Sequence[Item], delta: float, run: Mapping[str, Any]
+) -> dict[str, str]:
+    """A run as a ledger names it."""
+    if not 0 < delta < 1:
+        raise BridgeError(f"delta must lie in (0, 1), got {shown(delta)}")
+    who = {"what": what, "model": vlm.name, "fingerprint": vlm.fingerprint}
+    return {**who, "key": run_hash(**who, data=items_hash(items), delta=delta, **run)}
 
 
 def left_for_search(

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -138,13 +138,31 @@ class Ledger:
                 out of range, the file is no ledger, is broken or of another total, or it cannot be
                 written.
         """
+        run = {"key": key, "what": what, "model": model, "fingerprint": fingerprint}
+        return self._on_one_rank(self._spend, images, delta, **run)
+
+    def granted(self, images: Collection[str], delta: float, **run: str) -> Spending:
+        """What `spend` with these arguments would return; nothing is spent or written.
+
+        Raises:
+            BridgeError: as `spend`.
+        """
+        return self._on_one_rank(self._granted, images, delta, **run)
+
+    def _on_one_rank(
+        self,
+        count: Callable[[Entry], Spending],
+        images: Collection[str],
+        delta: float,
+        **run: str,
+    ) -> Spending:
+        """What `count` makes of a spending, on rank 0 for all ranks."""
         if not images:
             raise BridgeError("a ledger counts images, and there are none")
         known = images if isinstance(images, str) else list(images)
-        body = {"what": what, "model": model, "fingerprint": fingerprint, "key": key}
-        entry = entry_of({**body, "images": known, "delta": delta}, "a spending")
+        entry = entry_of({**run, "images": known, "delta": delta}, "a spending")
         with sharing() as ranks:
-            mine = self._spend(entry) if ranks.rank == 0 else None
+            mine = count(entry) if ranks.rank == 0 else None
             spending = ranks.gather(mine)[0]
         assert spending is not None
         return spending
@@ -161,14 +179,28 @@ class Ledger:
         except OSError as error:
             raise BridgeError(f"cannot use the ledger {self.path}: {error.strerror}") from None
 
+    def _granted(self, entry: Entry) -> Spending:
+        try:
+            return self._share_of(entry, self._read())[0]
+        except OSError as error:
+            raise BridgeError(f"cannot use the ledger {self.path}: {error.strerror}") from None
+
     def _spend_alone(self, entry: Entry) -> Spending:
         """`spend`, while no other process reads or writes the file."""
         content = self._read()
+        spending, is_new = self._share_of(entry, content)
         if content.total is None:
-            total = self.delta or entry.delta
-            content = self._append(content, {"type": "Ledger", "delta": total})
-        else:
-            total = content.total
+            content = self._append(content, {"type": "Ledger", "delta": spending.total})
+        if is_new:
+            body = {name: getattr(entry, name) for name in TEXTS}
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            body |= {"images": sorted(entry.images), "delta": spending.delta, "at": now}
+            self._append(content, body)
+        return spending
+
+    def _share_of(self, entry: Entry, content: _Content) -> tuple[Spending, bool]:
+        """What the ledger grants to an entry, and whether the entry is new."""
+        total = (self.delta or entry.delta) if content.total is None else content.total
         if self.delta not in (None, total):
             raise BridgeError(
                 f"the ledger {self.path} has a total delta of {total:g}, not {self.delta:g}; "
@@ -178,7 +210,7 @@ class Ledger:
         repeated = next((known for known in family if known.key == entry.key), None)
         if repeated is not None:
             others = math.fsum(known.delta for known in family if known is not repeated)
-            return Spending(repeated.delta, round(others, 12), total)
+            return Spending(repeated.delta, round(others, 12), total), False
         before = math.fsum(known.delta for known in family)
         left = round(total - before, 12)
         if left <= 0:
@@ -186,12 +218,7 @@ class Ledger:
                 f"the ledger {self.path.name} leaves no delta for these images: {listed(family)} "
                 f"spent {before:g} of {total:g} on images that they share; use new images"
             )
-        granted = min(entry.delta, left)
-        body = {name: getattr(entry, name) for name in TEXTS}
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        body |= {"images": sorted(entry.images), "delta": granted, "at": now}
-        self._append(content, body)
-        return Spending(granted, round(before, 12), total)
+        return Spending(min(entry.delta, left), round(before, 12), total), True
 
     def _append(self, content: _Content, body: dict[str, Any]) -> _Content:
         """Write a line behind the whole lines of the file; its content then, but for entries."""
