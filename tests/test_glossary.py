@@ -49,6 +49,7 @@ def test_code_exists(name: str) -> None:
             continue
         if not hasattr(found, part):
             importlib.import_module(".".join(parts[:number]))
+        assert hasattr(found, part), f"{name}: no {part}"
         found = getattr(found, part)
 
 
