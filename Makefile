@@ -59,9 +59,9 @@ test: setup ## style, types and the fast tests
 test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow or gpu" --cov --cov-report= \
 	  --ignore tests/test_notebooks.py
-	@echo "Line coverage by the slow tests of vlm_bridge alone: $$($(BIN)/coverage report --format=total) %"
 	# One at a time: each notebook computes in two threads.
 	$(BIN)/pytest -m slow tests/test_notebooks.py
+	@echo "Line coverage by the slow tests of vlm_bridge alone: $$($(BIN)/coverage report --format=total) %"
 
 notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
 	$(BIN)/python notebooks/build.py
