@@ -12,6 +12,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.demo.run import DemoSize, run_demo
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.files import read_checked
 from vlm_bridge.selection import CertifiedPlan
 
 SMALL = DemoSize(
@@ -28,7 +29,7 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(tmp_path):
 @pytest.mark.slow
 def test_the_demo_writes_what_it_promises(tmp_path):
     demo = run_demo(tmp_path, size=SMALL, command="skipit demo --small")
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = read_checked(tmp_path / "results.json", "results")
     assert results == json.loads(demo.results.dumps())
     assert demo.report == tmp_path / "report.html"
     for name in ("profile.png", "depth.png", "layers.png", "prediction.png", "report.html"):

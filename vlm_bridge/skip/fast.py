@@ -13,13 +13,15 @@ from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.both_ways import BothWays
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.freeze import Freeze
-from vlm_bridge.skip.patching import Forward, by_name, forward_of
+from vlm_bridge.skip.patching import Forward, by_name, forward_of, observed
 from vlm_bridge.skip.rows import OnRows
 from vlm_bridge.skip.sublayers import (
     Sublayers,
+    idle_norms,
     no_attention,
     no_mlp,
     returns_tuple,
+    unchanged,
     wants_weights,
 )
 from vlm_bridge.skip.thin import Halves
@@ -33,7 +35,8 @@ def fast_forwards(
     if operation == Operation():
         return
     config = tracker.layout.text_config
-    as_tuple = returns_tuple(layer, tracker.width)
+    width = tracker.width
+    as_tuple = returns_tuple(layer, width)
     if operation.bypass:
         attention: Any = layer.self_attn
         yield attention, by_name(attention, partial(no_attention, index, config))
@@ -44,6 +47,9 @@ def fast_forwards(
         yield attention, by_name(attention, partial(no_attention, index, config))
     if not operation.mlp:
         yield Sublayers.of(layer).mlp, no_mlp
+    for norm in idle_norms(layer, width, attention=operation.attention, mlp=operation.mlp):
+        if not observed(norm):
+            yield norm, unchanged
     forward = forward_of(layer)
     if operation.freeze:
         halves = Halves(layer)

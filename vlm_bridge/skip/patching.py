@@ -74,6 +74,13 @@ def _slot(module: nn.Module) -> str:
     return "_old_forward" if hasattr(module, "_hf_hook") else "forward"
 
 
+def observed(module: nn.Module) -> bool:
+    """Whether someone looks at the calls of a module: by hooks, or by another forward of it."""
+    own = module.__dict__
+    hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return bool(hooked) or "forward" in own or "_old_forward" in own
+
+
 def check_not_replaced(module: nn.Module, name: str) -> None:
     """Refuse a forward that another tool has replaced, which would see a part of the layer only."""
     forward = forward_of(module)

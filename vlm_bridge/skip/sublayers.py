@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,12 @@ from vlm_bridge.skip.tensors import first_of
 
 #: Whether layers of a class return a tuple, of the classes that were tried.
 _tuples: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+#: Layers that `check_residual` has passed.
+_residual: WeakSet[nn.Module] = WeakSet()
+#: Layer -> (attention runs, MLP runs) -> what `idle_norms` found.
+_idle: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool], tuple[nn.Module, ...]]] = (
+    WeakKeyDictionary()
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,46 @@ def check_residual(layer: nn.Module, width: int) -> None:
 
     Then a zero output skips a residual update, `f(norm(h))` or `norm(f(norm(h)))`.
     """
-    noise, output = _without_sublayers(layer, width)
+    if layer in _residual:
+        return
+    noise, output = _with_updates(layer, width)
     if not torch.equal(first_of(output), noise):
         raise BridgeError(
             f"{type(layer).__name__} is not the identity when its attention and its MLP return "
             "zero, so a zero output does not skip a residual update"
         )
+    _residual.add(layer)
+
+
+def idle_norms(
+    layer: nn.Module, width: int, *, attention: bool, mlp: bool
+) -> tuple[nn.Module, ...]:
+    """The norms of a layer that nothing reads where its attention or its MLP does not run.
+
+    Those whose input in place of their output does not change one bit of the layer's output, tried
+    once per layer on one row of noise.
+    """
+    found = _idle.setdefault(layer, {})
+    if (attention, mlp) not in found:
+        found[attention, mlp] = tuple(_try_idle(layer, width, float(attention), float(mlp)))
+    return found[attention, mlp]
+
+
+def _try_idle(layer: nn.Module, width: int, *updates: float) -> Iterator[nn.Module]:
+    if all(updates) or any(parameter.is_meta for parameter in layer.parameters()):
+        return
+    parts = Sublayers.of(layer)
+    for norm in layer.children():
+        if norm in (parts.attention, parts.mlp) or not list(norm.parameters()):
+            continue
+        try:
+            _, output = _with_updates(layer, width, *updates)
+            with patched(norm, unchanged):
+                _, again = _with_updates(layer, width, *updates)
+        except BridgeError:  # a layer that needs more than hidden states, which is no error
+            return
+        if torch.equal(first_of(output), first_of(again)):
+            yield norm
 
 
 def returns_tuple(layer: nn.Module, width: int) -> bool:
@@ -76,25 +117,34 @@ def returns_tuple(layer: nn.Module, width: int) -> bool:
     kind = type(layer)
     if kind not in _tuples:
         try:
-            _tuples[kind] = isinstance(_without_sublayers(layer, width)[1], tuple)
+            _tuples[kind] = isinstance(_with_updates(layer, width)[1], tuple)
         except BridgeError:
             return False
     return _tuples[kind]
 
 
-def _without_sublayers(layer: nn.Module, width: int) -> tuple[Tensor, Any]:
-    """One row of noise, and a layer's output on it if attention and MLP return zero."""
+def _with_updates(
+    layer: nn.Module, width: int, attention: float = 0.0, mlp: float = 0.0
+) -> tuple[Tensor, Any]:
+    """One row of noise, and a layer's output on it.
+
+    In place of attention and MLP runs their input, reversed, times a factor.
+    """
     kind = type(layer).__name__
     if next(layer.parameters()).is_meta:
         layer = _with_unit_norms(layer)
     parts = Sublayers.of(layer)
     norm = next(p for p in layer.parameters() if not p.is_meta and p.is_floating_point())
     noise = torch.linspace(-1, 1, width, dtype=norm.dtype, device=norm.device)[None, None]
+
+    def update(factor: float, states: Iterable[Tensor]) -> Tensor:
+        return next(iter(states)).flip(-1) * factor if factor else torch.zeros_like(noise)
+
     try:
         with (
             torch.no_grad(),
-            patched(parts.attention, lambda *_, **__: (torch.zeros_like(noise), None)),
-            patched(parts.mlp, lambda *_, **__: torch.zeros_like(noise)),
+            patched(parts.attention, lambda *a, **k: (update(attention, [*a, *k.values()]), None)),
+            patched(parts.mlp, lambda *a, **k: update(mlp, [*a, *k.values()])),
         ):
             return noise, layer.forward(noise, position_embeddings=(noise, noise))
     except Exception as error:
@@ -147,3 +197,8 @@ def wants_weights(config: Any, options: dict[str, Any]) -> bool:
 def no_mlp(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
     """Zeros in place of the output of the MLP."""
     return hidden_states.new_zeros(1).expand_as(hidden_states)
+
+
+def unchanged(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    """The hidden states, in place of a norm that nothing reads."""
+    return hidden_states
