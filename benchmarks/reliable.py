@@ -1,7 +1,8 @@
 """Whether `reliable` is true: systems of known truth, for every verb, in both directions.
 
 Run it with `python -m benchmarks.reliable --json`; `--only PATTERN` and `--seeds N` take a part.
-Every estimate is one line of a checkpoint, from which a stopped run resumes. The rules:
+Every estimate is one line of a checkpoint, from which a stopped run of the same code resumes. The
+rules:
 
 - over all systems at most 7 % of the reliable 95 % intervals miss the truth;
 - on no system do more than 20 % miss;
@@ -17,10 +18,13 @@ seed can decide, it breaks the rule if an exact binomial test rejects the limit 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import multiprocessing
+import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -33,7 +37,8 @@ from benchmarks._reliable_rules import rules, summary
 from benchmarks._reliable_system import System, measure
 from benchmarks._table import machine
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "results"
 #: Every system, by verb.
 SYSTEMS: tuple[System, ...] = (
     *_reliable_mi.SYSTEMS,
@@ -57,43 +62,85 @@ def chosen(patterns: Sequence[str] | None) -> list[System]:
     ]
 
 
-def collect(systems: list[System], seeds: int, checkpoint: Path) -> dict[str, Any]:
-    """Measure what the checkpoint lacks, and summarise."""
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+def collect(
+    systems: list[System], seeds: int, checkpoint: Path, *, jobs: int = 1
+) -> dict[str, Any]:
+    """Measure what the checkpoint lacks in `jobs` processes, and summarise."""
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    if checkpoint.exists():
-        for line in checkpoint.read_text().splitlines():
-            row = json.loads(line)
-            rows[row["system"]][row["seed"]] = row
+    for row in resumed(checkpoint):
+        rows[row["system"]][row["seed"]] = row
+    # Seed by seed: a stopped run has all systems, with fewer seeds.
+    wanted = [
+        (system.name, seed)
+        for seed in range(seeds)
+        for system in systems
+        if seed not in rows[system.name]
+    ]
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    # Seed by seed: a stopped run has all systems, with fewer seeds.
-    wanted = [(system, seed) for seed in range(seeds) for system in systems]
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
         checkpoint.open("a") as file,
     ):
-        task = progress.add_task("estimates", total=len(wanted))
-        for system, seed in wanted:
-            if seed not in rows[system.name]:
-                row = measure(system, seed)
-                rows[system.name][seed] = row
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-            progress.advance(task)
+        for row in progress.track(measured(wanted, jobs), len(wanted), description="estimates"):
+            rows[row["system"]][row["seed"]] = row
+            file.write(json.dumps(row) + "\n")
+            file.flush()
     table = [
         summary(system, [row for row in rows[system.name].values() if row["seed"] < seeds])
         for system in systems
     ]
     return {
         "title": "what is called reliable",
-        "command": "python -m benchmarks.reliable --json",
+        "command": f"python -m benchmarks.reliable --seeds {seeds} --json",
         "machine": machine(),
         "level": 0.95,
         "seeds": seeds,
         "rules": rules(table),
         "rows": table,
     }
+
+
+def resumed(checkpoint: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a checkpoint, which is begun if it is missing.
+
+    Its first line identifies the code that measures.
+
+    Raises:
+        SystemExit: the checkpoint was made by other code.
+    """
+    digest = hashlib.sha256()
+    for path in sorted([*ROOT.glob("estimators/**/*.py"), *ROOT.glob("benchmarks/_reliable*.py")]):
+        digest.update(path.read_bytes())
+    header = {"code": digest.hexdigest()}
+    if not checkpoint.exists():
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(json.dumps(header) + "\n")
+    whole, _, torn = checkpoint.read_text().rpartition("\n")
+    first, *rest = whole.splitlines() or [torn]
+    if torn and rest:  # the line during which a run was stopped
+        checkpoint.write_text(whole + "\n")
+    if first != json.dumps(header):
+        raise SystemExit(
+            f"{checkpoint} was made by other code of the estimators or of this benchmark; delete "
+            "it, or name another with --checkpoint"
+        )
+    return map(json.loads, rest)
+
+
+def measured(wanted: list[tuple[str, int]], jobs: int) -> Iterator[dict[str, Any]]:
+    """The estimates of (name of a system, seed), in the order in which they are ready."""
+    if jobs == 1:
+        yield from map(_measure, wanted)
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that start now
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_measure, wanted)
+
+
+def _measure(name_and_seed: tuple[str, int]) -> dict[str, Any]:
+    name, seed = name_and_seed
+    return measure(next(system for system in SYSTEMS if system.name == name), seed)
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -147,17 +194,17 @@ def main(given: list[str] | None = None) -> int:
         "--only", nargs="+", metavar="PATTERN", help="systems, verbs or suites, with * and ?"
     )
     parser.add_argument("--checkpoint", type=Path, default=Path("out/reliable.jsonl"))
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--out", type=Path, help=f"folder for the results (default: {FOLDER})")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args(given)
     systems = chosen(arguments.only)
-    if not systems or arguments.seeds < 1:
-        parser.error(
-            f"no system matches {' '.join(arguments.only)}"
-            if not systems
-            else f"--seeds must be at least 1, got {arguments.seeds}"
-        )
-    result = collect(systems, arguments.seeds, arguments.checkpoint)
+    if not systems:
+        parser.error(f"no system matches {' '.join(arguments.only)}")
+    for option in ("seeds", "jobs"):
+        if getattr(arguments, option) < 1:
+            parser.error(f"--{option} must be at least 1, got {getattr(arguments, option)}")
+    result = collect(systems, arguments.seeds, arguments.checkpoint, jobs=arguments.jobs)
     text = json.dumps(result, indent=1, allow_nan=False)
     if arguments.out or not arguments.only:  # a part does not replace the whole
         folder = arguments.out or FOLDER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,12 +108,29 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
     first = (tmp_path / "c.jsonl").read_text()
     assert reliable.main([*few, "3", "--json"]) == 0
     assert (tmp_path / "c.jsonl").read_text().startswith(first)
-    body = json.loads(capsys.readouterr().out)
+    with (tmp_path / "c.jsonl").open("a") as file:  # stopped in the middle of a line
+        file.write('{"system": "ri')
+    assert reliable.main([*few, "3", "--jobs", "1", "--json"]) == 0
+    *_, body = map(json.loads, re.split(r"(?<=\n)(?={\n)", capsys.readouterr().out))
     assert body == json.loads((tmp_path / "reliable.json").read_text())
     assert body["rows"][0]["seeds"] == 3
     with pytest.raises(SystemExit):
         reliable.main([*few, "3", "--only", "left"])
     assert "no system matches left" in capsys.readouterr().err
+    (tmp_path / "c.jsonl").write_text('{"code": "another"}\n')
+    with pytest.raises(SystemExit, match="made by other code"):
+        reliable.main([*few, "3"])
+
+
+def test_several_processes_measure_the_same(tmp_path):
+    systems = reliable.chosen(["CKA: independent", "CKA: turned copy"])
+    found = [
+        reliable.collect(systems, 2, tmp_path / f"{jobs}.jsonl", jobs=jobs)["rows"]
+        for jobs in (1, 2)
+    ]
+    assert [{**row, "seconds": 0} for row in found[0]] == [
+        {**row, "seconds": 0} for row in found[1]
+    ]
 
 
 def broken(patterns, seeds, tmp_path):
