@@ -159,7 +159,8 @@ def paired_outcomes(
     items = list(items)
 
     def columns(batch: Batch) -> dict[str, Any]:
-        skipped = full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        with vlm.whole():
+            skipped = full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         if not plan.is_empty:
             with skipping(vlm, plan):
                 skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
