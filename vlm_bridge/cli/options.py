@@ -16,7 +16,7 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.runtime.ledger import Ledger
 
-Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.")]
+Epsilon = Annotated[float, Option(help="Share of answers that a plan may change, by image.")]
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
 Model = Annotated[str, Argument(help="A reference model, a folder, or a Hugging Face id.")]
 Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]

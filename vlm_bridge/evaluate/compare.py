@@ -37,7 +37,8 @@ class Comparison(Record):
         n_questions: number of questions about them.
         n_unlabelled: number of those without a label; accuracies and drop are of the others.
         data_hash: `items_hash` of the questions.
-        disagreement: share of answers (first answer tokens) whose text changed.
+        disagreement: share of answers (first answer tokens) whose text changed; a mean over images,
+            as are the KLs, the accuracies and the drop.
         kl_full_skipped: KL(full || skipped) at the first answer token, nats; None where only the
             texts were compared.
         kl_skipped_full: KL(skipped || full) at the first answer token, nats.
