@@ -10,6 +10,7 @@ import pytest
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.checkpoint import Checkpoint
 from vlm_bridge.runtime.distributed import Ranks
+from vlm_bridge.runtime.ledger import Ledger
 
 RANKS = Ranks(0, 1, None, None, "")
 KEY = {"run": "test"}
@@ -63,3 +64,18 @@ def test_a_checkpoint_begins_with_a_whole_line_or_not_at_all(tmp_path):
     with pytest.raises(BridgeError, match="is no checkpoint; choose another folder or delete it"):
         Checkpoint(path, KEY, RANKS)
     assert path.read_text() == "not written by a run"
+
+
+def test_a_ledger_begins_with_a_whole_line_or_not_at_all(tmp_path):
+    ledger, run = Ledger(tmp_path / "l.jsonl"), {"what": "search", "model": "m", "fingerprint": "f"}
+    with room_for(20), pytest.raises(BridgeError, match=r"cannot write .*l\.jsonl: File too large"):
+        ledger.spend(["a"], 0.03, key="1", **run)
+    assert not ledger.path.exists()
+    assert ledger.spend(["a"], 0.03, key="1", **run).delta == 0.03
+    whole = ledger.path.read_bytes()
+    with room_for(len(whole) + 20), pytest.raises(BridgeError, match="cannot use the ledger"):
+        ledger.spend(["b"], 0.03, key="2", **run)
+    assert ledger.path.read_bytes().startswith(whole)
+    assert ledger.spend(["b"], 0.03, key="2", **run).before == 0
+    ledger.path.write_bytes(b"")  # as good as none
+    assert ledger.spend(["a"], 0.03, key="1", **run).delta == 0.03
