@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from typer import Argument, Option
 
-from vlm_bridge.cli.apart import ledger_beside
+from vlm_bridge.cli.apart import check_images, ledger_beside
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM, load
@@ -120,12 +120,13 @@ class DataOptions:
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:
-        """Read the questions."""
+        """Read the questions; a command that would write over one of their images is refused."""
         name, _, split = self.data.partition(":")
         if name in TASKS:
             items = TASKS[name](split)
         else:
             items = read_jsonl(self.data, images=self.images)
+        check_images(items)
         if self.per_image is not None:
             items = limit_per_image(items, self.per_image)
         if self.limit is not None:
