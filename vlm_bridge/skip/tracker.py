@@ -18,7 +18,7 @@ from vlm_bridge.model.layout import Layout
 from vlm_bridge.skip.cache import check_cache
 from vlm_bridge.skip.inputs import vision_inputs
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
-from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.patching import Forward, forward_of, parameters_of
 from vlm_bridge.skip.rotary import RotaryOffset
 from vlm_bridge.skip.stamp import Stamp
 
@@ -70,9 +70,7 @@ class PassTracker:
         self.layout, self._keep, self._log, self._check = layout, keep, log, check
         self._stamp = stamp or Stamp()
         self._takes_videos = any(
-            "video" in name
-            for module in layout.entrances
-            for name in inspect.signature(type(module).forward).parameters
+            "video" in name for module in layout.entrances for name in parameters_of(module)
         )
         self._thread, self._rotary = _Thread(), RotaryOffset((*layout.entrances, layout.base))
 
