@@ -120,6 +120,12 @@ def _logit(n: int, d: int, slope: float, rng: Rng) -> dict[str, Any]:
     return {"x": x, "y": y, "method": "linear"}
 
 
+def _near_copies(gap: float, rng: Rng) -> dict[str, Any]:
+    h = rng.normal(size=(1000, 5))
+    drawn = _logit(1000, 5, 2.0, rng)
+    return {**drawn, "x": np.c_[h, h + gap * drawn["x"]]}
+
+
 def _line(n: int, d: int, noise: float, rng: Rng) -> dict[str, Any]:
     x = rng.normal(size=(n, d))
     return {"x": x, "y": x[:, :1] + noise * rng.normal(size=(n, 1)), "method": "linear"}
@@ -143,6 +149,10 @@ def _probes() -> tuple[System, ...]:
         of("slope 2, 20 columns, n = 2,000", two, partial(_logit, 2000, 20, 2.0), benign=True),
         of("slope 2, 60 columns, n = 1,000", two, partial(_logit, 1000, 60, 2.0)),
         of("slope 2, 100 columns, n = 1,000", two, partial(_logit, 1000, 100, 2.0)),
+        *(
+            of(f"slope 2, near copies, gap {gap}", two, partial(_near_copies, gap), benign=sure)
+            for gap, sure in ((0.03, True), (0.001, True), (1e-6, False))
+        ),
         of("nothing to predict", 0.0, partial(_logit, 1000, 10, 0.0), benign=True),
         of("a line and noise", 0.5 * LN2, partial(_line, 1500, 5, 1.0), benign=True),
         of("a line, 50 columns", 0.5 * LN2, partial(_line, 1500, 50, 1.0), benign=True),
