@@ -174,6 +174,11 @@ def _choices(n: int, p: NDArray[np.float64], rng: Rng) -> tuple[Any]:
     return (rng.choice(len(p), n, p=p),)
 
 
+def _free_answers(n: int, rng: Rng) -> NDArray[np.int64]:
+    """One symbol in 99 % of the rows, any of a million in the others."""
+    return np.where(rng.random(n) < 0.01, 1 + rng.integers(0, 10**6, n), 0)
+
+
 def _xor(rng: Rng) -> tuple[Any, Any, Any]:
     x, z = rng.integers(0, 2, (2, 500))
     return x, x ^ z, z
@@ -184,8 +189,10 @@ def _discrete() -> tuple[System, ...]:
     two = _of("discrete mutual information", discrete.mutual_information)
     three = _of("discrete conditional information", discrete.conditional_mutual_information)
     rare = np.array([0.96, 0.02, 0.01, 0.01])
+    free = float(stats.bernoulli(0.01).entropy()) + 0.01 * math.log(10**6)
     zipf = 1.0 / np.arange(1, 1001)
     zipf /= zipf.sum()
+    words = zipf[:50] / zipf[:50].sum()
     return (
         *(
             one(f"fair coin, n = {n}", LN2, partial(_choices, n, np.full(2, 0.5)), benign=n > 99)
@@ -203,6 +210,23 @@ def _discrete() -> tuple[System, ...]:
         ),
         one("die, n = 300", math.log(6), partial(_choices, 300, np.full(6, 1 / 6)), benign=True),
         one("rare symbols, n = 200", float(stats.entropy(rare)), partial(_choices, 200, rare)),
+        *(
+            one(f"free answers, n = {n}", free, lambda r, n=n: (_free_answers(n, r),))
+            for n in (500, 1000)
+        ),
+        two("free answers, copied, n = 1000", free, lambda r: (_free_answers(1000, r),) * 2),
+        one(
+            "words, 50 symbols, n = 3,000",
+            float(stats.entropy(words)),
+            partial(_choices, 3000, words),
+            benign=True,
+        ),
+        two(
+            "words, 50 symbols, copied, n = 10,000",
+            float(stats.entropy(words)),
+            lambda r: _choices(10000, words, r) * 2,
+            benign=True,
+        ),
         one(
             "Zipf, 1,000 symbols, n = 2,000",
             float(stats.entropy(zipf)),
