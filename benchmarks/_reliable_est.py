@@ -293,6 +293,15 @@ def _cka() -> tuple[System, ...]:
         of("equal noise, 200 columns, n = 30", 0.5, partial(_pair, 30, 200, 1.0)),
         of("equal noise, 4 columns, n = 25", 0.5, partial(_pair, 25, 4, 1.0)),
         of("one column of large scale, n = 100", 0.5, _massive),
+        *(
+            of(
+                f"{share:.0%} far rows, gap {gap:g}",
+                _of_far_pairs(share, gap),
+                partial(_far_pairs, share, gap),
+                benign=sure,
+            )
+            for share, gap, sure in ((0.01, 30.0, False), (0.01, 100.0, False), (0.2, 30.0, True))
+        ),
         of("Student, 2.5 degrees, n = 200", 0.5, lambda r: _student(r)),
     )
 
@@ -302,6 +311,20 @@ def _massive(rng: Rng) -> tuple[Any, Any]:
     y = np.c_[x + rng.standard_t(3, size=(100, 1)) * 30.0, np.zeros((100, 20))]
     rest = rng.normal(size=(2, 100, 20)) * 1e-3
     return np.c_[x, rest[0]], y + np.c_[np.zeros((100, 1)), rest[1]]
+
+
+def _far_pairs(share: float, gap: float, rng: Rng) -> tuple[Any, Any]:
+    """Independent sides but for a share of the rows, which lie far out on both."""
+    x, y = rng.normal(size=(2, 500, 8))
+    far = rng.random(500) < share
+    x[far, 0] += gap
+    y[far, 0] += gap
+    return x, y
+
+
+def _of_far_pairs(share: float, gap: float) -> float:
+    variance = share * (1.0 - share) * gap**2
+    return variance**2 / ((1.0 + variance) ** 2 + 7.0)
 
 
 def _student(rng: Rng) -> tuple[Any, Any]:

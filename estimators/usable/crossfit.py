@@ -149,6 +149,13 @@ def directions(x: Rows) -> tuple[int, int]:
     return independent, int((values > ROUNDING * values[-1]).sum()) - independent
 
 
+def carriers(x: Rows) -> float:
+    """Number of rows that carry the standardised columns: `(sum |z|^2)^2 / sum |z|^4`."""
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    squares = np.einsum("ij,ij->i", z, z)
+    return float(squares.sum() ** 2 / (squares @ squares))
+
+
 def uncorrelated(x: Rows, *, drop: bool = False) -> Rows:
     """Standardised columns, rotated to at most n uncorrelated coordinates.
 
