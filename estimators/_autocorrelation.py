@@ -39,7 +39,9 @@ def _standardised(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _neighbours(z: NDArray[np.float64]) -> float:
     """Mean correlation of neighbouring standardised rows."""
     n, d = z.shape
-    return float(np.vdot(z[1:], z[:-1])) / (d * (n - 1)) if n > 2 and d else 0.0
+    if n < 3 or not d:
+        return 0.0
+    return float(np.vdot(z[1:], z[:-1]) / (d * (n - 1)))
 
 
 def _chance(z: NDArray[np.float64]) -> float:
@@ -48,7 +50,7 @@ def _chance(z: NDArray[np.float64]) -> float:
     if n < 3 or not d:
         return np.inf
     product = z.T @ z if d <= n else z @ z.T  # equal sums of squares
-    return float(np.sqrt((product**2).sum())) / (n * d * np.sqrt(n))
+    return float(np.sqrt((product**2).sum()) / (n * d * np.sqrt(n)))
 
 
 def order_note(sides: Iterable[NDArray[np.float64]]) -> dict[str, str]:

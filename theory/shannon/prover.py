@@ -171,9 +171,10 @@ def _decide(
             raise
     columns = [relation.difference for relation in known]
     free = [i for i, relation in enumerate(known) if relation.equality]
-    values, point = separate([*columns, *(add((-1, columns[i])) for i in free)], target)
-    if values is None:
+    found, point = separate([*columns, *(add((-1, columns[i])) for i in free)], target)
+    if point is not None:
         return _witness([point.get(s, Fraction(0)) for s in _subsets(names)], claim, names)
+    values = list(found or [])
     for i, opposite in zip(free, values[len(known) :], strict=True):
         values[i] -= opposite
     return _certificate(target, list(enumerate(values[: len(known)])), known, names)
