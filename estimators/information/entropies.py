@@ -10,6 +10,8 @@ from estimators._arrays import Rows, duplicates_reason
 from estimators._content import canonical_order
 from estimators.estimate import Estimate
 from estimators.information._canonical import whiten
+from estimators.information._dependence import ALARM, waves_p_value
+from estimators.information._draws import draws, ties_reason
 from estimators.information._neighbours import nearest
 from estimators.information._normality import normality_reasons
 from estimators.information._request import Request
@@ -51,7 +53,12 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     value += 0.5 * d * float(np.log(2.0 * np.pi * np.e))
     norms = n * (white**2).sum(axis=1)
     ratio = float((norms**2).mean()) / (d * (d + 2))
-    doubts = normality_reasons(n**0.5 * white, x, n / worth)
+    draw = draws(ask, n)[0]
+    doubts = [ties_reason(x, draw, "x"), *normality_reasons(n**0.5 * white, x, n / worth)]
+    # What all other columns leave unexplained of a column is independent of them if Gaussian.
+    alone = np.linalg.solve(white.T @ centred, white.T).T
+    if waves_p_value(x[draw], alone[draw], apart=True) < ALARM:
+        doubts.append("x is not Gaussian: a column depends on waves of another")
     if abs(ratio - 1) > 0.1 + 4 * (8 / (d * (d + 2) * worth)) ** 0.5:
         doubts.append(f"x is not Gaussian: its kurtosis is {ratio:.2f} times the Gaussian one")
     if worth < _ROWS_PER_COLUMN * d:
@@ -112,7 +119,12 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
         n=len(x),
         d=d,
         method="knn",
-        doubts=[*too_wide(d), duplicates_reason(rows, "x"), _clumped(each, ks)],
+        doubts=[
+            *too_wide(d),
+            duplicates_reason(rows, "x"),
+            ties_reason(rows, np.arange(n), "x"),
+            _clumped(each, ks),
+        ],
         diagnostics={"k": ", ".join(map(str, ks)), "extrapolated": value - rest},
     )
 
