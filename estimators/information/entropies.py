@@ -27,7 +27,8 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     """Unbiased entropy of a Gaussian vector.
 
     `H = 1/2 [ln det W - d ln 2 - sum_{i<d} psi((v - i)/2)] + d/2 ln(2 pi e)` with W the
-    scatter matrix of n rows and v = n - 1; variance `1/4 sum_{i<d} psi1((v - i)/2)`.
+    scatter matrix of n rows and v = n - 1; variance `1/4 sum_{i<d} psi1((v - i)/2)`. Reliable only
+    if few values of a column are equal (rounded rows have no density) and the rows look Gaussian.
 
     Raises:
         ValueError: n - 1 < d, or columns that are linear combinations of others.
@@ -83,7 +84,8 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
     `H = psi(n) - psi(k) + d mean[ln(2 eps_k)]`, on standardised columns, plus the logs of
     their scales. Where a density ends or bends within eps_k, the value is biased by about
     `c (k / n)^(1/d)`, which the values at the smallest and the largest k estimate; the interval
-    covers the value with and without that bias. One row of each cluster is used.
+    covers the value with and without that bias. One row of each cluster is used. Not reliable where
+    many values of a column are equal.
 
     Raises:
         ValueError: k below 1 or not below n, or rows that coincide with their k-th neighbour.
