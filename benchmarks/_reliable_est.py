@@ -90,6 +90,16 @@ def _entropy() -> tuple[System, ...]:
             lambda r: (r.standard_t(3, size=(2000, 10)),),
         ),
         of("norms uniform, 10 columns", surface - 9.0, lambda r: (_shared_scale(r, 2000, 10),)),
+        of("a sine of one column in another, 6 columns", 6 * GAUSSIAN, _sine),
+        of("rounded to 0.1, 3 columns", -math.inf, lambda r: (r.normal(size=(1500, 3)).round(1),)),
+        *(
+            of(
+                f"whole numbers, {d} columns",
+                -math.inf,
+                lambda r, d=d: (r.normal(size=(1500, d)).round(),),
+            )
+            for d in (6, 20)
+        ),
         of(
             "every row five times up to noise",
             2 * GAUSSIAN,
@@ -100,6 +110,13 @@ def _entropy() -> tuple[System, ...]:
 
 def _normal(n: int, d: int, rng: Rng) -> tuple[NDArray[np.float64]]:
     return (rng.normal(size=(n, d)),)
+
+
+def _sine(rng: Rng) -> tuple[NDArray[np.float64]]:
+    """Gaussian columns, the second moved by a sine of the first."""
+    x = rng.normal(size=(2000, 6))
+    x[:, 1] += np.sin(4.0 * x[:, 0])
+    return (x,)
 
 
 def _logit_information(slope: float) -> float:

@@ -15,6 +15,8 @@ from estimators.estimate import Estimate
 VERB = "conditional mutual information"
 #: E ln(1 + Z^2 / .09) / 2 of a standard normal Z, by numerical integration.
 OF_GATE = 0.904819
+#: I(X; 2 sin(4 X) + E) of standard normal X and E, likewise.
+OF_SINE = 0.530
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -65,6 +67,13 @@ def gate(n: int, d: int, rng: Generator) -> Triple:
     x, e = rng.normal(size=(2, n, 1))
     z = rng.normal(size=(n, d))
     return x, x * z[:, :1] + 0.3 * e, z
+
+
+def sine(n: int, rng: Generator) -> Triple:
+    """Y = z_0 + 2 sin(4 x) + noise, z of 4 columns: OF_SINE."""
+    x, e = rng.normal(size=(2, n, 1))
+    z = rng.normal(size=(n, 4))
+    return x, z[:, :1] + 2.0 * np.sin(4.0 * x) + e, z
 
 
 def repeated(n: int, times: int, rng: Generator) -> Estimate:
@@ -137,6 +146,7 @@ SYSTEMS: tuple[System, ...] = (
         )
     ),
     *(of(f"y = x z, given {d} columns", OF_GATE, partial(gate, 2000, d)) for d in (1, 4)),
+    of("2 sin(4 x) + z_0, given 4 columns", OF_SINE, partial(sine, 2000)),
     System("shared noise, every row 5 times", VERB, copied(1, 1), partial(repeated, 800, 5)),
     of(
         "4 % of the rows 0 in x and y",

@@ -17,6 +17,19 @@ from estimators import mutual_information, tasks
 from estimators.estimate import Estimate
 
 MI = "mutual information"
+#: Information of x and y, nearly equal in a share of the rows, by (updated, n, d, share, noise):
+#: by Monte Carlo over 400,000 rows.
+OF_STILL = {
+    (True, 2000, 1, 0.05, 0.001): 0.490,
+    (True, 2000, 2, 0.05, 0.05): 0.792,
+    (True, 2000, 6, 0.05, 0.01): 3.176,
+    (True, 2000, 6, 0.05, 0.1): 2.489,
+    (True, 2000, 10, 0.02, 0.001): 4.706,
+    (False, 2000, 2, 0.05, 0.01): 0.262,
+    (False, 2000, 6, 0.03, 0.01): 0.690,
+}
+#: I(X; a sin(k X) + E) of standard normal X and E, by (k, a): by numerical integration.
+OF_SINE = {(4, 3): 0.789, (3, 2): 0.530, (4, 1): 0.202}
 Pair = tuple[np.ndarray, np.ndarray]
 MIX = np.random.default_rng(0).normal(size=(5, 5))
 #: I(A B + .3 E; A, B) of standard normal A, B, E, by numerical integration.
@@ -150,6 +163,35 @@ def zeroed_alone(n: int, d: int, share: float, rng: Generator) -> Pair:
     x, y = rng.normal(size=(2, n, d))
     x[rng.random(n) < share] = 0.0
     return x, y
+
+
+def still(updated: bool, n: int, d: int, share: float, s: float, rng: Generator) -> Pair:
+    """Y is x + e, or independent; but in a share of the rows x + s e."""
+    x, e = rng.normal(size=(2, n, d))
+    y = x + e if updated else e.copy()
+    rows = rng.random(n) < share
+    y[rows] = x[rows] + s * e[rows]
+    return x, y
+
+
+def sine(n: int, d: int, k: float, a: float, rng: Generator) -> Pair:
+    """y_0 = a sin(k x_0) + e_0 among d independent columns."""
+    x, y = rng.normal(size=(2, n, d))
+    y[:, 0] += a * np.sin(k * x[:, 0])
+    return x, y
+
+
+def student_pairs(n: int, d: int, degrees: int, rho: float, rng: Generator) -> Pair:
+    """Independent pairs of columns, each of a bivariate Student law."""
+    x, y = gaussian(n, d, rho, rng)
+    scale = np.sqrt(degrees / rng.chisquare(degrees, size=(n, d)))
+    return x * scale, y * scale
+
+
+def with_few_digits(draw: Callable[[Generator], Pair], rng: Generator) -> Pair:
+    """Both sides as bfloat16 holds them, with 8 bits."""
+    x, y = (side.astype(np.float32).view(np.uint32) & 0xFFFF0000 for side in draw(rng))
+    return x.view(np.float32).astype(float), y.view(np.float32).astype(float)
 
 
 def digits(n: int, rng: Generator) -> Pair:
@@ -326,6 +368,31 @@ CONTINUOUS: tuple[System, ...] = (
             partial(zeroed, n, d, share),
         )
         for n, d, share in ((5000, 1, 0.02), (5000, 2, 0.005), (3000, 4, 0.02), (3000, 8, 0.005))
+    ),
+    *(
+        system(
+            f"{share:.0%} of the rows {'hardly updated' if updated else 'copied, the rest apart'}, "
+            f"{d} + {d}, s = {s:g}",
+            truth,
+            partial(still, updated, n, d, share, s),
+        )
+        for (updated, n, d, share, s), truth in OF_STILL.items()
+    ),
+    *(
+        system(f"{a} sin({k} x) of a column, {d} + {d}", truth, partial(sine, 2000, d, k, a))
+        for (k, a), truth in OF_SINE.items()
+        for d in (3, 6)
+    ),
+    # By pair -ln(1 - r^2)/2 and the closed form of the Student law.
+    system("10 Student pairs, 8 degrees, r = .5", 1.510, partial(student_pairs, 1500, 10, 8, 0.5)),
+    *(
+        system(
+            f"Gaussian {d} + {d} in bfloat16, r = .5",
+            d * nats(0.5),
+            partial(with_few_digits, partial(gaussian, 2000, d, 0.5)),
+            benign=True,
+        )
+        for d in (2, 10)
     ),
     system("2 % of the rows of x 0, 1 + 1", 0.0, partial(zeroed_alone, 5000, 1, 0.02)),
     system("half of the rows of x 0, 3 + 3", 0.0, partial(zeroed_alone, 2000, 3, 0.5)),

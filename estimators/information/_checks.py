@@ -19,9 +19,12 @@ from estimators.information._canonical import (
 )
 from estimators.information._dependence import dependences
 from estimators.information._draws import repeats
+from estimators.information._near import differences, excess_at_zero
 
 #: Tolerated deviation of a statistic from its Gaussian value, beyond four standard errors.
 TOLERANCE = 0.1
+#: Least information, in nats, of scales that columns share before it is told.
+LEAST_NATS = 0.01
 #: Number of strongest canonical pairs that are tested one by one.
 PAIRS = 5
 #: Significance level of each of the six tests of linearity.
@@ -37,13 +40,16 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
     2. Row norms: the correlation of the squared norms of x and y over its Gaussian value
        `sum_i rho_i^2 / sqrt(p q)`. A scale shared by both sides of a row (the norm of a token) is
        information on which the Gaussian formula errs by nats.
-    3. Strongest pairs: the correlation of the squares of two canonical variates is `r^2`.
+    3. Strongest pairs: the correlation of the squares of two canonical variates is `r^2`. The
+       squares of column i of x, and of what it leaves unexplained of column i of y, do not
+       correlate, on the mean over the columns: each may share a scale too weak to be seen alone.
     4. Linearity: residuals of y after regression on x are independent of the squares of x, of x
        times its squared norm, and of all products of two and three significant canonical variates
        of x, and vice versa. Wilks' test, exact where y is Gaussian given x, for the significant
        canonical pairs and for all columns.
     5. Residuals: those of y after regression on x have Gaussian kurtosis, and their columns,
-       products and signs are independent of those of x (`_dependence`), and vice versa.
+       products, signs and waves are independent of those of x (`_dependence`), and vice versa.
+       No more rows than Gaussian ones lie near 0, nor do differences of x and y (`_near`).
     6. Repeated values: few rows are equal on both sides, few values in a column.
     """
     n = pair.rows
@@ -70,6 +76,7 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
                 f"{correlation:.2f}, r^2 is {r2:.2f}"
             )
             break
+    yield from _shared_scales(pair)
     yield from repeats(pair.columns, rows_used(pair))
     if pair.determined:
         return
@@ -77,21 +84,48 @@ def gaussian_checks(pair: Canonical) -> Iterator[str]:
     yield from _residuals(pair)
 
 
+def _shared_scales(pair: Canonical) -> Iterator[str]:
+    """Test whether columns of the same number share scales, pooled over the columns."""
+    x, y = (unit(side[rows_used(pair)]) for side in pair.columns)
+    if x.shape != y.shape:
+        return
+    rest = y - x * (x * y).mean(axis=0)
+    rest /= np.maximum(np.sqrt((rest**2).mean(axis=0)), 1e-12)
+    terms = ((x**2 - 1.0) * (rest**2 - 1.0)).mean(axis=1) / 2.0
+    mean, error = float(terms.mean()), float(terms.std()) / len(terms) ** 0.5
+    # A correlation c of the squares of a pair is about c^2 / 2 nats.
+    if mean > 5.0 * error and x.shape[1] * mean**2 / 2.0 > LEAST_NATS:
+        yield (
+            "the dependence is not Gaussian: the squares of the columns of x and of what they "
+            f"leave unexplained of y correlate by {mean:.2f} on the mean"
+        )
+
+
 def _residuals(pair: Canonical) -> Iterator[str]:
     """Tests of the residuals of either side: their kurtosis, their independence of the other."""
     used = rows_used(pair)
+    few = max(pair.dims) <= MOST_FEATURES
+    x, y = (side[used] for side in pair.columns)
+    for squares, count in differences(x, y, whole=few):
+        if share := excess_at_zero(squares, count, len(used)):
+            yield (
+                f"the dependence is not Gaussian: in {share:.1%} more of the rows than if it were "
+                "x - y is nearly 0"
+            )
+            return
     cross = pair.x.T @ pair.y
     for name, other, x, y, slopes, columns in (
         ("y", "x", pair.x, pair.y, cross, pair.columns),
         ("x", "y", pair.y, pair.x, cross.T, pair.columns[::-1]),
     ):
-        few = max(pair.dims) <= MOST_FEATURES
         taken = slice(None) if few else used
         rest = y[taken] - x[taken] @ slopes
         if few:
             rest = np.linalg.qr(rest)[0][used]
         of_columns = unit(columns[1])
         of_columns = of_columns[used] - x[used] @ (x.T @ of_columns)
+        leverage = 1.0 / pair.rows + (x[used] ** 2).sum(axis=1, keepdims=True)
+        near = _near(rest if few else None, of_columns, leverage, x.shape[1])
         of_columns, rest = unit(of_columns), unit(rest)
         ratio = float((of_columns**4).mean()) / 3.0
         error = (24.0 / (9.0 * of_columns.size)) ** 0.5
@@ -101,12 +135,29 @@ def _residuals(pair: Canonical) -> Iterator[str]:
                 f"{ratio:.2f} times the Gaussian one"
             )
             return
+        if near:
+            yield (
+                f"the dependence is not Gaussian: {near:.1%} of the rows of {name} lie nearer to "
+                f"their regression on {other} than Gaussian ones"
+            )
+            return
         for features in dependences(unit(x[used]), rest, (columns[0][used], of_columns)):
             yield (
                 f"the dependence is not Gaussian: beyond its regression on {other}, {name} "
                 f"depends on {features}"
             )
             return
+
+
+def _near(whole: Rows | None, columns: Rows, leverage: Rows, lost: int) -> float:
+    """Share of rows whose residuals, whitened or by column, are nearer to 0 than Gaussian ones."""
+    n = len(columns)
+    left = np.maximum(1.0 - leverage, 1.0 / n)
+    norms = 0.0
+    if whole is not None:
+        squares = (whole**2).sum(axis=1, keepdims=True) / left
+        norms = excess_at_zero(squares, whole.shape[1], n - 1 - lost)
+    return norms or excess_at_zero(unit(columns) ** 2 / (n * left), 1, n - 1 - lost)
 
 
 def rows_used(pair: Canonical) -> NDArray[np.int64]:

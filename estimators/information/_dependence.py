@@ -26,6 +26,8 @@ MOST_ROWS = 2000
 MOST_PRODUCTS = (1500, 300)
 #: Largest number of columns in a product of signs.
 DEGREE = 8
+#: Most half waves of the ranks of a column, and most waves of all columns of a side.
+WAVES, MOST_WAVES = 8, 600
 _NAMES = (
     "products of its columns",
     "its columns: their scale or their products change",
@@ -42,11 +44,12 @@ def dependences(x: Rows, residuals: Rows, columns: tuple[Rows, Rows]) -> Iterato
        covariances of the features; its law is taken as the gamma law with these moments.
     2. Products of the signs of up to eight columns, ranks, and products of two ranks: the
        largest correlation, with Bonferroni's correction.
+    3. Waves of the columns (`waves_p_value`).
 
     Args:
         x: (n, p) independent rows, uncorrelated columns of unit variance.
         residuals: (n, q) residuals of regression on x, likewise.
-        columns: the columns of both for test 2, which depends on the axes.
+        columns: the columns of both for tests 2 and 3, which depend on the axes.
 
     Source:
         Gretton et al. 2008, A kernel statistical test of independence, NIPS 20, section 3.
@@ -56,6 +59,50 @@ def dependences(x: Rows, residuals: Rows, columns: tuple[Rows, Rows]) -> Iterato
             yield name
     if _largest_p_value(*columns) < ALARM:
         yield "products of ranks or signs of its columns"
+    if waves_p_value(*columns) < ALARM:
+        yield "waves of its columns"
+
+
+def waves_p_value(x: Rows, e: Rows, *, apart: bool = False) -> float:
+    """p-value of independence of the columns of x and e, from waves `cos(pi k rank)` of both.
+
+    A function of one column that rises and falls is a wave of it, the square of a column nearly
+    the second wave. For waves k of x and l of e, each up to `WAVES`:
+
+    1. the largest correlation of two columns;
+    2. the sum of the squared correlations of all pairs of columns, for dependence that is weak in
+       every column; its moments under independence are those of test 1 of `dependences`.
+
+    Args:
+        x: (n, p) independent rows.
+        e: (n, q) rows.
+        apart: leave out the pairs of column i of x and column i of e.
+    """
+    step = -(-len(x) // MOST_ROWS)
+    f, g = _waves(x[::step]), _waves(e[::step])
+    n, (p, q) = f.shape[2], (f.shape[1], g.shape[1])
+    squares = n * (f.reshape(-1, n) @ g.reshape(-1, n).T).reshape(len(f), p, len(g), q) ** 2
+    own = np.arange(min(p, q) if apart else 0)
+    squares[:, own, :, own] = 0.0
+    largest = 2.0 * squares.size * float(ndtr(-(float(squares.max()) ** 0.5)))
+    sums, mean = squares.sum(axis=(1, 3)), float(p * q - len(own))
+    if not mean:
+        return 1.0
+    spread_f, spread_g = (((w @ w.transpose(0, 2, 1)) ** 2).sum(axis=(1, 2)) for w in (f, g))
+    variance = 2.0 * spread_f[:, None] * spread_g
+    pooled = gammaincc(mean**2 / variance, sums * mean / variance)
+    return float(min(1.0, 2.0 * min(largest, float(pooled.min()) * pooled.size)))
+
+
+def _waves(rows: Rows) -> NDArray[np.float32]:
+    """(k, p, n) waves of the ranks of the first columns, centred and of unit norm."""
+    columns = rows.T[: MOST_WAVES // 2]
+    numbers = np.arange(1, min(WAVES, MOST_WAVES // len(columns)) + 1)
+    ranks = np.empty(columns.shape, dtype=np.int64)
+    np.put_along_axis(ranks, columns.argsort(axis=1), np.arange(len(rows))[None], axis=1)
+    waves = np.cos(np.pi * numbers[:, None] * (np.arange(len(rows)) + 0.5) / len(rows))
+    waves /= np.linalg.norm(waves, axis=1, keepdims=True)
+    return np.asarray(waves.astype(np.float32)[:, ranks])
 
 
 def _moments_p_values(x: Rows, e: Rows) -> Iterator[float]:

@@ -66,17 +66,17 @@ def radii_and_counts(
     return radii, counts
 
 
-def nearest(rows: Rows, ks: tuple[int, ...]) -> Radii:
-    """(n, len(ks)) distance to the k-th nearest other row."""
+def nearest(rows: Rows, ks: tuple[int, ...], some: slice = slice(None)) -> Radii:
+    """(n, len(ks)) distance of every row, or of some, to the k-th nearest other row."""
     if rows.shape[1] <= TREE_COLUMNS:
         from scipy.spatial import cKDTree  # slow to import
 
-        distances = cKDTree(rows).query(rows, k=[k + 1 for k in ks], p=np.inf)[0]
+        distances = cKDTree(rows).query(rows[some], k=[k + 1 for k in ks], p=np.inf)[0]
         return np.asarray(distances, dtype=np.float64)
     out = np.empty((len(rows), len(ks)))
     for taken, table in _tables(rows):
         out[taken] = np.partition(table, list(ks), axis=1)[:, list(ks)]
-    return out
+    return out[some]
 
 
 def counts_within(side: Rows, radii: Radii, *, strict: bool) -> Counts:

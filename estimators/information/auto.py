@@ -11,6 +11,7 @@ from estimators._arrays import Rows
 from estimators.estimate import Estimate
 from estimators.information._canonical import svd
 from estimators.information._draws import draws
+from estimators.information._near import unchanged_reason
 from estimators.information._request import Request
 from estimators.information.conditional import copula_conditional, gaussian_conditional
 from estimators.information.copula import copula, look_gaussian, normal_scores
@@ -40,8 +41,13 @@ def auto(x: Rows, y: Rows, ask: Request) -> Estimate:
     - Otherwise the Gaussian estimate; its checks decide whether it is reliable.
 
     The Gaussian estimate is that of the rows as they are if every column passes a test of a normal
-    law, since it also resolves near copies; otherwise that of the copula.
+    law, since it also resolves near copies; otherwise that of the copula. No estimate is reliable
+    if x and y are nearly equal in a small share of the rows (`unchanged_reason`).
     """
+    return _if_changed(_by_columns(x, y, ask), x, y, ask)
+
+
+def _by_columns(x: Rows, y: Rows, ask: Request) -> Estimate:
     n, p, q = len(x), x.shape[1], y.shape[1]
     if n - 1 < p + q:
         return _reduced(x, y, ask)
@@ -73,6 +79,16 @@ def _few(smooth: Estimate, rows: int) -> Estimate:
     why = f"{rows} independent rows are too few for nearest neighbours: {FEWEST_ROWS} are needed"
     reason = f"{why}; {smooth.reason}" if smooth.reason else why
     return _because(replace(smooth, reliable=False, reason=reason), why)
+
+
+def _if_changed(estimate: Estimate, x: Rows, y: Rows, ask: Request) -> Estimate:
+    """The estimate, not reliable if x and y are nearly equal in a small share of the rows."""
+    draw = draws(ask, len(x))[0]
+    why = unchanged_reason(x[draw], y[draw])
+    if not why:
+        return estimate
+    reason = f"{why}; {estimate.reason}" if estimate.reason else why
+    return replace(estimate, reliable=False, reason=reason)
 
 
 def _half(estimate: Estimate) -> float:
@@ -140,6 +156,10 @@ def auto_entropy(x: Rows, ask: Request) -> Estimate:
 
 def auto_conditional(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     """As `auto`: Gaussian, or nearest neighbours in up to 4 columns where its checks fail."""
+    return _if_changed(_conditional_by_columns(x, y, z, ask), x, y, ask)
+
+
+def _conditional_by_columns(x: Rows, y: Rows, z: Rows, ask: Request) -> Estimate:
     draw = draws(ask, len(x))[0]
     plain = all(look_gaussian(side, draw) for side in (x, y, z))
     smooth = (gaussian_conditional if plain else copula_conditional)(x, y, z, ask)

@@ -10,6 +10,8 @@ from estimators._arrays import Rows, duplicates_reason
 from estimators._content import canonical_order
 from estimators.estimate import Estimate
 from estimators.information._canonical import whiten
+from estimators.information._dependence import ALARM, waves_p_value
+from estimators.information._draws import draws, ties_reason
 from estimators.information._neighbours import nearest
 from estimators.information._normality import normality_reasons
 from estimators.information._request import Request
@@ -25,7 +27,8 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     """Unbiased entropy of a Gaussian vector.
 
     `H = 1/2 [ln det W - d ln 2 - sum_{i<d} psi((v - i)/2)] + d/2 ln(2 pi e)` with W the
-    scatter matrix of n rows and v = n - 1; variance `1/4 sum_{i<d} psi1((v - i)/2)`.
+    scatter matrix of n rows and v = n - 1; variance `1/4 sum_{i<d} psi1((v - i)/2)`. Reliable only
+    if few values of a column are equal (rounded rows have no density) and the rows look Gaussian.
 
     Raises:
         ValueError: n - 1 < d, or columns that are linear combinations of others.
@@ -51,7 +54,12 @@ def gaussian_entropy(x: Rows, ask: Request) -> Estimate:
     value += 0.5 * d * float(np.log(2.0 * np.pi * np.e))
     norms = n * (white**2).sum(axis=1)
     ratio = float((norms**2).mean()) / (d * (d + 2))
-    doubts = normality_reasons(n**0.5 * white, x, n / worth)
+    draw = draws(ask, n)[0]
+    doubts = [ties_reason(x, draw, "x"), *normality_reasons(n**0.5 * white, x, n / worth)]
+    # What all other columns leave unexplained of a column is independent of them if Gaussian.
+    alone = np.linalg.solve(white.T @ centred, white.T).T
+    if waves_p_value(x[draw], alone[draw], apart=True) < ALARM:
+        doubts.append("x is not Gaussian: a column depends on waves of another")
     if abs(ratio - 1) > 0.1 + 4 * (8 / (d * (d + 2) * worth)) ** 0.5:
         doubts.append(f"x is not Gaussian: its kurtosis is {ratio:.2f} times the Gaussian one")
     if worth < _ROWS_PER_COLUMN * d:
@@ -76,7 +84,8 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
     `H = psi(n) - psi(k) + d mean[ln(2 eps_k)]`, on standardised columns, plus the logs of
     their scales. Where a density ends or bends within eps_k, the value is biased by about
     `c (k / n)^(1/d)`, which the values at the smallest and the largest k estimate; the interval
-    covers the value with and without that bias. One row of each cluster is used.
+    covers the value with and without that bias. One row of each cluster is used. Not reliable where
+    many values of a column are equal.
 
     Raises:
         ValueError: k below 1 or not below n, or rows that coincide with their k-th neighbour.
@@ -112,7 +121,12 @@ def knn_entropy(x: Rows, ask: Request, *, k: int | tuple[int, ...] = K) -> Estim
         n=len(x),
         d=d,
         method="knn",
-        doubts=[*too_wide(d), duplicates_reason(rows, "x"), _clumped(each, ks)],
+        doubts=[
+            *too_wide(d),
+            duplicates_reason(rows, "x"),
+            ties_reason(rows, np.arange(n), "x"),
+            _clumped(each, ks),
+        ],
         diagnostics={"k": ", ".join(map(str, ks)), "extrapolated": value - rest},
     )
 

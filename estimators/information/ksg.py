@@ -12,6 +12,7 @@ from scipy.special import psi
 from estimators._arrays import Rows, duplicates_reason
 from estimators.estimate import Estimate
 from estimators.information._draws import Indices, atoms_reason, draws, halves
+from estimators.information._near import unresolved_reason
 from estimators.information._neighbours import counts_within, radii_and_counts, standardised
 from estimators.information._null import p_value
 from estimators.information._request import Request
@@ -122,6 +123,7 @@ def _ksg(
         duplicates_reason(x[rows[0]], "x"),
         duplicates_reason(y[rows[0]], "y"),
         "" if first and x.shape[1] == y.shape[1] == 1 else atoms_reason(x, y, rows[0]),
+        unresolved_reason(a[rows[0]], b[rows[0]], value),
         *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
     ]
 

@@ -8,6 +8,7 @@ from scipy.special import psi
 from estimators._arrays import Rows, duplicates_reason
 from estimators.estimate import Estimate
 from estimators.information._draws import draws, halves
+from estimators.information._near import unresolved_reason
 from estimators.information._neighbours import counts_within, nearest, standardised
 from estimators.information._request import Request
 from estimators.information.ksg import (
@@ -73,6 +74,7 @@ def knn_conditional(
                 duplicates_reason(side[rows[0]], name)
                 for side, name in ((x, "x"), (y, "y"), (z, "z"))
             ),
+            unresolved_reason(a[rows[0]], b[rows[0]], value, c[rows[0]]),
             *drift_reason(float(by_k[0]), float(by_k[-1]), f"k = {ks[0]} and {ks[-1]}"),
         ],
         diagnostics={"k": ", ".join(map(str, ks))},
