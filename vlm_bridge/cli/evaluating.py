@@ -79,7 +79,7 @@ def certify(
     note(reach_of_both(vlm, items, skip_plan, **wanted).sentence())
     with resumable(out) as checkpoint:
         certificates = certify_both(vlm, items, skip_plan, checkpoint=checkpoint, **wanted)
-    result = save(out, [certificate.to_json() for certificate in certificates])
+        result = save(out, [certificate.to_json() for certificate in certificates])
     for certificate in certificates:
         say(certificate.sentence())
         if not certificate.holds:
@@ -118,8 +118,8 @@ def compare(
             max_new_tokens=max_new_tokens,
             checkpoint=checkpoint,
         )
-    cost = measure_cost(vlm, items, skip_plan, batch_size=size)
-    result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
+        cost = measure_cost(vlm, items, skip_plan, batch_size=size)
+        result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     say(f"{skip_plan.describe()}: {compared.sentence()}")
     say(compared.accuracy_sentence())
     say(
