@@ -53,10 +53,10 @@ def test_a_result_never_replaces_a_file_that_is_used(words, here, capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        "certify m plan.json --data data.jsonl --out ledger.jsonl --no-ledger",
-        "certify m plan.json --data data.jsonl --out ledger.jsonl --ledger other.jsonl",
+        "certify m plan.json --data data.jsonl --out new.json --no-ledger",
+        "certify m plan.json --data data.jsonl --out new.json --ledger other.jsonl",
         "profile states.npz --out states.json",
-        "search m --data data.jsonl --certification c --out .",
+        "search m --data data.jsonl --certification c --out new",
     ],
 )
 def test_other_results_are_not_refused(words, here, capsys):

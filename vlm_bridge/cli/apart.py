@@ -1,4 +1,4 @@
-"""No command writes a result over a file that it reads."""
+"""No command writes a result over a file that it reads, or over one of another kind."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlm_bridge.cli.replacing import check_replaceable
 from vlm_bridge.errors import BridgeError
 
 #: Options and arguments in words that may name a file; every option of type `Path` does.
 _NAMES = ("model", "models", "plan", "data", "certification", "profiling")
-#: What commands write into the folder OUT; any other command writes a file OUT.
+#: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
     "claims": ("claims.json", "claims.md"),
+    "demo": ("results.json", "report.html"),
     "method": ("result.json",),
     "reproduce": ("reproduction.json", "reproduction.md"),
     "report": ("report.html",),
@@ -23,9 +25,10 @@ _IN_FOLDER = {
 
 
 def check_apart(command: str, options: Mapping[str, Any]) -> None:
-    """Raise a `BridgeError` if a result of `command` would replace a file that `options` name.
+    """Raise a `BridgeError` if a result would replace a file that is no earlier result.
 
-    These are the files that the command reads, its ledger, and the lock of its ledger.
+    These are the files that `options` name (what the command reads, its ledger, and the lock of its
+    ledger), and files of another kind than the result.
     """
     out = options.get("out")
     if not isinstance(out, Path):
@@ -38,6 +41,7 @@ def check_apart(command: str, options: Mapping[str, Any]) -> None:
                     f"--out would replace {path}, which this command uses as {role}; "
                     "name another --out"
                 )
+    check_replaceable(command, results)
 
 
 def _results(command: str, out: Path) -> Iterator[Path]:
