@@ -24,8 +24,7 @@ from vlm_bridge.cli.options import (
 from vlm_bridge.cli.output import note, save, say
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.reach import reach
-from vlm_bridge.evaluate.spending import left_for_search
+from vlm_bridge.evaluate.spending import reach_of_search
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
@@ -185,8 +184,7 @@ def search(
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     vlm = model.load()
-    left, remark = left_for_search(ledger, vlm, certifying, delta=delta)
-    note(reach(certifying, epsilon=epsilon, delta=left).sentence() + remark)
+    note(reach_of_search(ledger, vlm, certifying, epsilon=epsilon, delta=delta)[0])
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
         candidates = bands(vlm.layout.n_layers, step=step)

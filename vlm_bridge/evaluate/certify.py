@@ -95,7 +95,8 @@ def certify(
     if ledger is not None:
         levels["delta"] = granted_to(ledger, "certification", vlm, asked, **run).delta
     if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
-        log_reach(reach(items, **levels, **kind))
+        found = reach(items, **levels, **kind)
+        log_reach(found.sentence(), found.possible)
     if ledger is not None:
         check_answerable(vlm, asked, plan, **sizes)
         spending = spend_on(ledger, "certification", vlm, asked, **run)
@@ -130,7 +131,8 @@ def certify_both(
     check_certifiable(vlm, plan, asked)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     shared: Any = {"delta": delta, "method": method, "ledger": ledger, **sizes}
-    log_reach(reach_of_both(vlm, asked, plan, epsilon=epsilon, **shared))
+    found = reach_of_both(vlm, asked, plan, epsilon=epsilon, **shared)
+    log_reach(found.sentence(), found.possible)
     spending = None
     if ledger is not None:
         check_answerable(vlm, asked, plan, **sizes)

@@ -110,10 +110,9 @@ def reach(
     return Reach(n, epsilon, delta, bound, needed, quantity)
 
 
-def log_reach(found: Reach, remark: str = "") -> None:
-    """Log the sentence of a reach and a remark, as a warning if epsilon is out of reach."""
-    level = logging.INFO if found.possible and not remark else logging.WARNING
-    logger.log(level, found.sentence() + remark)
+def log_reach(sentence: str, possible: bool) -> None:
+    """Log the sentence of a reach, as a warning if what is wanted is out of reach."""
+    logger.log(logging.INFO if possible else logging.WARNING, sentence)
 
 
 def check_method(method: Any) -> None:
