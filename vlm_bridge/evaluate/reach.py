@@ -14,6 +14,7 @@ from theory.certificates import METHODS as BOUNDS
 from theory.certificates.shortfall import MOST_IMAGES, images_at_best
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.model.given import check_items
 
 QUANTITIES = ("disagreement", "accuracy_drop")
 #: Methods that a certificate may ask for.
@@ -89,7 +90,7 @@ def reach(
         False
     """
     check_method(method)
-    clusters = [item.cluster for item in items]
+    clusters = [item.cluster for item in check_items(items)]
     if not clusters:
         raise BridgeError("there are no items to certify on")
     counted = {"harm": "clopper-pearson", "label-free": "auto"}.get(method, method)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.fast import fast_forwards
@@ -69,6 +70,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         >>> with skipping(vlm, plan):  # doctest: +SKIP
         ...     vlm.model.generate(**inputs)
     """
+    check_vlm(vlm)
+    check_plan(plan)
     layout = vlm.layout
     with contextlib.ExitStack() as stack:
         stack.enter_context(_only_once(vlm))

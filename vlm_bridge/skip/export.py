@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import BrokenModel
+from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -56,6 +57,8 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         >>> prune(load("reference"), plan, "out/smaller")  # doctest: +SKIP
         PosixPath('out/smaller')
     """
+    check_vlm(vlm)
+    check_plan(plan)
     layers = _remaining_layers(vlm, plan)
     short = replace(plan, provenance=Provenance())  # it may name thousands of images
     whose = {"source": vlm.name, "fingerprint": vlm.fingerprint}
