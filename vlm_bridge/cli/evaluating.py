@@ -9,6 +9,7 @@ from typer import Option
 
 from theory.certificates import what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
+from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import (
     Check,
     DataOptions,
@@ -122,10 +123,8 @@ def compare(
         result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     say(f"{skip_plan.describe()}: {compared.sentence()}")
     say(compared.accuracy_sentence())
-    say(
-        f"FLOPs x{cost.prefill.flops_ratio:.2f}, latency x{cost.prefill.latency_ratio.value:.2f}: "
-        f"{out}"
-    )
+    for line in (*cost_lines(cost), f"comparison: {out}"):
+        say(line)
     return result
 
 

@@ -67,7 +67,11 @@ def plan(
     ] = None,
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     explain: Annotated[
-        bool, Option("--explain", help="Print a table of conditions (skip-it-slopes only).")
+        bool,
+        Option(
+            "--explain",
+            help="Print a table of conditions (skip-it-slopes only; needs at least 20 images).",
+        ),
     ] = False,
     out: Annotated[Path, Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:
@@ -124,7 +128,20 @@ def plan(
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
         say(f"forward-pass equivalents: {spent}")
     say(f"{chosen.describe()}; the rule cost {cost:.1f} forward passes beside the profile: {out}")
+    say(_tuned(chosen, len({item.cluster for item in items})))
     return result
+
+
+def _tuned(plan: SkipPlan, n_images: int) -> str:
+    """What was measured on the tuning images; it is no certificate."""
+    settings, longest = plan.provenance.settings, plan.provenance.max_new_tokens
+    last = settings["tried"][-1]
+    who = "changed" if last["whole"] else "and more changed by the smallest plan of the rule"
+    return (
+        f"{last['rate']:.2%} of answers up to {longest} tokens {who}, on {n_images} tuning images; "
+        f"allowed {settings['threshold']:.2%}, half of epsilon {settings['epsilon']:g}; "
+        "not certified: `skipit certify` does that on other images"
+    )
 
 
 def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Iterator[str]:

@@ -44,7 +44,7 @@ def sweep_plans(
 
     Example:
         >>> [plan.describe() for plan in sweep_plans(2, modes=["sublayer"])][1]
-        'skip attention of layers 1 (sublayer, 2 layers)'
+        'skip attention of layer 1 (sublayer, 2 layers)'
     """
     if step < 1:
         raise BridgeError(f"the step of a sweep must be at least 1, got {step}")

@@ -65,7 +65,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
     record = {**whose, "plan": short.to_json(), "kept_layers": list(layers)}
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BridgeError(f"{folder} exists already; name a new folder")
+        raise BridgeError(f"{folder} exists and is no empty folder; name a new or an empty one")
     with new_folder(folder) as partial:
         model = _smaller(vlm, layers)
         setattr(model.config, RECORD, record)
