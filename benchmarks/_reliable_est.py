@@ -120,6 +120,12 @@ def _logit(n: int, d: int, slope: float, rng: Rng) -> dict[str, Any]:
     return {"x": x, "y": y, "method": "linear"}
 
 
+def _near_copies(gap: float, rng: Rng) -> dict[str, Any]:
+    h = rng.normal(size=(1000, 5))
+    drawn = _logit(1000, 5, 2.0, rng)
+    return {**drawn, "x": np.c_[h, h + gap * drawn["x"]]}
+
+
 def _line(n: int, d: int, noise: float, rng: Rng) -> dict[str, Any]:
     x = rng.normal(size=(n, d))
     return {"x": x, "y": x[:, :1] + noise * rng.normal(size=(n, 1)), "method": "linear"}
@@ -143,6 +149,10 @@ def _probes() -> tuple[System, ...]:
         of("slope 2, 20 columns, n = 2,000", two, partial(_logit, 2000, 20, 2.0), benign=True),
         of("slope 2, 60 columns, n = 1,000", two, partial(_logit, 1000, 60, 2.0)),
         of("slope 2, 100 columns, n = 1,000", two, partial(_logit, 1000, 100, 2.0)),
+        *(
+            of(f"slope 2, near copies, gap {gap}", two, partial(_near_copies, gap), benign=sure)
+            for gap, sure in ((0.03, True), (0.001, True), (1e-6, False))
+        ),
         of("nothing to predict", 0.0, partial(_logit, 1000, 10, 0.0), benign=True),
         of("a line and noise", 0.5 * LN2, partial(_line, 1500, 5, 1.0), benign=True),
         of("a line, 50 columns", 0.5 * LN2, partial(_line, 1500, 50, 1.0), benign=True),
@@ -164,6 +174,11 @@ def _choices(n: int, p: NDArray[np.float64], rng: Rng) -> tuple[Any]:
     return (rng.choice(len(p), n, p=p),)
 
 
+def _free_answers(n: int, rng: Rng) -> NDArray[np.int64]:
+    """One symbol in 99 % of the rows, any of a million in the others."""
+    return np.where(rng.random(n) < 0.01, 1 + rng.integers(0, 10**6, n), 0)
+
+
 def _xor(rng: Rng) -> tuple[Any, Any, Any]:
     x, z = rng.integers(0, 2, (2, 500))
     return x, x ^ z, z
@@ -174,8 +189,10 @@ def _discrete() -> tuple[System, ...]:
     two = _of("discrete mutual information", discrete.mutual_information)
     three = _of("discrete conditional information", discrete.conditional_mutual_information)
     rare = np.array([0.96, 0.02, 0.01, 0.01])
+    free = float(stats.bernoulli(0.01).entropy()) + 0.01 * math.log(10**6)
     zipf = 1.0 / np.arange(1, 1001)
     zipf /= zipf.sum()
+    words = zipf[:50] / zipf[:50].sum()
     return (
         *(
             one(f"fair coin, n = {n}", LN2, partial(_choices, n, np.full(2, 0.5)), benign=n > 99)
@@ -193,6 +210,23 @@ def _discrete() -> tuple[System, ...]:
         ),
         one("die, n = 300", math.log(6), partial(_choices, 300, np.full(6, 1 / 6)), benign=True),
         one("rare symbols, n = 200", float(stats.entropy(rare)), partial(_choices, 200, rare)),
+        *(
+            one(f"free answers, n = {n}", free, lambda r, n=n: (_free_answers(n, r),))
+            for n in (500, 1000)
+        ),
+        two("free answers, copied, n = 1000", free, lambda r: (_free_answers(1000, r),) * 2),
+        one(
+            "words, 50 symbols, n = 3,000",
+            float(stats.entropy(words)),
+            partial(_choices, 3000, words),
+            benign=True,
+        ),
+        two(
+            "words, 50 symbols, copied, n = 10,000",
+            float(stats.entropy(words)),
+            lambda r: _choices(10000, words, r) * 2,
+            benign=True,
+        ),
         one(
             "Zipf, 1,000 symbols, n = 2,000",
             float(stats.entropy(zipf)),
@@ -259,6 +293,15 @@ def _cka() -> tuple[System, ...]:
         of("equal noise, 200 columns, n = 30", 0.5, partial(_pair, 30, 200, 1.0)),
         of("equal noise, 4 columns, n = 25", 0.5, partial(_pair, 25, 4, 1.0)),
         of("one column of large scale, n = 100", 0.5, _massive),
+        *(
+            of(
+                f"{share:.0%} far rows, gap {gap:g}",
+                _of_far_pairs(share, gap),
+                partial(_far_pairs, share, gap),
+                benign=sure,
+            )
+            for share, gap, sure in ((0.01, 30.0, False), (0.01, 100.0, False), (0.2, 30.0, True))
+        ),
         of("Student, 2.5 degrees, n = 200", 0.5, lambda r: _student(r)),
     )
 
@@ -268,6 +311,20 @@ def _massive(rng: Rng) -> tuple[Any, Any]:
     y = np.c_[x + rng.standard_t(3, size=(100, 1)) * 30.0, np.zeros((100, 20))]
     rest = rng.normal(size=(2, 100, 20)) * 1e-3
     return np.c_[x, rest[0]], y + np.c_[np.zeros((100, 1)), rest[1]]
+
+
+def _far_pairs(share: float, gap: float, rng: Rng) -> tuple[Any, Any]:
+    """Independent sides but for a share of the rows, which lie far out on both."""
+    x, y = rng.normal(size=(2, 500, 8))
+    far = rng.random(500) < share
+    x[far, 0] += gap
+    y[far, 0] += gap
+    return x, y
+
+
+def _of_far_pairs(share: float, gap: float) -> float:
+    variance = share * (1.0 - share) * gap**2
+    return variance**2 / ((1.0 + variance) ** 2 + 7.0)
 
 
 def _student(rng: Rng) -> tuple[Any, Any]:

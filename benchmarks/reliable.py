@@ -36,6 +36,7 @@ from benchmarks import _reliable_est, _reliable_mi, _reliable_pid
 from benchmarks._reliable_rules import rules, summary
 from benchmarks._reliable_system import System, measure
 from benchmarks._table import machine
+from vlm_bridge.runtime.files import write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results"
@@ -112,19 +113,18 @@ def resumed(checkpoint: Path) -> Iterator[dict[str, Any]]:
     digest = hashlib.sha256()
     for path in sorted([*ROOT.glob("estimators/**/*.py"), *ROOT.glob("benchmarks/_reliable*.py")]):
         digest.update(path.read_bytes())
-    header = {"code": digest.hexdigest()}
+    header = json.dumps({"code": digest.hexdigest()})
     if not checkpoint.exists():
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_text(json.dumps(header) + "\n")
-    whole, _, torn = checkpoint.read_text().rpartition("\n")
-    first, *rest = whole.splitlines() or [torn]
-    if torn and rest:  # the line during which a run was stopped
-        checkpoint.write_text(whole + "\n")
-    if first != json.dumps(header):
+        write_bytes(checkpoint, f"{header}\n".encode())
+    data = checkpoint.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]  # without the line during which a run was stopped
+    first, *rest = whole.decode().splitlines() or [""]
+    if first != header:
         raise SystemExit(
             f"{checkpoint} was made by other code of the estimators or of this benchmark; delete "
             "it, or name another with --checkpoint"
         )
+    os.truncate(checkpoint, len(whole))
     return map(json.loads, rest)
 
 

@@ -25,15 +25,32 @@ def neighbour_correlation(rows: NDArray[np.float64]) -> tuple[float, float]:
         >>> neighbour_correlation(walk)[0] > 0.9
         True
     """
+    z = _standardised(rows)
+    return _neighbours(z), _chance(z)
+
+
+def _standardised(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns of mean 0 and variance 1, without constant ones."""
     centred = rows - rows.mean(axis=0)
     spread = np.sqrt((centred**2).mean(axis=0))
-    z = centred[:, spread > 0.0] / spread[spread > 0.0]
+    return np.asarray(centred[:, spread > 0.0] / spread[spread > 0.0])
+
+
+def _neighbours(z: NDArray[np.float64]) -> float:
+    """Mean correlation of neighbouring standardised rows."""
     n, d = z.shape
     if n < 3 or not d:
-        return 0.0, np.inf
-    value = float((z[1:] * z[:-1]).sum()) / (d * (n - 1))
+        return 0.0
+    return float(np.vdot(z[1:], z[:-1]) / (d * (n - 1)))
+
+
+def _chance(z: NDArray[np.float64]) -> float:
+    """Standard error of `_neighbours` for independent rows."""
+    n, d = z.shape
+    if n < 3 or not d:
+        return np.inf
     product = z.T @ z if d <= n else z @ z.T  # equal sums of squares
-    return value, float(np.sqrt((product**2).sum())) / (n * d * np.sqrt(n))
+    return float(np.sqrt((product**2).sum()) / (n * d * np.sqrt(n)))
 
 
 def order_note(sides: Iterable[NDArray[np.float64]]) -> dict[str, str]:
@@ -44,8 +61,9 @@ def order_note(sides: Iterable[NDArray[np.float64]]) -> dict[str, str]:
     for side in sides:
         if len(side) < 50:
             continue
-        correlation, error = neighbour_correlation(side)
-        if correlation > max(_LEAST, _ERRORS * error):
+        z = _standardised(side)
+        correlation = _neighbours(z)
+        if correlation > _LEAST and correlation > _ERRORS * _chance(z):
             return {
                 "note": f"neighbouring rows correlate by {correlation:.2f}: if rows of one image, "
                 "document or sequence follow each other, pass clusters="

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators._arrays import Rows, as_rows, narrowed, paired, same_device, unit_scale
+from estimators._autocorrelation import order_note
 from estimators._content import content_folds
 from estimators._student import wide_reason
 from estimators._validate import check_fraction
@@ -47,9 +48,10 @@ def linear_cka(
     Returns:
         Estimate, unit "1", n counting clusters, with the interval of a delete-a-tenth jackknife
         over clusters. Unreliable under 20 clusters, where the half width is over 0.1, and where
-        a few rows determine the value. Rows of one cluster depend on each other, which debiasing
-        does not remove: with several rows a cluster the interval extends to the value of pairs of
-        rows in different tenths of the clusters, `diagnostics["between_folds"]`.
+        a few rows determine the value or carry the variance. Rows of one cluster depend on each
+        other, which debiasing does not remove: with several rows a cluster the interval extends
+        to the value of pairs of rows in different tenths of the clusters,
+        `diagnostics["between_folds"]`.
 
     Raises:
         ValueError: as `as_rows`; lengths differ; tensors on different devices; fewer than four
@@ -75,7 +77,9 @@ def linear_cka(
         raise ValueError(f"{n} rows but {codes.size} cluster labels")
     sums = CKAAccumulator(debiased=debiased)
     sums._add(narrowed(a), narrowed(b), codes, content_folds(codes, FOLDS, a, b))
-    return replace(sums.estimate(level=level), d=max(a.shape[1], b.shape[1]))
+    found = sums.estimate(level=level)
+    note = order_note([a, b]) if clusters is None else {}
+    return replace(found, d=max(a.shape[1], b.shape[1]), diagnostics={**found.diagnostics, **note})
 
 
 class CKAAccumulator:

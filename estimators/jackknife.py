@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from estimators._cluster_sums import as_cluster_ids, part_of
 from estimators._content import cluster_hashes
 from estimators._labels import Labels
-from estimators._student import small_sample_reason, t_interval, wide_reason
+from estimators._student import carriers_reason, small_sample_reason, t_interval, wide_reason
 from estimators._validate import check_fraction
 from estimators.estimate import Estimate
 from estimators.moments import CrossMoments
@@ -192,6 +192,7 @@ class FoldedMoments:
             low, high = min(low, value), max(high, value)
         if g < FOLDS // 2:
             reasons.append(f"only {g} of {FOLDS} folds of clusters can be left out")
+        reasons.append(carriers_reason(min(moments.carriers() for moments in whole.values())))
         reasons.append(wide_reason(value, (low, high)))
         if biased and high > max(self.n_rows - 1, 1) and limits[1] > self.n_rows - 1:
             reasons.append(f"{self.n_rows} rows cannot show a value over {self.n_rows - 1}")

@@ -173,6 +173,19 @@ class CrossMoments:
         products: Floats = self._seen(1).moved(self._origins[0] - x, self._origins[1] - y).ab
         return products
 
+    def carriers(self) -> float:
+        """Number of rows that would carry the second moments if all carried equal parts.
+
+        `(sum |x|^2) (sum |y|^2) / sum |x|^2 |y|^2` about the means; n for rows of equal norms,
+        infinite without spread.
+
+        Raises:
+            ValueError: no rows.
+        """
+        s = self._seen(1)
+        s = s.moved(-s.a / s.n, -s.b / s.n)
+        return s.aa * s.bb / s.aa_bb if s.aa_bb > 0.0 else math.inf
+
     def hsic(self, *, debiased: bool = True) -> float:
         """Hilbert-Schmidt independence criterion with a linear kernel.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpstrf
 
 from estimators._arrays import Rows, as_rows, narrowed, unit_scale
+from estimators._autocorrelation import order_note
 from estimators._content import content_folds
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
@@ -74,8 +75,8 @@ def matrix_entropy(
     Returns:
         Estimate in nats, jackknife over clusters. The interval is centred at the value corrected
         for the number of rows (diagnostic `corrected`). Unreliable under 20 clusters, where a few
-        rows determine the value, and where the half width is over 0.1 and 10 % of the value, as
-        it is until n is many times the rank.
+        rows determine the value or carry the variance, and where the half width is over 0.1 and
+        10 % of the value, as it is until n is many times the rank.
 
     Raises:
         ValueError: as `as_rows`; alpha not positive; labels of another length; all rows equal.
@@ -90,8 +91,7 @@ def matrix_entropy(
         >>> round(math.exp(entropy.value), 1), entropy.d
         (8.0, 8)
     """
-    sums, d = _of_rows(x, clusters)
-    return replace(sums.matrix_entropy(alpha=alpha, level=level), d=d)
+    return _of_rows(x, clusters, lambda sums: sums.matrix_entropy(alpha=alpha, level=level))
 
 
 def effective_rank(x: Any, *, clusters: Labels | None = None, level: float = 0.95) -> Estimate:
@@ -120,8 +120,7 @@ def effective_rank(x: Any, *, clusters: Labels | None = None, level: float = 0.9
         >>> round(effective_rank(x @ np.ones((3, 8)) + 0.0).value, 6)
         1.0
     """
-    sums, d = _of_rows(x, clusters)
-    return replace(sums.effective_rank(level=level), d=d)
+    return _of_rows(x, clusters, lambda sums: sums.effective_rank(level=level))
 
 
 class SpectrumAccumulator:
@@ -256,12 +255,16 @@ def _eigenvalues(moments: CrossMoments) -> Floats:
     return np.asarray(np.linalg.eigvalsh(factor.T @ factor))
 
 
-def _of_rows(x: Any, clusters: Labels | None) -> tuple[SpectrumAccumulator, int]:
-    """The accumulated rows, and their width."""
+def _of_rows(
+    x: Any, clusters: Labels | None, measure: Callable[[SpectrumAccumulator], Estimate]
+) -> Estimate:
+    """The measure of the accumulated rows, with a note where neighbouring rows are alike."""
     rows = unit_scale(as_rows(x, "x", constant="keep"))
     codes = np.arange(len(rows)) if clusters is None else cluster_codes(clusters)
     if codes.size != len(rows):
         raise ValueError(f"{len(rows)} rows but {codes.size} cluster labels")
-    out = SpectrumAccumulator()
-    out._add(narrowed(rows), codes, content_folds(codes, FOLDS, rows))
-    return out, rows.shape[1]
+    sums = SpectrumAccumulator()
+    sums._add(narrowed(rows), codes, content_folds(codes, FOLDS, rows))
+    found = measure(sums)
+    note = order_note([rows]) if clusters is None else {}
+    return replace(found, d=rows.shape[1], diagnostics={**found.diagnostics, **note})

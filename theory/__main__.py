@@ -56,7 +56,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; 2 with a one-line message on bad input."""
+    """Run the command line and return its exit code.
+
+    It is 2, with a message of one line, on bad input and where a claim stays undecided.
+    """
     options = parser().parse_args(arguments)
     try:
         if options.command == "verify":
@@ -68,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{proof}\n")
             return 0 if proof else 1
         return _docs(options.out, check=options.check)
+    except ArithmeticError as error:
+        sys.stderr.write(f"theory: undecided: {error}\n")
+        return 2
     except ValueError as error:
         sys.stderr.write(f"theory: {error}\n")
         return 2

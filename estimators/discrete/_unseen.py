@@ -6,27 +6,34 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from estimators.discrete._samples import Codes, joint_codes
 from estimators.discrete._terms import Terms
 from estimators.discrete.corrections import CORRECTIONS, Counts
 
+#: Largest alphabet that is thought of where nothing bounds it.
+MOST_SYMBOLS = 1e6
+
 
 def unseen_entropy_of(counts: Counts, room: float) -> float:
-    """Entropy in nats of the symbols that were not observed, at most `room` of them.
+    """Entropy in nats that symbols which were not observed may add, at most `room` of them.
 
     The observed symbols miss about a share f1 / n of the probability, spread over about
-    `f1 (f1 - 1) / (2 (f2 + 1))` symbols, where f1 occur once and f2 twice: together
-    `(f1 / n) ln(1 + symbols)`. One standard error, sqrt(f1), is added to f1. Zero where f1 is.
+    `f1 (f1 - 1) / (2 f2)` symbols, where f1 occur once and f2 twice: together
+    `(f1 / n) ln(1 + symbols)`, with the 95 % limits of Poisson means: upper for f1, lower for f2.
+    Without repeats nothing but `room` and `MOST_SYMBOLS` bounds the number. Zero where f1 is.
 
     Source:
-        Chao 1984, "Nonparametric estimation of the number of classes in a population", in the
-        bias-corrected form of Chao 2005.
+        Chao 1984, "Nonparametric estimation of the number of classes in a population".
     """
-    once, twice = float((counts == 1).sum()), float((counts == 2).sum())
-    once += math.sqrt(once)
-    symbols = min(max(once * (once - 1.0), 0.0) / (2.0 * (twice + 1.0)), room)
-    return min(once / float(counts.sum()), 1.0) * math.log1p(symbols)
+    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
+    if not once:
+        return 0.0
+    most, repeats = float(gammaincinv(once + 1, 0.95)), float(gammaincinv(max(twice, 1), 0.05))
+    symbols = most * (most - 1.0) / (2.0 * repeats) if twice else MOST_SYMBOLS
+    symbols = min(symbols, MOST_SYMBOLS, room)
+    return min(most / float(counts.sum()), 1.0) * math.log1p(symbols)
 
 
 def open_alphabets(codes: Codes, given: Sequence[int] | None) -> list[float]:

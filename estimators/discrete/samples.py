@@ -34,9 +34,10 @@ def entropy(
     with the delta method, its second-order term (the only one at the uniform distribution), and
     a share (0.15) of the bias correction. "grassberger" adds the variance of its (-1)^m term,
     k / (4 n^2). The upper end allows for one symbol that n draws may have missed. Where f1
-    symbols occur once and f2 twice, the sample misses about f1 (f1 - 1) / (2 (f2 + 1)) symbols:
-    the upper end then rises by (f1 / n) ln(1 + missed), with one standard error more for f1, and
-    by what `method` corrects less than "grassberger". No end leaves [0, ln k], where k is
+    symbols occur once and f2 twice, the sample misses about f1 (f1 - 1) / (2 f2) symbols, up to
+    10^6 without repeats: the upper end then rises by (f1 / n) ln(1 + missed), with the upper
+    95 % limit for f1 and the lower for f2, and by what `method` corrects less than
+    "grassberger". No end leaves [0, ln k], where k is
     infinite if f1 > 0 and no alphabet is given.
 
     Args:

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from estimators._arrays import Rows
 from estimators.usable._folds import folds_of
-from estimators.usable.linear import LinearProbe, inner_rows, residual_covariance
+from estimators.usable.linear import ROUNDING, LinearProbe, inner_rows, residual_covariance
 from estimators.usable.mlp import MLPProbe
 
 #: Fewest rows for which `auto` also tries the neural probe.
 ROWS_FOR_MLP = 1000
 #: Smallest residual variance of a target, as a share of its variance.
 SMALLEST_RESIDUAL = 1e-12
+#: Variance of an independent direction, as a share of the widest.
+_INDEPENDENT = 1e-10
 
 
 def probes_of(method: str, n: int) -> list[Any]:
@@ -135,11 +137,23 @@ def _gaussian_losses(
     return out
 
 
-def rank_of(x: Rows) -> int:
-    """Number of linearly independent standardised columns."""
+def directions(x: Rows) -> tuple[int, int]:
+    """Numbers of independent directions of standardised columns, and of those too narrow to use.
+
+    A direction is independent with more than 1e-10 of the variance of the widest; narrower ones
+    above rounding are beyond the penalties of a linear probe.
+    """
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     values = np.linalg.eigvalsh(z.T @ z if x.shape[1] <= len(x) else z @ z.T)
-    return int((values > 1e-10 * values[-1]).sum())
+    independent = int((values > _INDEPENDENT * values[-1]).sum())
+    return independent, int((values > ROUNDING * values[-1]).sum()) - independent
+
+
+def carriers(x: Rows) -> float:
+    """Number of rows that carry the standardised columns: `(sum |z|^2)^2 / sum |z|^4`."""
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    squares = np.einsum("ij,ij->i", z, z)
+    return float(squares.sum() ** 2 / (squares @ squares))
 
 
 def uncorrelated(x: Rows, *, drop: bool = False) -> Rows:
@@ -153,7 +167,7 @@ def uncorrelated(x: Rows, *, drop: bool = False) -> Rows:
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     if d <= n:
         values, vectors = np.linalg.eigh(z.T @ z)
-        return np.asarray(z @ (vectors[:, values > 1e-10 * values[-1]] if drop else vectors))
+        return np.asarray(z @ (vectors[:, values > _INDEPENDENT * values[-1]] if drop else vectors))
     values, vectors = np.linalg.eigh(z @ z.T)
-    positive = values > 1e-10 * values[-1]
+    positive = values > _INDEPENDENT * values[-1]
     return np.asarray(vectors[:, positive] * np.sqrt(values[positive]))

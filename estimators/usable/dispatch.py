@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from estimators._arrays import Rows, as_labels, as_rows, duplicates_reason, paired, same_device
 from estimators._autocorrelation import order_note
 from estimators._content import canonical_order
+from estimators._student import carriers_reason
 from estimators.clustered import Labels, cluster_codes
 from estimators.estimate import Estimate
 from estimators.information._null import p_value
 from estimators.information._request import Request, check_unit, in_unit
 from estimators.usable.crossfit import (
     SMALLEST_RESIDUAL,
+    carriers,
+    directions,
     held_out_losses,
     probes_of,
-    rank_of,
     uncorrelated,
 )
 from estimators.usable.linear import INNER_SHARE
@@ -74,8 +76,9 @@ def usable_information(
         noise. The interval is about the best probe of the family: with a second fit from half of
         the training clusters, the loss is extrapolated to unlimited rows (diagnostic
         `extrapolated`), and no end leaves [0, ln k] for k labels. Unreliable with at most 10
-        clusters per independent column, and where rows of fractions repeat without clusters. The
-        order of the rows changes nothing.
+        clusters per independent column, where columns are combinations of others up to a share
+        of about 1e-5, where a few rows carry the variance of x, and where rows of fractions
+        repeat without clusters. The order of the rows changes nothing.
 
     Raises:
         ValueError: invalid arrays, an unknown method or unit, fewer clusters than folds.
@@ -175,11 +178,18 @@ def _doubts(
     doubts = []
     if clusters < _FEWEST_CLUSTERS:
         doubts.append(f"{clusters} clusters are too few for a normal interval of held-out losses")
-    columns = rank_of(rows if known is None else np.concatenate([rows, known], axis=1))
+    sides = rows if known is None else np.concatenate([rows, known], axis=1)
+    columns, narrow = directions(sides)
     if clusters <= _CLUSTERS_PER_COLUMN * columns:
         doubts.append(
             f"{clusters} clusters are too few for a probe of {columns} independent columns; more "
             f"than {_CLUSTERS_PER_COLUMN * columns} are needed"
+        )
+    doubts.append(carriers_reason(carriers(sides)))
+    if narrow:
+        doubts.append(
+            "some columns are so nearly combinations of others that a probe cannot use what they "
+            f"add ({narrow} narrow directions)"
         )
     if labels is not None:
         return doubts

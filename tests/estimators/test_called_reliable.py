@@ -180,6 +180,25 @@ def test_a_few_rows_that_carry_the_value_are_named():
     assert "a few rows determine the value" in estimate.reason
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_rows_that_carry_the_variance_are_named(seed):
+    """No jackknife sees what rows of which the sample has two do to the value."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, 500, 8))
+    labels = rng.integers(0, 2, 500)
+    for side in (x, y):
+        side[:2, 0] += 100.0
+    for estimate in (
+        linear_cka(x, y),
+        effective_rank(x),
+        matrix_entropy(x),
+        usable_information(x[:, :1], labels, method="linear"),
+    ):
+        assert "a few rows carry the variance" in estimate.reason
+    x[:50, 0] += 100.0
+    assert "carry the variance" not in linear_cka(x, x).reason
+
+
 def test_rows_that_follow_each_other_get_a_hint():
     rng = np.random.default_rng(0)
     alike = np.repeat(rng.normal(size=(40, 3)), 10, axis=0) + 0.3 * rng.normal(size=(400, 3))
@@ -187,6 +206,9 @@ def test_rows_that_follow_each_other_get_a_hint():
     for estimate in (
         usable_information(alike, labels, method="linear"),
         intrinsic_dimension(alike),
+        linear_cka(alike, alike),
+        effective_rank(alike),
+        matrix_entropy(alike),
     ):
         assert "neighbouring rows correlate" in estimate.diagnostics["note"]
     units = np.repeat(np.arange(40), 10)

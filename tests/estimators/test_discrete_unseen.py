@@ -41,6 +41,20 @@ def test_a_long_tail_is_unreliable_or_covered():
         assert e.interval[1] > truth or not e.reliable
 
 
+@pytest.mark.parametrize(("n", "drawn"), [(300, (1, 3, 6)), (1000, (5, 10, 20))])
+def test_rare_symbols_without_repeats_are_doubted_or_covered(n, drawn):
+    """Nothing in the sample bounds the number of free answers of which each occurs once."""
+    tail = np.r_[0.99, np.full(10**6, 0.01 / 10**6)]
+    truth = -(tail * np.log(tail)).sum()
+    rows = np.arange(n)
+    for rare in drawn:
+        a = np.where(rows < rare, rows + 1, 0)
+        for e in (entropy(a), mutual_information(a, a)):
+            assert e.interval[1] > truth - 0.02 or not e.reliable
+    assert entropy(np.where(rows < 5, 1 + rows // 5, 0)).reliable  # one rare symbol, five times
+    assert entropy(np.where(rows < 1, 1, 0), alphabet=2).reliable
+
+
 def test_missed_pairs_lower_the_information():
     channel = (0.9 * np.eye(20) + 0.1 / 20) / 20
     truth = 2 * np.log(20) + (channel * np.log(channel)).sum()

@@ -7,6 +7,7 @@ import pytest
 
 from estimators import (
     conditional_mutual_information,
+    effective_rank,
     entropy,
     mutual_information,
     usable_information,
@@ -57,3 +58,11 @@ def test_one_row_is_refused(call):
 def test_fewer_rows_than_folds_are_refused():
     with pytest.raises(ValueError, match="1 independent clusters cannot fill 5 folds"):
         usable_information(_normal(1), _normal(1))
+
+
+def test_fewer_rows_than_columns_never_identify_the_information_of_vectors():
+    """As README says; ranks of few directions may be reliable."""
+    x = _normal(200, 2) @ _normal(2, 300, 1)
+    assert not mutual_information(x, x[:, :1] + _normal(200, 1, 2)).reliable
+    assert not usable_information(_normal(200, 300), _normal(200) > 0, method="linear").reliable
+    assert effective_rank(x).reliable

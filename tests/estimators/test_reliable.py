@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,6 +111,11 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "c.jsonl").read_text().startswith(first)
     with (tmp_path / "c.jsonl").open("a") as file:  # stopped in the middle of a line
         file.write('{"system": "ri')
+    torn = (tmp_path / "c.jsonl").read_text()
+    with monkeypatch.context() as patch:  # a full disk cuts nothing, because nothing is written
+        patch.setattr(Path, "write_text", None)
+        assert len(list(reliable.resumed(tmp_path / "c.jsonl"))) == 3
+    assert torn == (tmp_path / "c.jsonl").read_text() + '{"system": "ri'
     assert reliable.main([*few, "3", "--jobs", "1", "--json"]) == 0
     *_, body = map(json.loads, re.split(r"(?<=\n)(?={\n)", capsys.readouterr().out))
     assert body == json.loads((tmp_path / "reliable.json").read_text())

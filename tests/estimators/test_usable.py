@@ -219,3 +219,40 @@ def test_linear_probe_finds_what_near_copies_differ_in():
             for other in (a + 1e-4 * b, b)
         )
         assert abs(hidden.value - plain.value) < 0.02
+
+
+@pytest.mark.parametrize("gap", [0.03, 1e-3, 1e-4])
+def test_a_logistic_probe_finds_what_near_copies_differ_in(gap: float) -> None:
+    """Wide directions that say nothing are no reason to stop before the narrow ones."""
+    h = np.random.default_rng(1).normal(size=(1000, 3))
+    u, y = logistic(1000, 3, 0)
+    hidden, plain = (
+        usable_information(np.concatenate([h, other], axis=1), y, method="linear")
+        for other in (h + gap * u, u)
+    )
+    assert abs(hidden.value - plain.value) < 0.03
+    assert hidden.reliable
+
+
+def test_near_copies_beyond_every_penalty_are_doubted() -> None:
+    h = np.random.default_rng(1).normal(size=(1000, 3))
+    u, y = logistic(1000, 3, 0)
+    for target in (y, u):
+        found = usable_information(np.c_[h, h + 1e-6 * u], target, method="linear")
+        assert "so nearly combinations of others" in found.reason
+    copied = usable_information(np.c_[h, h.astype(np.float32)], y, method="linear")
+    assert copied.reliable  # a copy up to rounding adds nothing
+
+
+def test_a_few_far_rows_do_not_stop_the_logistic_fit() -> None:
+    x, y = logistic(2000, 5, 0)
+    y[:3] = x[:3, 0] > 0
+    x[:3] *= 1e6
+    assert usable_information(x, y, method="linear").value > 0.8 * logistic_information()
+
+
+def test_a_column_constant_in_a_fold_is_no_error() -> None:
+    x = np.ones((200, 1))
+    x[7] = 2.0
+    y = np.arange(200) % 2
+    assert usable_information(x, y, method="linear").value == pytest.approx(0.0, abs=0.02)

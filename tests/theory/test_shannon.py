@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from theory import prove
+from theory.__main__ import main
 from theory.pmf import entropy, random_pmf
 from theory.shannon import (
     MAX_VARIABLES,
@@ -461,3 +462,49 @@ def test_refusals_need_little_memory():
 def test_a_claim_that_is_no_text_is_refused_in_one_line(wrong):
     with pytest.raises(TypeError, match=r"^claim must be a text such as .*, got "):
         prove(wrong)
+
+
+@pytest.mark.parametrize(
+    ("claim", "true"),
+    [
+        ("H(X) >= H(X) - 0.0000001 H(Y)", True),
+        ("H(X) + 0.000000001 H(Y) >= 0", True),
+        ("1000000000 H(X) + 1/1000000000 I(Y;Z) >= 0", True),
+        ("H(X) >= 0.000000001 H(Y)", False),
+        ("H(A) + H(B) >= 0.000000001 I(C;D|E) + H(A,B)", False),
+    ],
+)
+def test_coefficients_far_apart_are_decided_exactly(claim, true, capsys):
+    proof = prove(claim)
+    assert bool(proof) == true
+    assert proof.certificate.check() if true else proof.witness.check(parse_relation(claim), ())
+    assert main(["prove", claim]) == (0 if true else 1)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("claim", "given"),
+    [
+        ("I(X;Z) <= I(X;Y)", "X->Y->Z"),
+        ("I(X;Z) <= I(X;Y)", ()),
+        ("I(X;Y,Z) = I(X;Y) + I(X;Z|Y)", ()),
+        ("H(A) <= I(A;B,C)", "A=f(B,C)"),
+        ("I(A;B) <= I(A;B|C) + I(A;B|D) + I(C;D)", ()),
+    ],
+)
+def test_fractions_decide_as_floats_do(claim, given, monkeypatch):
+    floats = prove(claim, given=given)
+
+    def undecided(*_):
+        raise ArithmeticError("tolerance")
+
+    monkeypatch.setattr("theory.shannon.prover._certify", undecided)
+    exact = prove(claim, given=given)
+    assert bool(exact) == bool(floats)
+
+
+def test_what_stays_undecided_is_one_line(capsys):
+    assert main(["prove", "H(A,B,C,D,E,F) + 1/1000000000 H(A) >= 0"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("theory: undecided: found no exact")
+    assert printed.err.count("\n") == 1

@@ -195,6 +195,17 @@ def test_one_in_a_hundred_is_the_threshold(cut, said):
     assert ("nothing is said about what follows" in sentence) is said
 
 
+@pytest.mark.parametrize(("questions", "said"), [((2, 2, 2), False), ((1, 3, 2), True)])
+def test_images_with_several_questions_count_once(questions, said):
+    """All answers about one image of three change: half of the answers, a third by image."""
+    asked = [item("a", cluster=str(i)) for i, n in enumerate(questions) for _ in range(n)]
+    changed = ["b" if each.cluster == "1" else "a" for each in asked]
+    outcomes = Outcomes.of_words(asked, ["a"] * len(asked), changed, max_new_tokens=64)
+    certificate = certificate_of(PLAN, outcomes, epsilon=0.9, delta=0.05)
+    assert certificate.estimate == pytest.approx(1 / 3)
+    assert ("every image counts once, however many questions" in certificate.sentence()) is said
+
+
 def test_a_first_token_is_called_one(items):
     (swept,) = sweep(tiny_llava(), items, [PLAN])
     assert (swept.decision, swept.max_new_tokens) == ("first answer token", 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from vlm_bridge.data import (
     EASY_VQA_SPLITS,
     Item,
     easy_vqa,
+    image_ids,
     items_hash,
     limit_per_image,
     read_jsonl,
@@ -141,6 +143,20 @@ def test_a_declared_cluster_stays_the_unit(jsonl):
     rows = [{"image": f"{i}.png", "question": "?", "cluster": "film"} for i in range(2)]
     jsonl.write_text("\n".join(map(json.dumps, rows)))
     assert [item.cluster for item in read_jsonl(jsonl)] == ["film", "film"]
+
+
+def test_one_name_in_two_unicode_forms_is_one_unit(jsonl):
+    names = [unicodedata.normalize(form, "patienté Å 1") for form in ("NFC", "NFD", "NFC", "NFD")]
+    rows = [
+        {"image": f"{place // 2}.png", "question": "?", "cluster": name}
+        for place, name in enumerate(names)
+    ]
+    jsonl.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert len(set(names)) == 2
+    items = read_jsonl(jsonl)  # one picture with both names is in one cluster
+    assert {item.cluster for item in items} == {names[0]}
+    assert set(image_ids(items[:2])) & set(image_ids(items[2:]))  # so ledgers link them
+    assert items_hash(items) == items_hash([replace(item, cluster=names[1]) for item in items])
 
 
 @pytest.mark.parametrize("second", [{"cluster": "b"}, {}])

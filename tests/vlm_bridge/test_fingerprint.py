@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from accelerate import cpu_offload
 from safetensors.torch import load_file, save_file
 
 from tests.vlm_bridge.families import FAMILIES, tiny
-from tests.vlm_bridge.tiny import tiny_llava
+from tests.vlm_bridge.tiny import picture, tiny_llava
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model import fingerprint as module
 from vlm_bridge.model.fingerprint import fingerprint
+from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import check_complete, load, load_meta
 
 
@@ -40,12 +43,23 @@ def swap_rows(model):
         weight.copy_(weight.flip(0))
 
 
+def exchange_rows(model):
+    """Leaves the sum of all words as it was, and counts no write."""
+    weight = model.lm_head.weight.data
+    weight.copy_(weight[torch.tensor([1, 0, *range(2, len(weight))])])
+
+
 CHANGES = {
     "in place": lambda model: last_weight(model).detach().mul_(1.5),
     "one entry": lambda model: last_weight(model).detach().view(-1)[0].add_(0.1),
     "through data": lambda model: last_weight(model).data.mul_(1.5),
     "through numpy": lambda model: last_weight(model).detach().numpy().__imul__(1.5),
     "rows in another order": swap_rows,
+    "rows exchanged through data": exchange_rows,
+    "the configuration": lambda model: setattr(model.config, "vision_feature_layer", -2),
+    "the scaling of attention": lambda model: setattr(
+        model.model.language_model.layers[1].self_attn, "scaling", 0.1),
+    "how it generates": lambda model: setattr(model.generation_config, "repetition_penalty", 1.2),
     "a new tensor": lambda model: setattr(model.lm_head, "weight", torch.nn.Parameter(
         model.lm_head.weight.detach() * 2)),
     "dtype": lambda model: model.to(torch.bfloat16),
@@ -65,9 +79,28 @@ def test_a_change_in_this_process_is_noticed(name):
     assert vlm.fingerprint == after  # what is kept equals what is hashed anew
 
 
+PROCESSING = {
+    "chat template": lambda processor: setattr(processor, "chat_template", "{{ messages }} now"),
+    "image settings": lambda processor: setattr(processor.image_processor, "do_normalize", False),
+    "a new token": lambda processor: processor.tokenizer.add_tokens(["newly"]),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSING)
+def test_how_prompts_are_made_belongs_to_the_model(name, tmp_path):
+    vlm = tiny_llava()
+    vlm = replace(vlm, processor=copy.deepcopy(vlm.processor))
+    before = vlm.fingerprint
+    picture(0).save(tmp_path / "0.png")
+    assert list(batches(vlm, [Item(tmp_path / "0.png", "is it red ?")]))
+    assert vlm.fingerprint == before  # padding is set by every call, and does not count
+    PROCESSING[name](vlm.processor)
+    assert vlm.fingerprint != before
+
+
 def test_rope_belongs_to_the_model():
     vlm = tiny_llava()
-    before = vlm.fingerprint
+    before = fingerprint(vlm.model)
     other = copy.deepcopy(vlm.model)
     assert fingerprint(other) == before
     other.config.text_config.rope_parameters["rope_theta"] = 1e6
@@ -80,7 +113,7 @@ def test_a_known_model_is_not_hashed_again(monkeypatch):
     monkeypatch.setattr(module, "_digest", lambda *_: pytest.fail("hashed again"))
     assert vlm.fingerprint == before
     monkeypatch.setattr(module, "_sums", lambda _: pytest.fail("weights were read"))
-    assert fingerprint(vlm.model, quick=True) == before
+    assert vlm.quick_fingerprint() == before
 
 
 def test_weights_of_any_size_and_place():

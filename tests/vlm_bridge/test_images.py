@@ -99,6 +99,36 @@ def test_floating_point_grey_between_0_and_1_is_scaled(tmp_path: Path) -> None:
     )
 
 
+def tiff(values: np.ndarray, photometric: int, bits: int = 0) -> bytes:
+    """A TIFF of one grey channel; Pillow writes none of 12 bits, and none whose zero is white."""
+    data, kind = values.tobytes(), 3 if values.dtype.kind == "f" else 1
+    if bits == 12:
+        pairs = values.reshape(-1, 2).tolist()
+        data = b"".join((a << 12 | b).to_bytes(3, "big") for a, b in pairs)
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits or 8 * values.itemsize, 259: 1, 262: photometric}
+    tags |= {273: 8, 277: 1, 278: height, 279: len(data), 339: kind}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags))
+    return head + entries + bytes(4)
+
+
+@pytest.mark.parametrize("white", [255, 65_535, 1.0])
+def test_zero_is_black_or_white_as_the_file_says(white: float, tmp_path: Path) -> None:
+    kind = {255: np.uint8, 65_535: np.uint16, 1.0: np.float32}[white]
+    values = (np.array([[0, 100, 200, 255]]) / 255 * white).round(4).astype(kind)
+    for photometric, seen in ((1, [0, 100, 200, 255]), (0, [255, 155, 55, 0])):
+        (tmp_path / "a.tiff").write_bytes(tiff(values, photometric))
+        assert pixels(tmp_path / "a.tiff")[0, :, 0].tolist() == seen
+
+
+def test_12_bit_grey_keeps_its_levels(tmp_path: Path) -> None:
+    levels = np.arange(256).reshape(16, 16)
+    values = np.round(levels * 4095 / 255).astype(np.uint16)
+    (tmp_path / "a.tiff").write_bytes(tiff(values, 1, bits=12))
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tiff")[..., 0], levels)
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -134,15 +164,51 @@ def test_animations_and_pages_are_refused(suffix: str, tmp_path: Path) -> None:
         read_image(tmp_path / f"a.{suffix}")
 
 
-def png(width: int, height: int, data: bytes) -> bytes:
-    """A grey PNG whose header says any size."""
+def png(
+    width: int, height: int, data: bytes, *, depth: int = 8, colour: int = 0, clear: bytes = b""
+) -> bytes:
+    """A PNG whose header says any size, and whose transparent colour is `clear`."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + check
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    if clear:
+        head += chunk(b"tRNS", clear)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "greys"),
+    [
+        (1, [0b01000000], [0, 255]),
+        (2, [0b00011011], [0, 85, 170, 255]),
+        (4, [0x01, 0xEF], [0, 17, 238, 255]),
+        (8, [0, 1, 254, 255], [0, 1, 254, 255]),
+    ],
+)
+def test_a_transparent_grey_of_any_depth_shows_white(
+    depth: int, row: list[int], greys: list[int], tmp_path: Path
+) -> None:
+    data = zlib.compress(bytes([0, *row]))
+    for key in (None, 0, 1):
+        clear = b"" if key is None else struct.pack(">H", key)
+        (tmp_path / "a.png").write_bytes(png(len(greys), 1, data, depth=depth, clear=clear))
+        seen = [255 if at == key else grey for at, grey in enumerate(greys)]
+        assert pixels(tmp_path / "a.png")[0, :, 0].tolist() == seen
+
+
+def test_a_transparent_16_bit_colour_is_refused(tmp_path: Path) -> None:
+    row = np.array([[0, 20_000, 65_535], [40_000, 1, 2]], ">u2").tobytes()
+    for clear in (b"", struct.pack(">HHH", 40_000, 1, 2), struct.pack(">HHH", 0, 78, 255)):
+        data = zlib.compress(b"\0" + row)
+        (tmp_path / "a.png").write_bytes(png(2, 1, data, depth=16, colour=2, clear=clear))
+        if not clear:
+            assert pixels(tmp_path / "a.png").tolist() == [[[0, 78, 255], [156, 0, 0]]]
+            continue
+        with pytest.raises(BridgeError, match=r"a\.png has a transparent colour of 16 bits; save"):
+            read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

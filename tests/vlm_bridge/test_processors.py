@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 
 import pytest
@@ -174,3 +175,26 @@ def test_a_question_with_the_token_of_an_image_is_refused(items):
     asked = replace(items[0], question="is there a circle in <image> ?")
     with pytest.raises(BridgeError, match=r"'is there a circle in <image> \?' contains '<image>'"):
         list(batches(with_processor("LLaVA"), [items[1], asked]))
+
+
+@pytest.mark.parametrize(
+    ("name", "stands_for"),
+    [
+        ("image_token", "an image"),
+        ("boi_token", "an image"),
+        ("video_token", "a video"),
+        ("audio_token", "audio"),
+        ("boa_token", "audio"),
+    ],
+)
+def test_a_question_holds_no_token_that_stands_for_something_else(
+    name, stands_for, items, monkeypatch
+):
+    vlm = tiny_llava()
+    token = getattr(vlm.processor, name, None) or "<other>"
+    monkeypatch.setattr(vlm.processor, name, token, raising=False)
+    typed = [replace(items[0], question=f"what is in {token} ?")]
+    says = f"contains '{token}', which stands for {stands_for} in prompts of LlavaProcessor; leave"
+    for with_images in (True, False):
+        with pytest.raises(BridgeError, match=re.escape(says)):
+            next(batches(vlm, typed, with_images=with_images))

@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping, supported_modes
 from vlm_bridge.skip.inputs import vision_inputs
 from vlm_bridge.skip.thin import Halves, try_halves
+from vlm_bridge.skip.tracker import PassTracker
 
 L = 4
 BLOCK, FREEZE = SkipPlan("block", L, layers=(1,)), SkipPlan("freeze", L, layers=(1,))
@@ -83,6 +85,37 @@ def test_pixels_are_told_from_what_describes_them():
     assert vision_inputs(pixels | other).keys() == pixels.keys()
     encoded = {"image": {"pooler_output": real}, "audio": {"pooler_output": real}}
     assert vision_inputs({"mm_encoder_outputs": encoded}).keys() == {"image"}
+
+
+@first_fast("Qwen2.5-VL", "LLaVA-OneVision", "Qwen2-VL")
+def test_a_typed_video_token_is_text_beside_an_image(name):
+    """It counts as the word with its embedding does."""
+    vlm, inputs = fresh(name), batch(FAMILIES[name], SITUATIONS["single"])
+    word = inputs["input_ids"][0, -2].item()
+    with torch.no_grad():
+        embedding = vlm.model.get_input_embeddings().weight
+        embedding[VIDEO] = embedding[word]
+    typed = {name: value.clone() for name, value in inputs.items()}
+    typed["input_ids"][0, -2] = VIDEO
+    for plan in (FREEZE, EXIT, SkipPlan("early_exit", L, exit=0)):
+        with skipping(vlm, plan):
+            assert_close(forward(vlm, typed).logits, forward(vlm, inputs).logits)
+
+
+def test_vision_lies_at_the_ids_of_the_pixels_of_a_pass():
+    ids = torch.tensor([[IMAGE, VIDEO, 9, 9]])
+    layout = tiny(FAMILIES["LLaVA-OneVision"]).layout
+    tracker = PassTracker(layout)
+    assert tracker._places(ids, ["pixel_values"]).tolist() == [[True, False, False, False]]
+    both = ["pixel_values", "pixel_values_videos"]
+    assert tracker._places(ids, both).tolist() == [[True, True, False, False]]
+    for kind in (IMAGE, VIDEO):  # GLM-4V's videos lie at image ids
+        alone = ids.masked_fill(ids != kind, 9)
+        assert torch.equal(tracker._places(alone, ["pixel_values_videos"]), alone == kind)
+    with refused("called with pixel_values_videos and without images, but its input_ids hold im"):
+        tracker._places(ids, ["pixel_values_videos"])
+    no_videos = replace(tiny(LLAVA).layout, video_ids=(VIDEO,))  # as InstructBLIP-Video
+    assert PassTracker(no_videos)._places(ids, ["pixel_values"]).sum() == 2
 
 
 def test_pixels_by_position():

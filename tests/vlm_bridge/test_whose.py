@@ -298,9 +298,10 @@ def test_a_second_search_gets_what_is_left(toy, splits, tmp_path):
     assert first.certificate is not None
     said = f"by the ledger {file}, delta 0.05 of 0.05 is spent here on these images and 0 before"
     assert said in first.certificate.sentence()
-    assert "assuming" not in first.certificate.sentence()
-    assert (
-        "the plan does not depend on earlier results on these images" in first.certificate.assumed
+    assert "before, assuming no use outside it" in first.certificate.sentence()
+    assert first.certificate.assumed[-2:] == (
+        f"these {len(held)} images were not used before outside the ledger",
+        "the plan does not depend on earlier results on these images",
     )
     again = search(toy, tuning, held, CANDIDATES, **asked)
     assert again.to_json() == first.to_json()

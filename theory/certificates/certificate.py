@@ -28,7 +28,8 @@ class Certificate(Record):
     """An upper confidence bound on a mean over images, compared with a tolerance epsilon.
 
     Attributes:
-        quantity: "disagreement" (share of answers that change, in [0, 1], label-free) or
+        quantity: "disagreement" (share of answers that change, in [0, 1], label-free; of an
+            image, averaged over images) or
             "accuracy_drop" (accuracy of the full model minus accuracy of the skipped model).
         epsilon: tolerance, in (0, 1).
         delta: maximum probability that `bound` is below the true mean, in (0, 1).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +25,7 @@ from theory.shannon.expression import (
     parse_relation,
     show,
 )
-from theory.shannon.rational import rounded, solve
+from theory.shannon.rational import rounded, separate, solve
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -34,6 +35,9 @@ MAX_VARIABLES = MAX_GROUPS
 
 #: Largest numerator and denominator of a coefficient.
 MAX_COEFFICIENT = 10**9
+
+#: Most variables for which a linear program that floats do not settle is solved on fractions.
+EXACT_UP_TO = 5
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
 
     The claim holds for all random variables if it is a nonnegative combination of elemental
     inequalities plus a combination of the given relations. A linear program searches for such a
-    combination. Its solution is rounded to rationals and checked in exact arithmetic. If there is
+    combination. Its solution is rounded to rationals and checked in exact arithmetic; up to five
+    variables, what floats do not settle is solved on fractions. If there is
     no combination, the dual program gives a point that satisfies Shannon's inequalities and
     violates the claim, also checked in exact arithmetic. Up to three variables it refutes the
     claim; beyond, the claim may still be true (`Witness.refutes`).
@@ -103,7 +108,8 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
         ExpressionError: a text cannot be parsed; the message marks the position.
         TypeError: claim or given are not texts.
         ValueError: more than `MAX_VARIABLES` variables, or coefficients beyond 10^9.
-        ArithmeticError: no solution of the linear program could be made exact.
+        ArithmeticError: no solution of the linear program could be made exact (more than five
+            variables).
 
     Source:
         Yeung 1997, "A framework for linear information inequalities" (ITIP).
@@ -136,11 +142,10 @@ def prove(claim: str, *, given: str | Sequence[str] = ()) -> Proof:
         directions.append(add((-1, relation.difference)))
     certificates: list[ShannonCertificate] = []
     for target in directions:
-        certificate = _certify(target, known, names)
-        if certificate is None:
-            witness = _refute(target, relation, known, names)
-            return Proof(relation.text, texts, False, None, None, witness)
-        certificates.append(certificate)
+        found = _decide(target, relation, known, names)
+        if isinstance(found, Witness):
+            return Proof(relation.text, texts, False, None, None, found)
+        certificates.append(found)
     converse = certificates[1] if relation.equality else None
     return Proof(relation.text, texts, True, certificates[0], converse, None)
 
@@ -155,6 +160,49 @@ def _check_coefficients(relation: Relation) -> None:
             )
 
 
+def _decide(
+    target: Combination, claim: Relation, known: Sequence[Relation], names: Sequence[str]
+) -> ShannonCertificate | Witness:
+    """Certificate of target >= 0, or a witness against it, by floats or else exactly."""
+    try:
+        return _certify(target, known, names) or _refute(target, claim, known, names)
+    except ArithmeticError:  # coefficients that differ by more than the tolerance of floats
+        if len(names) > EXACT_UP_TO:
+            raise
+    columns = [relation.difference for relation in known]
+    free = [i for i, relation in enumerate(known) if relation.equality]
+    found, point = separate([*columns, *(add((-1, columns[i])) for i in free)], target)
+    if point is not None:
+        return _witness([point.get(s, Fraction(0)) for s in _subsets(names)], claim, names)
+    values = list(found or [])
+    for i, opposite in zip(free, values[len(known) :], strict=True):
+        values[i] -= opposite
+    return _certificate(target, list(enumerate(values[: len(known)])), known, names)
+
+
+def _certificate(
+    target: Combination,
+    multipliers: Sequence[tuple[int, Fraction]],
+    known: Sequence[Relation],
+    names: Sequence[str],
+) -> ShannonCertificate:
+    """Certificate, not checked, of multipliers of numbered relations."""
+    count = len(elementals(names))
+    steps = [(i, Step(m, known[i])) for i, m in multipliers if m]
+    return ShannonCertificate(
+        target,
+        tuple(step for i, step in steps if i < count),
+        tuple(step for i, step in steps if i >= count),
+    )
+
+
+def _witness(values: Sequence[Fraction], claim: Relation, names: Sequence[str]) -> Witness:
+    """Witness, not checked, of entropies scaled to whole numbers."""
+    scale = math.lcm(*(value.denominator for value in values))
+    entropies = {s: value * scale for s, value in zip(_subsets(names), values, strict=True)}
+    return Witness(entropies, Witness(entropies, Fraction(0)).evaluate(claim.difference))
+
+
 def _certify(
     target: Combination, known: Sequence[Relation], names: Sequence[str]
 ) -> ShannonCertificate | None:
@@ -164,10 +212,11 @@ def _certify(
     subsets = _subsets(names)
     matrix = _matrix([relation.difference for relation in known], subsets)
     free = [relation.equality for relation in known]
+    scale = float(max(abs(weight) for weight in target.values()))
     solution = linprog(
         np.concatenate([np.ones(len(known)), np.ones(sum(free))]),
         A_eq=_stack(matrix, free).T,
-        b_eq=_vector(target, subsets),
+        b_eq=_vector(target, subsets) / scale,
         bounds=(0, None),
         method="highs-ds",
     )
@@ -181,17 +230,11 @@ def _certify(
     values[np.flatnonzero(free)] -= solution.x[len(known) :]
     support = [i for i in range(len(known)) if abs(values[i]) > 1e-9]
     columns = [known[i].difference for i in support]
-    for multipliers in (rounded([values[i] for i in support]), solve(columns, target)):
+    for multipliers in (rounded([scale * values[i] for i in support]), solve(columns, target)):
         if multipliers is None:
             continue
-        pairs = zip(multipliers, support, strict=True)
-        steps = [(i, Step(m, known[i])) for m, i in pairs if m]
-        count = len(elementals(names))
-        certificate = ShannonCertificate(
-            target,
-            tuple(step for i, step in steps if i < count),
-            tuple(step for i, step in steps if i >= count),
-        )
+        pairs = list(zip(support, multipliers, strict=True))
+        certificate = _certificate(target, pairs, known, names)
         if certificate.check():
             return certificate
     raise ArithmeticError(f"found no exact certificate for {show(target)} >= 0")
@@ -208,8 +251,9 @@ def _refute(
     matrix = _matrix([relation.difference for relation in known], subsets)
     is_equality = np.array([relation.equality for relation in known])
     joint_entropy = csr_array(_vector({frozenset(names): Fraction(1)}, subsets)[None, :])
+    goal = _vector(target, subsets)
     solution = linprog(
-        _vector(target, subsets),
+        goal / np.abs(goal).max(),
         A_ub=_concatenate([-matrix[~is_equality], joint_entropy]),
         b_ub=np.concatenate([np.zeros(int((~is_equality).sum())), [1.0]]),
         A_eq=matrix[is_equality] if is_equality.any() else None,
@@ -225,10 +269,7 @@ def _refute(
     for values in (rounded(solution.x), _exact_vertex(solution.x, known, subsets)):
         if values is None:
             continue
-        scale = np.lcm.reduce([value.denominator for value in values])
-        entropies = {s: value * int(scale) for s, value in zip(subsets, values, strict=True)}
-        value = Witness(entropies, Fraction(0)).evaluate(claim.difference)
-        witness = Witness(entropies, value)
+        witness = _witness(values, claim, names)
         if witness.check(claim, constraints):
             return witness
     raise ArithmeticError(f"found no exact witness against {show(target)} >= 0")

@@ -61,6 +61,50 @@ def solve(
     ]
 
 
+def separate(
+    columns: Sequence[Combination], target: Mapping[Subset, Fraction]
+) -> tuple[list[Fraction], None] | tuple[None, dict[Subset, Fraction]]:
+    """Multipliers x >= 0 with sum_i x_i columns_i = target, or a point that excludes them.
+
+    The point is at least 0 on every column and below 0 on the target: by Farkas' lemma one of the
+    two exists. Phase 1 of the simplex method on fractions, with Bland's rule.
+
+    Example:
+        >>> x, y = frozenset("X"), frozenset("Y")
+        >>> columns = [{x: Fraction(1)}, {x: Fraction(-1), y: Fraction(1)}]
+        >>> separate(columns, {y: Fraction(2)})
+        ([Fraction(2, 1), Fraction(2, 1)], None)
+        >>> separate(columns, {x: Fraction(-1)})[1][x]
+        Fraction(1, 1)
+    """
+    subsets = sorted(set(target).union(*columns), key=sorted)
+    count, rows, signs = len(columns), [], []
+    for k, subset in enumerate(subsets):  # the basis of slack k, then the right side at -1
+        signs.append(Fraction(-1 if target.get(subset, 0) < 0 else 1))
+        row = {i: signs[k] * column[subset] for i, column in enumerate(columns) if subset in column}
+        rows.append({**row, count + k: Fraction(1), -1: signs[k] * target.get(subset, Fraction(0))})
+    basis = list(range(count, count + len(subsets)))
+    cost = {i: Fraction(1) for i in basis}  # what is left to reduce: the sum of the slacks
+    for row in rows:
+        _subtract(cost, row, Fraction(1))
+    while (enter := next((i for i in range(count) if cost.get(i, 0) < 0), None)) is not None:
+        _, _, leave = min(
+            (row[-1] / row[enter], basis[k], k)
+            for k, row in enumerate(rows)
+            if row.get(enter, 0) > 0
+        )
+        pivot = {i: value / rows[leave][enter] for i, value in rows[leave].items()}
+        for row in (*rows[:leave], *rows[leave + 1 :], cost):
+            if row.get(enter):
+                _subtract(row, pivot, row[enter])
+        rows[leave], basis[leave] = pivot, enter
+    if cost.get(-1):
+        dual = [1 - cost.get(count + k, Fraction(0)) for k in range(len(subsets))]
+        return None, {s: -signs[k] * dual[k] for k, s in enumerate(subsets)}
+    found = {i: row[-1] for i, row in zip(basis, rows, strict=True)}
+    return [found.get(i, Fraction(0)) for i in range(count)], None
+
+
 def _subtract(row: dict[int, Fraction], pivot: dict[int, Fraction], factor: Fraction) -> None:
     """Subtract a multiple of the pivot row in place."""
     for i, value in pivot.items():

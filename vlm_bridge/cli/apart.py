@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlm_bridge.cli.replacing import check_replaceable
 from vlm_bridge.errors import BridgeError
+
+if TYPE_CHECKING:
+    from vlm_bridge.data import Item
 
 #: Options and arguments in words that may name a file; every option of type `Path` does.
 _NAMES = ("model", "models", "plan", "data", "certification", "profiling")
@@ -17,31 +22,62 @@ _IN_FOLDER = {
     "claims": ("claims.json", "claims.md"),
     "demo": ("results.json", "report.html"),
     "method": ("result.json",),
-    "reproduce": ("reproduction.json", "reproduction.md"),
+    "reproduce": (
+        *("reproduction.json", "reproduction.md"),
+        *("profile.png", "depth.png", "layers.png"),
+    ),
     "report": ("report.html",),
     "search": ("search.json", "plan.json"),
     "sweep": ("sweep.json", "depth.png", "layers.png"),
 }
 
 
-def check_apart(command: str, options: Mapping[str, Any]) -> None:
-    """Raise a `BridgeError` if a result would replace a file that is no earlier result.
+#: What the running command writes.
+_written: ContextVar[tuple[Path, ...]] = ContextVar("_written", default=())
 
-    These are the files that `options` name (what the command reads, its ledger, and the lock of its
-    ledger), and files of another kind than the result.
+
+@contextlib.contextmanager
+def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Runs `command` in its block, in which `check_images` knows what it writes.
+
+    Raises a `BridgeError` if a result would replace a file that `options` name: one that the
+    command reads, its ledger, or the lock of its ledger; or a file of another kind than the result.
     """
     out = options.get("out")
-    if not isinstance(out, Path):
-        return
-    results = list(_results(command, out))
-    for role, path in _used(options, out):
+    results = tuple(_results(command, out)) if isinstance(out, Path) else ()
+    for role, path in _used(options, out) if isinstance(out, Path) else ():
         for result in results:
             if _is_same(result, path):
                 raise BridgeError(
                     f"--out would replace {path}, which this command uses as {role}; "
                     "name another --out"
                 )
-    check_replaceable(command, results)
+    if results:
+        check_replaceable(command, results)
+    token = _written.set(results)
+    try:
+        yield
+    finally:
+        _written.reset(token)
+
+
+def check_images(items: Iterable[Item]) -> None:
+    """Raise a `BridgeError` if a result of the running command would replace an image of items."""
+    results = {(at.st_dev, at.st_ino) for at in _files(_written.get())}
+    if not results:
+        return
+    for image in {item.image for item in items}:
+        if any((at.st_dev, at.st_ino) in results for at in _files([image])):
+            raise BridgeError(
+                f"--out would replace {image}, an image of the data; name another --out"
+            )
+
+
+def _files(paths: Iterable[Path]) -> Iterator[os.stat_result]:
+    """What the system says of those of the paths that exist."""
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            yield os.stat(path)
 
 
 def _results(command: str, out: Path) -> Iterator[Path]:

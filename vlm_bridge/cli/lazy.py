@@ -15,7 +15,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
-from vlm_bridge.cli.apart import check_apart
+from vlm_bridge.cli.apart import apart
 from vlm_bridge.cli.as_json import AsJson, print_result
 
 #: Every command in the order of the help: its module, and the first line of its docstring.
@@ -89,7 +89,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., None]:
 
     The fields of a dataclass replace the parameter of that type; its `section` is their heading
     in the help. A command with a parameter `as_json` prints JSON itself. A command whose result
-    would replace a file that it reads is refused; see `check_apart`.
+    would replace a file that it reads is refused; see `apart`.
     """
     flat: dict[str, inspect.Parameter] = {}
     groups: dict[str, tuple[type[Any], list[str]]] = {}
@@ -116,13 +116,13 @@ def with_options(command: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def spread(**values: Any) -> None:
-        check_apart(command.__name__, values)
-        for name, (group, fields) in groups.items():
-            values[name] = group(**{field: values.pop(field) for field in fields})
-        if prints_itself:
-            command(**values)
-        else:
-            print_result(command, values.pop("as_json"), values)
+        with apart(command.__name__, values):
+            for name, (group, fields) in groups.items():
+                values[name] = group(**{field: values.pop(field) for field in fields})
+            if prints_itself:
+                command(**values)
+            else:
+                print_result(command, values.pop("as_json"), values)
 
     del spread.__wrapped__
     spread.__signature__ = inspect.Signature(list(flat.values()))  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from estimators import Estimate
+from vlm_bridge.cli.apart import check_images
 from vlm_bridge.cli.as_json import show
 from vlm_bridge.cli.options import Model, ModelOptions, Pairs, PlanWords, Remote, Tokens
 from vlm_bridge.cli.output import save, say
@@ -53,6 +54,7 @@ def cost(
     vlm, skip_plan = model.load_with(plan)
     with tempfile.TemporaryDirectory() as folder:
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
+        check_images(items)
         settings = {"batch_size": batch_size, "pairs": pairs, "tokens": tokens}
         measured = measure_cost(vlm, items, skip_plan, **settings)
     whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from typer import Argument, Option
 
-from vlm_bridge.cli.apart import ledger_beside
+from vlm_bridge.cli.apart import check_images, ledger_beside
 from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM, load
@@ -18,7 +18,7 @@ from vlm_bridge.runtime.ledger import Ledger
 
 #: Attention implementations that a command may ask for.
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
-Epsilon = Annotated[float, Option(help="Share of answers that a plan may change.")]
+Epsilon = Annotated[float, Option(help="Share of answers that a plan may change, by image.")]
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
 Model = Annotated[str, Argument(help="A reference model, a folder, or a Hugging Face id.")]
 Remote = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
@@ -126,12 +126,13 @@ class DataOptions:
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:
-        """Read the questions."""
+        """Read the questions; a command that would write over one of their images is refused."""
         name, _, split = self.data.partition(":")
         if name in TASKS:
             items = TASKS[name](split)
         else:
             items = read_jsonl(self.data, images=self.images)
+        check_images(items)
         if self.per_image is not None:
             items = limit_per_image(items, self.per_image)
         if self.limit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ _LISTS = {"Certificate": "certificates", "Comparison": "a sweep"}
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 
 
-def check_replaceable(command: str, results: list[Path]) -> None:
+def check_replaceable(command: str, results: Sequence[Path]) -> None:
     """Raise a `BridgeError` if a result of `command` would replace a file of another kind.
 
     Of `results` the first is the main one. The others are replaced only beside an earlier main one:

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from vlm_bridge.errors import BridgeError, shown
 
@@ -18,6 +18,8 @@ from vlm_bridge.errors import BridgeError, shown
 MAX_PIXELS = 100_000_000
 #: Formats that are read; others, such as EPS, may run programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+#: Tags of a TIFF, and the photometric interpretation whose zero is white.
+_BITS, _PHOTOMETRIC, _ZERO_IS_WHITE = 258, 262, 0
 #: Seconds after which an unchanged time stamp proves that a file was not written again.
 _SETTLED_S = 2.0
 
@@ -26,13 +28,14 @@ def read_image(path: Path) -> Image.Image:
     """The image as 8-bit RGB pixels, as a viewer shows it.
 
     It is turned as its EXIF orientation says, and laid on white where it is transparent. 16-bit
-    grey is scaled by 255/65535, and floating-point grey between 0 and 1 by 255. Colour profiles are
-    not applied.
+    grey is scaled by 255/65535, 12-bit grey by 255/4095, and floating-point grey between 0 and 1 by
+    255; where the file says that zero is white, it is inverted. Colour profiles are not applied.
 
     Raises:
         BridgeError: no image file, a broken or truncated one, an unknown format, more than
-            `MAX_PIXELS` pixels, several frames or pages, or grey values whose black and white are
-            unknown (32-bit integers, floating-point numbers outside 0 to 1).
+            `MAX_PIXELS` pixels, several frames or pages, a transparent colour of 16 bits, or grey
+            values whose black and white are unknown (32-bit integers, floating-point numbers
+            outside 0 to 1).
     """
     if not os.path.isfile(path):
         raise BridgeError(f"no image at {shown(str(path)) if chr(0) in str(path) else path}")
@@ -42,7 +45,7 @@ def read_image(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=[f for f in FORMATS if _known(f)]) as handle:
                 _check_size(path, handle)
-                return _as_seen(path, ImageOps.exif_transpose(handle), handle.format or "")
+                return _as_seen(path, handle)
     except BridgeError:
         raise
     except (Image.DecompressionBombError, MemoryError):
@@ -105,30 +108,48 @@ def _check_size(path: Path, image: Image.Image) -> None:
         )
 
 
-def _as_seen(path: Path, image: Image.Image, format: str) -> Image.Image:
-    """8-bit RGB pixels of a turned image, laid on white."""
+def _as_seen(path: Path, handle: ImageFile.ImageFile) -> Image.Image:
+    """8-bit RGB pixels, turned and laid on white."""
+    stored = str(handle.tile[0][3]) if handle.tile else ""  # how the file holds its pixels
+    image = ImageOps.exif_transpose(handle)
     if image.mode.startswith("I") or image.mode == "F":
-        return _of_wide_grey(path, image, format)
+        return _of_wide_grey(path, image, handle)
     if not image.has_transparency_data:
         return image.convert("RGB")
+    _check_key(path, image, stored)
     layer = image.convert("RGBA")
     white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _of_wide_grey(path: Path, image: Image.Image, format: str) -> Image.Image:
-    """Grey of 16-bit or 32-bit integers, or of floating-point numbers, as 8-bit RGB."""
+def _check_key(path: Path, image: Image.Image, stored: str) -> None:
+    """Scale the grey that a PNG declares transparent as its pixels were; refuse 16-bit colours."""
+    key = image.info.get("transparency")
+    if isinstance(key, int) and stored in ("L;2", "L;4"):
+        image.info["transparency"] = key * (85 if stored == "L;2" else 17)
+    if isinstance(key, tuple) and stored == "RGB;16B":  # two 16-bit colours may be one in 8 bits
+        raise BridgeError(
+            f"the image {path} has a transparent colour of 16 bits; save it with 8 bits, or with "
+            "an alpha channel"
+        )
+
+
+def _of_wide_grey(path: Path, image: Image.Image, handle: ImageFile.ImageFile) -> Image.Image:
+    """Grey of 12, 16 or 32-bit integers, or of floating-point numbers, as 8-bit RGB."""
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and format != "TIFF")
-    unit = image.mode == "F" and 0 <= low <= high <= 1
-    if not (unit or (sixteen and 0 <= low <= high <= 65535)):
+    tags = getattr(handle, "tag_v2", {})  # of a TIFF
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and handle.format != "TIFF")
+    white = 1 if image.mode == "F" else 4095 if tags.get(_BITS) == (12,) else 65535
+    if not ((image.mode == "F" or sixteen) and 0 <= low <= high <= white):
         kind = "floating-point" if image.mode == "F" else "32-bit"
         raise BridgeError(
             f"the image {path} has {kind} grey values from {low:g} to {high:g}, of which black and "
             "white are unknown; save it with 8 or 16 bits"
         )
-    grey = np.round(values * 255 if unit else values / 257)
+    grey = np.round(values * (255 / white))
+    if tags.get(_PHOTOMETRIC) == _ZERO_IS_WHITE:
+        grey = 255 - grey
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey[values == clear] = 255

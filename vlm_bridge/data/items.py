@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ class Item:
         answer: the true answer, or None without a label; a blank answer counts as none.
         cluster: the independent unit of every interval and split; items about one image share it.
             Default: the start of the SHA-256 of the image file, so that all spellings and copies of
-            a picture are one unit; the path, if there is no such file (yet).
+            a picture are one unit; the path, if there is no such file (yet). It is kept in the
+            Unicode form NFC, so that one name in two forms is one unit.
 
     Raises:
         BridgeError: a field of another type, an empty question, or text that is not Unicode.
@@ -58,10 +60,11 @@ class Item:
             raise BridgeError(f"an item about {self.image} has an empty question")
         if self.answer is not None and not self.answer.strip():
             object.__setattr__(self, "answer", None)
-        if not self.cluster:
+        cluster = self.cluster
+        if not cluster:
             there = os.path.isfile(self.image)
             cluster = image_hash(self.image)[:16] if there else str(self.image)
-            object.__setattr__(self, "cluster", cluster)
+        object.__setattr__(self, "cluster", unicodedata.normalize("NFC", cluster))
 
     def open(self) -> Image.Image:
         """The image as RGB pixels, as a viewer shows it; `read_image` says how.

@@ -15,6 +15,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.model.settings import check_greedy
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.progress import track
 
@@ -52,13 +53,19 @@ class Answers:
 
 @torch.no_grad()
 def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS) -> Answers:
-    """Greedy answers to one batch through the model's own `generate`; refuses a broken model."""
+    """Greedy answers to one batch through the model's own `generate`.
+
+    Raises:
+        BridgeError: a broken model, or a `generation_config` under which answers are not greedy.
+    """
     check_max_new_tokens(max_new_tokens)
+    check_greedy(vlm.name, vlm.model)
 
     def run() -> tuple[Tensor, Tensor]:
         output = vlm.model.generate(
             **batch.inputs,
             do_sample=False,
+            num_beams=1,
             max_new_tokens=max_new_tokens,
             return_dict_in_generate=True,
             output_logits=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from vlm_bridge.skip import check_support
 DROP_ONLY = ("harm", "label-free")
 _UNLABELLED = "an accuracy drop needs answers in the data; use the method label-free"
 EMPTY = "the plan skips nothing"
+BY_IMAGE = "every image counts once, however many questions it has"
 HAND_MADE = "the plan is made by hand, it names neither a model nor the images that chose it"
 
 
@@ -46,6 +48,9 @@ def certify(
     ledger: Ledger | str | Path | None = None,
 ) -> Certificate:
     """Bound the share of answers that `plan` changes, with probability at least `1 - delta`.
+
+    It is the mean over images of the share of an image's questions whose answer changes: every
+    image counts once, however many questions it has.
 
     An answer is the greedy text up to `max_new_tokens` tokens, without special tokens and outer
     white space; it changes if that text does. Where more than 1 % of the full model's answers reach
@@ -204,13 +209,14 @@ def signed(
         caveats = (*caveats, EMPTY)
     if spending is not None:
         known = unused(certificate.n_images)
+        outside = f"{known} outside the ledger"
         independent = "the plan does not depend on earlier results on these images"
-        assumed = (*(each for each in assumed if each != known), independent)
+        assumed = (*(each for each in assumed if each != known), outside, independent)
     return replace(
         certificate,
         model=vlm.name,
         fingerprint=vlm.fingerprint,
-        ledger="" if spending is None else str(spending),
+        ledger="" if spending is None else f"{spending}, assuming no use outside it",
         assumed=assumed,
         caveats=caveats,
     )
@@ -280,6 +286,7 @@ def certificate_of(
         max_new_tokens=outcomes.max_new_tokens,
         share_at_limit=outcomes.share_at_limit,
         n_unlabelled=outcomes.n_unlabelled,
+        caveats=() if len(set(Counter(clusters).values())) == 1 else (BY_IMAGE,),
     )
 
 

@@ -38,7 +38,8 @@ class Comparison(Record):
         n_questions: number of questions about them.
         n_unlabelled: number of those without a label; accuracies and drop are of the others.
         data_hash: `items_hash` of the questions.
-        disagreement: share of answers (first answer tokens) whose text changed.
+        disagreement: share of answers (first answer tokens) whose text changed; a mean over images,
+            as are the KLs, the accuracies and the drop.
         kl_full_skipped: KL(full || skipped) at the first answer token, nats; None where only the
             texts were compared.
         kl_skipped_full: KL(skipped || full) at the first answer token, nats.
@@ -160,7 +161,8 @@ def paired_outcomes(
     items = list(items)
 
     def columns(batch: Batch) -> dict[str, Any]:
-        skipped = full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+        with vlm.whole():
+            skipped = full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
         if not plan.is_empty:
             with skipping(vlm, plan):
                 skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)

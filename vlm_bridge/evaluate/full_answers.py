@@ -59,19 +59,21 @@ class FullAnswers:
         max_new_tokens: int = MAX_NEW_TOKENS,
         checkpoint: Path | None = None,
     ) -> FullAnswers:
-        """Ask the full model; `vlm` must not be inside `skipping`.
+        """Ask the full model.
 
         Finished batches are added to the file `checkpoint`; a second call continues from it.
 
         Raises:
-            BridgeError: there are no items, the checkpoint is of another run, or a rank died.
+            BridgeError: there are no items, the model skips at present, the checkpoint is of
+                another run, or a rank died.
         """
         items, fingerprint = list(items), vlm.fingerprint
         settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
         check_max_new_tokens(max_new_tokens)
 
         def work(batch: Batch) -> dict[str, Any]:
-            answers = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
+            with vlm.whole():
+                answers = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
             return {"texts": answers.texts, "at_limit": answers.at_limit}
 
         answered = run_batches(

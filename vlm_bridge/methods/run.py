@@ -95,6 +95,16 @@ def run_method(
     full = FullAnswers.ask(
         vlm, items, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=file
     )
+    key = run_key(  # the fingerprint is that of the full model
+        f"method {method.name}",
+        vlm,
+        items,
+        settings=method.settings,
+        plan=None if plan is None else plan.hash(),
+        full=full.hash,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+    )
     with method.applying(vlm, plan):
         answered = run_batches(
             vlm,
@@ -104,16 +114,7 @@ def run_method(
             batch_size=batch_size,
             title=method.name,
             checkpoint=folder and folder / f"{method.name}.jsonl",
-            key=run_key(
-                f"method {method.name}",
-                vlm,
-                items,
-                settings=method.settings,
-                plan=None if plan is None else plan.hash(),
-                full=full.hash,
-                batch_size=batch_size,
-                max_new_tokens=max_new_tokens,
-            ),
+            key=key,
         )
     texts = [text for _, part in answered for text in part]
     outcomes = Outcomes.of_words(

@@ -14,9 +14,14 @@ from weakref import WeakKeyDictionary
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vlm_bridge.errors import BridgeError
 
+#: Words in a row of the table whose rows and columns are summed.
+_TABLE = 4096
+#: Plain attributes of modules that say how they run at present.
+_STATE = frozenset({"training", "gradient_checkpointing", "max_seq_len_cached"})
 #: Entries of a configuration that depend on how a model was loaded or saved, not on what it does.
 _VOLATILE = frozenset(
     {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "skipit"}
@@ -25,9 +30,10 @@ _VOLATILE = frozenset(
 
 @dataclass(frozen=True)
 class _Hashed:
-    """A model's attention and tensors when it was hashed, and its fingerprint."""
+    """A model's attention, settings and tensors when it was hashed, and its fingerprint."""
 
     attention: str
+    settings: str
     writes: tuple[tuple[int, int], ...]  # address and number of in-place writes of every tensor
     sums: tuple[int, ...]
     fingerprint: str
@@ -40,17 +46,19 @@ def fingerprint(model: nn.Module, *, name: str = "the model", quick: bool = Fals
     """SHA-256 of what the model computes with, 64 hexadecimal digits.
 
     Hashed are the class, the configuration without names and versions, the attention
-    implementation, and name, shape, dtype and bytes of every parameter and stored buffer. The
-    device does not matter. Buffers that a checkpoint does not store follow from the configuration.
+    implementation, plain settings of every module (such as the scaling of its attention), and name,
+    shape, dtype and bytes of every parameter and stored buffer. The device does not matter. Buffers
+    that a checkpoint does not store follow from the configuration.
 
-    The hash is kept. A later call compares address and number of writes of every tensor, and the
-    sum of its 8-byte words, which finds changes through `tensor.data` too; if any differs, the
-    model is hashed again. `quick` leaves out the sums.
+    The hash is kept. A later call compares address and number of writes of every tensor, sums of
+    its 8-byte words by row and by column of a table, which finds changes and exchanges through
+    `tensor.data` too, and the settings; if any differs, the model is hashed again. `quick` leaves
+    out sums and settings.
 
     Args:
         model: a transformers model, also with weights that accelerate keeps elsewhere.
         name: of the model, for the error.
-        quick: do not read the weights if the number of writes is unchanged.
+        quick: do not read weights and settings if the number of writes is unchanged.
 
     Raises:
         BridgeError: a weight is not in memory, as in a model of `load_meta`.
@@ -68,11 +76,15 @@ def fingerprint(model: nn.Module, *, name: str = "the model", quick: bool = Fals
     tensors = [tensor for module in model.modules() for _, tensor in _stored(module)]
     writes = tuple((tensor.data_ptr(), _writes(tensor)) for tensor in tensors)
     known = _hashed.get(model)
-    if known is not None and (known.attention, known.writes) == (attention, writes):
-        if quick or known.sums == _sums(tensors):
-            return known.fingerprint
-    digest = _digest(model, attention, name)
-    _hashed[model] = _Hashed(attention, writes, _sums(tensors), digest)
+    if known is not None and (known.attention, known.writes) != (attention, writes):
+        known = None
+    if known is not None and quick:
+        return known.fingerprint
+    settings = _settings_of(model)
+    if known is not None and (known.settings, known.sums) == (settings, _sums(tensors)):
+        return known.fingerprint
+    digest = _digest(model, [attention, settings], name)
+    _hashed[model] = _Hashed(attention, settings, writes, _sums(tensors), digest)
     return digest
 
 
@@ -90,17 +102,29 @@ def _writes(tensor: Tensor) -> int:
 
 
 def _sums(tensors: Iterable[Tensor]) -> tuple[int, ...]:
-    """Sum of the words of every tensor in memory, modulo 2^64; one transfer per device."""
+    """Weighted sums of the words of every tensor in memory; one transfer per device."""
     by_device: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors:
         if not tensor.is_meta:
-            content = _bytes_of(tensor)
-            if content.storage_offset() % 8:  # words have to be aligned within the storage
-                content = content.clone()
-            whole = content.numel() // 8 * 8
-            words = content[:whole].view(torch.int64).sum() + content[whole:].sum()
-            by_device.setdefault(tensor.device, []).append(words)
+            by_device.setdefault(tensor.device, []).append(_sum(_bytes_of(tensor)))
     return tuple(total for sums in by_device.values() for total in torch.stack(sums).tolist())
+
+
+def _sum(content: Tensor) -> Tensor:
+    """Sums of the rows and of the columns of a table of 8-byte words, weighted, modulo 2^64.
+
+    A change of one word changes it, and so does an exchange of two, unless they are equal.
+    """
+    if content.storage_offset() % 8:  # words have to be aligned within the storage
+        content = content.clone()
+    whole = content.numel() // (8 * _TABLE) * 8 * _TABLE
+    words = content[:whole].view(torch.int64).view(-1, _TABLE)
+    parts = (words.sum(1), words.sum(0), content[whole:].long())
+    total = torch.zeros((), dtype=torch.int64, device=content.device)
+    for number, part in enumerate(parts):
+        place = torch.arange(len(part), device=part.device)
+        total = total + ((2 * place + 1) * part).sum() * (2 * number + 3)
+    return total
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
@@ -108,10 +132,8 @@ def _bytes_of(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
-def _digest(model: nn.Module, attention: str, name: str) -> str:
+def _digest(model: nn.Module, settings: list[str], name: str) -> str:
     """The hash itself; tensors are hashed in threads, tied tensors once."""
-    config = getattr(model, "config", None)
-    settings = None if config is None else _behaviour(config.to_diff_dict())
     known: dict[Any, str] = {}
     lines = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -128,12 +150,26 @@ def _digest(model: nn.Module, attention: str, name: str) -> str:
                 known |= zip(new, pool.map(_hash_of, new.values()), strict=True)
                 for key, tensor in own.items():
                     lines.append([key, list(tensor.shape), str(tensor.dtype), known[places[key]]])
-    body = [type(model).__name__, settings, attention, sorted(lines)]
+    body = [type(model).__name__, settings, sorted(lines)]
     return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _hash_of(tensor: Tensor) -> str:
     return hashlib.sha256(_bytes_of(tensor).cpu().numpy().data).hexdigest()
+
+
+def _settings_of(model: nn.Module) -> str:
+    """The configuration of a model, and the plain settings of its modules."""
+    config = getattr(model, "config", None)
+    stored = None if config is None else _behaviour(config.to_diff_dict())
+    modules = [
+        [path, name, value]
+        for path, module in model.named_modules()
+        if not isinstance(module, PreTrainedModel)  # its settings are those of its configuration
+        for name, value in vars(module).items()
+        if type(value) in (bool, int, float, str) and name[0] != "_" and name not in _STATE
+    ]
+    return json.dumps([stored, modules], sort_keys=True, default=str)
 
 
 def _behaviour(config: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -72,9 +73,10 @@ class Layout:
             codes[attention_mask == 0] = TOKEN_GROUPS.index("pad")
         return codes
 
-    def vision_flags(self, input_ids: Tensor) -> Tensor:
-        """(batch, length) bool: which positions hold vision features."""
-        return _is_in(input_ids, self.vision_ids)
+    def vision_flags(self, input_ids: Tensor, kinds: Sequence[str] = ("image", "video")) -> Tensor:
+        """(batch, length) bool: which positions hold vision features, of one kind or both."""
+        ids = {token for kind in kinds for token in getattr(self, f"{kind}_ids")}
+        return _is_in(input_ids, tuple(sorted(ids)))
 
 
 def _is_in(ids: Tensor, values: tuple[int, ...]) -> Tensor:

@@ -13,6 +13,15 @@ from vlm_bridge.data import Item, check_one_cluster_per_image
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.model.vlm import VLM
 
+#: What the tokens of a processor stand for that may not be typed in a question.
+_STAND_INS = {
+    "image_token": "an image",
+    "boi_token": "an image",
+    "video_token": "a video",
+    "audio_token": "audio",
+    "boa_token": "audio",
+}
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -89,12 +98,13 @@ def collate(
 
 
 def _prompt(processor: Any, item: Item, with_image: bool) -> str:
-    token = str(getattr(processor, "image_token", None) or "")
-    if token and token in item.question:
-        raise BridgeError(
-            f"the question {shown(item.question)} contains '{token}', which stands for an image "
-            f"in prompts of {type(processor).__name__}; leave it out"
-        )
+    for name, what in _STAND_INS.items():
+        token = str(getattr(processor, name, None) or "")
+        if token and token in item.question:
+            raise BridgeError(
+                f"the question {shown(item.question)} contains '{token}', which stands for {what} "
+                f"in prompts of {type(processor).__name__}; leave it out"
+            )
     if processor.chat_template is None:  # a base model, such as PaliGemma
         return f"{processor.image_token if with_image else ''}{item.question}"
     content = [{"type": "text", "text": item.question}]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,9 @@ from transformers.utils import logging as transformers_logging
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.fingerprint import fingerprint
+from vlm_bridge.model.in_use import check_whole, held_whole
 from vlm_bridge.model.layout import Layout, find_layout
+from vlm_bridge.model.settings import generation_settings, processor_settings
 from vlm_bridge.reference.cache import reference_folder
 from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.runtime.distributed import local_device
@@ -62,8 +66,26 @@ class VLM:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of weights, dtype, attention and configuration; see `model.fingerprint`."""
-        return fingerprint(self.model, name=self.name)
+        """SHA-256 of all that answers depend on: model, `generation_config` and processor.
+
+        Of the model: weights, dtype, attention and configuration; see `model.fingerprint`. Of the
+        processor: tokenizer, chat template and image settings.
+
+        Raises:
+            BridgeError: the model skips at present, or a weight is not in memory.
+        """
+        check_whole(self.name, self.layout.layers)
+        return self.quick_fingerprint(quick=False)
+
+    def quick_fingerprint(self, *, quick: bool = True) -> str:
+        """`fingerprint`, also while the model skips; `quick` as in `model.fingerprint`."""
+        of_model = fingerprint(self.model, name=self.name, quick=quick)
+        body = [of_model, generation_settings(self.model), processor_settings(self.processor)]
+        return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """A block that runs the full model: refused while it skips, and no plan begins in it."""
+        return held_whole(self.name, self.layout.layers)
 
 
 def load(

@@ -58,8 +58,8 @@ def profile(
         reservoir: filled with a sample of states, for estimators that need rows.
 
     Raises:
-        BridgeError: there are no items, a state has no direction, the checkpoint is of another
-            run, or another rank died.
+        BridgeError: there are no items, the model skips at present, a state has no direction, the
+            checkpoint is of another run, or another rank died.
 
     Example:
         >>> profile(vlm, items).values("image", "cosine_distance")  # doctest: +SKIP
@@ -84,7 +84,8 @@ def profile(
         title = f"profile of {vlm.name}"
         for number, batch in deal_batches(vlm, items, places, shard.done, ranks, title):
             clusters = [item.cluster for item in batch.items]
-            shard.collector.run(vlm, batch.inputs, clusters, batch.places)
+            with vlm.whole():
+                shard.collector.run(vlm, batch.inputs, clusters, batch.places)
             shard.add(number)
         whole = collector()
         for part in ranks.gather(shard.close()):

@@ -8,6 +8,7 @@ ranks may change.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import Ranks
-from vlm_bridge.runtime.files import check_writable, read_bytes
+from vlm_bridge.runtime.files import check_writable, read_bytes, write_bytes
 from vlm_bridge.runtime.strict_json import parse_json
 
 #: Largest checkpoint that is read.
@@ -53,7 +54,11 @@ def of_all_ranks(path: Path) -> list[Path]:
 
 
 class Checkpoint:
-    """Finished batches of a run by number, and the file to which this rank adds its own."""
+    """Finished batches of a run by number, and the file to which this rank adds its own.
+
+    A file only grows, but for half a line that a killed run left at its end: whenever a run stops,
+    or the disk is full, the batches whose lines were written are kept.
+    """
 
     def __init__(self, path: Path | None, key: dict[str, Any], ranks: Ranks) -> None:
         self.done: dict[int, Any] = {}
@@ -67,8 +72,18 @@ class Checkpoint:
                 self._places[number] = f"{file}:{place}"
         self._mine = check_writable(beside(path, ranks.rank))
         ranks.gather(b"")  # no rank writes before all have read
-        whole_lines = "".join(_whole_lines(self._mine)) if self._mine.is_file() else ""
-        self._mine.write_text(whole_lines or json.dumps(key) + "\n", encoding="utf-8")
+        self._begin(self._mine, key)
+
+    def _begin(self, mine: Path, key: dict[str, Any]) -> None:
+        """Make this rank's file end with a whole line, to which `add` can append."""
+        whole = _whole(_bytes_of(mine)) if mine.is_file() else b""
+        if not whole:
+            write_bytes(mine, f"{json.dumps(key)}\n".encode())
+            return
+        try:
+            os.truncate(mine, len(whole))
+        except OSError as error:
+            raise BridgeError(f"cannot write {mine}: {error.strerror}") from None
 
     def check(self, is_result: Callable[[int, Any], bool]) -> None:
         """Refuse a stored batch of which `is_result`, of its number and its result, is False."""
@@ -80,10 +95,21 @@ class Checkpoint:
                 )
 
     def add(self, number: int, result: Any) -> None:
-        """Append one finished batch to this rank's file."""
-        if self._mine is not None:
+        """Append one finished batch to this rank's file.
+
+        Raises:
+            BridgeError: the file cannot be written; it keeps the batches added before.
+        """
+        if self._mine is None:
+            return
+        try:
             with self._mine.open("a", encoding="utf-8") as handle:
                 handle.write(_line(number, result))
+        except OSError as error:
+            raise BridgeError(
+                f"cannot write {self._mine}: {error.strerror}; the batches finished before are "
+                "kept there, and the same command resumes from them"
+            ) from None
 
 
 def _line(number: int, result: Any) -> str:
@@ -95,14 +121,13 @@ def _checksum(number: int, result: Any) -> int:
     return zlib.crc32(json.dumps([number, result]).encode())
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file with their ends; a killed run may leave half a line, which is no line."""
-    data = read_bytes(path, "checkpoint", limit=MAX_CHECKPOINT_BYTES)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it") from None
-    return [f"{line}\n" for line in text.split("\n")[:-1]]
+def _bytes_of(path: Path) -> bytes:
+    return read_bytes(path, "checkpoint", limit=MAX_CHECKPOINT_BYTES)
+
+
+def _whole(data: bytes) -> bytes:
+    """The whole lines of a file; a killed run may leave half a line, which is no line."""
+    return data[: data.rfind(b"\n") + 1]
 
 
 def difference(stored: Any, key: dict[str, Any]) -> str:
@@ -130,7 +155,14 @@ def _read(path: Path, key: dict[str, Any]) -> dict[int, tuple[int, Any]]:
     A file of another run or with a broken line is refused.
     """
     done: dict[int, tuple[int, Any]] = {}
-    for place, line in enumerate(_whole_lines(path), start=1):
+    data = _bytes_of(path)
+    try:
+        lines = _whole(data).decode().split("\n")[:-1]
+    except UnicodeDecodeError:
+        lines = []
+    if data and not lines:
+        raise BridgeError(f"{path} is no checkpoint; choose another folder or delete it")
+    for place, line in enumerate(lines, start=1):
         broken = f"{path}:{place} is no line of a checkpoint; choose another folder or delete it"
         try:
             stored = parse_json(line, allow_nan=True)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import sharing
-from vlm_bridge.runtime.files import check_writable, read_bytes
+from vlm_bridge.runtime.files import check_writable, read_bytes, write_bytes
 from vlm_bridge.runtime.ledger_entries import (
     TEXTS,
     Entry,
@@ -234,6 +234,9 @@ class Ledger:
         whole = content.whole + len(data)
         if whole > MAX_LEDGER_BYTES:
             raise BridgeError(f"the ledger {self.path} is full ({MAX_LEDGER_BYTES >> 20} MiB)")
+        if not content.whole:  # half a first line would be no ledger, and refused ever after
+            write_bytes(self.path, data)
+            return content._replace(last=check, whole=whole)
         with self.path.open("ab") as handle:
             handle.truncate(content.whole)  # half a line of a killed process has granted nothing
             handle.write(data)

@@ -6,13 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 from threading import Lock
-from weakref import WeakSet
 
 import torch
-from torch import nn
 
-from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.given import check_plan, check_vlm
+from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.fast import fast_forwards
@@ -25,7 +23,6 @@ from vlm_bridge.skip.thin import try_halves
 from vlm_bridge.skip.tracker import PassTracker
 
 _changing = Lock()
-_skipping: WeakSet[nn.Module] = WeakSet()
 
 
 @contextlib.contextmanager
@@ -74,7 +71,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     check_plan(plan)
     layout = vlm.layout
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_only_once(vlm))
+        stack.enter_context(held_by_plan(vlm.name, layout.layers))
         check_support(vlm, plan)
         tracker = PassTracker(
             layout,
@@ -102,23 +99,6 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             scored = Scored.of(plan.after - 1, layer, tracker)
             stack.enter_context(patched(layer, by_name(layer, scored)))
         yield tracker
-
-
-@contextlib.contextmanager
-def _only_once(vlm: VLM) -> Iterator[None]:
-    """Refuse a model that has a layer in common with one that skips already."""
-    layers = list(vlm.layout.layers)
-    with _changing:
-        if not _skipping.isdisjoint(layers):
-            raise BridgeError(
-                f"{vlm.name} is skipping already; make one plan of both with SkipPlan.compose"
-            )
-        _skipping.update(layers)
-    try:
-        yield
-    finally:
-        with _changing:
-            _skipping.difference_update(layers)
 
 
 class _Eager(contextlib.AbstractContextManager[None]):

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.fingerprint import fingerprint
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES
@@ -33,6 +32,7 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
     The message names mode, reason and layer, or both models.
     """
     plan.check_depth(vlm.layout.n_layers)
+    _check_layout(vlm)
     check_model(vlm, plan)
     for part in plan.parts or (plan,):
         layers = sorted({*part.attention, *part.mlp})
@@ -46,7 +46,17 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
 def check_model(vlm: VLM, plan: SkipPlan) -> None:
     """Raise a `BridgeError` if the plan was made for another model, or for other weights of it."""
     if plan.provenance.fingerprint:
-        plan.provenance.check_model(vlm.name, fingerprint(vlm.model, name=vlm.name, quick=True))
+        plan.provenance.check_model(vlm.name, vlm.quick_fingerprint())
+
+
+def _check_layout(vlm: VLM) -> None:
+    """Refuse a model whose decoder or layers were replaced since it was loaded."""
+    decoder = vlm.layout.decoder
+    if decoder.layers is not vlm.layout.layers or decoder not in vlm.model.modules():
+        raise BridgeError(
+            f"the decoder of {vlm.name} was replaced after it was loaded, so that a plan would "
+            "change layers that do not run; make the VLM anew with VLM.of"
+        )
 
 
 def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:

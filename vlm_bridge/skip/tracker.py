@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from vlm_bridge.model.layout import Layout
 from vlm_bridge.skip.cache import check_cache
 from vlm_bridge.skip.inputs import vision_inputs
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
-from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.patching import Forward, forward_of, parameters_of
 from vlm_bridge.skip.rotary import RotaryOffset
 from vlm_bridge.skip.stamp import Stamp
 
@@ -50,8 +50,9 @@ class _Thread(threading.local):
 class PassTracker:
     """Follows the forward passes of a model, in every thread apart, from begin to end.
 
-    A position is vision only if its id is a vision id **and** the pass carries pixels: an image
-    id that the model itself generated is text. `keep` is the share of vision positions that token
+    A position is vision only if its id is a vision id **and** the pass carries pixels of its kind:
+    an image id that the model itself generated is text, as is a video id that was typed in a
+    question about an image. `keep` is the share of vision positions that token
     pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms;
     `check` is called before each pass and raises if the model cannot run as it is now; `stamp`
     is that of every cache that a pass fills.
@@ -68,6 +69,9 @@ class PassTracker:
     ) -> None:
         self.layout, self._keep, self._log, self._check = layout, keep, log, check
         self._stamp = stamp or Stamp()
+        self._takes_videos = any(
+            "video" in name for module in layout.entrances for name in parameters_of(module)
+        )
         self._thread, self._rotary = _Thread(), RotaryOffset((*layout.entrances, layout.base))
 
     @property
@@ -159,13 +163,35 @@ class PassTracker:
         vision = vision_inputs(arguments)
         if ids is None:
             ids = self._ids_of(arguments.get("inputs_embeds"), cache)
-            self.begin(self.layout.vision_flags(ids), cache, mask=arguments.get("attention_mask"))
+            flags = self._places(ids, vision) if vision else self.layout.vision_flags(ids)
+            self.begin(flags, cache, mask=arguments.get("attention_mask"))
         elif vision:
-            self.begin(self.layout.vision_flags(ids), cache, mask=arguments.get("attention_mask"))
+            self.begin(self._places(ids, vision), cache, mask=arguments.get("attention_mask"))
             self._check_vision_found(vision, cache)
         else:  # a pass without vision, such as decoding, reads nothing from the device
             flags = torch.zeros_like(ids, dtype=torch.bool)
             self.begin(flags, cache, counts=[0] * len(ids))
+
+    def _places(self, ids: Tensor, vision: Collection[str]) -> Tensor:
+        """(batch, length) bool: which positions hold the vision that comes with a pass.
+
+        A model without an argument for videos takes them as images. With one, videos lie at video
+        ids; those of GLM-4V lie at image ids.
+        """
+        videos = {name for name in vision if "video" in name}
+        if not self._takes_videos or (videos and len(vision) > len(videos)):
+            return self.layout.vision_flags(ids)
+        at_images = self.layout.vision_flags(ids, ["image"])
+        if not videos:
+            return at_images
+        at_videos = self.layout.vision_flags(ids, ["video"])
+        if bool(at_images.any()) and bool(at_videos.any()):
+            raise BridgeError(
+                f"the model was called with {', '.join(sorted(videos))} and without images, but "
+                f"its input_ids hold image tokens {list(self.layout.image_ids)} and video tokens "
+                f"{list(self.layout.video_ids)}, so that it is not known what to skip"
+            )
+        return at_images | at_videos
 
     def _check_vision_found(self, vision: dict[str, list[Tensor]], cache: Any) -> None:
         """Refuse the first pass of a prompt with pixels whose places are unknown."""
