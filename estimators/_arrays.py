@@ -160,13 +160,8 @@ def to_numpy(values: Any, name: str = "x") -> NDArray[Any]:
     Raises:
         ValueError: a ragged list or objects, with the dtype; masked entries.
     """
-    if hasattr(values, "detach"):
-        tensor = values.detach()
-        if tensor.is_complex():
-            raise ValueError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
-        if "float" in str(tensor.dtype) and tensor.itemsize <= 2:
-            tensor = tensor.float()  # numpy has no bfloat16
-        values = tensor.cpu().numpy()
+    if hasattr(values, "detach") and values.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got dtype {values.dtype}")
     try:
         array = np.asarray(plain(values))
     except ValueError as error:

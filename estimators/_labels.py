@@ -22,7 +22,10 @@ def plain(values: Any) -> Any:
         ValueError: a masked array with masked entries.
     """
     if hasattr(values, "detach"):
-        return values.detach().cpu().numpy()
+        tensor = values.detach()
+        if "float" in str(tensor.dtype) and tensor.itemsize <= 2:
+            tensor = tensor.float()  # numpy has no bfloat16
+        return tensor.cpu().numpy()
     if np.ma.is_masked(values):
         raise ValueError("a masked array has masked entries; drop or fill them first")
     if hasattr(values, "to_numpy"):  # pandas, polars, pyarrow

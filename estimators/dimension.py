@@ -51,7 +51,8 @@ def intrinsic_dimension(
         Estimate, unit "1". Rows count as independent: pass one row per cluster
         (image). Unreliable where the half width exceeds 0.1 and a tenth of the value, where the
         estimate exceeds 2 ln n, beyond which it grows with n, and where the ratios do not follow
-        their law, as with near copies. Diagnostics: extrapolated, kept, misfit.
+        their law, as with near copies. The value is at most the number of columns. Diagnostics:
+        extrapolated, kept, misfit, and the value before it was cut (uncut).
 
     Raises:
         ValueError: as `as_rows`; fewer than 20 rows, equal rows, discard outside [0, 1).
@@ -85,11 +86,12 @@ def intrinsic_dimension(
     extrapolated = value + factor * (value - half)
     reach = float(ndtri(1.0 - tail)) * factor * value / math.sqrt(worth)
     low = max(0.0, min(float(ends[0]), extrapolated - reach))
-    low = min(low, float(rows.shape[1]))
-    high = min(max(float(ends[1]), extrapolated + reach), float(rows.shape[1]))
+    uncut, columns = value, float(rows.shape[1])
+    value, low = min(value, columns), min(low, columns)
+    high = min(max(float(ends[1]), extrapolated + reach), columns)
     most = _DIMENSIONS_PER_LOG_ROW * float(np.log(n))
     reasons = [small_sample_reason(n)]
-    if value > most:
+    if uncut > most:
         reasons.append(
             f"{n} rows cannot distinguish dimensions over {most:.0f}; more rows are needed"
         )
@@ -109,7 +111,13 @@ def intrinsic_dimension(
         method="two-nn",
         reliable=not reason,
         reason=reason,
-        diagnostics={"extrapolated": extrapolated, "kept": uncensored, "misfit": misfit, **note},
+        diagnostics={
+            "extrapolated": extrapolated,
+            "kept": uncensored,
+            "misfit": misfit,
+            **({} if uncut == value else {"uncut": uncut}),
+            **note,
+        },
     )
 
 

@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from vlm_bridge.cli.method import _settings
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Extras for work on the checkout; the others are for users, and `all` is all of those.
 OURS = {"all", "bench", "notebooks", "dev"}
@@ -145,3 +147,17 @@ def test_no_dependency_is_under_the_gpl() -> None:
         if re.search(r"\bA?GPL|(?<!Lesser )General Public", text)
     }
     assert not bad
+
+
+def test_the_settings_of_methods_in_the_readme_are_accepted():
+    for name, setting in re.findall(r"skipit method +(\S+) .*--set (\S+)", read("README.md")):
+        assert _settings(name, [setting])
+
+
+def test_the_commands_of_the_readme_share_one_ledger():
+    """`certify` spends delta for two certificates, `search` for one, on the same images."""
+    certify = re.findall(r"^skipit certify .*$", read("README.md"), re.MULTILINE)
+    (search,) = re.findall(r"^skipit search .*$", read("README.md"), re.MULTILINE)
+    assert "certification" in search
+    total = float(re.findall(r"--ledger-delta (\S+)", certify[0])[0])
+    assert round(total - 3 * 0.05, 12) >= 0

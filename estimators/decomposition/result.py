@@ -38,7 +38,8 @@ class PID(Record):
         method: "exact" for a known distribution, otherwise the estimator.
         n: number of samples; None for a known distribution.
         intervals: confidence interval of each atom by name; may be empty. They are cut to what
-            is possible (no atom of BROJA is negative), estimates are not.
+            is possible (no atom of BROJA is negative), estimates are not, so that the sums above
+            hold: by noise an atom may lie outside of its interval, and `str` says so.
         level: confidence of `intervals`; None without intervals.
         p_values: permutation p-values by name; empty without permutations.
         lower: BROJA only: certified lower bound of the union information (dual feasible).
@@ -202,5 +203,11 @@ class PID(Record):
         notes += [] if self.n is None else [f"n={self.n}"]
         notes += [] if self.level is None else [f"{100 * self.level:g} %"]
         notes += [] if self.gap is None else [f"gap {self.gap:.1e}"]
+        intervals = self.intervals.items()
+        beyond = [name for name, (low, high) in intervals if not low <= getattr(self, name) <= high]
+        if beyond:
+            notes.append(
+                f"{' and '.join(beyond)}: outside of the interval by noise of the estimate"
+            )
         notes += [] if self.reliable else [f"unreliable: {self.reason}"]
         return f"{', '.join(map(shown, ATOMS))} {self.unit} ({', '.join(notes)})"

@@ -8,6 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from estimators import (
+    conditional_mutual_information,
+    effective_rank,
+    entropy,
+    linear_cka,
+    mutual_information,
+    usable_information,
+)
 from estimators._arrays import (
     as_rows,
     duplicated_rows,
@@ -17,6 +25,17 @@ from estimators._arrays import (
 )
 from estimators._reliability import verdict
 
+#: Verbs of rows, called with three arrays.
+VERBS = {
+    "mutual_information": lambda x, y, z: mutual_information(x, y),
+    "ksg": lambda x, y, z: mutual_information(x[:, :1], y, method="ksg1"),
+    "conditional": conditional_mutual_information,
+    "entropy": lambda x, y, z: entropy(x),
+    "usable_information": lambda x, y, z: usable_information(x, y),
+    "labels": lambda x, y, z: usable_information(x, (y[:, 0] > 0).long()),
+    "linear_cka": lambda x, y, z: linear_cka(x, y),
+    "effective_rank": lambda x, y, z: effective_rank(x),
+}
 GOOD = np.arange(12.0).reshape(6, 2)
 
 
@@ -42,6 +61,13 @@ def test_any_real_dtype_becomes_float64(dtype):
 def test_tensors_of_any_floating_dtype(dtype):
     tensor = torch.tensor(GOOD / 8.0, dtype=dtype, requires_grad=True)
     np.testing.assert_array_equal(as_rows(tensor), GOOD / 8.0)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_halves_as_it_takes_floats(verb):
+    rng = torch.Generator().manual_seed(0)
+    x, y, z = (torch.randn(60, 2, generator=rng).to(torch.bfloat16) for _ in range(3))
+    assert VERBS[verb](x, y, z).value == VERBS[verb](x.float(), y.float(), z.float()).value
 
 
 def test_integer_tensor_and_nested_lists():

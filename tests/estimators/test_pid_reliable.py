@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from estimators.decomposition._atom_intervals import atom_interval, atoms_verdic
 from estimators.decomposition._halves import mean_of_halves, widened
 from estimators.decomposition.broja import solve_broja
 from estimators.decomposition.gaussian_samples import fit_gaussian_pid
-from estimators.decomposition.result import ATOMS
+from estimators.decomposition.result import ATOMS, PID
 
 ONLY_X1 = np.array([0.0, 0.5 * np.log(2.0), 0.0, 0.0])
 
@@ -325,3 +326,14 @@ def test_the_widest_atom_decides():
         False,
         "redundant: half width 0.15 nats is over 0.1",
     )
+
+
+def test_an_atom_outside_its_interval_is_said_to_be_noise():
+    """Atoms are not cut, so that their sums are informations; their intervals are."""
+    atoms = {"redundant": 0.1, "unique_1": 0.2, "unique_2": 0.0, "synergistic": -0.0012}
+    cut = {name: (0.0, 0.3) for name in atoms}
+    found = PID(**atoms, unit="nats", measure="broja", method="m", intervals=cut, level=0.95)
+    assert "synergistic -0.0012 [0.0000, 0.3000]" in str(found)
+    assert "synergistic: outside of the interval by noise of the estimate" in str(found)
+    inside = replace(found, synergistic=0.001)
+    assert "outside" not in str(inside)

@@ -28,3 +28,15 @@ def test_entropy_of_large_clustered_rows():
         large = entropy(1e100 * X, clusters=clusters)
     plain = entropy(X, clusters=clusters)
     assert large.value == pytest.approx(plain.value + 300 * np.log(10.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_a_dimension_lies_in_its_interval_and_below_the_number_of_columns(d):
+    cut = 0
+    for seed in range(20):
+        found = intrinsic_dimension(np.random.default_rng(seed).normal(size=(200, d)))
+        low, high = found.interval
+        assert low <= found.value <= high <= d
+        cut += "uncut" in found.diagnostics
+        assert found.diagnostics.get("uncut", found.value) >= found.value
+    assert 0 < cut < 20

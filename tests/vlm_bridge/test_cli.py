@@ -17,6 +17,7 @@ from tests.vlm_bridge.tiny import picture
 from theory import Certificate
 from vlm_bridge import __version__, cli
 from vlm_bridge.cli.lazy import COMMANDS, find_function, load_command
+from vlm_bridge.cli.replacing import RESULTS, held_in
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.rules import RULES
@@ -177,6 +178,7 @@ def test_json_is_what_the_file_holds(folder, jsonl, tmp_path, capsys):
     }
     for name, arguments in runs.items():
         assert said_as_json(capsys, *arguments) == json.loads((out / name).read_text()), name
+        assert held_in(out / name) == RESULTS[arguments[0]]
     pruned = said_as_json(capsys, "prune", folder, "block layers=1", "--out", tmp_path / "small")
     assert SkipPlan.from_json(pruned["plan"]) == SkipPlan("block", 4, layers=(1,))
 

@@ -394,7 +394,17 @@ def test_the_command(folder, jsonl, tmp_path, capsys):
     [
         (["method", "gm-skip", "x", "--data", "y"], "gm-skip requires labels: name its questions"),
         (["method", "unified", "x", "--data", "y", "--set", "speed_up"], "NAME=VALUE"),
-        (["method", "unified", "x", "--data", "y", "--set", "speed_up=fast"], "NAME=VALUE"),
+        (["method", "unified", "x", "--data", "y", "--set", "speed_up=fast"], "an integer from 2"),
+        (
+            ["method", "unified", "x", "--data", "y", "--set", "speed_up=1.2"],
+            "speed_up of unified is an integer from 2 on, got '1.2'",
+        ),
+        (
+            ["method", "evenly-spaced", "x", "--data", "y", "--set", "speed_up=nan"],
+            "speed_up of evenly-spaced is a number above 1, got 'nan'",
+        ),
+        (["method", "gm-skip", "x", "--data", "y", "--set", "patience=1.5"], "an integer from 1"),
+        (["method", "gm-skip", "x", "--data", "y", "--set", "speed=1"], "has no setting speed"),
     ],
 )
 def test_the_command_refuses(words, message, capsys):
@@ -402,6 +412,11 @@ def test_the_command_refuses(words, message, capsys):
         cli.main(words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_every_method_states_what_its_settings_take(method):
+    assert list(method.takes) == list(method.settings)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))

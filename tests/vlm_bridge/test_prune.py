@@ -205,7 +205,9 @@ def test_a_folder_that_is_taken(tmp_path):
     (tmp_path / "note").write_text("mine")
     with pytest.raises(BridgeError) as error:
         prune(tiny(FAMILIES["LLaVA"]), plan_for("LLaVA"), tmp_path)
-    assert str(error.value) == f"{tmp_path} exists already; name a new folder"
+    assert (
+        str(error.value) == f"{tmp_path} exists and is no empty folder; name a new or an empty one"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
 
 

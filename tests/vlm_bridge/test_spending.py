@@ -62,6 +62,15 @@ def test_a_search_announces_what_is_left(items, ledger, caplog):
     with pytest.raises(BridgeError, match="leaves no delta"):
         search(vlm, items[:3], items[3:], layer, epsilon=0.99, ledger=ledger, **SHORT)
     assert "leaves no delta for these images" in caplog.text
+    assert "within reach" not in caplog.text  # no delta, no epsilon
+
+
+def test_a_search_on_a_broken_ledger_runs_no_model(items, ledger):
+    ledger.path.write_text("broken\n")
+    vlm = tiny_llava()
+    vlm.model.forward = None
+    with pytest.raises(BridgeError, match="is no line of a ledger"):
+        search(vlm, items[:3], items[3:], [PLAN], epsilon=0.9, ledger=ledger, **SHORT)
 
 
 @pytest.mark.parametrize("run", [certify, certify_both])

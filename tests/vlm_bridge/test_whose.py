@@ -296,7 +296,7 @@ def test_a_second_search_gets_what_is_left(toy, splits, tmp_path):
     asked = {"epsilon": 0.2, "ledger": file}
     first = search(toy, tuning, held, CANDIDATES, **asked)
     assert first.certificate is not None
-    said = "by the ledger, delta 0.05 of 0.05 is spent here on these images and 0 before"
+    said = f"by the ledger {file}, delta 0.05 of 0.05 is spent here on these images and 0 before"
     assert said in first.certificate.sentence()
     assert "before, assuming no use outside it" in first.certificate.sentence()
     assert first.certificate.assumed[-2:] == (
@@ -344,7 +344,10 @@ def test_the_command_line_keeps_a_ledger_beside_the_results(folder, jsonl, tmp_p
     out = tmp_path / "out" / "certificates.json"
     shared = ("--data", jsonl, "--epsilon", "0.9", "--max-new-tokens", "2", "--out", out)
     assert run("certify", folder, "freeze layers=3", *shared) == 0
-    assert "by the ledger, delta 0.1 of 0.1 is spent here" in capsys.readouterr().out
+    assert (
+        f"by the ledger {out.parent / 'ledger.jsonl'}, delta 0.1 of 0.1 is spent here"
+        in capsys.readouterr().out
+    )
     assert (tmp_path / "out" / "ledger.jsonl").is_file()
     assert run("certify", folder, "freeze layers=3", *shared) == 0  # the same run
     capsys.readouterr()

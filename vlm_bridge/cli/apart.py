@@ -1,4 +1,4 @@
-"""No command writes a result over a file that it reads."""
+"""No command writes a result over a file that it reads, or over one of another kind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlm_bridge.cli.replacing import check_replaceable
 from vlm_bridge.errors import BridgeError
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 #: Options and arguments in words that may name a file; every option of type `Path` does.
 _NAMES = ("model", "models", "plan", "data", "certification", "profiling")
-#: What commands write into the folder OUT; any other command writes a file OUT.
+#: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
     "claims": ("claims.json", "claims.md"),
+    "demo": ("results.json", "report.html"),
     "method": ("result.json",),
     "reproduce": (
         *("reproduction.json", "reproduction.md"),
@@ -39,7 +41,7 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
     """Runs `command` in its block, in which `check_images` knows what it writes.
 
     Raises a `BridgeError` if a result would replace a file that `options` name: one that the
-    command reads, its ledger, or the lock of its ledger.
+    command reads, its ledger, or the lock of its ledger; or a file of another kind than the result.
     """
     out = options.get("out")
     results = tuple(_results(command, out)) if isinstance(out, Path) else ()
@@ -50,6 +52,8 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
                     f"--out would replace {path}, which this command uses as {role}; "
                     "name another --out"
                 )
+    if results:
+        check_replaceable(command, results)
     token = _written.set(results)
     try:
         yield

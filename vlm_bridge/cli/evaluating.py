@@ -9,6 +9,7 @@ from typer import Option
 
 from theory.certificates import what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
+from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import (
     Check,
     DataOptions,
@@ -79,7 +80,7 @@ def certify(
     note(reach_of_both(vlm, items, skip_plan, **wanted).sentence())
     with resumable(out) as checkpoint:
         certificates = certify_both(vlm, items, skip_plan, checkpoint=checkpoint, **wanted)
-    result = save(out, [certificate.to_json() for certificate in certificates])
+        result = save(out, [certificate.to_json() for certificate in certificates])
     for certificate in certificates:
         say(certificate.sentence())
         if not certificate.holds:
@@ -118,14 +119,12 @@ def compare(
             max_new_tokens=max_new_tokens,
             checkpoint=checkpoint,
         )
-    cost = measure_cost(vlm, items, skip_plan, batch_size=size)
-    result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
+        cost = measure_cost(vlm, items, skip_plan, batch_size=size)
+        result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     say(f"{skip_plan.describe()}: {compared.sentence()}")
     say(compared.accuracy_sentence())
-    say(
-        f"FLOPs x{cost.prefill.flops_ratio:.2f}, latency x{cost.prefill.latency_ratio.value:.2f}: "
-        f"{out}"
-    )
+    for line in (*cost_lines(cost), f"comparison: {out}"):
+        say(line)
     return result
 
 

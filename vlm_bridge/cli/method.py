@@ -13,7 +13,7 @@ from theory.certificates.certificate import changed_things, unspoken
 from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import DataOptions, MaxNewTokens, ModelOptions, Pairs
 from vlm_bridge.cli.output import save, say
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.methods import find_method
 from vlm_bridge.methods.run import MethodResult, run_method
@@ -91,16 +91,21 @@ def _with_interval(estimate: Estimate) -> str:
 
 
 def _settings(name: str, words: list[str]) -> dict[str, Any]:
-    """Settings from NAME=VALUE, each of the type of its default; a BridgeError for other forms."""
-    known = find_method(name).settings
+    """Settings from NAME=VALUE; a BridgeError for other forms, and for what a setting cannot be."""
+    known = find_method(name)
     settings: dict[str, Any] = {}
     for word in words:
         setting, equals, value = word.partition("=")
-        kind = type(known.get(setting, 0.0))
+        if not equals:
+            raise BridgeError(f"a setting is NAME=VALUE, got '{word}'")
+        kind = type(known.settings.get(setting, ""))
         try:
             settings[setting] = kind(value)
+            find_method(name, **{setting: settings[setting]})
         except ValueError:
-            equals = ""
-        if not equals:
-            raise BridgeError(f"a setting is NAME=VALUE with a number for VALUE, got '{word}'")
+            if setting not in known.settings:
+                raise
+            raise BridgeError(
+                f"{setting} of {name} is {known.takes[setting]}, got {shown(value)}"
+            ) from None
     return settings

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from estimators import Estimate
 from vlm_bridge.cli.apart import check_images
 from vlm_bridge.cli.as_json import show
 from vlm_bridge.cli.options import Model, ModelOptions, Pairs, PlanWords, Remote, Tokens
@@ -70,12 +71,11 @@ def cost_lines(cost: Cost) -> list[str]:
     for name, phase in (("prefill", cost.prefill), ("per token", cost.decode)):
         if phase is None:
             continue
-        low, high = phase.latency_ratio.interval
         lines.append(
             f"{name:<10}FLOPs {phase.flops_full / 1e9:.3g} -> {phase.flops_skipped / 1e9:.3g} "
             f"GFLOP ({phase.flops_ratio:.2f})   latency {phase.seconds_full * 1e3:.3g} -> "
             f"{phase.seconds_skipped * 1e3:.3g} ms "
-            f"({phase.latency_ratio.value:.2f}, {low:.2f} to {high:.2f})"
+            f"({_ratio(phase.latency_ratio)})"
         )
     for name, full, skipped, ratio in (
         ("KV cache", cost.kv_bytes_full, cost.kv_bytes_skipped, cost.kv_ratio),
@@ -84,6 +84,13 @@ def cost_lines(cost: Cost) -> list[str]:
         lines.append(f"{name:<10}{full / 1e6:.3g} -> {skipped / 1e6:.3g} MB ({ratio:.2f})")
     lines.append(f"{cost.batch_size} x {cost.length} tokens, {cost.dtype}, {cost.device}")
     return lines
+
+
+def _ratio(ratio: Estimate) -> str:
+    """The median of paired ratios with its interval, or why it has none."""
+    low, high = ratio.interval
+    interval = f"{low:.2f} to {high:.2f}" if ratio.reliable else ratio.reason
+    return f"median of {ratio.n} paired ratios {ratio.value:.2f}, {interval}"
 
 
 def prune(

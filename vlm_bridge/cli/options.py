@@ -16,6 +16,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 from vlm_bridge.runtime.ledger import Ledger
 
+#: Attention implementations that a command may ask for.
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
 Epsilon = Annotated[float, Option(help="Share of answers that a plan may change, by image.")]
 Delta = Annotated[float, Option(help="Probability that a certificate is wrong.")]
 Model = Annotated[str, Argument(help="A reference model, a folder, or a Hugging Face id.")]
@@ -45,12 +47,16 @@ class ModelOptions:
     dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32"
     device: Annotated[str | None, Option(help="A torch device, or 'auto' (default: CPU).")] = None
     attention: Annotated[
-        str | None, Option(help="sdpa, eager or flash_attention_2 (default: the model's).")
+        str | None, Option(help=f"{', '.join(ATTENTION)} (default: the model's).")
     ] = None
     trust_remote_code: Remote = False
 
     def load(self) -> VLM:
         """Load the model."""
+        if self.attention not in (None, *ATTENTION):
+            raise BridgeError(
+                f"unknown --attention '{self.attention}'; choose from {', '.join(ATTENTION)}"
+            )
         return load(
             self.model,
             dtype=self.dtype,

@@ -36,9 +36,9 @@ def save(path: Path, data: Any) -> Any:
 
 @contextlib.contextmanager
 def resumable(out: Path, suffix: str = ".jsonl") -> Iterator[Path]:
-    """A checkpoint file beside `out`, deleted when the run succeeds.
+    """A checkpoint file beside `out`, deleted at the end of the block, which writes `out`.
 
-    A killed run leaves it, and the same command continues from there.
+    A run that ends before leaves it, and the same command continues from there.
     """
     check_writable(out)
     checkpoint = out.with_name(f"{out.stem}-checkpoint{suffix}")

@@ -24,8 +24,7 @@ from vlm_bridge.cli.options import (
 from vlm_bridge.cli.output import note, save, say
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.reach import reach
-from vlm_bridge.evaluate.spending import left_for_search
+from vlm_bridge.evaluate.spending import reach_of_search
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
@@ -68,7 +67,11 @@ def plan(
     ] = None,
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     explain: Annotated[
-        bool, Option("--explain", help="Print a table of conditions (skip-it-slopes only).")
+        bool,
+        Option(
+            "--explain",
+            help="Print a table of conditions (skip-it-slopes only; needs at least 20 images).",
+        ),
     ] = False,
     out: Annotated[Path, Option(help="Plan to write (JSON).")] = Path("out/plan.json"),
 ) -> Any:
@@ -125,7 +128,20 @@ def plan(
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
         say(f"forward-pass equivalents: {spent}")
     say(f"{chosen.describe()}; the rule cost {cost:.1f} forward passes beside the profile: {out}")
+    say(_tuned(chosen, len({item.cluster for item in items})))
     return result
+
+
+def _tuned(plan: SkipPlan, n_images: int) -> str:
+    """What was measured on the tuning images; it is no certificate."""
+    settings, longest = plan.provenance.settings, plan.provenance.max_new_tokens
+    last = settings["tried"][-1]
+    who = "changed" if last["whole"] else "and more changed by the smallest plan of the rule"
+    return (
+        f"{last['rate']:.2%} of answers up to {longest} tokens {who}, on {n_images} tuning images; "
+        f"allowed {settings['threshold']:.2%}, half of epsilon {settings['epsilon']:g}; "
+        "not certified: `skipit certify` does that on other images"
+    )
 
 
 def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Iterator[str]:
@@ -185,8 +201,7 @@ def search(
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     vlm = model.load()
-    left, remark = left_for_search(ledger, vlm, certifying, delta=delta)
-    note(reach(certifying, epsilon=epsilon, delta=left).sentence() + remark)
+    note(reach_of_search(ledger, vlm, certifying, epsilon=epsilon, delta=delta)[0])
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
     if how == "bands":
         candidates = bands(vlm.layout.n_layers, step=step)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from typer import Argument, Option
 
-from estimators import profile_states
+from estimators import Profile, profile_states
 from vlm_bridge.cli.options import DataOptions, ModelOptions
 from vlm_bridge.cli.output import resumable, save, say
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.figures.layers import plot_profile
 from vlm_bridge.figures.states import plot_states
+from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.profile import profile as run_profile
 from vlm_bridge.observe.profile import random_copy
 from vlm_bridge.observe.reservoir import Reservoir
@@ -106,22 +109,26 @@ def profile(
     vlm = model.load()
     sample = Reservoir(reservoir, width=reservoir_width) if reservoir else None
     size = data.batch_size
+    picture = out.with_suffix(".png")
     with resumable(out, ".safetensors") as file:
         measured = run_profile(vlm, items, batch_size=size, checkpoint=file, reservoir=sample)
-    result = save(out, measured.to_json())
-    if sample is not None and is_main():
-        sample.samples.save(out.with_name(f"{out.stem}-states"))
-    random = None
-    if null:
-        null_out = out.with_name(f"{out.stem}-null.json")
-        with resumable(null_out, ".safetensors") as file:
-            random = run_profile(random_copy(vlm), items, batch_size=size, checkpoint=file)
-        save(null_out, random.to_json())
-    picture = out.with_suffix(".png")
-    if is_main():
-        plot_profile(picture, measured, random, SkipPlan("freeze", measured.n_layers))
+        result = save(out, measured.to_json())
+        if sample is not None and is_main():
+            sample.samples.save(out.with_name(f"{out.stem}-states"))
+        random = _null(vlm, items, size, out) if null else None
+        if is_main():
+            plot_profile(picture, measured, random, SkipPlan("freeze", measured.n_layers))
     say(f"profile of {measured.n_layers} layers on {measured.n_images} images: {out}, {picture}")
     return result
+
+
+def _null(vlm: VLM, items: Sequence[Item], size: int, out: Path) -> Profile:
+    """Profile and save a copy of the model with random weights."""
+    out = out.with_name(f"{out.stem}-null.json")
+    with resumable(out, ".safetensors") as file:
+        random = run_profile(random_copy(vlm), items, batch_size=size, checkpoint=file)
+        save(out, random.to_json())
+    return random
 
 
 def _profile_file(path: Path, options: StatesOptions, out: Path) -> Any:

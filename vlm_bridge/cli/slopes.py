@@ -61,7 +61,7 @@ def slopes(
             batch_size=data.batch_size,
             checkpoint=checkpoint,
         )
-    result = save(out, measured.to_json())
+        result = save(out, measured.to_json())
     say("\t".join(_HEAD))
     for row in measured.rows():
         say(_line(row))

@@ -19,6 +19,7 @@ from vlm_bridge.cost.phase import PhaseCost, timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import finite
+from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -85,6 +86,9 @@ def measure_cost(
     Raises:
         BridgeError: the model does not support the plan, or there are no items.
     """
+    check_vlm(vlm)
+    check_plan(plan)
+    items = check_items(items)
     batch = next(batches(vlm, items[:batch_size], batch_size=batch_size))
     return cost_of_inputs(vlm, batch.inputs, plan, pairs=pairs, tokens=tokens)
 
@@ -102,6 +106,8 @@ def cost_of_inputs(
     Raises:
         BridgeError: the model does not support the plan, `pairs` below 1, or `tokens` of 1.
     """
+    check_vlm(vlm)
+    check_plan(plan)
     check_support(vlm, plan)
     return cost_inside(vlm, lambda: skipping(vlm, plan), inputs, pairs=pairs, tokens=tokens)
 

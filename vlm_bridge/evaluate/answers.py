@@ -13,6 +13,7 @@ from torch import Tensor
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import finite
+from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.settings import check_greedy
 from vlm_bridge.model.vlm import VLM
@@ -111,6 +112,8 @@ def answer(
     Without `with_images` each question text is asked once, without an image. `title` is that of
     the progress bar; an answer ends with the model's end of text or at `max_new_tokens` tokens.
     """
+    check_vlm(vlm)
+    items = check_items(items)
     asked = items if with_images else list({item.question: item for item in items}.values())
     texts = [""] * len(asked)
     with track(title, len(asked)) as advance:

@@ -19,6 +19,7 @@ from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.reach import Reach, check_method, check_quantity, log_reach, reach
 from vlm_bridge.evaluate.spending import check_answerable, check_unspent, granted_to, spend_on
+from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, Spending
@@ -89,7 +90,9 @@ def certify(
     levels: Any = {"epsilon": epsilon, "delta": delta}
     kind: Any = {"quantity": quantity, "method": method}
     check_quantity(quantity, method)
-    items = items if isinstance(items, FullAnswers) else tuple(items)
+    check_vlm(vlm)
+    check_plan(plan)
+    items = items if isinstance(items, FullAnswers) else tuple(check_items(items))
     asked, longest = _asked(items, max_new_tokens)
     check_certifiable(vlm, plan, asked)
     if quantity == "accuracy_drop" and method != "label-free":
@@ -100,7 +103,8 @@ def certify(
     if ledger is not None:
         levels["delta"] = granted_to(ledger, "certification", vlm, asked, **run).delta
     if not isinstance(items, FullAnswers):  # who asks about several plans has said it already
-        log_reach(reach(items, **levels, **kind))
+        found = reach(items, **levels, **kind)
+        log_reach(found.sentence(), found.possible)
     if ledger is not None:
         check_answerable(vlm, asked, plan, **sizes)
         spending = spend_on(ledger, "certification", vlm, asked, **run)
@@ -131,11 +135,14 @@ def certify_both(
     where both are made, unless the one follows from the other (`label-free`). Arguments and errors
     are those of `certify`.
     """
-    asked = tuple(items)
+    check_vlm(vlm)
+    check_plan(plan)
+    asked = tuple(check_items(items))
     check_certifiable(vlm, plan, asked)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     shared: Any = {"delta": delta, "method": method, "ledger": ledger, **sizes}
-    log_reach(reach_of_both(vlm, asked, plan, epsilon=epsilon, **shared))
+    found = reach_of_both(vlm, asked, plan, epsilon=epsilon, **shared)
+    log_reach(found.sentence(), found.possible)
     spending = None
     if ledger is not None:
         check_answerable(vlm, asked, plan, **sizes)

@@ -15,6 +15,7 @@ from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -201,7 +202,9 @@ def compare(
     without a label count for the disagreement alone; without any label the accuracies are None.
     Arguments and errors are those of `paired_outcomes`; one image alone is refused.
     """
-    items = list(items)
+    check_vlm(vlm)
+    check_plan(plan)
+    items = check_items(items)
     check_images(items)
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     outcomes = paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes)

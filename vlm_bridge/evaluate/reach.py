@@ -14,6 +14,7 @@ from theory.certificates import METHODS as BOUNDS
 from theory.certificates.shortfall import MOST_IMAGES, images_at_best
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.model.given import check_items
 
 QUANTITIES = ("disagreement", "accuracy_drop")
 #: Methods that a certificate may ask for.
@@ -89,7 +90,7 @@ def reach(
         False
     """
     check_method(method)
-    clusters = [item.cluster for item in items]
+    clusters = [item.cluster for item in check_items(items)]
     if not clusters:
         raise BridgeError("there are no items to certify on")
     counted = {"harm": "clopper-pearson", "label-free": "auto"}.get(method, method)
@@ -110,10 +111,9 @@ def reach(
     return Reach(n, epsilon, delta, bound, needed, quantity)
 
 
-def log_reach(found: Reach, remark: str = "") -> None:
-    """Log the sentence of a reach and a remark, as a warning if epsilon is out of reach."""
-    level = logging.INFO if found.possible and not remark else logging.WARNING
-    logger.log(level, found.sentence() + remark)
+def log_reach(sentence: str, possible: bool) -> None:
+    """Log the sentence of a reach, as a warning if what is wanted is out of reach."""
+    logger.log(logging.INFO if possible else logging.WARNING, sentence)
 
 
 def check_method(method: Any) -> None:

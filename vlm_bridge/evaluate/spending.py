@@ -9,10 +9,11 @@ from typing import Any
 from vlm_bridge.data import Item, image_ids, items_hash, overlap
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import answer_batch, check_max_new_tokens
+from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.model.prompts import batch_places, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.ledger import Ledger, Spending, run_hash
+from vlm_bridge.runtime.ledger import Ledger, NothingLeft, Spending, run_hash
 from vlm_bridge.skip import skipping
 
 
@@ -56,21 +57,29 @@ def _run(
     return {**who, "key": run_hash(**who, data=items_hash(items), delta=delta, **run)}
 
 
-def left_for_search(
-    ledger: Ledger | str | Path | None, vlm: VLM, items: Sequence[Item], *, delta: float
-) -> tuple[float, str]:
-    """The delta that a search can get, before its path is known; and a remark if it is less.
+def reach_of_search(
+    ledger: Ledger | str | Path | None,
+    vlm: VLM,
+    items: Sequence[Item],
+    *,
+    delta: float,
+    **wanted: Any,
+) -> tuple[str, bool]:
+    """What a search can reach at the delta that it can get, before its path is known.
 
-    The same search again gets what it got before, which only its path can tell.
+    Returns:
+        A sentence, and whether all is as `wanted`: `delta` is left, and epsilon is within reach.
+        The same search again gets what it got before, which only its path can tell.
     """
-    if ledger is None:
-        return delta, ""
-    try:
-        granted = granted_to(ledger, "search", vlm, items, delta=delta).delta
-    except BridgeError as error:
-        return delta, f"; {error}; only the same search again costs nothing"
-    less = f"; by the ledger a new search on these images gets delta {granted:g}, not {delta:g}"
-    return granted, "" if granted == delta else less
+    left = delta
+    if ledger is not None:
+        try:
+            left = granted_to(ledger, "search", vlm, items, delta=delta).delta
+        except NothingLeft as error:
+            return f"{error}; only the same search again costs nothing", False
+    found = reach(items, delta=left, **wanted)
+    less = f"; by the ledger a new search on these images gets delta {left:g}, not {delta:g}"
+    return found.sentence() + ("" if left == delta else less), found.possible and left == delta
 
 
 def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:

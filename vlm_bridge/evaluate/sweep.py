@@ -13,6 +13,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.first_token import DECISION, first_tokens, starts_right, words
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -43,7 +44,7 @@ def sweep_plans(
 
     Example:
         >>> [plan.describe() for plan in sweep_plans(2, modes=["sublayer"])][1]
-        'skip attention of layers 1 (sublayer, 2 layers)'
+        'skip attention of layer 1 (sublayer, 2 layers)'
     """
     if step < 1:
         raise BridgeError(f"the step of a sweep must be at least 1, got {step}")
@@ -85,8 +86,11 @@ def sweep(
         BridgeError: the model cannot do a plan, there are no items, the checkpoint is of another
             run, or another rank died.
     """
-    items = list(items)
+    check_vlm(vlm)
+    items = check_items(items)
     check_images(items)
+    for plan in plans:
+        check_plan(plan)
     outcomes = sweep_outcomes(vlm, items, plans, checkpoint=checkpoint, batch_size=batch_size)
     return [Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True)]
 

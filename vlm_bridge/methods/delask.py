@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods.protocol import Method
@@ -32,6 +33,10 @@ class DeLaskMethod(Method):
         "the authors aggregate it partly with the layer before; all layers, where they take "
         "deeper ones; vision-language models, where they test text models; without their code"
     )
+    takes: ClassVar[dict[str, str]] = {
+        "blend": "a number above 0, at most 1",
+        "threshold": "a number from -1 to 1",
+    }
     runtime = "vlm_bridge.methods.blending:blending"
 
     def __post_init__(self) -> None:

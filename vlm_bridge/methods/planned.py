@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods.protocol import Method
@@ -37,6 +38,12 @@ class GMSkipMethod(Method):
         "answers; trade-off, patience and number of rounds are ours; of equally accurate blocks "
         "the deepest goes, but early blocks are not protected; without the authors' code"
     )
+
+    takes: ClassVar[dict[str, str]] = {
+        "trade_off": "a number from 0 on",
+        "patience": "an integer from 1 on",
+        "rounds": "an integer from 1 on",
+    }
 
     def __post_init__(self) -> None:
         if self.trade_off < 0 or self.patience < 1 or self.rounds < 1:
@@ -77,6 +84,8 @@ class EvenMethod(Method):
         "skips in the prefill too, where the authors skip in decoding alone; takes any speed-up "
         "and centres the gaps, where they take integers and multiples; no fine-tuning"
     )
+
+    takes: ClassVar[dict[str, str]] = {"speed_up": "a number above 1"}
 
     def __post_init__(self) -> None:
         if not self.speed_up > 1:

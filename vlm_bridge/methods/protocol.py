@@ -24,6 +24,7 @@ class Method(ABC):
         source: the publication.
         requires: what it reads before it answers; one of `rules.account.REQUIREMENTS`.
         deviation: its difference from the publication.
+        takes: what each setting may be, in words.
         runtime: `module:function`, a context manager of (vlm, method, plan) in which the model
             answers by the method; a name, so that listing methods imports no torch.
     """
@@ -32,6 +33,7 @@ class Method(ABC):
     source: ClassVar[str]
     requires: ClassVar[str] = "nothing"
     deviation: ClassVar[str]
+    takes: ClassVar[dict[str, str]] = {}
     runtime: ClassVar[str] = "vlm_bridge.methods.run:skipping_plan"
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods.protocol import Method
@@ -31,6 +32,10 @@ class SkipVisionMethod(Method):
         "tokens and no fine-tuning; keys and values of skipped tokens stay in the cache, which the "
         "paper cuts before decoding (the released files do not)"
     )
+    takes: ClassVar[dict[str, str]] = {
+        "after": "an integer from 1 on",
+        "keep": "a number above 0 and below 1",
+    }
     runtime = "vlm_bridge.methods.passing:passing_by"
 
     def __post_init__(self) -> None:

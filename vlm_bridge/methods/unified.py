@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.methods.protocol import Method
@@ -27,6 +27,7 @@ class UnifiedMethod(Method):
     name = "unified"
     source = "Liu et al. 2024, arXiv:2404.06954, section 3 and its code"
     deviation = "the authors fine-tune at the same speed-up; here the weights stay as they are"
+    takes: ClassVar[dict[str, str]] = {"speed_up": "an integer from 2 on"}
     runtime = "vlm_bridge.methods.decoding:decoding_through"
 
     def __post_init__(self) -> None:

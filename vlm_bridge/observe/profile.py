@@ -17,6 +17,7 @@ from safetensors.numpy import load, load_file, save
 from estimators import Profile
 from vlm_bridge.data import Item, image_ids, items_hash
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.model.run_batches import deal_batches
@@ -64,7 +65,8 @@ def profile(
         >>> profile(vlm, items).values("image", "cosine_distance")  # doctest: +SKIP
         array([0.74, 0.21, ...])
     """
-    items = list(items)
+    check_vlm(vlm)
+    items = check_items(items)
     places = batch_places(items, batch_size)
     run = {
         "model": vlm.name,

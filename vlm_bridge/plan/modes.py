@@ -6,7 +6,7 @@ the fast form of that field in `vlm_bridge.skip`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,15 +85,22 @@ def ranges(layers: Iterable[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def named(layers: Sequence[int]) -> str:
+    """Layers with their noun.
+
+    >>> named((4,)), named((3, 4))
+    ('layer 4', 'layers 3-4')
+    """
+    return f"layer{'s' * (len(layers) != 1)} {ranges(layers)}"
+
+
 def _layer_words(verb: str) -> Callable[[PlanFields], str]:
-    return lambda plan: (
-        f"{verb} layers {ranges(plan.layers)} ({len(plan.layers)} of {plan.n_layers})"
-    )
+    return lambda plan: f"{verb} {named(plan.layers)} ({len(plan.layers)} of {plan.n_layers})"
 
 
 def _sublayer_words(plan: PlanFields) -> str:
     lists = {"attention": plan.attention, "MLP": plan.mlp}
-    skipped = [f"{name} of layers {ranges(layers)}" for name, layers in lists.items() if layers]
+    skipped = [f"{name} of {named(layers)}" for name, layers in lists.items() if layers]
     return f"skip {' and '.join(skipped)} (sublayer, {plan.n_layers} layers)"
 
 

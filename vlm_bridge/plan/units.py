@@ -25,7 +25,7 @@ def units(mode: str, n_layers: int, *, keep: float = KEEP) -> list[SkipPlan]:
         >>> [unit.exit for unit in units("early_exit", 4)]
         [1, 2, 3]
         >>> units("sublayer", 2)[1].describe()
-        'skip MLP of layers 0 (sublayer, 2 layers)'
+        'skip MLP of layer 0 (sublayer, 2 layers)'
     """
     if n_layers < 2:
         raise BridgeError(f"rules rank layers against each other, got n_layers={n_layers}")

@@ -41,17 +41,23 @@ class Spending:
         delta: probability of error that it may use; at most what was asked for.
         before: delta spent on these images by others.
         total: delta that may be spent on them altogether.
+        path: of the ledger.
     """
 
     delta: float
     before: float
     total: float
+    path: Path
 
     def __str__(self) -> str:
         return (
-            f"by the ledger, delta {self.delta:g} of {self.total:g} is spent here on these images "
-            f"and {self.before:g} before"
+            f"by the ledger {self.path}, delta {self.delta:g} of {self.total:g} is spent here on "
+            f"these images and {self.before:g} before"
         )
+
+
+class NothingLeft(BridgeError):
+    """All delta of these images is spent; only a run that is in the ledger costs nothing."""
 
 
 class _Content(NamedTuple):
@@ -101,7 +107,7 @@ class Ledger:
         0.02
         >>> ledger.spend(["c"], 0.03, key="3", **run)
         Traceback (most recent call last):
-        vlm_bridge.errors.BridgeError: the ledger ledger.jsonl leaves no delta for these images: ...
+        vlm_bridge.runtime.ledger.NothingLeft: the ledger ...ledger.jsonl leaves no delta ...
     """
 
     def __init__(self, path: str | Path, *, delta: float | None = None) -> None:
@@ -210,15 +216,15 @@ class Ledger:
         repeated = next((known for known in family if known.key == entry.key), None)
         if repeated is not None:
             others = math.fsum(known.delta for known in family if known is not repeated)
-            return Spending(repeated.delta, round(others, 12), total), False
+            return Spending(repeated.delta, round(others, 12), total, self.path), False
         before = math.fsum(known.delta for known in family)
         left = round(total - before, 12)
         if left <= 0:
-            raise BridgeError(
-                f"the ledger {self.path.name} leaves no delta for these images: {listed(family)} "
+            raise NothingLeft(
+                f"the ledger {self.path} leaves no delta for these images: {listed(family)} "
                 f"spent {before:g} of {total:g} on images that they share; use new images"
             )
-        return Spending(min(entry.delta, left), round(before, 12), total), True
+        return Spending(min(entry.delta, left), round(before, 12), total, self.path), True
 
     def _append(self, content: _Content, body: dict[str, Any]) -> _Content:
         """Write a line behind the whole lines of the file; its content then, but for entries."""

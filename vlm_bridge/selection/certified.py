@@ -14,8 +14,9 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certify, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
-from vlm_bridge.evaluate.reach import check_quantity, log_reach, reach
-from vlm_bridge.evaluate.spending import check_unspent, granted_to, left_for_search, spend_on
+from vlm_bridge.evaluate.reach import check_quantity, log_reach
+from vlm_bridge.evaluate.spending import check_unspent, granted_to, reach_of_search, spend_on
+from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger
@@ -129,16 +130,18 @@ def search(
             (0, 1), an image or a cluster in both splits, a candidate of another model or chosen on
             certification images, no items, no delta left.
     """
-    tuning, certification = list(tuning), list(certification)
+    check_vlm(vlm)
+    tuning, certification = check_items(tuning), check_items(certification)
+    for plan in candidates:
+        check_plan(plan)
     check_splits(tuning, certification)
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")
     check_quantity(quantity, method)
     for plan in candidates:
         check_unspent(plan, certification)
-    left, remark = left_for_search(ledger, vlm, certification, delta=delta)
     wanted: Any = {"epsilon": epsilon, "quantity": quantity, "method": method}
-    log_reach(reach(certification, delta=left, **wanted), remark)
+    log_reach(*reach_of_search(ledger, vlm, certification, delta=delta, **wanted))
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
         vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating

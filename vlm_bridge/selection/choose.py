@@ -11,6 +11,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import empty_plan
@@ -63,7 +64,8 @@ def choose_plan(
         BridgeError: unknown rule, epsilon outside (0, 1), a profile of another model, or no
             items.
     """
-    items = list(items)
+    check_vlm(vlm)
+    items = check_items(items)
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
     if profile is not None:

@@ -9,6 +9,7 @@ from threading import Lock
 
 import torch
 
+from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -66,6 +67,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         >>> with skipping(vlm, plan):  # doctest: +SKIP
         ...     vlm.model.generate(**inputs)
     """
+    check_vlm(vlm)
+    check_plan(plan)
     layout = vlm.layout
     with contextlib.ExitStack() as stack:
         stack.enter_context(held_by_plan(vlm.name, layout.layers))

@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache
 
 from estimators.record import Record
+from vlm_bridge.model.given import check_vlm
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.skip.support import supported_modes
@@ -97,6 +98,7 @@ def describe(vlm: VLM) -> ModelDescription:
         >>> print(describe(load_meta("llava-hf/llava-1.5-7b-hf")))  # doctest: +SKIP
         model          llava-hf/llava-1.5-7b-hf (LlavaForConditionalGeneration), ...
     """
+    check_vlm(vlm)
     layout, config = vlm.layout, vlm.layout.text_config
     first = layout.layers[0]
     tokens, note = _vision_tokens(vlm.model, layout)

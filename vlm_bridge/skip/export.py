@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import BrokenModel
+from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -56,13 +57,15 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         >>> prune(load("reference"), plan, "out/smaller")  # doctest: +SKIP
         PosixPath('out/smaller')
     """
+    check_vlm(vlm)
+    check_plan(plan)
     layers = _remaining_layers(vlm, plan)
     short = replace(plan, provenance=Provenance())  # it may name thousands of images
     whose = {"source": vlm.name, "fingerprint": vlm.fingerprint}
     record = {**whose, "plan": short.to_json(), "kept_layers": list(layers)}
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BridgeError(f"{folder} exists already; name a new folder")
+        raise BridgeError(f"{folder} exists and is no empty folder; name a new or an empty one")
     with new_folder(folder) as partial:
         model = _smaller(vlm, layers)
         setattr(model.config, RECORD, record)

@@ -1,0 +1,57 @@
+"""What commands print beside a number says where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.vlm_bridge.command_line import run
+from vlm_bridge.cli.model import cost_lines
+from vlm_bridge.cli.options import ATTENTION
+from vlm_bridge.cli.planning import _tuned
+from vlm_bridge.cost import Cost, PhaseCost
+from vlm_bridge.plan.provenance import Provenance
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+
+def cost(pairs: int) -> Cost:
+    phase = PhaseCost.of((10, 5), [1.0] * pairs, [0.5] * pairs)
+    return Cost(phase, None, 2, 1, 2, 1, batch_size=2, length=12, device="cpu", dtype="float32")
+
+
+def test_too_few_pairs_have_a_reason_and_no_interval():
+    (line, *_) = cost_lines(cost(3))
+    assert "(median of 3 paired ratios 0.50, 3 pairs cannot give a 95% interval)" in line
+    assert "0.50 to" not in line
+    assert "(median of 6 paired ratios 0.50, 0.50 to 0.50)" in cost_lines(cost(6))[0]
+
+
+def test_a_comparison_prints_its_cost_with_interval_and_batch(
+    folder, jsonl, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("vlm_bridge.cli.evaluating.measure_cost", lambda *_, **__: cost(15))
+    words = ("--data", jsonl, "--limit", 2, "--max-new-tokens", 1, "--out", tmp_path / "c.json")
+    assert run("compare", folder, "block layers=1", *words) == 0
+    said = capsys.readouterr().out
+    assert all(line in said for line in cost_lines(cost(15)))
+    assert "skip layer 1 (1 of 4)" in said
+
+
+@pytest.mark.parametrize(("whole", "who"), [(True, "changed"), (False, "changed by the smallest")])
+def test_a_plan_says_what_was_measured(whole, who):
+    settings = {"epsilon": 0.1, "threshold": 0.05, "tried": [{"rate": 0.025, "whole": whole}]}
+    chosen = replace(
+        SkipPlan("block", 4, layers=(1,)),
+        provenance=Provenance(max_new_tokens=8, settings=settings),
+    )
+    said = _tuned(chosen, 40)
+    assert said.startswith("2.50% of answers up to 8 tokens ")
+    for part in (who, "on 40 tuning images", "allowed 5.00%, half of epsilon 0.1", "not certified"):
+        assert part in said
+
+
+def test_attention_is_refused_by_the_names_of_the_help(folder, capsys):
+    assert run("cost", folder, "block layers=1", "--attention", "flash") == 2
+    said = f"unknown --attention 'flash'; choose from {', '.join(ATTENTION)}"
+    assert said in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""A result replaces an earlier one of its kind, and no other file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.vlm_bridge.command_line import run
+from tests.vlm_bridge.tiny import picture
+from vlm_bridge.cli import replacing
+from vlm_bridge.cli.apart import _IN_FOLDER
+from vlm_bridge.cli.lazy import COMMANDS
+from vlm_bridge.experiments.claims import ClaimsResult
+from vlm_bridge.experiments.demo.results import DemoResults
+from vlm_bridge.experiments.reproduce.run import Reproduction
+from vlm_bridge.methods.run import MethodResult
+from vlm_bridge.rules.measure.slope_table import Slopes
+from vlm_bridge.runtime.ledger import Ledger
+from vlm_bridge.selection import CertifiedPlan
+
+FILES = {
+    "plan.json": {"type": "SkipPlan"},
+    "profile.json": {"type": "Profile"},
+    "certificates.json": [{"type": "Certificate"}],
+    "comparison.json": {"comparison": {}, "cost": {}},
+    "cost.json": {"plan": {}, "cost": {}},
+    "sweep.json": [{"type": "Comparison"}],
+    "search.json": {"type": "CertifiedPlan"},
+    "slopes.json": {"type": "Slopes"},
+    "other.json": {"a": 1},
+}
+WORDS = {
+    "certify": "certify m plan.json --data none.jsonl --ledger new.jsonl --out",
+    "compare": "compare m plan.json --data none.jsonl --out",
+    "cost": "cost m plan.json --out",
+    "plan": "plan m --data none.jsonl --profile none.json --out",
+    "profile": "profile m --data none.jsonl --out",
+    "slopes": "slopes m --data none.jsonl --out",
+}
+OWN = {
+    "certify": "certificates.json",
+    "compare": "comparison.json",
+    "cost": "cost.json",
+    "plan": "plan.json",
+    "profile": "profile.json",
+    "slopes": "slopes.json",
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, body in FILES.items():
+        (tmp_path / name).write_text(json.dumps(body, indent=1))
+    who = {"key": "1", "what": "search", "model": "m", "fingerprint": "f"}
+    Ledger(tmp_path / "ledger.jsonl").spend(["a"], 0.05, **who)
+    picture(0).save(tmp_path / "cat.png")
+    (tmp_path / "questions.jsonl").write_text('{"image": "cat.png", "question": "red ?"}\n' * 2)
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "empty.json").write_text("")
+    return tmp_path
+
+
+def refusal(capsys, *words) -> str:
+    """What the command says, which fails for a reason; empty if that is another reason."""
+    assert run(*words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said if "would replace" in said else ""
+
+
+@pytest.mark.parametrize("command", WORDS)
+def test_files_of_other_kinds_are_kept(command, here, capsys):
+    others = {path.name for path in here.iterdir()} - {OWN[command], "empty.json"}
+    others -= {"ledger.jsonl.lock"}  # it is empty
+    for name in others:
+        before = (here / name).read_bytes()
+        said = refusal(capsys, *WORDS[command].split(), name)
+        used = f"--out would replace {name}, which this command uses as"
+        held = f"--out would replace {name}, which holds {replacing.held_in(here / name)}, by "
+        assert said.startswith((f"skipit: {held}", f"skipit: {used}")), said
+        assert (here / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("command", WORDS)
+def test_results_of_the_same_kind_are_replaced(command, here, capsys):
+    for name in (OWN[command], "empty.json", "new.json"):
+        assert not refusal(capsys, *WORDS[command].split(), name)
+
+
+def test_what_is_not_of_an_earlier_run_is_kept(here, capsys):
+    """A figure or a plan in the folder is replaced, or removed, beside its main result alone."""
+    said = refusal(capsys, "profile", "m", "--data", "none.jsonl", "--out", "cat.json")
+    assert "cat.png, which is of no earlier run, because cat.json does not exist" in said
+    search = ("search", "m", "--data", "none.jsonl", "--certification", "other.jsonl")
+    assert not refusal(capsys, *search, "--out", ".")
+    (here / "search.json").unlink()
+    assert "plan.json, which is of no earlier run" in refusal(capsys, *search, "--out", ".")
+
+
+def test_files_are_named_by_what_they_hold(here):
+    words = {path.name: replacing.held_in(path) for path in here.iterdir()}
+    assert words["ledger.jsonl"] == "a ledger"
+    assert words["cat.png"] == "an image"
+    assert words["questions.jsonl"] == "questions"
+    assert words["notes.txt"] == words["other.json"] == "something else"
+
+
+def test_every_result_is_recognised():
+    for kind in (ClaimsResult, CertifiedPlan, DemoResults, MethodResult, Reproduction, Slopes):
+        assert replacing._RECORDS[kind.__name__] in replacing.RESULTS.values()
+    assert set(_IN_FOLDER) <= set(replacing.RESULTS) <= set(COMMANDS)

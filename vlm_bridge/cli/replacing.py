@@ -1,0 +1,114 @@
+"""A command replaces an earlier result of its own kind, and no other file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlm_bridge.errors import BridgeError
+
+#: What the first file that a command writes holds, by its command.
+RESULTS = {
+    "certify": "certificates",
+    "claims": "results on the claim",
+    "compare": "a comparison",
+    "cost": "a cost",
+    "demo": "results of a demo",
+    "method": "the result of a method",
+    "plan": "a plan",
+    "profile": "a profile",
+    "report": "a report",
+    "reproduce": "a reproduction",
+    "search": "a search",
+    "slopes": "slopes",
+    "sweep": "a sweep",
+}
+#: The same by the type of the stored record.
+_RECORDS = {
+    "Certificate": "a certificate",
+    "CertifiedPlan": "a search",
+    "ClaimsResult": "results on the claim",
+    "DemoResults": "results of a demo",
+    "Ledger": "a ledger",
+    "MethodResult": "the result of a method",
+    "Profile": "a profile",
+    "Reproduction": "a reproduction",
+    "SkipPlan": "a plan",
+    "Slopes": "slopes",
+}
+_LISTS = {"Certificate": "certificates", "Comparison": "a sweep"}
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+
+
+def check_replaceable(command: str, results: Sequence[Path]) -> None:
+    """Raise a `BridgeError` if a result of `command` would replace a file of another kind.
+
+    Of `results` the first is the main one. The others are replaced only beside an earlier main one:
+    a run writes it first, so without it they are of something else.
+    """
+    main, *others = results
+    if command not in RESULTS:  # it writes a new folder
+        return
+    if main.is_file():
+        wanted, found = RESULTS[command], held_in(main)
+        if found not in (wanted, "nothing"):
+            raise BridgeError(
+                f"--out would replace {main}, which holds {found}, by {wanted}; name another --out"
+            )
+        return
+    for path in others:
+        if path.is_file():
+            raise BridgeError(
+                f"--out would replace {path}, which is of no earlier run, because {main} does not "
+                "exist; name another --out"
+            )
+
+
+def held_in(path: Path) -> str:
+    """What a file holds, in words: "a ledger", "a plan", "an image", "nothing", "something else".
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "out.json"
+    >>> _ = path.write_text('{"type": "SkipPlan"}')
+    >>> held_in(path)
+    'a plan'
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:  # what cannot be read is refused by the writer
+        return "something else"
+    if not data.strip():
+        return "nothing"
+    if data.startswith(_IMAGES):
+        return "an image"
+    if data.lstrip().startswith(b"<!doctype html>") and b"Which layers can be skipped" in data:
+        return "a report"
+    return _held(_parsed(data))
+
+
+def _parsed(data: bytes) -> Any:
+    """The JSON of a file, else that of its first line, else None."""
+    for text in (data, data.split(b"\n", 1)[0]):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _held(body: Any) -> str:
+    """What JSON data are, in words."""
+    names, other = _RECORDS, "something else"
+    if isinstance(body, list) and body:
+        body, names = body[0], _LISTS
+    if not isinstance(body, dict):
+        return other
+    kind = body.get("type")
+    if isinstance(kind, str):
+        return names.get(kind, other)
+    for name, whole in (("comparison", "a comparison"), ("cost", "a cost")):
+        if name in body:
+            return whole
+    return "questions" if {"image", "question"} <= set(body) else other

@@ -1,0 +1,46 @@
+"""Checks of what public verbs are given; the message says how to make what is wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.skip_plan import SkipPlan
+
+
+def check_vlm(vlm: Any) -> None:
+    """Raise a `BridgeError` unless `vlm` is a loaded model."""
+    if not isinstance(vlm, VLM):
+        raise BridgeError(f"a model is wanted, got {_got(vlm)}; load one with vb.load(NAME)")
+
+
+def check_items(items: Any) -> list[Item]:
+    """The items as a list; a `BridgeError` unless each is an `Item`."""
+    how = "read them with vlm_bridge.data.read_jsonl(PATH)"
+    if isinstance(items, str | os.PathLike | dict | SkipPlan) or not isinstance(items, Iterable):
+        raise BridgeError(f"a list of items is wanted, got {_got(items)}; {how}")
+    listed = list(items)
+    for place, item in enumerate(listed):
+        if not isinstance(item, Item):
+            raise BridgeError(f"items[{place}] is no Item but {_got(item)}; {how}")
+    return listed
+
+
+def check_plan(plan: Any) -> None:
+    """Raise a `BridgeError` unless `plan` is a plan."""
+    if not isinstance(plan, SkipPlan):
+        raise BridgeError(
+            f"a plan is wanted, got {_got(plan)}; make one as SkipPlan(...), or from words or a "
+            "file with vlm_bridge.plan.text.read_plan(WORDS)(vlm.layout.n_layers)"
+        )
+
+
+def _got(value: object) -> str:
+    """A value with its type, as a message shows it."""
+    if isinstance(value, str | int | float | dict | os.PathLike) or value is None:
+        return shown(value)
+    return f"a {type(value).__name__}"
