@@ -128,6 +128,7 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
         reliable.main([*few, "3"])
 
 
+@pytest.mark.slow
 def test_several_processes_measure_the_same(tmp_path):
     systems = reliable.chosen(["CKA: independent", "CKA: turned copy"])
     found = [

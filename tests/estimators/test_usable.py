@@ -60,6 +60,7 @@ def test_given_takes_out_what_is_known() -> None:
     assert nothing.value == pytest.approx(0.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_family_reads_only_what_it_can() -> None:
     """An exclusive or of signs: nothing for a linear probe, much for a neural one."""
     rng = np.random.default_rng(0)
