@@ -80,4 +80,4 @@ def test_an_idle_norm_does_not_run_unless_someone_looks():
     with norm.register_forward_hook(lambda _, __, output: seen.append(output)):
         assert torch.equal(logits(), unseen)
     assert len(calls) == 1
-    assert (seen[0].pow(2).mean(-1) - 1).abs().max() < 1e-3
+    assert (seen[0].pow(2).mean(-1) - 1).abs().max() < 0.05
