@@ -33,8 +33,15 @@ _BOUNDS = {
     "norm_ratio": (0.0, math.inf),
     "relative_update_norm": (0.0, math.inf),
 }
-_BINS = 4096
-_BINS_PER_UNIT = _BINS // 2  # on the range [0, 2] of the cosine distance
+#: Bins of equal width on the range [0, 2] of the cosine distance. Below `_FINE`, where layers that
+#: hardly change a state lie, bins of equal ratio replace them, down to the rounding of a distance.
+_LINEAR, _PER_UNIT, _FINE = 4096, 2048, 2.0**-7
+_LOG, _LEAST = 1024, 2.0**-60
+_BINS = _LOG + _LINEAR
+_LOG_EDGES = np.geomspace(_LEAST, _FINE, _LOG + 1)
+_MIDDLES = np.concatenate(
+    [np.sqrt(_LOG_EDGES[1:] * _LOG_EDGES[:-1]), (np.arange(_LINEAR) + 0.5) / _PER_UNIT]
+)
 
 
 class MeanAccumulator:
@@ -174,8 +181,7 @@ class PairAccumulator:
         beyond = distance[:, None] > np.array(TAIL_GRID)  # (n, grid)
         columns = (distance, rows.angular, rows.norm_ratio, rows.relative_update)
         self._sums.update(np.column_stack((*columns, beyond)), ids)
-        bins = np.minimum((distance * _BINS_PER_UNIT).astype(np.int64), _BINS - 1)
-        self._histogram += np.bincount(bins, minlength=_BINS)
+        self._histogram += np.bincount(_bins(distance), minlength=_BINS)
         self._smallest = min(self._smallest, float(distance.min()))
         self._largest = max(self._largest, float(distance.max()))
 
@@ -261,7 +267,8 @@ class PairAccumulator:
         """Quantiles of the cosine distance over rows, without interval.
 
         Each is the midpoint of the histogram bin that contains the quantile (inverse of the
-        empirical distribution function), clipped to the observed range: exact to 1/4096.
+        empirical distribution function), clipped to the observed range: exact to 1/4096, and below
+        2^-7 to 2 % of the value.
 
         Args:
             levels: numbers strictly between 0 and 1.
@@ -275,5 +282,13 @@ class PairAccumulator:
             raise ValueError("no rows were accumulated; call update first")
         reached = np.cumsum(self._histogram) / self.n_rows
         bins = np.searchsorted(reached, np.asarray(levels, dtype=np.float64))
-        middles = np.clip((bins + 0.5) / _BINS_PER_UNIT, self._smallest, self._largest)
+        middles = np.clip(_MIDDLES[bins], self._smallest, self._largest)
         return tuple(float(middle) for middle in middles)
+
+
+def _bins(distance: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The histogram bin of each cosine distance."""
+    ratios = np.log2(np.maximum(distance, _LEAST) / _LEAST) * (_LOG / np.log2(_FINE / _LEAST))
+    fine = np.minimum(ratios.astype(np.int64), _LOG - 1)
+    coarse = _LOG + np.minimum((distance * _PER_UNIT).astype(np.int64), _LINEAR - 1)
+    return np.where(distance < _FINE, fine, coarse)

@@ -146,6 +146,17 @@ def test_quantiles_are_within_half_a_bin(seed):
     np.testing.assert_allclose(got, exact, atol=1 / 4096)
 
 
+@pytest.mark.parametrize("scale", [1e-15, 1e-9, 3e-5, 2.0**-7])
+def test_quantiles_of_layers_that_hardly_change_a_state(scale):
+    rng = np.random.default_rng(0)
+    small = np.append(scale * rng.uniform(size=400) ** 3, 1.5)  # one token changes much
+    pair = PairAccumulator()
+    pair.update(PairRows(small, np.ones(401), np.ones(401)), np.arange(401))
+    levels = (0.05, 0.5, 0.9)
+    exact = np.quantile(small, levels, method="inverted_cdf")
+    np.testing.assert_allclose(pair.quantiles(levels), exact, rtol=0.02, atol=2.0**-60)
+
+
 @pytest.mark.parametrize("cosine", [0.0, 0.3, 2.0])
 def test_quantiles_of_a_constant_are_exact(cosine):
     pair = PairAccumulator()
