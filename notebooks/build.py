@@ -2,7 +2,7 @@
 
 A source is a jupytext percent file. Its notebook is executed in an empty folder with the
 interpreter that runs this script, and whatever would change from one run to the next
-(times, cell ids, kernel versions) is left out, so that the same results give the same file.
+(times, progress, cell ids, kernel versions) is left out, so that the same results give the same file.
 
 Usage: `make notebooks`, or for one of them
 
@@ -75,6 +75,8 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         executed: NotebookNode = client.execute()
     executed.metadata["language_info"] = {"name": "python"}
     for cell in executed.cells:
+        if cell.cell_type == "code":  # progress goes to standard error
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "text/plain" in data:
