@@ -152,7 +152,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['seeds']} seeds each, 95 % intervals. *Misses* are intervals of reliable "
         "estimates that do not hold the truth, of *reliable intervals* (a decomposition has one "
         "for each atom). A *benign* system should be called reliable. Values are in the unit of "
-        "the verb (information in nats).",
+        "the verb (information in nats). A share of fewer than 100 intervals breaks its limit if "
+        "an exact binomial test rejects the limit at 1 %.",
         "",
         "| rule | limit | figure | of | holds |",
         "|---|---|---|---|---|",
