@@ -1,8 +1,8 @@
 """Execute the notebooks: `NN_claim.py` is the source, `NN_claim.ipynb` what it gave.
 
 A source is a jupytext percent file. Its notebook is executed in an empty folder with the
-interpreter that runs this script, and whatever would change from one run to the next
-(times, progress, cell ids, kernel versions) is left out, so that the same results give the same file.
+interpreter that runs this script, and whatever would change from one run to the next (times,
+progress, cell ids, kernel versions) is left out, so that the same results give the same file.
 
 Usage: `make notebooks`, or for one of them
 
