@@ -99,17 +99,17 @@ def _try_idle(layer: nn.Module, width: int, *updates: float) -> Iterator[nn.Modu
     if all(updates) or any(parameter.is_meta for parameter in layer.parameters()):
         return
     parts = Sublayers.of(layer)
-    for norm in layer.children():
-        if norm in (parts.attention, parts.mlp) or not list(norm.parameters()):
-            continue
-        try:
-            _, output = _with_updates(layer, width, *updates)
+    try:
+        output = first_of(_with_updates(layer, width, *updates)[1])
+        for norm in layer.children():
+            if norm in (parts.attention, parts.mlp) or not list(norm.parameters()):
+                continue
             with patched(norm, unchanged):
-                _, again = _with_updates(layer, width, *updates)
-        except BridgeError:  # a layer that needs more than hidden states, which is no error
-            return
-        if torch.equal(first_of(output), first_of(again)):
-            yield norm
+                again = first_of(_with_updates(layer, width, *updates)[1])
+            if torch.equal(output, again):
+                yield norm
+    except BridgeError:  # a layer that needs more than hidden states, which is no error
+        return
 
 
 def returns_tuple(layer: nn.Module, width: int) -> bool:
