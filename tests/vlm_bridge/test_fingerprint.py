@@ -113,7 +113,7 @@ def test_a_known_model_is_not_hashed_again(monkeypatch):
     monkeypatch.setattr(module, "_digest", lambda *_: pytest.fail("hashed again"))
     assert vlm.fingerprint == before
     monkeypatch.setattr(module, "_sums", lambda _: pytest.fail("weights were read"))
-    assert vlm.quick_fingerprint() == before
+    assert vlm.running_fingerprint(quick=True) == before
 
 
 def test_weights_of_any_size_and_place():

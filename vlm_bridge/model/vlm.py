@@ -75,9 +75,9 @@ class VLM:
             BridgeError: the model skips at present, or a weight is not in memory.
         """
         check_whole(self.name, self.layout.layers)
-        return self.quick_fingerprint(quick=False)
+        return self.running_fingerprint(quick=False)
 
-    def quick_fingerprint(self, *, quick: bool = True) -> str:
+    def running_fingerprint(self, *, quick: bool) -> str:
         """`fingerprint`, also while the model skips; `quick` as in `model.fingerprint`."""
         of_model = fingerprint(self.model, name=self.name, quick=quick)
         body = [of_model, generation_settings(self.model), processor_settings(self.processor)]

@@ -46,7 +46,7 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
 def check_model(vlm: VLM, plan: SkipPlan) -> None:
     """Raise a `BridgeError` if the plan was made for another model, or for other weights of it."""
     if plan.provenance.fingerprint:
-        plan.provenance.check_model(vlm.name, vlm.quick_fingerprint())
+        plan.provenance.check_model(vlm.name, vlm.running_fingerprint(quick=True))
 
 
 def _check_layout(vlm: VLM) -> None:
