@@ -81,20 +81,19 @@ def test_a_plan_is_explained_within_a_budget(made, tmp_path, monkeypatch, capsys
         return int(ended.value.code or 0)
 
     assert run("skip-it-slopes", "--mode", "early_exit", "--explain") == 0
-    lines = capsys.readouterr().out.strip().splitlines()
+    *lines, spent, chosen, tuned = capsys.readouterr().out.strip().splitlines()
     assert lines[0].split("\t") == ["unit", "score", "S6", "S7", "S14", "S9", "S8"]
-    assert len(lines) == 1 + 10 + 2
+    assert len(lines) == 1 + 10
     safe = [depth for depth in toy.truth.safe_exits if 1 <= depth < toy.n_layers]
-    for depth, line in enumerate(lines[1:-2], start=1):
+    for depth, line in enumerate(lines[1:], start=1):
         unit, _, s6, *_ = line.split("\t")
         assert unit.startswith(f"vision tokens leave after layer {depth - 1} ")
         assert s6.endswith("*") == (depth not in safe)
-    assert lines[-2].startswith("forward-pass equivalents: slopes of the margin, 24 images 7.0")
-    assert "the rule cost" in lines[-1]
+    assert spent.startswith("forward-pass equivalents: slopes of the margin, 24 images 7.0")
+    assert "the rule cost" in chosen
+    assert "on 24 tuning images" in tuned
     assert run("shortv", "--forward-cost", "3") == 0
-    spent = json.loads((tmp_path / "plan.json").read_text())["provenance"]["settings"][
-        "forward_cost"
-    ]
-    assert 6.0 < spent < 8.0  # 1 + 66 / 11 for each of fewer questions
+    settings = json.loads((tmp_path / "plan.json").read_text())["provenance"]["settings"]
+    assert 6.0 < settings["forward_cost"] < 8.0  # 1 + 66 / 11 for each of fewer questions
     assert run("shortv", "--explain") == 2
     assert "no conditions to explain; skip-it-slopes has" in capsys.readouterr().err

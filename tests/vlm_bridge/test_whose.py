@@ -30,6 +30,7 @@ from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union
 from vlm_bridge.rules import Evidence, find_rule, nested_plans
+from vlm_bridge.runtime.checkpoint import difference
 from vlm_bridge.selection import bands, greedy_plans, search, tuned_path
 from vlm_bridge.selection.choose import choose_plan
 from vlm_bridge.skip import skipping
@@ -370,3 +371,10 @@ def test_help_says_what_the_ledger_is_for(command, capsys):
     assert "--ledger" in text
     assert "A ledger keeps" in text
     assert "is in it gets the delta" in text or "that are in it gets the delta" in text
+
+
+def test_the_difference_of_two_runs_is_said_in_one_line():
+    there = {"\n": 1, "equal": [1], "flag": True, "text": "a\nb"}
+    here = {"equal": [1], "flag": 1, "text": "c"}
+    said = r'flag true there, 1 here, text "a\nb" there, c here, "\n" 1 there, null here'
+    assert difference(there, here) == said

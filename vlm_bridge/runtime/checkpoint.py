@@ -139,13 +139,13 @@ def difference(stored: Any, key: dict[str, Any]) -> str:
     there = stored if isinstance(stored, dict) else {}
 
     def short(value: Any) -> str:
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
         return text[:12] if len(text) > 40 else text
 
     return ", ".join(
-        f"{name} {short(there.get(name))} there, {short(key.get(name))} here"
+        f"{short(name)} {short(there.get(name))} there, {short(key.get(name))} here"
         for name in dict.fromkeys((*key, *there))
-        if there.get(name) != key.get(name)
+        if json.dumps(there.get(name)) != json.dumps(key.get(name))
     )
 
 
