@@ -12,6 +12,7 @@ the skipped prefill, the block around it included, over that of the same skip wr
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -149,17 +150,15 @@ def main() -> None:
     parser.add_argument("--model", nargs="*", default=["random", "reference"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = [
-        row(
-            vlm,
-            plan,
-            cost_of_inputs(vlm, inputs, plan, pairs=options.pairs, tokens=options.tokens),
-            over_by_hand(vlm, plan, inputs, options.pairs),
-        )
-        for vlm, inputs in models(options.model, options.batch_size)
-        for plan in plans(vlm.layout.n_layers)
-        if not options.mode or plan.mode in options.mode
-    ]
+    rows = []
+    for vlm, inputs in models(options.model, options.batch_size):
+        for plan in plans(vlm.layout.n_layers):
+            if options.mode and plan.mode not in options.mode:
+                continue
+            by_hand = over_by_hand(vlm, plan, inputs, options.pairs)
+            cost = cost_of_inputs(vlm, inputs, plan, pairs=options.pairs, tokens=options.tokens)
+            rows.append(row(vlm, plan, cost, by_hand))
+            print(rows[-1], file=sys.stderr, flush=True)
     report(
         "skip: prefill, skipped over full",
         rows,

@@ -23,8 +23,9 @@ from estimators.decomposition import _table_size, dit_measures, learned
 from estimators.decomposition._atom_intervals import atom_interval, atoms_verdict
 from estimators.decomposition._halves import mean_of_halves, widened
 from estimators.decomposition.broja import solve_broja
-from estimators.decomposition.gaussian_samples import fit_gaussian_pid
+from estimators.decomposition.gaussian_samples import _union_bias, fit_gaussian_pid
 from estimators.decomposition.result import ATOMS, PID
+from estimators.information._canonical import wilks_moments
 
 ONLY_X1 = np.array([0.0, 0.5 * np.log(2.0), 0.0, 0.0])
 
@@ -49,6 +50,14 @@ def test_intervals_hold_where_only_the_first_source_tells_of_the_target():
         inside.append(holds(found, ONLY_X1))
         assert found.reliable
     assert np.sum(inside, axis=0).min() >= 11
+
+
+def test_a_union_that_follows_the_informations_has_exactly_their_bias():
+    """However few draws there are: the informations are control variates of known mean."""
+    change = np.random.default_rng(0).normal(size=(8, 4))
+    change[:, 3] = 2.0 * change[:, 0] - change[:, 2]
+    (first, _), (both, _) = wilks_moments(1, 2, 50.0), wilks_moments(2, 2, 50.0)
+    assert np.isclose(_union_bias(change, (1, 1, 2), 50.0), 2.0 * first - both, atol=1e-12)
 
 
 def test_intervals_hold_along_a_chain_where_two_atoms_are_zero():
