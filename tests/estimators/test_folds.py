@@ -16,7 +16,7 @@ from estimators import (
     matrix_entropy,
     usable_information,
 )
-from estimators._content import canonical_order, cluster_hashes, row_hashes
+from estimators._content import canonical_order, cluster_hashes, content_folds, row_hashes
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(240, 6))
@@ -92,6 +92,13 @@ def test_equal_rows_are_dealt_to_different_folds():
     estimate = effective_rank(signs)
     assert estimate.reliable
     assert estimate.interval[0] > 2.9
+
+
+@given(st.integers(1, 60), st.integers(2, 10), st.integers(0, 99))
+def test_copies_of_a_row_are_dealt_evenly(copies, count, value):
+    folds = content_folds(np.arange(copies), count, np.full((copies, 1), float(value)))
+    dealt = np.bincount(folds, minlength=count)
+    assert dealt.max() - dealt.min() <= 1
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.randoms(use_true_random=False))
