@@ -22,7 +22,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow notebooks bench clean distclean
+.PHONY: help setup demo test test-slow notebooks models bench clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
 
 notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
 	$(BIN)/python notebooks/build.py
+
+models: setup ## fetch the small permissive models and data sets of others (210 MB)
+	$(BIN)/skipit models get whisper-tiny.en mobilenet-v2 smollm2-135m fashion-photos librivox
 
 bench: setup ## list the benchmarks and the commands that run them
 	@for f in benchmarks/[a-z]*.py; do \

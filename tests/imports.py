@@ -16,7 +16,7 @@ PACKAGES = ("estimators", "theory", "vlm_bridge")
 FLOORS = (
     ("errors",),
     ("data", "plan", "runtime"),
-    ("reference",),
+    ("reference", "third_party"),
     ("model",),
     ("skip",),
     ("cost", "observe"),

@@ -213,7 +213,8 @@ def test_standardisation_folds_into_the_first_layer():
         (easy_vqa_folder, r"run: pip install --no-deps easy-vqa==1\.0"),
     ],
 )
-def test_absent_packages_are_named_with_the_command(find, message, monkeypatch):
+def test_absent_packages_are_named_with_the_command(find, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPIT_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BridgeError, match=message):
         find()

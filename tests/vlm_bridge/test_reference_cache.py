@@ -9,6 +9,7 @@ import pytest
 from tests.vlm_bridge.tiny import processor, tiny_llava
 from vlm_bridge.model.vlm import load
 from vlm_bridge.reference import cache
+from vlm_bridge.runtime.built_folder import is_unchanged
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_changed_folder_is_built_again(change, builds, capsys):
     assert len(builds) == 1
     folder = cache.reference_folder()
     CHANGES[change](folder)
-    assert not cache.is_unchanged(folder)
+    assert not is_unchanged(folder)
     assert load("reference").fingerprint == first
     assert len(builds) == 2
     assert "was changed after it was built" in capsys.readouterr().err
@@ -63,4 +64,4 @@ def test_a_folder_in_use_is_verified_not_trusted_by_its_date(builds):
     times = os.stat(folder / "model.safetensors")
     flip_a_bit(folder)
     os.utime(folder / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert not cache.is_unchanged(folder)
+    assert not is_unchanged(folder)

@@ -31,6 +31,7 @@ COMMANDS = {
     "slopes": ("slopes", "Measure how sensitive the answer is to each layer's update. Resumable."),
     "cost": ("model", "Measure FLOPs, latency, peak memory and cache size of a plan."),
     "prune": ("model", "Export a block plan as a smaller model of its own."),
+    "models": ("models", "List the models and data sets of others, or fetch some of them."),
     "rules": ("listing", "List the rules of `skipit plan --rule`."),
     "methods": ("listing", "List the published methods of `skipit method`."),
     "method": ("method", "Run a published method end to end beside the full model. Resumable."),

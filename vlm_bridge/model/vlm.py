@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
-from transformers.utils import logging as transformers_logging
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.fingerprint import fingerprint
@@ -31,6 +30,9 @@ from vlm_bridge.reference.cache import reference_folder
 from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.runtime.distributed import local_device
 from vlm_bridge.runtime.processors import load_processor
+from vlm_bridge.runtime.quiet import quiet_transformers
+from vlm_bridge.third_party.catalogue import names_of
+from vlm_bridge.third_party.folders import model_folder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -96,14 +98,15 @@ def load(
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> VLM:
-    """Load a VLM: `"reference"` or another of ours, a folder, or a Hugging Face id.
+    """Load a VLM: one of ours, one that was fetched, a folder, or a Hugging Face id.
 
     An unsupported family is refused before the weights are read. Without torchvision, a processor
     that also takes videos is loaded for images alone.
 
     Args:
         name: `"reference"`, `"reference-smolvlm"`, ... (`vlm_bridge.reference.shipped_models()`
-            lists them; built on first use, without network), a folder, or a hub id (network).
+            lists them; built on first use, without network), a model of others that `skipit
+            models get` fetched, a folder, or a hub id (network).
         dtype: `float32`, `bfloat16` or `float16`.
         device: a torch device, `"auto"` to spread over devices, or None for the CPU. Under
             torchrun, `"cuda"` is the GPU of the process.
@@ -182,7 +185,7 @@ def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
     model = _on_meta(name, kind, config, trust_remote_code)
     tokenizer = None
     if not Path(source).is_dir() or any(Path(source).glob("tokenizer*")):
-        with contextlib.suppress(OSError, ValueError), _quiet_transformers():
+        with contextlib.suppress(OSError, ValueError), quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
     return VLM.of(str(name), model, tokenizer)
 
@@ -219,7 +222,7 @@ def _on_meta(name: str | Path, kind: Any, config: Any, trust_remote_code: bool) 
 def _reading(name: str | Path) -> Iterator[None]:
     """Silence transformers, and turn any exception into one line that names the model."""
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             yield
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -228,10 +231,12 @@ def _reading(name: str | Path) -> Iterator[None]:
 
 
 def _locate(name: str | Path) -> str:
-    """The folder or hub id of a model; builds a reference model."""
+    """The folder or hub id of a model; builds a reference model, converts a fetched one."""
     if str(name).split("-")[0] == "reference" and not Path(name).is_dir():
-        with _quiet_transformers():
+        with quiet_transformers():
             return str(reference_folder(str(name)))
+    if str(name) in names_of("model") and not Path(name).is_dir():
+        return str(model_folder(str(name)))
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -243,22 +248,7 @@ def _locate(name: str | Path) -> str:
         raise BridgeError(f"no model folder at {path}")
     if len(parts) == 1:
         raise BridgeError(
-            f"unknown model '{name}': give one of {', '.join(RECIPES)}, a folder, "
-            "or a Hugging Face id (owner/name)"
+            f"unknown model '{name}': give one of {', '.join(RECIPES)}, a model of others "
+            f"({', '.join(names_of('model'))}), a folder, or a Hugging Face id (owner/name)"
         )
     return text
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hide transformers' messages and progress bars."""
-    level = transformers_logging.get_verbosity()
-    bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bar:
-            transformers_logging.enable_progress_bar()
