@@ -1,4 +1,4 @@
-"""Load a vision-language model and its processor, and find the parts of the model."""
+"""Load a model, with its processor or tokenizer, and find the parts of the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+)
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.fingerprint import fingerprint
@@ -39,12 +42,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class VLM:
-    """A loaded vision-language model.
+    """A loaded model: of language with vision or audio, or of text only.
 
     Attributes:
         name: the name it was loaded by; appears in every result.
         model: the transformers model, in evaluation mode.
-        processor: its processor (image processor, tokenizer, chat template).
+        processor: its processor (image processor, feature extractor, tokenizer, chat template); of
+            a text-only model, its tokenizer.
         layout: where its parts are.
     """
 
@@ -56,9 +60,14 @@ class VLM:
     @classmethod
     def of(cls, name: str, model: PreTrainedModel, processor: Any) -> VLM:
         """A model with its parts found; the processor may be a tokenizer or None."""
-        own = getattr(processor, "tokenizer", processor)
+        own = tokenizer_of(processor)
         special = () if own is None else tuple(own.all_special_ids)
         return cls(name, model, processor, find_layout(model, special))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer: that of the processor, or the processor itself."""
+        return tokenizer_of(self.processor)
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +99,11 @@ class VLM:
         return held_whole(self.name, self.layout.layers)
 
 
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor; a tokenizer is its own."""
+    return getattr(processor, "tokenizer", processor)
+
+
 def load(
     name: str | Path,
     *,
@@ -98,9 +112,10 @@ def load(
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> VLM:
-    """Load a VLM: one of ours, one that was fetched, a folder, or a Hugging Face id.
+    """Load a model: one of ours, one that was fetched, a folder, or a Hugging Face id.
 
-    An unsupported family is refused before the weights are read. Without torchvision, a processor
+    Models of text with images, video or audio, and of text only. An unsupported family is refused
+    before the weights are read. Without torchvision, a processor
     that also takes videos is loaded for images alone.
 
     Args:
@@ -170,7 +185,7 @@ def check_complete(info: dict[str, Any]) -> None:
 
 
 def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
-    """A VLM without its weights, on the meta device: enough to describe it, not to run it.
+    """A model without its weights, on the meta device: enough to describe it, not to run it.
 
     Arguments are those of `load`. If the tokenizer cannot be read, no special tokens are known.
 
@@ -200,7 +215,7 @@ def _read_config(name: str | Path, trust: bool) -> tuple[str, dict[str, Any], An
 
 
 def _auto_class(config: Any, trust_remote_code: bool) -> Any:
-    """The Auto class of a configuration that takes image, video or audio beside text."""
+    """The Auto class of a configuration: for image, video or audio beside text, or text only."""
     own = getattr(config, "auto_map", None) or {}
     if trust_remote_code:
         for kind in (AutoModelForMultimodalLM, AutoModelForImageTextToText, AutoModelForCausalLM):
@@ -208,8 +223,15 @@ def _auto_class(config: Any, trust_remote_code: bool) -> Any:
                 return kind
     if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         return AutoModelForMultimodalLM
+    if getattr(config, "is_encoder_decoder", False):
+        raise BridgeError(
+            f"model type '{config.model_type}' is an encoder-decoder; only decoder-only models are "
+            "supported"
+        )
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
     hint = "; its own code may: pass trust_remote_code" if own else ""
-    raise BridgeError(f"model type '{config.model_type}' takes no images, video or audio{hint}")
+    raise BridgeError(f"model type '{config.model_type}' is no language model{hint}")
 
 
 def _on_meta(name: str | Path, kind: Any, config: Any, trust_remote_code: bool) -> PreTrainedModel:

@@ -20,7 +20,7 @@ from vlm_bridge.observe.hooks import capturing_attention, capturing_states
 from vlm_bridge.observe.observed_pass import PROFILED, ObservedPass
 from vlm_bridge.observe.reservoir import Reservoir
 
-#: Name of the attention mass on vision keys in a `Profile`.
+#: Name of the attention mass on modality keys in a `Profile`.
 VAR = "var"
 #: Name of |input of l - output of l - 1| / |output of l - 1| in a `Profile`.
 INSERTED = "relative_inserted_norm"
@@ -66,7 +66,8 @@ class Collector:
         Args:
             vlm: the model.
             inputs: the model's inputs, with input_ids (batch, length).
-            clusters: the independent unit (image, clip) of every sequence, complete in one pass.
+            clusters: the independent unit (image, clip, text) of every sequence, complete in one
+                pass.
             items: an index of every sequence, for the reservoir (default: consecutive).
 
         Raises:

@@ -12,7 +12,7 @@ from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES, TOKEN_MODES, PlanFields
 
 #: Most layers of a plan; the deepest transformers have about 1,000.
 MAX_LAYERS = 10_000
-#: Order of the parts of a composed plan: the mode that places vision tokens comes first.
+#: Order of the parts of a composed plan: the mode that places modality tokens comes first.
 PART_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
 
 
@@ -80,7 +80,7 @@ def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
             raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
     placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
     if len(placing) > 1:
-        raise BridgeError(f"{' and '.join(placing)} both place vision tokens; choose one of them")
+        raise BridgeError(f"{' and '.join(placing)} both place modality tokens; choose one of them")
     if plan.mode != "+".join(modes) or modes != sorted(modes, key=PART_ORDER.index):
         raise BridgeError(f"mode {shown(plan.mode)} is not that of its parts; use SkipPlan.compose")
 

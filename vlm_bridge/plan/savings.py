@@ -13,30 +13,30 @@ ATTENTION_SHARE = 1 / 3
 KEYS_SHARE = 1 / 12
 
 
-def saving(plan: SkipPlan, *, vision: float) -> float:
+def saving(plan: SkipPlan, *, modality: float) -> float:
     """Share of the decoder's per-token work in the prefill that a plan saves, in [0, 1].
 
-    An estimate that orders candidates before any is timed; `vlm_bridge.cost` measures. `vision` is
-    the share of vision tokens in the prompt.
+    An estimate that orders candidates before any is timed; `vlm_bridge.cost` measures. `modality`
+    is the share of modality tokens in the prompt.
 
     Raises:
-        BridgeError: `vision` is outside [0, 1].
+        BridgeError: `modality` is outside [0, 1].
 
     Example:
-        >>> round(saving(SkipPlan("early_exit", 4, exit=1), vision=0.8), 9)
+        >>> round(saving(SkipPlan("early_exit", 4, exit=1), modality=0.8), 9)
         0.6
     """
-    if not 0 <= vision <= 1:
-        raise BridgeError(f"vision is a share of the prompt in [0, 1], got {vision}")
-    done = sum(_done(layer, vision, plan.keep) for layer in plan.operations)
+    if not 0 <= modality <= 1:
+        raise BridgeError(f"modality is a share of the prompt in [0, 1], got {modality}")
+    done = sum(_done(layer, modality, plan.keep) for layer in plan.operations)
     return 1.0 - done / plan.n_layers
 
 
-def _done(layer: Operation, vision: float, keep: float | None) -> float:
+def _done(layer: Operation, modality: float, keep: float | None) -> float:
     """Share of its full work that a layer does."""
     if layer.bypass:
         return 0.0
     present = {"all": 1.0, "text": 0.0, "kept": keep or 0.0}[layer.tokens]
     of_a_token = ATTENTION_SHARE * layer.attention + (1 - ATTENTION_SHARE) * layer.mlp
-    of_vision = KEYS_SHARE * layer.attention if layer.freeze else of_a_token
-    return (1.0 - vision) * of_a_token + vision * present * of_vision
+    of_modality = KEYS_SHARE * layer.attention if layer.freeze else of_a_token
+    return (1.0 - modality) * of_a_token + modality * present * of_modality

@@ -30,17 +30,17 @@ class SkipPlan(PlanFields):
     Attributes:
         mode: one of `MODES`; for a composed plan the modes of its parts, as in `band+freeze`.
             `block`: the layers in `layers` are skipped for all tokens.
-            `freeze`: vision tokens are not updated in `layers`; text still attends to
-            their keys and values (ShortV).
-            `early_exit`: vision tokens are absent from layers >= `exit` (VTW).
-            `late_entry`: vision tokens are absent from layers < `entry`, where they are
+            `freeze`: modality tokens (image, video, audio) are not updated in `layers`;
+            text still attends to their keys and values (ShortV).
+            `early_exit`: modality tokens are absent from layers >= `exit` (VTW).
+            `late_entry`: modality tokens are absent from layers < `entry`, where they are
             inserted with their embedding (DeepInsert), plus the features that a DeepStack
             decoder has added to them in the layers before.
-            `band`: both; vision tokens exist in layers `entry` to `exit - 1` only.
+            `band`: both; modality tokens exist in layers `entry` to `exit - 1` only.
             `sublayer`: the residual update of the attention is skipped in the layers
             `attention`, that of the MLP in the layers `mlp` (AdaSkip).
             `token_pruning`: layers >= `after` run on text and, per sequence, on the share
-            `keep` of vision tokens to which the last token of the pass attends most in layer
+            `keep` of modality tokens to which the last token of the pass attends most in layer
             `after - 1`, mean over heads; at least one token (FastV, arXiv 2403.06764).
         n_layers: number of layers of the decoder for which the plan was made.
         layers: for `block` and `freeze`, ascending; in a composed plan their union.
@@ -91,11 +91,11 @@ class SkipPlan(PlanFields):
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
         """Join plans of different modes into one plan with the effects of all.
 
-        At most one of the modes that place vision tokens, and one each of the others.
+        At most one of the modes that place modality tokens, and one each of the others.
 
         Raises:
             BridgeError: no plans, different numbers of layers, a mode twice, two modes that decide
-                where vision tokens exist, or a layer on which the plans contradict each other.
+                where modality tokens exist, or a layer on which the plans contradict each other.
 
         Example:
             >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)
@@ -104,7 +104,7 @@ class SkipPlan(PlanFields):
             ('band+freeze', (0, 1, 6, 7), (3, 4))
             >>> SkipPlan.compose(band, SkipPlan("freeze", 8, layers=(7,)))
             Traceback (most recent call last):
-            vlm_bridge.errors.BridgeError: layer 7: band takes the vision tokens out there, so
+            vlm_bridge.errors.BridgeError: layer 7: band takes the modality tokens out there, so
             they cannot be frozen
         """
         parts = [part for plan in plans for part in plan.parts or (plan,)]
@@ -130,12 +130,12 @@ class SkipPlan(PlanFields):
 
     @property
     def text_only_layers(self) -> tuple[int, ...]:
-        """Layers that run without vision tokens, as exit, entry and band ask."""
+        """Layers that run without modality tokens, as exit, entry and band ask."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "text")
 
     @property
     def kept_only_layers(self) -> tuple[int, ...]:
-        """Layers that run on text and the vision tokens that token pruning keeps."""
+        """Layers that run on text and the modality tokens that token pruning keeps."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "kept")
 
     @property
@@ -155,19 +155,24 @@ class SkipPlan(PlanFields):
         """True if the plan skips nothing."""
         return not self.touched_layers
 
-    def describe(self) -> str:
+    def describe(self, modality: str = "vision") -> str:
         """Describe the plan in one line.
+
+        A plan does not know its model: `modality` is what the model's modality tokens hold, as
+        `Layout.modality` says.
 
         >>> SkipPlan("freeze", n_layers=30, layers=(7, 18, 19, 20)).describe()
         'freeze vision tokens in layers 7, 18-20 (4 of 30)'
         >>> SkipPlan("token_pruning", n_layers=30, after=2, keep=0.25).describe()
         'keep 25% of vision tokens in layers >= 2 (token_pruning, 30 layers)'
+        >>> SkipPlan("early_exit", n_layers=30, exit=4).describe("audio")
+        'audio tokens leave after layer 3 (early_exit, 30 layers)'
         """
         if self.parts:
-            return "; ".join(part.describe() for part in self.parts)
+            return "; ".join(part.describe(modality) for part in self.parts)
         if self.is_empty:
             return f"skip nothing ({self.mode}, 0 of {self.n_layers})"
-        return MODES[self.mode].words(self)
+        return MODES[self.mode].words(self, modality or "modality")
 
     def hash(self) -> str:
         """SHA-256 of all fields but `provenance`."""

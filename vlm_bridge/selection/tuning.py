@@ -43,7 +43,7 @@ def tuned_path(
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
     tuning, plans = list(tuning), supported_only(vlm, candidates)
-    share = vision_share(vlm, tuning)
+    share = modality_share(vlm, tuning)
     file = checkpoint and checkpoint / "tuning-full.jsonl"
     full = FullAnswers.ask(
         vlm, tuning, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=file
@@ -57,7 +57,7 @@ def tuned_path(
         # Of a stopped plan this is the mean over the images asked, which is above the limit too.
         return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
 
-    savings = [saving(plan, vision=share) for plan in plans]
+    savings = [saving(plan, modality=share) for plan in plans]
     steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
     settings = {"epsilon": epsilon, "candidates": len(candidates)}
     length = {"max_new_tokens": max_new_tokens}
@@ -72,7 +72,8 @@ def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
         check_model(vlm, plan)
     plans = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
     if not plans:
-        raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}")
+        why = next((f": {modes[m]}" for p in candidates for m in p.mode.split("+") if modes[m]), "")
+        raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}{why}")
     return plans
 
 
@@ -95,8 +96,7 @@ def tuned_on(
     return replace(plan, provenance=provenance)
 
 
-def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
-    """Share of the first prompt that is vision tokens."""
+def modality_share(vlm: VLM, items: Sequence[Item]) -> float:
+    """Share of the first prompt that is modality tokens; 0 for a text-only model."""
     ids = next(batches(vlm, items[:1], batch_size=1)).inputs["input_ids"]
-    vision = sum(int((ids == token).sum()) for token in vlm.layout.vision_ids)
-    return vision / ids.numel()
+    return float(vlm.layout.modality_flags(ids).double().mean())
