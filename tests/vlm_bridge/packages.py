@@ -67,6 +67,7 @@ def ar_bytes(parts: Mapping[str, bytes]) -> bytes:
 
 def deb_bytes(files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> bytes:
     parts = {"debian-binary": b"2.0\n", "control.tar.xz": tar_bytes({"control": b"x"})}
+    parts["_odd"] = b"odd"  # a byte follows a part of odd length
     return ar_bytes({**parts, "data.tar.xz": tar_bytes(files, links)})
 
 

@@ -16,6 +16,7 @@ from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM, load, load_meta
 from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.skip import skipping
+from vlm_bridge.third_party.catalogue import names_of
 
 
 def refusal(call) -> str:
@@ -60,8 +61,8 @@ def test_what_is_no_model(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert refusal(lambda: load(tmp_path)).startswith(f"cannot load '{tmp_path}': ")
     assert refusal(lambda: load("nobody")) == (
-        f"unknown model 'nobody': give one of {', '.join(RECIPES)}, a folder, "
-        "or a Hugging Face id (owner/name)"
+        f"unknown model 'nobody': give one of {', '.join(RECIPES)}, a model of others "
+        f"({', '.join(names_of('model'))}), a folder, or a Hugging Face id (owner/name)"
     )
     assert refusal(lambda: load("reference", dtype="int4")) == (
         "unknown dtype 'int4'; choose from float32, bfloat16, float16"
