@@ -12,7 +12,7 @@ from vlm_bridge.reference.build import build, read_parts
 from vlm_bridge.reference.language_model import GGUF_SHA256
 from vlm_bridge.reference.recipe import RECIPES, Recipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
-from vlm_bridge.runtime.built_folder import build_once
+from vlm_bridge.runtime.built_folder import build_once, is_unchanged
 from vlm_bridge.runtime.files import cache_root
 
 _LAYOUT = "2"  # version of the folder's content
@@ -43,11 +43,14 @@ def _convert(name: str, parts: Path) -> Path:
     digest = hashlib.sha256(parts.read_bytes()).hexdigest()[:12]
     folder = cache_root() / "-".join([name, _LAYOUT, *language_model, digest])
 
+    if is_unchanged(folder):
+        return folder
+    try:
+        tensors = read_parts(parts)
+    except SafetensorError as error:
+        raise BridgeError(f"the weights file {parts} is broken: {error}") from None
+
     def save(partial: Path) -> None:
-        try:
-            tensors = read_parts(parts)
-        except SafetensorError as error:
-            raise BridgeError(f"the weights file {parts} is broken: {error}") from None
         for part in build(RECIPES[name], tensors):
             part.save_pretrained(partial)
 
