@@ -102,7 +102,8 @@ def _write_jsonl(folder: Path) -> Path:
 
 def _items(path: Path) -> Any:
     def body(item: Item) -> dict[str, Any]:
-        return {"image": item.image.name, "question": item.question, "answer": item.answer}
+        named = {} if item.image is None else {"image": item.image.name}
+        return {**named, "question": item.question, "answer": item.answer}
 
     return [body(item) for item in read_jsonl(path)]
 
