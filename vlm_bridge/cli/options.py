@@ -69,7 +69,7 @@ class ModelOptions:
         """Load the model, and read a plan for it; wrong words are refused before loading."""
         plan_at = read_plan(words)
         vlm = self.load()
-        return vlm, plan_at(vlm.layout.n_layers)
+        return vlm, plan_at(vlm.layout.depth)
 
 
 @dataclass(frozen=True)

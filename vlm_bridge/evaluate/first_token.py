@@ -15,6 +15,7 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.resume import starting_at
 
@@ -37,7 +38,8 @@ def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Ten
             if plan.mode in _ENTRY_MODES:
                 by_plan[i] = chain.run(vlm, batch, plan.entry or 0)
             else:
-                with starting_at(vlm, plan.first_layer, states):
+                first = plan.first_layer if plan.stack == DECODER else 0
+                with starting_at(vlm, first, states):
                     by_plan[i] = _first_token(vlm, batch)
     return full, [by_plan[i] for i in range(len(plans))]
 

@@ -32,6 +32,7 @@ class PlanFields:
     mlp: tuple[int, ...] = ()
     after: int | None = None
     keep: float | None = None
+    stack: str = "decoder"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Mode:
         axis: label of the figures' axis of units.
         at: (layer or depth, share of vision tokens kept) -> the fields of the units there.
         empty: number of layers -> fields of the plan that skips nothing.
-        any_attention: the mode works with every type of attention.
+        any_attention: the mode works with every type of attention, and in encoders too.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
         removes: the part of a touched layer's update that the mode removes, if one full pass
             measures it: all (`block`), vision tokens' (`freeze`), text's attention to vision
@@ -222,3 +223,5 @@ WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("l
 KNOWN_REMOVAL_MODES = tuple(
     sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
 )
+#: Modes of a stack that is not the decoder: those that are not about modality tokens.
+ENCODER_MODES = tuple(name for name, mode in MODES.items() if mode.any_attention)
