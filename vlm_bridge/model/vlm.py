@@ -16,10 +16,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+)
 from transformers.utils import logging as transformers_logging
 
 from vlm_bridge.errors import BridgeError
@@ -32,6 +38,11 @@ from vlm_bridge.reference.recipe import RECIPES
 from vlm_bridge.runtime.distributed import local_device
 from vlm_bridge.runtime.processors import load_processor
 
+#: Classes of encoder-decoders -> the Auto class that makes them.
+_ENCODER_DECODERS = (
+    (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
+    (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM),
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -205,6 +216,9 @@ def _auto_class(config: Any, trust_remote_code: bool) -> Any:
                 return kind
     if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         return AutoModelForMultimodalLM
+    for mapping, kind in _ENCODER_DECODERS:
+        if config.is_encoder_decoder and type(config) in mapping:
+            return kind
     hint = "; its own code may: pass trust_remote_code" if own else ""
     raise BridgeError(f"model type '{config.model_type}' takes no images, video or audio{hint}")
 
