@@ -23,7 +23,7 @@ from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.observe.profile import profile
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, find_rule, nested_plans, score_units
-from vlm_bridge.selection import pareto_path, saving, tuned_path, vision_share
+from vlm_bridge.selection import modality_share, pareto_path, saving, tuned_path
 from vlm_bridge.selection.choose import choose_plan
 from vlm_bridge.skip import skipping
 
@@ -245,7 +245,7 @@ def test_a_tuned_path_is_the_path_of_measured_rates(items):
     vlm, epsilon = tiny_llava(), 0.9
     plans = [SkipPlan("early_exit", 4, exit=depth) for depth in (0, 1, 2, 3)]
     rates = [compare(vlm, items, plan, max_new_tokens=8).disagreement.value for plan in plans]
-    savings = [saving(plan, vision=vision_share(vlm, items)) for plan in plans]
+    savings = [saving(plan, modality=modality_share(vlm, items)) for plan in plans]
     wanted = pareto_path(plans, rates, savings, epsilon=epsilon)
     found = tuned_path(vlm, items, plans, epsilon=epsilon, batch_size=1, max_new_tokens=8)
     assert [(s.plan, s.saving) for s in found] == [(s.plan, s.saving) for s in wanted]

@@ -34,7 +34,10 @@ def test_jsonl_round_trip(items):
     [
         ("{", r"data.jsonl:1: not JSON"),
         ("[1]", r"data.jsonl:1: expected a JSON object, got list"),
-        ('{"question": "x"}', r"data.jsonl:1: 'image' is missing or not text"),
+        ('{"image": null, "question": "x"}', r"data.jsonl:1: 'image' is not text; leave it out"),
+        ('{"audio": 3, "question": "x"}', r"data.jsonl:1: 'audio' is not text; leave it out"),
+        ('{"audio": "none.wav", "question": "x"}', r"data.jsonl:1: no audio file at"),
+        ('{"audio": "../a.wav", "question": "x"}', r"the audio file ../a.wav lies outside"),
         ('{"image": "0.png"}', r"data.jsonl:1: 'question' is missing or not text"),
         ('{"image": "0.png", "question": "x", "answer": 3}', r"data.jsonl:1: 'answer' is not text"),
         (
@@ -51,7 +54,7 @@ def test_jsonl_round_trip(items):
         ('{"image": "0.png", "question": " "}', r"has an empty question"),
         ('{"image": "0.png", "question": ""}', r"data.jsonl:1: an item .* has an empty question"),
         ('{"image": "0.png", "question": null}', r"data.jsonl:1: 'question' is missing or not"),
-        ('{"image": ["0.png"], "question": "x"}', r"data.jsonl:1: 'image' is missing or not text"),
+        ('{"image": ["0.png"], "question": "x"}', r"data.jsonl:1: 'image' is not text"),
         ('{"image": "", "question": "x"}', r"data.jsonl:1: no image at"),
         (
             '{"image": "a\\u0000.png", "question": "x"}',

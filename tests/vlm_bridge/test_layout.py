@@ -77,7 +77,10 @@ def test_a_model_that_hears():
     layout = tiny(AUDIO_FAMILY).layout
     assert layout.audio_ids == (AUDIO,)
     assert layout.vision_ids == ()
-    assert not layout.vision_flags(torch.tensor([[AUDIO, IMAGE]])).any()
+    assert layout.modality_ids == (AUDIO,)
+    assert layout.modality == "audio"
+    assert layout.modality_flags(torch.tensor([[AUDIO, IMAGE]])).tolist() == [[True, False]]
+    assert not layout.modality_flags(torch.tensor([[AUDIO]]), ["image", "video"]).any()
 
 
 def test_a_window_without_layer_types_slides_everywhere():
@@ -103,7 +106,7 @@ def test_every_token_group():
     found = [TOKEN_GROUPS[code] for code in layout.token_groups(ids, mask)[0].tolist()]
     assert found == ["pad", "text", "image", "video", "special"]
     assert layout.vision_ids == (3, 4)
-    assert layout.vision_flags(ids)[0].tolist() == [False, False, True, True, False]
+    assert layout.modality_flags(ids)[0].tolist() == [False, False, True, True, False]
     heard = tiny(AUDIO_FAMILY).layout.token_groups(torch.tensor([[9, AUDIO]]), None)
     assert [TOKEN_GROUPS[code] for code in heard[0].tolist()] == ["text", "audio"]
 

@@ -32,10 +32,17 @@ def test_a_family_is_refused_from_its_configuration(read, tmp_path):
 
 
 @pytest.mark.parametrize("read", [load, load_meta])
-def test_a_language_model_is_refused(read, tmp_path):
-    AutoConfig.for_model("llama").save_pretrained(tmp_path)
-    expected = f"cannot load '{tmp_path}': model type 'llama' takes no images, video or audio"
+def test_what_is_no_language_model_is_refused(read, tmp_path):
+    AutoConfig.for_model("vit").save_pretrained(tmp_path)
+    expected = f"cannot load '{tmp_path}': model type 'vit' is no language model"
     assert refusal(lambda: read(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("kind", ["whisper", "bart"])
+def test_load_meta_of_an_encoder_decoder(kind, tmp_path):
+    AutoConfig.for_model(kind).save_pretrained(tmp_path)
+    stacks = load_meta(tmp_path).layout.stacks
+    assert list(stacks) == ["audio" if kind == "whisper" else "encoder", "decoder"]
 
 
 def test_load_meta_of_a_model_that_hears(tmp_path):

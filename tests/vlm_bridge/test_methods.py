@@ -122,7 +122,7 @@ def test_skip_vision_leaves_the_mlp_out_where_features_hardly_change():
         vlm.model(**inputs)
     for handle in handles:
         handle.remove()
-    vision = vlm.layout.vision_flags(inputs["input_ids"])
+    vision = vlm.layout.modality_flags(inputs["input_ids"])
     x = given_to[0]
     change = mlps[0](x).norm(dim=-1) / x.norm(dim=-1)
     for row, flags in enumerate(vision):

@@ -67,7 +67,7 @@ def test_adaskip_is_reproduced_from_its_definition(items):
     changes: list[list[float]] = [[] for _ in change]
     for item in items:
         (one,) = batches(vlm, [item], batch_size=1)
-        seen = vlm.layout.vision_flags(one.inputs["input_ids"])[0]
+        seen = vlm.layout.modality_flags(one.inputs["input_ids"])[0]
         streams: dict[int, list[torch.Tensor]] = {}
         handles = []
         for number, layer in enumerate(vlm.layout.layers):

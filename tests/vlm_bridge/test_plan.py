@@ -121,7 +121,7 @@ EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, af
         ((), "compose needs at least one plan"),
         ((B, F), "layer 1: block leaves the whole layer out, so freeze cannot apply there"),
         ((B, SkipPlan("sublayer", 4, mlp=(1,))), "layer 1: block .* so sublayer cannot apply"),
-        ((EXIT, F), "layer 1: early_exit takes the vision tokens out there, so they cannot be fro"),
+        ((EXIT, F), "layer 1: early_exit takes the modality tokens out there, so they cannot be f"),
         ((PRUNE, B), "layer 1: token_pruning reads its score .* which block does not compute"),
         ((PRUNE, F), "layer 1: token_pruning reads its score .* which freeze does not compute"),
         (
@@ -129,7 +129,7 @@ EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, af
             "layer 1: token_pruning reads its score .* which sublayer does not compute",
         ),
         ((B, SkipPlan("block", 4, layers=(2,))), "two parts are of mode 'block'; make them one"),
-        ((EXIT, PRUNE), "early_exit and token_pruning both place vision tokens"),
+        ((EXIT, PRUNE), "early_exit and token_pruning both place modality tokens"),
         ((B, SkipPlan("freeze", 5)), "the part freeze was made for 5 layers, the plan for 4"),
     ],
 )

@@ -29,7 +29,7 @@ REFUSED = [
         "idefics",
         {},
         "IdeficsForVisionText2Text: its configuration names no image, video or audio token, so it "
-        "is not known which positions hold vision",
+        "is not known which positions hold pixel_values",
     ),
     (
         "qwen3_5",
@@ -71,7 +71,7 @@ REFUSED = [
         "blip-2",
         {},
         "Blip2ForConditionalGeneration: its configuration names no image, video or audio token, "
-        "so it is not known which positions hold vision",
+        "so it is not known which positions hold pixel_values",
     ),
     (
         "git",
@@ -132,11 +132,19 @@ def test_an_answer_apart_from_its_prompt():
     )
 
 
-def test_a_language_model():
+class Blind(LlamaForCausalLM):
+    """A model of somebody's own that takes pixels and does not say where they go."""
+
+    def forward(self, input_ids=None, pixel_values=None, **kwargs):
+        return super().forward(input_ids=input_ids, **kwargs)
+
+
+def test_a_model_that_takes_pixels_without_saying_where_they_go():
     config = LlamaConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9
     )
-    assert refusal(LlamaForCausalLM(config)) == (
-        "LlamaForCausalLM: its configuration names no image, video or audio token, so it is not "
-        "known which positions hold vision"
+    assert find_layout(LlamaForCausalLM(config)).modality_ids == ()
+    assert refusal(Blind(config)) == (
+        "Blind: its configuration names no image, video or audio token, so it is not known which "
+        "positions hold pixel_values"
     )

@@ -45,7 +45,7 @@ from vlm_bridge.rules import (
     nested_plans,
     score_units,
 )
-from vlm_bridge.selection import Step, certify_path, pareto_path, saving, vision_share
+from vlm_bridge.selection import Step, certify_path, modality_share, pareto_path, saving
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +131,8 @@ def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
     at = np.linspace(0, len(nested) - 1, FEW.candidates).round().astype(int)
     plans = [nested[i] for i in at]
     rates = Truth.of(plans, sweep_outcomes(vlm, splits.tuning, plans)).disagreement.mean(axis=0)
-    share = vision_share(vlm, splits.tuning)
-    savings = [saving(plan, vision=share) for plan in plans]
+    share = modality_share(vlm, splits.tuning)
+    savings = [saving(plan, modality=share) for plan in plans]
     path = pareto_path(plans, rates.tolist(), savings, epsilon=FEW.epsilon)
     found = result(benchmark, "random", "freeze").chosen
     assert [(s.plan, s.rate, s.saving) for s in found.search.path] == [

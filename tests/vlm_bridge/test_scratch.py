@@ -58,7 +58,7 @@ def test_packed_questions_are_the_questions_one_by_one(name):
     packer = Packer(vlm)
     start = packer.start(rows[0][0])
     ids = start["input_ids"][0]
-    vision = vlm.layout.vision_flags(ids)
+    vision = vlm.layout.modality_flags(ids)
     assert int(vision.sum()) == TOKENS
     packed = packer.pack(rows, len(ids))
     assert (packed.labels != IGNORED).sum() == 2 * sum(map(len, rows))  # the answer and its end

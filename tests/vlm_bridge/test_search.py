@@ -51,7 +51,7 @@ EMPTY = plan()
 
 @pytest.mark.parametrize("mode", RULE_MODES)
 def test_saving_is_a_share_and_grows_with_the_unit(mode: str) -> None:
-    found = [saving(unit, vision=0.8) for unit in units(mode, L)]
+    found = [saving(unit, modality=0.8) for unit in units(mode, L)]
     assert all(0 < one < 1 for one in found)
     if mode in ("early_exit", "token_pruning"):
         assert found == sorted(found, reverse=True)
@@ -72,12 +72,12 @@ def test_saving_is_a_share_and_grows_with_the_unit(mode: str) -> None:
     ],
 )
 def test_saving_by_hand(skipped: SkipPlan, expected: float) -> None:
-    assert saving(skipped, vision=0.8) == pytest.approx(expected)
+    assert saving(skipped, modality=0.8) == pytest.approx(expected)
 
 
 def test_saving_refuses_no_share() -> None:
     with pytest.raises(BridgeError, match=r"a share of the prompt in \[0, 1\], got 2"):
-        saving(EMPTY, vision=2)
+        saving(EMPTY, modality=2)
 
 
 # --- candidates -----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping, supported_modes
-from vlm_bridge.skip.inputs import vision_inputs
+from vlm_bridge.skip.inputs import kind_of, modality_inputs
 from vlm_bridge.skip.thin import Halves, try_halves
 from vlm_bridge.skip.tracker import PassTracker
 
@@ -79,12 +79,21 @@ def test_pixels_are_told_from_what_describes_them():
     real, none = torch.ones(2, 3), torch.ones(2, 3, dtype=torch.long)
     pixels = dict.fromkeys(("pixel_values", "resized_pixels", "image_patches", "views"), real)
     pixels |= {"pixel_values_videos": none, "high_res_pixel_values": [real, {"tile": real}]}
-    names = ("image_sizes", "pixel_attention_mask", "image_grid_thw", "audio_values", "labels")
-    names += ("inputs_embeds", "input_features", "attention_mask", "image_position_ids")
+    names = (
+        "image_sizes",
+        "pixel_attention_mask",
+        "image_grid_thw",
+        "feature_attention_mask",
+        "labels",
+    )
+    names += ("inputs_embeds", "attention_mask", "image_position_ids", "audio_feature_lengths")
     other = dict.fromkeys(names, real) | {"image_token_pooling": none, "empty": real[:0]}
-    assert vision_inputs(pixels | other).keys() == pixels.keys()
+    assert modality_inputs(pixels | other).keys() == pixels.keys()
     encoded = {"image": {"pooler_output": real}, "audio": {"pooler_output": real}}
-    assert vision_inputs({"mm_encoder_outputs": encoded}).keys() == {"image"}
+    assert modality_inputs({"mm_encoder_outputs": encoded}).keys() == {"image", "audio"}
+    sounds = dict.fromkeys(("input_features", "input_values", "audio_values", "speech"), real)
+    assert {kind_of(name) for name in modality_inputs(sounds)} == {"audio"}
+    assert [kind_of(name) for name in ("pixel_values", "pixel_values_videos")] == ["image", "video"]
 
 
 @first_fast("Qwen2.5-VL", "LLaVA-OneVision", "Qwen2-VL")

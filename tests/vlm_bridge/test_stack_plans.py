@@ -139,7 +139,7 @@ def test_modes_about_modality_tokens_are_refused_in_encoders(mode):
             "the plan was made for 4 layers, the audio encoder has 5",
         ),
         (
-            lambda: saving(AUDIO, vision=0),
+            lambda: saving(AUDIO, modality=0),
             "the share of the audio encoder in the work is not known",
         ),
     ],
@@ -166,7 +166,9 @@ def test_units_and_unions():
 
 def test_savings_add_up_over_stacks():
     work = {"audio": 0.6, "decoder": 0.4}
-    parts = [saving(plan, vision=0.5, work=work) for plan in (AUDIO, EXIT)]
+    parts = [saving(plan, modality=0.5, work=work) for plan in (AUDIO, EXIT)]
     assert parts[0] == pytest.approx(0.6 * 0.5)
-    assert saving(SkipPlan.compose(AUDIO, EXIT), vision=0.5, work=work) == pytest.approx(sum(parts))
-    assert parts[1] == pytest.approx(0.4 * saving(EXIT, vision=0.5))
+    assert saving(SkipPlan.compose(AUDIO, EXIT), modality=0.5, work=work) == pytest.approx(
+        sum(parts)
+    )
+    assert parts[1] == pytest.approx(0.4 * saving(EXIT, modality=0.5))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.io import wavfile
+from transformers import WhisperFeatureExtractor
 
 from tests.vlm_bridge.families.stacks import CASES, L, StackCase, model
 from tests.vlm_bridge.skip_cases import assert_close, forward
@@ -15,12 +18,14 @@ from vlm_bridge.cost import cache_bytes, cost_of_inputs, count_flops
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer_batch
+from vlm_bridge.evaluate.compare import compare
 from vlm_bridge.evaluate.first_token import first_tokens
+from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.model import encoder_decoder
 from vlm_bridge.model.encoder_decoder import with_decoder_start, with_own_answer
 from vlm_bridge.model.finite import BrokenModel
-from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.hooks import capturing_states
@@ -49,6 +54,12 @@ class Words:
     @property
     def tokenizer(self):
         return self
+
+    def __len__(self):
+        return 40
+
+    def get_vocab(self):
+        return {str(i): i for i in range(40)}
 
     def batch_decode(self, ids, skip_special_tokens):
         return [" ".join(str(i) for i in row if i > 2) for row in ids.tolist()]
@@ -110,6 +121,66 @@ def test_a_broken_encoder_decoder_is_refused():
         vlm.layout.layers[2].fc2.bias.fill_(float("nan"))
     with pytest.raises(BrokenModel, match="outputs of layer 2 are NaN at answer tokens"):
         answer_batch(replace(vlm, processor=Words()), batch_of(WHISPER), max_new_tokens=3)
+
+
+# Items
+
+
+class Hearing(Words):
+    """A processor of recordings of at most a second, as 16 frames of 8 mel bins."""
+
+    feature_extractor = WhisperFeatureExtractor(
+        feature_size=8, hop_length=1000, n_fft=1000, chunk_length=1
+    )
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    draw, items = np.random.default_rng(0), []
+    for number in range(4):
+        path = tmp_path / f"{number}.wav"
+        samples = draw.normal(size=9000 + 2000 * number).astype(np.float32) / 10
+        wavfile.write(path, 16_000, samples)
+        items.append(Item(None, "what is said?", "7 7", audio=path))
+    return items
+
+
+def test_recordings_from_items_to_certificate(recordings, tmp_path):
+    vlm = replace(speaking(WHISPER), processor=Hearing())
+    batch = next(batches(vlm, recordings, batch_size=4))
+    assert {name: value.shape for name, value in batch.inputs.items()} == {
+        "input_features": (4, 8, 16)
+    }
+    mute = replace(AUDIO_BLOCK, layers=())
+    same = compare(vlm, recordings, mute, max_new_tokens=4)
+    assert (same.disagreement.value, same.n_images) == (0, 4)
+    plan = SkipPlan.compose(AUDIO_BLOCK, SkipPlan("block", L, layers=(0, 1, 2)))
+    found = compare(vlm, recordings, plan, max_new_tokens=4)
+    assert found.kl_full_skipped.value > 1e-3
+    full = FullAnswers.ask(vlm, recordings, max_new_tokens=4)
+    outcomes = full.outcomes(vlm, plan)
+    assert np.mean(outcomes.disagree) == found.disagreement.value
+    chosen = search(
+        vlm, recordings[:2], recordings[2:], [AUDIO_BLOCK, plan], epsilon=0.99, max_new_tokens=1
+    )
+    assert all(step.saving > 0 for step in chosen.path)
+    measured = profile(vlm, recordings, stack="audio")
+    assert (measured.groups, measured.n_rows["audio"]) == (("audio",), 4 * 8)
+
+
+def test_what_an_encoder_decoder_does_not_read(recordings, tmp_path):
+    vlm = replace(speaking(WHISPER), processor=Hearing())
+    text = Item(None, "why?")
+    with refused("takes no questions alone, and the question 'why?' is about neither image nor"):
+        next(batches(vlm, [text]))
+    with refused("reads nothing but recordings, so that it cannot be asked without one"):
+        next(batches(vlm, recordings, with_images=False))
+    with refused("takes no recordings"):
+        next(batches(speaking(TEXT), recordings))
+    long = tmp_path / "long.wav"
+    wavfile.write(long, 16_000, np.ones(19_200, dtype=np.float32) / 10)
+    with refused("lasts 1.2 s, and the model's feature extractor reads 1 s; cut it into several"):
+        next(batches(vlm, [Item(None, "what?", audio=long)]))
 
 
 # Cost

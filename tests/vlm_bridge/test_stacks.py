@@ -198,8 +198,16 @@ def test_norms_after_the_sum(stack):
         (CASES[0], SkipPlan("block", L, stack="audio"), "has no stack 'audio'; it has vision, dec"),
         (CASES[0], SkipPlan("block", 3, stack="vision"), "3 layers, the vision encoder has 4"),
         (CASES[8], SkipPlan("block", L, stack="encoder"), "no stack 'encoder'; it has audio, dec"),
-        (CASES[8], SkipPlan("freeze", L, layers=(1,)), "has no modality tokens in its decoder"),
-        (CASES[8], SkipPlan("early_exit", L, exit=1), "has no modality tokens in its decoder"),
+        (
+            CASES[8],
+            SkipPlan("freeze", L, layers=(1,)),
+            "it has no image, video or audio tokens: 'freeze' skips those",
+        ),
+        (
+            CASES[8],
+            SkipPlan("early_exit", L, exit=1),
+            "it has no image, video or audio tokens: 'early_exit' skips those",
+        ),
     ],
 )
 def test_refusals(case, plan, message):

@@ -62,15 +62,15 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
 
 
 def check_images(items: Iterable[Item]) -> None:
-    """Raise a `BridgeError` if a result of the running command would replace an image of items."""
+    """Raise a `BridgeError` if a result of the running command would replace a file of items."""
     results = {(at.st_dev, at.st_ino) for at in _files(_written.get())}
     if not results:
         return
-    for image in {item.image for item in items}:
-        if any((at.st_dev, at.st_ino) in results for at in _files([image])):
-            raise BridgeError(
-                f"--out would replace {image}, an image of the data; name another --out"
-            )
+    named = dict.fromkeys(pair for it in items for pair in zip(it.files, it.kinds, strict=False))
+    for file, kind in named:
+        if any((at.st_dev, at.st_ino) in results for at in _files([file])):
+            what = {"image": "an image", "audio": "a recording"}[kind]
+            raise BridgeError(f"--out would replace {file}, {what} of the data; name another --out")
 
 
 def _files(paths: Iterable[Path]) -> Iterator[os.stat_result]:

@@ -29,7 +29,7 @@ from vlm_bridge.evaluate.reach import METHODS, check_method
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
-from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.modes import RULE_MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable
@@ -121,7 +121,7 @@ def compare(
         )
         cost = measure_cost(vlm, items, skip_plan, batch_size=size)
         result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
-    say(f"{skip_plan.describe()}: {compared.sentence()}")
+    say(f"{skip_plan.describe(vlm.layout.modality)}: {compared.sentence()}")
     say(compared.accuracy_sentence())
     for line in (*cost_lines(cost), f"comparison: {out}"):
         say(line)
@@ -136,7 +136,10 @@ def sweep(
     epsilon: Epsilon = 0.02,
     mode: Annotated[
         list[str] | None,
-        Option(help=f"Repeatable: {', '.join(RULE_MODES)} (default: {', '.join(SWEPT)})."),
+        Option(
+            help=f"Repeatable: {', '.join(RULE_MODES)} (default: {', '.join(SWEPT)}; "
+            "of a text-only model block)."
+        ),
     ] = None,
 ) -> Any:
     """Skip each layer alone, and try each exit and entry. Resumable.
@@ -151,7 +154,8 @@ def sweep(
     check_writable(out / "sweep.json")
     items = data.items()
     vlm = model.load()
-    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or SWEPT)
+    usable = [name for name in SWEPT if not lacking(name, vlm.layout.modality)]
+    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or usable)
     checkpoint = out / "checkpoint.jsonl"
     compared = run_sweep(vlm, items, plans, checkpoint=checkpoint, batch_size=data.batch_size)
     result = save(out / "sweep.json", [comparison.to_json() for comparison in compared])

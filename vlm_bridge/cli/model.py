@@ -15,6 +15,7 @@ from vlm_bridge.cli.options import Model, ModelOptions, Pairs, PlanWords, Remote
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import noise_items, read_jsonl
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load_meta
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.skip.describe import describe as run_describe
@@ -36,7 +37,10 @@ def describe(model: Model, trust_remote_code: Remote = False) -> Any:
 def cost(
     model: ModelOptions,
     plan: PlanWords,
-    data: Annotated[Path | None, Option(help="JSONL file to time (default: noise images).")] = None,
+    data: Annotated[
+        Path | None,
+        Option(help="JSONL file to time (default: noise images; without vision: required)."),
+    ] = None,
     side: Annotated[int, Option(min=8, help="Width and height of a noise image.")] = 336,
     batch_size: Annotated[int, Option(min=1, help="Sequences in the timed batch.")] = 16,
     pairs: Pairs = 15,
@@ -52,6 +56,10 @@ def cost(
     """
     check_writable(out)
     vlm, skip_plan = model.load_with(plan)
+    if data is None and not vlm.layout.vision_ids:
+        raise BridgeError(
+            f"{vlm.name} sees no images, so noise images cannot be timed; give --data, questions"
+        )
     with tempfile.TemporaryDirectory() as folder:
         items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
         check_images(items)
@@ -60,7 +68,7 @@ def cost(
     whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
     body = {"plan": skip_plan.to_json(), **whose, "cost": measured.to_json()}
     result = save(out, body)
-    for line in (skip_plan.describe(), *cost_lines(measured), f"cost: {out}"):
+    for line in (skip_plan.describe(vlm.layout.modality), *cost_lines(measured), f"cost: {out}"):
         say(line)
     return result
 

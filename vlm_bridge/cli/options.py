@@ -116,9 +116,14 @@ class DataOptions:
     section: ClassVar[str] = "Data options"
     data: Annotated[
         str,
-        Option(help="JSONL of {image, question, answer?, cluster?}, easy-vqa:SPLIT, scenes:SPLIT."),
+        Option(
+            help="JSONL of {image?, audio?, question, answer?, cluster?}, easy-vqa:SPLIT or "
+            "scenes:SPLIT."
+        ),
     ]
-    images: Annotated[Path | None, Option(help="Folder of images (default: the file's).")] = None
+    images: Annotated[
+        Path | None, Option(help="Folder of images and recordings (default: the file's).")
+    ] = None
     per_image: Annotated[
         int | None, Option(min=1, help="Questions per image, at most (default: all).")
     ] = None

@@ -121,13 +121,16 @@ def plan(
         forward_cost=forward_cost,
     )
     result = save(out, chosen.to_json())
-    cost = chosen.provenance.settings["forward_cost"]
+    cost, words = chosen.provenance.settings["forward_cost"], vlm.layout.modality
     if explain:
         for line in _explained(chosen_rule, evidence, check_mode(chosen_rule, mode), epsilon):
             say(line)
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
         say(f"forward-pass equivalents: {spent}")
-    say(f"{chosen.describe()}; the rule cost {cost:.1f} forward passes beside the profile: {out}")
+    say(
+        f"{chosen.describe(words)}; the rule cost {cost:.1f} forward passes beside the profile: "
+        f"{out}"
+    )
     say(_tuned(chosen, len({item.cluster for item in items})))
     return result
 
@@ -154,7 +157,8 @@ def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Ite
         by_name = {reason.bound.statement: reason for reason in reasons if reason.unit == number}
         ordered = [by_name[statement] for statement in statements]
         cells = [f"{reason.bound.value:.3g}{'' if reason.safe else '*'}" for reason in ordered]
-        yield "\t".join([unit.describe(), f"{scores[number]:.3g}", *cells])
+        words = unit.describe(evidence.vlm.layout.modality)
+        yield "\t".join([words, f"{scores[number]:.3g}", *cells])
 
 
 def search(
@@ -221,9 +225,9 @@ def search(
         checkpoint=out / "checkpoints",
         ledger=ledger,
     )
-    result = save(out / "search.json", certified.to_json())
+    result, words = save(out / "search.json", certified.to_json()), vlm.layout.modality
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):
-        say(_tested(tested.plan, certificate))
+        say(_tested(tested.plan.describe(words), certificate))
     if certified.certificate is None:
         if is_main():  # of an earlier search
             (out / "plan.json").unlink(missing_ok=True)
@@ -235,14 +239,14 @@ def search(
     else:
         save(out / "plan.json", certified.plan.to_json())
         sentence = certified.certificate.sentence()
-        say(f"certified: {certified.plan.describe()}: {sentence}: {out}/plan.json")
+        say(f"certified: {certified.plan.describe(words)}: {sentence}: {out}/plan.json")
     return result
 
 
-def _tested(plan: SkipPlan, certificate: Certificate) -> str:
+def _tested(plan: str, certificate: Certificate) -> str:
     """A step of a search in one line; only the search as a whole has a certificate."""
     verdict = "passes" if certificate.holds else "fails"
     return (
-        f"tested: {plan.describe()}: {certificate.estimate:.2%} of answers changed; the test at "
+        f"tested: {plan}: {certificate.estimate:.2%} of answers changed; the test at "
         f"epsilon {certificate.epsilon:g} {verdict}"
     )

@@ -47,7 +47,7 @@ class ProfiledData(DataOptions):
     data: Annotated[
         str,
         Option(
-            help="JSONL file of {image, question, answer?, cluster?}, easy-vqa:SPLIT or "
+            help="JSONL file of {image?, audio?, question, answer?, cluster?}, easy-vqa:SPLIT or "
             "scenes:SPLIT; required with a model, refused with a file of states."
         ),
     ] = ""

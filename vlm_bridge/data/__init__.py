@@ -1,4 +1,4 @@
-"""Questions about images: items, task sets and their splits."""
+"""Questions about images, recordings or texts: items, task sets and their splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from vlm_bridge.data.items import check_one_cluster_per_image as check_one_clust
 from vlm_bridge.data.items import image_hashes as image_hashes
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image
-from vlm_bridge.data.items import read_jsonl as read_jsonl
+from vlm_bridge.data.items import unit_word as unit_word
+from vlm_bridge.data.jsonl import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
 from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
 from vlm_bridge.data.scenes_task import SCENES_SPLITS as SCENES_SPLITS

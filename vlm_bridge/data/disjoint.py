@@ -1,19 +1,20 @@
-"""Whether two sets of questions are independent: identities of images and clusters."""
+"""Whether two sets of questions are independent: identities of contents and clusters."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
 
-from vlm_bridge.data.items import Item, image_hashes
+from vlm_bridge.data.items import Item, image_hashes, unit_word
 from vlm_bridge.errors import BridgeError, shown
 
 
 def image_ids(items: Iterable[Item]) -> tuple[str, ...]:
-    """Identities of the images and of the clusters of some questions, sorted.
+    """Identities of what some questions are about, and of their clusters, sorted.
 
-    The identity of an image is the start of the SHA-256 of its file, that of a cluster the start
-    of the SHA-256 of its name. Two sets that share an identity are not independent.
+    The identity of an image or recording is the start of the SHA-256 of its file, that of a text
+    without either the start of its `text_hash`, that of a cluster the start of the SHA-256 of its
+    name. Two sets that share an identity are not independent.
 
     Example:
         >>> image_ids([])
@@ -24,14 +25,14 @@ def image_ids(items: Iterable[Item]) -> tuple[str, ...]:
 
 
 def cluster_id(cluster: str) -> str:
-    """The identity of a cluster; one that is named by the hash of its image is that image."""
+    """The identity of a cluster; one that is named by the hash of its content is that content."""
     if len(cluster) == 16 and not set(cluster) - set("0123456789abcdef"):
         return cluster
     return hashlib.sha256(f"cluster\0{cluster}".encode()).hexdigest()[:16]
 
 
 def overlap(items: Iterable[Item], ids: Collection[str]) -> list[str]:
-    """The clusters of `items` of which an image, or the cluster itself, is in `ids`, sorted."""
+    """The clusters of `items` of which a content, or the cluster itself, is in `ids`, sorted."""
     known = set(ids)
     by_cluster: dict[str, list[Item]] = {}
     for item in items:
@@ -40,9 +41,12 @@ def overlap(items: Iterable[Item], ids: Collection[str]) -> list[str]:
 
 
 def check_disjoint(items: Iterable[Item], others: Iterable[Item], message: str) -> None:
-    """Raise a `BridgeError` if two sets of questions share an image or a cluster.
+    """Raise a `BridgeError` if two sets of questions share an image, recording, text or cluster.
 
-    `message` follows the number of shared images, as in "are in both splits".
+    `message` follows the number of shared units, as in "are in both splits".
     """
+    items = list(items)
     if shared := overlap(items, image_ids(others)):
-        raise BridgeError(f"{len(shared)} images {message} (as cluster {shown(shared[0])})")
+        raise BridgeError(
+            f"{len(shared)} {unit_word(items)} {message} (as cluster {shown(shared[0])})"
+        )

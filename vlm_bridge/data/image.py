@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from vlm_bridge.data.content import file_hash
 from vlm_bridge.errors import BridgeError, shown
 
 #: Most pixels of an image, so that a small file cannot fill the memory.
@@ -20,8 +19,6 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 #: Tags of a TIFF, and the photometric interpretation whose zero is white.
 _BITS, _PHOTOMETRIC, _ZERO_IS_WHITE = 258, 262, 0
-#: Seconds after which an unchanged time stamp proves that a file was not written again.
-_SETTLED_S = 2.0
 
 
 def read_image(path: Path) -> Image.Image:
@@ -56,32 +53,8 @@ def read_image(path: Path) -> Image.Image:
 
 
 def image_hash(path: Path) -> str:
-    """SHA-256 of an image file's bytes, the same for every copy and spelling of its path.
-
-    Raises:
-        BridgeError: there is no such file, or it cannot be read.
-    """
-    try:
-        if not os.path.isfile(path):
-            raise BridgeError(f"no image at {path}")
-        entry = os.stat(path)
-        if time.time() - max(entry.st_mtime, entry.st_ctime) < _SETTLED_S:
-            return _digest(path)  # it may be written again within one tick of the clock
-        stamp = (entry.st_dev, entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
-        return _digest_at(os.path.abspath(path), stamp)
-    except OSError as error:
-        raise BridgeError(f"cannot read the image {path}: {error.strerror}") from None
-
-
-@functools.lru_cache(maxsize=200_000)
-def _digest_at(path: str, stamp: tuple[int, ...]) -> str:
-    """The digest of a file as it was at a time stamp."""
-    return _digest(Path(path))
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """`file_hash` of an image file."""
+    return file_hash(path, "image")
 
 
 @functools.cache

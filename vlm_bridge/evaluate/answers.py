@@ -78,7 +78,7 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
         return output.sequences[:, -len(output.logits) :], output.logits[0]
 
     new, logits = finite(vlm, batch.inputs, run, names=batch.names)
-    texts = vlm.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+    texts = vlm.tokenizer.batch_decode(new, skip_special_tokens=True)
     log_probs = torch.log_softmax(logits.float(), dim=-1)
     at_limit = _at_limit(vlm, new, max_new_tokens)
     return Answers(batch, tuple(text.strip() for text in texts), log_probs, at_limit)
@@ -113,8 +113,9 @@ def answer(
 ) -> list[str]:
     """Greedy answers to `items`, in their order; inside `skipping`, of the skipped model.
 
-    Without `with_images` each question text is asked once, without an image. `title` is that of
-    the progress bar; an answer ends with the model's end of text or at `max_new_tokens` tokens.
+    Without `with_images` each question text is asked once, without image and recording. `title`
+    is that of the progress bar; an answer ends with the model's end of text or at `max_new_tokens`
+    tokens.
     """
     check_vlm(vlm)
     items = check_items(items)

@@ -11,7 +11,7 @@ from typing import Any
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
 from theory.certificates.certificate import changed_things, unspoken
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
@@ -132,9 +132,11 @@ class Comparison(Record):
 
 
 def check_images(items: Iterable[Item]) -> None:
-    """Raise a `BridgeError` unless there are two images, the fewest that have an interval."""
+    """Raise a `BridgeError` unless there are two units, the fewest that have an interval."""
+    items = list(items)
     if (n := len({item.cluster for item in items})) == 1:
-        raise BridgeError(f"an interval by image needs at least 2 images, got {n}")
+        one, some = unit_word(items, 1), unit_word(items)
+        raise BridgeError(f"an interval by {one} needs at least 2 {some}, got {n}")
 
 
 def paired_outcomes(

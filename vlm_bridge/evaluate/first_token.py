@@ -77,7 +77,7 @@ def _first_token(vlm: VLM, batch: Batch) -> Tensor:
 
 def words(vlm: VLM, log_probs: Tensor) -> list[str]:
     """The likeliest token of each (n, vocabulary) row, as text."""
-    return [vlm.processor.tokenizer.decode([i]) for i in log_probs.argmax(-1).tolist()]
+    return [vlm.tokenizer.decode([i]) for i in log_probs.argmax(-1).tolist()]
 
 
 def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
@@ -85,7 +85,7 @@ def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
 
     A tokenizer may begin an answer with a space or a capital; its `normalise`d form counts too.
     """
-    tokenizer = vlm.processor.tokenizer
+    tokenizer = vlm.tokenizer
 
     def judge(token: str, item: Item) -> bool | None:
         if item.answer is None:

@@ -160,7 +160,7 @@ class FullAnswers:
             work,
             is_result,
             batch_size=batch_size,
-            title=plan.describe(),
+            title=plan.describe(vlm.layout.modality),
             checkpoint=checkpoint,
             key=run_key("answers", vlm, self.items, plan=plan.hash(), full=self.hash, **settings),
             enough=None if limit is None else enough,

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import Item, image_ids, items_hash, overlap
+from vlm_bridge.data import Item, image_ids, items_hash, overlap, unit_word
+from vlm_bridge.data.audio import read_audio
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.reach import reach
-from vlm_bridge.model.prompts import batch_places, collate
+from vlm_bridge.model.prompts import batch_places, check_takes, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, NothingLeft, Spending, run_hash
@@ -78,7 +79,8 @@ def reach_of_search(
         except NothingLeft as error:
             return f"{error}; only the same search again costs nothing", False
     found = reach(items, delta=left, **wanted)
-    less = f"; by the ledger a new search on these images gets delta {left:g}, not {delta:g}"
+    on = f"on these {unit_word(items)}"
+    less = f"; by the ledger a new search {on} gets delta {left:g}, not {delta:g}"
     return found.sentence() + ("" if left == delta else less), found.possible and left == delta
 
 
@@ -93,7 +95,7 @@ def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
             if plan.is_empty:  # a search that certified nothing
                 uses["certified"] = "were searched in vain for"
             raise BridgeError(
-                f"{len(shared)} of these images {uses[verb]} the plan (as cluster "
+                f"{len(shared)} of these {unit_word(items)} {uses[verb]} the plan (as cluster "
                 f"{shown(shared[0])}); certify it on others"
             )
 
@@ -101,14 +103,17 @@ def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
 def check_answerable(
     vlm: VLM, items: Sequence[Item], plan: SkipPlan, *, batch_size: int, max_new_tokens: int
 ) -> None:
-    """Raise a `BridgeError` for an image that cannot be read, or a broken model.
+    """Raise a `BridgeError` for an image or recording that cannot be read, or a broken model.
 
     A run that fails so has seen no answers, and must not spend its delta. Both models generate one
     token for the first batch, and nobody looks at it.
     """
     check_max_new_tokens(max_new_tokens)
-    for item in {item.image: item for item in items}.values():
-        item.open()
+    check_takes(vlm, items)
+    for image in {item.image: item for item in items if item.image is not None}.values():
+        image.open()
+    for audio in {item.audio for item in items if item.audio is not None}:
+        read_audio(audio)
     batch = collate(vlm, items, batch_places(items, batch_size)[0])
     answer_batch(vlm, batch, max_new_tokens=1)
     if not plan.is_empty:

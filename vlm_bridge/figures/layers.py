@@ -19,7 +19,13 @@ from vlm_bridge.figures import axes as draw
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 
-_GROUPS = {"image": draw.VERMILLION, "text": draw.BLUE, "special": draw.GREEN}
+_GROUPS = {
+    "image": draw.VERMILLION,
+    "video": draw.VERMILLION,
+    "audio": draw.VERMILLION,
+    "text": draw.BLUE,
+    "special": draw.GREEN,
+}
 
 
 def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipPlan) -> Path | None:
@@ -34,6 +40,9 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
     if not panels:
         return None
     rows = math.ceil(len(panels) / 2)
+    read = " and ".join(
+        g for g in _GROUPS if g in ("image", "video", "audio") and g in profile.groups
+    )
     figure, grid = draw.panels_figure(rows, min(2, len(panels)), height=2.6 * rows + 0.6)
     spread = spread_levels(profile.quantile_levels)
     for ax, (group, measure) in zip(draw.flat(grid), panels, strict=False):
@@ -62,8 +71,8 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
             draw.title(ax, f"{group} tokens: change of state in the layer")
         else:
             ax.set_ylim(bottom=0)
-            ax.set_ylabel("attention mass on image (VAR)")
-            draw.title(ax, f"{group} tokens: attention paid to the image")
+            ax.set_ylabel(f"attention mass on {read} (VAR)")
+            draw.title(ax, f"{group} tokens: attention paid to the {read}")
         draw.layer_axis(ax, profile.n_layers)
     drawn = zip(draw.flat(grid), panels, strict=False)
     _share_log_limits([ax for ax, (_, measure) in drawn if measure != "var"])

@@ -49,7 +49,7 @@ class _Chosen:
         """The update of the MLP `forward`, which ranks the vision tokens."""
         update: Tensor = forward(hidden_states)
         self._of, self._rows = self.tracker.current, None
-        if self._of.has_vision:
+        if self._of.has_modality:
             lengths = hidden_states.float().norm(dim=-1).clamp(min=1e-12)
             change = update.float().norm(dim=-1) / lengths
             self._rows = kept_rows(change, self._of.flags.to(change.device), self.keep)

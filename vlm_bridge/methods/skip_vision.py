@@ -45,6 +45,7 @@ class SkipVisionMethod(Method):
             )
 
     def choose(self, evidence: Evidence) -> None:
-        """None: it decides for every image while the model runs."""
+        """None: it decides for every input while the model runs; it needs modality tokens."""
+        evidence.check_mode("freeze")
         if self.after >= (n := evidence.n_layers):
             raise BridgeError(f"after={self.after} leaves no layer of {n} to bypass")

@@ -1,4 +1,4 @@
-"""Find the parts of a vision-language model by structure, not by the family's name."""
+"""Find the parts of a language model, with or without vision and audio, by structure."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from vlm_bridge.plan.stacks import DECODER, STACKS
 
 #: The token groups that partition the positions of a prompt, in the order of their codes.
 TOKEN_GROUPS = ("text", "image", "video", "audio", "special", "pad")
+#: The groups of modality tokens: their positions hold features of something other than text.
+MODALITIES = ("image", "video", "audio")
 
 #: Configuration fields with the id of the placeholder token of a modality.
-_PLACEHOLDERS = {
-    name: (f"{name}_token_id", f"{name}_token_index") for name in ("image", "video", "audio")
-}
+_PLACEHOLDERS = {name: (f"{name}_token_id", f"{name}_token_index") for name in MODALITIES}
 #: Supported attention types: their cache is one key and one value per token.
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
+#: Words in the names of arguments that a model takes only if it sees or hears.
+_FEATURES = {"pixel", "image", "images", "video", "videos", "vision", "audio", "features", "speech"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The parts of a VLM that the bridge uses.
+    """The parts of a model that the bridge uses.
 
     Attributes:
-        base: the module that turns `input_ids` and pixels into hidden states.
+        base: the module that turns `input_ids`, pixels and sounds into hidden states.
         entrances: modules that take `input_ids` and call the decoder, the outermost first.
         decoder: the text decoder; it owns `layers` and is called by `base`.
         layers: the decoder layers, 0-based.
         text_config: configuration of the decoder.
         image_ids: token ids whose positions hold image features.
         video_ids: the same for video.
-        audio_ids: the same for audio, which is never skipped.
+        audio_ids: the same for audio. A text-only model has none of the three.
         special_ids: the tokenizer's other special tokens (chat markers, end of text).
         attention_types: `full_attention`, `sliding_attention` or `chunked_attention` per layer.
         deepstack_layers: layers after which the decoder adds vision features (DeepStack).
@@ -103,6 +105,20 @@ class Layout:
         """Token ids whose positions hold vision features, image or video."""
         return tuple(sorted({*self.image_ids, *self.video_ids}))
 
+    @property
+    def modality_ids(self) -> tuple[int, ...]:
+        """Token ids whose positions hold features: image, video or audio; what modes skip."""
+        return tuple(sorted({*self.vision_ids, *self.audio_ids}))
+
+    @property
+    def modality(self) -> str:
+        """What the modality tokens hold, in words: "vision", "audio", or "vision and audio".
+
+        Empty for a text-only model.
+        """
+        kinds = {"vision": self.vision_ids, "audio": self.audio_ids}
+        return " and ".join(name for name, ids in kinds.items() if ids)
+
     def token_groups(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """(batch, length) indices into `TOKEN_GROUPS`; the mask is 0 on padding."""
         codes = torch.zeros_like(input_ids)
@@ -112,8 +128,8 @@ class Layout:
             codes[attention_mask == 0] = TOKEN_GROUPS.index("pad")
         return codes
 
-    def vision_flags(self, input_ids: Tensor, kinds: Sequence[str] = ("image", "video")) -> Tensor:
-        """(batch, length) bool: which positions hold vision features, of one kind or both."""
+    def modality_flags(self, input_ids: Tensor, kinds: Sequence[str] = MODALITIES) -> Tensor:
+        """(batch, length) bool: which positions hold features, of all kinds or of some."""
         ids = {token for kind in kinds for token in getattr(self, f"{kind}_ids")}
         return _is_in(input_ids, tuple(sorted(ids)))
 
@@ -123,12 +139,13 @@ def _is_in(ids: Tensor, values: tuple[int, ...]) -> Tensor:
 
 
 def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> Layout:
-    """Find decoder, layers and placeholder tokens of a transformers VLM, also on the meta device.
+    """Find decoder, layers and placeholder tokens of a transformers model, also on the meta device.
 
     `special_ids` are those of its tokenizer, with or without placeholders. A `BridgeError` refuses
     encoder-decoders with images, layers other than self-attention (cross-attention in a
-    decoder-only model, linear attention), keys and values shared between layers, and configurations
-    that name no placeholder token.
+    decoder-only model, linear attention), keys and values shared between layers, and models that
+    take images, video or audio and whose configuration names no placeholder token for them. A
+    text-only model and an encoder-decoder have none.
     """
     kind, config = type(model).__name__, model.config
     text_config = config.get_text_config(decoder=True)
@@ -152,10 +169,10 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
     else:
         attention_types = _attention_types(kind, text_config, decoder.layers)
     ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
-    if not both and not any(ids.values()):
+    if not both and not any(ids.values()) and (found := _features_taken(model, entrances)):
         raise BridgeError(
-            f"{kind}: its configuration names no image, video or audio token, so it is not "
-            "known which positions hold vision"
+            f"{kind}: its configuration names no image, video or audio token, so it is not known "
+            f"which positions hold {found}"
         )
     placeholders = {token for tokens in ids.values() for token in tokens}
     # A wrapper such as PEFT's is no transformers model; its `base_model` is another wrapper.
@@ -201,6 +218,14 @@ def _entrances(model: PreTrainedModel, decoder: nn.Module, ids: str) -> tuple[nn
     if decoder is model.base_model:
         around.append(decoder)
     return tuple(part for part in around if ids in signature(type(part).forward).parameters)
+
+
+def _features_taken(model: Any, entrances: Sequence[nn.Module]) -> str:
+    """What a model takes beside text, by its arguments or its encoders; empty if nothing."""
+    names = (name for part in entrances for name in signature(type(part).forward).parameters)
+    encoders = (name for name in ("vision", "audio") if hasattr(model.config, f"{name}_config"))
+    named = (name for name in names if _FEATURES & set(name.split("_")))
+    return next(named, None) or next((f"{name} features" for name in encoders), "")
 
 
 def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str, ...]:

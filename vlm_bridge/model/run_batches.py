@@ -12,7 +12,7 @@ from torch import Tensor
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.model.encoder_decoder import last_only, with_decoder_start
 from vlm_bridge.model.finite import finite
-from vlm_bridge.model.prompts import Batch, batch_places, collate
+from vlm_bridge.model.prompts import Batch, batch_places, check_takes, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.checkpoint import Checkpoint, kept_in
 from vlm_bridge.runtime.distributed import Ranks, sharing
@@ -90,6 +90,7 @@ def deal_batches(
 
     `places` is from `batch_places`. Every rank calls `stop` before each turn; True ends the run.
     """
+    check_takes(vlm, items)
     waiting = [number for number in range(len(places)) if number not in done]
     with track(title, len(items)) as advance:
         advance(sum(len(places[number]) for number in done))

@@ -1,4 +1,4 @@
-"""Load a vision-language model and its processor, and find the parts of the model."""
+"""Load a model, with its processor or tokenizer, and find the parts of the model."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
@@ -48,12 +49,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class VLM:
-    """A loaded vision-language model.
+    """A loaded model: of language with vision or audio, or of text only.
 
     Attributes:
         name: the name it was loaded by; appears in every result.
         model: the transformers model, in evaluation mode.
-        processor: its processor (image processor, tokenizer, chat template).
+        processor: its processor (image processor, feature extractor, tokenizer, chat template); of
+            a text-only model, its tokenizer.
         layout: where its parts are.
     """
 
@@ -65,9 +67,14 @@ class VLM:
     @classmethod
     def of(cls, name: str, model: PreTrainedModel, processor: Any) -> VLM:
         """A model with its parts found; the processor may be a tokenizer or None."""
-        own = getattr(processor, "tokenizer", processor)
+        own = tokenizer_of(processor)
         special = () if own is None else tuple(own.all_special_ids)
         return cls(name, model, processor, find_layout(model, special))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer: that of the processor, or the processor itself."""
+        return tokenizer_of(self.processor)
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +106,11 @@ class VLM:
         return held_whole(self.name, self.layout.layers)
 
 
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor; a tokenizer is its own."""
+    return getattr(processor, "tokenizer", processor)
+
+
 def load(
     name: str | Path,
     *,
@@ -107,9 +119,10 @@ def load(
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> VLM:
-    """Load a VLM: `"reference"` or another of ours, a folder, or a Hugging Face id.
+    """Load a model: `"reference"` or another of ours, a folder, or a Hugging Face id.
 
-    An unsupported family is refused before the weights are read. Without torchvision, a processor
+    Models of text with images, video or audio, and of text only. An unsupported family is refused
+    before the weights are read. Without torchvision, a processor
     that also takes videos is loaded for images alone.
 
     Args:
@@ -178,7 +191,7 @@ def check_complete(info: dict[str, Any]) -> None:
 
 
 def load_meta(name: str | Path, *, trust_remote_code: bool = False) -> VLM:
-    """A VLM without its weights, on the meta device: enough to describe it, not to run it.
+    """A model without its weights, on the meta device: enough to describe it, not to run it.
 
     Arguments are those of `load`. If the tokenizer cannot be read, no special tokens are known.
 
@@ -208,7 +221,7 @@ def _read_config(name: str | Path, trust: bool) -> tuple[str, dict[str, Any], An
 
 
 def _auto_class(config: Any, trust_remote_code: bool) -> Any:
-    """The Auto class of a configuration that takes image, video or audio beside text."""
+    """The Auto class of a configuration: for image, video or audio beside text, or text only."""
     own = getattr(config, "auto_map", None) or {}
     if trust_remote_code:
         for kind in (AutoModelForMultimodalLM, AutoModelForImageTextToText, AutoModelForCausalLM):
@@ -217,10 +230,12 @@ def _auto_class(config: Any, trust_remote_code: bool) -> Any:
     if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         return AutoModelForMultimodalLM
     for mapping, kind in _ENCODER_DECODERS:
-        if config.is_encoder_decoder and type(config) in mapping:
+        if getattr(config, "is_encoder_decoder", False) and type(config) in mapping:
             return kind
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
     hint = "; its own code may: pass trust_remote_code" if own else ""
-    raise BridgeError(f"model type '{config.model_type}' takes no images, video or audio{hint}")
+    raise BridgeError(f"model type '{config.model_type}' is no language model{hint}")
 
 
 def _on_meta(name: str | Path, kind: Any, config: Any, trust_remote_code: bool) -> PreTrainedModel:

@@ -23,7 +23,7 @@ from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.observe.stack_pass import StackPass
 from vlm_bridge.plan.stacks import DECODER, STACKS
 
-#: Name of the attention mass on vision keys in a `Profile`.
+#: Name of the attention mass on modality keys in a `Profile`.
 VAR = "var"
 #: Name of |input of l - output of l - 1| / |output of l - 1| in a `Profile`.
 INSERTED = "relative_inserted_norm"
@@ -75,7 +75,8 @@ class Collector:
             vlm: the model.
             inputs: the model's inputs, with input_ids (batch, length) unless it is an
                 encoder-decoder.
-            clusters: the independent unit (image, clip) of every sequence, complete in one pass.
+            clusters: the independent unit (image, clip, text) of every sequence, complete in one
+                pass.
             items: an index of every sequence, for the reservoir (default: consecutive).
 
         Raises:

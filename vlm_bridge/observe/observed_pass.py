@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.layout import TOKEN_GROUPS, Layout
+from vlm_bridge.model.layout import MODALITIES, TOKEN_GROUPS, Layout
 from vlm_bridge.observe.reservoir import Reservoir
 
 #: Token groups that a profile reports: all but padding.
 PROFILED = tuple(group for group in TOKEN_GROUPS if group != "pad")
-VISION = ("image", "video")
 
 _norm = torch.linalg.vector_norm
 
@@ -48,14 +47,14 @@ class ObservedPass:
     ) -> None:
         codes = layout.token_groups(inputs["input_ids"], inputs.get("attention_mask"))
         self.codes: NDArray[np.int64] = codes.cpu().numpy()
-        vision = np.isin(self.codes, [TOKEN_GROUPS.index(group) for group in VISION])
+        features = np.isin(self.codes, [TOKEN_GROUPS.index(group) for group in MODALITIES])
         self._real = self.codes != TOKEN_GROUPS.index("pad")
-        #: The queries of VAR: tokens other than vision that come after some vision token.
-        self.asking = (vision.cumsum(1) > 0) & ~vision & self._real
+        #: The queries of VAR: other tokens that come after some modality token.
+        self.asking = (features.cumsum(1) > 0) & ~features & self._real
         self.token_groups = [g for g in PROFILED if (self.codes == TOKEN_GROUPS.index(g)).any()]
         self.queries = _Copies(self._queries().to(inputs["input_ids"].device))
         self.candidates: list[Candidates] = []
-        self._vision = _Copies(torch.from_numpy(vision[..., None].astype(np.float32)))
+        self._keys = _Copies(torch.from_numpy(features[..., None].astype(np.float32)))
         self._rows: _Copies | None = None
         self._projection: _Copies | None = None
         if reservoir is not None:
@@ -115,9 +114,9 @@ class ObservedPass:
         self._inserted[layer] = _norm(before.float() - output, dim=-1) / _norm(output, dim=-1)
 
     def on_attention(self, layer: int, probabilities: Tensor) -> None:
-        """Store the attention mass of the asking queries on vision keys, mean over heads."""
+        """Store the attention mass of the asking queries on modality keys, mean over heads."""
         by_query = probabilities.mean(1)  # (batch, k, length)
-        self._mass[layer] = (by_query @ self._vision.on(by_query.device))[..., 0]
+        self._mass[layer] = (by_query @ self._keys.on(by_query.device))[..., 0]
 
     def arrived(self) -> tuple[NDArray[Any], list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
         """Norms and products, attention masses, inserted norms and samples, on the host.

@@ -1,4 +1,4 @@
-"""Profile a VLM: how much each layer changes the states of each token group."""
+"""Profile a model: how much each layer changes the states of each token group."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def profile(
 ) -> Profile:
     """Distance between a layer's input and output, by token group, from one forward pass.
 
-    Labels are not read, memory does not grow with the number of items, and the image is the
-    independent unit. Under `torchrun` the batches are shared among the ranks, and every rank gets
-    the whole profile.
+    Labels are not read, memory does not grow with the number of items, and the image (recording,
+    text) is the independent unit. Under `torchrun` the batches are shared among the ranks, and
+    every rank gets the whole profile.
 
     Per layer and group: cosine distance `1 - cos(h_l, h_{l+1})` (mean, quantiles, tail
     probabilities), angular distance, norm ratio, relative norm of the update; VAR, the
-    attention mass on vision keys of a query that can see vision tokens, mean over heads; and,
+    attention mass on modality keys of a query that can see such tokens, mean over heads; and,
     where a family adds features between layers, their relative norm.
 
     Args:

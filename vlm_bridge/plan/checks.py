@@ -22,7 +22,7 @@ from vlm_bridge.plan.stacks import DECODER, STACKS
 MAX_LAYERS = 10_000
 #: Most parts of a composed plan: every mode of the decoder, and those of each encoder.
 MAX_PARTS = len(MODES) + len(ENCODER_MODES) * (len(STACKS) - 1)
-#: Order of modes in a composed plan: the mode that places vision tokens comes first.
+#: Order of modes in a composed plan: the mode that places modality tokens comes first.
 _MODE_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
 
 
@@ -106,7 +106,7 @@ def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
     modes = [part.mode for part in parts]
     placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
     if len(placing) > 1:
-        raise BridgeError(f"{' and '.join(placing)} both place vision tokens; choose one of them")
+        raise BridgeError(f"{' and '.join(placing)} both place modality tokens; choose one of them")
     if plan.n_layers != sum(depths.values()):
         raise BridgeError(
             f"the parts were made for {sum(depths.values())} layers, the plan for {plan.n_layers}"

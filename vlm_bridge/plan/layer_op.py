@@ -18,9 +18,9 @@ class Operation:
 
     Attributes:
         bypass: the layer is skipped for all tokens.
-        tokens: which tokens exist in the layer: `all`; `text` (no vision); `kept` (text and
-            the vision tokens that token pruning keeps).
-        freeze: vision tokens that exist here are not updated; text attends to them.
+        tokens: which tokens exist in the layer: `all`; `text` (no modality tokens); `kept`
+            (text and the modality tokens that token pruning keeps).
+        freeze: modality tokens that exist here are not updated; text attends to them.
         attention: False skips the residual update of the attention.
         mlp: False skips the residual update of the MLP.
 
@@ -62,8 +62,8 @@ def _check(layer: int, changed: dict[str, str], scored: bool) -> None:
         )
     if "freeze" in changed and changed.get("tokens") not in (None, "token_pruning"):
         raise BridgeError(
-            f"layer {layer}: {changed['tokens']} takes the vision tokens out there, so they cannot "
-            "be frozen"
+            f"layer {layer}: {changed['tokens']} takes the modality tokens out there, so they "
+            "cannot be frozen"
         )
     missing = [changed[name] for name in ("bypass", "freeze", "attention") if name in changed]
     if scored and missing:

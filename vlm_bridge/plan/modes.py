@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-#: Share of vision tokens that a unit of `token_pruning` keeps by default.
+#: Share of modality tokens that a unit of `token_pruning` keeps by default.
 KEEP = 0.5
 #: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
 LISTS = ("layers", "attention", "mlp")
@@ -45,31 +45,48 @@ class Mode:
         title: name of its units, for figures.
         changes: (layer, changed fields of `Operation`) for each layer that a plan touches. The
             share of work saved (`plan.savings`) and the plain and fast forms follow from them.
-        words: describes a plan that skips something in one line.
+        words: describes a plan that skips something in one line; it takes the name of what the
+            modality tokens hold, as `Layout.modality` gives it.
         by: `layer` if units can be joined into plans of any layers; `depth` if a unit is a depth
-            and plans are nested; `band` if vision tokens exist between two depths.
+            and plans are nested; `band` if modality tokens exist between two depths.
         axis: label of the figures' axis of units.
-        at: (layer or depth, share of vision tokens kept) -> the fields of the units there.
+        at: (layer or depth, share of modality tokens kept) -> the fields of the units there.
         empty: number of layers -> fields of the plan that skips nothing.
-        any_attention: the mode works with every type of attention, and in encoders too.
+        every_token: the mode treats all tokens alike, works with every type of attention, and
+            exists in encoders too. The others skip modality tokens, and need attention with a mask
+            per query and key.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
         removes: the part of a touched layer's update that the mode removes, if one full pass
-            measures it: all (`block`), vision tokens' (`freeze`), text's attention to vision
-            (`unseen`). None if only a run of the plan shows it.
+            measures it: all (`block`), that of modality tokens (`freeze`), text's attention to
+            them (`unseen`). None if only a run of the plan shows it.
     """
 
     name: str
     takes: tuple[str, ...]
     title: str
     changes: Callable[[PlanFields], Iterable[tuple[int, Fields]]]
-    words: Callable[[PlanFields], str]
+    words: Callable[[PlanFields, str], str]
     by: Literal["layer", "depth", "band"] = "layer"
     axis: str = "layer (0-based)"
     at: Callable[[int, float], list[Fields]] = lambda layer, _: [{"layers": (layer,)}]
     empty: Callable[[int], Fields] = lambda _: {}
-    any_attention: bool = False
+    every_token: bool = False
     deeper_skips_less: bool | None = None
     removes: Literal["block", "freeze", "unseen"] | None = None
+
+
+def lacking(mode: str, modality: str) -> str:
+    """Why a model whose modality tokens hold `modality` has no use for a mode; empty if it has.
+
+    >>> lacking("freeze", "audio"), lacking("block", "")
+    ('', '')
+    >>> lacking("freeze", "")
+    "it has no image, video or audio tokens: 'freeze' skips those; use block or sublayer"
+    """
+    if modality or MODES[mode].every_token:
+        return ""
+    usable = " or ".join(name for name, record in MODES.items() if record.every_token)
+    return f"it has no image, video or audio tokens: '{mode}' skips those; use {usable}"
 
 
 def ranges(layers: Iterable[int]) -> str:
@@ -95,26 +112,30 @@ def named(layers: Sequence[int]) -> str:
     return f"layer{'s' * (len(layers) != 1)} {ranges(layers)}"
 
 
-def _layer_words(verb: str) -> Callable[[PlanFields], str]:
-    return lambda plan: f"{verb} {named(plan.layers)} ({len(plan.layers)} of {plan.n_layers})"
+def _layer_words(verb: str) -> Callable[[PlanFields, str], str]:
+    def words(plan: PlanFields, modality: str) -> str:
+        count = f"({len(plan.layers)} of {plan.n_layers})"
+        return f"{verb.format(modality)} {named(plan.layers)} {count}"
+
+    return words
 
 
-def _sublayer_words(plan: PlanFields) -> str:
+def _sublayer_words(plan: PlanFields, _: str) -> str:
     lists = {"attention": plan.attention, "MLP": plan.mlp}
     skipped = [f"{name} of {named(layers)}" for name, layers in lists.items() if layers]
     return f"skip {' and '.join(skipped)} (sublayer, {plan.n_layers} layers)"
 
 
-def _pruning_words(plan: PlanFields) -> str:
+def _pruning_words(plan: PlanFields, modality: str) -> str:
     where = f"in layers >= {plan.after} (token_pruning, {plan.n_layers} layers)"
-    return f"keep {float(plan.keep or 0) * 100:.4g}% of vision tokens {where}"
+    return f"keep {float(plan.keep or 0) * 100:.4g}% of {modality} tokens {where}"
 
 
-def _vision_words(where: Callable[[PlanFields], str]) -> Callable[[PlanFields], str]:
-    def words(plan: PlanFields) -> str:
+def _place_words(where: Callable[[PlanFields], str]) -> Callable[[PlanFields, str], str]:
+    def words(plan: PlanFields, modality: str) -> str:
         nowhere = len(list(_outside(plan))) == plan.n_layers
         place = "absent from every layer" if nowhere else where(plan)
-        return f"vision tokens {place} ({plan.mode}, {plan.n_layers} layers)"
+        return f"{modality} tokens {place} ({plan.mode}, {plan.n_layers} layers)"
 
     return words
 
@@ -131,7 +152,7 @@ _RECORDS = (
         title="one blocked layer",
         changes=lambda plan: ((i, {"bypass": True}) for i in plan.layers),
         words=_layer_words("skip"),
-        any_attention=True,
+        every_token=True,
         removes="block",
     ),
     Mode(
@@ -139,7 +160,7 @@ _RECORDS = (
         takes=("layers",),
         title="one frozen layer",
         changes=lambda plan: ((i, {"freeze": True}) for i in plan.layers),
-        words=_layer_words("freeze vision tokens in"),
+        words=_layer_words("freeze {} tokens in"),
         removes="freeze",
     ),
     Mode(
@@ -147,7 +168,7 @@ _RECORDS = (
         takes=("exit",),
         title="early exit",
         changes=_outside,
-        words=_vision_words(lambda plan: f"leave after layer {int(plan.exit or 0) - 1}"),
+        words=_place_words(lambda plan: f"leave after layer {int(plan.exit or 0) - 1}"),
         by="depth",
         axis="exit depth",
         at=lambda depth, _: [{"exit": depth}],
@@ -160,7 +181,7 @@ _RECORDS = (
         takes=("entry",),
         title="late entry",
         changes=_outside,
-        words=_vision_words(lambda plan: f"enter at layer {plan.entry}"),
+        words=_place_words(lambda plan: f"enter at layer {plan.entry}"),
         by="depth",
         axis="entry depth",
         at=lambda depth, _: [{"entry": depth}],
@@ -173,7 +194,7 @@ _RECORDS = (
         takes=("entry", "exit"),
         title="band",
         changes=_outside,
-        words=_vision_words(
+        words=_place_words(
             lambda plan: f"exist in layers {plan.entry} to {int(plan.exit or 0) - 1} only"
         ),
         by="band",
@@ -191,7 +212,7 @@ _RECORDS = (
         words=_sublayer_words,
         axis="layer (0-based); MLP half a step behind attention",
         at=lambda layer, _: [{"attention": (layer,)}, {"mlp": (layer,)}],
-        any_attention=True,
+        every_token=True,
     ),
     Mode(
         "token_pruning",
@@ -211,7 +232,7 @@ _RECORDS = (
 
 #: Every mode by name.
 MODES: dict[str, Mode] = {mode.name: mode for mode in _RECORDS}
-#: Modes that decide where vision tokens exist; a composed plan has at most one of them.
+#: Modes that decide where modality tokens exist; a composed plan has at most one of them.
 TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.by != "layer")
 #: Modes whose units are single layers or sublayers, any of which can be joined.
 LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
@@ -224,4 +245,4 @@ KNOWN_REMOVAL_MODES = tuple(
     sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
 )
 #: Modes of a stack that is not the decoder: those that are not about modality tokens.
-ENCODER_MODES = tuple(name for name, mode in MODES.items() if mode.any_attention)
+ENCODER_MODES = tuple(name for name, mode in MODES.items() if mode.every_token)

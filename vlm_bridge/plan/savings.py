@@ -16,41 +16,41 @@ ATTENTION_SHARE = 1 / 3
 KEYS_SHARE = 1 / 12
 
 
-def saving(plan: SkipPlan, *, vision: float, work: Mapping[str, float] | None = None) -> float:
+def saving(plan: SkipPlan, *, modality: float, work: Mapping[str, float] | None = None) -> float:
     """Share of the layers' work in the prefill that a plan saves, in [0, 1].
 
-    An estimate that orders candidates before any is timed; `vlm_bridge.cost` measures. `vision` is
-    the share of vision tokens in the prompt, `work` the share of each stack in the work of all
+    An estimate that orders candidates before any is timed; `vlm_bridge.cost` measures. `modality`
+    is the share of modality tokens in the prompt, `work` that of each stack in the work of all
     layers; by default the decoder's is counted alone, which refuses plans of encoders.
 
     Raises:
-        BridgeError: `vision` is outside [0, 1], or `work` lacks a stack of the plan.
+        BridgeError: `modality` is outside [0, 1], or `work` lacks a stack of the plan.
 
     Example:
-        >>> round(saving(SkipPlan("early_exit", 4, exit=1), vision=0.8), 9)
+        >>> round(saving(SkipPlan("early_exit", 4, exit=1), modality=0.8), 9)
         0.6
         >>> plan = SkipPlan("block", 4, layers=(1, 2), stack="audio")
-        >>> saving(plan, vision=0, work={"audio": 0.5, "decoder": 0.5})
+        >>> saving(plan, modality=0, work={"audio": 0.5, "decoder": 0.5})
         0.25
     """
-    if not 0 <= vision <= 1:
-        raise BridgeError(f"vision is a share of the prompt in [0, 1], got {vision}")
+    if not 0 <= modality <= 1:
+        raise BridgeError(f"modality is a share of the prompt in [0, 1], got {modality}")
     work = {DECODER: 1.0} if work is None else work
     saved = 0.0
     for stack, of_stack in plan.by_stack.items():
         if stack not in work:
             raise BridgeError(f"the share of the {STACKS[stack]} in the work is not known")
-        share = vision if stack == DECODER else 0.0
+        share = modality if stack == DECODER else 0.0
         done = sum(_done(layer, share, of_stack.keep) for layer in of_stack.operations)
         saved += work[stack] * (1.0 - done / of_stack.n_layers)
     return saved
 
 
-def _done(layer: Operation, vision: float, keep: float | None) -> float:
+def _done(layer: Operation, modality: float, keep: float | None) -> float:
     """Share of its full work that a layer does."""
     if layer.bypass:
         return 0.0
     present = {"all": 1.0, "text": 0.0, "kept": keep or 0.0}[layer.tokens]
     of_a_token = ATTENTION_SHARE * layer.attention + (1 - ATTENTION_SHARE) * layer.mlp
-    of_vision = KEYS_SHARE * layer.attention if layer.freeze else of_a_token
-    return (1.0 - vision) * of_a_token + vision * present * of_vision
+    of_modality = KEYS_SHARE * layer.attention if layer.freeze else of_a_token
+    return (1.0 - modality) * of_a_token + modality * present * of_modality

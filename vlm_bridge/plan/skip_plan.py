@@ -32,17 +32,17 @@ class SkipPlan(PlanFields):
     Attributes:
         mode: one of `MODES`; for a composed plan the modes of its parts, as in `band+freeze`.
             `block`: the layers in `layers` are skipped for all tokens.
-            `freeze`: vision tokens are not updated in `layers`; text still attends to
-            their keys and values (ShortV).
-            `early_exit`: vision tokens are absent from layers >= `exit` (VTW).
-            `late_entry`: vision tokens are absent from layers < `entry`, where they are
+            `freeze`: modality tokens (image, video, audio) are not updated in `layers`;
+            text still attends to their keys and values (ShortV).
+            `early_exit`: modality tokens are absent from layers >= `exit` (VTW).
+            `late_entry`: modality tokens are absent from layers < `entry`, where they are
             inserted with their embedding (DeepInsert), plus the features that a DeepStack
             decoder has added to them in the layers before.
-            `band`: both; vision tokens exist in layers `entry` to `exit - 1` only.
+            `band`: both; modality tokens exist in layers `entry` to `exit - 1` only.
             `sublayer`: the residual update of the attention is skipped in the layers
             `attention`, that of the MLP in the layers `mlp` (AdaSkip).
             `token_pruning`: layers >= `after` run on text and, per sequence, on the share
-            `keep` of vision tokens to which the last token of the pass attends most in layer
+            `keep` of modality tokens to which the last token of the pass attends most in layer
             `after - 1`, mean over heads; at least one token (FastV, arXiv 2403.06764).
         n_layers: number of layers of the stack for which the plan was made; of a plan of several
             stacks, of all of them.
@@ -97,11 +97,11 @@ class SkipPlan(PlanFields):
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
         """Join plans of different modes or stacks into one plan with the effects of all.
 
-        In a stack at most one of the modes that place vision tokens, and one each of the others.
+        In a stack at most one of the modes that place modality tokens, and one each of the others.
 
         Raises:
             BridgeError: no plans; in a stack, different numbers of layers, a mode twice, two modes
-                that decide where vision tokens exist, or plans that contradict each other.
+                that decide where modality tokens exist, or plans that contradict each other.
 
         Example:
             >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)
@@ -110,7 +110,7 @@ class SkipPlan(PlanFields):
             ('band+freeze', (0, 1, 6, 7), (3, 4))
             >>> SkipPlan.compose(band, SkipPlan("freeze", 8, layers=(7,)))
             Traceback (most recent call last):
-            vlm_bridge.errors.BridgeError: layer 7: band takes the vision tokens out there, so
+            vlm_bridge.errors.BridgeError: layer 7: band takes the modality tokens out there, so
             they cannot be frozen
         """
         parts = [part for plan in plans for part in plan.parts or (plan,)]
@@ -154,12 +154,12 @@ class SkipPlan(PlanFields):
 
     @property
     def text_only_layers(self) -> tuple[int, ...]:
-        """Layers that run without vision tokens, as exit, entry and band ask."""
+        """Layers that run without modality tokens, as exit, entry and band ask."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "text")
 
     @property
     def kept_only_layers(self) -> tuple[int, ...]:
-        """Layers that run on text and the vision tokens that token pruning keeps."""
+        """Layers that run on text and the modality tokens that token pruning keeps."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "kept")
 
     @property
@@ -179,20 +179,26 @@ class SkipPlan(PlanFields):
         """True if the plan skips nothing."""
         return not self.touched_layers
 
-    def describe(self) -> str:
+    def describe(self, modality: str = "vision") -> str:
         """Describe the plan in one line.
+
+        A plan does not know its model: `modality` is what the model's modality tokens hold, as
+        `Layout.modality` says.
 
         >>> SkipPlan("freeze", n_layers=30, layers=(7, 18, 19, 20)).describe()
         'freeze vision tokens in layers 7, 18-20 (4 of 30)'
         >>> SkipPlan("token_pruning", n_layers=30, after=2, keep=0.25).describe()
         'keep 25% of vision tokens in layers >= 2 (token_pruning, 30 layers)'
+        >>> SkipPlan("early_exit", n_layers=30, exit=4).describe("audio")
+        'audio tokens leave after layer 3 (early_exit, 30 layers)'
         >>> SkipPlan("block", n_layers=4, layers=(1, 2), stack="audio").describe()
         'skip layers 1-2 (2 of 4) of the audio encoder'
         """
         if self.parts:
-            return "; ".join(part.describe() for part in self.parts)
-        nothing = f"skip nothing ({self.mode}, 0 of {self.n_layers})"
-        words = nothing if self.is_empty else MODES[self.mode].words(self)
+            return "; ".join(part.describe(modality) for part in self.parts)
+        words = f"skip nothing ({self.mode}, 0 of {self.n_layers})"
+        if not self.is_empty:
+            words = MODES[self.mode].words(self, modality or "modality")
         return words if self.stack == DECODER else f"{words} of the {STACKS[self.stack]}"
 
     def hash(self) -> str:

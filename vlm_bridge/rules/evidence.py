@@ -11,7 +11,7 @@ import numpy as np
 
 from vlm_bridge.data.disjoint import image_ids
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.modes import KEEP, MODES
+from vlm_bridge.plan.modes import KEEP, MODES, lacking
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import STACKS
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from vlm_bridge.rules.measure.states import CapturedStates
     from vlm_bridge.rules.measure.sublayers import SublayerGeometry
 
-#: What a skip removes -> the token group whose directions it moves.
-_MOVED = {"freeze": "image", "block": "text"}
+#: Token groups of a profile whose states hold features of something other than text.
+_MODALITIES = ("image", "video", "audio")
 _FULL_RUN = "full model for candidates"
 
 
@@ -79,6 +79,18 @@ class Evidence(Account):
         self.items = tuple(replace(item, answer=None) for item in self._labelled)
         self.batch_size = batch_size
 
+    def check_mode(self, mode: str) -> None:
+        """Raise a `BridgeError` if the model is text-only and the mode skips modality tokens."""
+        known = " ".join(self.modality_groups) if self._vlm is None else self._vlm.layout.modality
+        if reason := lacking(mode, known):
+            raise BridgeError(f"{self.model} has no use for mode {mode}: {reason}")
+
+    @property
+    def modality_groups(self) -> tuple[str, ...]:
+        """The groups of modality tokens in the profile; a text-only model has none."""
+        rows = self.profile.n_rows
+        return tuple(group for group in _MODALITIES if rows.get(group))
+
     @property
     def vlm(self) -> VLM:
         """The model; evidence with a profile only is refused."""
@@ -102,7 +114,7 @@ class Evidence(Account):
 
     @property
     def clusters(self) -> list[str]:
-        """The independent unit of every question: its image."""
+        """The independent unit of every question: its image, recording or text."""
         return [item.cluster for item in self.items]
 
     def provenance(self, rule: str, requires: str) -> Provenance:
@@ -216,8 +228,9 @@ class Evidence(Account):
         per_unit: list[list[Bound]] = _measure("bounds:sensitivity_bounds")(
             self.sensitivity(images), mode
         )
-        if group := _MOVED.get(MODES[mode].removes or ""):
-            directions = _measure("bounds:direction_bounds")(self.profile, group)
+        moved = {"freeze": self.modality_groups, "block": ("text",)}
+        if groups := moved.get(MODES[mode].removes or ""):
+            directions = _measure("bounds:direction_bounds")(self.profile, groups)
             per_unit = [a + b for a, b in zip(per_unit, directions, strict=True)]
         if probes:
             states, of_unit = self.state_conditions(), _measure("bounds:state_bounds")

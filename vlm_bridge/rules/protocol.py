@@ -66,7 +66,7 @@ class Rule(ABC):
         origin: ours, framework, published or control.
         explains: whether `explain` gives reasons.
         version: of the scores; a change of it remeasures cached scores.
-        keep: share of vision tokens kept by its `token_pruning`.
+        keep: share of modality tokens kept by its `token_pruning`.
     """
 
     name: ClassVar[str]
@@ -111,7 +111,7 @@ def check_mode(rule: Rule, mode: str | None) -> str:
 
 
 def units_of(rule: Rule, mode: str, n_layers: int) -> list[SkipPlan]:
-    """`units` with the share of vision tokens that the rule keeps."""
+    """`units` with the share of modality tokens that the rule keeps."""
     return units(mode, n_layers, keep=rule.keep)
 
 
@@ -121,9 +121,11 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floa
     The cost is added to `evidence.spent[rule.name]`. The default mode is the rule's first.
 
     Raises:
-        BridgeError: another mode, undeclared evidence, or not one finite score per unit.
+        BridgeError: another mode, one that skips tokens which the model has not, undeclared
+            evidence, or not one finite score per unit.
     """
     mode = check_mode(rule, mode)
+    evidence.check_mode(mode)
     n = len(units_of(rule, mode, evidence.n_layers))
     with evidence.open_to(rule.name, rule.requires):
         scores = np.asarray(rule.score(evidence, mode), dtype=np.float64)
@@ -136,6 +138,7 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floa
 
 def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
     """`rule.plans`, from the declared evidence only; other evidence is a `BridgeError`."""
+    evidence.check_mode(mode)
     with evidence.open_to(rule.name, rule.requires):
         return rule.plans(evidence, mode)
 

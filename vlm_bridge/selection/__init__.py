@@ -9,5 +9,5 @@ from vlm_bridge.selection.certified import search as search
 from vlm_bridge.selection.path import Step as Step
 from vlm_bridge.selection.path import lazy_path as lazy_path
 from vlm_bridge.selection.path import pareto_path as pareto_path
+from vlm_bridge.selection.tuning import modality_share as modality_share
 from vlm_bridge.selection.tuning import tuned_path as tuned_path
-from vlm_bridge.selection.tuning import vision_share as vision_share

@@ -47,7 +47,7 @@ def tuned_path(
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
     tuning, plans = list(tuning), supported_only(vlm, candidates)
-    share = vision_share(vlm, tuning)
+    share = modality_share(vlm, tuning)
     file = checkpoint and checkpoint / "tuning-full.jsonl"
     full = FullAnswers.ask(
         vlm, tuning, batch_size=batch_size, max_new_tokens=max_new_tokens, checkpoint=file
@@ -64,7 +64,7 @@ def tuned_path(
     work = None
     if any(plan.stack != DECODER for plan in plans):
         work = work_by_stack(vlm, tuning)
-    savings = [saving(plan, vision=share, work=work) for plan in plans]
+    savings = [saving(plan, modality=share, work=work) for plan in plans]
     steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
     settings = {"epsilon": epsilon, "candidates": len(candidates)}
     length = {"max_new_tokens": max_new_tokens}
@@ -78,12 +78,18 @@ def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
     for plan in candidates:
         check_model(vlm, plan)
 
-    def refused(part: SkipPlan) -> bool:
-        return part.stack not in modes or bool(modes[part.stack][part.mode])
+    def reasons(plan: SkipPlan) -> list[str]:
+        lacks: dict[str, str] = {}
+        return [
+            reason
+            for part in plan.parts or (plan,)
+            if (reason := modes.get(part.stack, lacks).get(part.mode, f"no stack '{part.stack}'"))
+        ]
 
-    plans = [plan for plan in candidates if not any(map(refused, plan.parts or (plan,)))]
+    plans = [plan for plan in candidates if not reasons(plan)]
     if not plans:
-        raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}")
+        why = next((f": {reason}" for plan in candidates for reason in reasons(plan)), "")
+        raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}{why}")
     return plans
 
 
@@ -131,10 +137,9 @@ def work_by_stack(vlm: VLM, items: Sequence[Item]) -> dict[str, float]:
     return {name: of_stack / sum(work.values()) for name, of_stack in work.items()}
 
 
-def vision_share(vlm: VLM, items: Sequence[Item]) -> float:
-    """Share of the first prompt that is vision tokens; an encoder-decoder has none."""
+def modality_share(vlm: VLM, items: Sequence[Item]) -> float:
+    """Share of the first prompt that is modality tokens; 0 for text-only models and Whisper."""
     if vlm.layout.encoder_decoder:
         return 0.0
     ids = next(batches(vlm, items[:1], batch_size=1)).inputs["input_ids"]
-    vision = sum(int((ids == token).sum()) for token in vlm.layout.vision_ids)
-    return vision / ids.numel()
+    return float(vlm.layout.modality_flags(ids).double().mean())

@@ -77,7 +77,7 @@ class PartialLayer(DynamicLayer):
         """Append the announced keys; returns all held ones, those about to leave a window too."""
         if self._expected is None:
             raise BridgeError(
-                "this cache was filled while vision tokens were skipped; it cannot be used "
+                "this cache was filled while some tokens were skipped; it cannot be used "
                 "without that plan"
             )
         self.positions, length, self.full = self._expected

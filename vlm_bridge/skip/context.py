@@ -35,7 +35,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
 
     Works with and without cache (dynamic, sliding or static), left-padded batches, chunked
     prefill, several turns with one cache, several threads, and every way to `generate` but
-    continuous batching. Token pruning chooses in the forward pass that carries the vision tokens,
+    continuous batching. Token pruning chooses in the forward pass that carries the modality tokens,
     and its choice holds for later passes. Token positions never change. Hidden states that the
     model gives out have all tokens; attention weights of the fast form are those of the tokens that
     run in a layer, zero where it is skipped, so that rows and columns may be fewer than tokens.
@@ -61,7 +61,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             it: slow, and the specification against which the fast form is tested.
 
     Yields:
-        The tracker of vision positions, for callers that replay the decoder themselves.
+        The tracker of modality positions, for callers that replay the decoder themselves.
 
     Raises:
         BridgeError: the plan was made for another number of layers or another stack, the model does
@@ -88,7 +88,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             keep=decoder.keep,
             log=not fast,
             check=partial(check_run, vlm, plan),
-            stamp=Stamp.of(plan, fast=fast),
+            stamp=Stamp.of(plan, fast=fast, modality=layout.modality),
         )
         try_halves(layout, (i for i, part in enumerate(decoder.operations) if part.freeze and fast))
         # Compiled code might ignore hooks and replaced forwards.

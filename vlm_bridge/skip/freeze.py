@@ -1,4 +1,4 @@
-"""A layer that does not update its vision rows, which contribute keys and values only."""
+"""A layer that does not update its modality rows, which contribute keys and values only."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Freeze:
     tracker: PassTracker
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
-        """The layer's output, with vision rows unchanged."""
+        """The layer's output, with modality rows unchanged."""
         now, past = self.tracker.current, kwargs.get("past_key_values")
         tensors.check_mask(kwargs.get("attention_mask"), self.index)
-        if not now.has_vision:
+        if not now.has_modality:
             return self.forward(hidden_states, **kwargs)
         length, device = hidden_states.shape[1], hidden_states.device
         text = now.rows("text", device)
         keys_and_values = self.halves.keys_and_values(hidden_states, kwargs)
         if keys_and_values is None:
             raise BridgeError(
-                f"layer {self.index} passes no keys to its cache, so its vision rows cannot be "
+                f"layer {self.index} passes no keys to its cache, so its modality rows cannot be "
                 "frozen"
             )
-        if len(text) == 0:  # a chunk of image only
+        if len(text) == 0:  # a chunk of modality tokens only
             if past is not None:
                 past.update(*keys_and_values, self.index)
             return hidden_states

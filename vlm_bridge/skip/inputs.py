@@ -1,4 +1,4 @@
-"""What the arguments of a forward pass say about it: whether pixels come with its tokens."""
+"""What the arguments of a pass say about it: whether images, videos or sounds come with it."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ from typing import Any
 
 from torch import Tensor
 
-#: Inputs of text and sound, and words in the names of what only describes images.
-_OTHER_INPUTS = {
-    "input_ids",
-    "inputs_embeds",
-    "past_key_values",
-    "per_layer_inputs",
-    "input_features",
-    "input_values",
-}
-_OTHER_WORDS = {
-    "mask",
-    "position",
-    "positions",
-    "label",
-    "labels",
-    "size",
-    "sizes",
-    "grid",
-    "grids",
-}
-_OTHER_WORDS |= {"grids", "type", "second", "fps", "audio", "speech", "logits", "cache"}
+from vlm_bridge.model.layout import MODALITIES
+
+#: Inputs of text.
+_TEXT = {"input_ids", "inputs_embeds", "past_key_values", "per_layer_inputs"}
+#: Inputs of sounds whose names do not say so.
+_SOUNDS = {"input_features", "input_values"}
+_SOUND_WORDS = {"audio", "audios", "speech"}
+#: Words in the names of what only describes images or sounds.
+_OTHER_WORDS = {"mask", "position", "positions", "label", "labels", "size", "sizes", "length"}
+_OTHER_WORDS |= {"lengths", "grid", "grids", "type", "second", "fps", "logits", "cache"}
 
 
-def vision_inputs(arguments: Mapping[str, Any]) -> dict[str, list[Tensor]]:
-    """The tensors of images and videos among the arguments of a pass, by argument.
+def modality_inputs(arguments: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+    """The tensors of images, videos and sounds among the arguments of a pass, by argument.
 
     They are found by elimination, since families name them as they like: tensors that hold pixels
-    by name, or real numbers, and are neither text nor masks, sizes or audio.
+    by name, or real numbers, and are neither text nor masks or sizes. What was encoded beforehand
+    (`mm_encoder_outputs`) is named by its kind.
     """
     encoded = arguments.get("mm_encoder_outputs") or {}
     named = {name: value for name, value in arguments.items() if name != "mm_encoder_outputs"}
-    named |= {kind: encoded.get(kind) for kind in ("image", "video")}
-    return {name: tensors for name, value in named.items() if (tensors := _pixels(name, value))}
+    named |= {kind: encoded.get(kind) for kind in MODALITIES}
+    return {name: tensors for name, value in named.items() if (tensors := _features(name, value))}
 
 
-def _pixels(name: str, value: Any) -> list[Tensor]:
-    if name in _OTHER_INPUTS or _OTHER_WORDS & set(name.split("_")):
+def kind_of(name: str) -> str:
+    """The kind of the features in the argument `name`: one of `MODALITIES`.
+
+    Example:
+        >>> [kind_of(name) for name in ("pixel_values", "video_features", "input_features")]
+        ['image', 'video', 'audio']
+    """
+    if name in _SOUNDS or _SOUND_WORDS & set(name.split("_")):
+        return "audio"
+    return "video" if "video" in name else "image"
+
+
+def _features(name: str, value: Any) -> list[Tensor]:
+    if name in _TEXT or _OTHER_WORDS & set(name.split("_")):
         return []
     return [t for t in _tensors(value) if t.numel() and ("pixel" in name or t.is_floating_point())]
 

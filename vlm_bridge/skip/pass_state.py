@@ -1,4 +1,4 @@
-"""The state of a forward pass: which positions hold vision, computed once per pass."""
+"""The state of a forward pass: which positions hold modality tokens, computed once per pass."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def _moved(rows: Rows, device: torch.device) -> Rows:
 
 
 class PassState:
-    """One forward pass: its vision positions, and results that its layers share.
+    """One forward pass: its modality positions, and results that its layers share.
 
     Values that the host needs are read from the device here, once, so that no layer waits for it.
 
     Attributes:
-        flags: (batch, t) bool, True where a position holds vision.
-        counts: number of vision positions per sequence.
+        flags: (batch, t) bool, True where a position holds a modality token.
+        counts: number of modality positions per sequence.
         last: (batch, 1) position of each sequence's last token that is not padding.
-        kept_counts: number of vision positions per sequence that token pruning keeps.
+        kept_counts: number of modality positions per sequence that token pruning keeps.
         quota: (batch, 1) `kept_counts` on the device.
-        kept_flags: (batch, t) bool, those vision positions; None until token pruning has chosen.
+        kept_flags: (batch, t) bool, those positions; None until token pruning has chosen.
     """
 
     def __init__(
@@ -80,42 +80,42 @@ class PassState:
         self.last = end if last is None else last
         self.kept_counts = [0] * len(flags)
         self.quota = torch.zeros_like(self.last)
-        if keep is not None and self.has_vision:
+        if keep is not None and self.has_modality:
             self.kept_counts = [max(min(count, 1), round(count * keep)) for count in self.counts]
             self.quota = torch.tensor(self.kept_counts, device=flags.device)[:, None]
         self.kept_flags: Tensor | None = None
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
     @property
-    def has_vision(self) -> bool:
-        """Some position of this pass holds vision."""
+    def has_modality(self) -> bool:
+        """Some position of this pass holds a modality token."""
         return any(self.counts)
 
     @cached_property
     def text(self) -> Rows:
-        """Positions that do not hold vision."""
+        """Positions that hold no modality token."""
         return Rows(~self.flags, [self.length - count for count in self.counts])
 
     @cached_property
-    def vision(self) -> Rows:
-        """Positions that hold vision."""
+    def modality(self) -> Rows:
+        """Positions that hold modality tokens."""
         return Rows(self.flags, self.counts)
 
     @cached_property
     def text_and_kept(self) -> Rows:
-        """Positions of text and of the vision that token pruning keeps."""
+        """Positions of text and of the modality tokens that token pruning keeps."""
         dropped = map(int.__sub__, self.counts, self.kept_counts)
         return Rows(~self.absent("kept"), [self.length - count for count in dropped])
 
     def rows(self, which: str, device: torch.device) -> Rows:
-        """The rows of `text`, of `vision`, or of text and `kept` vision, on `device`."""
-        name = {"text": "text", "vision": "vision", "kept": "text_and_kept"}[which]
+        """The rows of `text`, of `modality` tokens, or of text and those `kept`, on `device`."""
+        name = {"text": "text", "modality": "modality", "kept": "text_and_kept"}[which]
         rows: Rows = getattr(self, name)
         return rows if rows.index.device == device else self.share(_moved, rows, device)
 
     def absent(self, tokens: str) -> Tensor:
         """(batch, t) bool: positions that do not exist in a layer with these `tokens`."""
-        if tokens == "text" or not self.has_vision:
+        if tokens == "text" or not self.has_modality:
             return self.flags
         if self.kept_flags is None:
             raise BridgeError(
@@ -126,9 +126,9 @@ class PassState:
 
     @cached_property
     def within_kept(self) -> PassState:
-        """This pass as seen by a layer that runs on text and kept vision only."""
+        """This pass as seen by a layer that runs on text and kept modality tokens only."""
         rows = self.text_and_kept
-        # A padding slot holds a dropped vision position, so it counts as vision.
+        # A padding slot holds a dropped position, so it counts as a modality token.
         counts = [len(rows) - self.length + count for count in self.counts]
         return PassState(self.flags.gather(1, rows.index), counts=counts)
 

@@ -44,7 +44,7 @@ def plain_forwards(
         hiding = _HideAbsent(forward, tracker, index, operation.tokens)
         forward = BothWays.where_needed(index, layer, hiding)
     if operation.freeze or operation.tokens != "all":
-        # Frozen rows in a pruned layer are all vision rows, absent ones included.
+        # Frozen rows in a pruned layer are all modality rows, absent ones included.
         forward = _KeepRows(forward, tracker, "text" if operation.freeze else operation.tokens)
     if operation.bypass:
         forward = partial(_keep_all, forward)
@@ -98,7 +98,7 @@ class _HideAbsent:
             # A cache that the decoder created after the pass began contains this pass only.
             log = pass_states_of(cache) or log
             pass_states_of(cache)[:] = log
-        if not any(state.has_vision for _, state in log):
+        if not any(state.has_modality for _, state in log):
             return mask
         check_mask(mask, self.index)
         start = log[-1][0]

@@ -1,4 +1,4 @@
-"""Token pruning keeps the vision tokens to which the last token attends most (FastV)."""
+"""Token pruning keeps the modality tokens to which the last token attends most (FastV)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCORE = "skipit_score"
 class Scored:
     """Layer `after - 1` of token pruning: it runs unchanged, then its attention scores tokens.
 
-    The score of a vision token is the attention of the last token on it, mean over heads, in
+    The score of a modality token is the attention of the last token on it, mean over heads, in
     float32. The layer is called again on its last row, with the keys it made, and an attention
     function registered here takes query and keys and interrupts it. So sdpa and eager models,
     plain and fast forms, choose by the same numbers.
@@ -46,7 +46,7 @@ class Scored:
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         """The layer's output; sets `kept_flags` of the current pass."""
         now = self.tracker.current
-        if not now.has_vision:
+        if not now.has_modality:
             return self._forward(hidden_states, **kwargs)
         past, length = kwargs.get("past_key_values"), hidden_states.shape[1]
         start = past.get_seq_length(self.index) if past is not None else 0
@@ -100,7 +100,7 @@ def _scoring(layer: nn.Module) -> nn.Module:
 
 
 def chosen(scores: Tensor, now: PassState) -> Tensor:
-    """(batch, t) bool: the `now.quota` vision positions of highest score, the earlier of equals."""
+    """(batch, t) bool: the `now.quota` positions of highest score, the earlier of equals."""
     scores = scores.masked_fill(~now.flags, -torch.inf)
     order = scores.argsort(dim=1, descending=True, stable=True)
     first = torch.arange(scores.shape[1], device=scores.device) < now.quota

@@ -1,4 +1,4 @@
-"""Layers that run on some rows only: text, or text and the vision tokens kept by pruning.
+"""Layers that run on some rows only: text, or text and the modality tokens kept by pruning.
 
 Hidden states keep their full length between layers, so that hooks see whole sequences. The layer
 gathers its rows, runs, and scatters them back; other rows keep their value.
@@ -38,8 +38,8 @@ class OnRows:
         tensors.check_mask(kwargs.get("attention_mask"), self.index)
         store = PartialLayer.take_over(past, self.index) if past is not None else None
         length = hidden_states.shape[1]
-        rows = now.rows(self.tokens, hidden_states.device) if now.has_vision else None
-        if rows is not None and len(rows) == 0:  # a chunk of image only
+        rows = now.rows(self.tokens, hidden_states.device) if now.has_modality else None
+        if rows is not None and len(rows) == 0:  # a chunk of modality tokens only
             if store is not None:
                 store.advance(length)
             return hidden_states

@@ -28,13 +28,13 @@ class Stamp:
     any_token: bool = False
 
     @classmethod
-    def of(cls, plan: SkipPlan, *, fast: bool) -> Self:
+    def of(cls, plan: SkipPlan, *, fast: bool, modality: str = "vision") -> Self:
         """The stamp of `plan`; plans that skip nothing have the same."""
         if plan.is_empty:
             return cls()
         operations = plan.operations
         every = any(part.bypass or not part.attention or not part.mlp for part in operations)
-        return cls(plan.hash(), plan.describe(), fast, every)
+        return cls(plan.hash(), plan.describe(modality), fast, every)
 
     def check(self, cache: Any) -> None:
         """Raise a `BridgeError` if `cache` holds tokens that did not run under this stamp."""

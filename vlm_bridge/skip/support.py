@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.modes import ENCODER_MODES, MODES
+from vlm_bridge.plan.modes import ENCODER_MODES, MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.stack_layers import reason_against
@@ -70,14 +70,12 @@ def _check_layout(vlm: VLM) -> None:
 
 def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
     layout = vlm.layout
-    if name != DECODER or layout.encoder_decoder:
-        if mode not in ENCODER_MODES:
-            return "an encoder-decoder has no modality tokens in its decoder"
+    if mode in ENCODER_MODES and (name != DECODER or layout.encoder_decoder):
         stack = layout.stack(name)
         return reason_against(mode, ((i, stack.layers[i]) for i in layers), stack.width)
-    if not MODES[mode].any_attention:
-        if not layout.vision_ids:
-            return "this model has no vision tokens"
+    if not MODES[mode].every_token:
+        if reason := lacking(mode, layout.modality):
+            return reason
         if reason := _without_masks(layout):
             return reason
         if "chunked_attention" in layout.attention_types:
@@ -102,7 +100,7 @@ def check_run(vlm: VLM, plan: SkipPlan) -> None:
 
     Called before every pass: attention, training and checkpointing may change inside a block.
     """
-    if all(MODES[part.mode].any_attention for part in plan.parts or (plan,)):
+    if all(MODES[part.mode].every_token for part in plan.parts or (plan,)):
         return
     reason = _without_masks(vlm.layout)
     for index, layer in enumerate(vlm.layout.layers):

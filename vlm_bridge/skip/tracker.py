@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.layout import Layout
+from vlm_bridge.model.layout import MODALITIES, Layout
 from vlm_bridge.skip.cache import check_cache
-from vlm_bridge.skip.inputs import vision_inputs
+from vlm_bridge.skip.inputs import kind_of, modality_inputs
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
 from vlm_bridge.skip.patching import Forward, forward_of, parameters_of
 from vlm_bridge.skip.rotary import RotaryOffset
@@ -50,9 +50,9 @@ class _Thread(threading.local):
 class PassTracker:
     """Follows the forward passes of a model, in every thread apart, from begin to end.
 
-    A position is vision only if its id is a vision id **and** the pass carries pixels of its kind:
-    an image id that the model itself generated is text, as is a video id that was typed in a
-    question about an image. `keep` is the share of vision positions that token
+    A position holds a modality token only if its id says so **and** the pass carries features of
+    its kind: an image or audio id that the model itself generated is text, as is a video id that
+    was typed in a question about an image. `keep` is the share of modality positions that token
     pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms;
     `check` is called before each pass and raises if the model cannot run as it is now; `stamp`
     is that of every cache that a pass fills.
@@ -85,14 +85,14 @@ class PassTracker:
         if self._thread.current is None:
             raise BridgeError(
                 "the decoder was called directly while layers are skipped; call the model, so "
-                "that vision positions can be derived from input_ids"
+                "that modality positions can be derived from input_ids"
             )
         return self._thread.current
 
     def begin(
         self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
     ) -> None:
-        """Start a pass with vision `flags` (batch, length) and, if known, row sums `counts`."""
+        """Start a pass with modality `flags` (batch, length) and, if known, row sums `counts`."""
         last = None
         if self._keep is not None:
             last = self._last(flags, cache, mask)
@@ -160,31 +160,42 @@ class PassTracker:
         self._stamp.check(cache)
         self._stamp.put(cache)  # before the pass, which may fail when it has filled some layers
         self._rotary.recall(cache, fresh=arguments.get("position_ids") is None)
-        vision = vision_inputs(arguments)
+        embeddings, text_only = arguments.get("inputs_embeds"), not self.layout.modality_ids
+        given = {} if text_only else modality_inputs(arguments)
+        if text_only and isinstance(embeddings, Tensor):
+            ids = torch.zeros(embeddings.shape[:2], device=embeddings.device)
         if ids is None:
-            ids = self._ids_of(arguments.get("inputs_embeds"), cache)
-            flags = self._places(ids, vision) if vision else self.layout.vision_flags(ids)
+            ids = self._ids_of(embeddings, cache)
+            flags = self._places(ids, given) if given else self.layout.modality_flags(ids)
             self.begin(flags, cache, mask=arguments.get("attention_mask"))
-        elif vision:
-            self.begin(self._places(ids, vision), cache, mask=arguments.get("attention_mask"))
-            self._check_vision_found(vision, cache)
-        else:  # a pass without vision, such as decoding, reads nothing from the device
+        elif given:
+            self.begin(self._places(ids, given), cache, mask=arguments.get("attention_mask"))
+            self._check_found(given, ids, cache)
+        else:  # a pass of text alone, such as decoding, reads nothing from the device
             flags = torch.zeros_like(ids, dtype=torch.bool)
             self.begin(flags, cache, counts=[0] * len(ids))
 
-    def _places(self, ids: Tensor, vision: Collection[str]) -> Tensor:
-        """(batch, length) bool: which positions hold the vision that comes with a pass.
+    def _places(self, ids: Tensor, given: Collection[str]) -> Tensor:
+        """(batch, length) bool: which positions hold the features that come with a pass."""
+        vision = {name for name in given if kind_of(name) != "audio"}
+        if len(vision) == len(given):
+            return self._places_of_vision(ids, vision)
+        at_sounds = self.layout.modality_flags(ids, ["audio"])
+        return at_sounds | self._places_of_vision(ids, vision) if vision else at_sounds
+
+    def _places_of_vision(self, ids: Tensor, vision: Collection[str]) -> Tensor:
+        """The positions of images and videos.
 
         A model without an argument for videos takes them as images. With one, videos lie at video
         ids; those of GLM-4V lie at image ids.
         """
         videos = {name for name in vision if "video" in name}
         if not self._takes_videos or (videos and len(vision) > len(videos)):
-            return self.layout.vision_flags(ids)
-        at_images = self.layout.vision_flags(ids, ["image"])
+            return self.layout.modality_flags(ids, ["image", "video"])
+        at_images = self.layout.modality_flags(ids, ["image"])
         if not videos:
             return at_images
-        at_videos = self.layout.vision_flags(ids, ["video"])
+        at_videos = self.layout.modality_flags(ids, ["video"])
         if bool(at_images.any()) and bool(at_videos.any()):
             raise BridgeError(
                 f"the model was called with {', '.join(sorted(videos))} and without images, but "
@@ -193,17 +204,23 @@ class PassTracker:
             )
         return at_images | at_videos
 
-    def _check_vision_found(self, vision: dict[str, list[Tensor]], cache: Any) -> None:
-        """Refuse the first pass of a prompt with pixels whose places are unknown."""
-        seen = {"image", "video"}  # encoded beforehand for all chunks of a prompt
-        if self.current.has_vision or _length(cache) or vision.keys() <= seen:
+    def _check_found(self, given: dict[str, list[Tensor]], ids: Tensor, cache: Any) -> None:
+        """Refuse the first pass of a prompt with pixels or sounds whose places are unknown."""
+        audio = {name: value for name, value in given.items() if kind_of(name) == "audio"}
+        vision = {name: value for name, value in given.items() if name not in audio}
+        if _length(cache) or (self.current.has_modality and not (audio and vision)):
             return
-        if any(bool(tensor.any()) for tensors in vision.values() for tensor in tensors):
-            raise BridgeError(
-                f"the model was called with {', '.join(sorted(vision))}, but none of its input_ids "
-                f"is one of its vision tokens {list(self.layout.vision_ids)}, so that it is not "
-                "known what to skip"
-            )
+        known = (vision, "vision", self.layout.vision_ids), (audio, "audio", self.layout.audio_ids)
+        for named, kind, values in known:
+            if named.keys() <= set(MODALITIES):  # encoded beforehand for all chunks of a prompt
+                continue
+            some = any(bool(tensor.any()) for tensors in named.values() for tensor in tensors)
+            if some and not set(values).intersection(ids.unique().tolist()):
+                raise BridgeError(
+                    f"the model was called with {', '.join(sorted(named))}, but none of its "
+                    f"input_ids is one of its {kind} tokens {list(values)}, so that it is not "
+                    "known what to skip"
+                )
 
     def _ids_of(self, embeddings: Any, cache: Any) -> Tensor:
         """The ids of an embedded prompt, which `generate` was called with."""
@@ -214,7 +231,7 @@ class PassTracker:
                 return ids.repeat_interleave(len(embeddings) // len(ids), dim=0)
         raise BridgeError(
             "while layers are skipped the model must be called with input_ids, not only "
-            "inputs_embeds: vision positions are derived from the ids"
+            "inputs_embeds: modality positions are derived from the ids"
         )
 
     def _prompt(self) -> _Prompt | None:

@@ -92,7 +92,7 @@ class Packer:
         }
 
     def _stop(self, ids: Tensor) -> int:
-        return int(self.vlm.layout.vision_flags(ids).nonzero()[-1]) + 1
+        return int(self.vlm.layout.modality_flags(ids).nonzero()[-1]) + 1
 
     def _question(self, item: Item) -> list[int]:
         if item.question not in self._questions:

@@ -179,7 +179,7 @@ def _learn(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) 
     packer = packing.Packer(vlm)
     start = packer.start(next(iter(clusters.values()))[0][0])
     ids = start["input_ids"][0]
-    vision = vlm.layout.vision_flags(ids)
+    vision = vlm.layout.modality_flags(ids)
     table, head = vlm.model.get_input_embeddings(), vlm.model.get_output_embeddings()
     parameters = dict(vlm.layout.decoder.named_parameters())
     vlm.model.requires_grad_(False)

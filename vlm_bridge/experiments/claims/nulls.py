@@ -15,7 +15,7 @@ from estimators import Estimate
 from estimators.rank_correlation import spearman
 from estimators.record import Record
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.experiments.claims.accuracy import accuracy_of
 from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence
 from vlm_bridge.experiments.claims.comparisons import compared_size
@@ -73,7 +73,7 @@ class Null(Record):
 
 
 def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
-    """Every question with another image; questions of one image stay together.
+    """Every question with another image or recording; questions of one image stay together.
 
     Example:
         >>> from pathlib import Path
@@ -81,15 +81,18 @@ def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
         >>> [item.image.name for item in shuffled_images(items)]
         ['b.png', 'a.png']
     """
-    images = {item.cluster: item.image for item in items}
-    order = list(images)
+    of_cluster = {item.cluster: item for item in items}
+    order = list(of_cluster)
     if len(order) < 2:
         raise BridgeError(f"images are shuffled among at least two, got {len(order)}")
+    if texts := [item for item in items if not item.files]:
+        raise BridgeError(f"the question {shown(texts[0].question)} has no image to shuffle")
     random.Random(seed).shuffle(order)
     partner = dict(zip(order, [*order[1:], order[0]], strict=True))
+    others = [of_cluster[partner[item.cluster]] for item in items]
     return [
-        replace(item, image=images[partner[item.cluster]], cluster=partner[item.cluster])
-        for item in items
+        replace(item, image=other.image, audio=other.audio, cluster=other.cluster)
+        for item, other in zip(items, others, strict=True)
     ]
 
 

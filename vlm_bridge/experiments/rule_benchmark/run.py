@@ -30,9 +30,9 @@ from vlm_bridge.selection import (
     CertifiedPlan,
     Step,
     certify_path,
+    modality_share,
     pareto_path,
     saving,
-    vision_share,
 )
 from vlm_bridge.selection.path import RUNGS
 from vlm_bridge.skip import supported_modes
@@ -97,7 +97,7 @@ class _Run:
     def __init__(self, vlm: VLM, splits: Splits, settings: Settings, store: Store) -> None:
         self.vlm, self.splits, self.settings, self.store = vlm, splits, settings, store
         self.evidence = Evidence(vlm, splits.profiling, batch_size=settings.batch_size)
-        self.vision = vision_share(vlm, splits.profiling)
+        self.vision = modality_share(vlm, splits.profiling)
 
     def run(self) -> records.ModelBenchmark:
         reasons = supported_modes(self.vlm)
@@ -203,7 +203,7 @@ class _Run:
         return pareto_path(
             [replace(plan, provenance=provenance) for plan in scored.candidates],
             [rates[plan] for plan in scored.candidates],
-            [saving(plan, vision=self.vision) for plan in scored.candidates],
+            [saving(plan, modality=self.vision) for plan in scored.candidates],
             epsilon=self.settings.epsilon,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -43,16 +44,17 @@ def sensitivity_bounds(sensitivity: MarginSensitivity, mode: str) -> list[list[B
     return bounds
 
 
-def direction_bounds(profile: Profile, group: str) -> list[list[Bound]]:
-    """Per layer: G-F and P-F, how far the directions of a token group move."""
+def direction_bounds(profile: Profile, groups: Sequence[str]) -> list[list[Bound]]:
+    """Per layer: G-F and P-F, how far the directions of the token groups move, at most."""
     at = profile.tail_grid.index(_TAIL)
-    means = profile.values(group, "cosine_distance")
+    means = [profile.values(group, "cosine_distance") for group in groups]
+    tails = [[layer[at].value for layer in profile.tails[group]] for group in groups]
     return [
         [
             functional_gap_from_cosine(float(mean)),
-            functional_gap_from_tail(tails[at].value, threshold=_TAIL),
+            functional_gap_from_tail(tail, threshold=_TAIL),
         ]
-        for mean, tails in zip(means, profile.tails[group], strict=True)
+        for mean, tail in zip(np.max(means, axis=0), np.max(tails, axis=0).tolist(), strict=True)
     ]
 
 

@@ -22,7 +22,7 @@ def tracked(vlm: VLM, items: Sequence[Item], batch_size: int, title: str) -> Ite
 
 
 def token_masks(vlm: VLM, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Which tokens are vision, and which are not padding: (batch, length) bool each."""
-    vision = vlm.layout.vision_flags(batch.inputs["input_ids"])
+    """Which are modality tokens, and which are not padding: (batch, length) bool each."""
+    features = vlm.layout.modality_flags(batch.inputs["input_ids"])
     mask = batch.inputs.get("attention_mask")
-    return vision, torch.ones_like(vision) if mask is None else mask.bool()
+    return features, torch.ones_like(features) if mask is None else mask.bool()

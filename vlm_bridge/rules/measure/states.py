@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import first_logits
@@ -64,7 +64,8 @@ def capture_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Captu
     """Capture text and vision states of at least `FEWEST_IMAGES` images in one forward pass."""
     if (n_images := len({item.cluster for item in items})) < FEWEST_IMAGES:
         raise BridgeError(
-            f"probes on captured states need at least {FEWEST_IMAGES} images, got {n_images}"
+            f"probes on captured states need at least {FEWEST_IMAGES} {unit_word(items)}, "
+            f"got {n_images}"
         )
     n, n_layers = len(items), vlm.layout.n_layers
     zeros = np.zeros((n, n_layers))

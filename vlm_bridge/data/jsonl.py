@@ -1,0 +1,125 @@
+"""Read items from a JSONL file; a refusal names the line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlm_bridge.data.items import KINDS, Item, check_units
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.runtime.strict_json import decode_utf8, parse_json
+
+#: Longest line of a JSONL file, and fields of a line.
+MAX_LINE_BYTES = 2**20
+_FIELDS = ("image", "audio", "question", "answer", "cluster")
+
+
+def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
+    """Read items from a JSONL file of `{image?, audio?, question, answer?, cluster?}`, one a line.
+
+    The file is UTF-8, with or without byte order mark; lines end in LF or CRLF; blank lines are
+    ignored. Paths are relative to `images` (default: the file's folder). Without `cluster`, all
+    lines about one picture or recording, however its path is spelt or copied, are one unit, and so
+    are equal questions without either.
+
+    Raises:
+        BridgeError: the file is missing, empty or not UTF-8; a line is not such an object, has
+            another field or is too long; a file lies outside `images` or does not exist; or one
+            picture, recording or text is declared to be in two clusters. The message names the
+            line.
+
+    Example:
+        >>> read_jsonl("missing.jsonl")
+        Traceback (most recent call last):
+        vlm_bridge.errors.BridgeError: no data file at missing.jsonl
+    """
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise BridgeError(f"no data file at {path}")
+    folder = Path(images) if images is not None else path.parent
+    items: list[Item] = []
+    places: list[int] = []
+    for number, line in _lines(path):
+        if line.strip():
+            items.append(_parse(line, f"{path}:{number}", folder))
+            places.append(number)
+    if not items:
+        raise BridgeError(f"{path} holds no items; each line is a JSON object with a question")
+    check_units(items, [f"{path}:{number}" for number in places])
+    return items
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 file with their numbers; only LF and CRLF end a line."""
+    number = offset = 0
+    try:
+        with path.open("rb") as handle:
+            while data := handle.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(data) > MAX_LINE_BYTES:
+                    raise BridgeError(f"{path}:{number}: longer than {MAX_LINE_BYTES} bytes")
+                try:
+                    text = decode_utf8(data) if number == 1 else data.decode()
+                except UnicodeDecodeError as error:
+                    raise BridgeError(
+                        f"{path}:{number}: not UTF-8 (byte 0x{data[error.start]:02x} at offset "
+                        f"{offset + error.start}); save the file as UTF-8"
+                    ) from None
+                except ValueError as error:
+                    raise BridgeError(f"{path}:{number}: {error}") from None
+                offset += len(data)
+                yield number, text
+    except OSError as error:
+        raise BridgeError(f"cannot read the data file {path}: {error.strerror}") from None
+
+
+def _parse(line: str, where: str, folder: Path) -> Item:
+    try:
+        record = parse_json(line)
+    except ValueError as error:
+        raise BridgeError(f"{where}: not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise BridgeError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    if not isinstance(record.get("question"), str):
+        raise BridgeError(f"{where}: 'question' is missing or not text")
+    for key in ("image", "audio"):
+        if not isinstance(record.get(key, ""), str):
+            raise BridgeError(f"{where}: '{key}' is not text; leave it out, or name a file")
+    if "group" in record:
+        raise BridgeError(f"{where}: the field 'group' is now `cluster`; rename it")
+    if unknown := sorted(set(record) - set(_FIELDS)):
+        raise BridgeError(f"{where}: no field {shown(unknown[0])}; a line has {', '.join(_FIELDS)}")
+    if not isinstance(record.get("answer"), str | None):
+        raise BridgeError(f"{where}: 'answer' is not text")
+    if not isinstance(record.get("cluster", "-"), str):
+        raise BridgeError(f"{where}: 'cluster' is not text; leave it out, or name the unit")
+    if not record.get("cluster", "-").strip():
+        raise BridgeError(f"{where}: 'cluster' is empty; leave it out, or name the unit")
+    image, audio = (
+        _inside(folder, record[kind], where, KINDS[kind][0]) if kind in record else None
+        for kind in ("image", "audio")
+    )
+    answer, cluster = record.get("answer"), record.get("cluster", "")
+    try:
+        return Item(image, record["question"], answer, cluster, audio)
+    except BridgeError as error:
+        raise BridgeError(f"{where}: {error}") from None
+
+
+def _inside(folder: Path, name: str, where: str, what: str) -> Path:
+    """The path of an existing file inside `folder`."""
+    file = folder / name
+    try:
+        outside = not file.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL character, a loop of links
+        raise BridgeError(f"{where}: {shown(name)} is no file name") from None
+    if outside:
+        raise BridgeError(f"{where}: the {what} {_printed(name)} lies outside {folder}")
+    if not os.path.isfile(file):
+        raise BridgeError(f"{where}: no {what} at {_printed(str(file))}")
+    return file
+
+
+def _printed(name: str) -> str:
+    return name if name.isprintable() and len(name) < 200 else shown(name)
