@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from scipy.io import wavfile
 from transformers import WhisperFeatureExtractor
 
+from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.families.stacks import CASES, L, StackCase, model
 from tests.vlm_bridge.skip_cases import assert_close, forward
 from tests.vlm_bridge.tiny import tiny_llava, tokenizer
@@ -386,3 +388,28 @@ def test_the_state_that_an_image_is_read_from_stays(taken, tmp_path):
         assert_close(forward(smaller, inputs).logits, forward(case, inputs).logits)
     with refused("keep one of the layers 3 to 3"):
         prune(case, SkipPlan("block", L, layers=(3,), stack="vision"), tmp_path / "none")
+
+
+# The command line
+
+
+def test_plans_of_an_encoder_on_the_command_line(folder, jsonl, tmp_path, capsys):
+    data, words = ("--data", jsonl), "block layers=0 stack=vision"
+    swept = tmp_path / "sweep"
+    assert run("sweep", folder, *data, "--stack", "vision", "--out", swept) == 0
+    rows = json.loads((swept / "sweep.json").read_text())
+    plans = [SkipPlan.from_json(row["plan"]) for row in rows]
+    assert plans == sweep_plans(2, modes=["block"], stack="vision")
+    profiled = tmp_path / "profile.json"
+    assert run("profile", folder, *data, "--stack", "vision", "--out", profiled) == 0
+    assert json.loads(profiled.read_text())["groups"] == ["image"]
+    compared = tmp_path / "comparison.json"
+    short = ("--max-new-tokens", 2, "--out", compared)
+    assert run("compare", folder, f"{words} + freeze layers=1", *data, *short) == 0
+    assert json.loads(compared.read_text())["cost"]["prefill"]["flops_ratio"] < 1
+    assert run("prune", folder, words, "--out", tmp_path / "smaller") == 0
+    assert run("describe", folder) == 0
+    said = capsys.readouterr().out
+    assert "vision encoder  CLIPVisionModel, 2 layers of CLIPEncoderLayer, 16 wide: block" in said
+    assert run("cost", folder, "block layers=0 stack=audio", *data) == 2
+    assert "has no stack 'audio'; it has vision, decoder" in capsys.readouterr().err
