@@ -24,7 +24,8 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.export import PLAN_FILE, RECORD, _edit, prune
+from vlm_bridge.skip.export import PLAN_FILE, RECORD, prune
+from vlm_bridge.skip.shorter_config import shorten
 
 
 def plan_for(name):
@@ -264,7 +265,7 @@ def test_first_layers_of_another_kind_are_counted_anew():
     text = AutoConfig.for_model("deepseek_v3", num_hidden_layers=4, first_k_dense_replace=2)
     for kept, dense in (((0, 1, 3), 2), ((1, 2, 3), 1), ((2, 3), 0)):
         config = copy.deepcopy(text)
-        _edit(config, 4, kept)
+        shorten(config, "decoder", 4, kept)
         assert (config.num_hidden_layers, config.first_k_dense_replace) == (len(kept), dense)
 
 

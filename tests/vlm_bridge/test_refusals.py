@@ -58,14 +58,14 @@ REFUSED = [
     (
         "florence2",
         {},
-        "Florence2ForConditionalGeneration is an encoder-decoder; only decoder-only models are "
-        "supported",
+        "Florence2ForConditionalGeneration is an encoder-decoder with images; supported are "
+        "encoder-decoders of text or audio, and decoder-only models",
     ),
     (
         "blip-2",
         {"text_config": {"model_type": "t5"}},
-        "Blip2ForConditionalGeneration is an encoder-decoder; only decoder-only models are "
-        "supported",
+        "Blip2ForConditionalGeneration is an encoder-decoder with images; supported are "
+        "encoder-decoders of text or audio, and decoder-only models",
     ),
     (
         "blip-2",

@@ -19,6 +19,7 @@ from vlm_bridge.cli.options import (
     MaxNewTokens,
     ModelOptions,
     PlanWords,
+    StackName,
 )
 from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.cost import measure_cost
@@ -31,6 +32,7 @@ from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
 from vlm_bridge.plan.modes import RULE_MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable
 
@@ -141,6 +143,7 @@ def sweep(
             "of a text-only model block)."
         ),
     ] = None,
+    stack: StackName = DECODER,
 ) -> Any:
     """Skip each layer alone, and try each exit and entry. Resumable.
 
@@ -154,13 +157,16 @@ def sweep(
     check_writable(out / "sweep.json")
     items = data.items()
     vlm = model.load()
-    usable = [name for name in SWEPT if not lacking(name, vlm.layout.modality)]
-    plans = sweep_plans(vlm.layout.n_layers, step=step, modes=mode or usable)
+    n_layers = vlm.layout.depth(stack)
+    held = vlm.layout.modality if stack == DECODER else ""
+    usable = [name for name in SWEPT if not lacking(name, held)]
+    plans = sweep_plans(n_layers, step=step, modes=mode or usable, stack=stack)
     checkpoint = out / "checkpoint.jsonl"
     compared = run_sweep(vlm, items, plans, checkpoint=checkpoint, batch_size=data.batch_size)
     result = save(out / "sweep.json", [comparison.to_json() for comparison in compared])
     if is_main():
         plot_depth(out / "depth.png", compared, blind=None, no_vision=None)
-        plot_layers(out / "layers.png", compared, SkipPlan("block", vlm.layout.n_layers), epsilon)
+        whole = SkipPlan("block", n_layers, stack=stack)
+        plot_layers(out / "layers.png", compared, whole, epsilon)
     say(f"{len(compared)} plans on {len({i.cluster for i in items})} images: {out}/sweep.json")
     return result

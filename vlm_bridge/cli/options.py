@@ -28,12 +28,15 @@ MaxNewTokens = Annotated[
     int, Option(min=1, help="Longest answer, in tokens; what would follow is not compared.")
 ]
 Check = Annotated[bool, Option("--check", help="Exit with code 1 unless every certificate holds.")]
+StackName = Annotated[
+    str, Option(help="Stack of layers: decoder, or an encoder: vision, audio, encoder (of text).")
+]
 PlanWords = Annotated[
     str,
     Argument(
         metavar="PLAN",
         help="A plan file, or a plan in words: 'early_exit exit=20', 'block layers=3,5-7', "
-        "'band entry=4 exit=20 + freeze layers=6-8'.",
+        "'band entry=4 exit=20 + freeze layers=6-8', 'block layers=1 stack=vision'.",
     ),
 ]
 
@@ -69,7 +72,7 @@ class ModelOptions:
         """Load the model, and read a plan for it; wrong words are refused before loading."""
         plan_at = read_plan(words)
         vlm = self.load()
-        return vlm, plan_at(vlm.layout.n_layers)
+        return vlm, plan_at(vlm.layout.depth)
 
 
 @dataclass(frozen=True)

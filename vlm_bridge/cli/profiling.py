@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from typer import Argument, Option
 
 from estimators import Profile, profile_states
-from vlm_bridge.cli.options import DataOptions, ModelOptions
+from vlm_bridge.cli.options import DataOptions, ModelOptions, StackName
 from vlm_bridge.cli.output import resumable, save, say
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -22,6 +22,7 @@ from vlm_bridge.observe.profile import random_copy
 from vlm_bridge.observe.reservoir import Reservoir
 from vlm_bridge.observe.states_file import StatesFile, is_states_file
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.runtime.progress import track
@@ -81,6 +82,7 @@ def profile(
     reservoir_width: Annotated[
         int | None, Option(min=1, help="Width to project stored states to (default: none).")
     ] = None,
+    stack: StackName = DECODER,
 ) -> Any:
     """Measure how redundant each layer is, without labels. Resumable.
 
@@ -111,22 +113,26 @@ def profile(
     size = data.batch_size
     picture = out.with_suffix(".png")
     with resumable(out, ".safetensors") as file:
-        measured = run_profile(vlm, items, batch_size=size, checkpoint=file, reservoir=sample)
+        measured = run_profile(
+            vlm, items, batch_size=size, checkpoint=file, reservoir=sample, stack=stack
+        )
         result = save(out, measured.to_json())
         if sample is not None and is_main():
             sample.samples.save(out.with_name(f"{out.stem}-states"))
-        random = _null(vlm, items, size, out) if null else None
+        random = _null(vlm, items, size, out, stack) if null else None
         if is_main():
-            plot_profile(picture, measured, random, SkipPlan("freeze", measured.n_layers))
+            whole = SkipPlan("block", measured.n_layers, stack=stack)
+            plot_profile(picture, measured, random, whole)
     say(f"profile of {measured.n_layers} layers on {measured.n_images} images: {out}, {picture}")
     return result
 
 
-def _null(vlm: VLM, items: Sequence[Item], size: int, out: Path) -> Profile:
+def _null(vlm: VLM, items: Sequence[Item], size: int, out: Path, stack: str) -> Profile:
     """Profile and save a copy of the model with random weights."""
     out = out.with_name(f"{out.stem}-null.json")
     with resumable(out, ".safetensors") as file:
-        random = run_profile(random_copy(vlm), items, batch_size=size, checkpoint=file)
+        copy = random_copy(vlm)
+        random = run_profile(copy, items, batch_size=size, checkpoint=file, stack=stack)
         save(out, random.to_json())
     return random
 

@@ -18,6 +18,7 @@ from vlm_bridge.cost.memory import cache_bytes, peak_bytes
 from vlm_bridge.cost.phase import PhaseCost, timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.encoder_decoder import last_only, with_decoder_start
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.prompts import batches
@@ -39,11 +40,13 @@ class Cost(Record):
     """Cost of the full model and of a plan on one batch.
 
     Attributes:
-        prefill: the forward pass over the prompt, vision tower included.
+        prefill: the forward pass over the prompt, encoders of images and audio included; of an
+            encoder-decoder the encoder's pass, and the decoder's over the start of the answer.
         decode: one generated token with the cache; None if not measured.
         kv_bytes_full, kv_bytes_skipped: bytes of the cache after the prefill.
         peak_bytes_full, peak_bytes_skipped: peak of activations and cache in the prefill.
-        batch_size, length: sequences, and tokens of the longest.
+        batch_size, length: sequences, and tokens of the longest prompt; of an encoder-decoder, of
+            the start of the answer.
         device: device and number of threads.
         dtype: of the weights.
     """
@@ -120,7 +123,9 @@ def cost_inside(
         raise BridgeError(f"a cost needs at least one timed pair, got pairs={pairs}")
     if tokens == 1 or tokens < 0:
         raise BridgeError(f"decoding is timed between tokens: tokens is 0 or 2 up, got {tokens}")
-    runs = _Runs(vlm, inside, dict(inputs))
+    inputs = with_decoder_start(vlm, inputs)
+    runs = _Runs(vlm, inside, inputs)
+    prompt = inputs["decoder_input_ids" if vlm.layout.encoder_decoder else "input_ids"]
     runs.full_and_skipped(lambda: finite(vlm, inputs, runs.prefill))  # refuses a broken model
     flops = runs.full_and_skipped(lambda: count_flops(runs.prefill))
     seconds = runs.in_turn("prefill", lambda: timed(runs.prefill, vlm.device), pairs)
@@ -136,8 +141,8 @@ def cost_inside(
         decode,
         *runs.full_and_skipped(lambda: cache_bytes(runs.prefill().past_key_values)),
         *runs.full_and_skipped(lambda: peak_bytes(runs.prefill, vlm.device)),
-        batch_size=len(inputs["input_ids"]),
-        length=inputs["input_ids"].shape[1],
+        batch_size=len(prompt),
+        length=prompt.shape[1],
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
         dtype=str(vlm.model.dtype).removeprefix("torch."),
     )
@@ -153,7 +158,7 @@ class _Runs:
 
     @torch.no_grad()
     def prefill(self) -> Any:
-        return self.vlm.model(**self.inputs, use_cache=True, logits_to_keep=1)
+        return self.vlm.model(**self.inputs, use_cache=True, **last_only(self.vlm))
 
     @torch.no_grad()
     def generate(self, tokens: int, *criteria: StoppingCriteria) -> None:

@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import EncoderDecoderCache
 
 
 def cache_bytes(cache: Any) -> int:
-    """Bytes of all keys and values in a transformers cache, placeholders included."""
+    """Bytes of all keys and values in a transformers cache, placeholders included.
+
+    Those of an encoder-decoder are of the self-attentions and of the cross-attentions.
+    """
+    if isinstance(cache, EncoderDecoderCache):
+        return cache_bytes(cache.self_attention_cache) + cache_bytes(cache.cross_attention_cache)
     tensors = (getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values"))
     return sum(states.nbytes for states in tensors if isinstance(states, Tensor))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.encoder_decoder import check_room
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.prompts import Batch, batches
@@ -56,10 +57,13 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
     """Greedy answers to one batch through the model's own `generate`.
 
     Raises:
-        BridgeError: a broken model, or a `generation_config` under which answers are not greedy.
+        BridgeError: a broken model, a `generation_config` under which answers are not greedy, or
+            an answer longer than the decoder of an encoder-decoder has positions for.
     """
     check_max_new_tokens(max_new_tokens)
     check_greedy(vlm.name, vlm.model)
+
+    check_room(vlm, max_new_tokens)
 
     def run() -> tuple[Tensor, Tensor]:
         output = vlm.model.generate(
@@ -70,10 +74,10 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
             return_dict_in_generate=True,
             output_logits=True,
         )
-        return output.sequences, output.logits[0]
+        # The sequences begin with the prompt, or with the start of an encoder-decoder's decoder.
+        return output.sequences[:, -len(output.logits) :], output.logits[0]
 
-    sequences, logits = finite(vlm, batch.inputs, run, names=batch.names)
-    new = sequences[:, batch.inputs["input_ids"].shape[1] :]
+    new, logits = finite(vlm, batch.inputs, run, names=batch.names)
     texts = vlm.tokenizer.batch_decode(new, skip_special_tokens=True)
     log_probs = torch.log_softmax(logits.float(), dim=-1)
     at_limit = _at_limit(vlm, new, max_new_tokens)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.evaluate.answers import normalise
+from vlm_bridge.model.encoder_decoder import with_decoder_start
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.resume import starting_at
 
@@ -25,7 +28,11 @@ _ENTRY_MODES = [name for name, mode in MODES.items() if mode.takes == ("entry",)
 
 @torch.no_grad()
 def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Tensor, list[Tensor]]:
-    """(n, vocabulary) log-probabilities of the first answer token: full model, and each plan."""
+    """(n, vocabulary) log-probabilities of the first answer token: full model, and each plan.
+
+    The decoder of an encoder-decoder starts as that of the full model does, under every plan.
+    """
+    batch = replace(batch, inputs=with_decoder_start(vlm, batch.inputs))
     states: dict[int, Tensor] = {}
     with capturing_states(vlm, lambda layer, _, output: states.__setitem__(layer, output)):
         full = _first_token(vlm, batch)
@@ -37,7 +44,8 @@ def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Ten
             if plan.mode in _ENTRY_MODES:
                 by_plan[i] = chain.run(vlm, batch, plan.entry or 0)
             else:
-                with starting_at(vlm, plan.first_layer, states):
+                first = plan.first_layer if plan.stack == DECODER else 0
+                with starting_at(vlm, first, states):
                     by_plan[i] = _first_token(vlm, batch)
     return full, [by_plan[i] for i in range(len(plans))]
 

@@ -19,6 +19,7 @@ from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.skip.support import check_support
 
 #: Modes swept by default: those whose plan is a set of layers or a depth and nothing else.
@@ -28,19 +29,26 @@ SHARES = (0.5, 0.25, 0.1)
 
 
 def sweep_plans(
-    n_layers: int, *, step: int = 1, modes: Sequence[str] = SWEPT, keep: Sequence[float] = SHARES
+    n_layers: int,
+    *,
+    step: int = 1,
+    modes: Sequence[str] = SWEPT,
+    keep: Sequence[float] = SHARES,
+    stack: str = DECODER,
 ) -> list[SkipPlan]:
     """All single-layer and single-depth plans, every `step`-th of them, ends included.
 
     Args:
-        n_layers: number of layers of the decoder.
+        n_layers: number of layers of the stack.
         step: distance between layers and between depths.
         modes: some of `RULE_MODES`. `sublayer` leaves out each attention, then each MLP;
             `token_pruning` pairs every depth from 1 on with every share in `keep`.
         keep: shares of vision tokens kept, for `token_pruning`.
+        stack: the stack that the plans are about; encoders have the modes block and sublayer.
 
     Raises:
-        BridgeError: `step` below 1, an unknown mode, or a share outside (0, 1).
+        BridgeError: `step` below 1, a mode that is unknown or that the stack does not have, or a
+            share outside (0, 1).
 
     Example:
         >>> [plan.describe() for plan in sweep_plans(2, modes=["sublayer"])][1]
@@ -61,7 +69,8 @@ def sweep_plans(
         places = layers if mode.by == "layer" else prunings if prunes else depths
         for share in keep if prunes else (1.0,):
             parts = zip(*(mode.at(place, share) for place in places), strict=True)
-            plans += [SkipPlan(mode.name, n_layers, **at) for part in parts for at in part]
+            fields = [at for part in parts for at in part]
+            plans += [SkipPlan(mode.name, n_layers, stack=stack, **at) for at in fields]
     return plans
 
 

@@ -36,7 +36,8 @@ def finite(
 
     Args:
         vlm: the model, perhaps inside `skipping`.
-        inputs: of the model, with input_ids (batch, length); `run` passes them first.
+        inputs: of the model, with input_ids (batch, length) unless it is an encoder-decoder; `run`
+            passes them first.
         run: calls the model; the same numbers each time.
         names: what each sequence is about, for the message.
 
@@ -67,8 +68,11 @@ class _Seen:
     """Whether any value was not finite, one flag per device, and the passes so far."""
 
     def __init__(self, vlm: VLM, inputs: Mapping[str, Tensor]) -> None:
-        ids = inputs["input_ids"]
-        self.codes = vlm.layout.token_groups(ids, inputs.get("attention_mask"))
+        if vlm.layout.encoder_decoder:  # the passes are over tokens of the answer only
+            self.codes = torch.zeros(len(next(iter(inputs.values()))), 0, dtype=torch.long)
+        else:
+            ids = inputs["input_ids"]
+            self.codes = vlm.layout.token_groups(ids, inputs.get("attention_mask"))
         self.real = self.codes != TOKEN_GROUPS.index("pad")
         self._bad: dict[torch.device, Tensor] = {}
 

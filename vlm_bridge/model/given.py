@@ -35,7 +35,7 @@ def check_plan(plan: Any) -> None:
     if not isinstance(plan, SkipPlan):
         raise BridgeError(
             f"a plan is wanted, got {_got(plan)}; make one as SkipPlan(...), or from words or a "
-            "file with vlm_bridge.plan.text.read_plan(WORDS)(vlm.layout.n_layers)"
+            "file with vlm_bridge.plan.text.read_plan(WORDS)(vlm.layout.depth)"
         )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.model.stacks import Stack, check_cross_attention, find_encoders
+from vlm_bridge.plan.stacks import DECODER, STACKS
 
 #: The token groups that partition the positions of a prompt, in the order of their codes.
 TOKEN_GROUPS = ("text", "image", "video", "audio", "special", "pad")
@@ -42,6 +44,9 @@ class Layout:
         special_ids: the tokenizer's other special tokens (chat markers, end of text).
         attention_types: `full_attention`, `sliding_attention` or `chunked_attention` per layer.
         deepstack_layers: layers after which the decoder adds vision features (DeepStack).
+        encoders: stack -> the encoder beside the decoder, or why its layers cannot be skipped.
+        encoder_decoder: the decoder looks at an encoder through cross-attention, and the prompt is
+            not in the sequence that it continues.
     """
 
     base: nn.Module
@@ -55,6 +60,40 @@ class Layout:
     special_ids: tuple[int, ...]
     attention_types: tuple[str, ...]
     deepstack_layers: tuple[int, ...]
+    encoders: Mapping[str, Stack | str] = field(default_factory=dict)
+    encoder_decoder: bool = False
+
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """The stacks whose layers a plan may skip, in the order in which the model runs them."""
+        return {
+            name: self.stack(name)
+            for name in STACKS
+            if name == DECODER or isinstance(self.encoders.get(name), Stack)
+        }
+
+    def stack(self, name: str = DECODER) -> Stack:
+        """The stack of that name.
+
+        Raises:
+            BridgeError: the model has no such stack, or none of its layers can be skipped.
+        """
+        if name == DECODER:
+            width = int(self.text_config.hidden_size)
+            return Stack(name, self.decoder, self.layers, self.text_config, width, "text")
+        found = self.encoders.get(name)
+        if found is None:
+            raise BridgeError(
+                f"{type(self.base).__name__} has no stack {shown(name)}; it has "
+                f"{', '.join(self.stacks)}"
+            )
+        if isinstance(found, str):
+            raise BridgeError(found)
+        return found
+
+    def depth(self, stack: str) -> int:
+        """Number of layers of a stack; errors are those of `stack`."""
+        return self.stack(stack).n_layers
 
     @property
     def n_layers(self) -> int:
@@ -103,24 +142,34 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
     """Find decoder, layers and placeholder tokens of a transformers model, also on the meta device.
 
     `special_ids` are those of its tokenizer, with or without placeholders. A `BridgeError` refuses
-    encoder-decoders, layers other than self-attention (cross-attention, linear attention), keys
-    and values shared between layers, and models that take images, video or audio and whose
-    configuration names no placeholder token for them. A text-only model has none.
+    encoder-decoders with images, layers other than self-attention (cross-attention in a
+    decoder-only model, linear attention), keys and values shared between layers, and models that
+    take images, video or audio and whose configuration names no placeholder token for them. A
+    text-only model and an encoder-decoder have none.
     """
     kind, config = type(model).__name__, model.config
     text_config = config.get_text_config(decoder=True)
-    if config.is_encoder_decoder or text_config.is_encoder_decoder:
-        raise BridgeError(f"{kind} is an encoder-decoder; only decoder-only models are supported")
+    both = bool(config.is_encoder_decoder or text_config.is_encoder_decoder)
+    if both and getattr(config, "vision_config", None) is not None:
+        raise BridgeError(
+            f"{kind} is an encoder-decoder with images; supported are encoder-decoders of text or "
+            "audio, and decoder-only models"
+        )
     decoder = _find_decoder(model)
-    entrances = _entrances(model, decoder)
+    entrances = _entrances(model, decoder, "decoder_input_ids" if both else "input_ids")
     if "decoder_input_ids" in signature(type(decoder).forward).parameters:
         raise BridgeError(
             f"{kind} reads its prompt in an encoder and answers in decoder_input_ids; only models "
             "with prompt and answer in one sequence are supported"
         )
-    attention_types = _attention_types(kind, text_config, decoder.layers)
+    if both:  # the configuration of the text side is a copy, which does not follow the model
+        text_config = decoder.config
+        check_cross_attention(kind, decoder.layers)
+        attention_types: tuple[str, ...] = ("full_attention",) * len(decoder.layers)
+    else:
+        attention_types = _attention_types(kind, text_config, decoder.layers)
     ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
-    if not any(ids.values()) and (found := _features_taken(model, entrances)):
+    if not both and not any(ids.values()) and (found := _features_taken(model, entrances)):
         raise BridgeError(
             f"{kind}: its configuration names no image, video or audio token, so it is not known "
             f"which positions hold {found}"
@@ -142,6 +191,8 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
         special_ids=tuple(sorted(set(special_ids) - placeholders)),
         attention_types=attention_types,
         deepstack_layers=_deepstack_layers(config, decoder),
+        encoders=find_encoders(inner, decoder),
+        encoder_decoder=both,
     )
 
 
@@ -159,14 +210,14 @@ def _find_decoder(model: PreTrainedModel) -> Any:
     return decoder
 
 
-def _entrances(model: PreTrainedModel, decoder: nn.Module) -> tuple[nn.Module, ...]:
-    """The modules around the decoder that take `input_ids`; the decoder if it sees the images."""
+def _entrances(model: PreTrainedModel, decoder: nn.Module, ids: str) -> tuple[nn.Module, ...]:
+    """The modules around the decoder that take its `ids`; the decoder if it sees the images."""
     path = next(name for name, module in model.named_modules() if module is decoder)
     names = path.split(".") if path else []
     around = [model.get_submodule(".".join(names[:depth])) for depth in range(len(names))]
     if decoder is model.base_model:
         around.append(decoder)
-    return tuple(part for part in around if "input_ids" in signature(type(part).forward).parameters)
+    return tuple(part for part in around if ids in signature(type(part).forward).parameters)
 
 
 def _features_taken(model: Any, entrances: Sequence[nn.Module]) -> str:

@@ -23,8 +23,8 @@ _STAND_INS = {
     "audio_token": "audio",
     "boa_token": "audio",
 }
-_FILES = {"image": "an image", "audio": "a recording"}
-_PLURALS = {"image": "images", "audio": "recordings"}
+_FILES = {"image": "an image", "audio": "a recording", "text": "neither image nor recording"}
+_PLURALS = {"image": "images", "audio": "recordings", "text": "questions alone"}
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,14 @@ def collate(
     """The model inputs of the items at `places`, on the device of the model."""
     chosen = [items[place] for place in places]
     kinds = {kind for item in chosen for kind in item.kinds} if with_images else {"text"}
-    texts = [_prompt(vlm.processor, item, kinds) for item in chosen]
-    if vlm.processor is vlm.tokenizer:
-        encoded = _tokenized(vlm.tokenizer, texts)
+    if vlm.layout.encoder_decoder:
+        encoded = _for_encoder(vlm, chosen, kinds)
     else:
-        encoded = _processed(vlm.processor, chosen, texts, kinds)
+        texts = [_prompt(vlm.processor, item, kinds) for item in chosen]
+        if vlm.processor is vlm.tokenizer:
+            encoded = _tokenized(vlm.tokenizer, texts)
+        else:
+            encoded = _processed(vlm.processor, chosen, texts, kinds)
     accepted = set(signature(vlm.model.forward).parameters) - {"labels"}
     inputs = {
         name: value.to(vlm.model.dtype) if value.is_floating_point() else value
@@ -147,6 +150,22 @@ def _processed(
     return {name: value for name, value in encoded.items() if isinstance(value, Tensor)}
 
 
+def _for_encoder(vlm: VLM, items: Sequence[Item], kinds: Collection[str]) -> dict[str, Tensor]:
+    """The inputs of an encoder: a recording without its question, or the question as it is."""
+    if "audio" not in vlm.layout.encoders:
+        questions = [item.question for item in items]
+        return dict(vlm.tokenizer(questions, return_tensors="pt", padding=True))
+    if "audio" not in kinds:
+        raise BridgeError(
+            f"{type(vlm.model).__name__} reads nothing but recordings, so that it cannot be asked "
+            "without one"
+        )
+    extractor = vlm.processor.feature_extractor
+    rate, most = int(extractor.sampling_rate), getattr(extractor, "n_samples", None)
+    sounds = [_sound(item, rate, most) for item in items]
+    return dict(extractor(sounds, sampling_rate=rate, return_tensors="pt"))
+
+
 def _sound(item: Item, rate: int, most: int | None) -> Any:
     """(samples,) at `rate`; one of more than `most` samples, which would be cut, is refused."""
     assert item.audio is not None
@@ -166,6 +185,9 @@ def check_takes(vlm: VLM, items: Iterable[Item]) -> None:
         "audio": hasattr(vlm.processor, "feature_extractor")
         and "audio" in signature(type(vlm.processor).__call__).parameters,
     }
+    if vlm.layout.encoder_decoder:
+        hears = "audio" in vlm.layout.encoders
+        taken = {"image": False, "audio": hears, "text": not hears}
     for item in items:
         for kind in item.kinds:
             if not taken.get(kind, True):
@@ -177,7 +199,7 @@ def check_takes(vlm: VLM, items: Iterable[Item]) -> None:
 
 
 def _with(kinds: Collection[str]) -> str:
-    found = [words for kind, words in _FILES.items() if kind in kinds]
+    found = [words for kind, words in _FILES.items() if kind in kinds and kind != "text"]
     return f"with {' and '.join(found)}" if found else "without an image"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vlm_bridge.data import Item, items_hash
+from vlm_bridge.model.encoder_decoder import last_only, with_decoder_start
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import Batch, batch_places, check_takes, collate
 from vlm_bridge.model.vlm import VLM
@@ -110,7 +111,8 @@ def first_logits(vlm: VLM, batch: Batch) -> Tensor:
 
 def answer_logits(vlm: VLM, batch: Batch) -> Tensor:
     """`first_logits` unchecked, for passes that are differentiated."""
-    logits: Tensor = vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+    inputs = with_decoder_start(vlm, batch.inputs)
+    logits: Tensor = vlm.model(**inputs, use_cache=False, **last_only(vlm)).logits[:, -1]
     return logits
 
 

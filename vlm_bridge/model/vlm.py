@@ -16,12 +16,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
     PreTrainedModel,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
 )
 
 from vlm_bridge.errors import BridgeError
@@ -37,6 +41,11 @@ from vlm_bridge.runtime.quiet import quiet_transformers
 from vlm_bridge.third_party.catalogue import names_of
 from vlm_bridge.third_party.folders import model_folder
 
+#: Classes of encoder-decoders -> the Auto class that makes them.
+_ENCODER_DECODERS = (
+    (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
+    (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM),
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -223,11 +232,9 @@ def _auto_class(config: Any, trust_remote_code: bool) -> Any:
                 return kind
     if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         return AutoModelForMultimodalLM
-    if getattr(config, "is_encoder_decoder", False):
-        raise BridgeError(
-            f"model type '{config.model_type}' is an encoder-decoder; only decoder-only models are "
-            "supported"
-        )
+    for mapping, kind in _ENCODER_DECODERS:
+        if getattr(config, "is_encoder_decoder", False) and type(config) in mapping:
+            return kind
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     hint = "; its own code may: pass trust_remote_code" if own else ""

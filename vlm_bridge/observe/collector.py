@@ -13,17 +13,22 @@ from torch import Tensor
 
 from estimators import MeanAccumulator, PairAccumulator, PairRows, Profile
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.encoder_decoder import with_decoder_start, with_own_answer
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.layout import TOKEN_GROUPS
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention, capturing_states
 from vlm_bridge.observe.observed_pass import PROFILED, ObservedPass
 from vlm_bridge.observe.reservoir import Reservoir
+from vlm_bridge.observe.stack_pass import StackPass
+from vlm_bridge.plan.stacks import DECODER, STACKS
 
 #: Name of the attention mass on modality keys in a `Profile`.
 VAR = "var"
 #: Name of |input of l - output of l - 1| / |output of l - 1| in a `Profile`.
 INSERTED = "relative_inserted_norm"
+#: Tokens of its own answer on which the decoder of an encoder-decoder is profiled, at most.
+OWN_ANSWER = 64
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -32,8 +37,9 @@ class Collector:
     """Sums of every layer and token group over passes with any inputs, video and audio too.
 
     Args:
-        n_layers: number of layers of the decoder.
-        reservoir: filled with states during the passes, if given.
+        n_layers: number of layers of the stack.
+        reservoir: filled with states during the passes, if given; of decoder-only models.
+        stack: the stack that is observed, one of `vlm.layout.stacks`.
 
     Example:
         >>> collector = Collector(vlm.layout.n_layers)  # doctest: +SKIP
@@ -42,8 +48,10 @@ class Collector:
         ('text', 'video', 'special')
     """
 
-    def __init__(self, n_layers: int, reservoir: Reservoir | None = None) -> None:
-        self.n_layers, self.reservoir = n_layers, reservoir
+    def __init__(
+        self, n_layers: int, reservoir: Reservoir | None = None, stack: str = DECODER
+    ) -> None:
+        self.n_layers, self.reservoir, self.stack = n_layers, reservoir, stack
         kinds = {"pairs": PairAccumulator, VAR: MeanAccumulator, INSERTED: MeanAccumulator}
         #: kind of sum -> token group -> one accumulator per layer
         self._sums: dict[str, dict[str, list[Any]]] = {
@@ -65,7 +73,8 @@ class Collector:
 
         Args:
             vlm: the model.
-            inputs: the model's inputs, with input_ids (batch, length).
+            inputs: the model's inputs, with input_ids (batch, length) unless it is an
+                encoder-decoder.
             clusters: the independent unit (image, clip, text) of every sequence, complete in one
                 pass.
             items: an index of every sequence, for the reservoir (default: consecutive).
@@ -74,12 +83,16 @@ class Collector:
             BrokenModel: a state is NaN or infinite.
             BridgeError: a state has no direction, attention or states cannot be observed.
         """
-        if len(clusters) != len(inputs["input_ids"]):
-            raise BridgeError(f"{len(clusters)} clusters for {len(inputs['input_ids'])} sequences")
+        n = len(next(iter(inputs.values())) if "input_ids" not in inputs else inputs["input_ids"])
+        if len(clusters) != n:
+            raise BridgeError(f"{len(clusters)} clusters for {n} sequences")
         if items is None:
             items = range(self._n_items, self._n_items + len(clusters))
         self._n_items += len(clusters)
         self._clusters |= set(clusters)
+        if self.stack != DECODER or vlm.layout.encoder_decoder:
+            self._run_stack(vlm, inputs, clusters)
+            return
         now = ObservedPass(vlm.layout, inputs, self.reservoir, items)
         with (
             capturing_states(vlm, now.on_states, now.on_inserted),
@@ -90,6 +103,30 @@ class Collector:
         codes = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
         ids = np.array([codes[name] for name in clusters])[:, None]
         self._add(now, np.broadcast_to(ids, now.codes.shape))
+
+    def _run_stack(self, vlm: VLM, inputs: Mapping[str, Tensor], clusters: Sequence[str]) -> None:
+        """`run` for an encoder, or for the decoder of an encoder-decoder on its own answer."""
+        if self.reservoir is not None:
+            raise BridgeError(
+                "a sample of states is drawn from decoder-only models; profile this stack without"
+            )
+        stack, layout = vlm.layout.stack(self.stack), vlm.layout
+        codes = None
+        if self.stack != DECODER:
+            inputs = with_decoder_start(vlm, inputs)
+        else:
+            inputs = with_own_answer(vlm, inputs, OWN_ANSWER)
+            named = (inputs[f"decoder_{name}"] for name in ("input_ids", "attention_mask"))
+            codes = layout.token_groups(*named)
+        if stack.group == "text" and self.stack != DECODER:
+            codes = layout.token_groups(inputs["input_ids"], inputs.get("attention_mask"))
+        now = StackPass(stack, clusters, codes)
+        with capturing_states(vlm, now.on_states, stack=self.stack):
+            finite(vlm, inputs, lambda: layout.base(**inputs, use_cache=False), names=clusters)
+        for group, (geometry, rows_of) in now.by_group().items():
+            numbers = np.unique(rows_of, return_inverse=True)[1]
+            for layer, pair in enumerate(_pair_rows(geometry, group)):
+                self._sums["pairs"][group][layer].update(pair, numbers)
 
     def _add(self, now: ObservedPass, clusters: NDArray[np.integer]) -> None:
         geometry, masses, inserted, samples = now.arrived()
@@ -154,6 +191,9 @@ class Collector:
             n_images=len(self._clusters) if n_images is None else n_images,
             data_hash=data_hash,
         )
+        if self.stack != DECODER:
+            of = f"; layers are those of the {STACKS[self.stack]}"
+            profile = replace(profile, index_convention=profile.index_convention + of)
         if not changed:
             return profile
         note = (

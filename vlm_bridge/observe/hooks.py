@@ -27,6 +27,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.skip.tensors import cut_queries, first_of, probabilities, states_of
 
 #: (layer, input states, output states), both (batch, length, width).
@@ -43,9 +44,15 @@ Queries = Callable[[torch.device], Tensor | None]
 
 @contextlib.contextmanager
 def capturing_states(
-    vlm: VLM, on_states: OnStates, on_inserted: OnInserted | None = None
+    vlm: VLM,
+    on_states: OnStates,
+    on_inserted: OnInserted | None = None,
+    *,
+    stack: str = DECODER,
 ) -> Iterator[None]:
     """Call `on_states` for every layer of every pass; the hooks are removed on exit.
+
+    The layers are those of a stack of `vlm.layout.stacks`.
 
     `on_inserted` is called first where the input of a layer is not the tensor that the layer
     before it returned, since something may have been added in between.
@@ -63,10 +70,10 @@ def capturing_states(
             on_inserted(index, last.to(after.device), before)
         on_states(index, before, after)
 
-    with contextlib.ExitStack() as stack:
-        for index, layer in enumerate(vlm.layout.layers):
+    with contextlib.ExitStack() as handles:
+        for index, layer in enumerate(vlm.layout.stack(stack).layers):
             handle = layer.register_forward_hook(partial(hook, index), with_kwargs=True)
-            stack.callback(handle.remove)
+            handles.callback(handle.remove)
         yield
 
 

@@ -24,6 +24,7 @@ from vlm_bridge.model.run_batches import deal_batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.reservoir import Reservoir
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.runtime.checkpoint import beside, difference, kept_in, of_all_ranks
 from vlm_bridge.runtime.distributed import Ranks, sharing
 from vlm_bridge.runtime.files import write_bytes
@@ -38,6 +39,7 @@ def profile(
     batch_size: int = 16,
     checkpoint: Path | None = None,
     reservoir: Reservoir | None = None,
+    stack: str = DECODER,
 ) -> Profile:
     """Distance between a layer's input and output, by token group, from one forward pass.
 
@@ -56,10 +58,13 @@ def profile(
         batch_size: questions in a batch.
         checkpoint: safetensors file of the sums so far; a second, equal call continues from it.
         reservoir: filled with a sample of states, for estimators that need rows.
+        stack: the stack to measure, one of `vlm.layout.stacks`. All positions of an encoder of
+            audio or images are `audio` or `image`; the decoder of an encoder-decoder runs on its
+            own answer of at most 64 tokens. VAR is measured in decoder-only models.
 
     Raises:
-        BridgeError: there are no items, the model skips at present, a state has no direction, the
-            checkpoint is of another run, or another rank died.
+        BridgeError: no such stack, there are no items, the model skips at present, a state has no
+            direction, the checkpoint is of another run, or another rank died.
 
     Example:
         >>> profile(vlm, items).values("image", "cosine_distance")  # doctest: +SKIP
@@ -74,10 +79,13 @@ def profile(
         "data_hash": items_hash(items),
     }
     key = {**run, "batch_size": batch_size, "reservoir": reservoir and reservoir.settings}
+    n_layers = vlm.layout.depth(stack)
+    if stack != DECODER:
+        key["stack"] = stack
 
     def collector() -> Collector:
         sample = None if reservoir is None else Reservoir(**reservoir.settings)
-        return Collector(vlm.layout.n_layers, sample)
+        return Collector(n_layers, sample, stack)
 
     with sharing(kept_in(checkpoint)) as ranks:
         shard = _Shard(checkpoint, json.dumps(key), len(places), ranks, collector())

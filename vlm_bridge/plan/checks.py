@@ -8,18 +8,34 @@ from itertools import islice
 from typing import Any
 
 from vlm_bridge.errors import BridgeError, shown
-from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES, TOKEN_MODES, PlanFields
+from vlm_bridge.plan.modes import (
+    DEPTHS,
+    ENCODER_MODES,
+    LISTS,
+    MODES,
+    TOKEN_MODES,
+    PlanFields,
+)
+from vlm_bridge.plan.stacks import DECODER, STACKS
 
 #: Most layers of a plan; the deepest transformers have about 1,000.
 MAX_LAYERS = 10_000
-#: Order of the parts of a composed plan: the mode that places modality tokens comes first.
-PART_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
+#: Most parts of a composed plan: every mode of the decoder, and those of each encoder.
+MAX_PARTS = len(MODES) + len(ENCODER_MODES) * (len(STACKS) - 1)
+#: Order of modes in a composed plan: the mode that places modality tokens comes first.
+_MODE_ORDER = (*TOKEN_MODES, *(mode for mode in MODES if mode not in TOKEN_MODES))
+
+
+def part_order(part: PlanFields) -> tuple[int, int]:
+    """The place of a part in a composed plan: by stack, then by mode."""
+    return list(STACKS).index(part.stack), _MODE_ORDER.index(part.mode)
 
 
 def typed_fields(plan: PlanFields) -> dict[str, Any]:
     """The fields of a plan as int, tuples of int, and float; other types are a `BridgeError`."""
-    if not isinstance(plan.mode, str):
-        raise BridgeError(f"mode must be text, got {shown(plan.mode)}")
+    for name in ("mode", "stack"):
+        if not isinstance(value := getattr(plan, name), str):
+            raise BridgeError(f"{name} must be text, got {shown(value)}")
     n_layers = _whole("n_layers", plan.n_layers)
     if not 1 <= n_layers <= MAX_LAYERS:
         least = "a plan needs at least one layer" if n_layers < 1 else "no decoder is so deep"
@@ -38,6 +54,13 @@ def check_fields(plan: PlanFields) -> None:
     """Raise a `BridgeError` unless a single plan has the fields of its mode, in range."""
     if plan.mode not in MODES:
         raise BridgeError(f"unknown mode {shown(plan.mode)}; choose from {', '.join(MODES)}")
+    if plan.stack not in STACKS:
+        raise BridgeError(f"unknown stack {shown(plan.stack)}; choose from {', '.join(STACKS)}")
+    if plan.stack != DECODER and plan.mode not in ENCODER_MODES:
+        raise BridgeError(
+            f"{plan.mode} skips modality tokens of the decoder; the {STACKS[plan.stack]} has "
+            f"{' and '.join(ENCODER_MODES)} (to leave it early is to block its last layers)"
+        )
     takes = MODES[plan.mode].takes
     for name in (*LISTS, *DEPTHS, "keep"):
         given = getattr(plan, name) not in ((), None)
@@ -66,30 +89,43 @@ def check_fields(plan: PlanFields) -> None:
 
 def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
     """Raise a `BridgeError` unless single plans can be joined into the composed `plan`."""
-    modes = [part.mode for part in parts]
+    depths: dict[str, int] = {}
     for part in parts:
         if part.mode not in MODES:
             raise BridgeError(f"a part must be a single plan, got '{part.mode}'; use compose")
-        if part.n_layers != plan.n_layers:
+        if part.n_layers != depths.setdefault(part.stack, part.n_layers):
             raise BridgeError(
                 f"the part {part.mode} was made for {part.n_layers} layers, "
-                f"the plan for {plan.n_layers}"
+                f"the plan for {depths[part.stack]}"
             )
-    for mode in modes:
-        if modes.count(mode) > 1:
-            raise BridgeError(f"two parts are of mode '{mode}'; make them one plan")
+    places = [part_order(part) for part in parts]
+    for part, place in zip(parts, places, strict=True):
+        if places.count(place) > 1:
+            where = "" if part.stack == DECODER else f" of the {STACKS[part.stack]}"
+            raise BridgeError(f"two parts{where} are of mode '{part.mode}'; make them one plan")
+    modes = [part.mode for part in parts]
     placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
     if len(placing) > 1:
         raise BridgeError(f"{' and '.join(placing)} both place modality tokens; choose one of them")
-    if plan.mode != "+".join(modes) or modes != sorted(modes, key=PART_ORDER.index):
-        raise BridgeError(f"mode {shown(plan.mode)} is not that of its parts; use SkipPlan.compose")
+    if plan.n_layers != sum(depths.values()):
+        raise BridgeError(
+            f"the parts were made for {sum(depths.values())} layers, the plan for {plan.n_layers}"
+        )
+    for name, joined in (("mode", "+".join(modes)), ("stack", "+".join(depths))):
+        if (given := getattr(plan, name)) != joined or places != sorted(places):
+            raise BridgeError(
+                f"{name} {shown(given)} is not that of its parts; use SkipPlan.compose"
+            )
 
 
 def joined_fields(plan: PlanFields, parts: Sequence[PlanFields]) -> dict[str, Any]:
     """Fields of a composed plan: the union of lists, and the only value of any other field.
 
+    A plan of several stacks has none of them: a layer's number says nothing without its stack.
     A field of `plan` itself that says something else is a `BridgeError`.
     """
+    if len({part.stack for part in parts}) > 1:
+        parts = ()
     joined: dict[str, Any] = {
         name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
         for name in LISTS

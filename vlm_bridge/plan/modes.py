@@ -32,6 +32,7 @@ class PlanFields:
     mlp: tuple[int, ...] = ()
     after: int | None = None
     keep: float | None = None
+    stack: str = "decoder"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Mode:
         axis: label of the figures' axis of units.
         at: (layer or depth, share of modality tokens kept) -> the fields of the units there.
         empty: number of layers -> fields of the plan that skips nothing.
-        every_token: the mode treats all tokens alike, and works with every type of attention. The
-            others skip modality tokens, and need attention with a mask per query and key.
+        every_token: the mode treats all tokens alike, works with every type of attention, and
+            exists in encoders too. The others skip modality tokens, and need attention with a mask
+            per query and key.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
         removes: the part of a touched layer's update that the mode removes, if one full pass
             measures it: all (`block`), that of modality tokens (`freeze`), text's attention to
@@ -242,3 +244,5 @@ WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("l
 KNOWN_REMOVAL_MODES = tuple(
     sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
 )
+#: Modes of a stack that is not the decoder: those that are not about modality tokens.
+ENCODER_MODES = tuple(name for name, mode in MODES.items() if mode.every_token)

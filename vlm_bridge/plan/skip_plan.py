@@ -11,21 +11,23 @@ from typing import Any, Self
 
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.plan.checks import (
-    PART_ORDER,
+    MAX_PARTS,
     check_fields,
     check_parts,
     joined_fields,
+    part_order,
     typed_fields,
 )
 from vlm_bridge.plan.layer_op import Operation, compiled
 from vlm_bridge.plan.modes import MODES, PlanFields
 from vlm_bridge.plan.provenance import Provenance
+from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.runtime.files import read_json
 
 
 @dataclass(frozen=True)
 class SkipPlan(PlanFields):
-    """Which parts of a decoder of `n_layers` layers are skipped. Layers are 0-based.
+    """Which parts of a stack of `n_layers` layers are skipped. Layers are 0-based.
 
     Attributes:
         mode: one of `MODES`; for a composed plan the modes of its parts, as in `band+freeze`.
@@ -42,13 +44,17 @@ class SkipPlan(PlanFields):
             `token_pruning`: layers >= `after` run on text and, per sequence, on the share
             `keep` of modality tokens to which the last token of the pass attends most in layer
             `after - 1`, mean over heads; at least one token (FastV, arXiv 2403.06764).
-        n_layers: number of layers of the decoder for which the plan was made.
+        n_layers: number of layers of the stack for which the plan was made; of a plan of several
+            stacks, of all of them.
         layers: for `block` and `freeze`, ascending; in a composed plan their union.
         entry: for `late_entry` and `band`.
         exit: for `early_exit` and `band`.
         attention, mlp: for `sublayer`, ascending.
         after: for `token_pruning`, at least 1.
         keep: for `token_pruning`, between 0 and 1.
+        stack: the stack that the layers are of: `decoder`, or an encoder, `vision`, `audio` or
+            `encoder` (of text), which has the modes `block` and `sublayer` only; of a plan of
+            several stacks the names of all, as in `audio+decoder`.
         parts: the plans that `compose` joined; empty for a single plan.
         provenance: its model, and the images that chose, tuned or certified it; that of a composed
             plan has those of its parts. Not compared, and not hashed.
@@ -89,13 +95,13 @@ class SkipPlan(PlanFields):
 
     @classmethod
     def compose(cls, *plans: SkipPlan) -> SkipPlan:
-        """Join plans of different modes into one plan with the effects of all.
+        """Join plans of different modes or stacks into one plan with the effects of all.
 
-        At most one of the modes that place modality tokens, and one each of the others.
+        In a stack at most one of the modes that place modality tokens, and one each of the others.
 
         Raises:
-            BridgeError: no plans, different numbers of layers, a mode twice, two modes that decide
-                where modality tokens exist, or a layer on which the plans contradict each other.
+            BridgeError: no plans; in a stack, different numbers of layers, a mode twice, two modes
+                that decide where modality tokens exist, or plans that contradict each other.
 
         Example:
             >>> band = SkipPlan("band", n_layers=8, entry=2, exit=6)
@@ -114,13 +120,31 @@ class SkipPlan(PlanFields):
         if len(parts) == 1:
             same = parts[0].provenance == whole
             return parts[0] if same else replace(parts[0], provenance=whole)
-        parts = sorted(parts, key=lambda part: PART_ORDER.index(part.mode))
+        parts = sorted(parts, key=part_order)
         mode = "+".join(part.mode for part in parts)
-        return cls(mode, parts[0].n_layers, parts=tuple(parts), provenance=whole)
+        depths = {part.stack: part.n_layers for part in parts}
+        stack, n_layers = "+".join(depths), sum(depths.values())
+        return cls(mode, n_layers, stack=stack, parts=tuple(parts), provenance=whole)
+
+    @cached_property
+    def by_stack(self) -> dict[str, SkipPlan]:
+        """Stack -> the plan of its layers, in the order in which a model runs the stacks.
+
+        >>> both = SkipPlan("block", 2, layers=(0,), stack="audio"), SkipPlan("block", 3)
+        >>> SkipPlan.compose(*both).by_stack["audio"].layers
+        (0,)
+        """
+        stacks = self.stack.split("+")
+        if len(stacks) == 1:
+            return {self.stack: self}
+        of = {name: [part for part in self.parts if part.stack == name] for name in stacks}
+        return {name: SkipPlan.compose(*parts) for name, parts in of.items()}
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
-        """The operation of every layer under the plan."""
+        """The operation of every layer under the plan, stack by stack."""
+        if "+" in self.stack:
+            return tuple(op for plan in self.by_stack.values() for op in plan.operations)
         changes = [
             (part.mode, *change)
             for part in self.parts or (self,)
@@ -167,21 +191,28 @@ class SkipPlan(PlanFields):
         'keep 25% of vision tokens in layers >= 2 (token_pruning, 30 layers)'
         >>> SkipPlan("early_exit", n_layers=30, exit=4).describe("audio")
         'audio tokens leave after layer 3 (early_exit, 30 layers)'
+        >>> SkipPlan("block", n_layers=4, layers=(1, 2), stack="audio").describe()
+        'skip layers 1-2 (2 of 4) of the audio encoder'
         """
         if self.parts:
             return "; ".join(part.describe(modality) for part in self.parts)
-        if self.is_empty:
-            return f"skip nothing ({self.mode}, 0 of {self.n_layers})"
-        return MODES[self.mode].words(self, modality or "modality")
+        words = f"skip nothing ({self.mode}, 0 of {self.n_layers})"
+        if not self.is_empty:
+            words = MODES[self.mode].words(self, modality or "modality")
+        return words if self.stack == DECODER else f"{words} of the {STACKS[self.stack]}"
 
     def hash(self) -> str:
         """SHA-256 of all fields but `provenance`."""
         return hashlib.sha256(json.dumps(_behaviour(self), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON data with type and schema version; the fields its mode takes, or its parts."""
+        """JSON data with type and schema version; the fields its mode takes, or its parts.
+
+        The decoder is not named as the stack, so that hashes of its plans are those of before.
+        """
         data: dict[str, Any] = {"type": "SkipPlan", "schema_version": self.SCHEMA_VERSION}
         data |= {"mode": self.mode, "n_layers": self.n_layers}
+        data |= {} if self.stack == DECODER else {"stack": self.stack}
         if self.parts:
             data["parts"] = [part.to_json() for part in self.parts]
         else:
@@ -213,11 +244,9 @@ class SkipPlan(PlanFields):
             )
         if absent := [name for name in ("mode", "n_layers") if name not in body]:
             raise BridgeError(f"this JSON is not a SkipPlan: it lacks '{absent[0]}'")
-        parts = body.pop("parts", [])
-        if not isinstance(parts, list) or len(parts) > len(MODES):
-            raise BridgeError(
-                f"parts must be a list of at most {len(MODES)} plans, got {shown(parts)}"
-            )
+        parts, most = body.pop("parts", []), MAX_PARTS
+        if not isinstance(parts, list) or len(parts) > most:
+            raise BridgeError(f"parts must be a list of at most {most} plans, got {shown(parts)}")
         if any(isinstance(part, dict) and part.get("parts") for part in parts):
             raise BridgeError("a part must be a single plan, without parts of its own")
         if "provenance" in body:
@@ -236,9 +265,8 @@ class SkipPlan(PlanFields):
     def check_depth(self, n_layers: int) -> None:
         """Raise a `BridgeError` unless the plan was made for this number of layers."""
         if n_layers != self.n_layers:
-            raise BridgeError(
-                f"the plan was made for {self.n_layers} layers, the model has {n_layers}"
-            )
+            who = "the model" if self.stack == DECODER else f"the {STACKS[self.stack]}"
+            raise BridgeError(f"the plan was made for {self.n_layers} layers, {who} has {n_layers}")
 
 
 def _single_plans(parts: Any) -> tuple[SkipPlan, ...]:

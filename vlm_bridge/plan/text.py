@@ -12,18 +12,21 @@ from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.plan.checks import MAX_LAYERS
 from vlm_bridge.plan.modes import DEPTHS, LISTS, MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER, STACKS, Depths, depth_in
 
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _RUN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
 
 
-def read_plan(words: str) -> Callable[[int], SkipPlan]:
+def read_plan(words: str) -> Callable[[Depths], SkipPlan]:
     """Read the plan file that `words` names, or parse `words` as a plan.
 
-    The result maps the number of layers to the plan. A file is read at once, so that a wrong name
-    is refused before a model is loaded. In words, parts are joined by `+`; a part is a mode and
-    its fields, `layers=3,5-7`, `exit=20`, each given once.
+    The result maps the number of layers to the plan: the decoder's, or a function that gives that
+    of every stack (`vlm.layout.depth`). A file is read at once, so that a wrong name is refused
+    before a model is loaded. In words, parts are joined by `+`; a part is a mode and its fields,
+    `layers=3,5-7`, `exit=20`, each given once; `stack=audio` says that it is about the audio
+    encoder.
 
     Raises:
         BridgeError: no such file or not a plan; an unknown mode or field, a field twice, a mode
@@ -32,13 +35,18 @@ def read_plan(words: str) -> Callable[[int], SkipPlan]:
     Example:
         >>> print(read_plan("band entry=4 exit=20")(30).describe())
         vision tokens exist in layers 4 to 19 only (band, 30 layers)
+        >>> print(read_plan("block layers=1,2 stack=audio")(lambda stack: 4).describe())
+        skip layers 1-2 (2 of 4) of the audio encoder
     """
     if Path(words).suffix == ".json" or os.path.isfile(words):
         plan = SkipPlan.read(words)
-        return lambda n_layers: plan
+        return lambda depths: plan
     parts = [_part(part.split(), words) for part in words.split("+")]
-    return lambda n_layers: SkipPlan.compose(
-        *(SkipPlan(mode, n_layers=n_layers, **fields) for mode, fields in parts)
+    return lambda depths: SkipPlan.compose(
+        *(
+            SkipPlan(mode, depth_in(fields.get("stack", DECODER), depths), **fields)
+            for mode, fields in parts
+        )
     )
 
 
@@ -59,7 +67,7 @@ def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
             fields[name] = _PARSERS[name](value)
         except ValueError as error:
             raise BridgeError(f"{shown(word)} in the plan {shown(whole)} {error}") from None
-    if not fields:
+    if not fields.keys() - {"stack"}:
         takes = " or ".join(f"'{name}='" for name in MODES[words[0]].takes)
         raise BridgeError(f"'{words[0]}' in the plan {shown(whole)} names no place; add {takes}")
     return words[0], fields
@@ -94,8 +102,15 @@ def _share(value: str) -> float:
     return float(value)
 
 
+def _stack(value: str) -> str:
+    if value not in STACKS:
+        raise ValueError(f"names no stack; choose from {', '.join(STACKS)}")
+    return value
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(LISTS, _layers),
     **dict.fromkeys(DEPTHS, _depth),
     "keep": _share,
+    "stack": _stack,
 }

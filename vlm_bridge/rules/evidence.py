@@ -14,6 +14,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, MODES, lacking
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import STACKS
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.account import Account
 from vlm_bridge.rules.measure import Floats
@@ -286,6 +287,11 @@ def check_profile(vlm: VLM, profile: Profile) -> None:
             f"the profile is of {profile.model} ({profile.fingerprint[:12]}), this is {vlm.name} "
             f"({vlm.fingerprint[:12]}): weights, dtype, attention or configuration differ"
         )
+    for name in STACKS.values():
+        if profile.index_convention.endswith(f"layers are those of the {name}"):
+            raise BridgeError(
+                f"the profile is of the {name} of {profile.model}; rules rank layers of the decoder"
+            )
     if profile.n_layers != vlm.layout.n_layers:
         raise BridgeError(
             f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from estimators.clustered import image_mean
+from vlm_bridge.cost import count_flops
 from vlm_bridge.data import Item, image_ids, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.model.encoder_decoder import with_decoder_start
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.savings import saving
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.selection.path import RUNGS, Step, lazy_path
-from vlm_bridge.skip import supported_modes
+from vlm_bridge.skip import skipping, supported_modes
 from vlm_bridge.skip.support import check_model
 
 
@@ -57,7 +61,10 @@ def tuned_path(
         # Of a stopped plan this is the mean over the images asked, which is above the limit too.
         return float(image_mean(np.array(outcomes.disagree), outcomes.clusters))
 
-    savings = [saving(plan, modality=share) for plan in plans]
+    work = None
+    if any(plan.stack != DECODER for plan in plans):
+        work = work_by_stack(vlm, tuning)
+    savings = [saving(plan, modality=share, work=work) for plan in plans]
     steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
     settings = {"epsilon": epsilon, "candidates": len(candidates)}
     length = {"max_new_tokens": max_new_tokens}
@@ -67,12 +74,21 @@ def tuned_path(
 
 def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
     """The candidates that the model supports, at least one; all are of this model or of none."""
-    modes = supported_modes(vlm)
+    modes = {stack: supported_modes(vlm, stack) for stack in vlm.layout.stacks}
     for plan in candidates:
         check_model(vlm, plan)
-    plans = [plan for plan in candidates if not any(modes[m] for m in plan.mode.split("+"))]
+
+    def reasons(plan: SkipPlan) -> list[str]:
+        lacks: dict[str, str] = {}
+        return [
+            reason
+            for part in plan.parts or (plan,)
+            if (reason := modes.get(part.stack, lacks).get(part.mode, f"no stack '{part.stack}'"))
+        ]
+
+    plans = [plan for plan in candidates if not reasons(plan)]
     if not plans:
-        why = next((f": {modes[m]}" for p in candidates for m in p.mode.split("+") if modes[m]), "")
+        why = next((f": {reason}" for plan in candidates for reason in reasons(plan)), "")
         raise BridgeError(f"none of {len(candidates)} candidates is supported by {vlm.name}{why}")
     return plans
 
@@ -96,7 +112,34 @@ def tuned_on(
     return replace(plan, provenance=provenance)
 
 
+def work_by_stack(vlm: VLM, items: Sequence[Item]) -> dict[str, float]:
+    """Share of each stack in the FLOPs of all layers, in the prefill of the first prompt.
+
+    The work of a stack is what the prefill needs less if all its layers are skipped; a stack of
+    which none can be skipped is left out.
+    """
+    batch = next(batches(vlm, items[:1], batch_size=1))
+    inputs = with_decoder_start(vlm, batch.inputs)
+
+    @torch.no_grad()
+    def flops() -> int:
+        return count_flops(lambda: vlm.model(**inputs, use_cache=False))
+
+    with vlm.whole():
+        full = flops()
+    work = {}
+    for name, stack in vlm.layout.stacks.items():
+        if supported_modes(vlm, name)["block"]:
+            continue
+        plan = SkipPlan("block", stack.n_layers, tuple(range(stack.n_layers)), stack=name)
+        with skipping(vlm, plan):
+            work[name] = full - flops()
+    return {name: of_stack / sum(work.values()) for name, of_stack in work.items()}
+
+
 def modality_share(vlm: VLM, items: Sequence[Item]) -> float:
-    """Share of the first prompt that is modality tokens; 0 for a text-only model."""
+    """Share of the first prompt that is modality tokens; 0 for text-only models and Whisper."""
+    if vlm.layout.encoder_decoder:
+        return 0.0
     ids = next(batches(vlm, items[:1], batch_size=1)).inputs["input_ids"]
     return float(vlm.layout.modality_flags(ids).double().mean())

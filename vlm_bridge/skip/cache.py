@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import cache_utils
-from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache, StaticLayer
 
 from vlm_bridge.errors import BridgeError
 
@@ -163,6 +163,10 @@ class PartialLayer(DynamicLayer):
 def check_cache(cache: Any) -> None:
     """Raise a `BridgeError` for an offloaded, quantised or recurrent cache."""
     if cache is None:
+        return
+    if isinstance(cache, EncoderDecoderCache):
+        check_cache(cache.self_attention_cache)
+        check_cache(cache.cross_attention_cache)
         return
     if not isinstance(cache, Cache) or not hasattr(cache, "layers"):
         raise BridgeError(

@@ -8,15 +8,19 @@ from functools import partial
 from threading import Lock
 
 import torch
+from torch import nn
 
 from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER, STACKS
+from vlm_bridge.skip.encoder_decoder import EncoderDecoderTracker
 from vlm_bridge.skip.fast import fast_forwards
-from vlm_bridge.skip.patching import by_name, check_not_replaced, patched
+from vlm_bridge.skip.patching import Forward, by_name, check_not_replaced, patched
 from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored
+from vlm_bridge.skip.stack_layers import fast_layer, plain_layer
 from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
 from vlm_bridge.skip.thin import try_halves
@@ -46,9 +50,13 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     model instead. What `torch.jit.trace` has made runs as it was traced: a trace of the full model
     does not skip inside the block.
 
+    A plan of an encoder acts wherever its layers run, also in `model.get_image_features` and the
+    like. Attention weights of a skipped layer of an encoder, or of an encoder-decoder, are left
+    out of what the model collects.
+
     Args:
         vlm: the model.
-        plan: what to skip, for a decoder of the model's depth.
+        plan: what to skip, for stacks of the model's depths.
         fast: do not compute skipped parts. `False` computes everything and then undoes or hides
             it: slow, and the specification against which the fast form is tested.
 
@@ -56,10 +64,11 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         The tracker of modality positions, for callers that replay the decoder themselves.
 
     Raises:
-        BridgeError: the plan was made for another number of layers, the model does not support it
-            (see `check_support`), another tool replaced the forward of a layer, or the model is
-            skipping already. Inside the block: a copy of the model is made, its decoder is called
-            without its model, or it is called in a way that the plan cannot follow.
+        BridgeError: the plan was made for another number of layers or another stack, the model does
+            not support it (see `check_support`), another tool replaced the forward of a layer, or
+            the model is skipping already. Inside the block: a copy of the model is made, its
+            decoder is called without its model, or it is called in a way that the plan cannot
+            follow.
 
     Example:
         >>> from vlm_bridge.plan.skip_plan import SkipPlan
@@ -73,32 +82,48 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     with contextlib.ExitStack() as stack:
         stack.enter_context(held_by_plan(vlm.name, layout.layers))
         check_support(vlm, plan)
-        tracker = PassTracker(
+        decoder = plan.by_stack.get(DECODER) or SkipPlan("block", layout.n_layers)
+        tracker = (EncoderDecoderTracker if layout.encoder_decoder else PassTracker)(
             layout,
-            keep=plan.keep,
+            keep=decoder.keep,
             log=not fast,
             check=partial(check_run, vlm, plan),
             stamp=Stamp.of(plan, fast=fast, modality=layout.modality),
         )
-        try_halves(layout, (i for i, part in enumerate(plan.operations) if part.freeze and fast))
+        try_halves(layout, (i for i, part in enumerate(decoder.operations) if part.freeze and fast))
         # Compiled code might ignore hooks and replaced forwards.
         stack.enter_context(_eager)
         stack.callback(tracker.restore)
         for module, name, function in tracker.replacements():
             stack.enter_context(patched(module, function, name))
-        forwards = fast_forwards if fast else plain_forwards
-        for index, operation in enumerate(plan.operations):
-            layer = layout.layers[index]
-            for module, forward in forwards(index, layer, operation, tracker):
-                if module in (layer, *layer.children()):
-                    check_not_replaced(module, f"layer {index}")
-                stack.enter_context(patched(module, forward))
-        if plan.after is not None and plan.kept_only_layers:
-            layer = layout.layers[plan.after - 1]
-            check_not_replaced(layer, f"layer {plan.after - 1}")
-            scored = Scored.of(plan.after - 1, layer, tracker)
+        for layer, name, module, forward in _replacements(plan, tracker, fast=fast):
+            if module in (layer, *layer.children()):
+                check_not_replaced(module, name)
+            stack.enter_context(patched(module, forward))
+        if decoder.after is not None and decoder.kept_only_layers:
+            layer = layout.layers[decoder.after - 1]
+            check_not_replaced(layer, f"layer {decoder.after - 1}")
+            scored = Scored.of(decoder.after - 1, layer, tracker)
             stack.enter_context(patched(layer, by_name(layer, scored)))
         yield tracker
+
+
+def _replacements(
+    plan: SkipPlan, tracker: PassTracker, *, fast: bool
+) -> Iterator[tuple[nn.Module, str, nn.Module, Forward]]:
+    """(layer, its name, module of it, replacement of that module's forward) of every stack."""
+    for name, of_stack in plan.by_stack.items():
+        stack = tracker.layout.stack(name)
+        of = "" if name == DECODER else f" of the {STACKS[name]}"
+        for index, operation in enumerate(of_stack.operations):
+            layer = stack.layers[index]
+            if name == DECODER and not tracker.layout.encoder_decoder:
+                made = (fast_forwards if fast else plain_forwards)(index, layer, operation, tracker)
+            else:
+                form = fast_layer if fast else plain_layer
+                made = form(index, layer, operation, stack.width)
+            for module, forward in made:
+                yield layer, f"layer {index}{of}", module, forward
 
 
 class _Eager(contextlib.AbstractContextManager[None]):

@@ -14,6 +14,7 @@ from estimators.record import Record
 from vlm_bridge.model.given import check_vlm
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.stacks import STACKS
 from vlm_bridge.skip.support import supported_modes
 
 _GROUPS = ("image", "video", "audio", "special")
@@ -38,6 +39,7 @@ class ModelDescription(Record):
         deepstack_layers: layers after which vision features are added (DeepStack).
         cache_layers: class of every layer's KV cache in generation.
         modes: mode -> "" if it is supported, else the reason why not.
+        encoders: stack -> its class, layers, width and modes, or why none of its layers is skipped.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ModelDescription(Record):
     deepstack_layers: tuple[int, ...]
     cache_layers: tuple[str, ...]
     modes: dict[str, str]
+    encoders: dict[str, str]
 
     def __str__(self) -> str:
         """The description as text, one line per property."""
@@ -72,6 +75,7 @@ class ModelDescription(Record):
         lines = [
             ("model", f"{self.name} ({self.model_class}), {_big(self.parameters)} parameters"),
             ("decoder", f"{self.decoder_class}, {layers} {in_layers}"),
+            *((STACKS[name], text) for name, text in self.encoders.items()),
             ("width", f"{self.hidden_size}, {self.heads} heads, {self.kv_heads} KV heads"),
             ("layer", ", ".join(self.sublayers)),
             ("attention", _counted(kinds) + order + window),
@@ -100,6 +104,11 @@ def describe(vlm: VLM) -> ModelDescription:
     """
     check_vlm(vlm)
     layout, config = vlm.layout, vlm.layout.text_config
+    heads = int(getattr(config, "decoder_attention_heads", config.num_attention_heads))
+    if layout.encoder_decoder:  # its configuration counts the encoder's layers first
+        cache = ["DynamicLayer"] * layout.n_layers
+    else:
+        cache = [type(part).__name__ for part in DynamicCache(config=config).layers]
     first = layout.layers[0]
     tokens, note = _vision_tokens(vlm.model, layout)
     rope = getattr(config, "rope_parameters", None) or {}
@@ -111,8 +120,8 @@ def describe(vlm: VLM) -> ModelDescription:
         layer_class=type(first).__name__,
         n_layers=layout.n_layers,
         hidden_size=int(config.hidden_size),
-        heads=int(config.num_attention_heads),
-        kv_heads=int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads),
+        heads=heads,
+        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
         parameters=_parameters(vlm.model),
         layer_parameters=_parameters(layout.layers),
         sublayers=tuple(name for name, _ in first.named_children()),
@@ -123,9 +132,21 @@ def describe(vlm: VLM) -> ModelDescription:
         vision_tokens=tokens,
         vision_note=note,
         deepstack_layers=layout.deepstack_layers,
-        cache_layers=tuple(type(part).__name__ for part in DynamicCache(config=config).layers),
+        cache_layers=tuple(cache),
         modes=supported_modes(vlm),
+        encoders={name: _encoder(vlm, name) for name in layout.encoders},
     )
+
+
+def _encoder(vlm: VLM, name: str) -> str:
+    """The encoder `name` in words, or why none of its layers can be skipped."""
+    stack = vlm.layout.encoders[name]
+    if isinstance(stack, str):
+        return stack
+    reasons = supported_modes(vlm, name)
+    modes = [mode for mode, reason in reasons.items() if not reason]
+    kinds = f"{stack.n_layers} layers of {type(stack.layers[0]).__name__}, {stack.width} wide"
+    return f"{type(stack.module).__name__}, {kinds}: {_listed(modes) or reasons['block']}"
 
 
 def _parameters(module: Any) -> int:

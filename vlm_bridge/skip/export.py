@@ -18,17 +18,14 @@ from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.runtime.files import new_folder, write_bytes, write_json
-from vlm_bridge.skip.support import check_model
+from vlm_bridge.skip.shorter_config import shorten
+from vlm_bridge.skip.support import check_model, check_support
 
 #: Key of the exported configuration that records the source model and the plan.
 RECORD = "skipit"
 PLAN_FILE = "skip_plan.json"
-#: Configuration entries that list layer numbers.
-_INDEX_LISTS = ("mlp_only_layers", "moe_layers")
-#: Configuration entries that count the first layers, which are of another kind.
-_COUNTS = ("first_k_dense_replace", "max_window_layers")
-
 _NOT_A_BLOCK = "standard classes cannot decide at run time which tokens a layer processes"
 _HALF_A_LAYER = (
     "standard classes have no layer without attention or MLP, and zeroed weights would save nothing"
@@ -48,9 +45,10 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         folder: a folder that does not exist yet, or is empty; it is returned.
 
     Raises:
-        BridgeError: the plan is not of mode `block`, leaves no layer, or skips one after which
-            vision features are added; no configuration of the class describes the remaining
-            layers; a kept weight is NaN or infinite; the folder is not empty or cannot be written.
+        BridgeError: the plan is not of mode `block`, leaves no layer of a stack, or skips one after
+            which vision features are added or taken; no configuration of the class describes the
+            remaining layers; a kept weight is NaN or infinite; the folder is not empty or cannot be
+            written.
 
     Example:
         >>> plan = SkipPlan("block", n_layers=30, layers=(11, 12, 20))
@@ -59,15 +57,17 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
     """
     check_vlm(vlm)
     check_plan(plan)
-    layers = _remaining_layers(vlm, plan)
+    kept = {name: _remaining_layers(vlm, part) for name, part in plan.by_stack.items()}
+    check_support(vlm, plan)
     short = replace(plan, provenance=Provenance())  # it may name thousands of images
     whose = {"source": vlm.name, "fingerprint": vlm.fingerprint}
-    record = {**whose, "plan": short.to_json(), "kept_layers": list(layers)}
+    by_name = {name: list(layers) for name, layers in kept.items()}
+    record = {**whose, "plan": short.to_json(), "kept_layers": by_name.get(plan.stack, by_name)}
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BridgeError(f"{folder} exists and is no empty folder; name a new or an empty one")
     with new_folder(folder) as partial:
-        model = _smaller(vlm, layers)
+        model = _smaller(vlm, kept)
         setattr(model.config, RECORD, record)
         try:
             model.save_pretrained(partial)
@@ -76,12 +76,13 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         except (OSError, ValueError) as error:
             raise BridgeError(f"cannot save the pruned model: {error}") from error
         write_json(partial / PLAN_FILE, plan.to_json())
-        write_bytes(partial / "README.md", _card(vlm, plan, layers).encode())
+        write_bytes(partial / "README.md", _card(vlm, plan, kept).encode())
     return folder
 
 
 def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
-    plan.check_depth(vlm.layout.n_layers)
+    """The layers that a plan of one stack leaves."""
+    plan.check_depth(vlm.layout.depth(plan.stack))
     check_model(vlm, plan)
     for part in plan.parts or (plan,):
         if part.mode != "block":
@@ -92,7 +93,8 @@ def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
             )
     if len(plan.layers) == plan.n_layers:
         raise BridgeError(f"the plan skips all {plan.n_layers} layers; prune leaves at least one")
-    if moved := [layer for layer in vlm.layout.deepstack_layers if layer in plan.layers]:
+    inserted = vlm.layout.deepstack_layers if plan.stack == DECODER else ()
+    if moved := [layer for layer in inserted if layer in plan.layers]:
         raise BridgeError(
             f"{type(vlm.model).__name__} adds vision features behind layer {moved[0]} "
             "(DeepStack); without that layer they would be added elsewhere, so it cannot be pruned"
@@ -100,8 +102,8 @@ def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:
     return tuple(layer for layer in range(plan.n_layers) if layer not in plan.layers)
 
 
-def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
-    """A new model of the same class with these layers, which shares their weights."""
+def _smaller(vlm: VLM, kept: dict[str, tuple[int, ...]]) -> Any:
+    """A new model of the same class with these layers of its stacks, which shares their weights."""
     old: Any = vlm.model
     weights = old.state_dict()
     if lost := [name for name, value in weights.items() if value.is_meta]:
@@ -109,33 +111,38 @@ def _smaller(vlm: VLM, layers: tuple[int, ...]) -> Any:
             f"the weights of {vlm.name} are not in memory ({lost[0]} is on the meta device); load "
             "the model without offloading"
         )
-    _check_finite(vlm, layers)
+    _check_finite(vlm, kept)
     config = copy.deepcopy(old.config)
-    _edit(config, vlm.layout.n_layers, layers)
+    for name, layers in kept.items():
+        shorten(config, name, vlm.layout.depth(name), layers)
     # Some families change a configuration when they read it from disk.
     config = type(config).from_dict(json.loads(config.to_json_string()))
     with torch.device("meta"):
         new = type(old)(config)
-    path = next(name for name, part in old.named_modules() if part is vlm.layout.layers)
-    for layer, new_layer in zip(layers, new.get_submodule(path), strict=True):
-        _check_same(type(old).__name__, layer, vlm.layout.layers[layer], new_layer)
-    new.load_state_dict(dict(_renamed(weights, f"{path}.", layers)), strict=True, assign=True)
+    for name, layers in kept.items():
+        was = vlm.layout.stack(name).layers
+        path = next(path for path, part in old.named_modules() if part is was)
+        for layer, new_layer in zip(layers, new.get_submodule(path), strict=True):
+            _check_same(type(old).__name__, layer, was[layer], new_layer)
+        weights = dict(_renamed(weights, f"{path}.", layers))
+    new.load_state_dict(weights, strict=True, assign=True)
     new.tie_weights()
     new.generation_config = copy.deepcopy(old.generation_config)
     return new.eval()
 
 
-def _check_finite(vlm: VLM, layers: tuple[int, ...]) -> None:
-    """Refuse weights that are NaN or infinite, in these layers or outside all layers."""
+def _check_finite(vlm: VLM, kept: dict[str, tuple[int, ...]]) -> None:
+    """Refuse weights that are NaN or infinite, in these layers or outside the layers left out."""
     inside = {
-        id(parameter): layer
-        for layer, module in enumerate(vlm.layout.layers)
+        id(parameter): (name, layer)
+        for name in kept
+        for layer, module in enumerate(vlm.layout.stack(name).layers)
         for parameter in module.parameters()
     }
     for name, parameter in vlm.model.named_parameters():
-        layer = inside.get(id(parameter))
+        stack, layer = inside.get(id(parameter), (DECODER, None))
         value = parameter.detach()
-        if not value.is_floating_point() or not (layer is None or layer in layers):
+        if not value.is_floating_point() or not (layer is None or layer in kept[stack]):
             continue
         if value.element_size() == 1:  # 8-bit numbers have no `isfinite`
             value = value.float()
@@ -146,21 +153,6 @@ def _check_finite(vlm: VLM, layers: tuple[int, ...]) -> None:
                 f"{vlm.name} is broken: weights{where} are {kind} ({name}); nothing that the "
                 "pruned model answers could be trusted"
             )
-
-
-def _edit(config: Any, n_layers: int, layers: tuple[int, ...]) -> None:
-    """Shorten a configuration and all its entries by layer to these layers."""
-    text = config.get_text_config(decoder=True)
-    for name, value in list(vars(text).items()):
-        if name in _INDEX_LISTS and value:
-            setattr(text, name, [layers.index(layer) for layer in value if layer in layers])
-        elif name in _COUNTS and isinstance(value, int):
-            setattr(text, name, sum(layer < value for layer in layers))
-        elif "layer" in name and isinstance(value, list | tuple) and len(value) == n_layers:
-            setattr(text, name, type(value)(value[layer] for layer in layers))
-    text.num_hidden_layers = len(layers)
-    if layer_map := getattr(config, "deepstack_layer_map", None):
-        config.deepstack_layer_map = [(vision, layers.index(layer)) for vision, layer in layer_map]
 
 
 def _renamed(
@@ -197,7 +189,12 @@ def _traits(layer: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"{path}.{name}" if path else name, value
 
 
-def _card(vlm: VLM, plan: SkipPlan, layers: tuple[int, ...]) -> str:
+def _card(vlm: VLM, plan: SkipPlan, kept: dict[str, tuple[int, ...]]) -> str:
+    counts = [
+        f"{len(layers)} of {plan.by_stack[name].n_layers} {STACKS[name]} layers"
+        for name, layers in kept.items()
+    ]
+    numbers = [", ".join(map(str, layers)) for layers in kept.values()]
     return f"""---
 library_name: transformers
 tags: [layer-skipping]
@@ -205,8 +202,8 @@ tags: [layer-skipping]
 
 # {vlm.name}, pruned
 
-{type(vlm.model).__name__} with {len(layers)} of {plan.n_layers} decoder layers: {plan.describe()}.
-Layers kept, by their old numbers: {", ".join(map(str, layers))}.
+{type(vlm.model).__name__} with {" and ".join(counts)}: {plan.describe()}.
+Layers kept, by their old numbers: {"; ".join(numbers)}.
 
 The weights of the kept layers are those of the source, {vlm.name}, and were not trained again.
 The plan is in `{PLAN_FILE}`; `config.json` repeats it under `{RECORD}`.

@@ -8,22 +8,26 @@ from collections.abc import Iterable
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.modes import MODES, lacking
+from vlm_bridge.plan.modes import ENCODER_MODES, MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER, STACKS
+from vlm_bridge.skip.stack_layers import reason_against
 from vlm_bridge.skip.sublayers import attention_of, check_residual
 
 
-def supported_modes(vlm: VLM) -> dict[str, str]:
+def supported_modes(vlm: VLM, stack: str = DECODER) -> dict[str, str]:
     """Mode -> the reason why `vlm` does not support it in every layer, empty if it does.
 
-    A plan that names fewer layers may be supported even if its mode is not.
+    A plan that names fewer layers may be supported even if its mode is not. `stack` is one of
+    `vlm.layout.stacks`; encoders have the modes that are not about modality tokens.
 
     Example:
         >>> supported_modes(vlm)["sublayer"]  # doctest: +SKIP
         ''
     """
-    layers = range(vlm.layout.n_layers)
-    return {mode: _reason(vlm, mode, layers) for mode in MODES}
+    layers = range(vlm.layout.depth(stack))
+    modes = MODES if stack == DECODER else ENCODER_MODES
+    return {mode: _reason(vlm, mode, layers, stack) for mode in modes}
 
 
 def check_support(vlm: VLM, plan: SkipPlan) -> None:
@@ -31,16 +35,20 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
 
     The message names mode, reason and layer, or both models.
     """
-    plan.check_depth(vlm.layout.n_layers)
+    for stack, of_stack in plan.by_stack.items():
+        of_stack.check_depth(vlm.layout.depth(stack))
     _check_layout(vlm)
     check_model(vlm, plan)
     for part in plan.parts or (plan,):
-        layers = sorted({*part.attention, *part.mlp})
+        layers = sorted({*part.layers, *part.attention, *part.mlp})
         if part.after is not None:
             layers = [part.after - 1]
-        reason = _reason(vlm, part.mode, layers)
+        reason = _reason(vlm, part.mode, layers, part.stack)
         if reason and not part.is_empty:
-            raise BridgeError(f"{type(vlm.model).__name__}: {part.mode} is refused: {reason}")
+            where = "" if part.stack == DECODER else f" in the {STACKS[part.stack]}"
+            raise BridgeError(
+                f"{type(vlm.model).__name__}: {part.mode}{where} is refused: {reason}"
+            )
 
 
 def check_model(vlm: VLM, plan: SkipPlan) -> None:
@@ -50,17 +58,21 @@ def check_model(vlm: VLM, plan: SkipPlan) -> None:
 
 
 def _check_layout(vlm: VLM) -> None:
-    """Refuse a model whose decoder or layers were replaced since it was loaded."""
-    decoder = vlm.layout.decoder
-    if decoder.layers is not vlm.layout.layers or decoder not in vlm.model.modules():
-        raise BridgeError(
-            f"the decoder of {vlm.name} was replaced after it was loaded, so that a plan would "
-            "change layers that do not run; make the VLM anew with VLM.of"
-        )
+    """Refuse a model of which a stack or its layers were replaced since it was loaded."""
+    there = set(vlm.model.modules())
+    for name, stack in vlm.layout.stacks.items():
+        if stack.layers not in there or stack.module not in there:
+            raise BridgeError(
+                f"the {STACKS[name]} of {vlm.name} was replaced after it was loaded, so that a "
+                "plan would change layers that do not run; make the VLM anew with VLM.of"
+            )
 
 
-def _reason(vlm: VLM, mode: str, layers: Iterable[int]) -> str:
+def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
     layout = vlm.layout
+    if mode in ENCODER_MODES and (name != DECODER or layout.encoder_decoder):
+        stack = layout.stack(name)
+        return reason_against(mode, ((i, stack.layers[i]) for i in layers), stack.width)
     if not MODES[mode].every_token:
         if reason := lacking(mode, layout.modality):
             return reason
