@@ -142,10 +142,18 @@ def test_a_video_is_a_group_of_its_own():
     assert VAR not in found.measures["video"]
 
 
-def test_audio_is_a_group_without_var():
-    found = collected(tiny(AUDIO_FAMILY), batch(AUDIO_FAMILY, SITUATIONS["padded"]))
+def test_var_is_attention_to_sounds_where_a_model_hears():
+    """Against the weights that eager attention gives out, over text behind the first sound."""
+    vlm, inputs = tiny(AUDIO_FAMILY, "eager"), batch(AUDIO_FAMILY, ("ttIttttt",))
+    found = collected(vlm, inputs)
     assert set(found.groups) == {"text", "audio"}
-    assert VAR not in found.measures["text"]
+    with torch.no_grad():
+        weights = vlm.model(**inputs, output_attentions=True).attentions
+    sound = inputs["input_ids"][0] == vlm.layout.audio_ids[0]
+    asking = (sound.cumsum(0) > 0) & ~sound
+    want = [float(w[0].mean(0)[asking][:, sound].sum(-1).mean()) for w in weights]
+    np.testing.assert_allclose(found.values("text", VAR), want, rtol=1e-5)
+    assert VAR not in found.measures["audio"]
 
 
 def test_special_tokens_are_told_from_text():
