@@ -115,7 +115,9 @@ def test_decoding_with_a_cache_is_decoding_without(case, fast):
                 cache = output.past_key_values
                 found.append(output.logits)
                 assert cache.get_seq_length() == sum(part.shape[1] for part in found)
-            assert all(len(layer.keys) for layer in cache.cross_attention_cache.layers)
+            encoded = 8 if case.name == "Whisper" else 7
+            cross = cache.cross_attention_cache.layers
+            assert [layer.get_seq_length() for layer in cross] == [encoded] * L
         assert_close(torch.cat(found, dim=1), whole)
 
 
