@@ -23,6 +23,7 @@ from vlm_bridge.cli.options import (
 )
 from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.cost import measure_cost
+from vlm_bridge.data import unit_word
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certify_both, check_certifiable, reach_of_both
 from vlm_bridge.evaluate.compare import compare as run_compare
@@ -168,5 +169,6 @@ def sweep(
         plot_depth(out / "depth.png", compared, blind=None, no_vision=None)
         whole = SkipPlan("block", n_layers, stack=stack)
         plot_layers(out / "layers.png", compared, whole, epsilon)
-    say(f"{len(compared)} plans on {len({i.cluster for i in items})} images: {out}/sweep.json")
+    on = len({item.cluster for item in items})
+    say(f"{len(compared)} plans on {on} {unit_word(items, on)}: {out}/sweep.json")
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from vlm_bridge.cli.options import (
     ModelOptions,
 )
 from vlm_bridge.cli.output import note, save, say
+from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.spending import reach_of_search
@@ -131,19 +132,20 @@ def plan(
         f"{chosen.describe(words)}; the rule cost {cost:.1f} forward passes beside the profile: "
         f"{out}"
     )
-    say(_tuned(chosen, len({item.cluster for item in items})))
+    say(_tuned(chosen, items))
     return result
 
 
-def _tuned(plan: SkipPlan, n_images: int) -> str:
+def _tuned(plan: SkipPlan, items: Sequence[Item]) -> str:
     """What was measured on the tuning images; it is no certificate."""
+    on = f"{len({item.cluster for item in items})} tuning {unit_word(items)}"
     settings, longest = plan.provenance.settings, plan.provenance.max_new_tokens
     last = settings["tried"][-1]
     who = "changed" if last["whole"] else "and more changed by the smallest plan of the rule"
     return (
-        f"{last['rate']:.2%} of answers up to {longest} tokens {who}, on {n_images} tuning images; "
+        f"{last['rate']:.2%} of answers up to {longest} tokens {who}, on {on}; "
         f"allowed {settings['threshold']:.2%}, half of epsilon {settings['epsilon']:g}; "
-        "not certified: `skipit certify` does that on other images"
+        "not certified: `skipit certify` does that on others"
     )
 
 

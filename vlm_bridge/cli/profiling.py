@@ -12,7 +12,7 @@ from typer import Argument, Option
 from estimators import Profile, profile_states
 from vlm_bridge.cli.options import DataOptions, ModelOptions, StackName
 from vlm_bridge.cli.output import resumable, save, say
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.figures.layers import plot_profile
 from vlm_bridge.figures.states import plot_states
@@ -123,7 +123,8 @@ def profile(
         if is_main():
             whole = SkipPlan("block", measured.n_layers, stack=stack)
             plot_profile(picture, measured, random, whole)
-    say(f"profile of {measured.n_layers} layers on {measured.n_images} images: {out}, {picture}")
+    of = f"{measured.n_images} {unit_word(items, measured.n_images)}"
+    say(f"profile of {measured.n_layers} layers on {of}: {out}, {picture}")
     return result
 
 
