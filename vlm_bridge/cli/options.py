@@ -116,7 +116,10 @@ class DataOptions:
     section: ClassVar[str] = "Data options"
     data: Annotated[
         str,
-        Option(help="JSONL of {image, question, answer?, cluster?}, easy-vqa:SPLIT, scenes:SPLIT."),
+        Option(
+            help="JSONL of {image, question, answer?, cluster?}, easy-vqa:SPLIT, scenes:SPLIT, "
+            "fashion-photos:SPLIT."
+        ),
     ]
     images: Annotated[Path | None, Option(help="Folder of images (default: the file's).")] = None
     per_image: Annotated[
