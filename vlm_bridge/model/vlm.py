@@ -229,7 +229,8 @@ def _reading(name: str | Path) -> Iterator[None]:
 
 def _locate(name: str | Path) -> str:
     """The folder or hub id of a model; builds a reference model."""
-    if str(name).split("-")[0] == "reference" and not Path(name).is_dir():
+    ours = str(name) in RECIPES or str(name).split("-")[0] == "reference"
+    if ours and not Path(name).is_dir():
         with _quiet_transformers():
             return str(reference_folder(str(name)))
     path = Path(name)
