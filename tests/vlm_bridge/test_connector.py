@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import lru_cache
 
@@ -17,10 +18,12 @@ from transformers import (
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
 )
+from typer.testing import CliRunner
 
+from tests.vlm_bridge.product_photos import SPLITS, write_photos
 from tests.vlm_bridge.tiny import tokenizer
 from vlm_bridge import VLM, SkipPlan, answer, load, prune, skipping
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, fashion_photos_task
 from vlm_bridge.data.items import by_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.fingerprint import fingerprint
@@ -33,8 +36,10 @@ from vlm_bridge.reference.connector import (
     read_tower,
 )
 from vlm_bridge.reference.mobilenet_tokens import MobileNetTokens, MobileNetTokensConfig
-from vlm_bridge.reference.recipe import ConnectorRecipe, Schedule
+from vlm_bridge.reference.recipe import RECIPES, ConnectorRecipe, Schedule
 from vlm_bridge.reference.stored import from_stored, to_stored
+from vlm_bridge.training import evaluate
+from vlm_bridge.training.__main__ import app
 from vlm_bridge.training.connector import PackedAnswers, tower_features, train_connector
 
 TINY = {"depth_multiplier": 0.1, "finegrained_output": False, "tf_padding": False}
@@ -66,16 +71,15 @@ def folder(tmp_path):
     return tmp_path / "tower"
 
 
-def tiny_vlm(folder, recipe=RECIPE):
+def tiny_language_model():
     torch.manual_seed(3)
-    words = tokenizer()
     config = LlamaConfig(
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=len(words),
+        vocab_size=len(tokenizer()),
         pad_token_id=0,
         eos_token_id=1,
     )
@@ -84,6 +88,11 @@ def tiny_vlm(folder, recipe=RECIPE):
         for name, parameter in llm.named_parameters():
             if parameter.dim() > 1:
                 parameter.mul_({"lm_head.weight": 18, "model.embed_tokens.weight": 1}.get(name, 9))
+    return llm
+
+
+def tiny_vlm(folder, recipe=RECIPE):
+    words, llm = tokenizer(), tiny_language_model()
     processor = build_processor(words, recipe)
     torch.manual_seed(recipe.seed)
     model = build_llava(llm, read_tower(folder), words.convert_tokens_to_ids("<image>"), recipe)
@@ -258,6 +267,61 @@ def test_stored_parts_are_near_the_trained_ones():
     again = from_stored(to_stored(parts, "int8"))
     assert set(again) == set(parts)
     assert (again["connector.weight"] - weight).abs().max() <= weight.abs().max() / 254 + 1e-6
+
+
+@pytest.fixture
+def tiny_world(tmp_path, monkeypatch, folder):
+    """A small data set, a tiny tower, a tiny language model of a user's, and a short recipe."""
+    write_photos(tmp_path, monkeypatch)
+    folder.rename(tmp_path / "third-party" / RECIPE.tower)
+    for part in (tiny_language_model(), tokenizer()):
+        part.save_pretrained(tmp_path / "own")
+    short = replace(RECIPE, learn=Schedule(steps=3, batch=4, rate=1e-2, warmup=1))
+    monkeypatch.setitem(RECIPES, "photos-smollm2", short)
+    monkeypatch.setattr(fashion_photos_task, "FASHION_PHOTOS_SPLITS", SPLITS)
+    monkeypatch.setattr(evaluate, "fixed_places", lambda name, task: list(range(20)))
+    return tmp_path
+
+
+def test_one_command_trains_evaluates_cards_and_saves(tiny_world):
+    out = tiny_world / "out"
+    words = ["train", "photos-smollm2", "--out", str(out), "--save", "--seed", "4"]
+    done = CliRunner().invoke(app, [*words, "--language-model", str(tiny_world / "own")])
+    assert done.exit_code == 0, done.output
+    stored = json.loads((out / "answers.json").read_text())["fashion-photos"]
+    items = evaluate.test_questions("photos-smollm2", "fashion-photos")
+    assert len({item.cluster for item in items}) == len(items) == 100
+    assert answer(load(out / "model"), items, max_new_tokens=6) == stored["answers"]
+    assert set(stored["forms"]) == {"what is", "is it", "which is"}
+    assert sum(form["n"] for form in stored["forms"].values()) == 100
+    card = (out / "MODEL_CARD.md").read_text()
+    assert f"{stored['accuracy']['value']:.4f}" in card
+    assert f"{stored['accuracy_untrained']['value']:.4f}" in card
+    assert "ImageNet-1k" in card
+    assert str(tiny_world / "own") in card
+    assert "HuggingFaceTB" not in card
+    assert '"seed": 4' in card
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["photos-smollm2", "--wording", "loud"], "no wording 'loud'; there are plain, chat"),
+        (["reference", "--wording", "chat"], "--wording and --language-model are settings of pho"),
+        (["photos-smollm2", "--install", "--seed", "1"], "--install ships the model of the recipe"),
+    ],
+)
+def test_refused_settings(words, says, tmp_path):
+    done = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, BridgeError)
+    assert str(done.exception).startswith(says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wording_that_the_language_model_does_not_know_is_refused(tiny_world):
+    recipe = replace(RECIPE, language_model=str(tiny_world / "own"), wording="chat")
+    with pytest.raises(BridgeError, match="of the wording 'chat'; use the wording 'plain'"):
+        blank_connector(recipe)
 
 
 def test_missing_parts_are_said(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import re
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.vlm_bridge.product_photos import SPLITS, write_photos
 from vlm_bridge.data import check_disjoint, fashion_photos_task
 from vlm_bridge.data.fashion_photos_task import PRODUCTS, ask, fashion_photos
 from vlm_bridge.errors import BridgeError
@@ -19,42 +19,11 @@ from vlm_bridge.evaluate.baselines import accuracy, blind_answers, majority_answ
 from vlm_bridge.reference.connector import WORDINGS
 from vlm_bridge.reference.language_model import language_model
 
-SPLITS = {
-    "train": ("train", 400),
-    "profile": ("train", 40),
-    "tuning": ("train", 60),
-    "certification": ("test", 100),
-    "test": ("test", 100),
-}
-
-
-def idx(array):
-    """A file of the data set's own format."""
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
-
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A data set of random photos, some of them copies of each other, also across its parts."""
-    draw = np.random.default_rng(0)
-    source = tmp_path / "third-party" / "fashion-mnist"
-    source.mkdir(parents=True)
-    made = {}
-    for part, count in (("train", 700), ("test", 300)):
-        photos = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = np.arange(count, dtype=np.uint8) % len(PRODUCTS)
-        made[part] = photos, labels
-    made["train"][0][620:] = made["train"][0][:80]
-    made["test"][0][240:] = made["train"][0][80:140]
-    for part, name in (("train", "train"), ("test", "t10k")):
-        photos, labels = made[part]
-        (source / f"{name}-images-idx3-ubyte.gz").write_bytes(idx(photos))
-        (source / f"{name}-labels-idx1-ubyte.gz").write_bytes(idx(labels))
-    monkeypatch.setenv("SKIPIT_THIRD_PARTY", str(tmp_path / "third-party"))
-    monkeypatch.setenv("SKIPIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fashion_photos_task, "FASHION_PHOTOS_SPLITS", SPLITS)
-    return made
+    return write_photos(tmp_path, monkeypatch)
 
 
 def by_form(items):
@@ -76,6 +45,15 @@ def test_every_split_is_balanced_in_every_form(small):
         no = {q: n for (q, a), n in by_question.items() if a == "no"}
         assert yes == no
         assert len(yes) == 10
+
+
+def test_every_untrue_product_is_asked_about(small):
+    _, labels = small["train"]
+    named = {
+        (labels[int(i.cluster.partition("/")[2])], i.question)
+        for i in by_form(fashion_photos("train"))["is"]
+    }
+    assert len(named) == len(PRODUCTS) ** 2
 
 
 def test_answers_are_those_of_the_labels_and_photos_are_black_on_white(small):

@@ -74,7 +74,7 @@ def train(
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(message)s",
-        handlers=[logging.FileHandler(out / "train.log"), logging.StreamHandler()],
+        handlers=[logging.FileHandler(out / "train.log", delay=True), logging.StreamHandler()],
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     vlm = run_training(name, out, recipe)
