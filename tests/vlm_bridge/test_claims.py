@@ -397,7 +397,10 @@ def test_the_benchmark_measures_too(toy, folder, tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--data", "coco"], "unknown task set 'coco'; choose from easy-vqa, scenes"),
+        (
+            ["--data", "coco"],
+            "unknown task set 'coco'; choose from easy-vqa, scenes, fash",
+        ),
         (["--models", "toy,toy"], "name models, each once; got toy, toy"),
         (["--modes", "band"], "rules have no mode band; they have block"),
         (["--rules", "luck"], "unknown rule 'luck'; choose from skip-it"),

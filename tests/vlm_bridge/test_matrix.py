@@ -1,7 +1,7 @@
 """Family x mode x attention: fast = plain, on padded, cached, chunked and ragged batches.
 
 A cell holds logits to 1e-4 in float32 and greedy tokens exactly, or is a refusal with its exact
-words; the thirteen families have none. The models are tiny and random, their classes are the
+words; the fourteen families have none. The models are tiny and random, their classes are the
 real ones.
 """
 

@@ -10,6 +10,8 @@ from vlm_bridge.data.disjoint import overlap as overlap
 from vlm_bridge.data.easy_vqa_task import EASY_VQA_SPLITS as EASY_VQA_SPLITS
 from vlm_bridge.data.easy_vqa_task import easy_vqa as easy_vqa
 from vlm_bridge.data.easy_vqa_task import easy_vqa_folder as easy_vqa_folder
+from vlm_bridge.data.fashion_photos_task import FASHION_PHOTOS_SPLITS as FASHION_PHOTOS_SPLITS
+from vlm_bridge.data.fashion_photos_task import fashion_photos as fashion_photos
 from vlm_bridge.data.image import image_hash as image_hash
 from vlm_bridge.data.image import read_image as read_image
 from vlm_bridge.data.items import Item as Item
@@ -26,4 +28,8 @@ from vlm_bridge.data.scenes_task import scenes as scenes
 from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
 
 #: task set -> its items by split
-TASKS: dict[str, Callable[[str], list[Item]]] = {"easy-vqa": easy_vqa, "scenes": scenes}
+TASKS: dict[str, Callable[[str], list[Item]]] = {
+    "easy-vqa": easy_vqa,
+    "scenes": scenes,
+    "fashion-photos": fashion_photos,
+}

@@ -260,8 +260,9 @@ def _reading(name: str | Path) -> Iterator[None]:
 
 
 def _locate(name: str | Path) -> str:
-    """The folder or hub id of a model; builds a reference model, converts a fetched one."""
-    if str(name).split("-")[0] == "reference" and not Path(name).is_dir():
+    """The folder or hub id of a model; builds one of ours, converts a fetched one."""
+    ours = str(name) in RECIPES or str(name).split("-")[0] == "reference"
+    if ours and not Path(name).is_dir():
         with quiet_transformers():
             return str(reference_folder(str(name)))
     if str(name) in names_of("model") and not Path(name).is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,26 +68,37 @@ def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Llava
 def build_model(
     llm: LlamaForCausalLM, image_token_id: int, recipe: Recipe
 ) -> LlavaForConditionalGeneration:
-    """An untrained standard LLaVA around the given language model, in float32.
-
-    The new `<image>` token gets the mean embedding; projected patches replace it.
-    """
-    llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
-    with torch.no_grad():
-        table = llm.get_input_embeddings().weight
-        table[image_token_id] = table[:image_token_id].mean(0)
-    config = LlavaConfig(
+    """An untrained standard LLaVA around the given language model, in float32."""
+    return around(
+        llm,
+        image_token_id,
         vision_config=vision_config(recipe),
-        text_config=llm.config,
-        image_token_id=image_token_id,
-        vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=recipe.vision_tokens,
         projector_hidden_act="gelu",
-        tie_word_embeddings=True,
+    )
+
+
+def around(llm: Any, image_token_id: int, **settings: Any) -> LlavaForConditionalGeneration:
+    """A standard LLaVA around a causal language model, in float32; `settings` of its `LlavaConfig`.
+
+    The new `<image>` token gets the mean embedding; projected patches replace it.
+    """
+    if image_token_id >= len(llm.get_input_embeddings().weight):
+        llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
+    with torch.no_grad():  # the second table may be the first
+        for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
+            table[image_token_id] = table[:image_token_id].mean(0)
+    config = LlavaConfig(
+        text_config=llm.config,
+        image_token_id=image_token_id,
+        vision_feature_layer=-1,
+        tie_word_embeddings=llm.config.tie_word_embeddings,
+        **settings,
     )
     model = LlavaForConditionalGeneration(config).to(torch.float32)
-    model.model.language_model.load_state_dict(llm.model.state_dict())
+    model.model.language_model.load_state_dict(llm.base_model.state_dict())
+    model.lm_head.load_state_dict(llm.get_output_embeddings().state_dict())
     model.tie_weights()
     model.generation_config.eos_token_id = llm.config.eos_token_id
     model.generation_config.pad_token_id = llm.config.eos_token_id

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.reference.build import build, read_parts
 from vlm_bridge.reference.language_model import GGUF_SHA256
-from vlm_bridge.reference.recipe import RECIPES, Recipe
+from vlm_bridge.reference.recipe import RECIPES, on_smollm2
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 from vlm_bridge.runtime.built_folder import build_once, is_unchanged
 from vlm_bridge.runtime.files import cache_root
@@ -39,7 +39,7 @@ def _convert(name: str, parts: Path) -> Path:
             f"the trained parts of {name} are missing at {parts}; train them with: "
             f"python -m vlm_bridge.training train {name}"
         )
-    language_model = [GGUF_SHA256[:12]] if isinstance(RECIPES[name], Recipe) else []
+    language_model = [GGUF_SHA256[:12]] if on_smollm2(RECIPES[name]) else []
     digest = hashlib.sha256(parts.read_bytes()).hexdigest()[:12]
     folder = cache_root() / "-".join([name, _LAYOUT, *language_model, digest])
 

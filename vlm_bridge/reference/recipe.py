@@ -83,9 +83,50 @@ class ScratchRecipe:
     test_per_image: int | None = None  # test questions; None: all
 
 
+@dataclass(frozen=True)
+class ConnectorRecipe:
+    """A LLaVA of frozen third-party parts, of which one linear connector is trained.
+
+    The connector is trained on the answer tokens, through the frozen language model, with several
+    questions packed behind one photo.
+    """
+
+    seed: int
+    tower: str = "mobilenet-v2"
+    language_model: str = ""  # folder of a causal language model; "": SmolLM2-135M-Instruct
+    tasks: tuple[str, ...] = ("fashion-photos",)
+    wording: str = "plain"  # of the prompt, one of `connector.WORDINGS`
+    image_size: int = 112
+    photos: int = 3000  # training photos, the first of the split
+    questions_per_image: int = 3
+    learn: Schedule = Schedule(steps=90, batch=8, rate=1e-3, warmup=6, checkpoint_every=10)
+    stored: str = "int8"
+    test_per_image: int | None = 1  # test questions; None: all
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels a side for each vision token."""
+        return self.image_size // -(-self.image_size // 32)
+
+    @property
+    def vision_tokens(self) -> int:
+        """Number of vision tokens of a photo, one for each place of the last feature map."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+AnyRecipe = Recipe | ScratchRecipe | ConnectorRecipe
+
+
+def on_smollm2(recipe: AnyRecipe) -> bool:
+    """Whether the language model of a recipe is SmolLM2-135M-Instruct."""
+    if isinstance(recipe, ConnectorRecipe):
+        return not recipe.language_model
+    return isinstance(recipe, Recipe)
+
+
 RECIPE = Recipe()
 #: Recipe of every reference model by name; `load` builds those whose parts are shipped.
-RECIPES: dict[str, Recipe | ScratchRecipe] = {
+RECIPES: dict[str, AnyRecipe] = {
     "reference": RECIPE,
     "reference-all-linear": Recipe(
         seed=1,
@@ -112,4 +153,5 @@ RECIPES: dict[str, Recipe | ScratchRecipe] = {
         learn=Schedule(steps=8000, batch=12, rate=1e-3, warmup=200, checkpoint_every=200),
     ),
     "reference-gemma3": ScratchRecipe("gemma3", seed=5),
+    "photos-smollm2": ConnectorRecipe(seed=8),
 }

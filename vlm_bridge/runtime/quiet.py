@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from transformers.utils import logging as transformers_logging
-
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Hide transformers' messages and progress bars inside the block."""
+    from transformers.utils import logging as transformers_logging  # slow to import
+
     level = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

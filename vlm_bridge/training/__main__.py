@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ from typer import Argument, Option
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load
 from vlm_bridge.reference import shipped
-from vlm_bridge.reference.recipe import RECIPES
+from vlm_bridge.reference.connector import WORDINGS
+from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe
+from vlm_bridge.runtime.files import new_folder
 from vlm_bridge.training.card import write_card
 from vlm_bridge.training.evaluate import evaluate as run_evaluation
 from vlm_bridge.training.evaluate import task_sets, trained_answers, write_answers
@@ -45,6 +48,16 @@ def train(
     install: Annotated[
         bool, Option("--install", help="Copy the result to the shipped weights.")
     ] = False,
+    save: Annotated[
+        bool, Option("--save", help="Also write the whole model, as a folder that `load` takes.")
+    ] = False,
+    seed: Annotated[int | None, Option(help="Another seed than the recipe's.")] = None,
+    wording: Annotated[
+        str | None, Option(help=f"Of the prompts of photos-smollm2: {' or '.join(WORDINGS)}.")
+    ] = None,
+    language_model: Annotated[
+        Path | None, Option(help="Folder of another language model for photos-smollm2.")
+    ] = None,
 ) -> None:
     """Train a reference model and evaluate it.
 
@@ -53,26 +66,51 @@ def train(
 
     Example: python -m vlm_bridge.training train reference-smolvlm
     """
-    shipped.check_name(name)
+    recipe = changed(RECIPES[shipped.check_name(name)], seed, wording, language_model)
+    if install and recipe != RECIPES[name]:
+        raise BridgeError("--install ships the model of the recipe; leave out the other options")
     out = Path("out") / name if out is None else out
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(message)s",
-        handlers=[logging.FileHandler(out / "train.log"), logging.StreamHandler()],
+        handlers=[logging.FileHandler(out / "train.log", delay=True), logging.StreamHandler()],
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    vlm = run_training(name, out)
-    evaluations = [run_evaluation(vlm, name, task) for task in task_sets(name)]
+    vlm = run_training(name, out, recipe)
+    if save:
+        with new_folder(out / "model") as partial:
+            vlm.model.save_pretrained(partial)
+            vlm.processor.save_pretrained(partial)
+    evaluations = [run_evaluation(vlm, name, task, recipe) for task in task_sets(name)]
     for evaluation in evaluations:
         summary = json.dumps(evaluation.summary())
         logging.getLogger(__name__).info("%s %s", evaluation.task, summary)
     write_answers(out, evaluations)
-    write_card(out, name, evaluations)
+    write_card(out, name, evaluations, recipe)
     if install:
         shipped.weights_folder().mkdir(exist_ok=True)
         for file in (shipped.PARTS, shipped.ANSWERS, shipped.CARD):
             shutil.copyfile(out / file, shipped.weights_folder() / shipped.file_name(name, file))
+
+
+def changed(
+    recipe: AnyRecipe, seed: int | None, wording: str | None, language_model: Path | None
+) -> AnyRecipe:
+    """A recipe with the settings that are not None."""
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    if wording is None and language_model is None:
+        return recipe
+    if not isinstance(recipe, ConnectorRecipe):
+        raise BridgeError("--wording and --language-model are settings of photos-smollm2 alone")
+    if wording is not None and wording not in WORDINGS:
+        raise BridgeError(f"no wording '{wording}'; there are {', '.join(WORDINGS)}")
+    return replace(
+        recipe,
+        wording=wording or recipe.wording,
+        language_model="" if language_model is None else str(language_model),
+    )
 
 
 @app.command()

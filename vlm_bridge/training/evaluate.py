@@ -16,7 +16,8 @@ from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers, majority_answers
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.reference.recipe import RECIPES, Recipe
+from vlm_bridge.reference.build import blank
+from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe, Recipe
 from vlm_bridge.reference.shipped import ANSWERS, check_name, shipped
 from vlm_bridge.skip import skipping
 
@@ -33,9 +34,14 @@ def task_sets(name: str) -> tuple[str, ...]:
 
 
 def test_questions(name: str, task: str) -> list[Item]:
-    """The questions about certification and test images, limited per image by the recipe."""
-    items = TASKS[task]("certification") + TASKS[task]("test")
-    most = RECIPES[check_name(name)].test_per_image
+    """The questions about certification and test images, limited per image by the recipe.
+
+    A model of third-party parts is tested on the test images alone.
+    """
+    recipe = RECIPES[check_name(name)]
+    splits = ("test",) if isinstance(recipe, ConnectorRecipe) else ("certification", "test")
+    items = [item for split in splits for item in TASKS[task](split)]
+    most = recipe.test_per_image
     return items if most is None else limit_per_image(items, most)
 
 
@@ -56,7 +62,9 @@ class Evaluation:
     accuracy_majority: Estimate  # of `majority_answers`
     accuracy_no_vision: Estimate  # of the model without the image
     accuracy_late_entry: Estimate | None  # on `fixed_places`, if the model was trained with it
+    accuracy_untrained: Estimate | None  # on `fixed_places`, with a random connector, if it has one
     data_hash: str
+    forms: tuple[tuple[str, Estimate], ...] = ()  # accuracy by form of the question, if it has some
 
     @property
     def accuracy_of_questions(self) -> float:
@@ -75,6 +83,7 @@ class Evaluation:
             "right": self.right,
             "accuracy_of_questions": self.accuracy_of_questions,
             **{name: estimate.to_json() for name, estimate in self.accuracies().items()},
+            **({"forms": {f: e.to_json() for f, e in self.forms}} if self.forms else {}),
             "data_hash": self.data_hash,
         }
 
@@ -85,13 +94,19 @@ def answer_as_trained(vlm: VLM, items: Sequence[Item], *, with_images: bool = Tr
     return answer(vlm, items, batch_size=32, max_new_tokens=6, with_images=with_images, title=title)
 
 
-def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
-    """Evaluate the reference model `name` on its test questions of one of its `task_sets`."""
+def evaluate(vlm: VLM, name: str, task: str, recipe: AnyRecipe | None = None) -> Evaluation:
+    """Evaluate the reference model `name` on its test questions of one of its `task_sets`.
+
+    `recipe` is that of `vlm`, if it is not the one of the name.
+    """
     items, training = test_questions(name, task), TASKS[task]("train")
-    recipe = RECIPES[check_name(name)]
-    late = None
+    recipe = RECIPES[check_name(name)] if recipe is None else recipe
+    some = [items[i] for i in fixed_places(name, task)]
+    late = untrained = None
+    if isinstance(recipe, ConnectorRecipe):
+        random_connector = VLM.of(name, *blank(recipe))
+        untrained = accuracy(answer_as_trained(random_connector, some), some)
     if isinstance(recipe, Recipe) and recipe.entry:
-        some = [items[i] for i in fixed_places(name, task)]
         plan = SkipPlan("late_entry", n_layers=vlm.layout.n_layers, entry=recipe.entry)
         with skipping(vlm, plan):
             late = accuracy(answer_as_trained(vlm, some), some)
@@ -105,7 +120,20 @@ def evaluate(vlm: VLM, name: str, task: str) -> Evaluation:
         accuracy_majority=accuracy(majority_answers(training, items), items),
         accuracy_no_vision=accuracy(answer_as_trained(vlm, items, with_images=False), items),
         accuracy_late_entry=late,
+        accuracy_untrained=untrained,
         data_hash=items_hash(items),
+        forms=_by_form(answers, items) if isinstance(recipe, ConnectorRecipe) else (),
+    )
+
+
+def _by_form(answers: Sequence[str], items: Sequence[Item]) -> tuple[tuple[str, Estimate], ...]:
+    """Accuracy of the questions that begin with the same two words."""
+    pairs: dict[str, list[tuple[str, Item]]] = {}
+    for text, item in zip(answers, items, strict=True):
+        pairs.setdefault(" ".join(item.question.split()[:2]), []).append((text, item))
+    return tuple(
+        (form, accuracy([text for text, _ in own], [item for _, item in own]))
+        for form, own in sorted(pairs.items())
     )
 
 

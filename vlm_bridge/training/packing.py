@@ -75,10 +75,14 @@ def draw_images(n: int, count: int, seed: str, step: int) -> list[int]:
 
 
 class Packer:
-    """Packs questions of `vlm`; the prefix, equal in all prompts, ends with the vision tokens."""
+    """Packs questions of `vlm`; the prefix, equal in all prompts, ends with the vision tokens.
 
-    def __init__(self, vlm: VLM) -> None:
+    `before_answer` is what stands between a prompt and its answer, such as a space.
+    """
+
+    def __init__(self, vlm: VLM, before_answer: str = "") -> None:
         self.vlm = vlm
+        self.before_answer = before_answer
         self._questions: dict[str, list[int]] = {}
         self._ends = int(vlm.processor.tokenizer.eos_token_id)
 
@@ -106,7 +110,8 @@ class Packer:
 
     def _labelled(self, item: Item) -> LabelledIds:
         tokenizer = self.vlm.processor.tokenizer
-        answer = tokenizer(item.answer, add_special_tokens=False)["input_ids"]
+        text = f"{self.before_answer}{item.answer}"
+        answer = tokenizer(text, add_special_tokens=False)["input_ids"]
         return labelled(self._question(item), [*answer, self._ends])
 
 

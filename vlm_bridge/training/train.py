@@ -7,27 +7,32 @@ from pathlib import Path
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from vlm_bridge.data import easy_vqa
+from vlm_bridge.data import TASKS, easy_vqa
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.assemble import section, vision_config
 from vlm_bridge.reference.build import blank, build, read_parts, save_parts
-from vlm_bridge.reference.recipe import RECIPES, Recipe, ScratchRecipe
+from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe, Recipe, ScratchRecipe
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 from vlm_bridge.reference.stored import from_stored, to_stored
 from vlm_bridge.training.adapt import train_adapter
+from vlm_bridge.training.connector import train_connector
 from vlm_bridge.training.scratch import train_scratch
 from vlm_bridge.training.tower import train_tower
 
 
-def train(name: str, folder: Path) -> VLM:
+def train(name: str, folder: Path, recipe: AnyRecipe | None = None) -> VLM:
     """Train a reference model (resumable); writes `parts.safetensors` into `folder`.
 
-    The returned model is built from the parts, rounded as they are shipped.
+    The returned model is built from the parts, rounded as they are shipped. `recipe` replaces
+    that of the name.
     """
-    recipe = RECIPES[check_name(name)]
+    recipe = RECIPES[check_name(name)] if recipe is None else recipe
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(recipe, ScratchRecipe):
         parts = train_scratch(recipe, folder)
+    elif isinstance(recipe, ConnectorRecipe):
+        items = [item for task in recipe.tasks for item in TASKS[task]("train")]
+        parts = train_connector(VLM.of(name, *blank(recipe)), items, recipe, folder)
     else:
         parts = _train_llava(recipe, folder)
     stored = to_stored(parts, recipe.stored, keep="tower.")

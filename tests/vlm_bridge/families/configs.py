@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from vlm_bridge.reference.mobilenet_tokens import MobileNetTokensConfig
+
 PAD, EOS, UNK, IMAGE, VIDEO, AUDIO = 0, 1, 2, 3, 4, 5
 VOCABULARY = 40
 LAYERS = 4
@@ -63,6 +65,28 @@ def llava() -> PreTrainedConfig:
         vision("clip_vision_model"),
         image_token_index=IMAGE,
         vision_feature_layer=-1,
+        image_seq_length=4,
+    )
+
+
+def llava_mobilenet() -> PreTrainedConfig:
+    """Tower and connector as in `photos-smollm2`: a feature map of 2 x 2, and no class token."""
+    tower = {
+        "model_type": MobileNetTokensConfig.model_type,
+        "depth_multiplier": 0.1,
+        "finegrained_output": False,
+        "hidden_size": 128,
+        "image_size": SIDE,
+        "output_stride": 8,
+    }
+    return of(
+        "llava",
+        text("llama"),
+        tower,
+        image_token_index=IMAGE,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        projector_hidden_act="linear",
         image_seq_length=4,
     )
 

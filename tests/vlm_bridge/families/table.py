@@ -97,6 +97,7 @@ class Family:
 
 FAMILIES = {
     "LLaVA": Family(configs.llava),
+    "LLaVA of MobileNetV2": Family(configs.llava_mobilenet),
     "LLaVA-NeXT": Family(configs.llava_next, tokens=10, pixels=tiles),
     "LLaVA-OneVision": Family(configs.llava_onevision, tokens=10, pixels=tiles),
     "DeepSeek-VL": Family(configs.deepseek_vl),
