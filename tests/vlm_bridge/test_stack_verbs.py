@@ -19,7 +19,7 @@ from tests.vlm_bridge.tiny import tiny_llava, tokenizer
 from vlm_bridge.cost import cache_bytes, cost_of_inputs, count_flops
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.answers import answer_batch
+from vlm_bridge.evaluate.answers import answer, answer_batch
 from vlm_bridge.evaluate.compare import compare
 from vlm_bridge.evaluate.first_token import first_tokens
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -28,7 +28,7 @@ from vlm_bridge.model import encoder_decoder
 from vlm_bridge.model.encoder_decoder import with_decoder_start, with_own_answer
 from vlm_bridge.model.finite import BrokenModel
 from vlm_bridge.model.prompts import Batch, batches
-from vlm_bridge.model.vlm import VLM
+from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.observe.collector import Collector
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.observe.profile import profile
@@ -168,6 +168,20 @@ def test_recordings_from_items_to_certificate(recordings, tmp_path):
     assert all(step.saving > 0 for step in chosen.path)
     measured = profile(vlm, recordings, stack="audio")
     assert (measured.groups, measured.n_rows["audio"]) == (("audio",), 4 * 8)
+
+
+def test_whisper_from_a_folder_hears(recordings, tmp_path):
+    WHISPER.vlm.model.save_pretrained(tmp_path / "whisper")
+    for part in (Hearing.feature_extractor, tokenizer()):
+        part.save_pretrained(tmp_path / "whisper")
+    vlm = load(tmp_path / "whisper")
+    assert type(vlm.processor).__name__ == "WhisperProcessor"
+    assert vlm.fingerprint
+    batch = next(batches(vlm, recordings, batch_size=4))
+    hearing = replace(speaking(WHISPER), processor=Hearing())
+    right = next(batches(hearing, recordings, batch_size=4))
+    assert torch.equal(batch.inputs["input_features"], right.inputs["input_features"])
+    assert len(answer(vlm, recordings, max_new_tokens=3)) == 4
 
 
 def test_what_an_encoder_decoder_does_not_read(recordings, tmp_path):

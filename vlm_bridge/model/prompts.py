@@ -187,7 +187,8 @@ def check_takes(vlm: VLM, items: Iterable[Item]) -> None:
     }
     if vlm.layout.encoder_decoder:
         hears = "audio" in vlm.layout.encoders
-        taken = {"image": False, "audio": hears, "text": not hears}
+        reads = hears and hasattr(vlm.processor, "feature_extractor")
+        taken = {"image": False, "audio": reads, "text": not hears}
     for item in items:
         for kind in item.kinds:
             if not taken.get(kind, True):

@@ -8,6 +8,7 @@ from transformers import AutoProcessor, AutoTokenizer, Idefics3Processor, Proces
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import is_torchvision_available
@@ -20,10 +21,8 @@ def load_processor(source: str, config: Any, **options: Any) -> Any:
     (Qwen-VL, SmolVLM, LLaVA-OneVision, InternVL), though images need Pillow alone. A text-only
     model has its tokenizer in place of a processor.
     """
-    if (
-        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-        and type(config) not in MODEL_FOR_MULTIMODAL_LM_MAPPING
-    ):
+    other = (MODEL_FOR_MULTIMODAL_LM_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING)
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not any(type(config) in m for m in other):
         return AutoTokenizer.from_pretrained(source, **options)
     kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
     if kind is None or is_torchvision_available() or "video_processor" not in kind.get_attributes():
