@@ -12,6 +12,7 @@ from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.packages import an_entry, member, pinned, wheel_bytes
 from tests.vlm_bridge.tiny_whisper import ENGLISH, package_files
 from vlm_bridge import third_party
+from vlm_bridge.data.recordings_task import SPLITS
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load
 from vlm_bridge.third_party import folders, prompts
@@ -135,7 +136,7 @@ def test_an_entry_is_whole(name):
 
 
 def test_prompts_of_the_catalogue_are_those_of_the_splits():
-    assert list(prompts.SIZES) == ["test", "certify", "tune", "train"]
+    assert list(prompts.SIZES) == list(SPLITS["spoken-prompts"])
 
 
 def test_the_list_says_what_is_fetched(tiny, shop, capsys):

@@ -120,8 +120,8 @@ class DataOptions:
     data: Annotated[
         str,
         Option(
-            help="JSONL of {image?, audio?, question, answer?, cluster?}, easy-vqa:SPLIT, "
-            "scenes:SPLIT or fashion-photos:SPLIT."
+            help="JSONL of {image?, audio?, question, answer?, cluster?}, or NAME:SPLIT with NAME "
+            f"one of {', '.join(TASKS)}."
         ),
     ]
     images: Annotated[

@@ -13,7 +13,7 @@ from vlm_bridge.third_party.saving import named
 from vlm_bridge.third_party.speech import words, write_clips
 
 #: Clusters of each split; `train` takes the rest.
-SIZES = {"test": 80, "certify": 80, "tune": 30, "train": 0}
+SIZES = {"test": 80, "certification": 80, "tuning": 30, "profile": 20, "train": 0}
 _LEAST_WORDS = 3
 _MAX_BYTES = 2**20
 #: A transcript that describes a sound instead of saying what is spoken.
