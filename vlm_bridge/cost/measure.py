@@ -25,6 +25,7 @@ from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.progress import track
+from vlm_bridge.runtime.quiet import quiet_transformers
 from vlm_bridge.skip import check_support, skipping
 
 WARM_UP = 2
@@ -164,7 +165,8 @@ class _Runs:
     def generate(self, tokens: int, *criteria: StoppingCriteria) -> None:
         options: dict[str, Any] = {"min_new_tokens": tokens, "max_new_tokens": tokens}
         options |= {"do_sample": False, "stopping_criteria": StoppingCriteriaList(criteria)}
-        self.vlm.model.generate(**self.inputs, **options)
+        with quiet_transformers():
+            self.vlm.model.generate(**self.inputs, **options)
 
     def seconds_per_token(self, tokens: int) -> float:
         """Mean seconds of a step after the first token, which belongs to the prefill."""

@@ -19,6 +19,7 @@ from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.settings import check_greedy
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.progress import track
+from vlm_bridge.runtime.quiet import quiet_transformers
 
 #: Longest answer, in generated tokens, where a caller does not say.
 MAX_NEW_TOKENS = 64
@@ -62,18 +63,18 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
     """
     check_max_new_tokens(max_new_tokens)
     check_greedy(vlm.name, vlm.model)
-
     check_room(vlm, max_new_tokens)
 
     def run() -> tuple[Tensor, Tensor]:
-        output = vlm.model.generate(
-            **batch.inputs,
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=max_new_tokens,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
+        with quiet_transformers():
+            output = vlm.model.generate(
+                **batch.inputs,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=max_new_tokens,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
         # The sequences begin with the prompt, or with the start of an encoder-decoder's decoder.
         return output.sequences[:, -len(output.logits) :], output.logits[0]
 

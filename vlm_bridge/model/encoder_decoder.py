@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.runtime.quiet import quiet_transformers
 
 #: Tokens with which Whisper's decoder starts at most: start, language, task, no time stamps.
 _LONGEST_START = 4
@@ -55,9 +56,9 @@ def last_only(vlm: VLM) -> dict[str, int]:
 @torch.no_grad()
 def _generated(vlm: VLM, inputs: Mapping[str, Tensor], tokens: int) -> Tensor:
     check_room(vlm, tokens)
-    made: Any = vlm.model.generate(
-        **inputs, do_sample=False, num_beams=1, max_new_tokens=tokens, return_dict_in_generate=True
-    )
+    greedy = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
+    with quiet_transformers():
+        made: Any = vlm.model.generate(**inputs, max_new_tokens=tokens, **greedy)
     ids: Tensor = made.sequences
     return ids
 

@@ -71,7 +71,8 @@ class ModelDescription(Record):
         window = "" if self.window is None else f" (window {self.window})"
         layers = f"{self.n_layers} layers of {self.layer_class}"
         in_layers = f"({_big(self.layer_parameters)} parameters)"
-        vision = "varies" if self.vision_tokens is None else str(self.vision_tokens)
+        seen = self.token_ids["image"] or self.token_ids["video"]
+        vision = "none" if not seen else str(self.vision_tokens or "varies")
         lines = [
             ("model", f"{self.name} ({self.model_class}), {_big(self.parameters)} parameters"),
             ("decoder", f"{self.decoder_class}, {layers} {in_layers}"),
