@@ -15,11 +15,12 @@ STRIDE = 32
 
 
 class MobileNetTokensConfig(MobileNetV2Config):
-    """The configuration of MobileNetV2, and the width of its tokens (`hidden_size`)."""
+    """The configuration of MobileNetV2, with width and pixels of its tokens."""
 
     model_type = "mobilenet_v2_tokens"
 
     hidden_size: int = 1280
+    patch_size: int = STRIDE
 
 
 class MobileNetTokens(MobileNetV2Model):
