@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import ATTENTION
 from vlm_bridge.cli.planning import _tuned
 from vlm_bridge.cost import Cost, PhaseCost
+from vlm_bridge.data import Item
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 
@@ -45,7 +47,7 @@ def test_a_plan_says_what_was_measured(whole, who):
         SkipPlan("block", 4, layers=(1,)),
         provenance=Provenance(max_new_tokens=8, settings=settings),
     )
-    said = _tuned(chosen, 40)
+    said = _tuned(chosen, [Item(Path(f"{n}.png"), "why?") for n in range(40)])
     assert said.startswith("2.50% of answers up to 8 tokens ")
     for part in (who, "on 40 tuning images", "allowed 5.00%, half of epsilon 0.1", "not certified"):
         assert part in said

@@ -84,7 +84,7 @@ def ask(product: int, asked: int, draw: random.Random) -> Iterator[tuple[str, st
         ...     print(question, answer)
         what is it? dress
         is it a bag? no
-        which is it, a dress, a trainer or a boot? dress
+        which is it, a boot, a trainer or a dress? dress
     """
     yield "what is it?", PRODUCTS[product]
     yield f"is it {_a(asked)}?", "yes" if asked == product else "no"

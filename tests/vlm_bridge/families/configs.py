@@ -78,6 +78,7 @@ def llava_mobilenet() -> PreTrainedConfig:
         "hidden_size": 128,
         "image_size": SIDE,
         "output_stride": 8,
+        "initializer_range": 0.05,  # .02, the default, fades to nothing; .1 saturates
     }
     return of(
         "llava",
