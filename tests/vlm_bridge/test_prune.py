@@ -315,7 +315,9 @@ assert not ours, ours
 
 @pytest.mark.slow
 def test_a_fresh_process_without_this_project(pruned, tmp_path):
-    for name, folder in pruned.items():
+    # A tower that transformers does not know: its class comes with this package.
+    standard = {name: folder for name, folder in pruned.items() if name != "LLaVA of MobileNetV2"}
+    for name, folder in standard.items():
         shutil.copytree(folder, tmp_path / name)
         vlm, inputs = tiny(FAMILIES[name]), inputs_for(name)
         with skipping(vlm, plan_for(name)):
@@ -337,7 +339,7 @@ def test_a_fresh_process_without_this_project(pruned, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     lines = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(lines) == 2 * len(FAMILIES)
+    assert len(lines) == 2 * len(standard)
     assert [line for line in lines if not (line[1] <= 1e-4 and line[2])] == []
 
 
