@@ -20,7 +20,7 @@ from vlm_bridge.skip.both_ways import BothWays
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.sublayers import Sublayers, attention_of
-from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like
+from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, zeroed
 from vlm_bridge.skip.tracker import PassTracker
 
 
@@ -35,10 +35,10 @@ def plain_forwards(
         return
     if operation.bypass or not operation.attention:
         attention: Any = layer.self_attn if operation.bypass else attention_of(layer)
-        yield attention, partial(_zero, forward_of(attention))
+        yield attention, partial(zeroed, forward_of(attention))
     if not operation.mlp:
         mlp = Sublayers.of(layer).mlp
-        yield mlp, partial(_zero, forward_of(mlp))
+        yield mlp, partial(zeroed, forward_of(mlp))
     forward = forward_of(layer)
     if operation.tokens != "all":
         hiding = _HideAbsent(forward, tracker, index, operation.tokens)
@@ -53,14 +53,6 @@ def plain_forwards(
 
 def _keep_all(forward: Forward, hidden_states: Tensor, **kwargs: Any) -> Any:
     return like(forward(hidden_states, **kwargs), hidden_states)
-
-
-def _zero(forward: Forward, *args: Any, **kwargs: Any) -> Any:
-    """Zeros in place of an output, and of the attention weights that come with it."""
-    output = forward(*args, **kwargs)
-    if isinstance(output, tuple):
-        return tuple(torch.zeros_like(x) if isinstance(x, Tensor) else x for x in output)
-    return torch.zeros_like(output)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from vlm_bridge.model.stacks import attentions
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.patching import Forward, forward_of, parameters_of, patched
-from vlm_bridge.skip.tensors import first_of, like, states_of
+from vlm_bridge.skip.tensors import first_of, like, states_of, zeroed
 
 #: What an attention returns: states with one or two more values, or states alone.
 _FORMS: tuple[Callable[[Tensor], Any], ...] = (
@@ -109,7 +109,7 @@ def plain_layer(index: int, layer: nn.Module, operation: Operation, width: int) 
         return
     undone = [] if operation.attention else [parts.attention]
     for module in (*undone, *(() if operation.mlp else parts.mlp[-1:])):
-        yield module, partial(_zeroed, forward_of(module))
+        yield module, partial(zeroed, forward_of(module))
 
 
 def reason_against(mode: str, layers: Iterable[tuple[int, nn.Module]], width: int) -> str:
@@ -259,10 +259,3 @@ def _no_output(width: int, states: Tensor, *_: Any, **__: Any) -> Tensor:
 
 def _undone(layer: nn.Module, forward: Forward, *args: Any, **kwargs: Any) -> Any:
     return like(forward(*args, **kwargs), _states_of(layer, args, kwargs))
-
-
-def _zeroed(forward: Forward, *args: Any, **kwargs: Any) -> Any:
-    output = forward(*args, **kwargs)
-    if isinstance(output, tuple):
-        return tuple(torch.zeros_like(x) if isinstance(x, Tensor) else x for x in output)
-    return torch.zeros_like(output)

@@ -132,3 +132,11 @@ def probabilities(
     if mask.dtype == torch.bool:
         return hide(scores, ~mask).softmax(-1)
     return (scores + mask.float()).softmax(-1)
+
+
+def zeroed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Zeros in place of an output, and of the attention weights that come with it."""
+    output = forward(*args, **kwargs)
+    if isinstance(output, tuple):
+        return tuple(torch.zeros_like(x) if isinstance(x, Tensor) else x for x in output)
+    return torch.zeros_like(output)
