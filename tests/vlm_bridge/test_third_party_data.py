@@ -155,10 +155,12 @@ def test_prompts_of_three_words_or_more_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"no gzip", "cannot read"),
-        (gzip.compress(b"a: one\nno name"), "core.txt.gz:2 has no name"),
-        (gzip.compress(b"\xff: one"), "cannot read"),
-        (gzip.compress(b"a: one" * 50)[:-9], "cannot read"),
+        pytest.param(b"no gzip", "cannot read", id="no gzip"),
+        pytest.param(
+            gzip.compress(b"a: one\nno name"), "core.txt.gz:2 has no name", id="a line without name"
+        ),
+        pytest.param(gzip.compress(b"\xff: one"), "cannot read", id="no UTF-8"),
+        pytest.param(gzip.compress(b"a: one" * 50)[:-9], "cannot read", id="cut"),
     ],
 )
 def test_broken_transcripts_are_refused(data, says, tmp_path):
@@ -210,12 +212,20 @@ GREY = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (idx(GREY)[:-6], "cannot read"),
-        (b"no gzip", "cannot read"),
-        (gzip.compress(b"\0\0\x08"), "no idx file of bytes with 3 axes"),
-        (idx(GREY.ravel()), "no idx file of bytes with 3 axes"),
-        (gzip.compress(gzip.decompress(idx(GREY))[:-1]), "holds 11 values; its axes .* need 12"),
-        (gzip.compress(gzip.decompress(idx(GREY)) + b"1"), "holds 13 values; its axes .* need 12"),
+        pytest.param(idx(GREY)[:-6], "cannot read", id="cut gzip"),
+        pytest.param(b"no gzip", "cannot read", id="no gzip"),
+        pytest.param(gzip.compress(b"\0\0\x08"), "no idx file of bytes with 3 axes", id="cut head"),
+        pytest.param(idx(GREY.ravel()), "no idx file of bytes with 3 axes", id="one axis"),
+        pytest.param(
+            gzip.compress(gzip.decompress(idx(GREY))[:-1]),
+            "holds 11 values; its axes .* need 12",
+            id="a byte too few",
+        ),
+        pytest.param(
+            gzip.compress(gzip.decompress(idx(GREY)) + b"1"),
+            "holds 13 values; its axes .* need 12",
+            id="a byte too many",
+        ),
     ],
 )
 def test_broken_idx_files_are_refused(data, says, tmp_path):
