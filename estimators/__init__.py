@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from estimators.cka import linear_cka as linear_cka
     from estimators.clustered import cluster_means as cluster_means
     from estimators.clustered import clustered_mean as clustered_mean
+    from estimators.clustered import clustered_ratio as clustered_ratio
     from estimators.decomposition.counts import pid_from_counts as pid_from_counts
     from estimators.decomposition.dispatch import pid as pid
     from estimators.decomposition.gaussian import pid_from_covariance as pid_from_covariance

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators._labels import Labels as Labels
 from estimators._labels import appearance_codes
-from estimators._student import small_sample_reason, t_interval, wide_reason
+from estimators._student import carriers_reason, small_sample_reason, t_interval, wide_reason
 from estimators._validate import as_sample, check_fraction, check_range, check_within
 from estimators.bounded_mean import betting_interval
 from estimators.estimate import Estimate
@@ -129,6 +129,81 @@ def clustered_mean(
         reliable=not reason,
         reason=reason,
         diagnostics={"n_values": x.size},
+    )
+
+
+def clustered_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    clusters: Labels,
+    *,
+    level: float = 0.95,
+    unit: str = "1",
+) -> Estimate:
+    """Ratio of two sums over clusters, such as wrong words over spoken words.
+
+    value = sum_j A_j / sum_j B_j, with A_j and B_j the sums of cluster j, taken as independent
+    draws. The standard error is that of the linearised ratio,
+    se^2 = c / (c - 1) * sum_j (A_j - value * B_j)^2 / (sum_j B_j)^2, the interval Student's t on
+    c - 1 degrees, cut at 0.
+
+    Args:
+        numerators: array of shape (n,), each >= 0.
+        denominators: array of shape (n,), each > 0.
+        clusters: n hashable labels, of two clusters at least; none may be missing.
+        level: confidence of the interval, in (0, 1).
+        unit: unit of the ratio, for the record.
+
+    Returns:
+        Estimate with n = c and method "ratio-t". It is unreliable with fewer than 20 clusters,
+        where a few clusters carry the variance, and where all have the same ratio, which leaves
+        the interval without width. Diagnostics: n_values, denominator (the sum).
+
+    Raises:
+        ValueError: lengths differ, no values, a value that is not finite or has the wrong sign,
+            one cluster only, labels as `cluster_codes`, level outside (0, 1).
+
+    Source:
+        Cochran 1977, Sampling techniques, section 2.11.
+
+    Example:
+        >>> clustered_ratio([1, 0, 2], [4, 6, 10], ["a", "b", "c"]).value
+        0.15
+    """
+    check_fraction(level, "level")
+    above, below = as_sample(numerators), as_sample(denominators)
+    if above.size != below.size:
+        raise ValueError(f"{above.size} numerators but {below.size} denominators")
+    if above.min() < 0 or below.min() <= 0:
+        raise ValueError(
+            f"numerators are at least 0 and denominators above 0; the least are {above.min():g} "
+            f"and {below.min():g}"
+        )
+    codes = cluster_codes(clusters)
+    if codes.size != above.size:
+        raise ValueError(f"{above.size} values but {codes.size} cluster labels")
+    tops, bottoms = np.bincount(codes, weights=above), np.bincount(codes, weights=below)
+    if tops.size < 2:
+        raise ValueError("one cluster has no spread; give more clusters")
+    value = float(tops.sum() / bottoms.sum())
+    squares = (tops - value * bottoms) ** 2
+    spread = float(squares.sum()) * tops.size / (tops.size - 1)
+    low, high = t_interval(value, np.sqrt(spread) / float(bottoms.sum()), tops.size, level)
+    reason = small_sample_reason(tops.size)
+    if not reason and spread == 0:
+        reason = "all clusters have the same ratio, so the interval has no width"
+    elif not reason:
+        reason = carriers_reason(float(squares.sum() ** 2 / (squares**2).sum()))
+    return Estimate(
+        value=value,
+        interval=(max(0.0, low), high),
+        level=level,
+        n=tops.size,
+        unit=unit,
+        method="ratio-t",
+        reliable=not reason,
+        reason=reason,
+        diagnostics={"n_values": above.size, "denominator": float(bottoms.sum())},
     )
 
 

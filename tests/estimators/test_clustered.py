@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from estimators import betting_interval, cluster_means, clustered_mean
+from estimators import betting_interval, cluster_means, clustered_mean, clustered_ratio
 
 PAIRS = st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(0, 6)), min_size=1, max_size=60)
 
@@ -86,3 +86,63 @@ def test_t_interval_covers_where_rows_of_an_image_are_alike():
 def test_bad_input_is_named(values, clusters, options, message):
     with pytest.raises(ValueError, match=message):
         clustered_mean(values, clusters, **options)
+
+
+COUNTS = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(1, 9), st.integers(0, 5)), min_size=2, max_size=40
+).filter(lambda rows: len({label for _, _, label in rows}) > 1)
+
+
+@given(COUNTS)
+def test_a_ratio_is_that_of_the_sums(rows):
+    tops, bottoms, labels = zip(*rows, strict=True)
+    one = clustered_ratio(tops, bottoms, labels)
+    assert one.value == pytest.approx(sum(tops) / sum(bottoms))
+    assert 0 <= one.interval[0] <= one.value <= one.interval[1]
+    assert (one.n, one.method) == (len(set(labels)), "ratio-t")
+
+
+def test_a_ratio_with_equal_denominators_is_a_mean():
+    rng = np.random.default_rng(3)
+    errors = rng.integers(1, 9, 40).astype(float)
+    ratio = clustered_ratio(errors, np.full(40, 10.0), range(40))
+    mean = clustered_mean(errors / 10, range(40))
+    assert ratio.value == pytest.approx(mean.value)
+    assert ratio.interval == pytest.approx(mean.interval)
+
+
+def test_a_ratio_called_reliable_covers_the_true_one():
+    """Recordings of 3 to 19 words; words of one recording are wrong together."""
+    rng = np.random.default_rng(4)
+    hits = []
+    for _ in range(400):
+        words, rates = rng.integers(3, 20, 80), rng.beta(0.3, 0.7, 80)
+        one = clustered_ratio(rng.binomial(words, rates), words, range(80))
+        hits += [one.interval[0] <= 0.3 <= one.interval[1]] if one.reliable else []
+    assert len(hits) > 350
+    assert 0.92 <= np.mean(hits) <= 0.98
+
+
+def test_rare_errors_are_called_unreliable():
+    """Three wrong words in 80 recordings: the t interval of such sums covers too rarely."""
+    few = clustered_ratio([1, 1, 1] + [0] * 77, [8] * 80, range(80))
+    assert not few.reliable
+    assert "a few rows carry the variance" in few.reason
+    none = clustered_ratio([0] * 80, [8] * 80, range(80))
+    assert none.interval == (0, 0)
+    assert none.reason == "all clusters have the same ratio, so the interval has no width"
+
+
+@pytest.mark.parametrize(
+    ("tops", "bottoms", "clusters", "message"),
+    [
+        ([1.0], [1.0, 2.0], ["a"], "1 numerators but 2 denominators"),
+        ([1.0, 1.0], [1.0, 2.0], ["a"], "2 values but 1 cluster labels"),
+        ([1.0, -1.0], [1.0, 2.0], ["a", "b"], "the least are -1 and 1"),
+        ([1.0, 1.0], [0.0, 2.0], ["a", "b"], "the least are 1 and 0"),
+        ([1.0, 1.0], [1.0, 2.0], ["a", "a"], "one cluster has no spread"),
+    ],
+)
+def test_bad_ratios_are_named(tops, bottoms, clusters, message):
+    with pytest.raises(ValueError, match=message):
+        clustered_ratio(tops, bottoms, clusters)

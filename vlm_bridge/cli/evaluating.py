@@ -105,8 +105,9 @@ def compare(
 ) -> Any:
     """Compare a plan with the full model: answers and cost. Resumable.
 
-    Accuracy, drop and disagreement of greedy answers up to --max-new-tokens tokens, and KL of the
-    first answer token; FLOPs, latency, memory of one batch.
+    Accuracy, drop and disagreement of greedy answers up to --max-new-tokens tokens, word error
+    rates if the labels are transcripts (question "what is said?"), and KL of the first answer
+    token; FLOPs, latency, memory of one batch.
 
     Example: `skipit compare reference out/plan.json --data easy-vqa:test`
     """
@@ -126,6 +127,8 @@ def compare(
         result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     say(f"{skip_plan.describe(vlm.layout.modality)}: {compared.sentence()}")
     say(compared.accuracy_sentence())
+    if rates := compared.word_error_sentence():
+        say(rates)
     for line in (*cost_lines(cost), f"comparison: {out}"):
         say(line)
     return result

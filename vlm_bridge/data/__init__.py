@@ -14,6 +14,7 @@ from vlm_bridge.data.fashion_photos_task import FASHION_PHOTOS_SPLITS as FASHION
 from vlm_bridge.data.fashion_photos_task import fashion_photos as fashion_photos
 from vlm_bridge.data.image import image_hash as image_hash
 from vlm_bridge.data.image import read_image as read_image
+from vlm_bridge.data.items import TRANSCRIBE as TRANSCRIBE
 from vlm_bridge.data.items import Item as Item
 from vlm_bridge.data.items import check_one_cluster_per_image as check_one_cluster_per_image
 from vlm_bridge.data.items import image_hashes as image_hashes

@@ -23,6 +23,9 @@ KINDS = {
     "audio": ("audio file", "recording", "recordings"),
     "text": ("text", "text", "texts"),
 }
+#: The question about a recording whose answer is its transcript; a speech recogniser, such as
+#: Whisper, reads no question and answers this one.
+TRANSCRIBE = "what is said?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ class Item:
         """What it is about: some of `image` and `audio`, or `text` alone."""
         found = {"image": self.image, "audio": self.audio}
         return tuple(kind for kind, path in found.items() if path is not None) or ("text",)
+
+    @property
+    def is_transcript(self) -> bool:
+        """Whether the answer is a transcript: it is about a recording, and asks `TRANSCRIBE`."""
+        return self.audio is not None and self.question == TRANSCRIBE
 
     @property
     def name(self) -> str:

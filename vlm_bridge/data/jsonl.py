@@ -21,7 +21,8 @@ def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[It
     The file is UTF-8, with or without byte order mark; lines end in LF or CRLF; blank lines are
     ignored. Paths are relative to `images` (default: the file's folder). Without `cluster`, all
     lines about one picture or recording, however its path is spelt or copied, are one unit, and so
-    are equal questions without either.
+    are equal questions without either. The answer to "what is said?" about a recording is its
+    transcript, which is scored by its words.
 
     Raises:
         BridgeError: the file is missing, empty or not UTF-8; a line is not such an object, has

@@ -6,7 +6,7 @@ import json
 from functools import partial
 
 from vlm_bridge import third_party
-from vlm_bridge.data.items import Item
+from vlm_bridge.data.items import TRANSCRIBE, Item
 from vlm_bridge.errors import BridgeError
 
 #: Data set -> its splits. Sentences of the same words are one unit, which lies in one split.
@@ -14,8 +14,6 @@ SPLITS = {
     "spoken-prompts": ("test", "certification", "tuning", "profile", "train"),
     "librivox": ("test",),
 }
-#: The question about every recording; a speech recogniser, such as Whisper, reads none.
-QUESTION = "what is said?"
 
 
 def recordings(name: str, split: str) -> list[Item]:
@@ -33,7 +31,7 @@ def recordings(name: str, split: str) -> list[Item]:
     folder = third_party.dataset_folder(name)
     rows = map(json.loads, (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
     return [
-        Item(None, QUESTION, row["text"], row["cluster"], audio=folder / row["audio"])
+        Item(None, TRANSCRIBE, row["text"], row["cluster"], audio=folder / row["audio"])
         for row in rows
         if row["split"] == split
     ]

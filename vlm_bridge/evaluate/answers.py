@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.word_errors import spoken_words
 from vlm_bridge.model.encoder_decoder import check_room
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
@@ -174,7 +175,12 @@ def _without_marks(text: str) -> str:
 
 
 def is_correct(text: str, item: Item) -> bool | None:
-    """Whether an answer and the label have the same `normalise`d form; None without label."""
+    """Whether an answer and the label have the same `normalise`d form; None without label.
+
+    A transcript is right if it has the same words, whatever its punctuation.
+    """
     if item.answer is None:
         return None
+    if item.is_transcript:
+        return spoken_words(text) == spoken_words(item.answer)
     return normalise(text) == normalise(item.answer)

@@ -15,6 +15,7 @@ from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.word_errors import word_error_rate
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches, run_key
@@ -47,6 +48,8 @@ class Comparison(Record):
         accuracy_skipped: accuracy of the skipped model.
         drop: accuracy_full - accuracy_skipped, paired.
         model, fingerprint: name and fingerprint of the model; "" if not known.
+        word_errors_full, word_errors_skipped: word error rates of both models; None unless the
+            labels are transcripts of recordings, of whole answers.
     """
 
     plan: SkipPlan
@@ -65,6 +68,8 @@ class Comparison(Record):
     drop: Estimate | None
     model: str = ""
     fingerprint: str = ""
+    word_errors_full: Estimate | None = None
+    word_errors_skipped: Estimate | None = None
 
     @classmethod
     def of(
@@ -89,6 +94,9 @@ class Comparison(Record):
                 return None
             return clustered_mean(values, labelled.clusters, bounds=(low, 1), unit="1")
 
+        def word_errors(values: Any) -> Estimate | None:
+            return None if values is None else word_error_rate(values, outcomes.items)
+
         return cls(
             plan=plan,
             decision=decision,
@@ -106,6 +114,8 @@ class Comparison(Record):
             drop=of_labelled(labelled and labelled.drop, -1),
             model="" if vlm is None else vlm.name,
             fingerprint="" if vlm is None else vlm.fingerprint,
+            word_errors_full=word_errors(outcomes.errors_full),
+            word_errors_skipped=word_errors(outcomes.errors_skipped),
         )
 
     def sentence(self) -> str:
@@ -129,6 +139,18 @@ class Comparison(Record):
             f"({low:.2%} to {high:.2%}, {drop.n} image{'s' * (drop.n != 1)})"
             f"{unlabelled if self.n_unlabelled else ''}"
         )
+
+    def word_error_sentence(self) -> str:
+        """Word error rates of both models; empty unless the labels are transcripts."""
+        full, skipped = self.word_errors_full, self.word_errors_skipped
+        if full is None or skipped is None:
+            return ""
+        rates = ", ".join(
+            f"{name} {rate.value:.2%} ({rate.interval[0]:.2%} to {rate.interval[1]:.2%})"
+            for name, rate in (("full", full), ("skipped", skipped))
+        )
+        words = int(full.diagnostics["denominator"])
+        return f"word error rate: {rates}, {words} words in {full.n} units"
 
 
 def check_images(items: Iterable[Item]) -> None:

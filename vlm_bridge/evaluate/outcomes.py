@@ -12,6 +12,7 @@ from torch import Tensor
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import is_correct
+from vlm_bridge.evaluate.word_errors import word_errors
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Outcomes:
         kl_skipped_full: KL(skipped || full).
         at_limit: 1.0 where the full model's answer reached `max_new_tokens` without ending; None
             where that is not known.
+        errors_full: wrong words of each transcript by the full model, None where the label is no
+            transcript; None in place of the tuple if none is one. So is `errors_skipped`.
         max_new_tokens: longest answer, in tokens; 1 where the first answer token is compared.
     """
 
@@ -37,6 +40,8 @@ class Outcomes:
     kl_full_skipped: tuple[float, ...] | None
     kl_skipped_full: tuple[float, ...] | None
     at_limit: tuple[float, ...] | None = None
+    errors_full: tuple[float | None, ...] | None = None
+    errors_skipped: tuple[float | None, ...] | None = None
     max_new_tokens: int = 1
 
     @classmethod
@@ -76,16 +81,20 @@ class Outcomes:
     ) -> Outcomes:
         """Outcomes from both models' answers alone; no KL."""
 
-        def correct(texts: Sequence[str]) -> tuple[float | None, ...] | None:
-            judged = [judge(text, item) for text, item in zip(texts, items, strict=True)]
-            values = tuple(None if j is None else float(j) for j in judged)
+        def of_labelled(
+            score: Callable[[str, Item], float | None], texts: Sequence[str]
+        ) -> tuple[float | None, ...] | None:
+            scores = [score(text, item) for text, item in zip(texts, items, strict=True)]
+            values = tuple(None if value is None else float(value) for value in scores)
             return None if all(value is None for value in values) else values
 
         return cls(
             items=tuple(items),
             disagree=tuple(float(a != b) for a, b in zip(full, skipped, strict=True)),
-            correct_full=correct(full),
-            correct_skipped=correct(skipped),
+            correct_full=of_labelled(judge, full),
+            correct_skipped=of_labelled(judge, skipped),
+            errors_full=of_labelled(word_errors, full),
+            errors_skipped=of_labelled(word_errors, skipped),
             kl_full_skipped=None,
             kl_skipped_full=None,
             at_limit=None if at_limit is None else tuple(map(float, at_limit)),
@@ -98,7 +107,7 @@ class Outcomes:
 
         def column(name: str) -> Any:
             values = [getattr(part, name) for part in parts]
-            if name.startswith("correct") and any(value is not None for value in values):
+            if name.startswith(_OF_LABELS) and any(value is not None for value in values):
                 blanks = ((None,) * len(part.items) for part in parts)
                 values = [v if v is not None else b for v, b in zip(values, blanks, strict=True)]
             return None if None in values else tuple(v for part in values for v in part)
@@ -135,16 +144,19 @@ class Outcomes:
                 return not wanted.get(name, False)
             if not wanted.get(name, True) or not isinstance(values, list) or len(values) != n:
                 return False
-            blank = name.startswith("correct")
-            shares = not name.startswith("kl")
+            blank = name.startswith(_OF_LABELS)
+            shares = not name.startswith(("kl", "errors"))
             return all(
                 (value is None and blank)
                 or (type(value) in (int, float) and (not shares or value in (0, 1)))
                 for value in values
             )
 
-        labels = {columns[name] is None for name in ("correct_full", "correct_skipped")}
-        return len(labels) == 1 and all(is_column(name, v) for name, v in columns.items())
+        paired = all(
+            (columns[f"{name}_full"] is None) == (columns[f"{name}_skipped"] is None)
+            for name in _OF_LABELS
+        )
+        return paired and all(is_column(name, v) for name, v in columns.items())
 
     @classmethod
     def of_batches(
@@ -197,6 +209,8 @@ class Outcomes:
         return None if self.at_limit is None else sum(self.at_limit) / len(self.at_limit)
 
 
+#: Columns, of both models, with a blank where a question has no label (no transcript).
+_OF_LABELS = ("correct", "errors")
 _COLUMNS = tuple(f.name for f in fields(Outcomes)[1:-1])
 
 

@@ -141,6 +141,8 @@ def _run_batch(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> list[Outcom
     def outcomes(of_plan: Tensor) -> Outcomes:
         made = Outcomes.of(batch.items, answers, (words(vlm, of_plan), of_plan), judge=judge)
         # Two tokens may have one text: parts of a character, or the same word after a space.
-        return replace(made, disagree=tuple((of_plan.argmax(-1) != ids).double().tolist()))
+        changed = tuple((of_plan.argmax(-1) != ids).double().tolist())
+        # One token is no transcript.
+        return replace(made, disagree=changed, errors_full=None, errors_skipped=None)
 
     return [outcomes(of_plan) for of_plan in skipped]

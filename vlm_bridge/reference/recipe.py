@@ -97,9 +97,9 @@ class ConnectorRecipe:
     tasks: tuple[str, ...] = ("fashion-photos",)
     wording: str = "plain"  # of the prompt, one of `connector.WORDINGS`
     image_size: int = 112
-    photos: int = 3000  # training photos, the first of the split
+    photos: int = 6000  # training photos, the first of the split
     questions_per_image: int = 3
-    learn: Schedule = Schedule(steps=90, batch=8, rate=1e-3, warmup=6, checkpoint_every=10)
+    learn: Schedule = Schedule(steps=300, batch=16, rate=1e-3, warmup=20, checkpoint_every=20)
     stored: str = "int8"
     test_per_image: int | None = 1  # test questions; None: all
 
