@@ -28,6 +28,10 @@ COMMANDS = {
     "search": ("planning", "Find the largest plan whose disagreement is certified. Resumable."),
     "compare": ("evaluating", "Compare a plan with the full model: answers and cost. Resumable."),
     "sweep": ("evaluating", "Skip each layer alone, and try each exit and entry. Resumable."),
+    "survey": (
+        "surveying",
+        "Survey a model: quality, harm of single skips, a certified plan. Resumable.",
+    ),
     "slopes": ("slopes", "Measure how sensitive the answer is to each layer's update. Resumable."),
     "cost": ("model", "Measure FLOPs, latency, peak memory and cache size of a plan."),
     "prune": ("model", "Export a block plan as a smaller model of its own."),

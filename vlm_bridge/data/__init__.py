@@ -23,6 +23,8 @@ from vlm_bridge.data.items import limit_per_image as limit_per_image
 from vlm_bridge.data.items import unit_word as unit_word
 from vlm_bridge.data.jsonl import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
+from vlm_bridge.data.python_docs_task import PYTHON_DOCS_SPLITS as PYTHON_DOCS_SPLITS
+from vlm_bridge.data.python_docs_task import python_docs as python_docs
 from vlm_bridge.data.recordings_task import librivox as librivox
 from vlm_bridge.data.recordings_task import spoken_prompts as spoken_prompts
 from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
@@ -37,4 +39,5 @@ TASKS: dict[str, Callable[[str], list[Item]]] = {
     "fashion-photos": fashion_photos,
     "spoken-prompts": spoken_prompts,
     "librivox": librivox,
+    "python-docs": python_docs,
 }

@@ -101,11 +101,11 @@ def plot_depth(
                 _references(ax, placed[0][1].accuracy_full, blind, no_vision)
                 values = [c.accuracy_skipped for _, c in placed if c.accuracy_skipped]
                 draw.bars(ax, depths, values, draw.BLUE, "o", "skipped model", line=True)
-                ax.set_ylabel("accuracy (% of first answer tokens)")
+                ax.set_ylabel(f"accuracy (% of {placed[0][1].decision}s)")
             else:
                 values = [c.disagreement for _, c in placed]
                 draw.bars(ax, depths, values, draw.VERMILLION, "s", "disagreement", line=True)
-                ax.set_ylabel("disagreement (% of first answer tokens)")
+                ax.set_ylabel(f"disagreement (% of {placed[0][1].decision}s)")
             ax.yaxis.set_major_formatter(FuncFormatter(draw.percent))
             draw.title(ax, f"{mode.title}: {row}")
             deeper = "less" if mode.deeper_skips_less else "more"
@@ -146,7 +146,7 @@ def plot_layers(
             ax.axhline(0, color=draw.GREY, lw=0.8)
             ax.set_ylabel("accuracy drop, full − skipped\n(percentage points)")
         else:
-            ax.set_ylabel("disagreement\n(% of first answer tokens)")
+            ax.set_ylabel(f"disagreement\n(% of {sweep[0].decision}s)")
         draw.layer_axis(ax, plan.n_layers)
     draw.title(grid[0][0], "one layer skipped at a time (linear below 2 %, logarithmic above)")
     draw.legend(figure, grid)

@@ -155,7 +155,12 @@ def differentiable() -> Iterator[None]:
 
 
 def check_differentiable(vlm: VLM) -> None:
-    """Raise a `BridgeError` unless the model has float32 weights and sdpa or eager attention."""
+    """Refuse a model that is no decoder in float32 with sdpa or eager attention."""
+    if vlm.layout.encoder_decoder:
+        raise BridgeError(
+            f"{vlm.name} is an encoder-decoder; slopes are taken in models whose decoder reads the "
+            "whole prompt"
+        )
     attention = vlm.layout.text_config._attn_implementation
     if attention not in ("sdpa", "eager"):
         raise BridgeError(

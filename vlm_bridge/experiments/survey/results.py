@@ -1,0 +1,93 @@
+"""What a survey of one stack of one model measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from estimators import Estimate, Profile
+from estimators.record import Record
+from vlm_bridge.cost import Cost
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.selection import CertifiedPlan
+
+
+@dataclass(frozen=True)
+class Quality(Record):
+    """How good a model is on labelled questions.
+
+    Attributes:
+        accuracy: share of right answers; None without labels.
+        word_errors: word error rate; None unless the labels are transcripts.
+        same: share of answers that equal the full model's.
+    """
+
+    accuracy: Estimate | None
+    word_errors: Estimate | None
+    same: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey(Record):
+    """A survey of one stack of one model.
+
+    Attributes:
+        model, fingerprint, modality: name, fingerprint, and what its modality tokens hold.
+        stack, n_layers: the stack, and its number of layers.
+        sources: lines that name whose models and data were used, and their licences.
+        data: role (`data`, `certification`, `test`, `training`) -> name of the questions; only
+            those that were given.
+        counts: role -> number of units; of `random`, those that the random copy was asked.
+        unit: what the units are, in the plural.
+        max_new_tokens: longest answer, in tokens.
+        full: the full model on the test questions, or on `data` without any.
+        random: a copy with random weights, on the first of them; None if it was not asked.
+        blind: accuracy of the most frequent training answer; None without training questions.
+        singles: every single skip against the full model on `data`, by whole answers.
+        agreement: share of next tokens that stay under each of `singles`; empty where the data are
+            no texts.
+        profile, profile_random: of the stack on `data`, and of the random copy.
+        slopes: kind of skip -> predicted KL of the first token by layer, in nats; empty where
+            slopes do not exist, for the reason in `no_slopes`.
+        epsilon, delta: of the search.
+        candidates: number of plans that the search was given.
+        search: the search; None without certification questions.
+        tested, cost: the certified plan on the test questions, and its cost; None without one.
+        machine: device, versions, command.
+        seconds: wall time.
+    """
+
+    model: str
+    fingerprint: str
+    modality: str
+    stack: str
+    n_layers: int
+    sources: tuple[str, ...]
+    data: Mapping[str, str]
+    counts: Mapping[str, int]
+    unit: str
+    max_new_tokens: int
+    full: Quality
+    random: Quality | None
+    blind: Estimate | None
+    singles: tuple[Comparison, ...]
+    agreement: tuple[Estimate, ...]
+    profile: Profile
+    profile_random: Profile
+    slopes: Mapping[str, tuple[float, ...]]
+    no_slopes: str
+    epsilon: float
+    delta: float
+    candidates: int
+    search: CertifiedPlan | None
+    tested: Comparison | None
+    cost: Cost | None
+    machine: Mapping[str, str]
+    seconds: float
+
+    @property
+    def certified(self) -> SkipPlan | None:
+        """The largest certified plan; None if there is none."""
+        found = self.search
+        return found.plan if found is not None and found.certificate is not None else None

@@ -1,0 +1,271 @@
+"""Run a survey: quality, single skips on whole answers, distances, slopes, a certified search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from estimators import Estimate, clustered_mean
+from vlm_bridge.cost import Cost, measure_cost
+from vlm_bridge.data import Item, check_disjoint, unit_word
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
+from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.compare import Comparison, check_images
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.next_token import next_token_agreement
+from vlm_bridge.evaluate.sweep import sweep_plans
+from vlm_bridge.evaluate.word_errors import word_error_rate, word_errors
+from vlm_bridge.experiments.survey.results import Quality, Survey
+from vlm_bridge.model.given import check_items, check_vlm
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.observe.profile import profile, random_copy
+from vlm_bridge.plan.modes import LAYERWISE, MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
+from vlm_bridge.plan.units import union
+from vlm_bridge.rules.measure.slopes import measure_slopes
+from vlm_bridge.rules.measure.suffix import KINDS
+from vlm_bridge.runtime.ledger import Ledger
+from vlm_bridge.runtime.machine import machine
+from vlm_bridge.selection import CertifiedPlan, search
+from vlm_bridge.skip import supported_modes
+
+DECISION = "generated answer"
+#: Modes whose single skips are surveyed, as far as the model has them.
+SURVEYED = ("block", "sublayer", "freeze", "early_exit", "late_entry")
+
+
+@dataclass(frozen=True)
+class SurveyData:
+    """The questions of a survey, by role; no unit is in two of the first three.
+
+    Attributes:
+        data: on them single skips are tried, and the candidates of the search are ordered.
+        certification: certify the plan; without them nothing is searched.
+        test: the full model and the certified plan are judged on them; default: on `data`.
+        training: give the blind baseline.
+    """
+
+    data: Sequence[Item]
+    certification: Sequence[Item] = ()
+    test: Sequence[Item] = ()
+    training: Sequence[Item] = ()
+
+    def check(self) -> None:
+        """Raise a `BridgeError` if there are too few units, or one has two roles."""
+        check_items(self.data)
+        check_images(self.data)
+        for name in ("certification", "test"):
+            check_disjoint(self.data, getattr(self, name), f"are also in the {name} questions")
+        check_disjoint(self.certification, self.test, "are in both; certify and test on others")
+
+
+def survey(
+    vlm: VLM,
+    given: SurveyData,
+    *,
+    folder: Path,
+    names: dict[str, str] | None = None,
+    sources: Sequence[str] = (),
+    stack: str = DECODER,
+    modes: Sequence[str] = SURVEYED,
+    step: int = 1,
+    epsilon: float = 0.05,
+    delta: float = 0.05,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    batch_size: int = 16,
+    random_units: int = 16,
+    ledger: Ledger | None = None,
+) -> Survey:
+    """Survey one stack of a model; finished parts are kept in `folder`, and a second call resumes.
+
+    The candidates of the search are the single skips and, for each mode of layers, their unions in
+    the order of harm on `data`, the least harmful first.
+
+    Args:
+        vlm: not inside `skipping`.
+        given: the questions.
+        folder: for checkpoints.
+        names: role -> name of its questions, for the record.
+        sources: lines that name whose models and data are used.
+        stack: one of `vlm.layout.stacks`.
+        modes: some of `SURVEYED`; those that the stack does not have are left out.
+        step: every `step`-th layer and depth.
+        epsilon: bound to certify.
+        delta: probability that the certificate is wrong.
+        max_new_tokens: longest answer, in tokens.
+        batch_size: questions in a batch.
+        random_units: units that a copy with random weights is asked; 0: it is not asked.
+        ledger: knows what was spent on the certification questions.
+
+    Raises:
+        BridgeError: no such stack, no mode that it has, a unit in two roles, too few units, a
+            checkpoint of another run.
+    """
+    check_vlm(vlm)
+    given.check()
+    begun, n_layers = time.perf_counter(), vlm.layout.depth(stack)
+    plans = single_plans(vlm, stack, modes, step)
+    generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+
+    def ask(asked: VLM, role: str, items: Sequence[Item]) -> FullAnswers:
+        file = folder / f"answers-{role}.jsonl"
+        return FullAnswers.ask(asked, items, checkpoint=file, **generating)
+
+    full = ask(vlm, "data", given.data)
+    test = ask(vlm, "test", given.test) if given.test else full
+    copy = random_copy(vlm)
+    few = first_units(test.items, random_units)
+    random = ask(copy, "random", few) if few else None
+    singles = tuple(
+        _compared(vlm, full, plan, folder / f"single-{plan.hash()[:12]}.jsonl", batch_size)
+        for plan in plans
+    )
+    agreement: list[Estimate] = []
+    if stack == DECODER and all(item.kinds == ("text",) for item in given.data):
+        if not vlm.layout.encoder_decoder:
+            file = folder / "next-tokens.jsonl"
+            agreement = next_token_agreement(
+                vlm, given.data, plans, batch_size=batch_size, checkpoint=file
+            )
+    slopes, no_slopes = _slopes(vlm, given.data, stack, batch_size, folder / "slopes.jsonl")
+    found, candidates = None, candidate_plans(singles)
+    if given.certification:
+        found = search(
+            *(vlm, given.data, given.certification, candidates),
+            epsilon=epsilon,
+            delta=delta,
+            checkpoint=folder / "search",
+            ledger=ledger,
+            **generating,
+        )
+    tested, cost = _certified(vlm, test, found, folder, batch_size)
+    roles = {"data": given.data, "certification": given.certification, "test": given.test}
+    roles["random"] = few
+    return Survey(
+        model=vlm.name,
+        fingerprint=vlm.fingerprint,
+        modality=vlm.layout.modality,
+        stack=stack,
+        n_layers=n_layers,
+        sources=tuple(sources),
+        data=dict(names or {}),
+        counts={role: len({item.cluster for item in items}) for role, items in roles.items()},
+        unit=unit_word(given.data),
+        max_new_tokens=max_new_tokens,
+        full=quality(test.texts, test.items),
+        random=None if random is None else quality(random.texts, few, test.texts[: len(few)]),
+        blind=_blind(given.training, test.items),
+        singles=singles,
+        agreement=tuple(agreement),
+        profile=profile(vlm, given.data, batch_size=batch_size, stack=stack),
+        profile_random=profile(copy, given.data, batch_size=batch_size, stack=stack),
+        slopes=slopes,
+        no_slopes=no_slopes,
+        epsilon=epsilon,
+        delta=delta,
+        candidates=len(candidates),
+        search=found,
+        tested=tested,
+        cost=cost,
+        machine={name: str(value) for name, value in machine().items()},
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def single_plans(vlm: VLM, stack: str, modes: Sequence[str], step: int = 1) -> list[SkipPlan]:
+    """Every single skip of the modes that a stack has, without those that skip nothing.
+
+    Raises:
+        BridgeError: the stack has none of the modes; the message says why.
+    """
+    reasons = supported_modes(vlm, stack)
+    usable = [mode for mode in modes if mode in reasons and not reasons[mode]]
+    if not usable:
+        why = next((reasons[mode] for mode in modes if reasons.get(mode)), "unknown modes")
+        raise BridgeError(f"{vlm.name} has none of {', '.join(modes)} in its {stack}: {why}")
+    plans = sweep_plans(vlm.layout.depth(stack), step=step, modes=usable, stack=stack)
+    return [plan for plan in plans if not plan.is_empty]
+
+
+def candidate_plans(singles: Sequence[Comparison]) -> list[SkipPlan]:
+    """The single skips and, by mode of layers, unions of the least harmful; deeper ones on ties."""
+    plans = [single.plan for single in singles]
+    for mode in LAYERWISE:
+        ranked = sorted(
+            (single for single in singles if single.plan.mode == mode),
+            key=lambda single: (single.disagreement.value, -single.plan.first_layer),
+        )
+        ordered = [single.plan for single in ranked]
+        plans += [union(ordered[:count]) for count in range(2, len(ordered))]
+    return plans
+
+
+def first_units(items: Sequence[Item], count: int) -> list[Item]:
+    """The items of the first `count` units, as far as they lead."""
+    first = set(list(dict.fromkeys(item.cluster for item in items))[:count])
+    return [item for item in items if item.cluster in first]
+
+
+def quality(
+    texts: Sequence[str], items: Sequence[Item], full: Sequence[str] | None = None
+) -> Quality:
+    """Accuracy and word error rate of answers, and how many equal the full model's (`full`)."""
+    labelled = any(item.answer is not None for item in items)
+    errors = [word_errors(text, item) for text, item in zip(texts, items, strict=True)]
+    same = None
+    if full is not None:
+        equal = [float(text == other) for text, other in zip(texts, full, strict=True)]
+        same = clustered_mean(equal, [item.cluster for item in items], bounds=(0, 1))
+    return Quality(
+        accuracy=accuracy(texts, items) if labelled else None,
+        word_errors=word_error_rate(errors, items),
+        same=same,
+    )
+
+
+def _blind(training: Sequence[Item], items: Sequence[Item]) -> Estimate | None:
+    return accuracy(blind_answers(training, items), items) if training else None
+
+
+def _compared(
+    vlm: VLM, full: FullAnswers, plan: SkipPlan, checkpoint: Path, batch_size: int
+) -> Comparison:
+    outcomes = full.outcomes(vlm, plan, batch_size=batch_size, checkpoint=checkpoint)
+    return Comparison.of(plan, outcomes, DECISION, vlm)
+
+
+def _slopes(
+    vlm: VLM, items: Sequence[Item], stack: str, batch_size: int, checkpoint: Path
+) -> tuple[dict[str, tuple[float, ...]], str]:
+    """Predicted KL by kind and layer, or the reason why there is none."""
+    if stack != DECODER:
+        return {}, "slopes are of a decoder"
+    kinds = [kind for kind in KINDS if vlm.layout.modality or MODES["block"].removes == kind]
+    try:
+        measured = measure_slopes(
+            vlm, items, kinds=kinds, batch_size=batch_size, checkpoint=checkpoint
+        )
+    except BridgeError as error:
+        return {}, str(error)
+    rows = measured.rows()
+    return {kind: tuple(row.kl for row in rows if row.kind == kind) for kind in kinds}, ""
+
+
+def _certified(
+    vlm: VLM,
+    test: FullAnswers,
+    found: CertifiedPlan | None,
+    folder: Path,
+    batch_size: int,
+    measure: Callable[..., Cost] = measure_cost,
+) -> tuple[Comparison | None, Cost | None]:
+    """The certified plan on the test questions, and its cost."""
+    if found is None or found.certificate is None:
+        return None, None
+    tested = _compared(vlm, test, found.plan, folder / "tested.jsonl", batch_size)
+    return tested, measure(vlm, test.items, found.plan, batch_size=min(4, batch_size), tokens=8)
