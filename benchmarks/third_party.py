@@ -22,7 +22,8 @@ from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.survey import Survey
-from vlm_bridge.experiments.survey.page import harm, lines_of
+from vlm_bridge.experiments.survey.blocks import blocks_of, harm
+from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.figures.markdown import table
 from vlm_bridge.figures.numbers import ranged
 from vlm_bridge.plan.stacks import STACKS
@@ -98,7 +99,7 @@ def page(done: Sequence[Done]) -> list[str]:
         ),
     ]  # fmt: skip
     for each in done:
-        lines += ["", *lines_of(each.result, heading="##"), "", f"`{each.command}`"]
+        lines += ["", *to_markdown(blocks_of(each.result), heading="##"), "", f"`{each.command}`"]
         lines += [_machine(each.result)]
     return lines
 

@@ -25,8 +25,9 @@ from vlm_bridge.evaluate.next_token import next_token_agreement
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.survey import Survey, SurveyData, survey, write_survey
 from vlm_bridge.experiments.survey import run as survey_run
-from vlm_bridge.experiments.survey.page import lines_of
+from vlm_bridge.experiments.survey.blocks import blocks_of
 from vlm_bridge.experiments.survey.run import candidate_plans, first_units, single_plans
+from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.observe.profile import profile, random_copy
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import read_record
@@ -97,11 +98,11 @@ def test_a_survey_holds_profile_search_and_cost(surveyed, tmp_path):
     lines = write_survey(found, tmp_path / "out")
     assert read_record(tmp_path / "out" / "survey.json", Survey, "survey") == found
     page = (tmp_path / "out" / "survey.md").read_text()
-    assert "![layers](layers.png)" in page
+    assert "](layers.png)" in page
     assert (tmp_path / "out" / "depth.png").is_file()
     rows = [line for line in lines if line.startswith(tuple(f"| {n} |" for n in range(9)))]
     assert len(rows) == vlm.layout.n_layers + 1  # the last row has the entry behind all layers
-    assert f"**{found.certified.describe('vision')}**" in page
+    assert f"- {found.certified.describe('vision')}. " in page
 
 
 def test_a_survey_that_was_killed_goes_on(asked, tmp_path, monkeypatch):
@@ -168,7 +169,7 @@ def test_texts_are_scored_by_next_tokens(tmp_path):
                     skipped = vlm.model(input_ids=ids).logits.argmax(-1)
             shares.append(float((full == skipped).double().mean()))
         assert agreement.value == pytest.approx(np.mean(shares))
-    assert any("the likeliest next token stays" in line for line in lines_of(found))
+    assert any("the likeliest next token stays" in line for line in to_markdown(blocks_of(found)))
 
 
 def test_nothing_skipped_agrees_everywhere():
@@ -190,7 +191,7 @@ def test_an_encoder_is_surveyed_without_slopes(tmp_path):
     found = made(vlm, SurveyData(items), tmp_path / "kept", stack="audio", modes=["block"])
     assert {single.plan.stack for single in found.singles} == {"audio"}
     assert (found.slopes, found.no_slopes) == ({}, "slopes are of a decoder")
-    page = "\n".join(lines_of(found))
+    page = "\n".join(to_markdown(blocks_of(found)))
     assert f"audio encoder of {found.n_layers} layers" in page
     assert "No slopes: slopes are of a decoder." in page
     assert "Intervals are at 95%, by recording." in page
@@ -230,5 +231,23 @@ def test_the_command_writes_page_and_record(folder, jsonl, tmp_path, capsys):
     stored = json.loads((out / "survey.json").read_text())
     assert stored["data"] == {"data": str(jsonl), "training": str(jsonl)}
     assert stored["sources"] == [f"model: {folder}", f"data: {jsonl}"]
+    page = (out / "survey.html").read_text()
+    assert page.count('<img src="data:image/png;base64,') == 2  # blocks and profile; no depths
+    assert run("report", out / "survey.json", "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "survey.html").read_text() == page
+    assert run("report", out / "survey.json", "--rules", jsonl, "--out", tmp_path / "again") == 2
+    assert "a survey has none" in capsys.readouterr().err
     assert run("survey", folder, "--data", jsonl, "--test", jsonl, *options) == 2
     assert "are also in the test questions" in capsys.readouterr().err
+
+
+def test_names_are_escaped(surveyed, tmp_path):
+    _, _, found = surveyed
+    hostile = replace(found, model="<script>a|b", sources=("<img src=x> | y",))
+    write_survey(hostile, tmp_path / "out")
+    html = (tmp_path / "out" / "survey.html").read_text()
+    assert "<script" not in html
+    assert "<img src=x>" not in html
+    markdown = (tmp_path / "out" / "survey.md").read_text()
+    assert "<script" not in markdown
+    assert "<img" not in markdown

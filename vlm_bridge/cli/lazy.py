@@ -45,7 +45,10 @@ COMMANDS = {
         "Repeat the experiments of the paper on a large model. Resumable.",
     ),
     "verify": ("results", "Check the theory: proofs, witnesses, counterexamples, instances."),
-    "report": ("results", "Draw the plots and the HTML report of a demo from its results."),
+    "report": (
+        "results",
+        "Draw the plots and the HTML report of a demo or survey again.",
+    ),
 }
 
 

@@ -18,6 +18,8 @@ from vlm_bridge.experiments.demo.page import write_report
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.demo.run import DemoSize, run_demo
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
+from vlm_bridge.experiments.survey import Survey
+from vlm_bridge.experiments.survey.page import HTML, RECORD, write_html
 from vlm_bridge.runtime.files import check_writable, read_record
 
 
@@ -41,19 +43,28 @@ def verify(
 
 
 def report(
-    results: Annotated[Path, Argument(help="results.json of a demo.")],
+    results: Annotated[Path, Argument(help="results.json of a demo, or survey.json of a survey.")],
     out: Annotated[Path, Option(help="Folder for the plots and report.html.")] = Path("out/report"),
     rules: Annotated[
         Path | None,
         Option(help="rules.json of `python -m benchmarks.rules`, for a section on rules."),
     ] = None,
 ) -> Any:
-    """Draw the plots and the HTML report of a demo from its results.
+    """Draw the plots and the HTML report of a demo or survey again.
 
     Example: `skipit report out/demo/results.json --out out/report`
 
+    Example: `skipit report out/survey/survey.json --out out/report`
+
     Example: `skipit report out/demo/results.json --rules docs/results/rules.json`
     """
+    if results.name == RECORD:
+        if rules is not None:
+            raise BridgeError("--rules goes with the results of a demo; a survey has none")
+        check_writable(out / HTML)
+        page = write_html(read_record(results, Survey, "survey"), out)
+        show(str(page))
+        return {"report": str(page)}
     check_writable(out / "report.html")
     demo = read_record(results, DemoResults, "results file")
     benchmark = None if rules is None else read_record(rules, RuleBenchmark, "rule benchmark")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Sequence
@@ -195,3 +196,8 @@ def percent(value: float, _: object = None) -> str:
 def plain(value: float, _: object = None) -> str:
     """Tick label of a number, with a true minus sign."""
     return f"{value:g}".replace("-", "−")
+
+
+def png_uri(path: Path) -> str:
+    """A PNG as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from vlm_bridge.evaluate.sweep import SWEPT
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
-from vlm_bridge.experiments.rule_benchmark.figures import png_uri, score_figures, unit_names
+from vlm_bridge.experiments.rule_benchmark.figures import score_figures, unit_names
 from vlm_bridge.figures import layers, numbers, prediction
-from vlm_bridge.figures.axes import by_position
+from vlm_bridge.figures.axes import by_position, png_uri
 from vlm_bridge.plan.modes import LAYERWISE, MODES
 from vlm_bridge.rules import RULES
 from vlm_bridge.runtime.files import write_bytes
@@ -70,7 +70,7 @@ def write_report(
 def _template() -> Template:
     here = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "rule_benchmark"]),
+        loader=FileSystemLoader([here, here.parent, here.parent / "rule_benchmark"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def score_figures(benchmark: records.RuleBenchmark, folder: Path) -> dict[str, d
     """Draw the scores of every model and mode into `folder`: model -> mode -> `data:` address."""
 
     def drawn(model: records.ModelBenchmark, mode: str) -> str:
-        return png_uri(
+        return axes.png_uri(
             plot_scores(
                 folder / f"scores-{safe_name(model.model)}-{safe_name(mode)}.png", model, mode
             )
@@ -91,11 +90,6 @@ def score_figures(benchmark: records.RuleBenchmark, folder: Path) -> dict[str, d
     return {
         each.model: {mode: drawn(each, mode) for mode in each.modes} for each in benchmark.models
     }
-
-
-def png_uri(path: Path) -> str:
-    """A PNG as a `data:` address."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def unit_names(truth: records.ModeTruth, verdict: str) -> str:

@@ -1,251 +1,69 @@
-"""A survey as a page of Markdown with two figures."""
+"""A survey as files: its record, a page in Markdown and in HTML, and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from estimators import Estimate, Profile
-from estimators.rank_correlation import spearman
-from theory import what_it_takes
-from theory.certificates.certificate import changed_things
-from vlm_bridge.evaluate.compare import Comparison
-from vlm_bridge.experiments.survey.results import Quality, Survey
-from vlm_bridge.figures.layers import plot_depth, plot_layers
-from vlm_bridge.figures.markdown import table
-from vlm_bridge.figures.numbers import ranged
-from vlm_bridge.plan.modes import MODES
+from vlm_bridge.experiments.survey.blocks import blocks_of
+from vlm_bridge.experiments.survey.results import Survey
+from vlm_bridge.figures.axes import png_uri
+from vlm_bridge.figures.blocks import to_markdown
+from vlm_bridge.figures.layers import plot_depth, plot_layers, plot_profile
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.stacks import STACKS
 from vlm_bridge.runtime.files import write_bytes, write_record
 
-PAGE, RECORD = "survey.md", "survey.json"
-#: Column of single skips -> their mode, and the field that is set.
-_COLUMNS = {
-    "block": ("block", "layers"),
-    "attention": ("sublayer", "attention"),
-    "MLP": ("sublayer", "mlp"),
-    "freeze": ("freeze", "layers"),
-    "exit": ("early_exit", "exit"),
-    "entry": ("late_entry", "entry"),
-}
+RECORD, MARKDOWN, HTML = "survey.json", "survey.md", "survey.html"
 
 
 def write_survey(result: Survey, folder: Path) -> list[str]:
-    """Write `survey.json`, `survey.md` and its figures into `folder`; return the page's lines."""
-    lines = lines_of(result)
+    """Write record, pages and figures into `folder`; returns the lines of the Markdown page."""
     write_record(folder / RECORD, result)
-    plan = result.certified or SkipPlan("block", result.n_layers, stack=result.stack)
-    drawn = [
-        plot_layers(folder / "layers.png", result.singles, plan, result.epsilon),
-        plot_depth(
-            folder / "depth.png",
-            result.singles,
-            blind=None if result.blind is None else result.blind.value,
-            no_vision=None,
-        ),
-    ]
-    figures = [f"![{path.stem}]({path.name})" for path in drawn if path is not None]
-    write_bytes(folder / PAGE, "\n".join([*lines, "", *figures, ""]).encode())
+    lines = to_markdown(blocks_of(result))
+    figures = dict(_figures(result, folder))
+    shown = [f"![{caption}]({path.name})" for path, caption in figures.items()]
+    write_bytes(folder / MARKDOWN, "\n".join([*lines, "", *shown, ""]).encode())
+    write_html(result, folder, figures)
     return lines
 
 
-def lines_of(result: Survey, heading: str = "#") -> list[str]:
-    """The page: whose model, quality, harm by layer, what goes with it, the certified plan."""
-    unit, things = result.unit, changed_things(result.max_new_tokens)
-    asked = "; ".join(
-        f"{role}: {result.counts[role]} {unit}" + (f" of {name}" if name else "")
-        for role in ("data", "certification", "test")
-        if result.counts[role] and (name := result.data.get(role, "")) is not None
+def write_html(result: Survey, folder: Path, figures: dict[Path, str] | None = None) -> Path:
+    """Write `survey.html`, which embeds its figures; they are drawn if they are not given."""
+    drawn = dict(_figures(result, folder)) if figures is None else figures
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader([here, here.parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return [
-        f"{heading} {result.model}, {STACKS[result.stack]} of {result.n_layers} layers",
-        "",
-        *(f"- {line}" for line in result.sources),
-        f"- {asked}. Intervals are at {_level(result)}, by {unit.removesuffix('s')}.",
-        "",
-        *table(["answers", "accuracy", "word error rate", "as the full model"], _qualities(result)),
-        "",
-        f"{things[0].upper()}{things[1:]} changed by each single skip, on {result.counts['data']} "
-        f"{unit}, beside what costs less to measure:",
-        "",
-        *_by_layer(result),
-        "",
-        *_correlations(result),
-        "",
-        *_certified(result),
-    ]
+    blocks = blocks_of(result)
+    page = environment.get_template("survey.html.j2").render(
+        title=blocks[0].heading,
+        blocks=blocks,
+        figures=[{"uri": png_uri(path), "caption": words} for path, words in drawn.items()],
+    )
+    return write_bytes(folder / HTML, page.encode())
 
 
-def _level(result: Survey) -> str:
-    return f"{result.singles[0].disagreement.level:.0%}"
-
-
-def _qualities(result: Survey) -> list[list[str]]:
-    def cells(name: str, found: Quality) -> list[str]:
-        estimates = (found.accuracy, found.word_errors, found.same)
-        return [name, *("-" if e is None else _with_doubt(e) for e in estimates)]
-
-    rows = [cells(f"full model ({_count(result, 'test')})", result.full)]
-    if result.random is not None:
-        rows.append(cells(f"random weights ({_count(result, 'random')})", result.random))
-    if result.blind is not None:
-        rows.append(["most frequent training answer", _with_doubt(result.blind), "-", "-"])
-    return rows
-
-
-def _count(result: Survey, role: str) -> str:
-    count = result.counts[role] or result.counts["data"]
-    return f"{count} {result.unit}"
-
-
-def _with_doubt(estimate: Estimate) -> str:
-    return ranged(estimate) + ("" if estimate.reliable else f"; not reliable: {estimate.reason}")
-
-
-def _place(plan: SkipPlan) -> int:
-    """The row of a single skip: its layer, or the depth of an exit or entry."""
-    if plan.mode == "early_exit":
-        return int(plan.exit or 0)
-    return int(plan.entry or 0) if plan.mode == "late_entry" else plan.touched_layers[0]
-
-
-def harm(result: Survey, column: str) -> dict[int, Comparison]:
-    """Layer or depth -> the single skip of a column."""
-    mode, field = _COLUMNS[column]
-    return {
-        _place(single.plan): single
-        for single in result.singles
-        if single.plan.mode == mode and getattr(single.plan, field) not in (None, ())
+def _figures(result: Survey, folder: Path) -> Iterator[tuple[Path, str]]:
+    """The figures that the survey has data for, and what they show."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = result.certified or SkipPlan("block", result.n_layers, stack=result.stack)
+    blind = None if result.blind is None else result.blind.value
+    singles, profile = result.singles, result.profile
+    drawn = {
+        "Answers changed by each layer skipped alone": plot_layers(
+            folder / "layers.png", singles, plan, result.epsilon
+        ),
+        "Answers changed by each exit and entry depth": plot_depth(
+            folder / "depth.png", singles, blind=blind, no_vision=None
+        ),
+        "Change of the states in each layer, beside random weights": plot_profile(
+            folder / "profile.png", profile, result.profile_random, plan
+        ),
     }
-
-
-def _by_layer(result: Survey) -> list[str]:
-    harms = {name: found for name in _COLUMNS if (found := harm(result, name))}
-    beside = cheap_scores(result)
-    head = ["layer", *harms, *beside]
-    rows = [
-        [
-            str(layer),
-            *(_share(found.get(layer)) for found in harms.values()),
-            *(f"{values[layer]:.3g}" if layer < len(values) else "-" for values in beside.values()),
-        ]
-        for layer in range(result.n_layers + 1)
-    ]
-    rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
-    held = result.modality
-    words = {
-        "block": "the whole layer left out",
-        "attention": "its attention left out",
-        "MLP": "its MLP left out",
-        "freeze": f"its {held} tokens frozen",
-        "exit": f"no {held} tokens from this layer on",
-        "entry": f"no {held} tokens before it",
-    }
-    notes = ["; ".join(f"{name}: {words[name]}" for name in harms) + "."]
-    if result.no_slopes:
-        notes.append(f"No slopes: {result.no_slopes}.")
-    if result.agreement:
-        notes.append(
-            f"Next tokens: share of places in the texts of {result.data.get('data', 'the data')} "
-            "at which the likeliest next token stays, with one block out; best "
-            f"{_best_agreement(result)}."
-        )
-    return [*table(head, rows), "", *notes]
-
-
-def _share(single: Comparison | None) -> str:
-    return "-" if single is None else f"{single.disagreement.value:.0%}"
-
-
-def cheap_scores(result: Survey) -> dict[str, Sequence[float]]:
-    """Name -> values by layer of what one pass measures: distances, VAR, slopes, next tokens."""
-    scores: dict[str, Sequence[float]] = {}
-    own, random = result.profile, result.profile_random
-    for group in own.groups:
-        for name, measure in (("cosine distance", "cosine_distance"), ("VAR", "var")):
-            if measure in own.measures[group]:
-                scores[f"{name}, {group}"] = _values(own, group, measure)
-                if measure == "cosine_distance" and measure in random.measures.get(group, {}):
-                    scores[f"the same, random weights, {group}"] = _values(random, group, measure)
-    for kind, values in result.slopes.items():
-        scores[f"slope, {kind} (nats)"] = values
-    if result.agreement:
-        of_blocks = {
-            _place(single.plan): agreement.value
-            for single, agreement in zip(result.singles, result.agreement, strict=True)
-            if single.plan.mode == "block"
-        }
-        scores["next tokens kept"] = [
-            of_blocks.get(layer, float("nan")) for layer in range(result.n_layers)
-        ]
-    return scores
-
-
-def _values(measured: Profile, group: str, measure: str) -> list[float]:
-    return [float(value) for value in measured.values(group, measure)]
-
-
-def _best_agreement(result: Survey) -> str:
-    pairs = zip(result.singles, result.agreement, strict=True)
-    blocks = [(single.plan, found) for single, found in pairs if single.plan.mode == "block"]
-    if not blocks:
-        return "not measured"
-    plan, best = max(blocks, key=lambda pair: pair[1].value)
-    return f"{ranged(best)} without layer {_place(plan)}"
-
-
-def _correlations(result: Survey) -> list[str]:
-    """Rank correlation of every cheap score, and of depth alone, with the harm of each column."""
-    rows = []
-    scores = {"depth alone": list(range(result.n_layers)), **cheap_scores(result)}
-    columns = [name for name, (mode, _) in _COLUMNS.items() if MODES[mode].by == "layer"]
-    columns = [name for name in columns if harm(result, name)]
-    for name, values in scores.items():
-        cells = [name]
-        for column in columns:
-            found = harm(result, column)
-            layers = [layer for layer in sorted(found) if np.isfinite(values[layer])]
-            harms = [found[layer].disagreement.value for layer in layers]
-            rank = spearman([values[layer] for layer in layers], harms) if len(layers) > 2 else None
-            cells.append("-" if rank is None or np.isnan(rank) else f"{rank:.2f}")
-        rows.append(cells)
-    if not columns or all(set(cells[1:]) == {"-"} for cells in rows):
-        return ["All single skips are equally harmful: nothing can rank them."]
-    head = ["Spearman's rank correlation with harm by layer", *columns]
-    return table(head, rows)
-
-
-def _certified(result: Survey) -> list[str]:
-    found, goal = result.search, f"epsilon {result.epsilon:g}, delta {result.delta:g}"
-    if found is None:
-        return ["No certification questions were given, so nothing was certified."]
-    lines = [f"Certified search at {goal}, among {result.candidates} plans:"]
-    if found.certificate is None:
-        if not found.path:
-            lines.append(
-                f"no plan. Each changes more than {result.epsilon:.0%} of the answers to `data` "
-                "already, so that none was tested."
-            )
-        lines += [
-            f"{step.plan.describe(result.modality)}: {what_it_takes(failed)}"
-            for step, failed in zip(found.path, found.certificates, strict=False)
-        ]
-        return [" ".join(lines)] if not found.path else [*lines, "", "No plan is certified."]
-    lines.append(f"**{found.plan.describe(result.modality)}**. {found.certificate.sentence()}.")
-    if result.tested is not None:
-        lines.append(f"On the test questions: {result.tested.sentence()}.")
-        lines.append(f"{result.tested.accuracy_sentence()}.")
-        if rates := result.tested.word_error_sentence():
-            lines.append(f"{rates}.")
-    if result.cost is not None:
-        prefill, decode = result.cost.prefill, result.cost.decode
-        lines.append(
-            f"Cost, skipped/full: prefill FLOPs {prefill.flops_ratio:.2f}, prefill latency "
-            f"{ranged(prefill.latency_ratio, '.2f')}"
-            + (f", latency of a token {ranged(decode.latency_ratio, '.2f')}" if decode else "")
-            + "."
-        )
-    return [" ".join(lines)]
+    yield from ((path, words) for words, path in drawn.items() if path is not None)

@@ -1,0 +1,238 @@
+"""A survey in blocks: whose model, quality, harm by layer, cheap scores, the certified plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from estimators import Estimate, Profile
+from estimators.rank_correlation import spearman
+from theory import what_it_takes
+from theory.certificates.certificate import changed_things
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.experiments.survey.results import Quality, Survey
+from vlm_bridge.figures.blocks import Block
+from vlm_bridge.figures.numbers import ranged
+from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import STACKS
+
+#: Column of single skips -> their mode, and the field that is set.
+_COLUMNS = {
+    "block": ("block", "layers"),
+    "attention": ("sublayer", "attention"),
+    "MLP": ("sublayer", "mlp"),
+    "freeze": ("freeze", "layers"),
+    "exit": ("early_exit", "exit"),
+    "entry": ("late_entry", "entry"),
+}
+
+
+def blocks_of(result: Survey) -> list[Block]:
+    """The page of a survey."""
+    unit, things = result.unit, changed_things(result.max_new_tokens)
+    asked = "; ".join(
+        f"{role}: {result.counts[role]} {unit}"
+        + (f" of {result.data[role]}" if role in result.data else "")
+        for role in ("data", "certification", "test")
+        if result.counts[role]
+    )
+    intervals = f"Intervals are at {_level(result)}, by {unit.removesuffix('s')}."
+    harmed = (
+        f"{things[0].upper()}{things[1:]} changed by each single skip, on {result.counts['data']} "
+        f"{unit}, beside what costs less to measure:"
+    )
+    return [
+        Block(heading=f"{result.model}, {STACKS[result.stack]} of {result.n_layers} layers"),
+        Block(points=(*result.sources, f"{asked}. {intervals}")),
+        Block(
+            head=("answers", "accuracy", "word error rate", "as the full model"),
+            rows=tuple(_qualities(result)),
+        ),
+        Block(text=harmed),
+        *_by_layer(result),
+        _correlations(result),
+        *_certified(result),
+    ]
+
+
+def _level(result: Survey) -> str:
+    return f"{result.singles[0].disagreement.level:.0%}"
+
+
+def _qualities(result: Survey) -> list[tuple[str, ...]]:
+    def cells(name: str, found: Quality) -> tuple[str, ...]:
+        estimates = (found.accuracy, found.word_errors, found.same)
+        return (name, *("-" if e is None else _with_doubt(e) for e in estimates))
+
+    rows = [cells(f"full model ({_count(result, 'test')})", result.full)]
+    if result.random is not None:
+        rows.append(cells(f"random weights ({_count(result, 'random')})", result.random))
+    if result.blind is not None:
+        rows.append(("most frequent training answer", _with_doubt(result.blind), "-", "-"))
+    return rows
+
+
+def _count(result: Survey, role: str) -> str:
+    count = result.counts[role] or result.counts["data"]
+    return f"{count} {result.unit}"
+
+
+def _with_doubt(estimate: Estimate) -> str:
+    return ranged(estimate) + ("" if estimate.reliable else f"; not reliable: {estimate.reason}")
+
+
+def _place(plan: SkipPlan) -> int:
+    """The row of a single skip: its layer, or the depth of an exit or entry."""
+    if plan.mode == "early_exit":
+        return int(plan.exit or 0)
+    return int(plan.entry or 0) if plan.mode == "late_entry" else plan.touched_layers[0]
+
+
+def harm(result: Survey, column: str) -> dict[int, Comparison]:
+    """Layer or depth -> the single skip of a column."""
+    mode, field = _COLUMNS[column]
+    return {
+        _place(single.plan): single
+        for single in result.singles
+        if single.plan.mode == mode and getattr(single.plan, field) not in (None, ())
+    }
+
+
+def _by_layer(result: Survey) -> list[Block]:
+    harms = {name: found for name in _COLUMNS if (found := harm(result, name))}
+    beside = cheap_scores(result)
+    rows = [
+        (
+            str(layer),
+            *(_share(found.get(layer)) for found in harms.values()),
+            *(f"{values[layer]:.3g}" if layer < len(values) else "-" for values in beside.values()),
+        )
+        for layer in range(result.n_layers + 1)
+    ]
+    rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
+    held = result.modality
+    words = {
+        "block": "the whole layer left out",
+        "attention": "its attention left out",
+        "MLP": "its MLP left out",
+        "freeze": f"its {held} tokens frozen",
+        "exit": f"no {held} tokens from this layer on",
+        "entry": f"no {held} tokens before it",
+    }
+    notes = "; ".join(f"{name}: {words[name]}" for name in harms) + "."
+    if result.no_slopes:
+        notes += f" No slopes: {result.no_slopes}."
+    if result.agreement:
+        notes += (
+            f" Next tokens: share of places in the texts of {result.data.get('data', 'the data')} "
+            "at which the likeliest next token stays, with one block out; best "
+            f"{_best_agreement(result)}."
+        )
+    return [Block(head=("layer", *harms, *beside), rows=tuple(rows)), Block(text=notes)]
+
+
+def _share(single: Comparison | None) -> str:
+    if single is None:
+        return "-"
+    low, high = single.disagreement.interval
+    return f"{single.disagreement.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def cheap_scores(result: Survey) -> dict[str, Sequence[float]]:
+    """Name -> values by layer of what one pass measures: distances, VAR, slopes, next tokens."""
+    scores: dict[str, Sequence[float]] = {}
+    own, random = result.profile, result.profile_random
+    for group in own.groups:
+        for name, measure in (("cosine distance", "cosine_distance"), ("VAR", "var")):
+            if measure in own.measures[group]:
+                scores[f"{name}, {group}"] = _values(own, group, measure)
+                if measure == "cosine_distance" and measure in random.measures.get(group, {}):
+                    scores[f"the same, random weights, {group}"] = _values(random, group, measure)
+    for kind, values in result.slopes.items():
+        scores[f"slope, {kind} (nats)"] = values
+    if result.agreement:
+        of_blocks = {
+            _place(single.plan): agreement.value
+            for single, agreement in zip(result.singles, result.agreement, strict=True)
+            if single.plan.mode == "block"
+        }
+        scores["next tokens kept"] = [
+            of_blocks.get(layer, float("nan")) for layer in range(result.n_layers)
+        ]
+    return scores
+
+
+def _values(measured: Profile, group: str, measure: str) -> list[float]:
+    return [float(value) for value in measured.values(group, measure)]
+
+
+def _best_agreement(result: Survey) -> str:
+    pairs = zip(result.singles, result.agreement, strict=True)
+    blocks = [(single.plan, found) for single, found in pairs if single.plan.mode == "block"]
+    if not blocks:
+        return "not measured"
+    plan, best = max(blocks, key=lambda pair: pair[1].value)
+    return f"{ranged(best)} without layer {_place(plan)}"
+
+
+def _correlations(result: Survey) -> Block:
+    """Rank correlation of every cheap score, and of depth alone, with the harm of each column."""
+    rows = []
+    scores = {"depth alone": list(range(result.n_layers)), **cheap_scores(result)}
+    columns = [name for name, (mode, _) in _COLUMNS.items() if MODES[mode].by == "layer"]
+    columns = [name for name in columns if harm(result, name)]
+    for name, values in scores.items():
+        cells = [name]
+        for column in columns:
+            found = harm(result, column)
+            layers = [layer for layer in sorted(found) if np.isfinite(values[layer])]
+            harms = [found[layer].disagreement.value for layer in layers]
+            rank = spearman([values[layer] for layer in layers], harms) if len(layers) > 2 else None
+            cells.append("-" if rank is None or np.isnan(rank) else f"{rank:.2f}")
+        rows.append(tuple(cells))
+    if not columns or all(set(cells[1:]) == {"-"} for cells in rows):
+        return Block(text="All single skips are equally harmful: nothing can rank them.")
+    head = ("Spearman's rank correlation with harm by layer", *columns)
+    return Block(head=head, rows=tuple(rows))
+
+
+def _certified(result: Survey) -> list[Block]:
+    found, goal = result.search, f"epsilon {result.epsilon:g}, delta {result.delta:g}"
+    if found is None:
+        return [Block(text="No certification questions were given, so nothing was certified.")]
+    searched = f"Certified search at {goal}, among {result.candidates} plans:"
+    if not found.path:
+        return [
+            Block(
+                text=f"{searched} no plan. Each changes more than {result.epsilon:.0%} of the "
+                "answers to the data already, so that none was tested."
+            )
+        ]
+    if found.certificate is None:
+        tested = zip(found.path, found.certificates, strict=False)
+        return [
+            Block(text=f"{searched} no plan is certified."),
+            Block(
+                points=tuple(
+                    f"{step.plan.describe(result.modality)}: {failed.estimate:.1%} of answers "
+                    f"changed; {what_it_takes(failed)}"
+                    for step, failed in tested
+                )
+            ),
+        ]
+    sentences = [f"{found.plan.describe(result.modality)}. {found.certificate.sentence()}."]
+    if result.tested is not None:
+        sentences.append(f"On the test questions: {result.tested.sentence()}.")
+        sentences.append(f"{result.tested.accuracy_sentence()}.")
+        if rates := result.tested.word_error_sentence():
+            sentences.append(f"{rates}.")
+    if result.cost is not None:
+        prefill, decode = result.cost.prefill, result.cost.decode
+        of_a_token = "" if decode is None else f", of a token {ranged(decode.latency_ratio, '.2f')}"
+        sentences.append(
+            f"Cost, skipped/full: prefill FLOPs {prefill.flops_ratio:.2f}, latency of the prefill "
+            f"{ranged(prefill.latency_ratio, '.2f')}{of_a_token}."
+        )
+    return [Block(text=searched), Block(points=tuple(sentences))]
