@@ -37,14 +37,14 @@ SHORT = {"max_new_tokens": 3, "batch_size": 4}
 QUESTIONS = ("is there a circle ?", "what is red ?")
 
 
-@pytest.fixture
-def asked(tmp_path):
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
     """Twelve pictures with a question each, and labels."""
-    items = []
+    folder, items = tmp_path_factory.mktemp("pictures"), []
     for number in range(12):
-        picture(number).save(tmp_path / f"{number}.png")
+        picture(number).save(folder / f"{number}.png")
         answer_ = ("yes", "no", "circle")[number % 3]
-        items.append(Item(tmp_path / f"{number}.png", QUESTIONS[number % 2], answer_))
+        items.append(Item(folder / f"{number}.png", QUESTIONS[number % 2], answer_))
     return items
 
 
@@ -52,11 +52,11 @@ def made(vlm, given_, folder, **options):
     return survey(vlm, given_, folder=folder, random_units=2, **{**SHORT, **options})
 
 
-@pytest.fixture
-def surveyed(asked, tmp_path):
-    vlm = tiny_llava()
+@pytest.fixture(scope="module")
+def surveyed(asked, tmp_path_factory):
+    vlm, folder = tiny_llava(), tmp_path_factory.mktemp("kept")
     roles = SurveyData(asked[:4], asked[4:8], asked[8:], asked[:8])
-    return vlm, roles, made(vlm, roles, tmp_path / "kept", epsilon=0.9, delta=0.5)
+    return vlm, roles, made(vlm, roles, folder, epsilon=0.9, delta=0.5)
 
 
 def test_single_skips_are_those_of_compare(surveyed):
