@@ -26,6 +26,7 @@ from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.survey import Survey, SurveyData, survey, write_survey
 from vlm_bridge.experiments.survey import run as survey_run
 from vlm_bridge.experiments.survey.blocks import blocks_of
+from vlm_bridge.experiments.survey.page import write_html
 from vlm_bridge.experiments.survey.run import candidate_plans, first_units, single_plans
 from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.observe.profile import profile, random_copy
@@ -244,10 +245,9 @@ def test_the_command_writes_page_and_record(folder, jsonl, tmp_path, capsys):
 def test_names_are_escaped(surveyed, tmp_path):
     _, _, found = surveyed
     hostile = replace(found, model="<script>a|b", sources=("<img src=x> | y",))
-    write_survey(hostile, tmp_path / "out")
-    html = (tmp_path / "out" / "survey.html").read_text()
+    html = write_html(hostile, tmp_path, figures={}).read_text()
     assert "<script" not in html
     assert "<img src=x>" not in html
-    markdown = (tmp_path / "out" / "survey.md").read_text()
+    markdown = "\n".join(to_markdown(blocks_of(hostile)))
     assert "<script" not in markdown
     assert "<img" not in markdown

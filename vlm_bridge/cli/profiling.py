@@ -12,7 +12,7 @@ from typer import Argument, Option
 from estimators import Profile, profile_states
 from vlm_bridge.cli.options import DataOptions, ModelOptions, StackName
 from vlm_bridge.cli.output import resumable, save, say
-from vlm_bridge.data import Item, unit_word
+from vlm_bridge.data import TASKS, Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.figures.layers import plot_profile
 from vlm_bridge.figures.states import plot_states
@@ -48,8 +48,8 @@ class ProfiledData(DataOptions):
     data: Annotated[
         str,
         Option(
-            help="JSONL file of {image?, audio?, question, answer?, cluster?}, easy-vqa:SPLIT or "
-            "scenes:SPLIT; required with a model, refused with a file of states."
+            help="JSONL of {image?, audio?, question, answer?, cluster?}, or NAME:SPLIT with NAME "
+            f"one of {', '.join(TASKS)}; required with a model, refused with a file of states."
         ),
     ] = ""
 
@@ -104,7 +104,9 @@ def profile(
             raise BridgeError("--data goes with a model; a file of states needs no questions")
         return _profile_file(Path(model.model), states, out)
     if not data.data:
-        raise BridgeError("a model is profiled on questions: give --data, JSONL or easy-vqa:SPLIT")
+        raise BridgeError(
+            "a model is profiled on questions: give --data, a JSONL file or NAME:SPLIT"
+        )
     if states != StatesOptions():
         raise BridgeError("--target, --clusters and --last-token go with a file of states")
     items = data.items()
