@@ -181,29 +181,35 @@ def test_a_recording_is_heard(vlm, rows):
 
 def test_words_take_their_turns(vlm, rows):
     """A token of the transcript lasts as long as its share of the letters, in order."""
-    row = [replace(rows[0][0], answer="circle is red")]
+    item = replace(rows[0][0], answer="circle is red")
     table = vlm.model.get_input_embeddings().weight
-    ids = vlm.processor.tokenizer(row[0].answer, add_special_tokens=False)["input_ids"]
-    found = _words_in_turn(vlm, [row, row], torch.tensor([22, 11]), "")
+    ids = vlm.processor.tokenizer(item.answer, add_special_tokens=False)["input_ids"]
+    found = _words_in_turn(vlm, [item, item], torch.tensor([22, 11]), "")
     expected = [0] * 12 + [1] * 4 + [2] * 6 + [0] * 6 + [1] * 2 + [2] * 3
     assert torch.equal(found, table[torch.tensor(ids)[expected]])
 
 
-def test_the_start_is_the_nearest_linear_map():
+def test_the_start_is_the_nearest_linear_map_or_as_far_from_the_mean():
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(4000, 6, generator=draw)
+    x -= x.mean(0)
     truth = torch.nn.Linear(6, 3)
     with torch.no_grad():
-        connector = _start_connector(x - x.mean(0), truth(x))
-        shrunk = truth.weight / 1.1  # the penalty is a tenth of the variance
-        torch.testing.assert_close(connector.weight, shrunk, atol=0.02, rtol=0)
-        torch.testing.assert_close(connector.bias, truth(x).mean(0), atol=1e-5, rtol=0)
+        words = truth(x)
+        for as_far, shrunk in ((False, 1.1), (True, 1.0)):  # the penalty: a tenth of the variance
+            connector = _start_connector(x, words, as_far=as_far)
+            torch.testing.assert_close(connector.weight, truth.weight / shrunk, atol=0.02, rtol=0)
+            torch.testing.assert_close(connector.bias, words.mean(0), atol=1e-5, rtol=0)
+        noisy = words + 2 * torch.randn(words.shape, generator=draw)
+        around = _start_connector(x, noisy, as_far=True)(x) - noisy.mean(0)
+        torch.testing.assert_close(around.norm(), (noisy - noisy.mean(0)).norm())
 
 
 def test_training_lowers_the_loss_and_leaves_the_frozen_parts(vlm, rows, tmp_path):
-    items = [item for row in rows for item in row]
+    transcripts, items = [row[0] for row in rows], [item for row in rows for item in row[1:]]
+    rows = by_file(items)
     before = {n: p.clone() for n, p in vlm.model.state_dict().items()}
-    parts = train_connector(vlm, items, RECIPE, tmp_path / "out")
+    parts = train_connector(vlm, items, RECIPE, tmp_path / "out", transcripts)
     assert all(torch.equal(p, before[n]) for n, p in vlm.model.state_dict().items())
     answers = PackedAnswers(vlm, items[0], " ")
     features = tower_features(vlm, [row[0] for row in rows]).each()

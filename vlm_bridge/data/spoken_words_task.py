@@ -57,7 +57,9 @@ _SEED = 80_000
 def spoken_words(split: str) -> list[Item]:
     """The items of `train` or `test`, ordered by recording.
 
-    Recordings of the same words are one cluster, which lies in one split.
+    Recordings of the same words are one cluster, which lies in one split: `train` asks 570 times
+    whether a word is said and 255 times which is, about 167 recordings of 148 clusters; `test` asks
+    280 and 204 times about 78 recordings of 73 clusters.
 
     Raises:
         BridgeError: unknown split, or the spoken prompts are not fetched.

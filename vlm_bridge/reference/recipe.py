@@ -128,12 +128,13 @@ class PhotosRecipe(ConnectorRecipe):
 class SpeechRecipe(ConnectorRecipe):
     """A Qwen2-Audio whose audio tower is the encoder of a Whisper.
 
-    Beside the questions of its task sets, the connector is trained on the transcripts.
+    The training starts from the transcripts, and goes on with the questions of the task sets.
     """
 
     tower: str = "whisper-tiny.en"
     tasks: tuple[str, ...] = ("spoken-words",)
-    learn: Schedule = Schedule(steps=120, batch=8, rate=1e-3, warmup=6, checkpoint_every=10)
+    questions_per_image: int = 8
+    learn: Schedule = Schedule(steps=120, batch=4, rate=1e-3, warmup=8, checkpoint_every=10)
 
 
 AnyRecipe = Recipe | ScratchRecipe | PhotosRecipe | SpeechRecipe

@@ -120,10 +120,10 @@ wording `{r.wording}`."""
 _SPEECH_STAGES = """\
 Training starts from the linear map that is nearest to the words of the transcripts, each taken to \
 last
-as long as its share of the letters. The connector is then trained through the frozen language model
-on the answer tokens, against the whole vocabulary, with up to {r.questions_per_image} questions \
-packed behind one
-recording, its transcript among them. The prompts have the wording `{r.wording}`."""
+as long as its share of the letters, scaled to lie as far from the mean word. The connector is then
+trained through the frozen language model on the answer tokens, against the whole vocabulary, with
+up to {r.questions_per_image} questions packed behind one recording. The prompts have the wording \
+`{r.wording}`."""
 
 _AGAIN = "\nAgain, in a fresh process: `python -m vlm_bridge.training evaluate {name}`.\n"
 

@@ -92,15 +92,18 @@ class PackedAnswers:
 
 
 def train_connector(
-    vlm: VLM, items: Sequence[Item], recipe: PhotosRecipe | SpeechRecipe, folder: Path
+    vlm: VLM,
+    items: Sequence[Item],
+    recipe: PhotosRecipe | SpeechRecipe,
+    folder: Path,
+    transcripts: Iterable[Item] = (),
 ) -> dict[str, Tensor]:
     """Train the connector in `folder` (resumable); returns its weight and bias.
 
     The tower's output is standardised per channel by statistics of the training photos or
     recordings, which are folded into the connector at the end. Training starts from the map that
-    is nearest, on these, to the answer to the first question about each: to its mean word
-    embedding, or, of a recording, to the word whose turn it is. Tower and language model stay as
-    they are.
+    is nearest, on these, to the answer to the first question about each; of recordings, to the
+    words of their `transcripts` in turn. Tower and language model stay as they are.
     """
     torch.manual_seed(recipe.seed)
     rows_of = by_file(items)
@@ -112,14 +115,14 @@ def train_connector(
     mean, std = some.mean(0), some.std(0) + 1e-3
     vlm.model.requires_grad_(False)
     before_answer = WORDINGS[recipe.wording][1]
-    first = rows_of[:_SOME], features.lengths[:_SOME]
-    if isinstance(recipe, SpeechRecipe):
-        words = _words_in_turn(vlm, *first, before_answer)
-    else:
-        words = _mean_words(vlm, *first, before_answer)
-    connector = _start_connector((some - mean) / std, words)
+    speaks = isinstance(recipe, SpeechRecipe)
+    of_file = {item.files: item for item in transcripts}
+    first = [of_file[row[0].files] if speaks else row[0] for row in rows_of[:_SOME]]
+    words_of = _words_in_turn if speaks else _mean_words
+    words = words_of(vlm, first, features.lengths[:_SOME], before_answer)
+    connector = _start_connector((some - mean) / std, words, as_far=speaks)
     answers = PackedAnswers(vlm, items[0], before_answer)
-    sizes = features.lengths.tolist() if isinstance(recipe, SpeechRecipe) else ()
+    sizes = features.lengths.tolist() if speaks else ()
     place = {row[0].files: number for number, row in enumerate(rows_of)}
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -157,46 +160,47 @@ def by_file(items: Iterable[Item]) -> list[list[Item]]:
 
 
 @torch.no_grad()
-def _start_connector(features: Tensor, words: Tensor) -> nn.Linear:
+def _start_connector(features: Tensor, words: Tensor, *, as_far: bool = False) -> nn.Linear:
     """The linear map of tokens to words by ridge regression.
 
-    `features` is (tokens, channels), standardised; `words` is (tokens, width).
+    `features` is (tokens, channels), standardised; `words` is (tokens, width). What is regressed
+    lies nearer to the mean word than the words do, and many tokens near one word confuse a language
+    model: with `as_far` it is scaled to be as far from the mean.
     """
     x = features.double()
     mean = words.mean(0)
     y = (words - mean).double()
     gram = x.T @ x + _RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+    weight = torch.linalg.solve(gram, x.T @ y)
+    if as_far:
+        weight *= y.norm() / (x @ weight).norm()
     connector = nn.Linear(x.shape[1], words.shape[1])
-    connector.weight.copy_(torch.linalg.solve(gram, x.T @ y).T)
+    connector.weight.copy_(weight.T)
     connector.bias.copy_(mean)
     return connector
 
 
 @torch.no_grad()
-def _mean_words(
-    vlm: VLM, rows: Sequence[Sequence[Item]], lengths: Tensor, before_answer: str
-) -> Tensor:
-    """(tokens, width): mean word embedding of the answer to the first question about each file."""
+def _mean_words(vlm: VLM, items: Sequence[Item], lengths: Tensor, before_answer: str) -> Tensor:
+    """(tokens, width): at all tokens of a file the mean word embedding of its item's answer."""
     table, tokenizer = vlm.model.get_input_embeddings(), vlm.processor.tokenizer
-    texts = [f"{before_answer}{row[0].answer}" for row in rows]
+    texts = [f"{before_answer}{item.answer}" for item in items]
     ids = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in set(texts)}
     means = {text: table(torch.tensor(tokens)).mean(0) for text, tokens in ids.items()}
     return torch.stack([means[text] for text in texts]).repeat_interleave(lengths, 0)
 
 
 @torch.no_grad()
-def _words_in_turn(
-    vlm: VLM, rows: Sequence[Sequence[Item]], lengths: Tensor, before_answer: str
-) -> Tensor:
+def _words_in_turn(vlm: VLM, items: Sequence[Item], lengths: Tensor, before_answer: str) -> Tensor:
     """(tokens, width): embedding of the word that is said at each token of each recording.
 
-    A token of the transcript, which is the answer to the first question, is taken to last as long
-    as its share of the letters.
+    A token of the transcript, which is the item's answer, is taken to last as long as its share of
+    the letters.
     """
     table, tokenizer = vlm.model.get_input_embeddings(), vlm.processor.tokenizer
     said = []
-    for row, count in zip(rows, lengths.tolist(), strict=True):
-        text = f"{before_answer}{row[0].answer}"
+    for item, count in zip(items, lengths.tolist(), strict=True):
+        text = f"{before_answer}{item.answer}"
         ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
         letters = torch.tensor([len(tokenizer.decode([token])) for token in ids.tolist()])
         ends = letters.cumsum(0) / letters.sum()

@@ -40,9 +40,8 @@ def train(name: str, folder: Path, recipe: AnyRecipe | None = None) -> VLM:
         parts = train_scratch(recipe, folder)
     elif isinstance(recipe, ConnectorRecipe):
         items = [item for task in recipe.tasks for item in TASKS[task]("train")]
-        if isinstance(recipe, SpeechRecipe):
-            items = [*short_recordings("train"), *items]
-        parts = train_connector(VLM.of(name, *blank(recipe)), items, recipe, folder)
+        said = short_recordings("train") if isinstance(recipe, SpeechRecipe) else []
+        parts = train_connector(VLM.of(name, *blank(recipe)), items, recipe, folder, said)
     else:
         parts = _train_llava(recipe, folder)
     stored = to_stored(parts, recipe.stored, keep="tower.")
