@@ -98,7 +98,7 @@ def write_prompts(folder: Path, count: int = 120) -> Path:
         noise = 0.02 * draw.normal(size=len(times))
         path = f"audio/{number}.wav"
         tone = np.sin(2 * np.pi * pitch * times) / 3
-        wavfile.write(folder / path, RATE, (tone + noise).astype("f4"))
+        wavfile.write(folder / path, RATE, (2**15 * (tone + noise)).astype(np.int16))
         split = splits.setdefault(cluster, names[number % len(names)])
         text = f"{cluster.capitalize()}."
         rows.append({"audio": path, "text": text, "cluster": cluster, "split": split})

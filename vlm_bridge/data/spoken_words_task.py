@@ -9,16 +9,15 @@ text of the question is right in 1/2 and 1/3 of the two forms.
 from __future__ import annotations
 
 import random
+import wave
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from vlm_bridge.data.audio import read_audio
 from vlm_bridge.data.items import Item
 from vlm_bridge.data.recordings_task import recordings
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.third_party.speech import RATE
 
 _DATA = "spoken-prompts"
 #: split -> the splits of the prompts whose recordings it takes; only `train` trains models.
@@ -88,7 +87,8 @@ def short_recordings(split: str) -> list[Item]:
 
 def _seconds(item: Item) -> float:
     assert item.audio is not None
-    return len(read_audio(item.audio, RATE)) / RATE
+    with wave.open(str(item.audio)) as clip:
+        return clip.getnframes() / clip.getframerate()
 
 
 @dataclass
