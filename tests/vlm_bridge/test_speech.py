@@ -98,6 +98,17 @@ def test_the_tower_is_the_encoder_of_whisper(whisper):
     assert last.shape[1] == normed.shape[1] // 2
 
 
+def test_the_parts_are_those_that_were_given(vlm, whisper):
+    encoder, llm = spoken.whisper().model.encoder, spoken.language_model()
+    base = vlm.layout.base
+    for part, given in ((base.audio_tower, encoder), (base.language_model, llm.model)):
+        found = part.state_dict()
+        assert set(found) == set(given.state_dict())
+        for name, parameter in given.state_dict().items():
+            if "embed_tokens" not in name:  # the row of the placeholder is another
+                assert torch.equal(found[name], parameter)
+
+
 def test_a_prompt_without_a_recording_is_the_language_models(vlm, rows):
     items = [rows[0][1], rows[1][1]]
     inputs = collate(vlm, items, range(2), with_images=False).inputs
@@ -278,7 +289,8 @@ def test_one_command_trains_evaluates_cards_and_saves(tiny_world):
     assert str(tiny_world / "own") in card
 
 
-def test_parts_trained_on_share_alike_data_are_not_installed(tmp_path):
+def test_parts_trained_on_share_alike_data_are_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("vlm_bridge.training.__main__.run_training", lambda *_: pytest.fail("ran"))
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["train", "speech-smollm2", "--install", "--out", str(out)])
     assert isinstance(done.exception, BridgeError)

@@ -88,7 +88,7 @@ def short_recordings(split: str) -> list[Item]:
 def _seconds(item: Item) -> float:
     assert item.audio is not None
     with wave.open(str(item.audio)) as clip:
-        return clip.getnframes() / clip.getframerate()
+        return float(clip.getnframes() / clip.getframerate())
 
 
 @dataclass

@@ -134,7 +134,7 @@ class SpeechRecipe(ConnectorRecipe):
     tower: str = "whisper-tiny.en"
     tasks: tuple[str, ...] = ("spoken-words",)
     questions_per_image: int = 8
-    learn: Schedule = Schedule(steps=120, batch=4, rate=1e-3, warmup=8, checkpoint_every=10)
+    learn: Schedule = Schedule(steps=200, batch=4, rate=1e-3, warmup=8, checkpoint_every=10)
 
 
 AnyRecipe = Recipe | ScratchRecipe | PhotosRecipe | SpeechRecipe
