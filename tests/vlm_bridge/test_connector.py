@@ -36,14 +36,15 @@ from vlm_bridge.reference.connector import (
     read_tower,
 )
 from vlm_bridge.reference.mobilenet_tokens import MobileNetTokens, MobileNetTokensConfig
-from vlm_bridge.reference.recipe import RECIPES, ConnectorRecipe, Schedule
+from vlm_bridge.reference.recipe import RECIPES, PhotosRecipe, Schedule
 from vlm_bridge.reference.stored import from_stored, to_stored
 from vlm_bridge.training import evaluate
 from vlm_bridge.training.__main__ import app
-from vlm_bridge.training.connector import PackedAnswers, tower_features, train_connector
+from vlm_bridge.training.connector import PackedAnswers, train_connector
+from vlm_bridge.training.frozen import tower_features
 
 TINY = {"depth_multiplier": 0.1, "finegrained_output": False, "tf_padding": False}
-RECIPE = ConnectorRecipe(
+RECIPE = PhotosRecipe(
     seed=0,
     image_size=64,
     learn=Schedule(steps=100, batch=4, rate=3e-2, warmup=3, checkpoint_every=5),
@@ -118,6 +119,11 @@ def items(tmp_path):
     return made
 
 
+def seen(vlm, clusters):
+    """(tokens, channels) of the photo of every cluster."""
+    return tower_features(vlm, [row[0] for row in clusters]).each()
+
+
 @pytest.mark.parametrize(("side", "places"), [(64, 4), (112, 16), (224, 49)])
 def test_tokens_are_the_last_map_row_by_row(folder, side, places):
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -184,7 +190,7 @@ def test_packed_questions_from_cached_features_are_those_of_the_class(vlm, items
             losses.append(-log_probs.gather(1, target[:, None]).sum())
         # Relative, since the logits of this model are large.
         torch.testing.assert_close(answered.loss, torch.stack(losses).mean(), rtol=3e-5, atol=0)
-    stored = tower_features(vlm, clusters).float()
+    stored = torch.stack(seen(vlm, clusters))
     assert (stored - tokens).abs().max() < 4e-3  # half precision of numbers up to 6
 
 
@@ -194,8 +200,8 @@ def test_right_is_what_the_model_answers(vlm, items, tmp_path):
     install_connector(vlm.model, parts)
     clusters = by_image(items)
     with torch.no_grad():
-        projected = vlm.model.model.multi_modal_projector(tower_features(vlm, clusters).float())
-        answered = PackedAnswers(vlm, items[0], " ")(clusters, projected)
+        projector = vlm.model.model.multi_modal_projector
+        answered = PackedAnswers(vlm, items[0], " ")(clusters, map(projector, seen(vlm, clusters)))
     end = vlm.processor.tokenizer.eos_token_id
     for item, right in zip(items, answered.right, strict=True):
         inputs = collate(vlm, [item], [0]).inputs
@@ -210,12 +216,12 @@ def test_training_lowers_the_loss_and_leaves_the_frozen_parts(vlm, items, tmp_pa
     parts = train_connector(vlm, items, RECIPE, tmp_path / "out")
     assert all(torch.equal(p, before[n]) for n, p in vlm.model.state_dict().items())
     clusters = by_image(items)
-    answers, features = PackedAnswers(vlm, items[0], " "), tower_features(vlm, clusters).float()
+    answers, features = PackedAnswers(vlm, items[0], " "), seen(vlm, clusters)
     projector = vlm.model.model.multi_modal_projector
     with torch.no_grad():
-        start = answers(clusters, projector(features)).loss
+        start = answers(clusters, map(projector, features)).loss
         install_connector(vlm.model, parts)
-        end = answers(clusters, projector(features)).loss
+        end = answers(clusters, map(projector, features)).loss
     assert end < 0.5 * start
 
 

@@ -17,7 +17,7 @@ from vlm_bridge.model.prompts import collate
 from vlm_bridge.reference.families import CLASSES, TOKENS, blank_scratch, install_all
 from vlm_bridge.reference.recipe import RECIPES, Schedule, ScratchRecipe
 from vlm_bridge.reference.word_tokenizer import UNKNOWN, WORDS, word_tokenizer
-from vlm_bridge.training.packing import IGNORED, Packer, draw_rows, image_features
+from vlm_bridge.training.packing import IGNORED, Packer, draw_images, draw_rows, image_features
 from vlm_bridge.training.scratch import _cells, _scale_words, _see, blank_vlm, packed_states
 
 SCRATCH = {name: r for name, r in RECIPES.items() if isinstance(r, ScratchRecipe)}
@@ -93,6 +93,20 @@ def test_the_images_of_a_step_depend_on_its_number_alone():
 
     assert len(set(images(range(7)))) == 28  # no image twice in an epoch
     assert images(range(7)) != images(range(7, 14))
+
+
+def test_images_of_a_step_are_of_nearly_the_same_size():
+    sizes = [20 + 7 * (number * 31 % 50) for number in range(50)]
+    steps = [draw_images(50, 4, "0", step, sizes) for step in range(12)]
+    shown = [image for step in steps for image in step]
+    assert len(set(shown)) == len(shown) == 48  # no image twice in an epoch
+    spread = sum(max(sizes[i] for i in step) - min(sizes[i] for i in step) for step in steps) / 12
+    plain = [[sizes[i] for i in draw_images(50, 4, "0", step)] for step in range(12)]
+    assert spread < 0.5 * sum(max(step) - min(step) for step in plain) / 12
+    assert sorted(steps) != sorted(draw_images(50, 4, "0", step, sizes) for step in range(12, 24))
+    longest = [sizes[step[0]] for step in steps]
+    assert longest != sorted(longest)
+    assert steps[5] == draw_images(50, 4, "0", 5, sizes)
 
 
 def test_parts_of_another_model_are_refused():

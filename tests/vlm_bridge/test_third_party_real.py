@@ -21,13 +21,23 @@ from transformers import (
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
     AutoTokenizer,
+    WhisperFeatureExtractor,
 )
 
 from vlm_bridge import third_party
+from vlm_bridge.data.spoken_words_task import WORDS, short_recordings, spoken_words
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.language_model import language_model
+from vlm_bridge.reference.speech import (
+    build_speech,
+    build_speech_processor,
+    read_speech_tower,
+)
 from vlm_bridge.third_party.fashion import CLASSES
 from vlm_bridge.third_party.speech import RATE, read_wav, words
+from vlm_bridge.training.connector import _start_connector, _words_in_turn
+from vlm_bridge.training.frozen import tower_features
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +105,45 @@ def test_the_prompts_are_what_is_spoken(fetched):
         for text, row in zip(said, some, strict=True)
     ]
     assert np.mean(right) > 0.8
+
+
+def test_the_start_of_a_connector_hears_words_that_it_was_not_fitted_on(fetched):
+    """Of three words the one that is said is most often the nearest to some token of the clip."""
+    fetched("spoken-prompts")
+    tower = read_speech_tower(fetched("whisper-tiny.en"))
+    counts = {}
+    for split in ("train", "test"):
+        items = spoken_words(split)
+        clusters, files = ({getattr(i, n) for i in items} for n in ("cluster", "audio"))
+        counts[split] = len(items), len(files), len(clusters)
+    assert counts == {"train": (825, 167, 148), "test": (484, 78, 73)}
+    llm, tokenizer = language_model()
+    extractor = WhisperFeatureExtractor.from_pretrained(fetched("whisper-tiny.en"))
+    processor = build_speech_processor(tokenizer, extractor, "plain")
+    model = build_speech(llm, tower, processor.audio_token_id)
+    vlm = VLM.of("speech", model, processor)
+    clips = [short_recordings(split)[:80] for split in ("train", "test")]
+    fitted, others = (tower_features(vlm, some) for some in clips)
+    mean, std = fitted.tokens.float().mean(0), fitted.tokens.float().std(0)
+    spoken = _words_in_turn(vlm, clips[0], fitted.lengths, " ")
+    connector = _start_connector((fitted.tokens.float() - mean) / std, spoken)
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in WORDS]
+    assert all(len(one) == 1 for one in ids)
+    with torch.no_grad():
+        names = llm.get_input_embeddings()(torch.tensor(ids)[:, 0]) - spoken.mean(0)
+        names = names / names.norm(dim=1, keepdim=True)
+        nearest = [
+            ((connector((tokens - mean) / std) - spoken.mean(0)) @ names.T).amax(0)
+            for tokens in others.each()
+        ]
+    scores = dict(zip((clip.audio for clip in clips[1]), nearest, strict=True))
+    asked = [item for item in spoken_words("test") if item.question.startswith("which")]
+    right = [
+        max(item.question.split("'")[1::2], key=lambda w: scores[item.audio][WORDS.index(w)])
+        == item.answer
+        for item in asked
+    ]
+    assert np.mean(right) > 0.6
 
 
 def test_mobilenet_tells_tops_from_shoes(fetched):

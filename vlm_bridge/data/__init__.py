@@ -31,6 +31,8 @@ from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
 from vlm_bridge.data.scenes_task import SCENES_SPLITS as SCENES_SPLITS
 from vlm_bridge.data.scenes_task import scenes as scenes
 from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
+from vlm_bridge.data.spoken_words_task import SPOKEN_WORDS_SPLITS as SPOKEN_WORDS_SPLITS
+from vlm_bridge.data.spoken_words_task import spoken_words as spoken_words
 
 #: task set -> its items by split
 TASKS: dict[str, Callable[[str], list[Item]]] = {
@@ -40,4 +42,5 @@ TASKS: dict[str, Callable[[str], list[Item]]] = {
     "spoken-prompts": spoken_prompts,
     "librivox": librivox,
     "python-docs": python_docs,
+    "spoken-words": spoken_words,
 }

@@ -84,11 +84,7 @@ def around(llm: Any, image_token_id: int, **settings: Any) -> LlavaForConditiona
 
     The new `<image>` token gets the mean embedding; projected patches replace it.
     """
-    if image_token_id >= len(llm.get_input_embeddings().weight):
-        llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
-    with torch.no_grad():  # the second table may be the first
-        for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
-            table[image_token_id] = table[:image_token_id].mean(0)
+    add_placeholder(llm, image_token_id)
     config = LlavaConfig(
         text_config=llm.config,
         image_token_id=image_token_id,
@@ -96,7 +92,22 @@ def around(llm: Any, image_token_id: int, **settings: Any) -> LlavaForConditiona
         tie_word_embeddings=llm.config.tie_word_embeddings,
         **settings,
     )
-    model = LlavaForConditionalGeneration(config).to(torch.float32)
+    return with_language_model(LlavaForConditionalGeneration(config), llm)
+
+
+@torch.no_grad()
+def add_placeholder(llm: Any, token_id: int) -> None:
+    """Give a causal language model the token that features replace, with the mean embedding."""
+    if token_id >= len(llm.get_input_embeddings().weight):
+        llm.resize_token_embeddings(token_id + 1, mean_resizing=False)
+    # The second table may be the first.
+    for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
+        table[token_id] = table[:token_id].mean(0)
+
+
+def with_language_model(model: Any, llm: Any) -> Any:
+    """`model`, made for the configuration of `llm`, with the weights of `llm`, in float32."""
+    model.to(torch.float32)
     model.model.language_model.load_state_dict(llm.base_model.state_dict())
     model.lm_head.load_state_dict(llm.get_output_embeddings().state_dict())
     model.tie_weights()

@@ -17,7 +17,14 @@ from vlm_bridge.reference.assemble import IMAGE_TOKEN, build_model, build_proces
 from vlm_bridge.reference.connector import blank_connector, install_connector
 from vlm_bridge.reference.families import blank_scratch, install_all
 from vlm_bridge.reference.language_model import GGUF_SHA256, language_model
-from vlm_bridge.reference.recipe import AnyRecipe, ConnectorRecipe, ScratchRecipe, on_smollm2
+from vlm_bridge.reference.recipe import (
+    AnyRecipe,
+    PhotosRecipe,
+    ScratchRecipe,
+    SpeechRecipe,
+    on_smollm2,
+)
+from vlm_bridge.reference.speech import blank_speech, install_speech
 from vlm_bridge.reference.stored import from_stored
 from vlm_bridge.runtime.files import write_bytes
 
@@ -27,12 +34,15 @@ log = logging.getLogger(__name__)
 def blank(recipe: AnyRecipe) -> tuple[Any, Any]:
     """The untrained, seeded model of a recipe and its processor.
 
-    A LLaVA has its pretrained parts; only its vision part, or its connector alone, is untrained.
+    One around SmolLM2 has its pretrained parts; only its vision part, or its connector alone, is
+    untrained.
     """
     if isinstance(recipe, ScratchRecipe):
         return blank_scratch(recipe)
-    if isinstance(recipe, ConnectorRecipe):
+    if isinstance(recipe, PhotosRecipe):
         return blank_connector(recipe)
+    if isinstance(recipe, SpeechRecipe):
+        return blank_speech(recipe)
     llm, tokenizer = language_model()
     processor = build_processor(tokenizer, recipe)
     image_token_id = processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -45,8 +55,10 @@ def build(recipe: AnyRecipe, parts: Mapping[str, Tensor]) -> tuple[Any, Any]:
     model, processor = blank(recipe)
     if isinstance(recipe, ScratchRecipe):
         install_all(model, parts)
-    elif isinstance(recipe, ConnectorRecipe):
+    elif isinstance(recipe, PhotosRecipe):
         install_connector(model, parts)
+    elif isinstance(recipe, SpeechRecipe):
+        install_speech(model, parts)
     else:
         install_parts(model, parts, recipe)
     return model, processor

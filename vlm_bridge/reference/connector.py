@@ -22,7 +22,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.reference.assemble import CHAT_TEMPLATE, IMAGE_TOKEN, around
 from vlm_bridge.reference.language_model import language_model
 from vlm_bridge.reference.mobilenet_tokens import MobileNetTokens, MobileNetTokensConfig
-from vlm_bridge.reference.recipe import ConnectorRecipe
+from vlm_bridge.reference.recipe import ConnectorRecipe, PhotosRecipe
 from vlm_bridge.third_party.folders import model_folder
 
 _PLAIN = (
@@ -36,7 +36,7 @@ WORDINGS = {"plain": (_PLAIN, " "), "chat": (CHAT_TEMPLATE, "")}
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-def blank_connector(recipe: ConnectorRecipe) -> tuple[LlavaForConditionalGeneration, Any]:
+def blank_connector(recipe: PhotosRecipe) -> tuple[LlavaForConditionalGeneration, Any]:
     """The LLaVA of a recipe with a random, seeded connector, and its processor.
 
     The connector is LLaVA's own projector with the identity as activation and as second layer.
@@ -44,12 +44,7 @@ def blank_connector(recipe: ConnectorRecipe) -> tuple[LlavaForConditionalGenerat
     Raises:
         BridgeError: a part is missing, or the language model does not know the recipe's wording.
     """
-    llm, tokenizer = _language_model(recipe)
-    if recipe.wording == "chat" and "<|im_start|>" not in tokenizer.get_vocab():
-        raise BridgeError(
-            f"{recipe.language_model} has no token <|im_start|> of the wording 'chat'; "
-            "use the wording 'plain'"
-        )
+    llm, tokenizer = frozen_language_model(recipe)
     processor = build_processor(tokenizer, recipe)
     torch.manual_seed(recipe.seed)
     tower = read_tower(model_folder(recipe.tower))
@@ -57,11 +52,22 @@ def blank_connector(recipe: ConnectorRecipe) -> tuple[LlavaForConditionalGenerat
     return build_llava(llm, tower, image_token_id, recipe), processor
 
 
-def _language_model(recipe: ConnectorRecipe) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The frozen language model in float32, and its tokenizer."""
-    folder = recipe.language_model
-    if not folder:
-        return language_model()
+def frozen_language_model(recipe: ConnectorRecipe) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The language model of a recipe in float32, and its tokenizer.
+
+    Raises:
+        BridgeError: it is missing, or does not know the recipe's wording.
+    """
+    llm, tokenizer = _read(recipe.language_model) if recipe.language_model else language_model()
+    if recipe.wording == "chat" and "<|im_start|>" not in tokenizer.get_vocab():
+        raise BridgeError(
+            f"{recipe.language_model} has no token <|im_start|> of the wording 'chat'; "
+            "use the wording 'plain'"
+        )
+    return llm, tokenizer
+
+
+def _read(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
     if not (Path(folder) / "config.json").is_file():
         raise BridgeError(f"no language model at {folder}: it has no config.json")
     try:
@@ -89,7 +95,7 @@ def read_tower(folder: Path) -> MobileNetTokens:
     return tower
 
 
-def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: ConnectorRecipe) -> LlavaProcessor:
+def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: PhotosRecipe) -> LlavaProcessor:
     """The processor: photos of the recipe's size, tokenizer with `<image>`, and chat template."""
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     mean, std = _IMAGENET
@@ -111,7 +117,7 @@ def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: ConnectorRecipe)
 
 
 def build_llava(
-    llm: Any, tower: MobileNetTokens, image_token_id: int, recipe: ConnectorRecipe
+    llm: Any, tower: MobileNetTokens, image_token_id: int, recipe: PhotosRecipe
 ) -> LlavaForConditionalGeneration:
     """A standard LLaVA around a tower and a language model, in float32."""
     model = around(

@@ -85,23 +85,33 @@ class ScratchRecipe:
 
 @dataclass(frozen=True)
 class ConnectorRecipe:
-    """A LLaVA of frozen third-party parts, of which one linear connector is trained.
+    """A model of frozen third-party parts, of which one linear connector is trained.
 
     The connector is trained on the answer tokens, through the frozen language model, with several
-    questions packed behind one photo.
+    questions packed behind one photo or recording.
     """
 
     seed: int
-    tower: str = "mobilenet-v2"
+    tower: str  # third-party model
+    tasks: tuple[str, ...]
+    learn: Schedule
     language_model: str = ""  # folder of a causal language model; "": SmolLM2-135M-Instruct
-    tasks: tuple[str, ...] = ("fashion-photos",)
     wording: str = "plain"  # of the prompt, one of `connector.WORDINGS`
+    questions_per_image: int = 3  # or for each recording
+    stored: str = "int8"
+    test_per_image: int | None = None  # test questions; None: all
+
+
+@dataclass(frozen=True)
+class PhotosRecipe(ConnectorRecipe):
+    """A LLaVA whose vision tower is MobileNetV2."""
+
+    tower: str = "mobilenet-v2"
+    tasks: tuple[str, ...] = ("fashion-photos",)
+    learn: Schedule = Schedule(steps=300, batch=16, rate=1e-3, warmup=20, checkpoint_every=20)
+    test_per_image: int | None = 1
     image_size: int = 112
     photos: int = 6000  # training photos, the first of the split
-    questions_per_image: int = 3
-    learn: Schedule = Schedule(steps=300, batch=16, rate=1e-3, warmup=20, checkpoint_every=20)
-    stored: str = "int8"
-    test_per_image: int | None = 1  # test questions; None: all
 
     @property
     def patch_size(self) -> int:
@@ -114,7 +124,20 @@ class ConnectorRecipe:
         return (self.image_size // self.patch_size) ** 2
 
 
-AnyRecipe = Recipe | ScratchRecipe | ConnectorRecipe
+@dataclass(frozen=True)
+class SpeechRecipe(ConnectorRecipe):
+    """A Qwen2-Audio whose audio tower is the encoder of a Whisper.
+
+    The training starts from the transcripts, and goes on with the questions of the task sets.
+    """
+
+    tower: str = "whisper-tiny.en"
+    tasks: tuple[str, ...] = ("spoken-words",)
+    questions_per_image: int = 8
+    learn: Schedule = Schedule(steps=200, batch=4, rate=1e-3, warmup=8, checkpoint_every=10)
+
+
+AnyRecipe = Recipe | ScratchRecipe | PhotosRecipe | SpeechRecipe
 
 
 def on_smollm2(recipe: AnyRecipe) -> bool:
@@ -122,6 +145,11 @@ def on_smollm2(recipe: AnyRecipe) -> bool:
     if isinstance(recipe, ConnectorRecipe):
         return not recipe.language_model
     return isinstance(recipe, Recipe)
+
+
+def may_ship(recipe: AnyRecipe) -> bool:
+    """Whether the package may ship the parts: not if the data ask for their own licence."""
+    return not isinstance(recipe, SpeechRecipe)
 
 
 RECIPE = Recipe()
@@ -153,5 +181,6 @@ RECIPES: dict[str, AnyRecipe] = {
         learn=Schedule(steps=8000, batch=12, rate=1e-3, warmup=200, checkpoint_every=200),
     ),
     "reference-gemma3": ScratchRecipe("gemma3", seed=5),
-    "photos-smollm2": ConnectorRecipe(seed=8),
+    "photos-smollm2": PhotosRecipe(seed=8),
+    "speech-smollm2": SpeechRecipe(seed=9),
 }

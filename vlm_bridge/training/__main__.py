@@ -16,7 +16,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load
 from vlm_bridge.reference import shipped
 from vlm_bridge.reference.connector import WORDINGS
-from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe
+from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe, may_ship
 from vlm_bridge.runtime.files import new_folder
 from vlm_bridge.training.card import write_card
 from vlm_bridge.training.evaluate import evaluate as run_evaluation
@@ -53,10 +53,10 @@ def train(
     ] = False,
     seed: Annotated[int | None, Option(help="Another seed than the recipe's.")] = None,
     wording: Annotated[
-        str | None, Option(help=f"Of the prompts of photos-smollm2: {' or '.join(WORDINGS)}.")
+        str | None, Option(help=f"Of the prompts of *-smollm2: {' or '.join(WORDINGS)}.")
     ] = None,
     language_model: Annotated[
-        Path | None, Option(help="Folder of another language model for photos-smollm2.")
+        Path | None, Option(help="Folder of another language model for *-smollm2.")
     ] = None,
 ) -> None:
     """Train a reference model and evaluate it.
@@ -67,6 +67,11 @@ def train(
     Example: python -m vlm_bridge.training train reference-smolvlm
     """
     recipe = changed(RECIPES[shipped.check_name(name)], seed, wording, language_model)
+    if install and not may_ship(recipe):
+        raise BridgeError(
+            f"{name} is trained on recordings under CC-BY-SA-3.0, a licence that asks for the same "
+            "licence, so its parts are not shipped; leave out --install"
+        )
     if install and recipe != RECIPES[name]:
         raise BridgeError("--install ships the model of the recipe; leave out the other options")
     out = Path("out") / name if out is None else out
@@ -103,7 +108,9 @@ def changed(
     if wording is None and language_model is None:
         return recipe
     if not isinstance(recipe, ConnectorRecipe):
-        raise BridgeError("--wording and --language-model are settings of photos-smollm2 alone")
+        raise BridgeError(
+            "--wording and --language-model are settings of photos-smollm2 and speech-smollm2 alone"
+        )
     if wording is not None and wording not in WORDINGS:
         raise BridgeError(f"no wording '{wording}'; there are {', '.join(WORDINGS)}")
     return replace(

@@ -46,8 +46,9 @@ def test_questions(name: str, task: str) -> list[Item]:
 
 
 def fixed_places(name: str, task: str, count: int = 500) -> list[int]:
-    """Seeded places in `test_questions`, for a quick check of reproduction."""
-    return sorted(random.Random(1000).sample(range(len(test_questions(name, task))), count))
+    """Seeded places in `test_questions`, at most `count`, for a quick check of reproduction."""
+    there = len(test_questions(name, task))
+    return sorted(random.Random(1000).sample(range(there), min(count, there)))
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,11 @@ def evaluate(vlm: VLM, name: str, task: str, recipe: AnyRecipe | None = None) ->
 
 
 def _by_form(answers: Sequence[str], items: Sequence[Item]) -> tuple[tuple[str, Estimate], ...]:
-    """Accuracy of the questions that begin with the same two words."""
+    """Accuracy of the questions that begin with the same two words, not counting a quoted one."""
     pairs: dict[str, list[tuple[str, Item]]] = {}
     for text, item in zip(answers, items, strict=True):
-        pairs.setdefault(" ".join(item.question.split()[:2]), []).append((text, item))
+        begins = " ".join(item.question.partition("'")[0].split()[:2])
+        pairs.setdefault(begins, []).append((text, item))
     return tuple(
         (form, accuracy([text for text, _ in own], [item for _, item in own]))
         for form, own in sorted(pairs.items())

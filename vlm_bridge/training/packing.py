@@ -16,6 +16,8 @@ from vlm_bridge.model.prompts import collate
 from vlm_bridge.model.vlm import VLM
 
 IGNORED = -100
+#: What sizes are multiplied by, at random, before images of nearly the same size are put together.
+_NEAR = (0.8, 1.25)
 #: Outputs of a processor that `get_image_features` takes.
 _PIXELS = ("pixel_values", "image_grid_thw", "pixel_attention_mask")
 
@@ -39,22 +41,28 @@ def labelled(question: list[int], answer: list[int]) -> LabelledIds:
     return question + answer[:-1], [IGNORED] * (len(question) - 1) + answer
 
 
-def pack(rows: Sequence[Sequence[LabelledIds]], prefix: int, filler: int) -> Packed:
-    """Put the questions of each image behind a prefix of `prefix` tokens; pad with `filler`."""
+def pack(rows: Sequence[Sequence[LabelledIds]], prefix: int | Sequence[int], filler: int) -> Packed:
+    """Put the questions of each image behind its prefix; pad with `filler`.
+
+    `prefix` is the length of all prefixes or of each. The questions begin behind the longest; what
+    lies between is padding, and the places of a question go on from its own prefix.
+    """
+    lengths = [prefix] * len(rows) if isinstance(prefix, int) else list(prefix)
+    longest = max(lengths)
     width = max(sum(len(ids) for ids, _ in row) for row in rows)
     ids = torch.full((len(rows), width), filler)
     labels = torch.full((len(rows), width), IGNORED)
-    places = torch.zeros(len(rows), prefix + width, dtype=torch.long)
-    places[:, :prefix] = torch.arange(prefix)
-    blocks = torch.full((len(rows), prefix + width), -1)
-    blocks[:, :prefix] = 0
-    for i, row in enumerate(rows):
+    places = torch.zeros(len(rows), longest + width, dtype=torch.long)
+    blocks = torch.full((len(rows), longest + width), -1)
+    for i, (row, own) in enumerate(zip(rows, lengths, strict=True)):
+        places[i, :own] = torch.arange(own)
+        blocks[i, :own] = 0
         at = 0
         for number, (tokens, targets) in enumerate(row, start=1):
             span = slice(at, at + len(tokens))
-            whole = slice(prefix + span.start, prefix + span.stop)
+            whole = slice(longest + span.start, longest + span.stop)
             ids[i, span], labels[i, span] = torch.tensor(tokens), torch.tensor(targets)
-            places[i, whole] = torch.arange(prefix, prefix + len(tokens))
+            places[i, whole] = torch.arange(own, own + len(tokens))
             blocks[i, whole] = number
             at += len(tokens)
     return Packed(ids, labels, places, blocks)
@@ -67,10 +75,19 @@ def visible(blocks: Tensor) -> Tensor:
     return causal & ((blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0))
 
 
-def draw_images(n: int, count: int, seed: str, step: int) -> list[int]:
-    """Which of `n` images a step trains on: a seeded order for each epoch, `count` a step."""
+def draw_images(n: int, count: int, seed: str, step: int, sizes: Sequence[float] = ()) -> list[int]:
+    """Which of `n` images a step trains on: a seeded order for each epoch, `count` a step.
+
+    With `sizes` those of one step are of nearly the same size, so that little is padded.
+    """
     epoch, place = divmod(step, n // count)
-    order = random.Random(f"{seed}/{epoch}").sample(range(n), n)
+    draw = random.Random(f"{seed}/{epoch}")
+    order = draw.sample(range(n), n)
+    if sizes:
+        order = order[: n // count * count]
+        near = {image: sizes[image] * draw.uniform(*_NEAR) for image in order}
+        order.sort(key=lambda image: near[image])
+        place = draw.sample(range(n // count), n // count)[place]
     return order[place * count : (place + 1) * count]
 
 
@@ -104,8 +121,8 @@ class Packer:
             self._questions[item.question] = ids[self._stop(ids) :].tolist()
         return self._questions[item.question]
 
-    def pack(self, rows: Sequence[Sequence[Item]], prefix: int) -> Packed:
-        """Pack the questions of each image."""
+    def pack(self, rows: Sequence[Sequence[Item]], prefix: int | Sequence[int]) -> Packed:
+        """Pack the questions of each image behind a prefix of one length, or of its own."""
         return pack([[self._labelled(item) for item in row] for row in rows], prefix, self._ends)
 
     def _labelled(self, item: Item) -> LabelledIds:
@@ -127,7 +144,9 @@ def image_features(vlm: VLM, images: Sequence[Image.Image]) -> Tensor:
 
 
 def masks(vlm: VLM, blocks: Tensor, places: Tensor, vision: Tensor) -> Any:
-    """Attention masks of a packed batch, as the model takes them; `vision` is (length,) bool.
+    """Attention masks of a packed batch, as the model takes them.
+
+    `vision` is (images, length) bool.
 
     In Gemma3 vision tokens attend to each other in both directions and sliding layers attend to
     near places only, so it takes a mask for each kind of layer.
@@ -135,7 +154,7 @@ def masks(vlm: VLM, blocks: Tensor, places: Tensor, vision: Tensor) -> Any:
     full = visible(blocks)
     if vlm.model.config.model_type != "gemma3":
         return full[:, None]
-    among_vision = vision[:, None] & vision[None, :]
+    among_vision = vision[:, :, None] & vision[:, None, :]
     near = places[:, :, None] - places[:, None, :] < vlm.layout.text_config.sliding_window
     attended = {"full_attention": full, "sliding_attention": full & near}
     return {kind: (mask | among_vision)[:, None] for kind, mask in attended.items()}
@@ -154,10 +173,15 @@ def positions(vlm: VLM, start: dict[str, Tensor], places: Tensor) -> Tensor:
 
 
 def draw_rows(
-    clusters: Sequence[Sequence[Item]], count: int, questions: int, seed: str, step: int
+    clusters: Sequence[Sequence[Item]],
+    count: int,
+    questions: int,
+    seed: str,
+    step: int,
+    sizes: Sequence[float] = (),
 ) -> list[list[Item]]:
     """The images of a step, and the questions asked about each; both depend on the step alone."""
     epoch, place = divmod(step, len(clusters) // count)
     draw = random.Random(f"{seed}/{epoch}/{place}")
-    rows = [clusters[i] for i in draw_images(len(clusters), count, seed, step)]
+    rows = [clusters[i] for i in draw_images(len(clusters), count, seed, step, sizes)]
     return [draw.sample(list(row), min(questions, len(row))) for row in rows]

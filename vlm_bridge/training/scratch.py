@@ -207,11 +207,16 @@ def packed_states(
     features: Tensor,
     table: nn.Module,
 ) -> Tensor:
-    """(images, length, width): decoder states of prefix and packed questions."""
+    """(images, length, width): decoder states of prefix and packed questions.
+
+    `vision` is (prefix,) bool, or (images, prefix) where the images differ in their number of
+    tokens; `features` are those of all vision tokens, in order.
+    """
     ids = start["input_ids"][0]
-    embeds = torch.cat([table(ids).expand(len(features), -1, -1), table(packed.ids)], dim=1)
-    whole = torch.cat([vision, vision.new_zeros(packed.ids.shape[1])])
-    embeds = embeds.masked_scatter(whole[None, :, None].expand_as(embeds), features)
+    count = len(packed.ids)
+    embeds = torch.cat([table(ids).expand(count, -1, -1), table(packed.ids)], dim=1)
+    whole = torch.cat([vision.expand(count, -1), torch.zeros_like(packed.ids).bool()], dim=1)
+    embeds = embeds.masked_scatter(whole[:, :, None].expand_as(embeds), features)
     states: Tensor = vlm.layout.decoder(
         inputs_embeds=embeds,
         attention_mask=packing.masks(vlm, packed.blocks, packed.places, whole),

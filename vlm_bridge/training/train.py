@@ -8,10 +8,18 @@ from torch import Tensor
 from transformers import CLIPVisionModel
 
 from vlm_bridge.data import TASKS, easy_vqa
+from vlm_bridge.data.spoken_words_task import short_recordings
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.assemble import section, vision_config
 from vlm_bridge.reference.build import blank, build, read_parts, save_parts
-from vlm_bridge.reference.recipe import RECIPES, AnyRecipe, ConnectorRecipe, Recipe, ScratchRecipe
+from vlm_bridge.reference.recipe import (
+    RECIPES,
+    AnyRecipe,
+    ConnectorRecipe,
+    Recipe,
+    ScratchRecipe,
+    SpeechRecipe,
+)
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 from vlm_bridge.reference.stored import from_stored, to_stored
 from vlm_bridge.training.adapt import train_adapter
@@ -32,7 +40,8 @@ def train(name: str, folder: Path, recipe: AnyRecipe | None = None) -> VLM:
         parts = train_scratch(recipe, folder)
     elif isinstance(recipe, ConnectorRecipe):
         items = [item for task in recipe.tasks for item in TASKS[task]("train")]
-        parts = train_connector(VLM.of(name, *blank(recipe)), items, recipe, folder)
+        said = short_recordings("train") if isinstance(recipe, SpeechRecipe) else []
+        parts = train_connector(VLM.of(name, *blank(recipe)), items, recipe, folder, said)
     else:
         parts = _train_llava(recipe, folder)
     stored = to_stored(parts, recipe.stored, keep="tower.")
