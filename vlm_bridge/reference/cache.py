@@ -46,7 +46,7 @@ def _convert(name: str, parts: Path) -> Path:
     if is_unchanged(folder):
         return folder
     try:
-        tensors = read_parts(parts)
+        tensors = read_parts(parts, RECIPES[name])
     except SafetensorError as error:
         raise BridgeError(f"the weights file {parts} is broken: {error}") from None
 

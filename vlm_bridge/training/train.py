@@ -55,7 +55,7 @@ def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
     begun = None
     if recipe.start:
         with shipped(recipe.start, PARTS) as path:
-            begun = read_parts(path)
+            begun = read_parts(path, RECIPES[recipe.start])
         tower = CLIPVisionModel(vision_config(recipe)).eval()
         tower.load_state_dict(section(begun, "tower"))
     else:
