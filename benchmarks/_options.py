@@ -11,7 +11,7 @@ from typing import TypeVar
 from vlm_bridge.data import TASKS
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.plan.modes import RULE_MODES
-from vlm_bridge.reference.shipped import shipped_models
+from vlm_bridge.reference.shipped import complete_models
 from vlm_bridge.rules import RULES, find_rule
 
 S = TypeVar("S", bound=Settings)
@@ -33,7 +33,7 @@ _HELP: Mapping[str, str] = {
 
 def add_options(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
     """Add the options of a benchmark; runs with equal sizes share the work in the checkpoint."""
-    known = shipped_models()
+    known = complete_models()
     parser.add_argument(
         "--models", nargs="+", default=known, help=f"toy, or some of {', '.join(known)} (default)"
     )

@@ -44,13 +44,13 @@ import numpy as np
 
 import vlm_bridge as vb
 from vlm_bridge.data import TASKS, limit_per_image
-from vlm_bridge.reference.shipped import shipped_models
+from vlm_bridge.reference.shipped import complete_models
 from vlm_bridge.training.evaluate import task_sets
 
 PROFILED, NULL = 10, 4
 # The second LLaVA with 30 layers is left out so that the notebook takes a minute; `skipit claims`
 # includes it.
-MODELS = [name for name in shipped_models() if name != "reference-all-linear"]
+MODELS = [name for name in complete_models() if name != "reference-all-linear"]
 PARTS = {"exit": 6, "entry": 3}  # number of parts into which the depths cut the decoder
 LOST = 1 / 16  # accuracy that a safe skip may cost
 FAR = 0.1  # a token has moved far where its cosine distance is above this

@@ -27,7 +27,7 @@ from transformers import (
 from vlm_bridge import third_party
 from vlm_bridge.data.spoken_words_task import WORDS, short_recordings, spoken_words
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.vlm import VLM
+from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.reference.language_model import language_model
 from vlm_bridge.reference.speech import (
     build_speech,
@@ -37,6 +37,8 @@ from vlm_bridge.reference.speech import (
 from vlm_bridge.third_party.fashion import CLASSES
 from vlm_bridge.third_party.speech import RATE, read_wav, words
 from vlm_bridge.training.connector import _start_connector, _words_in_turn
+from vlm_bridge.training.evaluate import answer_as_trained, fixed_places, trained_answers
+from vlm_bridge.training.evaluate import test_questions as task_questions
 from vlm_bridge.training.frozen import tower_features
 
 pytestmark = pytest.mark.slow
@@ -184,3 +186,18 @@ def test_smollm2_answers(fetched):
     found = model.state_dict()
     assert set(found) == set(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_photos_smollm2_answers_as_in_its_training(fetched):
+    """The shipped connector between parts fetched now: the answers of the card, on real photos."""
+    fetched("mobilenet-v2")
+    fetched("fashion-photos")
+    name, task = "photos-smollm2", "fashion-photos"
+    items, trained = task_questions(name, task), trained_answers(name)[task]
+    right = sum(a == i.answer for a, i in zip(trained["answers"], items, strict=True))
+    assert right == trained["right"] == 1717
+    assert right / len(items) > 0.85
+    assert trained["accuracy_blind"]["interval"][1] < 0.5
+    places = fixed_places(name, task)[::5]
+    found = answer_as_trained(load(name), [items[place] for place in places])
+    assert sum(a != trained["answers"][i] for a, i in zip(found, places, strict=True)) <= 1

@@ -17,7 +17,7 @@ from vlm_bridge.experiments.claims.conclusions import conclusions
 from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
 from vlm_bridge.experiments.scoring.truth import least_images
 from vlm_bridge.plan.modes import RULE_MODES
-from vlm_bridge.reference.shipped import shipped_models
+from vlm_bridge.reference.shipped import complete_models
 from vlm_bridge.rules import RULES, find_rule
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, write_record
@@ -60,8 +60,8 @@ def claims(
     models: Annotated[
         list[str] | None,
         Option(
-            help="Model names, folders or 'toy', repeatable or comma-separated (default: all "
-            "shipped reference models)."
+            help="Model names, folders or 'toy', repeatable or comma-separated (default: the "
+            "reference models that need nothing fetched)."
         ),
     ] = None,
     data: Annotated[
@@ -130,7 +130,7 @@ def claims(
             write_page(so_far, out / "claims.md", out, command=command_line())
 
     result = check_models(
-        _names(models) or shipped_models(),
+        _names(models) or complete_models(),
         data,
         Sizes(benchmark.images, benchmark.tuning, benchmark.profiling),
         settings,

@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.reference.recipe import RECIPES
+from vlm_bridge.reference.recipe import RECIPES, ConnectorRecipe
 
 #: Files of a model that training writes and the package ships.
 PARTS, ANSWERS, CARD = "parts.safetensors", "answers.json", "MODEL_CARD.md"
@@ -48,3 +48,13 @@ def shipped_models() -> list[str]:
     """
     weights = files("vlm_bridge.reference") / "weights"
     return [name for name in RECIPES if (weights / file_name(name, PARTS)).is_file()]
+
+
+def complete_models() -> list[str]:
+    """Those of `shipped_models` that need no model or data set of others to be fetched first.
+
+    Example:
+        >>> "photos-smollm2" in complete_models()
+        False
+    """
+    return [name for name in shipped_models() if not isinstance(RECIPES[name], ConnectorRecipe)]

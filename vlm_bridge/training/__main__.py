@@ -122,7 +122,9 @@ def changed(
 
 @app.command()
 def evaluate(
-    names: Annotated[list[str] | None, Argument(help="Models (default: all shipped).")] = None,
+    names: Annotated[
+        list[str] | None, Argument(help="Models (default: those that need nothing fetched).")
+    ] = None,
 ) -> None:
     """Evaluate shipped models on their test questions.
 
@@ -132,7 +134,7 @@ def evaluate(
     Example: python -m vlm_bridge.training evaluate reference reference-smolvlm
     """
     summaries: dict[str, dict[str, Any]] = {}
-    for name in names or shipped.shipped_models():
+    for name in names or shipped.complete_models():
         trained, vlm = trained_answers(name), load(shipped.check_name(name))
         summaries[name] = {}
         for task in task_sets(name):

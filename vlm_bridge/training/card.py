@@ -198,7 +198,7 @@ def write_card(
         install=" --install" if shipped else "",
         about=about.format(**words),
         language_model=_LANGUAGE_MODEL if on_smollm2(recipe) else "",
-        data="; ".join(_DATA[e.task].format(f"{_training(e.task):,}") for e in evaluations),
+        data="; ".join(_DATA[e.task].format(f"{_training(e.task, recipe):,}") for e in evaluations),
         parts=file_name(name, PARTS),
         size=len(parts),
         stored=recipe.stored,
@@ -210,8 +210,10 @@ def write_card(
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def _training(task: str) -> int:
+def _training(task: str, recipe: AnyRecipe) -> int:
     """Number of training images or recordings."""
+    if isinstance(recipe, PhotosRecipe):
+        return min(recipe.photos, _TRAINING[task])
     return len(short_recordings("train")) if task == "spoken-words" else _TRAINING[task]
 
 
