@@ -3,8 +3,8 @@
     python -m benchmarks.third_party --out out/third-party
 
 Runs `skipit survey` for every model and stack, one after another; each resumes, and one whose
-command is that of its record is not run again. Writes the page docs/results/third-party.md, and
-the records beside it.
+record is in --out is not run again. Writes the page docs/results/third-party.md, and the records
+beside it; surveys that `--only` leaves out are named there.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ def page(done: Sequence[Done]) -> list[str]:
             [_row(each.result) for each in done],
         ),
     ]  # fmt: skip
+    if left := [name for name in SURVEYS if name not in {each.name for each in done}]:
+        lines += ["", f"Not run for this page: {', '.join(left)}."]
     for each in done:
         lines += ["", *to_markdown(blocks_of(each.result), heading="##"), "", f"`{each.command}`"]
         lines += [_machine(each.result)]
@@ -132,7 +134,7 @@ def _changed(layer: int, least: Comparison) -> str:
 
 def _machine(result: Survey) -> str:
     ran = result.machine
-    where = f"{ran['device']}, {ran['threads']} threads, Python {ran['python']}, torch "
+    where = f"{ran['device']}, threads: {ran['threads']}, Python {ran['python']}, torch "
     return (
         f"\nRun on {where}{ran['torch']}, transformers {ran['transformers']}, in "
         f"{result.seconds:.0f} s; fingerprint of the model `{result.fingerprint[:12]}`."
