@@ -26,6 +26,16 @@ def missing_extra(who: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
     return MissingExtra(f"{who} needs {missing}: pip install 'skipit[vlm]'", name=missing)
 
 
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's text; its type where it has none.
+
+    Example:
+        >>> first_line(OSError("no file\nand more")), first_line(KeyboardInterrupt())
+        ('no file', 'KeyboardInterrupt')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: its `repr` in one line of at most 60 characters.
 

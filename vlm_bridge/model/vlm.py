@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
 )
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, first_line
 from vlm_bridge.model.fingerprint import fingerprint
 from vlm_bridge.model.in_use import check_whole, held_whole
 from vlm_bridge.model.layout import Layout, find_layout
@@ -254,9 +254,8 @@ def _reading(name: str | Path) -> Iterator[None]:
         with quiet_transformers():
             yield
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         kind = "" if isinstance(error, BridgeError) else f"{type(error).__name__}: "
-        raise BridgeError(f"cannot load '{name}': {kind}{first}") from error
+        raise BridgeError(f"cannot load '{name}': {kind}{first_line(error)}") from error
 
 
 def _locate(name: str | Path) -> str:

@@ -18,12 +18,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, first_line
 from vlm_bridge.reference.assemble import CHAT_TEMPLATE, IMAGE_TOKEN, around
 from vlm_bridge.reference.language_model import language_model
 from vlm_bridge.reference.mobilenet_tokens import MobileNetTokens, MobileNetTokensConfig
 from vlm_bridge.reference.recipe import ConnectorRecipe, PhotosRecipe
 from vlm_bridge.third_party.folders import model_folder
+from vlm_bridge.third_party.mobilenet_v2 import IMAGENET
 
 _PLAIN = (
     "{% for message in messages %}{% for part in message['content'] %}"
@@ -32,8 +33,6 @@ _PLAIN = (
 )
 #: wording -> (chat template, what precedes an answer).
 WORDINGS = {"plain": (_PLAIN, " "), "chat": (CHAT_TEMPLATE, "")}
-#: Mean and standard deviation of the photos on which the tower was trained.
-_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def blank_connector(recipe: PhotosRecipe) -> tuple[LlavaForConditionalGeneration, Any]:
@@ -76,8 +75,8 @@ def _read(folder: str) -> tuple[Any, PreTrainedTokenizerBase]:
         )
         return llm.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise BridgeError(f"cannot load the language model {folder}: {first}") from None
+        why = first_line(error)
+        raise BridgeError(f"cannot load the language model {folder}: {why}") from None
 
 
 def read_tower(folder: Path) -> MobileNetTokens:
@@ -98,7 +97,7 @@ def read_tower(folder: Path) -> MobileNetTokens:
 def build_processor(tokenizer: PreTrainedTokenizerBase, recipe: PhotosRecipe) -> LlavaProcessor:
     """The processor: photos of the recipe's size, tokenizer with `<image>`, and chat template."""
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
-    mean, std = _IMAGENET
+    mean, std = IMAGENET
     images = CLIPImageProcessorPil(
         size={"height": recipe.image_size, "width": recipe.image_size},
         do_center_crop=False,

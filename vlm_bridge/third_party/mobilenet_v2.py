@@ -14,13 +14,14 @@ from transformers import (
     MobileNetV2ImageProcessorPil,
 )
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, first_line
 from vlm_bridge.third_party.saving import named, save_model
 
 #: Blocks of torchvision with a residual structure: `features.1` to `features.17`.
 _BLOCKS = 17
 #: Mean and deviation of ImageNet by channel, as torchvision standardises images.
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+#: Mean and standard deviation by channel of the photos of ImageNet, as torchvision takes them.
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def convert(files: Mapping[str, Path], folder: Path) -> None:
@@ -30,7 +31,8 @@ def convert(files: Mapping[str, Path], folder: Path) -> None:
     )
     tensors = mobilenet_tensors(_read(named(files, ".pth")))
     save_model(MobileNetV2ForImageClassification(config), tensors, folder)
-    MobileNetV2ImageProcessorPil(image_mean=_MEAN, image_std=_STD).save_pretrained(folder)
+    mean, std = IMAGENET
+    MobileNetV2ImageProcessorPil(image_mean=mean, image_std=std).save_pretrained(folder)
 
 
 def mobilenet_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,7 +81,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises errors of any type
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         raise BridgeError(f"cannot read the weights in {path.name}: {why}") from None
     if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
         raise BridgeError(f"{path.name} holds something else than tensors by name")
