@@ -16,7 +16,7 @@ from estimators import clustered_mean
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.families.hearing_processors import sounds, texts, with_processor
 from tests.vlm_bridge.tiny import picture, tiny_llava
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, first_units
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
@@ -27,7 +27,7 @@ from vlm_bridge.experiments.survey import Survey, SurveyData, survey, write_surv
 from vlm_bridge.experiments.survey import run as survey_run
 from vlm_bridge.experiments.survey.blocks import blocks_of
 from vlm_bridge.experiments.survey.page import write_html
-from vlm_bridge.experiments.survey.run import candidate_plans, first_units, single_plans
+from vlm_bridge.experiments.survey.run import candidate_plans, single_plans
 from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.observe.profile import profile, random_copy
 from vlm_bridge.plan.skip_plan import SkipPlan

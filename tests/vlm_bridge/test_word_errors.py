@@ -14,7 +14,7 @@ from vlm_bridge.evaluate.answers import is_correct
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.word_errors import (
-    spoken_words,
+    transcript_words,
     word_error_rate,
     word_errors,
     wrong_words,
@@ -72,7 +72,7 @@ def test_the_distance_is_a_metric(a, b, c):
     ],
 )
 def test_words_of_a_transcript(text, words):
-    assert spoken_words(text) == words
+    assert transcript_words(text) == words
 
 
 def test_only_the_answer_to_what_is_said_is_a_transcript():

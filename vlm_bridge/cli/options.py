@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from typer import Argument, Option
 
 from vlm_bridge.cli.apart import check_images, ledger_beside
-from vlm_bridge.data import TASKS, Item, limit_per_image, read_jsonl
+from vlm_bridge.data import TASKS, Item, first_units, limit_per_image, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -144,6 +144,5 @@ class DataOptions:
         if self.per_image is not None:
             items = limit_per_image(items, self.per_image)
         if self.limit is not None:
-            first = set(list(dict.fromkeys(item.cluster for item in items))[: self.limit])
-            items = [item for item in items if item.cluster in first]
+            items = first_units(items, self.limit)
         return items

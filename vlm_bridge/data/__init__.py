@@ -17,6 +17,7 @@ from vlm_bridge.data.image import read_image as read_image
 from vlm_bridge.data.items import TRANSCRIBE as TRANSCRIBE
 from vlm_bridge.data.items import Item as Item
 from vlm_bridge.data.items import check_one_cluster_per_image as check_one_cluster_per_image
+from vlm_bridge.data.items import first_units as first_units
 from vlm_bridge.data.items import image_hashes as image_hashes
 from vlm_bridge.data.items import items_hash as items_hash
 from vlm_bridge.data.items import limit_per_image as limit_per_image

@@ -218,6 +218,17 @@ def _existing(item: Item, hashes: dict[Path, str]) -> dict[str, str]:
     return _contents(item, hashes)
 
 
+def first_units(items: Sequence[Item], count: int) -> list[Item]:
+    """The items about the first `count` units, in their order.
+
+    Example:
+        >>> [item.question for item in first_units([Item(None, "a"), Item(None, "b")], 1)]
+        ['a']
+    """
+    first = set(list(dict.fromkeys(item.cluster for item in items))[:count])
+    return [item for item in items if item.cluster in first]
+
+
 def limit_per_image(items: Sequence[Item], count: int, *, seed: int = 0) -> list[Item]:
     """At most `count` questions about every image, in the order of `items`.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.word_errors import spoken_words
+from vlm_bridge.evaluate.word_errors import transcript_words
 from vlm_bridge.model.encoder_decoder import check_room
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
@@ -182,5 +182,5 @@ def is_correct(text: str, item: Item) -> bool | None:
     if item.answer is None:
         return None
     if item.is_transcript:
-        return spoken_words(text) == spoken_words(item.answer)
+        return transcript_words(text) == transcript_words(item.answer)
     return normalise(text) == normalise(item.answer)

@@ -14,13 +14,13 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _APOSTROPHES = str.maketrans("\u2018\u2019\u201b\u02bc", "''''")
 
 
-def spoken_words(text: str) -> list[str]:
+def transcript_words(text: str) -> list[str]:
     """The words of a transcript: Unicode NFKC, case folded, without punctuation.
 
     A number in digits is another word than the same number in letters.
 
     Example:
-        >>> spoken_words("I'm sorry, that\u2019s NOT 42!")
+        >>> transcript_words("I'm sorry, that\u2019s NOT 42!")
         ["i'm", 'sorry', "that's", 'not', '42']
     """
     folded = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
@@ -51,7 +51,7 @@ def word_errors(text: str, item: Item) -> float | None:
     """Wrong words in the transcript of an item; None if its label is no transcript."""
     if not item.is_transcript or item.answer is None:
         return None
-    return float(wrong_words(spoken_words(text), spoken_words(item.answer)))
+    return float(wrong_words(transcript_words(text), transcript_words(item.answer)))
 
 
 def word_error_rate(errors: Sequence[float | None], items: Sequence[Item]) -> Estimate | None:
@@ -66,7 +66,7 @@ def word_error_rate(errors: Sequence[float | None], items: Sequence[Item]) -> Es
     pairs = [(e, item) for e, item in zip(errors, items, strict=True) if e is not None]
     if len({item.cluster for _, item in pairs}) < 2:
         return None
-    lengths = [len(spoken_words(item.answer or "")) for _, item in pairs]
+    lengths = [len(transcript_words(item.answer or "")) for _, item in pairs]
     if 0 in lengths:
         raise BridgeError(f"the transcript of {pairs[lengths.index(0)][1].name} holds no word")
     return clustered_ratio([e for e, _ in pairs], lengths, [item.cluster for _, item in pairs])

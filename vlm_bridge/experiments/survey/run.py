@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, clustered_mean
 from vlm_bridge.cost import Cost, measure_cost
-from vlm_bridge.data import Item, check_disjoint, unit_word
+from vlm_bridge.data import Item, check_disjoint, first_units, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
@@ -205,12 +205,6 @@ def candidate_plans(singles: Sequence[Comparison]) -> list[SkipPlan]:
     return plans
 
 
-def first_units(items: Sequence[Item], count: int) -> list[Item]:
-    """The items of the first `count` units, as far as they lead."""
-    first = set(list(dict.fromkeys(item.cluster for item in items))[:count])
-    return [item for item in items if item.cluster in first]
-
-
 def quality(
     texts: Sequence[str], items: Sequence[Item], full: Sequence[str] | None = None
 ) -> Quality:
@@ -262,10 +256,11 @@ def _certified(
     found: CertifiedPlan | None,
     folder: Path,
     batch_size: int,
-    measure: Callable[..., Cost] = measure_cost,
 ) -> tuple[Comparison | None, Cost | None]:
     """The certified plan on the test questions, and its cost."""
     if found is None or found.certificate is None:
         return None, None
     tested = _compared(vlm, test, found.plan, folder / "tested.jsonl", batch_size)
-    return tested, measure(vlm, test.items, found.plan, batch_size=min(4, batch_size), tokens=8)
+    return tested, measure_cost(
+        vlm, test.items, found.plan, batch_size=min(4, batch_size), tokens=8
+    )
