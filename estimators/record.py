@@ -19,6 +19,9 @@ _INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 #: Name of the checksum in the JSON of a record.
 CHECKSUM = "checksum"
+#: Name of what a writer may add to the JSON of a record: lines that name whose models and data the
+#: result used. They are not read.
+SOURCES = "sources"
 
 
 def checksum(data: object) -> str:
@@ -98,7 +101,8 @@ class Record:
                 f"{kind} has schema version {_brief(stored)}; this code reads version {version}"
             )
         wanted = _fields(cast(Any, cls))
-        given = set(data) - {"type", "schema_version", *cls.DERIVED}
+        unread = {"type", "schema_version", SOURCES, *cls.DERIVED} - set(wanted)
+        given = set(data) - unread
         wrong = (("lacks", set(wanted) - given), ("does not know", given - set(wanted)))
         for problem, which in wrong:
             if which:

@@ -17,6 +17,7 @@ from typer.models import OptionInfo
 
 from vlm_bridge.cli.apart import apart
 from vlm_bridge.cli.as_json import AsJson, print_result
+from vlm_bridge.cli.quoted import quoted
 
 #: Every command in the order of the help: its module, and the first line of its docstring.
 COMMANDS = {
@@ -124,7 +125,7 @@ def with_options(command: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def spread(**values: Any) -> None:
-        with apart(command.__name__, values):
+        with apart(command.__name__, values), quoted(values):
             for name, (group, fields) in groups.items():
                 values[name] = group(**{field: values.pop(field) for field in fields})
             if prints_itself:

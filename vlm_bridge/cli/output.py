@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from vlm_bridge.cli.quoted import quoting
 from vlm_bridge.runtime.checkpoint import of_all_ranks
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, write_json
@@ -27,11 +28,12 @@ def note(line: str) -> None:
 
 
 def save(path: Path, data: Any) -> Any:
-    """Write JSON into a file and return it; None in all processes but rank 0."""
+    """Write a result, with its sources, into a file and return it; None in ranks but 0."""
     if not is_main():
         return None
-    write_json(path, data)
-    return data
+    with_sources = [quoting(one) for one in data] if isinstance(data, list) else quoting(data)
+    write_json(path, with_sources)
+    return with_sources
 
 
 @contextlib.contextmanager

@@ -141,9 +141,10 @@ def _tuned(plan: SkipPlan, items: Sequence[Item]) -> str:
     on = f"{len({item.cluster for item in items})} tuning {unit_word(items)}"
     settings, longest = plan.provenance.settings, plan.provenance.max_new_tokens
     last = settings["tried"][-1]
-    who = "changed" if last["whole"] else "and more changed by the smallest plan of the rule"
+    least = "" if last["whole"] else "at least "
+    who = "the plan" if last["whole"] else "the smallest plan of the rule"
     return (
-        f"{last['rate']:.2%} of answers up to {longest} tokens {who}, on {on}; "
+        f"{who} changed {least}{last['rate']:.2%} of answers up to {longest} tokens, on {on}; "
         f"allowed {settings['threshold']:.2%}, half of epsilon {settings['epsilon']:g}; "
         "not certified: `skipit certify` does that on others"
     )

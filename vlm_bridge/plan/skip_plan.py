@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from estimators.record import SOURCES
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.plan.checks import (
     MAX_PARTS,
@@ -236,7 +237,7 @@ class SkipPlan(PlanFields):
                 f"SkipPlan schema version {shown(version)} is not {cls.SCHEMA_VERSION}; "
                 "make the plan again with this version"
             )
-        body = {k: v for k, v in data.items() if k not in ("type", "schema_version")}
+        body = {k: v for k, v in data.items() if k not in ("type", "schema_version", SOURCES)}
         known = {known.name: known for known in fields(cls)}
         if unknown := sorted(set(body) - set(known)):
             raise BridgeError(

@@ -36,7 +36,7 @@ def _of_model(name: str) -> list[str]:
     if name in CATALOGUE:
         return [f"model: {attribution(name)}"]
     if name in RECIPES:
-        return [f"model: {_of_recipe(RECIPES[name])}", *(f"part: {p}" for p in parts(name))]
+        return [f"model: {name}, {_of_recipe(RECIPES[name])}", *(f"part: {p}" for p in parts(name))]
     return [f"model: {name}"]
 
 

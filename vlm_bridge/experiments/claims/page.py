@@ -12,6 +12,7 @@ from vlm_bridge.experiments.claims.plots import plot_auc, plot_controls, plot_la
 from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims
 from vlm_bridge.experiments.scoring.truth import least_images
 from vlm_bridge.figures.markdown import plain, table
+from vlm_bridge.reference.origin import sources_of
 from vlm_bridge.runtime.files import safe_name, write_bytes
 
 
@@ -67,7 +68,8 @@ def _model(claims: ModelClaims, images: Path, page: Path) -> list[str]:
     name, data = plain(benchmark.model), plain(claims.data)
     heading = f"## {name}, {benchmark.n_layers} layers, on {data}"
     images_of = f"Images: {sizes}; epsilon {benchmark.epsilon:g}, delta {benchmark.delta:g}."
-    lines = [heading, "", images_of, ""]
+    sources = [f"- {plain(line)}" for line in sources_of(benchmark.model, [claims.data])]
+    lines = [heading, "", images_of, "", *sources, ""]
     least, n_test = least_images(benchmark.epsilon), n_images["test"]
     if n_test < least:
         safe = f"On {n_test} images no unit can be shown safe at epsilon {benchmark.epsilon:g}"

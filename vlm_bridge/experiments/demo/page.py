@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
 from vlm_bridge.evaluate.sweep import SWEPT
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.experiments.rule_benchmark.figures import score_figures, unit_names
+from vlm_bridge.experiments.templates import template
 from vlm_bridge.figures import layers, numbers, prediction
 from vlm_bridge.figures.axes import by_position, png_uri
 from vlm_bridge.plan.modes import LAYERWISE, MODES
+from vlm_bridge.reference.origin import sources_of
 from vlm_bridge.rules import RULES
 from vlm_bridge.runtime.files import write_bytes
 
@@ -56,7 +56,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("scores-*.png"):  # of another benchmark
         old.unlink()
-    page = _template().render(
+    formats = {name: getattr(numbers, name) for name in _FORMATS} | {"units": unit_names}
+    page = template(f"{NAME}.j2", formats).render(
         {field.name: getattr(results, field.name) for field in fields(results)},
         **_derived(results),
         figures=_figures(results, folder),
@@ -65,20 +66,6 @@ def write_report(
         layerwise=LAYERWISE,
     )
     return write_bytes(folder / NAME, page.encode("utf-8"))
-
-
-def _template() -> Template:
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent, here.parent / "rule_benchmark"]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {name: getattr(numbers, name) for name in _FORMATS}
-    environment.filters["units"] = unit_names
-    return environment.get_template(f"{NAME}.j2")
 
 
 def _derived(results: DemoResults) -> dict[str, Any]:
@@ -91,6 +78,7 @@ def _derived(results: DemoResults) -> dict[str, Any]:
         "steps": search and list(itertools.zip_longest(search.path, search.certificates)),
         "accuracies": [(label, getattr(results, name)) for name, label in _ACCURACIES.items()],
         "level": results.comparison.disagreement.level,
+        "sources": sources_of(results.model, ["easy-vqa"]),
         "beats_blind": not full or not blind or full["interval"][0] > blind["interval"][1],
     }
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from vlm_bridge.experiments.survey.blocks import blocks_of
 from vlm_bridge.experiments.survey.results import Survey
+from vlm_bridge.experiments.templates import template
 from vlm_bridge.figures.axes import png_uri
 from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.figures.layers import plot_depth, plot_layers, plot_profile
@@ -32,16 +31,8 @@ def write_survey(result: Survey, folder: Path) -> list[str]:
 def write_html(result: Survey, folder: Path, figures: dict[Path, str] | None = None) -> Path:
     """Write `survey.html`, which embeds its figures; they are drawn if they are not given."""
     drawn = dict(_figures(result, folder)) if figures is None else figures
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     blocks = blocks_of(result)
-    page = environment.get_template("survey.html.j2").render(
+    page = template("survey.html.j2").render(
         title=blocks[0].heading,
         blocks=blocks,
         figures=[{"uri": png_uri(path), "caption": words} for path, words in drawn.items()],
