@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from estimators import betting_upper_bound
-from theory import Certificate, certify_mean, images_needed
+from theory import Certificate, certify_drop, certify_mean, images_needed, label_free_drop
+from theory.certificates import what_it_takes
 
 METHODS = ("betting", "clopper-pearson", "empirical-bernstein", "hoeffding", "hoeffding-bentkus")
 
@@ -187,7 +188,7 @@ def test_bad_input_is_named(values, options, message):
     [
         ({"holds": True}, "holds=True contradicts bound"),
         ({"n_images": 0}, "at least one image, got 0"),
-        ({"schema_version": 1}, "schema version 1; this code reads version 3"),
+        ({"schema_version": 1}, "schema version 1; this code reads version 4"),
         ({"type": "Estimate"}, "not of type Certificate"),
     ],
 )
@@ -195,3 +196,23 @@ def test_json_that_contradicts_itself_is_refused(change, message):
     data = {**certify(np.ones(20)).to_json(), **change}
     with pytest.raises(ValueError, match=message):
         Certificate.from_json(data)
+
+
+@pytest.mark.parametrize("word", ["image", "recording", "text"])
+def test_every_sentence_names_the_units(word):
+    values, of = [0.0] * 40 + [1.0], {"epsilon": 0.02, "delta": 0.05, "unit_word": word}
+    doubled, labels = np.repeat(values, 2), np.repeat(range(41), 2)
+    made = [
+        certify_mean(values, range(41), quantity="disagreement", **of),
+        certify_mean(doubled, labels, quantity="disagreement", **of),
+        certify_drop(values, values, range(41), **of),
+        certify_drop(doubled, doubled, labels, **of),
+    ]
+    made.append(label_free_drop(made[0]))
+    others = {"image", "recording", "text"} - {word}
+    for one in made:
+        said = " ".join([one.sentence(), what_it_takes(one), *one.checked, *one.assumed])
+        assert f"41 {word}s" in one.sentence()
+        assert f"the {word}s are independent draws" in said
+        assert f"these 41 {word}s were not used before" in said
+        assert not any(f" {other}" in said for other in others)

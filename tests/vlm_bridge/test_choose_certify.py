@@ -16,9 +16,10 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
 from vlm_bridge.evaluate.certify import certificate_of, certify, certify_both
-from vlm_bridge.evaluate.compare import compare, paired_outcomes
+from vlm_bridge.evaluate.compare import Comparison, compare, paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.observe.profile import profile
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -295,3 +296,23 @@ def test_without_images_a_question_has_one_answer(items):
         {i.question for i in items}
     )
     assert texts != answer(vlm, items, max_new_tokens=8)
+
+
+@pytest.mark.parametrize("word", ["image", "recording", "text"])
+def test_sentences_name_what_the_questions_are_about(word, tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    files = {"image": {"image": tmp_path / "a"}, "recording": {"audio": tmp_path / "a"}, "text": {}}
+    items = [
+        Item(**({"image": None} | files[word]), question="why?", answer="so", cluster=str(n))
+        for n in range(3)
+    ]
+    outcomes = Outcomes.of_words(items, ["so"] * 3, ["so", "so", "no"], max_new_tokens=4)
+    plan = SkipPlan("block", 4, layers=(1,))
+    certificate = certificate_of(plan, outcomes, epsilon=0.5, delta=0.05)
+    assert f"(3 {word}s, " in certificate.sentence()
+    assert f"these 3 {word}s were not used before" in certificate.assumed
+    comparison = Comparison.of(plan, outcomes, "generated answer")
+    assert f"100.00%, 3 {word}s)" in comparison.sentence()
+    assert f", 3 {word}s)" in comparison.accuracy_sentence()
+    assert reach(items).sentence().startswith(f"3 {word}s: ")
+    assert reach(items).sentence().endswith(f"149 {word}s")

@@ -33,14 +33,14 @@ def test_the_second_gets_what_is_left_and_the_third_is_refused(ledger):
     second = spend(ledger, ["a"], 0.03, "2", fingerprint="0" * 64)  # another model is no excuse
     assert (second.delta, second.before) == (0.02, 0.03)
     assert str(second) == (
-        f"by the ledger {ledger.path}, delta 0.02 of 0.05 is spent here on these images "
+        f"by the ledger {ledger.path}, delta 0.02 of 0.05 is spent here on this data "
         "and 0.03 before"
     )
     with pytest.raises(BridgeError) as refusal:
         spend(ledger, ["a", "c"], 0.001, "3")
     assert str(refusal.value) == (
-        f"the ledger {ledger.path} leaves no delta for these images: a search of m (ffffffffffff), "
-        "a search of m (000000000000) spent 0.05 of 0.05 on images that they share; use new images"
+        f"the ledger {ledger.path} leaves no delta for this data: a search of m (ffffffffffff), "
+        "a search of m (000000000000) spent 0.05 of 0.05 on what they share; use new data"
     )
     assert spend(ledger, ["new"], 0.05, "4").delta == 0.05
 

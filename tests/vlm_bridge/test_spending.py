@@ -61,7 +61,7 @@ def test_a_search_announces_what_is_left(items, ledger, caplog):
     layer = [SkipPlan("freeze", 4, layers=(2,))]
     with pytest.raises(BridgeError, match="leaves no delta"):
         search(vlm, items[:3], items[3:], layer, epsilon=0.99, ledger=ledger, **SHORT)
-    assert "leaves no delta for these images" in caplog.text
+    assert "leaves no delta for this data" in caplog.text
     assert "within reach" not in caplog.text  # no delta, no epsilon
 
 

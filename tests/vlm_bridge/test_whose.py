@@ -297,16 +297,16 @@ def test_a_second_search_gets_what_is_left(toy, splits, tmp_path):
     asked = {"epsilon": 0.2, "ledger": file}
     first = search(toy, tuning, held, CANDIDATES, **asked)
     assert first.certificate is not None
-    said = f"by the ledger {file}, delta 0.05 of 0.05 is spent here on these images and 0 before"
+    said = f"by the ledger {file}, delta 0.05 of 0.05 is spent here on this data and 0 before"
     assert said in first.certificate.sentence()
     assert "before, assuming no use outside it" in first.certificate.sentence()
     assert first.certificate.assumed[-2:] == (
         f"these {len(held)} images were not used before outside the ledger",
-        "the plan does not depend on earlier results on these images",
+        "the plan does not depend on earlier results on this data",
     )
     again = search(toy, tuning, held, CANDIDATES, **asked)
     assert again.to_json() == first.to_json()
-    with pytest.raises(BridgeError, match="leaves no delta for these images: a search of toy"):
+    with pytest.raises(BridgeError, match="leaves no delta for this data: a search of toy"):
         search(toy, tuning, held, bands(L), **asked)
     with pytest.raises(BridgeError, match="leaves no delta"):
         certify(toy, held[:1], CANDIDATES[0], ledger=file)
@@ -353,7 +353,7 @@ def test_the_command_line_keeps_a_ledger_beside_the_results(folder, jsonl, tmp_p
     assert run("certify", folder, "freeze layers=3", *shared) == 0  # the same run
     capsys.readouterr()
     assert run("certify", folder, "freeze layers=2", *shared) == 2
-    assert "leaves no delta for these images: a certification of" in capsys.readouterr().err
+    assert "leaves no delta for this data: a certification of" in capsys.readouterr().err
     assert run("certify", folder, "freeze layers=2", *shared, "--no-ledger") == 0
     assert "assuming these 5 images were not used before" in capsys.readouterr().out
     mine = ("--ledger", tmp_path / "mine.jsonl", "--ledger-delta", "0.5")

@@ -33,7 +33,7 @@ class Certificate(Record):
             "accuracy_drop" (accuracy of the full model minus accuracy of the skipped model).
         epsilon: tolerance, in (0, 1).
         delta: maximum probability that `bound` is below the true mean, in (0, 1).
-        n_images: number of independent images.
+        n_images: number of independent units, images unless `unit_word` says otherwise.
         bound: upper confidence bound, dimensionless.
         holds: whether bound <= epsilon.
         estimate: sample mean over images of the bounded quantity.
@@ -55,6 +55,7 @@ class Certificate(Record):
             ending; None if not known. Where it is above `AT_LIMIT`, the sentence says so.
         n_unlabelled: number of questions without a label; in an accuracy drop they count as lost
             where their answer changed, the worst case.
+        unit_word: what the independent units are, in the singular: "image", "recording", "text".
 
     Raises:
         ValueError: unknown quantity or method, a method that cannot bound the quantity, epsilon
@@ -71,7 +72,7 @@ class Certificate(Record):
         holds at epsilon 0.02; assuming these 300 images were not used before
     """
 
-    SCHEMA_VERSION: ClassVar[int] = 3
+    SCHEMA_VERSION: ClassVar[int] = 4
 
     quantity: str
     epsilon: float
@@ -93,6 +94,7 @@ class Certificate(Record):
     max_new_tokens: int | None = None
     share_at_limit: float | None = None
     n_unlabelled: int = 0
+    unit_word: str = "image"
 
     def __post_init__(self) -> None:
         if self.label_free and self.quantity != "accuracy_drop":
@@ -121,14 +123,14 @@ class Certificate(Record):
             n, plural = self.n_unlabelled, self.n_unlabelled > 1
             lost = f", {n} question{'s' * plural} without a label "
             lost += f"count{'' if plural else 's'} as lost if changed"
-        images = f"{self.n_images} image{'s' * (self.n_images != 1)}, {self.method}{free}{lost}"
+        units = f"{counted(self.n_images, self.unit_word)}, {self.method}{free}{lost}"
         return (
             f"{name}{of} <= {bound:.4f} with probability "
-            f"{confidence(self.delta)} ({images}): "
+            f"{confidence(self.delta)} ({units}): "
             f"{verdict} at epsilon {self.epsilon:g}"
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
             f"{''.join(f'; {caveat}' for caveat in self.caveats)}"
-            f"; {self.ledger or f'assuming {unused(self.n_images)}'}"
+            f"; {self.ledger or f'assuming {unused(self.n_images, self.unit_word)}'}"
         )
 
     def __str__(self) -> str:
@@ -145,13 +147,24 @@ def confidence(delta: float) -> str:
     return next((f"{text} %" for text in texts if text != "100"), f"1 - {delta:g}")
 
 
-def unused(n_images: int) -> str:
-    """The condition that only a record of earlier uses can show."""
-    return (
-        "this image was not used before"
-        if n_images == 1
-        else (f"these {n_images} images were not used before")
-    )
+def counted(n: int, unit_word: str) -> str:
+    """A number of units, for a sentence.
+
+    >>> counted(1, "image"), counted(1200, "recording")
+    ('1 image', '1,200 recordings')
+    """
+    return f"{n:,} {unit_word}{'s' * (n != 1)}"
+
+
+def unused(n: int, unit_word: str = "image") -> str:
+    """The condition that only a record of earlier uses can show.
+
+    >>> unused(300), unused(1, "recording")
+    ('these 300 images were not used before', 'this recording was not used before')
+    """
+    if n == 1:
+        return f"this {unit_word} was not used before"
+    return f"these {counted(n, unit_word)} were not used before"
 
 
 def changed_things(max_new_tokens: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,7 @@ from theory.certificates.certificate import (
     RANGES,
     Certificate,
     check_request,
+    counted,
     unused,
 )
 from theory.certificates.clopper_pearson import (
@@ -33,8 +35,8 @@ ONE_PER_IMAGE = ("clopper-pearson", "harm")
 
 #: Conditions of every certificate that the data cannot show.
 ASSUMED = (
-    "the images are independent draws from the distribution the claim is about",
-    "the plan was chosen without these images",
+    "the {units} are independent draws from the distribution the claim is about",
+    "the plan was chosen without these {units}",
 )
 
 Floats = NDArray[np.float64]
@@ -96,6 +98,7 @@ def certify_mean(
     seed: int = 0,
     data_hash: str = "",
     plan_hash: str = "",
+    unit_word: str = "image",
 ) -> Certificate:
     """Certify that the mean over images of the per-image means is at most epsilon.
 
@@ -132,6 +135,7 @@ def certify_mean(
             values. Choose it before inspecting them.
         data_hash: stored in the certificate.
         plan_hash: stored in the certificate.
+        unit_word: what a cluster is, in the singular, for the sentences of the certificate.
 
     Returns:
         Certificate. Its estimate is the mean of m, or k / n for Clopper-Pearson and harm.
@@ -155,6 +159,7 @@ def certify_mean(
     check_count(seed, "seed", least=0)
     for name, text in (("data_hash", data_hash), ("plan_hash", plan_hash)):
         check_text(text, name, '"3f2a"')
+    check_text(unit_word, "unit_word", '"image"')
     if method != "auto":
         check_choice(method, "method", METHODS)
     check_choice(quantity, "quantity", RANGES)
@@ -162,7 +167,8 @@ def certify_mean(
         once = quantity == "disagreement" and bool((cluster_means(values, clusters)[1] == 1).all())
         method = "clopper-pearson" if once else "betting"
     check_request(quantity, epsilon, delta, method)
-    sample = as_sample(values, clusters, quantity=quantity, method=method, seed=seed)
+    of: Any = {"quantity": quantity, "seed": seed, "unit_word": unit_word}
+    sample = as_sample(values, clusters, method=method, **of)
     bound = sample.upper_bound(delta)
     return Certificate(
         quantity=quantity,
@@ -174,23 +180,24 @@ def certify_mean(
         estimate=float(sample.values.mean()),
         method=method,
         checked=sample.checked,
-        assumed=assumed(sample.values.size),
+        assumed=assumed(sample.values.size, unit_word),
         data_hash=data_hash,
         plan_hash=plan_hash,
+        unit_word=unit_word,
     )
 
 
-def assumed(n_images: int) -> tuple[str, ...]:
-    """Conditions of a certificate from some images that the data cannot show.
+def assumed(n: int, unit_word: str = "image") -> tuple[str, ...]:
+    """Conditions of a certificate from `n` units that the data cannot show.
 
     >>> assumed(300)[-1]
     'these 300 images were not used before'
     """
     return (
-        *ASSUMED,
-        f"epsilon, delta, method, seed and the number of images, {n_images}, were fixed before "
+        *(condition.format(units=f"{unit_word}s") for condition in ASSUMED),
+        f"epsilon, delta, method, seed and the number of {unit_word}s, {n}, were fixed before "
         "the answers were seen",
-        unused(n_images),
+        unused(n, unit_word),
     )
 
 
@@ -234,7 +241,13 @@ def label_free_drop(certificate: Certificate) -> Certificate:
 
 
 def as_sample(
-    values: ArrayLike, clusters: Labels, *, quantity: str, method: str, seed: int
+    values: ArrayLike,
+    clusters: Labels,
+    *,
+    quantity: str,
+    method: str,
+    seed: int,
+    unit_word: str = "image",
 ) -> Sample:
     """Reduce values per question to one number per image, as `method` requires.
 
@@ -259,11 +272,11 @@ def as_sample(
             words = "0 or 1" if method == "clopper-pearson" else "-1, 0 or 1"
             raise ValueError(f"values[{bad[0]}] is {x[bad[0]]:g}; {method} needs {words}")
         drawn = _one_per_cluster(x, cluster_codes(clusters), rng)
-        checked.append(f"one value drawn from each of {n} images with seed {seed}")
+        checked.append(f"one value drawn from each of {counted(n, unit_word)} with seed {seed}")
         if method == "harm":
             checked.append("a drop is harm minus help, so at most harm")
         return Sample((drawn == 1.0).astype(np.float64), 0.0, 1.0, method, tuple(checked))
-    checked.append(f"{x.size} values averaged within each of {n} images")
+    checked.append(f"{x.size} values averaged within each of {counted(n, unit_word)}")
     means = np.clip(means, low, high)
     return Sample(means, low, high, method, tuple(checked))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,7 @@ def certify_drop(
     seed: int = 0,
     data_hash: str = "",
     plan_hash: str = "",
+    unit_word: str = "image",
 ) -> Certificate:
     """Certify that the mean accuracy drop over images is at most epsilon, with all of delta.
 
@@ -61,6 +63,7 @@ def certify_drop(
             values.
         data_hash: stored in the certificate.
         plan_hash: stored in the certificate.
+        unit_word: what a cluster is, in the singular, for the sentences of the certificate.
 
     Raises:
         ValueError: a drop where the answer did not change; otherwise as `certify_mean`.
@@ -99,14 +102,16 @@ def certify_drop(
         seed=seed,
         data_hash=data_hash,
         plan_hash=plan_hash,
+        unit_word=unit_word,
     )
     if by_harm:
         checked = (*certificate.checked, "a drop is harm minus help, so at most harm")
         return replace(certificate, quantity="accuracy_drop", checked=checked)
     if method == "harm":
         return certificate
-    lost = as_sample(x, clusters, quantity="accuracy_drop", method="betting", seed=seed)
-    differ = as_sample(d, clusters, quantity="disagreement", method="betting", seed=seed)
+    of: Any = {"method": "betting", "seed": seed, "unit_word": unit_word}
+    lost = as_sample(x, clusters, quantity="accuracy_drop", **of)
+    differ = as_sample(d, clusters, quantity="disagreement", **of)
     bound = drop_upper_bound(lost.values, differ.values, delta)
     note = "bets are those of the disagreement, so that the bound is at most the label-free one"
     return replace(
@@ -114,7 +119,7 @@ def certify_drop(
         bound=bound,
         holds=bound <= epsilon,
         checked=(*lost.checked, note),
-        assumed=assumed(lost.values.size),
+        assumed=assumed(lost.values.size, unit_word),
     )
 
 

@@ -81,21 +81,21 @@ def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
     epsilon, rate = certificate.epsilon, max(0.0, certificate.estimate)
     if certificate.holds:
         return ""
-    at = f"at the observed rate of {100 * rate:.3g} %"
+    at, units = f"at the observed rate of {100 * rate:.3g} %", f"{certificate.unit_word}s"
     needed = images_at_best(epsilon, certificate.delta, certificate.method)
     if rate == 0.0 and needed is not None:
         n = needed
         nothing = (
             "no answer changed" if certificate.quantity == "disagreement" else "nothing was lost"
         )
-        return f"{nothing}; {n:,} images would certify epsilon {epsilon:g} if none changes"
+        return f"{nothing}; {n:,} {units} would certify epsilon {epsilon:g} if none changes"
     if rate >= epsilon:
-        return f"{at}, no number of images certifies epsilon {epsilon:g}"
+        return f"{at}, no number of {units} certifies epsilon {epsilon:g}"
     try:
         n = images_for_power(epsilon, certificate.delta, power, harmed=rate)
     except ValueError:  # more images than the search tries
         needed = None
     if needed is None:
-        return f"{at}, more than {MOST_IMAGES:,} images would be needed for epsilon {epsilon:g}"
+        return f"{at}, more than {MOST_IMAGES:,} {units} would be needed for epsilon {epsilon:g}"
     n = math.ceil(n * needed / images_needed(epsilon, certificate.delta))
-    return f"{at}, about {n:,} images would certify epsilon {epsilon:g} (power {100 * power:g} %)"
+    return f"{at}, about {n:,} {units} would certify epsilon {epsilon:g} (power {100 * power:g} %)"

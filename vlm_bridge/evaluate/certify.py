@@ -11,7 +11,7 @@ from typing import Any
 from theory import Certificate, certify_drop, certify_mean, label_free_drop
 from theory.certificates import AT_LIMIT
 from theory.certificates.certificate import unused
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import paired_outcomes
@@ -30,7 +30,7 @@ DROP_ONLY = ("harm", "label-free")
 _UNLABELLED = "an accuracy drop needs answers in the data; use the method label-free"
 EMPTY = "the plan skips nothing"
 BY_IMAGE = "every image counts once, however many questions it has"
-HAND_MADE = "the plan is made by hand, it names neither a model nor the images that chose it"
+HAND_MADE = "the plan is made by hand, it names neither a model nor the data that chose it"
 
 
 def certify(
@@ -208,9 +208,9 @@ def signed(
     if plan.is_empty:
         caveats = (*caveats, EMPTY)
     if spending is not None:
-        known = unused(certificate.n_images)
+        known = unused(certificate.n_images, certificate.unit_word)
         outside = f"{known} outside the ledger"
-        independent = "the plan does not depend on earlier results on these images"
+        independent = "the plan does not depend on earlier results on this data"
         assumed = (*(each for each in assumed if each != known), outside, independent)
     return replace(
         certificate,
@@ -269,6 +269,7 @@ def certificate_of(
         "method": method,
         "data_hash": items_hash(outcomes.items),
         "plan_hash": plan.hash(),
+        "unit_word": unit_word(outcomes.items, 1),
     }
     changed, drop, clusters = outcomes.disagree, outcomes.drop, outcomes.clusters
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
-from theory.certificates.certificate import changed_things, unspoken
+from theory.certificates.certificate import changed_things, counted, unspoken
 from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
@@ -35,7 +35,7 @@ class Comparison(Record):
         max_new_tokens: longest answer, in tokens; 1 for the first answer token.
         share_at_limit: share of the full model's answers that reached that length without
             ending: what follows is not compared. None where only the first token was run.
-        n_images: number of images, the independent units.
+        n_images: number of independent units, images unless `unit_word` says otherwise.
         n_questions: number of questions about them.
         n_unlabelled: number of those without a label; accuracies and drop are of the others.
         data_hash: `items_hash` of the questions.
@@ -50,6 +50,7 @@ class Comparison(Record):
         model, fingerprint: name and fingerprint of the model; "" if not known.
         word_errors_full, word_errors_skipped: word error rates of both models; None unless the
             labels are transcripts of recordings, of whole answers.
+        unit_word: what the units are, in the singular: "image", "recording", "text".
     """
 
     plan: SkipPlan
@@ -70,6 +71,7 @@ class Comparison(Record):
     fingerprint: str = ""
     word_errors_full: Estimate | None = None
     word_errors_skipped: Estimate | None = None
+    unit_word: str = "image"
 
     @classmethod
     def of(
@@ -116,6 +118,7 @@ class Comparison(Record):
             fingerprint="" if vlm is None else vlm.fingerprint,
             word_errors_full=word_errors(outcomes.errors_full),
             word_errors_skipped=word_errors(outcomes.errors_skipped),
+            unit_word=unit_word(outcomes.items, 1),
         )
 
     def sentence(self) -> str:
@@ -123,7 +126,7 @@ class Comparison(Record):
         low, high = self.disagreement.interval
         return (
             f"{changed_things(self.max_new_tokens)} changed: {self.disagreement.value:.2%} "
-            f"({low:.2%} to {high:.2%}, {self.n_images} images)"
+            f"({low:.2%} to {high:.2%}, {counted(self.n_images, self.unit_word)})"
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"
         )
 
@@ -136,7 +139,7 @@ class Comparison(Record):
         unlabelled = f"; {self.n_unlabelled} of {self.n_questions} questions have no label"
         return (
             f"accuracy: full {full.value:.2%}, skipped {skipped.value:.2%}, drop {drop.value:.2%} "
-            f"({low:.2%} to {high:.2%}, {drop.n} image{'s' * (drop.n != 1)})"
+            f"({low:.2%} to {high:.2%}, {counted(drop.n, self.unit_word)})"
             f"{unlabelled if self.n_unlabelled else ''}"
         )
 
@@ -150,7 +153,7 @@ class Comparison(Record):
             for name, rate in (("full", full), ("skipped", skipped))
         )
         words = int(full.diagnostics["denominator"])
-        return f"word error rate: {rates}, {words} words in {full.n} units"
+        return f"word error rate: {rates}, {words} words in {counted(full.n, self.unit_word)}"
 
 
 def check_images(items: Iterable[Item]) -> None:

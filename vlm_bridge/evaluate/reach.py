@@ -11,8 +11,9 @@ from typing import Any
 from estimators.record import Record
 from theory import certify_mean
 from theory.certificates import METHODS as BOUNDS
+from theory.certificates.certificate import counted
 from theory.certificates.shortfall import MOST_IMAGES, images_at_best
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.model.given import check_items
 
@@ -27,13 +28,14 @@ class Reach(Record):
     """The smallest epsilon that the images can certify: the bound if no answer changes.
 
     Attributes:
-        n_images: number of images.
+        n_images: number of independent units, images unless `unit_word` says otherwise.
         epsilon: that is asked for.
         delta: error probability of the certificate.
         best: bound if no answer changes; no certificate of disagreement is below it.
         n_needed: images with which epsilon is within reach, one question each; None if more than
             131,072.
         quantity: "disagreement" or "accuracy_drop".
+        unit_word: what the units are, in the singular.
     """
 
     n_images: int
@@ -42,6 +44,7 @@ class Reach(Record):
     best: float
     n_needed: int | None
     quantity: str = "disagreement"
+    unit_word: str = "image"
 
     @property
     def possible(self) -> bool:
@@ -57,7 +60,7 @@ class Reach(Record):
         """
         best = math.ceil(1e4 * self.best) / 1e4
         text = (
-            f"{self.n_images} image{'s' * (self.n_images > 1)}: epsilon {best:g} is the best "
+            f"{counted(self.n_images, self.unit_word)}: epsilon {best:g} is the best "
             f"within reach (no answer changes, delta {self.delta:g})"
         )
         if self.possible:
@@ -66,7 +69,10 @@ class Reach(Record):
             f"more than {MOST_IMAGES:,}" if self.n_needed is None else f"at least {self.n_needed:,}"
         )
         unless = " unless skipping mends answers" if self.quantity == "accuracy_drop" else ""
-        return f"{text}; epsilon {self.epsilon:g} is out of reach{unless}, it needs {needed} images"
+        return (
+            f"{text}; epsilon {self.epsilon:g} is out of reach{unless}, it needs {needed} "
+            f"{self.unit_word}s"
+        )
 
 
 def reach(
@@ -90,7 +96,8 @@ def reach(
         False
     """
     check_method(method)
-    clusters = [item.cluster for item in check_items(items)]
+    items = check_items(items)
+    clusters = [item.cluster for item in items]
     if not clusters:
         raise BridgeError("there are no items to certify on")
     counted = {"harm": "clopper-pearson", "label-free": "auto"}.get(method, method)
@@ -108,7 +115,7 @@ def reach(
         raise BridgeError(str(error)) from None
     n = len(set(clusters))
     needed = n if bound <= epsilon else images_at_best(epsilon, delta, resolved)
-    return Reach(n, epsilon, delta, bound, needed, quantity)
+    return Reach(n, epsilon, delta, bound, needed, quantity, unit_word(items, 1))
 
 
 def log_reach(sentence: str, possible: bool) -> None:

@@ -52,7 +52,7 @@ class Spending:
     def __str__(self) -> str:
         return (
             f"by the ledger {self.path}, delta {self.delta:g} of {self.total:g} is spent here on "
-            f"these images and {self.before:g} before"
+            f"this data and {self.before:g} before"
         )
 
 
@@ -221,8 +221,8 @@ class Ledger:
         left = round(total - before, 12)
         if left <= 0:
             raise NothingLeft(
-                f"the ledger {self.path} leaves no delta for these images: {listed(family)} "
-                f"spent {before:g} of {total:g} on images that they share; use new images"
+                f"the ledger {self.path} leaves no delta for this data: {listed(family)} "
+                f"spent {before:g} of {total:g} on what they share; use new data"
             )
         return Spending(min(entry.delta, left), round(before, 12), total, self.path), True
 
@@ -282,7 +282,7 @@ class Ledger:
         if body["check"] != checksum(last, unchecked):
             raise BridgeError(
                 f"{self.path}:{number}: this line, or one before it, was changed or taken out; "
-                "what was spent is not known any more: restore the file, or use new images"
+                "what was spent is not known any more: restore the file, or use new data"
             )
         return body
 
