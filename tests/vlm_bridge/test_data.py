@@ -57,7 +57,7 @@ def test_jsonl_round_trip(items):
         ('{"image": "0.png", "question": ""}', r"data.jsonl:1: an item .* has an empty question"),
         ('{"image": "0.png", "question": null}', r"data.jsonl:1: 'question' is missing or not"),
         ('{"image": ["0.png"], "question": "x"}', r"data.jsonl:1: 'image' is not text"),
-        ('{"image": "", "question": "x"}', r"data.jsonl:1: no image at"),
+        ('{"image": "", "question": "x"}', r"data.jsonl:1: 'image' is empty; leave it out"),
         (
             '{"image": "a\\u0000.png", "question": "x"}',
             r"data.jsonl:1: 'a\\x00.png' is no file name",
