@@ -21,6 +21,10 @@ PLANS = [
     SkipPlan("freeze", L, layers=(0,)),
     FREEZE,
     SkipPlan("freeze", L, layers=(0, 1, 2, 3)),
+    SkipPlan("vision_attention", L, layers=(0, 2)),
+    SkipPlan("vision_attention", L, layers=(0, 1, 2, 3)),
+    SkipPlan("vision_mlp", L, layers=(1,)),
+    SkipPlan("vision_mlp", L, layers=(0, 1, 2, 3)),
     SkipPlan("early_exit", L, exit=0),
     EXIT,
     LATE,
@@ -38,6 +42,16 @@ PLANS = [
     SkipPlan.compose(PRUNE, SkipPlan("sublayer", L, attention=(2,), mlp=(0, 3))),
     SkipPlan.compose(FREEZE, SkipPlan("sublayer", L, attention=(1,), mlp=(2,))),
     SkipPlan.compose(SkipPlan("block", L, layers=(0,)), FREEZE),
+    SkipPlan.compose(
+        SkipPlan("vision_attention", L, layers=(0, 1)), SkipPlan("vision_mlp", L, layers=(1, 2))
+    ),
+    SkipPlan.compose(PRUNE, SkipPlan("vision_attention", L, layers=(1, 3))),
+    SkipPlan.compose(PRUNE, SkipPlan("vision_mlp", L, layers=(0, 2))),
+    SkipPlan.compose(BAND, SkipPlan("vision_attention", L, layers=(1,))),
+    SkipPlan.compose(
+        SkipPlan("vision_attention", L, layers=(0, 2)),
+        SkipPlan("sublayer", L, attention=(0,), mlp=(2,)),
+    ),
 ]
 plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
 

@@ -147,6 +147,8 @@ EXPERTS = (
 #: Cells that are refused, and why: of these families only Llama4 has any.
 REFUSED = {
     ("Llama4", "freeze"): CHUNKED,
+    ("Llama4", "vision_attention"): CHUNKED,
+    ("Llama4", "vision_mlp"): CHUNKED,
     ("Llama4", "early_exit"): CHUNKED,
     ("Llama4", "late_entry"): CHUNKED,
     ("Llama4", "band"): CHUNKED,

@@ -18,8 +18,11 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 
-def run_rows(vlm, index, states, rows, *, attention=True, mlp=True):
-    """Layer `index` on `rows` of (t, width) states: new rows, eager attention weights."""
+def run_rows(vlm, index, states, rows, *, attention, mlp):
+    """Layer `index` on `rows` of (t, width) states: new rows, eager attention weights.
+
+    `attention` and `mlp` are (t, 1), 1 for the rows that get the update and 0 for others.
+    """
     layer, decoder = vlm.layout.layers[index], vlm.layout.decoder
     x = states[rows][None]
     triangle = torch.full((len(rows), len(rows)), -1e9).triu(1)[None, None]
@@ -27,8 +30,8 @@ def run_rows(vlm, index, states, rows, *, attention=True, mlp=True):
     update, weights = layer.self_attn(
         layer.input_layernorm(x), position_embeddings=rotary, attention_mask=triangle
     )
-    x = x + update * attention
-    x = x + layer.mlp(layer.post_attention_layernorm(x)) * mlp
+    x = x + update * attention[rows]
+    x = x + layer.mlp(layer.post_attention_layernorm(x)) * mlp[rows]
     return x[0], weights
 
 
@@ -50,15 +53,16 @@ def by_hand(vlm, plan, states, vision):
             rows = everything[~vision | torch.isin(everything, kept)]
         if "block" in parts and index in parts["block"].layers:
             continue
-        sub = parts.get("sublayer")
-        new, weights = run_rows(
-            vlm,
-            index,
-            states,
-            rows,
-            attention=sub is None or index not in sub.attention,
-            mlp=sub is None or index not in sub.mlp,
-        )
+        updates = {}
+        for name in ("attention", "mlp"):
+            of_modality = parts.get(f"vision_{name}")
+            updated = torch.ones(len(states), 1)
+            if of_modality is not None and index in of_modality.layers:
+                updated[vision] = 0
+            if "sublayer" in parts and index in getattr(parts["sublayer"], name):
+                updated[:] = 0
+            updates[name] = updated
+        new, weights = run_rows(vlm, index, states, rows, **updates)
         if prune is not None and index == prune.after - 1 and vision.any():
             scores = weights[0, :, -1, vision].mean(0)
             count = max(1, round(prune.keep * len(scores)))

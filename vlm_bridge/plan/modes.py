@@ -159,9 +159,25 @@ _RECORDS = (
         "freeze",
         takes=("layers",),
         title="one frozen layer",
-        changes=lambda plan: ((i, {"freeze": True}) for i in plan.layers),
+        changes=lambda plan: (
+            (i, {"modality_attention": False, "modality_mlp": False}) for i in plan.layers
+        ),
         words=_layer_words("freeze {} tokens in"),
         removes="freeze",
+    ),
+    Mode(
+        "vision_attention",
+        takes=("layers",),
+        title="one layer without attention of modality tokens",
+        changes=lambda plan: ((i, {"modality_attention": False}) for i in plan.layers),
+        words=_layer_words("skip attention of {} tokens in"),
+    ),
+    Mode(
+        "vision_mlp",
+        takes=("layers",),
+        title="one layer without MLP of modality tokens",
+        changes=lambda plan: ((i, {"modality_mlp": False}) for i in plan.layers),
+        words=_layer_words("skip MLP of {} tokens in"),
     ),
     Mode(
         "early_exit",

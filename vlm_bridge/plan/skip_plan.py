@@ -112,7 +112,7 @@ class SkipPlan(PlanFields):
             >>> SkipPlan.compose(band, SkipPlan("freeze", 8, layers=(7,)))
             Traceback (most recent call last):
             vlm_bridge.errors.BridgeError: layer 7: band takes the modality tokens out there, so
-            they cannot be frozen
+            freeze has none to skip
         """
         parts = [part for plan in plans for part in plan.parts or (plan,)]
         if not parts:

@@ -90,7 +90,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             check=partial(check_run, vlm, plan),
             stamp=Stamp.of(plan, fast=fast, modality=layout.modality),
         )
-        try_halves(layout, (i for i, part in enumerate(decoder.operations) if part.freeze and fast))
+        halved = (i for i, it in enumerate(decoder.operations) if not it.modality_attention)
+        try_halves(layout, halved if fast else ())
         # Compiled code might ignore hooks and replaced forwards.
         stack.enter_context(_eager)
         stack.callback(tracker.restore)

@@ -86,7 +86,7 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
     for index in layers:
         layer = layout.layers[index]
         try:
-            if mode == "sublayer":
+            if mode in ("sublayer", "vision_attention", "vision_mlp"):
                 check_residual(layer, int(layout.text_config.hidden_size))
             elif mode == "token_pruning":
                 _check_interface(attention_of(layer))
