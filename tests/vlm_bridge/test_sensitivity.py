@@ -232,7 +232,7 @@ def test_cost_and_bad_requests(items):
     costs = [sum(sensitivity_passes(modes).values()) for modes in SLOPE_GROUPS.values()]
     assert costs == [7.0, 10.0]
     assert {mode for group in SLOPE_GROUPS.values() for mode in group} == set(KNOWN_REMOVAL_MODES)
-    with pytest.raises(BridgeError, match="early_exit, late_entry, sublayer, not in band"):
+    with pytest.raises(BridgeError, match="sublayer, early_exit, late_entry, not in band"):
         measure_sensitivity(tiny_llava(), items, modes=["band"])
     with pytest.raises(BridgeError, match="not in none"):
         measure_sensitivity(tiny_llava(), items, modes=[])
