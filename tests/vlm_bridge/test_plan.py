@@ -178,7 +178,7 @@ def test_the_provenance_is_not_what_a_plan_does():
         ({"mode": "token_pruning", "n_layers": 4, "keep": 0.5}, "token_pruning needs 'after'"),
         (
             {"mode": "token_pruning", "n_layers": 4, "keep": 0.5, "after": 0},
-            "after 0 is out of range 1 to 4",
+            "none before layer 0; after is 1 to 4, or select another selector",
         ),
         (
             {"mode": "token_pruning", "n_layers": 4, "keep": 1.0, "after": 1},

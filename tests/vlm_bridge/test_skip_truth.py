@@ -12,10 +12,13 @@ from functools import lru_cache
 import pytest
 import torch
 
+from tests.vlm_bridge.selectors import farthest_first
 from tests.vlm_bridge.skip_cases import PLANS, forward, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.selectors.cdpruner import cdpruner
+from vlm_bridge.skip.selectors.dart import dart
 
 
 def run_rows(vlm, index, states, rows, *, attention, mlp):
@@ -35,6 +38,20 @@ def run_rows(vlm, index, states, rows, *, attention, mlp):
     return x[0], weights
 
 
+def selected_by_hand(select, features, text, count):
+    """Places of the modality tokens that stay; the selectors themselves are in test_selectors."""
+    name, _, seed = select.partition(":")
+    if name == "random":
+        return torch.randperm(len(features), generator=torch.Generator().manual_seed(int(seed)))[
+            :count
+        ]
+    if name == "uniform":
+        return torch.tensor([int((i + 0.5) * len(features) / count) for i in range(count)])
+    if name == "divprune":
+        return torch.tensor(farthest_first(features, count))
+    return {"cdpruner": cdpruner, "dart": dart}[name](features, text, count, 0)
+
+
 def by_hand(vlm, plan, states, vision):
     """Final logits of one sequence of input states (t, width) under `plan`."""
     parts = {part.mode: part for part in plan.parts or (plan,)}
@@ -49,6 +66,10 @@ def by_hand(vlm, plan, states, vision):
             if mode in parts and index < parts[mode].entry:
                 rows = text
         prune = parts.get("token_pruning")
+        if prune is not None and index == prune.after and prune.select != "fastv" and vision.any():
+            count = max(1, round(prune.keep * int(vision.sum())))
+            places = selected_by_hand(prune.select, states[vision], states[~vision], count)
+            kept = vision.nonzero()[:, 0][places]
         if prune is not None and index >= prune.after and kept is not None:
             rows = everything[~vision | torch.isin(everything, kept)]
         if "block" in parts and index in parts["block"].layers:
@@ -63,7 +84,8 @@ def by_hand(vlm, plan, states, vision):
                 updated[:] = 0
             updates[name] = updated
         new, weights = run_rows(vlm, index, states, rows, **updates)
-        if prune is not None and index == prune.after - 1 and vision.any():
+        scored = prune is not None and prune.select == "fastv" and index == prune.after - 1
+        if scored and vision.any():
             scores = weights[0, :, -1, vision].mean(0)
             count = max(1, round(prune.keep * len(scores)))
             kept = vision.nonzero()[:, 0][scores.topk(count).indices]

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vlm_bridge.plan.selectors import FASTV
+
 #: Share of modality tokens that a unit of `token_pruning` keeps by default.
 KEEP = 0.5
 #: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
 LISTS = ("layers", "attention", "mlp")
-DEPTHS = {"entry": 0, "exit": 0, "after": 1}
+DEPTHS = {"entry": 0, "exit": 0, "after": 0}
 
 Fields = dict[str, Any]
 
@@ -32,6 +34,7 @@ class PlanFields:
     mlp: tuple[int, ...] = ()
     after: int | None = None
     keep: float | None = None
+    select: str | None = None
     stack: str = "decoder"
 
 
@@ -42,6 +45,7 @@ class Mode:
     Attributes:
         name: its name in plans and on the command line.
         takes: fields of `SkipPlan` that it needs.
+        may_take: fields that it can do without.
         title: name of its units, for figures.
         changes: (layer, changed fields of `Operation`) for each layer that a plan touches. The
             share of work saved (`plan.savings`) and the plain and fast forms follow from them.
@@ -73,6 +77,7 @@ class Mode:
     every_token: bool = False
     deeper_skips_less: bool | None = None
     removes: str | None = None
+    may_take: tuple[str, ...] = ()
 
 
 def lacking(mode: str, modality: str) -> str:
@@ -127,7 +132,8 @@ def _sublayer_words(plan: PlanFields, _: str) -> str:
 
 
 def _pruning_words(plan: PlanFields, modality: str) -> str:
-    where = f"in layers >= {plan.after} (token_pruning, {plan.n_layers} layers)"
+    by = "" if plan.select in (None, FASTV) else f" by {plan.select}"
+    where = f"in layers >= {plan.after}{by} (token_pruning, {plan.n_layers} layers)"
     return f"keep {float(plan.keep or 0) * 100:.4g}% of {modality} tokens {where}"
 
 
@@ -236,6 +242,7 @@ _RECORDS = (
     Mode(
         "token_pruning",
         takes=("after", "keep"),
+        may_take=("select",),
         title="token pruning",
         changes=lambda plan: (
             (i, {"tokens": "kept"}) for i in range(plan.after or 0, plan.n_layers)

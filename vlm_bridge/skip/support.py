@@ -42,7 +42,7 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
     for part in plan.parts or (plan,):
         layers = sorted({*part.layers, *part.attention, *part.mlp})
         if part.after is not None:
-            layers = [part.after - 1]
+            layers = [] if part.scored_layer is None else [part.scored_layer]
         reason = _reason(vlm, part.mode, layers, part.stack)
         if reason and not part.is_empty:
             where = "" if part.stack == DECODER else f" in the {STACKS[part.stack]}"
