@@ -170,6 +170,16 @@ class Evidence(Account):
         states: Floats = self._run("last-token states", "states:last_token_states")
         return states
 
+    def error_ratios(self) -> Floats:
+        """(n_items, L) growth of a small relative error in every layer; two passes."""
+        run = _measure("error_ratios:error_ratios")
+        ratios: Floats = self.measured(
+            "growth of errors",
+            lambda: run(self.vlm, self.items, batch_size=self.batch_size),
+            forward_cost=2.0,
+        )
+        return ratios
+
     def sublayer_geometry(self) -> SublayerGeometry:
         """Change of direction and length of the states by every attention and MLP."""
         name = "geometry of sublayers"
