@@ -98,6 +98,7 @@ IMAGES = {
     ("search", "m", "--certification", "data.jsonl", "--out", "plans"): "plans/plan.json",
     ("cost", "{folder}", PLAN, "--out", "a.json"): "a.json",
     ("method", "unified", "{folder}", "--out", "."): "result.json",
+    ("survey", "m", "--out", "."): "profile.png",
 }
 
 

@@ -88,8 +88,14 @@ def test_chunks_of_text_are_passed_over(tmp_path):
         (lambda data: data[:30], "cannot read the audio file"),
         (lambda data: data[:20] + struct.pack("<H", 85) + data[22:], "cannot read the audio file"),
         (lambda data: data[:24] + struct.pack("<II", 3, 6) + data[32:], "has 3 samples a second"),
+        (lambda data: data[:22] + struct.pack("<H", 0) + data[24:], "cannot read the audio file"),
+        (lambda data: data[:22] + struct.pack("<H", 7) + data[24:], "cannot read the audio file"),
+        (lambda data: data[:12] + b"data" + data[16:], "cannot read the audio file"),
     ],
-    ids=["empty", "another format", "truncated", "half a head", "compressed", "rate"],
+    ids=[
+        *("empty", "another format", "truncated", "half a head", "compressed", "rate"),
+        *("no channels", "frames cut in two", "no format"),
+    ],
 )
 def test_broken_files(tmp_path, change, says):
     path = write(tmp_path / "a.wav", 2, TONE)
@@ -98,6 +104,8 @@ def test_broken_files(tmp_path, change, says):
         read_audio(path)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+    slips = ("local variable", "reshape", "division", "subscript", "object")
+    assert not any(slip in str(error.value) for slip in slips)  # scipy's own
 
 
 @given(at=st.integers(0, 60), value=st.integers(0, 255))

@@ -35,6 +35,8 @@ def test_jsonl_round_trip(items):
         ("{", r"data.jsonl:1: not JSON"),
         ("[1]", r"data.jsonl:1: expected a JSON object, got list"),
         ('{"image": null, "question": "x"}', r"data.jsonl:1: 'image' is not text; leave it out"),
+        ('{"image": " ", "question": "x"}', r"data.jsonl:1: 'image' is empty; leave it out"),
+        ('{"audio": "", "question": "x"}', r"data.jsonl:1: 'audio' is empty; leave it out"),
         ('{"audio": 3, "question": "x"}', r"data.jsonl:1: 'audio' is not text; leave it out"),
         ('{"audio": "none.wav", "question": "x"}', r"data.jsonl:1: no audio file at"),
         ('{"audio": "../a.wav", "question": "x"}', r"the audio file ../a.wav lies outside"),

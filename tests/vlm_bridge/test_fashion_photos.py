@@ -128,3 +128,18 @@ def test_the_first_tokens_of_the_answers_differ(before):
     ids = [tokenizer(before + word, add_special_tokens=False)["input_ids"] for word in said]
     assert len({tokens[0] for tokens in ids}) == len(said)
     assert max(map(len, ids)) < 6  # with its end, within the tokens that `evaluate` generates
+
+
+@pytest.mark.parametrize("text", ["", "[[1]]", '{"a": 1}', "[[0, 99]]", None])
+def test_a_changed_photo_or_list_is_made_again(small, capsys, text):
+    split = next(iter(SPLITS))
+    before = [(item.open().tobytes(), item.answer) for item in fashion_photos(split)]
+    folder = fashion_photos(split)[0].image.parent
+    other = sorted(folder.glob("*.png"))[:2]
+    other[0].write_bytes(other[1].read_bytes())
+    if text is None:
+        (folder / "photos.json").unlink()
+    else:
+        (folder / "photos.json").write_text(text)
+    assert [(item.open().tobytes(), item.answer) for item in fashion_photos(split)] == before
+    assert "was changed after it was built; it is built again" in capsys.readouterr().err

@@ -19,13 +19,16 @@ def test_models_of_others_are_attributed(name):
 def test_models_of_ours_name_their_parts(name):
     first, *others = sources_of(name)
     assert "by this project" in first
-    assert others == [f"part: {part}" for part in parts(name)]
+    own, data = others[: len(parts(name))], others[len(parts(name)) :]
+    assert own == [f"part: {part}" for part in parts(name)]
+    assert data
+    assert all(line.startswith("training data: ") for line in data)
 
 
 def test_parts_of_photos_smollm2():
     found = " ".join(sources_of("photos-smollm2", ["fashion-photos:test", "fashion-photos:tuning"]))
-    for name in ("mobilenet-v2", "smollm2-135m", "fashion-photos"):
-        assert found.count(CATALOGUE[name].attribution) == 1
+    times = {"mobilenet-v2": 1, "smollm2-135m": 1, "fashion-photos": 2}  # to train, and asked
+    assert {name: found.count(CATALOGUE[name].attribution) for name in times} == times
     assert "one linear layer, trained by this project on fashion-photos" in found
 
 
@@ -36,3 +39,9 @@ def test_data_are_named_once(task):
     (line,) = lines[1:]
     licences = ("MIT", "CC-BY-SA", "BSD", "PSF", "drawn by this project")
     assert any(licence in line for licence in licences)
+
+
+def test_tasks_made_of_the_data_of_others_name_them():
+    prompts = CATALOGUE["spoken-prompts"].attribution
+    assert sources_of("some/model", ["spoken-words:test"])[1] == f"data: {prompts}"
+    assert f"training data: {prompts}" in sources_of("speech-smollm2")

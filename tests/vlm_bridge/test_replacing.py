@@ -14,6 +14,7 @@ from vlm_bridge.cli.lazy import COMMANDS
 from vlm_bridge.experiments.claims import ClaimsResult
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.reproduce.run import Reproduction
+from vlm_bridge.experiments.survey import Survey
 from vlm_bridge.methods.run import MethodResult
 from vlm_bridge.rules.measure.slope_table import Slopes
 from vlm_bridge.runtime.ledger import Ledger
@@ -108,6 +109,15 @@ def test_files_are_named_by_what_they_hold(here):
 
 
 def test_every_result_is_recognised():
-    for kind in (ClaimsResult, CertifiedPlan, DemoResults, MethodResult, Reproduction, Slopes):
+    for kind in (
+        ClaimsResult,
+        CertifiedPlan,
+        DemoResults,
+        MethodResult,
+        Reproduction,
+        Slopes,
+        Survey,
+    ):
         assert replacing._RECORDS[kind.__name__] in replacing.RESULTS.values()
-    assert set(_IN_FOLDER) <= set(replacing.RESULTS) <= set(COMMANDS)
+    assert set(_IN_FOLDER) <= set(replacing.RESULTS)
+    assert set(replacing.RESULTS) <= {*COMMANDS, "report of a survey"}

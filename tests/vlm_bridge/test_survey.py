@@ -251,3 +251,80 @@ def test_names_are_escaped(surveyed, tmp_path):
     markdown = "\n".join(to_markdown(blocks_of(hostile)))
     assert "<script" not in markdown
     assert "<img" not in markdown
+
+
+def test_a_plan_is_not_said_to_be_tested_on_what_ordered_it(surveyed):
+    _, _, found = surveyed
+    page = "\n".join(to_markdown(blocks_of(found)))
+    assert "On the test questions: " not in page  # the library was given no names
+    named = replace(found, data={"data": "a", "certification": "b", "test": "c"})
+    assert "On the test questions: " in "\n".join(to_markdown(blocks_of(named)))
+
+
+@pytest.mark.parametrize(
+    ("roles", "options", "message"),
+    [
+        ({"test": slice(8, 9)}, {}, "needs at least 2 images, got 1"),
+        ({"training": None}, {}, "a blind baseline needs answers, and no training question"),
+        ({}, {"epsilon": 2.0}, "epsilon must lie between 0 and 1, got 2.0"),
+        ({}, {"delta": 0.0}, "delta must lie between 0 and 1, got 0.0"),
+        ({}, {"modes": ["block", "nonsense"]}, "no mode 'nonsense'; a survey has block, sublayer"),
+    ],
+)
+def test_what_cannot_end_well_does_not_begin(asked, tmp_path, monkeypatch, roles, options, message):
+    """Before anything is asked, and before a ledger is charged."""
+    vlm = tiny_llava()
+    monkeypatch.setattr(vlm.model, "generate", lambda **_: pytest.fail("asked"))
+    training = roles.pop("training", slice(0, 0))
+    unlabelled = [replace(item, answer=None) for item in asked[8:]]
+    given_ = SurveyData(
+        asked[:4],
+        asked[4:8],
+        asked[roles.pop("test", slice(0, 0))],
+        unlabelled if training is None else (),
+    )
+    with pytest.raises(BridgeError, match=message):
+        made(vlm, given_, tmp_path, **options)
+
+
+BROKEN = {
+    "no single skips": lambda body: body.update(singles=[]),
+    "another depth": lambda body: body.update(n_layers=10**30),
+    "a depth below zero": lambda body: body.update(n_layers=-1),
+    "no such stack": lambda body: body.update(stack="x"),
+    "slopes of fewer layers": lambda body: body["slopes"]["block"].pop(),
+    "no counts": lambda body: body.update(counts={}),
+    "agreement of other plans": lambda body: body.update(
+        agreement=[body["singles"][0]["disagreement"]]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_record_that_contradicts_itself_is_refused(surveyed, tmp_path, capsys, name):
+    _, _, found = surveyed
+    body = found.to_json()
+    BROKEN[name](body)
+    (tmp_path / "survey.json").write_text(json.dumps(body))
+    assert run("report", tmp_path / "survey.json", "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "does not hold a survey: " in said or "n_layers" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_survey_is_known_by_what_it_holds(surveyed, tmp_path):
+    _, _, found = surveyed
+    (tmp_path / "renamed.json").write_text(json.dumps(found.to_json()))
+    assert run("report", tmp_path / "renamed.json", "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "survey.html").is_file()
+    assert run("report", tmp_path / "renamed.json", "--out", tmp_path / "out") == 0  # once more
+    picture(1).save(tmp_path / "profile.png")
+    assert run("report", tmp_path / "renamed.json", "--out", tmp_path) == 2  # of no earlier run
+
+
+def test_too_few_layers_are_not_called_equally_harmful(asked, tmp_path):
+    found = made(tiny_llava(), SurveyData(asked[:4]), tmp_path, modes=["block"], step=3)
+    page = "\n".join(to_markdown(blocks_of(found)))
+    assert "2 layers were tried alone, too few to rank." in page
+    assert "equally harmful" not in page
+    assert "nan" not in page

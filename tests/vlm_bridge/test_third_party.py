@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -95,6 +98,43 @@ def test_a_conversion_that_fails_leaves_no_folder(tiny, shop, cache, monkeypatch
     assert [p.name for p in (cache / "third-party").iterdir() if "source-" not in p.name] == []
 
 
+@pytest.mark.parametrize("where", ["conversion", "unpacking"])
+def test_a_full_disk_is_said_in_one_line(tiny, shop, cache, monkeypatch, capsys, where):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if where == "conversion":
+        monkeypatch.setattr("vlm_bridge.third_party.whisper.convert", full)
+    else:
+        monkeypatch.setattr("vlm_bridge.third_party.unpack.shutil.copyfileobj", full)
+    assert run("models", "get", "tiny", "--from", shop) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in said
+    assert said.startswith("skipit: cannot ")
+    assert not is_fetched(tiny)
+
+
+def test_a_changed_folder_that_cannot_be_made_again_is_called_that(tiny, shop, cache):
+    folder = third_party.get("tiny", shop)
+    (folder / "config.json").write_text("{}")
+    for path in (*shop.iterdir(), *cache.rglob("source-*")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(BridgeError, match="tiny was changed after it was converted; run: skipit"):
+        third_party.model_folder("tiny")
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tiny, shop, cache):
+    place = converted_place(tiny)
+    old, new = (place.parent / f".{place.name}-{name}" for name in ("old", "new"))
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "half").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    third_party.get("tiny", shop)
+    assert not old.exists()
+    assert new.exists()  # perhaps of a process that is running
+
+
 def test_load_asks_for_what_is_not_fetched():
     with pytest.raises(BridgeError, match="run: skipit models get whisper-base"):
         load("whisper-base")
@@ -165,7 +205,7 @@ def test_get_fetches_what_is_named(tiny, shop, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["get"], "takes 'get' and names, got 'get'"),
+        (["get"], "models get needs names, or 'all'; skipit models lists them"),
         (["fetch", "librivox"], "takes 'get' and names, got 'fetch librivox'"),
         (["get", "librivox", "nothing"], "no third-party model or data set 'nothing'"),
         (["--from", "."], "--from needs what to fetch"),

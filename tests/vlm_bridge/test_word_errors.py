@@ -9,16 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_bridge.data import TRANSCRIBE, Item
+from vlm_bridge.data.text_forms import transcript_words
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import is_correct
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.evaluate.word_errors import (
-    transcript_words,
-    word_error_rate,
-    word_errors,
-    wrong_words,
-)
+from vlm_bridge.evaluate.word_errors import word_error_rate, word_errors, wrong_words
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)
@@ -69,6 +65,17 @@ def test_the_distance_is_a_metric(a, b, c):
         ("\u041c\u0438\u0440, 1", ["\u043c\u0438\u0440", "1"]),
         ("'quoted' a_b", ["quoted", "a", "b"]),
         (" ... ", []),
+        (
+            "\u0928\u092e\u0938\u094d\u0924\u0947 \u0926\u0941\u0928\u093f\u092f\u093e",
+            ["\u0928\u092e\u0938\u094d\u0924\u0947", "\u0926\u0941\u0928\u093f\u092f\u093e"],
+        ),
+        ("\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", ["\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35"]),
+        (
+            "\u0645\u064f\u062d\u064e\u0645\u0651\u064e\u062f",
+            ["\u0645\u064f\u062d\u064e\u0645\u064e\u0651\u062f"],
+        ),
+        ("\u0130stanbul'da", ["i\u0307stanbul'da"]),
+        ("co\u00adop\u200bera te", ["coopera", "te"]),
     ],
 )
 def test_words_of_a_transcript(text, words):
@@ -101,8 +108,20 @@ def test_the_rate_is_of_all_words():
     assert (rate.n, rate.diagnostics["denominator"]) == (3, 10)
     assert word_error_rate([None, None, None], items) is None
     assert word_error_rate([1, None, None], items) is None  # one unit has no interval
-    with pytest.raises(BridgeError, match=r"the transcript of 4: what is said\? holds no word"):
-        word_error_rate([1, 1], [items[0], heard("...", "4")])
+
+
+@pytest.mark.parametrize("said", ["...", "?!", "'"])
+def test_a_transcript_without_a_word_is_refused_when_it_is_read(said):
+    with pytest.raises(BridgeError, match=r"the transcript of 4\.wav holds no word"):
+        heard(said, "4.wav")
+    assert Item(Path("a.png"), TRANSCRIBE, said, "a").answer == said  # a label of a picture
+
+
+@given(st.text(max_size=30))
+def test_words_stay_the_same_words(text):
+    words = transcript_words(text)
+    assert transcript_words(" ".join(words)) == words
+    assert transcript_words(text.replace(" ", "\n  ")) == words
 
 
 def test_outcomes_and_comparisons_hold_both_rates(tmp_path):
@@ -122,7 +141,7 @@ def test_outcomes_and_comparisons_hold_both_rates(tmp_path):
     assert compared.word_errors_skipped.value == pytest.approx(0.04)
     sentence = compared.word_error_sentence()
     assert sentence.startswith("word error rate: full 0.00% (0.00% to 0.00%), skipped 4.00% (")
-    assert sentence.endswith("100 words in 25 units")
+    assert sentence.endswith("100 words in 25 recordings")
     assert Comparison.from_json(compared.to_json()) == compared
 
 

@@ -9,14 +9,16 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlm_bridge.cli.replacing import check_replaceable
+from vlm_bridge.cli.replacing import check_replaceable, held_in
 from vlm_bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from vlm_bridge.data import Item
 
 #: Options and arguments in words that may name a file; every option of type `Path` does.
-_NAMES = ("model", "models", "plan", "data", "certification", "profiling")
+_NAMES = ("model", "models", "plan", "data", "certification", "profiling", "test", "training")
+#: Figures of a survey.
+_SURVEY_FIGURES = ("layers.png", "depth.png", "profile.png")
 #: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
     "claims": ("claims.json", "claims.md"),
@@ -27,7 +29,9 @@ _IN_FOLDER = {
         *("profile.png", "depth.png", "layers.png"),
     ),
     "report": ("report.html",),
+    "report of a survey": ("survey.html", *_SURVEY_FIGURES),
     "search": ("search.json", "plan.json"),
+    "survey": ("survey.json", "survey.md", "survey.html", *_SURVEY_FIGURES),
     "sweep": ("sweep.json", "depth.png", "layers.png"),
 }
 
@@ -44,6 +48,8 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
     command reads, its ledger, or the lock of its ledger; or a file of another kind than the result.
     """
     out = options.get("out")
+    if command == "report" and held_in(Path(options["results"])) == "a survey":
+        command = "report of a survey"
     results = tuple(_results(command, out)) if isinstance(out, Path) else ()
     for role, path in _used(options, out) if isinstance(out, Path) else ():
         for result in results:

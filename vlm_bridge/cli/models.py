@@ -53,6 +53,8 @@ def models(
             raise BridgeError("--from needs what to fetch: skipit models get NAME --from FOLDER")
         return _list()
     if words[0] != "get" or len(words) == 1:
+        if words == ["get"]:
+            raise BridgeError("skipit models get needs names, or 'all'; skipit models lists them")
         asked = shown(" ".join(words))
         raise BridgeError(f"skipit models takes 'get' and names, got {asked}; see skipit models")
     names = names_of() if words[1:] == ["all"] else words[1:]

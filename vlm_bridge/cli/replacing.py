@@ -20,9 +20,11 @@ RESULTS = {
     "plan": "a plan",
     "profile": "a profile",
     "report": "a report",
+    "report of a survey": "the page of a survey",
     "reproduce": "a reproduction",
     "search": "a search",
     "slopes": "slopes",
+    "survey": "a survey",
     "sweep": "a sweep",
 }
 #: The same by the type of the stored record.
@@ -37,6 +39,7 @@ _RECORDS = {
     "Reproduction": "a reproduction",
     "SkipPlan": "a plan",
     "Slopes": "slopes",
+    "Survey": "a survey",
 }
 _LISTS = {"Certificate": "certificates", "Comparison": "a sweep"}
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
@@ -85,6 +88,8 @@ def held_in(path: Path) -> str:
         return "an image"
     if data.lstrip().startswith(b"<!doctype html>") and b"Which layers can be skipped" in data:
         return "a report"
+    if data.lstrip().startswith(b"<!doctype html>") and b"<title>Survey: " in data:
+        return "the page of a survey"
     return _held(_parsed(data))
 
 

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from theory.command import run_verify
 from vlm_bridge.cli.as_json import AsJson, show
 from vlm_bridge.cli.options import MaxNewTokens
+from vlm_bridge.cli.replacing import held_in
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.experiments.demo.page import write_report
@@ -19,7 +20,7 @@ from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.demo.run import DemoSize, run_demo
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.experiments.survey import Survey
-from vlm_bridge.experiments.survey.page import HTML, RECORD, write_html
+from vlm_bridge.experiments.survey.page import HTML, write_html
 from vlm_bridge.runtime.files import check_writable, read_record
 
 
@@ -58,7 +59,7 @@ def report(
 
     Example: `skipit report out/demo/results.json --rules docs/results/rules.json`
     """
-    if results.name == RECORD:
+    if held_in(results) == "a survey":
         if rules is not None:
             raise BridgeError("--rules goes with the results of a demo; a survey has none")
         check_writable(out / HTML)

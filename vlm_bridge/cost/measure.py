@@ -18,7 +18,7 @@ from vlm_bridge.cost.memory import cache_bytes, peak_bytes
 from vlm_bridge.cost.phase import PhaseCost, timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.encoder_decoder import last_only, with_decoder_start
+from vlm_bridge.model.encoder_decoder import last_only, one_call, with_decoder_start
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.prompts import batches
@@ -166,7 +166,7 @@ class _Runs:
         options: dict[str, Any] = {"min_new_tokens": tokens, "max_new_tokens": tokens}
         options |= {"do_sample": False, "stopping_criteria": StoppingCriteriaList(criteria)}
         with quiet_transformers():
-            self.vlm.model.generate(**self.inputs, **options)
+            self.vlm.model.generate(**self.inputs, **options, **one_call(self.vlm))
 
     def seconds_per_token(self, tokens: int) -> float:
         """Mean seconds of a step after the first token, which belongs to the prefill."""

@@ -68,7 +68,10 @@ def _read(path: Path) -> tuple[int, NDArray[np.generic]]:
             warnings.filterwarnings("ignore", "Chunk .non-data. not understood")
             rate, data = wavfile.read(path)
     except Exception as error:  # scipy raises errors of many types on broken files
-        why = " ".join(str(error).split()) or type(error).__name__
+        # A ValueError or warning is about the file, if not always; others are slips of scipy.
+        said = " ".join(str(error).split())
+        told = isinstance(error, ValueError | Warning) and "reshape" not in said
+        why = said if told and said else "its header or its length is wrong"
         raise BridgeError(
             f"cannot read the audio file {path}: {why}; it must be WAV, PCM or floating point"
         ) from None

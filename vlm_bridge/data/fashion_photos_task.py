@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from PIL import Image
 from vlm_bridge import third_party
 from vlm_bridge.data.items import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.runtime.files import cache_root, new_folder
+from vlm_bridge.runtime.built_folder import build_once
+from vlm_bridge.runtime.files import cache_root
 
 #: split -> (part of the data set's own division, number of photos); only `train` trains models.
 FASHION_PHOTOS_SPLITS: dict[str, tuple[str, int]] = {
@@ -65,8 +67,7 @@ def fashion_photos(split: str) -> list[Item]:
         names = ", ".join(FASHION_PHOTOS_SPLITS)
         raise BridgeError(f"fashion-photos has no split '{split}'; it has {names}")
     folder = cache_root() / f"fashion-photos-{_VERSION}" / split
-    if not folder.is_dir():
-        _write_photos(split, folder)
+    build_once(folder, partial(_write_photos, split))
     chosen = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
     part, _ = FASHION_PHOTOS_SPLITS[split]
     return [
@@ -120,10 +121,9 @@ def _write_photos(split: str, folder: Path) -> None:
     part, _ = FASHION_PHOTOS_SPLITS[split]
     photos, labels = third_party.fashion_photos(part)
     chosen = [(n, int(labels[n])) for n in _numbers(split, photos, labels)]
-    with new_folder(folder, cached=True) as partial:
-        for number, _ in chosen:
-            Image.fromarray(255 - photos[number]).save(partial / f"{number}.png")
-        (partial / "photos.json").write_text(json.dumps(chosen) + "\n", encoding="utf-8")
+    for number, _ in chosen:
+        Image.fromarray(255 - photos[number]).save(folder / f"{number}.png")
+    (folder / "photos.json").write_text(json.dumps(chosen) + "\n", encoding="utf-8")
 
 
 def _numbers(split: str, photos: Photos, labels: Photos) -> list[int]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vlm_bridge.data.content import file_hash, text_hash
 from vlm_bridge.data.image import read_image
+from vlm_bridge.data.text_forms import transcript_words
 from vlm_bridge.errors import BridgeError, shown
 
 #: What an item is about, by kind: the file or text in messages, and its name in the plural.
@@ -76,6 +77,10 @@ class Item:
             raise BridgeError(f"an item about {about} has an empty question")
         if self.answer is not None and not self.answer.strip():
             object.__setattr__(self, "answer", None)
+        if self.is_transcript and self.answer is not None and not transcript_words(self.answer):
+            raise BridgeError(
+                f"the transcript of {self.files[0].name} holds no word: {shown(self.answer)}"
+            )
         cluster = self.cluster
         if not cluster:
             first = next(iter(_contents(self, {}).values()))

@@ -87,6 +87,8 @@ def _parse(line: str, where: str, folder: Path) -> Item:
     for key in ("image", "audio"):
         if not isinstance(record.get(key, ""), str):
             raise BridgeError(f"{where}: '{key}' is not text; leave it out, or name a file")
+        if not record.get(key, "-").strip():
+            raise BridgeError(f"{where}: '{key}' is empty; leave it out, or name a file")
     if "group" in record:
         raise BridgeError(f"{where}: the field 'group' is now `cluster`; rename it")
     if unknown := sorted(set(record) - set(_FIELDS)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -15,7 +16,8 @@ from PIL import Image, ImageDraw
 from vlm_bridge.data.items import Item
 from vlm_bridge.data.questions import Thing, ask
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.runtime.files import cache_root, new_folder
+from vlm_bridge.runtime.built_folder import build_once
+from vlm_bridge.runtime.files import cache_root
 
 #: split -> number of scenes, which differ between splits
 SCENES_SPLITS = {"train": 8000, "profile": 200, "tuning": 400, "certification": 700, "test": 300}
@@ -90,8 +92,7 @@ def scenes(split: str) -> list[Item]:
     if split not in SCENES_SPLITS:
         raise BridgeError(f"scenes has no split '{split}'; it has {', '.join(SCENES_SPLITS)}")
     folder = cache_root() / f"scenes-{_VERSION}" / split
-    if not folder.is_dir():
-        _draw_all(split, folder)
+    build_once(folder, partial(_draw_all, split))
     items = []
     for number in range(SCENES_SPLITS[split]):
         draw = random.Random(f"questions/{_VERSION}/{split}/{number}")
@@ -108,9 +109,8 @@ def shows_held_out(item: Item) -> bool:
 
 def _draw_all(split: str, folder: Path) -> None:
     """Draw the images of a split into `folder`."""
-    with new_folder(folder, cached=True) as partial:
-        for number in range(SCENES_SPLITS[split]):
-            ground = random.Random(f"ground/{_VERSION}/{split}/{number}").randint(170, 235)
-            paint(scene(split, number), ground).save(partial / f"{number}.png")
-        about = {"split": split, "version": _VERSION, "scenes": SCENES_SPLITS[split]}
-        (partial / "about.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    for number in range(SCENES_SPLITS[split]):
+        ground = random.Random(f"ground/{_VERSION}/{split}/{number}").randint(170, 235)
+        paint(scene(split, number), ground).save(folder / f"{number}.png")
+    about = {"split": split, "version": _VERSION, "scenes": SCENES_SPLITS[split]}
+    (folder / "about.json").write_text(json.dumps(about) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
+from vlm_bridge.data.text_forms import fold, plain, transcript_words
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.word_errors import transcript_words
-from vlm_bridge.model.encoder_decoder import check_room
+from vlm_bridge.model.encoder_decoder import check_room, one_call
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.prompts import Batch, batches
@@ -28,10 +27,6 @@ MAX_NEW_TOKENS = 64
 #: Marks that may end an answer, and pairs that may enclose one.
 _CLOSING = ".,;:!?\u2026\u3002\uff0c\uff0e\u3001\uff01\uff1f"
 _PAIRS = ("''", '""', "``", "()", "[]", "\u201c\u201d", "\u00ab\u00bb")
-#: Typographic apostrophes become plain ones, and characters without width nothing.
-_PLAIN = dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc"), "'") | dict.fromkeys(
-    map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff")
-)
 #: An article before a word; "a" only before two letters, since it may be a letter itself.
 _ARTICLE = re.compile(r"\b(?:the|an|a(?= [^\W\d_]{2})) (?=\S)")
 
@@ -75,6 +70,7 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
                 max_new_tokens=max_new_tokens,
                 return_dict_in_generate=True,
                 output_logits=True,
+                **one_call(vlm),
             )
         # The sequences begin with the prompt, or with the start of an encoder-decoder's decoder.
         return output.sequences[:, -len(output.logits) :], output.logits[0]
@@ -156,10 +152,8 @@ def normalise(text: str) -> str:
         >>> normalise("The answer is yes.") == normalise("yes")
         False
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    folded = unicodedata.normalize("NFKC", folded)
-    plain = unicodedata.normalize("NFKC", folded.translate(_PLAIN))
-    words = " ".join(plain.split()) or " ".join(folded.split())
+    folded = fold(text)
+    words = " ".join(plain(folded).split()) or " ".join(folded.split())
     while (shorter := _without_marks(words)) not in ("", words):
         words = shorter
     return _ARTICLE.sub("", words)

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 from estimators import Estimate, clustered_ratio
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
-
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-_APOSTROPHES = str.maketrans("\u2018\u2019\u201b\u02bc", "''''")
-
-
-def transcript_words(text: str) -> list[str]:
-    """The words of a transcript: Unicode NFKC, case folded, without punctuation.
-
-    A number in digits is another word than the same number in letters.
-
-    Example:
-        >>> transcript_words("I'm sorry, that\u2019s NOT 42!")
-        ["i'm", 'sorry', "that's", 'not', '42']
-    """
-    folded = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
-    return _WORD.findall(folded)
+from vlm_bridge.data.text_forms import transcript_words
 
 
 def wrong_words(said: Sequence[str], true: Sequence[str]) -> int:
@@ -59,14 +41,9 @@ def word_error_rate(errors: Sequence[float | None], items: Sequence[Item]) -> Es
 
     `errors` are those of each item, None where there is no transcript. None if no item has one, or
     all are of one unit, which has no interval.
-
-    Raises:
-        BridgeError: a transcript without a word.
     """
     pairs = [(e, item) for e, item in zip(errors, items, strict=True) if e is not None]
     if len({item.cluster for _, item in pairs}) < 2:
         return None
     lengths = [len(transcript_words(item.answer or "")) for _, item in pairs]
-    if 0 in lengths:
-        raise BridgeError(f"the transcript of {pairs[lengths.index(0)][1].name} holds no word")
     return clustered_ratio([e for e, _ in pairs], lengths, [item.cluster for _, item in pairs])

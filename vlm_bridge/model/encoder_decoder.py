@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,12 +54,22 @@ def last_only(vlm: VLM) -> dict[str, int]:
     return {} if vlm.layout.encoder_decoder else {"logits_to_keep": 1}
 
 
+def one_call(vlm: VLM) -> dict[str, bool]:
+    """The argument with which Whisper's `generate` reads a recording once; others do not have it.
+
+    Without it Whisper goes back in the recording wherever it writes a time stamp, as a model with
+    skipped layers does, and gives the answers of the last round, which may lack some recordings.
+    """
+    known = inspect.signature(vlm.model.generate).parameters
+    return {name: True for name in ("force_unique_generate_call",) if name in known}
+
+
 @torch.no_grad()
 def _generated(vlm: VLM, inputs: Mapping[str, Tensor], tokens: int) -> Tensor:
     check_room(vlm, tokens)
     greedy = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": True}
     with quiet_transformers():
-        made: Any = vlm.model.generate(**inputs, max_new_tokens=tokens, **greedy)
+        made: Any = vlm.model.generate(**inputs, max_new_tokens=tokens, **greedy, **one_call(vlm))
     ids: Tensor = made.sequences
     return ids
 

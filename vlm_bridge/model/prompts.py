@@ -172,7 +172,7 @@ def _sound(item: Item, rate: int, most: int | None) -> Any:
     samples = read_audio(item.audio, rate)
     if most is not None and len(samples) > most:
         raise BridgeError(
-            f"the audio file {item.audio} lasts {len(samples) / rate:.1f} s, and the model's "
+            f"the audio file {item.audio} lasts {len(samples) / rate:.6g} s, and the model's "
             f"feature extractor reads {most / rate:g} s; cut it into several"
         )
     return samples

@@ -16,6 +16,8 @@ from vlm_bridge.third_party.card import attribution
 from vlm_bridge.third_party.catalogue import CATALOGUE
 
 _LANGUAGE_MODEL = "smollm2-135m"
+#: Task -> the data set of others that its recordings are from.
+_MADE_OF = {"spoken-words": "spoken-prompts"}
 
 
 def sources_of(model: str, data: Iterable[str] = ()) -> list[str]:
@@ -36,12 +38,18 @@ def _of_model(name: str) -> list[str]:
     if name in CATALOGUE:
         return [f"model: {attribution(name)}"]
     if name in RECIPES:
-        return [f"model: {name}, {_of_recipe(RECIPES[name])}", *(f"part: {p}" for p in parts(name))]
+        lines = [f"model: {name}, {_of_recipe(RECIPES[name])}"]
+        lines += [f"part: {part}" for part in parts(name)]
+        return [*lines, *(f"training data: {_of_data(task)}" for task in _tasks(RECIPES[name]))]
     return [f"model: {name}"]
 
 
+def _tasks(recipe: AnyRecipe) -> tuple[str, ...]:
+    return tuple(getattr(recipe, "tasks", ("easy-vqa",)))
+
+
 def _of_recipe(recipe: AnyRecipe) -> str:
-    tasks = "easy-vqa" if not hasattr(recipe, "tasks") else " and ".join(recipe.tasks)
+    tasks = " and ".join(_tasks(recipe))
     if isinstance(recipe, ConnectorRecipe):
         return f"one linear layer, trained by this project on {tasks}, between frozen parts"
     if isinstance(recipe, ScratchRecipe):
@@ -59,6 +67,7 @@ def parts(name: str) -> list[str]:
 
 
 def _of_data(name: str) -> str:
+    name = _MADE_OF.get(name, name)
     if name in CATALOGUE:
         return attribution(name)
     if name == "python-docs":

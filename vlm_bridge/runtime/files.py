@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,7 +98,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
 def new_folder(folder: Path, *, cached: bool = False) -> Iterator[Path]:
     """A temporary folder, renamed to `folder` if the block succeeds: complete or absent.
 
-    A `cached` folder may be built by several processes at once; that of the first remains.
+    A `cached` folder may be built by several processes at once; that of the first remains. What a
+    killed process left beside it a day ago or more is removed.
 
     Raises:
         BridgeError: the parent of `folder` cannot be written, or something is at `folder` that is
@@ -104,6 +107,8 @@ def new_folder(folder: Path, *, cached: bool = False) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if cached:
+            _remove_stale(folder)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:100]}-"))
     except (OSError, ValueError) as error:
         hint = "; set SKIPIT_CACHE to a folder you can write" if cached else ""
@@ -118,6 +123,15 @@ def new_folder(folder: Path, *, cached: bool = False) -> Iterator[Path]:
                 raise BridgeError(f"cannot write the folder {folder}: {_why(error)}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Delete the temporary folders of `folder` that nobody has touched for a day."""
+    yesterday = time.time() - 86_400
+    for left in folder.parent.glob(f".{glob.escape(folder.name[:100])}-*"):
+        with contextlib.suppress(OSError):
+            if left.is_dir() and left.stat().st_mtime < yesterday:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, data: Any) -> Path:

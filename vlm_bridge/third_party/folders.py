@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, first_line
 from vlm_bridge.runtime.built_folder import build_once, is_unchanged
 from vlm_bridge.runtime.files import write_bytes, write_record
 from vlm_bridge.runtime.quiet import quiet_transformers
@@ -75,7 +75,8 @@ def _local(entry: Entry) -> Path:
         return folder
     roots = [at_hand(archive) for archive in entry.archives]
     if None in roots:
-        raise BridgeError(f"{entry.name} is not fetched; run: skipit models get {entry.name}")
+        why = "was changed after it was converted" if folder.exists() else "is not fetched"
+        raise BridgeError(f"{entry.name} {why}; run: skipit models get {entry.name}")
     return _convert(entry, [root for root in roots if root is not None])
 
 
@@ -91,8 +92,11 @@ def _convert(entry: Entry, roots: list[Path]) -> Path:
     )
 
     def build(folder: Path) -> None:
-        with quiet_transformers():
-            convert(files, folder)
+        try:
+            with quiet_transformers():
+                convert(files, folder)
+        except OSError as error:
+            raise BridgeError(f"cannot convert {entry.name}: {first_line(error)}") from None
         write_bytes(folder / CARD, card(entry, sorted(folder.rglob("*")), folder).encode())
         write_record(folder / RECORD, entry)
 

@@ -13,11 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, first_line, shown
 from vlm_bridge.runtime.built_folder import file_sha256
 from vlm_bridge.runtime.files import read_bytes
 from vlm_bridge.third_party.entry import Archive, Member
 
+#: What readers of archives raise on broken, encrypted or unknown ones.
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError),
+    *(RuntimeError, NotImplementedError),
+)
 #: Magic of an `ar` archive, and the length of the header of each of its parts.
 _AR, _AR_HEADER = b"!<arch>\n", 60
 
@@ -49,7 +54,9 @@ def unpack(file: Path, archive: Archive, folder: Path) -> None:
 
     try:
         (_each_of_deb if archive.pool else _each_of_wheel)(file, archive, write)
-    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+    except OSError as error:
+        raise BridgeError(f"cannot unpack {file.name}: {first_line(error)}") from None
+    except _BROKEN as error:
         raise BridgeError(f"{file.name} is broken: {' '.join(str(error).split())}") from None
     check_members(folder, archive)
 

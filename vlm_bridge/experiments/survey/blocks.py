@@ -107,7 +107,7 @@ def _by_layer(result: Survey) -> list[Block]:
         (
             str(layer),
             *(_share(found.get(layer)) for found in harms.values()),
-            *(f"{values[layer]:.3g}" if layer < len(values) else "-" for values in beside.values()),
+            *(_cell(values, layer) for values in beside.values()),
         )
         for layer in range(result.n_layers + 1)
     ]
@@ -138,6 +138,12 @@ def _share(single: Comparison | None) -> str:
         return "-"
     low, high = single.disagreement.interval
     return f"{single.disagreement.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def _cell(values: Sequence[float], layer: int) -> str:
+    """The value of a layer; a dash where it was not measured."""
+    measured = layer < len(values) and np.isfinite(values[layer])
+    return f"{values[layer]:.3g}" if measured else "-"
 
 
 def cheap_scores(result: Survey) -> dict[str, Sequence[float]]:
@@ -193,6 +199,9 @@ def _correlations(result: Survey) -> Block:
             cells.append("-" if rank is None or np.isnan(rank) else f"{rank:.2f}")
         rows.append(tuple(cells))
     if not columns or all(set(cells[1:]) == {"-"} for cells in rows):
+        tried = max((len(harm(result, column)) for column in columns), default=0)
+        if tried < 3:
+            return Block(text=f"{tried} layers were tried alone, too few to rank.")
         return Block(text="All single skips are equally harmful: nothing can rank them.")
     head = ("Spearman's rank correlation with harm by layer", *columns)
     return Block(head=head, rows=tuple(rows))
@@ -224,7 +233,10 @@ def _certified(result: Survey) -> list[Block]:
         ]
     sentences = [f"{found.plan.describe(result.modality)}. {found.certificate.sentence()}."]
     if result.tested is not None:
-        sentences.append(f"On the test questions: {result.tested.sentence()}.")
+        where = "the test questions"
+        if "test" not in result.data:
+            where = "the questions that ordered the candidates, since none were given to test on"
+        sentences.append(f"On {where}: {result.tested.sentence()}.")
         sentences.append(f"{result.tested.accuracy_sentence()}.")
         if rates := result.tested.word_error_sentence():
             sentences.append(f"{rates}.")

@@ -10,6 +10,7 @@ from estimators.record import Record
 from vlm_bridge.cost import Cost
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import STACKS
 from vlm_bridge.selection import CertifiedPlan
 
 
@@ -85,6 +86,23 @@ class Survey(Record):
     cost: Cost | None
     machine: Mapping[str, str]
     seconds: float
+
+    def __post_init__(self) -> None:
+        if self.stack not in STACKS:
+            raise ValueError(f"no stack '{self.stack}'")
+        if not 1 <= self.n_layers == self.profile.n_layers == self.profile_random.n_layers:
+            raise ValueError(f"{self.n_layers} layers, but profiles of {self.profile.n_layers}")
+        if not self.singles:
+            raise ValueError("a survey has single skips")
+        for single in self.singles:
+            if (single.plan.stack, single.plan.n_layers) != (self.stack, self.n_layers):
+                raise ValueError(f"a single skip is of another stack: {single.plan.describe()}")
+        if self.agreement and len(self.agreement) != len(self.singles):
+            raise ValueError(f"{len(self.agreement)} agreements of {len(self.singles)} skips")
+        if wrong := [kind for kind, of in self.slopes.items() if len(of) != self.n_layers]:
+            raise ValueError(f"slopes '{wrong[0]}' are not of {self.n_layers} layers")
+        if missing := {"data", "certification", "test", "random"} - set(self.counts):
+            raise ValueError(f"no count of {min(missing)} questions")
 
     @property
     def certified(self) -> SkipPlan | None:

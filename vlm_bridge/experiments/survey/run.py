@@ -11,7 +11,7 @@ from typing import Any
 from estimators import Estimate, clustered_mean
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, check_disjoint, first_units, unit_word
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
 from vlm_bridge.evaluate.compare import Comparison, check_images
@@ -61,6 +61,15 @@ class SurveyData:
         for name in ("certification", "test"):
             check_disjoint(self.data, getattr(self, name), f"are also in the {name} questions")
         check_disjoint(self.certification, self.test, "are in both; certify and test on others")
+        if self.test:
+            check_images(self.test)
+        asked = self.test or self.data
+        for name, items in (("training", self.training), ("test", self.training and asked)):
+            if items and all(item.answer is None for item in items):
+                raise BridgeError(
+                    f"a blind baseline needs answers, and no {name} question has one; leave the "
+                    "training questions out"
+                )
 
 
 def survey(
@@ -107,6 +116,9 @@ def survey(
     """
     check_vlm(vlm)
     given.check()
+    for name, value in (("epsilon", epsilon), ("delta", delta)):
+        if not 0 < value < 1:
+            raise BridgeError(f"{name} must lie between 0 and 1, got {value}")
     begun, n_layers = time.perf_counter(), vlm.layout.depth(stack)
     plans = single_plans(vlm, stack, modes, step)
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
@@ -182,6 +194,8 @@ def single_plans(vlm: VLM, stack: str, modes: Sequence[str], step: int = 1) -> l
     Raises:
         BridgeError: the stack has none of the modes; the message says why.
     """
+    if unknown := [mode for mode in modes if mode not in SURVEYED]:
+        raise BridgeError(f"no mode {shown(unknown[0])}; a survey has {', '.join(SURVEYED)}")
     reasons = supported_modes(vlm, stack)
     usable = [mode for mode in modes if mode in reasons and not reasons[mode]]
     if not usable:
