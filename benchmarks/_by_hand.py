@@ -50,24 +50,35 @@ class ByHand:
         return states
 
     def _freeze(self, states: Tensor, rotary: Any, text: Tensor, _: Tensor) -> Tensor:
-        part = _rotary(rotary, text)
-        places = torch.arange(states.shape[1], device=states.device)
-        seen = (places <= text[0][:, None])[None, None]
-        mask = torch.where(seen, 0.0, torch.finfo(states.dtype).min).to(states.dtype)
+        part, mask = _rotary(rotary, text), _seen(states, text)
         for number, layer in enumerate(self.decoder.layers):
             if number not in self.plan.layers:
                 states = layer(states, position_embeddings=rotary)
                 continue
-            normed = layer.input_layernorm(states)
-            attention = layer.self_attn
-            key, value = _heads(attention, "k_proj", normed), _heads(attention, "v_proj", normed)
-            query = _heads(attention, "q_proj", normed[:, text[0]])
-            key = apply_rotary_pos_emb(key[:, :1], key, *rotary)[1]
-            query = apply_rotary_pos_emb(query, query[:, :1], *part)[0]
-            update = sdpa(query, key, value, attn_mask=mask, scale=attention.scaling)
-            rows = states[:, text[0]] + attention.o_proj(update.transpose(1, 2).flatten(2))
+            rows = states[:, text[0]] + _of_text(layer, states, rotary, part, text, mask)
             rows = rows + layer.mlp(layer.post_attention_layernorm(rows))
             states = states.index_copy(1, text[0], rows)
+        return states
+
+    def _vision_attention(self, states: Tensor, rotary: Any, text: Tensor, _: Tensor) -> Tensor:
+        part, mask = _rotary(rotary, text), _seen(states, text)
+        for number, layer in enumerate(self.decoder.layers):
+            if number not in self.plan.layers:
+                states = layer(states, position_embeddings=rotary)
+                continue
+            update = _of_text(layer, states, rotary, part, text, mask)
+            states = states.index_add(1, text[0], update)
+            states = states + layer.mlp(layer.post_attention_layernorm(states))
+        return states
+
+    def _vision_mlp(self, states: Tensor, rotary: Any, text: Tensor, _: Tensor) -> Tensor:
+        for number, layer in enumerate(self.decoder.layers):
+            if number not in self.plan.layers:
+                states = layer(states, position_embeddings=rotary)
+                continue
+            states = states + layer.self_attn(layer.input_layernorm(states), rotary, None)[0]
+            rows = layer.post_attention_layernorm(states[:, text[0]])
+            states = states.index_add(1, text[0], layer.mlp(rows))
         return states
 
     def _present(self, states: Tensor, rotary: Any, text: Tensor, _: Tensor) -> Tensor:
@@ -117,6 +128,27 @@ class ByHand:
         for layer in self.decoder.layers[after:]:
             states = layer(states, position_embeddings=rotary)
         return states
+
+
+def _seen(states: Tensor, text: Tensor) -> Tensor:
+    """Causal mask of the text rows as queries on all keys."""
+    places = torch.arange(states.shape[1], device=states.device)
+    seen = (places <= text[0][:, None])[None, None]
+    return torch.where(seen, 0.0, torch.finfo(states.dtype).min).to(states.dtype)
+
+
+def _of_text(
+    layer: Any, states: Tensor, rotary: Any, part: Any, text: Tensor, mask: Tensor
+) -> Tensor:
+    """The attention's update of the text rows, which see the keys of all rows."""
+    normed, attention = layer.input_layernorm(states), layer.self_attn
+    key, value = _heads(attention, "k_proj", normed), _heads(attention, "v_proj", normed)
+    query = _heads(attention, "q_proj", normed[:, text[0]])
+    key = apply_rotary_pos_emb(key[:, :1], key, *rotary)[1]
+    query = apply_rotary_pos_emb(query, query[:, :1], *part)[0]
+    update = sdpa(query, key, value, attn_mask=mask, scale=attention.scaling)
+    projected: Tensor = attention.o_proj(update.transpose(1, 2).flatten(2))
+    return projected
 
 
 def _heads(attention: Any, name: str, states: Tensor) -> Tensor:

@@ -21,6 +21,10 @@ PLANS = [
     SkipPlan("freeze", L, layers=(0,)),
     FREEZE,
     SkipPlan("freeze", L, layers=(0, 1, 2, 3)),
+    SkipPlan("vision_attention", L, layers=(0, 2)),
+    SkipPlan("vision_attention", L, layers=(0, 1, 2, 3)),
+    SkipPlan("vision_mlp", L, layers=(1,)),
+    SkipPlan("vision_mlp", L, layers=(0, 1, 2, 3)),
     SkipPlan("early_exit", L, exit=0),
     EXIT,
     LATE,
@@ -31,6 +35,16 @@ PLANS = [
     SkipPlan("sublayer", L, attention=(1,), mlp=(1, 2)),
     PRUNE,
     SkipPlan("token_pruning", L, after=2, keep=0.25),
+    SkipPlan("token_pruning", L, after=0, keep=0.5, select="divprune"),
+    SkipPlan("token_pruning", L, after=0, keep=0.5, select="random:3"),
+    SkipPlan("token_pruning", L, after=1, keep=0.5, select="cdpruner"),
+    SkipPlan("token_pruning", L, after=2, keep=0.5, select="dart"),
+    SkipPlan("token_pruning", L, after=3, keep=0.25, select="uniform"),
+    SkipPlan.compose(
+        SkipPlan("token_pruning", L, after=1, keep=0.5, select="divprune"),
+        SkipPlan("block", L, layers=(1,)),
+        SkipPlan("freeze", L, layers=(2,)),
+    ),
     SkipPlan.compose(BAND, SkipPlan("freeze", L, layers=(1,))),
     SkipPlan.compose(EXIT, SkipPlan("sublayer", L, attention=(0, 3), mlp=(2,))),
     SkipPlan.compose(LATE, SkipPlan("block", L, layers=(0, 2))),
@@ -38,6 +52,16 @@ PLANS = [
     SkipPlan.compose(PRUNE, SkipPlan("sublayer", L, attention=(2,), mlp=(0, 3))),
     SkipPlan.compose(FREEZE, SkipPlan("sublayer", L, attention=(1,), mlp=(2,))),
     SkipPlan.compose(SkipPlan("block", L, layers=(0,)), FREEZE),
+    SkipPlan.compose(
+        SkipPlan("vision_attention", L, layers=(0, 1)), SkipPlan("vision_mlp", L, layers=(1, 2))
+    ),
+    SkipPlan.compose(PRUNE, SkipPlan("vision_attention", L, layers=(1, 3))),
+    SkipPlan.compose(PRUNE, SkipPlan("vision_mlp", L, layers=(0, 2))),
+    SkipPlan.compose(BAND, SkipPlan("vision_attention", L, layers=(1,))),
+    SkipPlan.compose(
+        SkipPlan("vision_attention", L, layers=(0, 2)),
+        SkipPlan("sublayer", L, attention=(0,), mlp=(2,)),
+    ),
 ]
 plans = pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
 

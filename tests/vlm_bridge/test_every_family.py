@@ -18,6 +18,8 @@ from vlm_bridge.skip.describe import describe
 PLANS = [
     SkipPlan("block", 4, layers=(1,)),
     SkipPlan("freeze", 4, layers=(0, 2)),
+    SkipPlan("vision_attention", 4, layers=(0, 2)),
+    SkipPlan("vision_mlp", 4, layers=(0, 2)),
     SkipPlan("early_exit", 4, exit=2),
     SkipPlan("late_entry", 4, entry=1),
     SkipPlan("sublayer", 4, attention=(1,), mlp=(2,)),

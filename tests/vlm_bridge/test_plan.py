@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
-from vlm_bridge.plan.modes import MODES, TOKEN_MODES
+from vlm_bridge.plan.modes import LAYERWISE, MODES, TOKEN_MODES
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
@@ -23,7 +23,7 @@ def layer_sets(n: int) -> st.SearchStrategy[tuple[int, ...]]:
 def plans(draw, modes=tuple(MODES), n_layers: int | None = None) -> SkipPlan:
     n = n_layers or draw(st.integers(1, 40))
     mode = draw(st.sampled_from([m for m in modes if m != "band" or n > 1]))
-    if mode in ("block", "freeze"):
+    if MODES[mode].takes == ("layers",):
         return SkipPlan(mode, n, layers=draw(layer_sets(n)))
     if mode == "sublayer":
         return SkipPlan(mode, n, attention=draw(layer_sets(n)), mlp=draw(layer_sets(n)))
@@ -43,7 +43,7 @@ def composed(draw) -> SkipPlan:
     """A composed plan; draws that contradict themselves are left out."""
     n = draw(st.integers(2, 12))
     parts = [draw(plans(TOKEN_MODES, n))] if draw(st.booleans()) else []
-    others = draw(st.sets(st.sampled_from(["block", "freeze", "sublayer"]), min_size=1))
+    others = draw(st.sets(st.sampled_from(LAYERWISE), min_size=1))
     parts += [draw(plans((mode,), n)) for mode in sorted(others)]
     try:
         return SkipPlan.compose(*draw(st.permutations(parts)))
@@ -64,9 +64,12 @@ def test_json_round_trip(plan):
 def test_every_layer_does_what_the_mode_says(plan):
     inside = range(plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit)
     for layer, operation in enumerate(plan.operations):
+        out = layer not in plan.layers
         assert operation == {
             "block": Operation(bypass=layer in plan.layers),
-            "freeze": Operation(freeze=layer in plan.layers),
+            "freeze": Operation(modality_attention=out, modality_mlp=out),
+            "vision_attention": Operation(modality_attention=out),
+            "vision_mlp": Operation(modality_mlp=out),
             "sublayer": Operation(attention=layer not in plan.attention, mlp=layer not in plan.mlp),
             "token_pruning": Operation(tokens="kept" if layer >= (plan.after or 0) else "all"),
         }.get(plan.mode, Operation(tokens="all" if layer in inside else "text"))
@@ -99,7 +102,7 @@ def test_composition_keeps_what_others_read():
     assert (plan.entry, plan.exit, plan.layers) == (1, 6, (2, 3))
     assert plan.text_only_layers == (0, 6, 7)
     assert plan.operations[7] == Operation(tokens="text", attention=False)
-    assert plan.operations[3] == Operation(freeze=True, mlp=False)
+    assert plan.operations[3] == Operation(modality_attention=False, modality_mlp=False, mlp=False)
     assert plan.provenance == Provenance(tuned=("a", "b", "c"))
     assert SkipPlan.compose(band) is band
 
@@ -121,7 +124,7 @@ EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, af
         ((), "compose needs at least one plan"),
         ((B, F), "layer 1: block leaves the whole layer out, so freeze cannot apply there"),
         ((B, SkipPlan("sublayer", 4, mlp=(1,))), "layer 1: block .* so sublayer cannot apply"),
-        ((EXIT, F), "layer 1: early_exit takes the modality tokens out there, so they cannot be f"),
+        ((EXIT, F), "layer 1: early_exit takes the modality tokens out there, so freeze has none"),
         ((PRUNE, B), "layer 1: token_pruning reads its score .* which block does not compute"),
         ((PRUNE, F), "layer 1: token_pruning reads its score .* which freeze does not compute"),
         (
@@ -175,7 +178,7 @@ def test_the_provenance_is_not_what_a_plan_does():
         ({"mode": "token_pruning", "n_layers": 4, "keep": 0.5}, "token_pruning needs 'after'"),
         (
             {"mode": "token_pruning", "n_layers": 4, "keep": 0.5, "after": 0},
-            "after 0 is out of range 1 to 4",
+            "none before layer 0; after is 1 to 4, or select another selector",
         ),
         (
             {"mode": "token_pruning", "n_layers": 4, "keep": 1.0, "after": 1},
@@ -264,8 +267,8 @@ PARTED = SkipPlan.compose(EXIT, SkipPlan("freeze", 4, layers=(0,))).to_json()
         ({"provenance": {"max_new_tokens": True}}, "max_new_tokens of a plan must be a positive"),
         ({"provenance": {"max_new_tokens": 0}}, "max_new_tokens of a plan must be a positive"),
         ({"provenance": {"settings": []}}, "settings of a plan must be an object of named"),
-        ({"parts": {}}, "parts must be a list of at most 13 plans, got {}"),
-        ({"parts": [BLOCK] * 14}, "parts must be a list of at most 13 plans"),
+        ({"parts": {}}, "parts must be a list of at most 15 plans, got {}"),
+        ({"parts": [BLOCK] * 16}, "parts must be a list of at most 15 plans"),
         ({"schema_version": 2.0}, "schema version 2.0 is not 3"),
         ({"schema_version": "2"}, "schema version '2' is not 3"),
         ({"x" * 500: 1}, r"SkipPlan has no field 'xxx.* \.\.\.; it has mode, n_layers"),

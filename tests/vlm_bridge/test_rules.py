@@ -13,7 +13,7 @@ from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import starts_right
 from vlm_bridge.model.prompts import batches
-from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.modes import LAYERWISE, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import empty_plan, union, units
 from vlm_bridge.rules import RULES, VTW, Evidence, Random, find_rule, nested_plans, score_units
@@ -53,7 +53,7 @@ def test_every_rule_says_what_it_is(name):
 @pytest.mark.parametrize("mode", RULE_MODES)
 def test_units_of_a_mode(mode):
     found = units(mode, L)
-    n = {"block": L, "freeze": L, "sublayer": 2 * L}.get(mode, L - 1)
+    n = 2 * L if mode == "sublayer" else L if mode in LAYERWISE else L - 1
     assert len(found) == len({plan.hash() for plan in found}) == n
     assert not any(plan.is_empty for plan in found)
     assert empty_plan(mode, L).is_empty

@@ -66,6 +66,8 @@ def test_saving_is_a_share_and_grows_with_the_unit(mode: str) -> None:
         (SkipPlan("early_exit", L, exit=3), 0.5 * 0.8),
         (SkipPlan("band", L, entry=1, exit=4), 0.5 * 0.8),
         (SkipPlan("freeze", L, layers=(0, 1, 2)), 0.5 * 0.8 * 11 / 12),
+        (SkipPlan("vision_attention", L, layers=(0, 1)), 2 / 6 * 0.8 * 3 / 12),
+        (SkipPlan("vision_mlp", L, layers=(0, 1)), 2 / 6 * 0.8 * 2 / 3),
         (SkipPlan("sublayer", L, attention=(0,), mlp=(1, 2)), (1 / 3 + 2 / 3 * 2) / 6),
         (SkipPlan("token_pruning", L, after=3, keep=0.25), 0.5 * 0.8 * 0.75),
         (EMPTY, 0.0),

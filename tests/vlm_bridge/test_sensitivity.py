@@ -16,7 +16,7 @@ from vlm_bridge.data import easy_vqa, limit_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import load
-from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES
+from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES, SLOPE_GROUPS
 from vlm_bridge.rules.measure.margin import MarginPass, _held
 from vlm_bridge.rules.measure.sensitivity import (
     ORTHOGONAL,
@@ -229,8 +229,10 @@ def test_weights_get_no_derivative_and_hooks_go_away(items):
 
 def test_cost_and_bad_requests(items):
     assert sum(sensitivity_passes(["block"]).values()) == 6.0
-    assert sum(sensitivity_passes().values()) == 7.0
-    with pytest.raises(BridgeError, match="freeze, block, early_exit, late_entry, not in band"):
+    costs = [sum(sensitivity_passes(modes).values()) for modes in SLOPE_GROUPS.values()]
+    assert costs == [7.0, 10.0]
+    assert {mode for group in SLOPE_GROUPS.values() for mode in group} == set(KNOWN_REMOVAL_MODES)
+    with pytest.raises(BridgeError, match="sublayer, early_exit, late_entry, not in band"):
         measure_sensitivity(tiny_llava(), items, modes=["band"])
     with pytest.raises(BridgeError, match="not in none"):
         measure_sensitivity(tiny_llava(), items, modes=[])

@@ -45,6 +45,16 @@ def planted(toy, mode: str) -> tuple[int, ...]:
     truth = toy.truth
     if mode in ("block", "freeze"):
         return truth.safe_blocks if mode == "block" else truth.safe_freezes
+    if mode == "vision_mlp":  # only its MLPs change vision tokens
+        return truth.safe_freezes
+    if mode == "vision_attention":
+        return tuple(range(toy.n_layers))
+    if mode == "sublayer":  # what a layer does is done by its MLP, but for the copy
+        copies = [kind == "copy" for kind in toy.schedule]
+        safe = [layer in truth.safe_blocks for layer in range(toy.n_layers)]
+        pairs = zip(safe, copies, strict=True)
+        by_unit = [part for ok, copy in pairs for part in (ok or not copy, ok or copy)]
+        return tuple(i for i, ok in enumerate(by_unit) if ok)
     depths = truth.safe_exits if mode == "early_exit" else truth.safe_entries
     return tuple(depth - 1 for depth in depths if 1 <= depth < toy.n_layers)
 
@@ -161,8 +171,8 @@ def test_conditions_can_be_inspected(toy, evidence):
 
 def test_what_is_explained_is_what_safe_goes_by(items):
     evidence, rule = Evidence(tiny_llava(), items), SkipItSlopes()
-    found = evidence.sensitivity(rule.images)
     for mode in rule.modes:
+        found = evidence.sensitivity(rule.images, mode)
         shares = [r for r in rule.explain(evidence, mode) if r.bound.statement == "S6"]
         assert [r.bound.value for r in shares] == pytest.approx(found.flips(mode).tolist())
         counted = [
@@ -238,9 +248,11 @@ def test_classes_are_kept_apart(items):
     rule = SkipItSlopes(images=2)
     for mode in rule.modes:
         score_units(rule, evidence, mode)
-    # 2 of 5 images, 3 of 9 questions; two passes, two backward, one without vision keys.
+    # 2 of 5 images, 3 of 9 questions; two passes, two backward, and one without vision keys, or
+    # four without a sublayer.
     assert evidence.spent["skip-it-slopes"] == {
-        "slopes of the margin, 2 images": pytest.approx(7.0 * 3 / 9)
+        "slopes of the margin, 2 images": pytest.approx(7.0 * 3 / 9),
+        "slopes of the margin by sublayer, 2 images": pytest.approx(10.0 * 3 / 9),
     }
 
 

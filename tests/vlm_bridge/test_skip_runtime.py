@@ -545,16 +545,18 @@ def test_families_with_odd_layers(make):
     if make is hunyuan:
         assert not any(modes.values())
     else:
-        assert [mode for mode, reason in modes.items() if reason] == ["sublayer"]
+        by_sublayer = ["vision_attention", "vision_mlp", "sublayer"]
+        assert [mode for mode, reason in modes.items() if reason] == by_sublayer
 
 
 def test_what_an_opt_layer_cannot_skip():
     vlm, _ = blip2()
     modes = supported_modes(vlm)
-    assert modes.pop("sublayer") == (
-        "layer 0: OPTDecoderLayer has no single module that is its MLP (beside attention: fc1, "
-        "fc2), so its output cannot be skipped"
-    )
+    for mode in ("sublayer", "vision_attention", "vision_mlp"):
+        assert modes.pop(mode) == (
+            "layer 0: OPTDecoderLayer has no single module that is its MLP (beside attention: fc1, "
+            "fc2), so its output cannot be skipped"
+        )
     assert not any(modes.values())
 
 

@@ -12,14 +12,20 @@ from functools import lru_cache
 import pytest
 import torch
 
+from tests.vlm_bridge.selectors import farthest_first
 from tests.vlm_bridge.skip_cases import PLANS, forward, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.selectors.cdpruner import cdpruner
+from vlm_bridge.skip.selectors.dart import dart
 
 
-def run_rows(vlm, index, states, rows, *, attention=True, mlp=True):
-    """Layer `index` on `rows` of (t, width) states: new rows, eager attention weights."""
+def run_rows(vlm, index, states, rows, *, attention, mlp):
+    """Layer `index` on `rows` of (t, width) states: new rows, eager attention weights.
+
+    `attention` and `mlp` are (t, 1), 1 for the rows that get the update and 0 for others.
+    """
     layer, decoder = vlm.layout.layers[index], vlm.layout.decoder
     x = states[rows][None]
     triangle = torch.full((len(rows), len(rows)), -1e9).triu(1)[None, None]
@@ -27,9 +33,23 @@ def run_rows(vlm, index, states, rows, *, attention=True, mlp=True):
     update, weights = layer.self_attn(
         layer.input_layernorm(x), position_embeddings=rotary, attention_mask=triangle
     )
-    x = x + update * attention
-    x = x + layer.mlp(layer.post_attention_layernorm(x)) * mlp
+    x = x + update * attention[rows]
+    x = x + layer.mlp(layer.post_attention_layernorm(x)) * mlp[rows]
     return x[0], weights
+
+
+def selected_by_hand(select, features, text, count):
+    """Places of the modality tokens that stay; the selectors themselves are in test_selectors."""
+    name, _, seed = select.partition(":")
+    if name == "random":
+        return torch.randperm(len(features), generator=torch.Generator().manual_seed(int(seed)))[
+            :count
+        ]
+    if name == "uniform":
+        return torch.tensor([int((i + 0.5) * len(features) / count) for i in range(count)])
+    if name == "divprune":
+        return torch.tensor(farthest_first(features, count))
+    return {"cdpruner": cdpruner, "dart": dart}[name](features, text, count, 0)
 
 
 def by_hand(vlm, plan, states, vision):
@@ -46,20 +66,26 @@ def by_hand(vlm, plan, states, vision):
             if mode in parts and index < parts[mode].entry:
                 rows = text
         prune = parts.get("token_pruning")
+        if prune is not None and index == prune.after and prune.select != "fastv" and vision.any():
+            count = max(1, round(prune.keep * int(vision.sum())))
+            places = selected_by_hand(prune.select, states[vision], states[~vision], count)
+            kept = vision.nonzero()[:, 0][places]
         if prune is not None and index >= prune.after and kept is not None:
             rows = everything[~vision | torch.isin(everything, kept)]
         if "block" in parts and index in parts["block"].layers:
             continue
-        sub = parts.get("sublayer")
-        new, weights = run_rows(
-            vlm,
-            index,
-            states,
-            rows,
-            attention=sub is None or index not in sub.attention,
-            mlp=sub is None or index not in sub.mlp,
-        )
-        if prune is not None and index == prune.after - 1 and vision.any():
+        updates = {}
+        for name in ("attention", "mlp"):
+            of_modality = parts.get(f"vision_{name}")
+            updated = torch.ones(len(states), 1)
+            if of_modality is not None and index in of_modality.layers:
+                updated[vision] = 0
+            if "sublayer" in parts and index in getattr(parts["sublayer"], name):
+                updated[:] = 0
+            updates[name] = updated
+        new, weights = run_rows(vlm, index, states, rows, **updates)
+        scored = prune is not None and prune.select == "fastv" and index == prune.after - 1
+        if scored and vision.any():
             scores = weights[0, :, -1, vision].mean(0)
             count = max(1, round(prune.keep * len(scores)))
             kept = vision.nonzero()[:, 0][scores.topk(count).indices]

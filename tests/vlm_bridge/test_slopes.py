@@ -14,7 +14,9 @@ from vlm_bridge import cli
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.modes import LAYERWISE, removed_by
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import units
 from vlm_bridge.rules.measure.slope_table import Slopes
 from vlm_bridge.rules.measure.slopes import measure_slopes, slopes_forward_cost
 from vlm_bridge.rules.measure.suffix import KINDS, FullPass, finite_difference, gain, jvp
@@ -49,13 +51,14 @@ def test_the_tail_is_the_model(kept):
 
 
 @pytest.mark.parametrize(
-    ("kind", "plan"),
-    [("block", {"layers": (1,)}), ("freeze", {"layers": (1,)})],
+    "unit",
+    [unit for mode in LAYERWISE for unit in units(mode, 4) if unit.first_layer == 1],
+    ids=lambda unit: unit.describe(),
 )
 @torch.no_grad()
-def test_a_whole_step_is_the_skipped_model(kept, kind, plan):
-    moved = kept.outputs[1] + kept.direction(1, kind)
-    with skipping(kept.vlm, SkipPlan(kind, 4, **plan)):
+def test_a_whole_step_is_the_skipped_model(kept, unit):
+    moved = kept.outputs[1] + kept.direction(1, removed_by(unit))
+    with skipping(kept.vlm, unit):
         skipped = kept.vlm.model(**kept.batch.inputs, use_cache=False).logits[:, -1]
     torch.testing.assert_close(kept.suffix(1)(moved), skipped, atol=1e-4, rtol=1e-4)
     assert (skipped - kept.logits).abs().max() > 0.01
@@ -114,13 +117,14 @@ def test_gain_finds_the_largest_singular_value():
 
 def test_the_bound_of_s6_is_above_what_is_measured(items):
     found = measure_slopes(tiny_llava(), items, differences=True, bound=True)
-    assert len(found.rows()) == 3 * 4
+    assert len(found.rows()) == len(KINDS) * 4
     for row in found.rows():
         if row.change > 0:
             assert row.looseness > 1
             assert row.difference < 0.01
         else:
-            assert (row.kind, row.layer) == ("freeze", 3)  # nothing reads vision any more
+            assert row.layer == 3  # nothing reads vision any more
+            assert row.kind in ("freeze", "vision_attention", "vision_mlp")
     by_hand = found.lengths["block"][0, 1] * found.head[0]
     by_hand *= np.prod(1 + found.gains[0, 2:])
     assert found.bound("block")[0, 1] == pytest.approx(by_hand)
@@ -178,7 +182,7 @@ def test_json_is_strict_and_says_what_it_cost(items):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kinds": ("sideways",)}, "slopes are along block, freeze, unseen, not sideways"),
+        ({"kinds": ("sideways",)}, "slopes are along block, .*, vision_mlp, not sideways"),
         ({"kinds": ()}, "not none"),
         ({"at": 1.5}, "between 0 and 1 of the step, got at=1.5"),
         ({"tokens": 1}, "at least two answers to compare, got tokens=1"),
@@ -214,7 +218,7 @@ def test_the_command_prints_what_it_writes(jsonl, tmp_path, capsys):
     assert not stopped.value.code
     lines = capsys.readouterr().out.splitlines()
     rows = json.loads(out.read_text())["rows"]
-    assert len(rows) == 12
+    assert len(rows) == 4 * len(KINDS)
     for row, line in zip(rows, lines[1:], strict=False):
         words = line.split("\t")
         assert words[:2] == [str(row["layer"]), row["kind"]]
@@ -222,6 +226,6 @@ def test_the_command_prints_what_it_writes(jsonl, tmp_path, capsys):
         assert words[8] == f"{row['bound']:.3g}"
     assert "attention: sdpa (math kernel)" in lines
     assert any(
-        line.startswith("forward-pass equivalents: full pass 1.0, jvp 9.0") for line in lines
+        line.startswith("forward-pass equivalents: full pass 1.0, jvp 21.0") for line in lines
     )
     assert not list(tmp_path.glob("*checkpoint*"))

@@ -16,6 +16,7 @@ from vlm_bridge.plan.modes import (
     TOKEN_MODES,
     PlanFields,
 )
+from vlm_bridge.plan.selectors import FASTV, read_selector
 from vlm_bridge.plan.stacks import DECODER, STACKS
 
 #: Most layers of a plan; the deepest transformers have about 1,000.
@@ -47,6 +48,10 @@ def typed_fields(plan: PlanFields) -> dict[str, Any]:
         depth = getattr(plan, name)
         typed[name] = None if depth is None else _whole(name, depth)
     typed["keep"] = None if plan.keep is None else _share("keep", plan.keep)
+    if not isinstance(plan.select, str | None):
+        raise BridgeError(f"select must be text, got {shown(plan.select)}")
+    if plan.mode == "token_pruning" and plan.select is None:
+        typed["select"] = FASTV
     return typed
 
 
@@ -61,12 +66,12 @@ def check_fields(plan: PlanFields) -> None:
             f"{plan.mode} skips modality tokens of the decoder; the {STACKS[plan.stack]} has "
             f"{' and '.join(ENCODER_MODES)} (to leave it early is to block its last layers)"
         )
-    takes = MODES[plan.mode].takes
-    for name in (*LISTS, *DEPTHS, "keep"):
+    takes, may_take = MODES[plan.mode].takes, MODES[plan.mode].may_take
+    for name in (*LISTS, *DEPTHS, "keep", "select"):
         given = getattr(plan, name) not in ((), None)
         if name in takes and not given and name not in LISTS:
             raise BridgeError(f"{plan.mode} needs '{name}'")
-        if given and name not in takes:
+        if given and name not in (*takes, *may_take):
             raise BridgeError(f"{plan.mode} takes no '{name}'")
     for name in LISTS:
         layers = getattr(plan, name)
@@ -83,6 +88,12 @@ def check_fields(plan: PlanFields) -> None:
             raise BridgeError(f"{name} {shown(depth)} is out of range {least} to {plan.n_layers}")
     if plan.keep is not None and not 0 < plan.keep < 1:
         raise BridgeError(f"keep {plan.keep} is not between 0 and 1, both excluded")
+    if plan.select is not None and read_selector(plan.select)[0].reads == "attention":
+        if plan.after == 0:
+            raise BridgeError(
+                f"{plan.select} reads the attention of the layer before, and there is none before "
+                f"layer 0; after is 1 to {plan.n_layers}, or select another selector"
+            )
     if plan.mode == "band" and not int(plan.entry or 0) < int(plan.exit or 0):
         raise BridgeError(f"band: entry {plan.entry} is not before exit {plan.exit}")
 
@@ -130,7 +141,7 @@ def joined_fields(plan: PlanFields, parts: Sequence[PlanFields]) -> dict[str, An
         name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
         for name in LISTS
     }
-    for name in (*DEPTHS, "keep"):
+    for name in (*DEPTHS, "keep", "select"):
         values = (getattr(part, name) for part in parts)
         joined[name] = next((value for value in values if value is not None), None)
     for name, value in joined.items():

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from vlm_bridge.errors import BridgeError
 
+#: Fields of `Operation` that are about modality tokens that exist in the layer.
+_OF_MODALITY = ("modality_attention", "modality_mlp")
 #: (mode, layer, fields of the layer's `Operation` that the mode changes).
 Change = tuple[str, int, dict[str, Any]]
 
@@ -20,20 +22,34 @@ class Operation:
         bypass: the layer is skipped for all tokens.
         tokens: which tokens exist in the layer: `all`; `text` (no modality tokens); `kept`
             (text and the modality tokens that token pruning keeps).
-        freeze: modality tokens that exist here are not updated; text attends to them.
-        attention: False skips the residual update of the attention.
-        mlp: False skips the residual update of the MLP.
+        attention: False skips the residual update of the attention, for all tokens.
+        mlp: False skips the residual update of the MLP, for all tokens.
+        modality_attention: False skips that of the attention for modality tokens that exist here;
+            their keys and values stay, and text attends to them.
+        modality_mlp: False skips that of the MLP for modality tokens.
 
     Example:
         >>> Operation(tokens="text", mlp=False)
-        Operation(bypass=False, tokens='text', freeze=False, attention=True, mlp=False)
+        Operation(bypass=False, tokens='text', attention=True, mlp=False, modality_attention=True,
+        modality_mlp=True)
     """
 
     bypass: bool = False
     tokens: Literal["all", "text", "kept"] = "all"
-    freeze: bool = False
     attention: bool = True
     mlp: bool = True
+    modality_attention: bool = True
+    modality_mlp: bool = True
+
+    @property
+    def freeze(self) -> bool:
+        """Modality tokens are not updated at all."""
+        return not (self.modality_attention or self.modality_mlp)
+
+    @property
+    def of_modality(self) -> bool:
+        """Something is skipped for modality tokens only, which exist here."""
+        return not (self.modality_attention and self.modality_mlp)
 
 
 def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tuple[Operation, ...]:
@@ -55,17 +71,19 @@ def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tu
 
 def _check(layer: int, changed: dict[str, str], scored: bool) -> None:
     """Refuse changes (field of the operation -> mode) that contradict each other."""
-    inner = [changed[name] for name in ("freeze", "attention", "mlp") if name in changed]
+    of_modality = [changed[name] for name in _OF_MODALITY if name in changed]
+    inner = [*of_modality, *(changed[name] for name in ("attention", "mlp") if name in changed)]
     if "bypass" in changed and inner:
         raise BridgeError(
             f"layer {layer}: block leaves the whole layer out, so {inner[0]} cannot apply there"
         )
-    if "freeze" in changed and changed.get("tokens") not in (None, "token_pruning"):
+    if of_modality and changed.get("tokens") not in (None, "token_pruning"):
         raise BridgeError(
-            f"layer {layer}: {changed['tokens']} takes the modality tokens out there, so they "
-            "cannot be frozen"
+            f"layer {layer}: {changed['tokens']} takes the modality tokens out there, so "
+            f"{of_modality[0]} has none to skip"
         )
-    missing = [changed[name] for name in ("bypass", "freeze", "attention") if name in changed]
+    cuts = ("bypass", "attention", "modality_attention")
+    missing = [changed[name] for name in cuts if name in changed]
     if scored and missing:
         raise BridgeError(
             f"layer {layer}: token_pruning reads its score from this layer's attention, which "

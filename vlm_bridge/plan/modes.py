@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vlm_bridge.plan.selectors import FASTV
+
 #: Share of modality tokens that a unit of `token_pruning` keeps by default.
 KEEP = 0.5
 #: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
 LISTS = ("layers", "attention", "mlp")
-DEPTHS = {"entry": 0, "exit": 0, "after": 1}
+DEPTHS = {"entry": 0, "exit": 0, "after": 0}
 
 Fields = dict[str, Any]
 
@@ -32,6 +34,7 @@ class PlanFields:
     mlp: tuple[int, ...] = ()
     after: int | None = None
     keep: float | None = None
+    select: str | None = None
     stack: str = "decoder"
 
 
@@ -42,6 +45,7 @@ class Mode:
     Attributes:
         name: its name in plans and on the command line.
         takes: fields of `SkipPlan` that it needs.
+        may_take: fields that it can do without.
         title: name of its units, for figures.
         changes: (layer, changed fields of `Operation`) for each layer that a plan touches. The
             share of work saved (`plan.savings`) and the plain and fast forms follow from them.
@@ -56,9 +60,9 @@ class Mode:
             exists in encoders too. The others skip modality tokens, and need attention with a mask
             per query and key.
         deeper_skips_less: the deeper of two depths skips less; None for modes without depths.
-        removes: the part of a touched layer's update that the mode removes, if one full pass
-            measures it: all (`block`), that of modality tokens (`freeze`), text's attention to
-            them (`unseen`). None if only a run of the plan shows it.
+        removes: the part of a touched layer's update that a unit removes, one of `REMOVALS`, if one
+            full pass measures it; `sublayer` stands for attention or mlp. None if only a run of
+            the plan shows it.
     """
 
     name: str
@@ -72,7 +76,8 @@ class Mode:
     empty: Callable[[int], Fields] = lambda _: {}
     every_token: bool = False
     deeper_skips_less: bool | None = None
-    removes: Literal["block", "freeze", "unseen"] | None = None
+    removes: str | None = None
+    may_take: tuple[str, ...] = ()
 
 
 def lacking(mode: str, modality: str) -> str:
@@ -127,7 +132,8 @@ def _sublayer_words(plan: PlanFields, _: str) -> str:
 
 
 def _pruning_words(plan: PlanFields, modality: str) -> str:
-    where = f"in layers >= {plan.after} (token_pruning, {plan.n_layers} layers)"
+    by = "" if plan.select in (None, FASTV) else f" by {plan.select}"
+    where = f"in layers >= {plan.after}{by} (token_pruning, {plan.n_layers} layers)"
     return f"keep {float(plan.keep or 0) * 100:.4g}% of {modality} tokens {where}"
 
 
@@ -159,9 +165,27 @@ _RECORDS = (
         "freeze",
         takes=("layers",),
         title="one frozen layer",
-        changes=lambda plan: ((i, {"freeze": True}) for i in plan.layers),
+        changes=lambda plan: (
+            (i, {"modality_attention": False, "modality_mlp": False}) for i in plan.layers
+        ),
         words=_layer_words("freeze {} tokens in"),
         removes="freeze",
+    ),
+    Mode(
+        "vision_attention",
+        takes=("layers",),
+        title="one layer without attention of modality tokens",
+        changes=lambda plan: ((i, {"modality_attention": False}) for i in plan.layers),
+        words=_layer_words("skip attention of {} tokens in"),
+        removes="vision_attention",
+    ),
+    Mode(
+        "vision_mlp",
+        takes=("layers",),
+        title="one layer without MLP of modality tokens",
+        changes=lambda plan: ((i, {"modality_mlp": False}) for i in plan.layers),
+        words=_layer_words("skip MLP of {} tokens in"),
+        removes="vision_mlp",
     ),
     Mode(
         "early_exit",
@@ -213,10 +237,12 @@ _RECORDS = (
         axis="layer (0-based); MLP half a step behind attention",
         at=lambda layer, _: [{"attention": (layer,)}, {"mlp": (layer,)}],
         every_token=True,
+        removes="sublayer",
     ),
     Mode(
         "token_pruning",
         takes=("after", "keep"),
+        may_take=("select",),
         title="token pruning",
         changes=lambda plan: (
             (i, {"tokens": "kept"}) for i in range(plan.after or 0, plan.n_layers)
@@ -240,9 +266,31 @@ LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
 RULE_MODES = (*LAYERWISE, *(name for name, mode in MODES.items() if mode.by == "depth"))
 #: Rule modes that name whole layers, with no other field.
 WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("layers",))
+#: Parts of a layer's update that a skip can remove: all, or that of modality tokens (`freeze`);
+#: text's attention to them (`unseen`); its attention or its MLP, of all tokens or of theirs.
+REMOVALS = ("block", "freeze", "unseen", "attention", "mlp", "vision_attention", "vision_mlp")
+#: Those that a full pass gives; the others take one more run of every layer.
+FREE_REMOVALS = ("block", "freeze")
 #: Rule modes whose removed updates one full pass measures; `freeze` comes first.
 KNOWN_REMOVAL_MODES = tuple(
     sorted((n for n in RULE_MODES if MODES[n].removes), key=lambda n: MODES[n].removes != "freeze")
 )
 #: Modes of a stack that is not the decoder: those that are not about modality tokens.
 ENCODER_MODES = tuple(name for name, mode in MODES.items() if mode.every_token)
+#: Rule modes whose slopes are measured together, by the name of that measurement.
+SLOPE_GROUPS = {
+    "slopes of the margin": ("freeze", "block", "early_exit", "late_entry"),
+    "slopes of the margin by sublayer": ("vision_attention", "vision_mlp", "sublayer"),
+}
+
+
+def removed_by(unit: PlanFields) -> str:
+    """The part of a touched layer's update that a single unit removes; empty if not known.
+
+    >>> removed_by(PlanFields("sublayer", 4, mlp=(2,))), removed_by(PlanFields("early_exit", 4))
+    ('mlp', 'unseen')
+    """
+    removes = MODES[unit.mode].removes or ""
+    if removes == "sublayer":
+        return "attention" if unit.attention else "mlp"
+    return removes

@@ -51,6 +51,8 @@ def _done(layer: Operation, modality: float, keep: float | None) -> float:
     if layer.bypass:
         return 0.0
     present = {"all": 1.0, "text": 0.0, "kept": keep or 0.0}[layer.tokens]
-    of_a_token = ATTENTION_SHARE * layer.attention + (1 - ATTENTION_SHARE) * layer.mlp
-    of_modality = KEYS_SHARE * layer.attention if layer.freeze else of_a_token
-    return (1.0 - modality) * of_a_token + modality * present * of_modality
+    mlp = (1 - ATTENTION_SHARE) * layer.mlp
+    of_text = ATTENTION_SHARE * layer.attention + mlp
+    attention = ATTENTION_SHARE if layer.modality_attention else KEYS_SHARE
+    of_modality = attention * layer.attention + mlp * layer.modality_mlp
+    return (1.0 - modality) * of_text + modality * present * of_modality

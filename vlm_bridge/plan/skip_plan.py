@@ -22,6 +22,7 @@ from vlm_bridge.plan.checks import (
 from vlm_bridge.plan.layer_op import Operation, compiled
 from vlm_bridge.plan.modes import MODES, PlanFields
 from vlm_bridge.plan.provenance import Provenance
+from vlm_bridge.plan.selectors import FASTV, read_selector
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.runtime.files import read_json
 
@@ -43,16 +44,19 @@ class SkipPlan(PlanFields):
             `sublayer`: the residual update of the attention is skipped in the layers
             `attention`, that of the MLP in the layers `mlp` (AdaSkip).
             `token_pruning`: layers >= `after` run on text and, per sequence, on the share
-            `keep` of modality tokens to which the last token of the pass attends most in layer
-            `after - 1`, mean over heads; at least one token (FastV, arXiv 2403.06764).
+            `keep` of modality tokens that the selector `select` chooses; at least one token. By
+            default those to which the last token of the pass attends most in layer `after - 1`,
+            mean over heads (FastV, arXiv 2403.06764).
         n_layers: number of layers of the stack for which the plan was made; of a plan of several
             stacks, of all of them.
         layers: for `block` and `freeze`, ascending; in a composed plan their union.
         entry: for `late_entry` and `band`.
         exit: for `early_exit` and `band`.
         attention, mlp: for `sublayer`, ascending.
-        after: for `token_pruning`, at least 1.
+        after: for `token_pruning`; at least 1 if the selector reads attention.
         keep: for `token_pruning`, between 0 and 1.
+        select: for `token_pruning`, one of `plan.selectors.SELECTORS`, `random` with a seed if you
+            like (`random:7`).
         stack: the stack that the layers are of: `decoder`, or an encoder, `vision`, `audio` or
             `encoder` (of text), which has the modes `block` and `sublayer` only; of a plan of
             several stacks the names of all, as in `audio+decoder`.
@@ -112,7 +116,7 @@ class SkipPlan(PlanFields):
             >>> SkipPlan.compose(band, SkipPlan("freeze", 8, layers=(7,)))
             Traceback (most recent call last):
             vlm_bridge.errors.BridgeError: layer 7: band takes the modality tokens out there, so
-            they cannot be frozen
+            freeze has none to skip
         """
         parts = [part for plan in plans for part in plan.parts or (plan,)]
         if not parts:
@@ -151,7 +155,14 @@ class SkipPlan(PlanFields):
             for part in self.parts or (self,)
             for change in MODES[part.mode].changes(part)
         ]
-        return compiled(self.n_layers, changes, None if self.after is None else self.after - 1)
+        return compiled(self.n_layers, changes, self.scored_layer)
+
+    @property
+    def scored_layer(self) -> int | None:
+        """The layer from whose attention token pruning takes its score, if it does."""
+        if self.select is None or read_selector(self.select)[0].reads != "attention":
+            return None
+        return int(self.after or 0) - 1
 
     @property
     def text_only_layers(self) -> tuple[int, ...]:
@@ -172,8 +183,8 @@ class SkipPlan(PlanFields):
     def first_layer(self) -> int:
         """The first layer that the plan touches or scores; `n_layers` if none."""
         first = min(self.touched_layers, default=self.n_layers)
-        scored = self.after - 1 if self.after is not None and self.kept_only_layers else first
-        return min(first, scored)
+        scored = self.scored_layer
+        return first if scored is None or not self.kept_only_layers else min(first, scored)
 
     @property
     def is_empty(self) -> bool:
@@ -209,7 +220,8 @@ class SkipPlan(PlanFields):
     def to_json(self) -> dict[str, Any]:
         """JSON data with type and schema version; the fields its mode takes, or its parts.
 
-        The decoder is not named as the stack, so that hashes of its plans are those of before.
+        The decoder is not named as the stack, nor FastV as the selector, so that hashes of their
+        plans are those of before.
         """
         data: dict[str, Any] = {"type": "SkipPlan", "schema_version": self.SCHEMA_VERSION}
         data |= {"mode": self.mode, "n_layers": self.n_layers}
@@ -219,6 +231,8 @@ class SkipPlan(PlanFields):
         else:
             values = {name: getattr(self, name) for name in MODES[self.mode].takes}
             data |= {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        if self.select not in (None, FASTV) and not self.parts:
+            data["select"] = self.select
         origin = self.provenance.to_json()
         return data | ({"provenance": origin} if origin else {})
 

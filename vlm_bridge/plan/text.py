@@ -112,5 +112,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(LISTS, _layers),
     **dict.fromkeys(DEPTHS, _depth),
     "keep": _share,
+    "select": str,
     "stack": _stack,
 }

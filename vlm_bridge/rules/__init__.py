@@ -20,9 +20,11 @@ from vlm_bridge.rules.published.delask import DeLask
 from vlm_bridge.rules.published.fastv import FastV
 from vlm_bridge.rules.published.gm_skip import GMSkip
 from vlm_bridge.rules.published.lvlm_pid import LVLMPID
+from vlm_bridge.rules.published.relative_error import RelativeError
 from vlm_bridge.rules.published.shannon import ShannonInvariants
 from vlm_bridge.rules.published.shortgpt import ShortGPT
 from vlm_bridge.rules.published.shortv import ShortV
+from vlm_bridge.rules.published.similarity import CKA, SVCCA
 from vlm_bridge.rules.published.skip_vision import SkipVision
 from vlm_bridge.rules.published.var import VAR
 from vlm_bridge.rules.published.vtw import VTW
@@ -31,6 +33,7 @@ from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
 
 _ALL: tuple[Rule, ...] = (
     *(SkipIt(), SkipItSlopes(), ShortGPT(), Angular(), AdaSkip(), ARank(), DeLask()),
+    *(RelativeError(), CKA(), SVCCA()),
     *(SkipVision(), VAR(), ShannonInvariants(), LVLMPID()),
     *(SkipItRuns(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),

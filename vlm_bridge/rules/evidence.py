@@ -11,7 +11,7 @@ import numpy as np
 
 from vlm_bridge.data.disjoint import image_ids
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.modes import KEEP, MODES, lacking
+from vlm_bridge.plan.modes import KEEP, MODES, SLOPE_GROUPS, lacking
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import STACKS
@@ -170,6 +170,16 @@ class Evidence(Account):
         states: Floats = self._run("last-token states", "states:last_token_states")
         return states
 
+    def error_ratios(self) -> Floats:
+        """(n_items, L) growth of a small relative error in every layer; two passes."""
+        run = _measure("error_ratios:error_ratios")
+        ratios: Floats = self.measured(
+            "growth of errors",
+            lambda: run(self.vlm, self.items, batch_size=self.batch_size),
+            forward_cost=2.0,
+        )
+        return ratios
+
     def sublayer_geometry(self) -> SublayerGeometry:
         """Change of direction and length of the states by every attention and MLP."""
         name = "geometry of sublayers"
@@ -204,19 +214,23 @@ class Evidence(Account):
         states: CapturedStates = self._run("captured states", "states:capture_states")
         return states
 
-    def sensitivity(self, images: int) -> MarginSensitivity:
-        """Sensitivity of the answer's margin, in all modes, on the questions of `images` images."""
+    def sensitivity(self, images: int, mode: str) -> MarginSensitivity:
+        """Sensitivity of the answer's margin, in the modes that are measured together with `mode`.
+
+        It is measured on the questions of the first `images` images.
+        """
         items, measure = self._of_first(images), _measure("sensitivity:measure_sensitivity")
+        name, modes = _together(mode)
         sensitivity: MarginSensitivity = self.measured(
-            f"slopes of the margin, {len({item.cluster for item in items})} images",
-            lambda: measure(self.vlm, items, batch_size=self.batch_size),
-            forward_cost=self.sensitivity_cost(images),
+            f"{name}, {len({item.cluster for item in items})} images",
+            lambda: measure(self.vlm, items, modes=modes, batch_size=self.batch_size),
+            forward_cost=self.sensitivity_cost(images, mode),
         )
         return sensitivity
 
-    def sensitivity_cost(self, images: int) -> float:
+    def sensitivity_cost(self, images: int, mode: str) -> float:
         """Cost of `sensitivity`, in forward passes over all questions."""
-        passes: dict[str, float] = _measure("sensitivity:sensitivity_passes")()
+        passes: dict[str, float] = _measure("sensitivity:sensitivity_passes")(_together(mode)[1])
         return sum(passes.values()) * (len(self._of_first(images)) / max(1, len(self.items)))
 
     def _of_first(self, images: int) -> list[Item]:
@@ -224,15 +238,18 @@ class Evidence(Account):
         return [item for item in self.items if item.cluster in first]
 
     def unit_bounds(self, mode: str, *, images: int, probes: bool) -> list[list[Bound]]:
-        """Per unit: S6 and S7 on the first `images`, G-F and P-F, and S14, S9, S8 with `probes`."""
+        """Per unit: S6 and S7 on the first `images`, G-F and P-F, and S14, S9, S8 with `probes`.
+
+        Probes read states between layers, so that they say nothing about a sublayer.
+        """
         per_unit: list[list[Bound]] = _measure("bounds:sensitivity_bounds")(
-            self.sensitivity(images), mode
+            self.sensitivity(images, mode), mode
         )
         moved = {"freeze": self.modality_groups, "block": ("text",)}
         if groups := moved.get(MODES[mode].removes or ""):
             directions = _measure("bounds:direction_bounds")(self.profile, groups)
             per_unit = [a + b for a, b in zip(per_unit, directions, strict=True)]
-        if probes:
+        if probes and _together(mode)[0] == "slopes of the margin":
             states, of_unit = self.state_conditions(), _measure("bounds:state_bounds")
             per_unit = [a + of_unit(states, mode, unit) for unit, a in enumerate(per_unit)]
         return per_unit
@@ -278,6 +295,11 @@ class Evidence(Account):
             return [float(self.image_mean(of_plan)) for of_plan in correct]
 
         return self.measured(name, make, forward_cost=float(len(plans)), requires="labels")
+
+
+def _together(mode: str) -> tuple[str, tuple[str, ...]]:
+    """Name and modes of the measurement of slopes that `mode` belongs to."""
+    return next((name, modes) for name, modes in SLOPE_GROUPS.items() if mode in modes)
 
 
 def check_profile(vlm: VLM, profile: Profile) -> None:

@@ -46,7 +46,8 @@ class SkipItSlopes(Rule):
     plans of 24, 27 or 28 layers are as good as those of `skip-it`, within the noise of 20 images.
 
     Attributes:
-        images: number of images for the slopes, at 7 forward passes each for all modes together.
+        images: number of images for the slopes, at 7 forward passes each for freeze, block, exits
+            and entries together, and 10 for the modes of sublayers together.
     """
 
     images: int = 32
@@ -60,7 +61,7 @@ class SkipItSlopes(Rule):
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_units,) weighted bound on the margin's change, logits; see the class."""
-        return evidence.sensitivity(self.images).score(mode)
+        return evidence.sensitivity(self.images, mode).score(mode)
 
     def explain(
         self, evidence: Evidence, mode: str, *, epsilon: float = 0.02, probes: bool = False
@@ -99,7 +100,7 @@ class SkipItSlopes(Rule):
         _check_epsilon(epsilon)
         check_mode(self, mode)
         with evidence.open_to(self.name, self.requires):
-            flips = evidence.sensitivity(self.images).flips(mode)
+            flips = evidence.sensitivity(self.images, mode).flips(mode)
         return tuple(np.flatnonzero(flips <= epsilon).tolist())
 
 
@@ -136,7 +137,7 @@ class SkipItRuns(Rule):
         """(n_units,) logits; see the class."""
         predicted = self.first.score(evidence, mode)
         plans, n_layers = units(mode, evidence.n_layers), evidence.n_layers
-        left, run = self.forward_cost - evidence.sensitivity_cost(self.first.images) - 1.0, []
+        left, run = self.forward_cost - evidence.sensitivity_cost(self.first.images, mode) - 1.0, []
         for unit in np.argsort(predicted, kind="stable").tolist():
             cost = (n_layers - plans[unit].first_layer) / n_layers
             if cost > left:

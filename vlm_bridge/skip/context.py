@@ -17,9 +17,10 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.encoder_decoder import EncoderDecoderTracker
 from vlm_bridge.skip.fast import fast_forwards
-from vlm_bridge.skip.patching import Forward, by_name, check_not_replaced, patched
+from vlm_bridge.skip.patching import Forward, by_name, check_not_replaced, forward_of, patched
 from vlm_bridge.skip.plain import plain_forwards
-from vlm_bridge.skip.pruning import Scored
+from vlm_bridge.skip.pruning import Scored, Selecting
+from vlm_bridge.skip.selectors import choose_by
 from vlm_bridge.skip.stack_layers import fast_layer, plain_layer
 from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
@@ -90,7 +91,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             check=partial(check_run, vlm, plan),
             stamp=Stamp.of(plan, fast=fast, modality=layout.modality),
         )
-        try_halves(layout, (i for i, part in enumerate(decoder.operations) if part.freeze and fast))
+        halved = (i for i, it in enumerate(decoder.operations) if not it.modality_attention)
+        try_halves(layout, halved if fast else ())
         # Compiled code might ignore hooks and replaced forwards.
         stack.enter_context(_eager)
         stack.callback(tracker.restore)
@@ -100,12 +102,21 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             if module in (layer, *layer.children()):
                 check_not_replaced(module, name)
             stack.enter_context(patched(module, forward))
-        if decoder.after is not None and decoder.kept_only_layers:
-            layer = layout.layers[decoder.after - 1]
-            check_not_replaced(layer, f"layer {decoder.after - 1}")
-            scored = Scored.of(decoder.after - 1, layer, tracker)
-            stack.enter_context(patched(layer, by_name(layer, scored)))
+        if decoder.kept_only_layers:
+            index, layer, choosing = _choosing(decoder, tracker)
+            check_not_replaced(layer, f"layer {index}")
+            stack.enter_context(patched(layer, by_name(layer, choosing)))
         yield tracker
+
+
+def _choosing(plan: SkipPlan, tracker: PassTracker) -> tuple[int, nn.Module, Forward]:
+    """The layer in which token pruning chooses, and the form in which it does."""
+    scored, layers = plan.scored_layer, tracker.layout.layers
+    if scored is not None:
+        return scored, layers[scored], Scored.of(scored, layers[scored], tracker)
+    index = int(plan.after or 0)
+    layer = layers[index]
+    return index, layer, Selecting(forward_of(layer), tracker, choose_by(str(plan.select)))
 
 
 def _replacements(

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.both_ways import BothWays
 from vlm_bridge.skip.cache import placeholder
-from vlm_bridge.skip.freeze import Freeze
 from vlm_bridge.skip.patching import Forward, by_name, forward_of, observed
 from vlm_bridge.skip.rows import OnRows
 from vlm_bridge.skip.sublayers import (
@@ -24,6 +23,7 @@ from vlm_bridge.skip.sublayers import (
     unchanged,
     wants_weights,
 )
+from vlm_bridge.skip.text_rows import TextMLP, TextQueries
 from vlm_bridge.skip.thin import Halves
 from vlm_bridge.skip.tracker import PassTracker
 
@@ -54,12 +54,29 @@ def fast_forwards(
     if operation.freeze:
         halves = Halves(layer)
         yield from halves.replacements
-        forward = Freeze(index, forward, halves, tracker)
+        forward = TextQueries(index, forward, halves, tracker)
+    elif operation.of_modality:
+        yield from _of_text(index, layer, operation, tracker)
     if operation.tokens != "all":
-        forward = OnRows(index, forward, tracker, operation.tokens, operation.freeze)
-    if operation.freeze or operation.tokens != "all":
+        forward = OnRows(index, forward, tracker, operation.tokens, operation.of_modality)
+    if operation.of_modality or operation.tokens != "all":
         forward = BothWays.where_needed(index, layer, forward)
         yield layer, by_name(layer, forward, as_tuple=as_tuple)
+
+
+def _of_text(
+    index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
+) -> Iterator[tuple[nn.Module, Forward]]:
+    """The attention or the MLP of a layer, whichever runs on text alone."""
+    parts = Sublayers.of(layer)
+    if operation.attention and not operation.modality_attention:
+        halves = Halves(layer, alone=True)
+        yield from halves.replacements
+        forward = forward_of(parts.attention)
+        on_text = TextQueries(index, forward, halves, tracker, alone=True)
+        yield parts.attention, by_name(parts.attention, on_text)
+    if operation.mlp and not operation.modality_mlp:
+        yield parts.mlp, TextMLP(forward_of(parts.mlp), tracker)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ def plain_forwards(
     if not operation.mlp:
         mlp = Sublayers.of(layer).mlp
         yield mlp, partial(zeroed, forward_of(mlp))
+    if operation.of_modality and not operation.freeze:
+        parts = Sublayers.of(layer)
+        part = parts.mlp if operation.modality_attention else parts.attention
+        if operation.mlp if part is parts.mlp else operation.attention:
+            yield part, _ZeroModality(forward_of(part), tracker)
     forward = forward_of(layer)
     if operation.tokens != "all":
         hiding = _HideAbsent(forward, tracker, index, operation.tokens)
@@ -53,6 +58,20 @@ def plain_forwards(
 
 def _keep_all(forward: Forward, hidden_states: Tensor, **kwargs: Any) -> Any:
     return like(forward(hidden_states, **kwargs), hidden_states)
+
+
+@dataclass(frozen=True)
+class _ZeroModality:
+    """A sublayer whose update of modality rows is zero."""
+
+    forward: Forward
+    tracker: PassTracker
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.forward(*args, **kwargs)
+        update = first_of(output)
+        of_modality = self.tracker.current.flags.to(update.device)[..., None]
+        return like(output, update.masked_fill(of_modality, 0.0))
 
 
 @dataclass(frozen=True)

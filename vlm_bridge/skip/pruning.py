@@ -1,4 +1,4 @@
-"""Token pruning keeps the modality tokens to which the last token attends most (FastV)."""
+"""Token pruning: where the modality tokens that stay are chosen; by attention (FastV) here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip import tensors
 from vlm_bridge.skip.pass_state import PassState
 from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.selectors import Choose
 from vlm_bridge.skip.sublayers import attention_of
 from vlm_bridge.skip.thin import twin, with_attention
 from vlm_bridge.skip.tracker import PassTracker
@@ -85,6 +86,22 @@ class Scored:
             f"layer {self.index} computes its attention without transformers' AttentionInterface, "
             "so token pruning has no score"
         )
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """The first layer that token pruning runs on some tokens; it chooses them from its input."""
+
+    forward: Forward
+    tracker: PassTracker
+    choose: Choose
+
+    def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
+        """The layer's output; sets `kept_flags` of the current pass."""
+        now = self.tracker.current
+        if now.has_modality:
+            now.kept_flags = self.choose(hidden_states, now).to(now.flags.device)
+        return self.forward(hidden_states, **kwargs)
 
 
 def _scoring(layer: nn.Module) -> nn.Module:

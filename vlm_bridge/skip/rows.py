@@ -23,7 +23,7 @@ from vlm_bridge.skip.tracker import PassTracker
 class OnRows:
     """The layer on the rows of `tokens` (`text` or `kept`); other rows leave no keys.
 
-    `nested`: `forward` is a `Freeze` of the layer, which needs a mask and its own pass state.
+    `nested`: a part of the layer runs on text alone, and needs a mask and its own pass state.
     """
 
     index: int

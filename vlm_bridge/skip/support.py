@@ -42,7 +42,7 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
     for part in plan.parts or (plan,):
         layers = sorted({*part.layers, *part.attention, *part.mlp})
         if part.after is not None:
-            layers = [part.after - 1]
+            layers = [] if part.scored_layer is None else [part.scored_layer]
         reason = _reason(vlm, part.mode, layers, part.stack)
         if reason and not part.is_empty:
             where = "" if part.stack == DECODER else f" in the {STACKS[part.stack]}"
@@ -86,7 +86,7 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
     for index in layers:
         layer = layout.layers[index]
         try:
-            if mode == "sublayer":
+            if mode in ("sublayer", "vision_attention", "vision_mlp"):
                 check_residual(layer, int(layout.text_config.hidden_size))
             elif mode == "token_pruning":
                 _check_interface(attention_of(layer))

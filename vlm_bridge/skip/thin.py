@@ -56,32 +56,37 @@ class _OneHead(nn.Module):
 
 
 class Halves:
-    """The two halves of a layer's attention, each run without the projections of the other.
+    """The two halves of an attention, each run without the projections of the other.
+
+    They run as parts of the whole layer, or, with `alone`, of the attention called by itself.
 
     Attention with children `q_proj`, `k_proj` and `v_proj` that splits their output into as many
     heads as come is halved where `try_halves` has found that this gives the same. Any other
     attention runs whole: slower, with the same result.
     """
 
-    def __init__(self, layer: nn.Module, *, halved: bool | None = None) -> None:
-        self._whole = self._keys = forward_of(layer)
+    def __init__(
+        self, layer: nn.Module, *, halved: bool | None = None, alone: bool = False
+    ) -> None:
+        attention: Any = attention_of(layer)
+        self._whole = self._keys = forward_of(attention if alone else layer)
         self._part = threading.local()
         self.replacements: list[tuple[nn.Module, Forward]] = []
         if not (_halved.get(layer, False) if halved is None else halved):
             return
-        attention: Any = attention_of(layer)
         head = _OneHead(int(attention.head_dim))
-        self._keys = with_attention(layer, twin(attention, **{_QUERY: head})).forward
+        of_keys = twin(attention, **{_QUERY: head})
+        self._keys = (of_keys if alone else with_attention(layer, of_keys)).forward
         for name in _KEYS:
             projection = getattr(attention, name)
             self.replacements.append((projection, self._unless_queries(projection, head)))
 
     def keys_and_values(self, states: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, ...] | None:
-        """Keys and values of the rows of `states`; None if the layer gives none to its cache."""
+        """Keys and values of the rows of `states`; None if none are given to the cache."""
         return _until_cache(self._keys, states, kwargs)
 
     def queries(self, states: Tensor, kwargs: dict[str, Any]) -> Any:
-        """The layer on the rows of `states`; its cache in `kwargs` brings keys and values along."""
+        """The output on the rows of `states`; the cache in `kwargs` brings keys and values."""
         self._part.queries = True
         try:
             return self._whole(states, **kwargs)

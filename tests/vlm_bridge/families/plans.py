@@ -16,6 +16,11 @@ def _plan(mode: str, **fields: Any) -> SkipPlan:
 PLANS = {
     "block": [_plan("block", layers=(0, 3)), _plan("block", layers=(1,))],
     "freeze": [_plan("freeze", layers=(0, 3)), _plan("freeze", layers=(1, 2))],
+    "vision_attention": [
+        _plan("vision_attention", layers=(0, 3)),
+        _plan("vision_attention", layers=(1, 2)),
+    ],
+    "vision_mlp": [_plan("vision_mlp", layers=(0, 3)), _plan("vision_mlp", layers=(1, 2))],
     "early_exit": [_plan("early_exit", exit=2), _plan("early_exit", exit=3)],
     "late_entry": [_plan("late_entry", entry=1), _plan("late_entry", entry=3)],
     "band": [_plan("band", entry=1, exit=3), _plan("band", entry=2, exit=3)],
@@ -23,6 +28,7 @@ PLANS = {
     "token_pruning": [
         _plan("token_pruning", after=1, keep=0.5),
         _plan("token_pruning", after=2, keep=0.3),
+        _plan("token_pruning", after=0, keep=0.5, select="divprune"),
     ],
     "band+freeze": [
         SkipPlan.compose(_plan("band", entry=1, exit=3), _plan("freeze", layers=(1, 2)))

@@ -23,12 +23,11 @@ from vlm_bridge.experiments.survey.results import Quality, Survey
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.profile import profile, random_copy
-from vlm_bridge.plan.modes import LAYERWISE, MODES
+from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.plan.units import union
 from vlm_bridge.rules.measure.slopes import measure_slopes
-from vlm_bridge.rules.measure.suffix import KINDS
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.runtime.machine import machine
 from vlm_bridge.selection import CertifiedPlan, search
@@ -253,7 +252,7 @@ def _slopes(
     """Predicted KL by kind and layer, or the reason why there is none."""
     if stack != DECODER:
         return {}, "slopes are of a decoder"
-    kinds = [kind for kind in KINDS if vlm.layout.modality or MODES["block"].removes == kind]
+    kinds = ["block", "freeze", "unseen"] if vlm.layout.modality else ["block"]
     try:
         measured = measure_slopes(
             vlm, items, kinds=kinds, batch_size=batch_size, checkpoint=checkpoint

@@ -11,6 +11,9 @@ The changes and their places:
 
     freeze l        - F_l on vision tokens, at the output of layer l
     block l         - F_l on all tokens, at the output of layer l
+    sublayer l, vision_attention l, vision_mlp l
+                    the change of the output of layer l without that sublayer, of all tokens or of
+                    vision tokens, from one more run of the layer
     early exit b    in each layer j >= b, the change of text without vision keys (S8, exact for the
                     layer), at its output
     late entry a    minus all updates of vision before a, since vision enters as embedded, and the
@@ -42,7 +45,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES, MODES
+from vlm_bridge.plan.modes import FREE_REMOVALS, KNOWN_REMOVAL_MODES, removed_by
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.measure import Floats
@@ -150,8 +153,9 @@ def sensitivity_passes(modes: Sequence[str] = KNOWN_REMOVAL_MODES) -> dict[str, 
         {'full pass': 2.0, 'backward': 4.0}
     """
     cost = {"full pass": 2.0, "backward": 4.0}
-    if any(MODES[mode].removes == "unseen" for mode in modes):
-        cost["layers without vision keys"] = 1.0
+    parts = {removed_by(unit) for mode in modes for unit in units(mode, 2)}
+    if again := len(parts - set(FREE_REMOVALS)):
+        cost["layers without a part"] = float(again)
     return cost
 
 
@@ -183,7 +187,7 @@ class _Steps:
         """Every change at its layer; those of vision at the layer before the entry."""
         if unit.entry:
             yield unit.entry - 1, self._summed("freeze")[unit.entry - 1]
-        along = self._along(MODES[unit.mode].removes or "")
+        along = self._along(removed_by(unit))
         for layer in unit.touched_layers:
             yield layer, along[layer]
 

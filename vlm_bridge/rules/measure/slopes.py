@@ -4,7 +4,7 @@
 
 with `J_l` the Jacobian of the suffix after layer l, at the state of the full pass where `at` is 0,
 and `d_l` of one of `suffix.KINDS`: minus the layer's update (block), minus its update of vision
-tokens (freeze), or the change of text that does not attend to vision there (unseen). `z + dz`
+tokens (freeze), or the change without one of its sublayers or without vision keys. `z + dz`
 are the first answer token's logits if the suffix is linear. No skipped model is run.
 """
 
@@ -20,6 +20,7 @@ from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.modes import FREE_REMOVALS
 from vlm_bridge.rules.measure.slope_table import Slopes
 from vlm_bridge.rules.measure.suffix import (
     KINDS,
@@ -127,8 +128,8 @@ def slopes_forward_cost(
     """
     suffixes = sum(n_layers - layer - 1 for layer in range(n_layers)) / n_layers
     cost = {"full pass": 1.0, "jvp": 2.0 * len(kinds) * suffixes}
-    if "unseen" in kinds:
-        cost["layers without vision keys"] = 1.0
+    if again := len(set(kinds) - set(FREE_REMOVALS)):
+        cost["layers without a part"] = float(again)
     if differences:
         cost["finite differences"] = 2.0 * len(kinds) * suffixes
     if bound:

@@ -54,7 +54,7 @@ def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Fl
             rows = states[:, -1].double().cpu().numpy()  # prompts are padded on the left
             by_state.setdefault(state, np.empty((len(items), rows.shape[1])))[places] = rows
 
-        with capturing_states(vlm, _each_state(on_state)):
+        with capturing_states(vlm, each_state(on_state)):
             first_logits(vlm, batch)
     return np.stack([by_state[state] for state in sorted(by_state)])
 
@@ -75,7 +75,7 @@ def capture_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Captu
     return captured
 
 
-def _each_state(on_state: Callable[[int, Tensor], None]) -> Callable[[int, Tensor, Tensor], None]:
+def each_state(on_state: Callable[[int, Tensor], None]) -> Callable[[int, Tensor, Tensor], None]:
     """A hook on layers that passes on every state once: the first input and all outputs."""
 
     def hook(layer: int, before: Tensor, after: Tensor) -> None:
@@ -108,7 +108,7 @@ def _capture_batch(vlm: VLM, batch: Batch, captured: CapturedStates) -> None:
 
     last = torch.full((len(places), 1), vision.shape[1] - 1)
     with (
-        capturing_states(vlm, _each_state(on_state)),
+        capturing_states(vlm, each_state(on_state)),
         capturing_attention(vlm, on_attention, last.to, values.__setitem__),
     ):
         captured.answers[places] = first_logits(vlm, batch).argmax(-1).cpu().numpy()

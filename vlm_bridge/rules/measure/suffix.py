@@ -24,15 +24,24 @@ from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import answer_logits, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.modes import REMOVALS
 from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.passes import token_masks
-from vlm_bridge.skip.patching import parameters_of
+from vlm_bridge.skip.patching import forward_of, parameters_of, patched
 from vlm_bridge.skip.resume import starting_at
-from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide
+from vlm_bridge.skip.sublayers import Sublayers
+from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide, like
 
 States = Callable[[Tensor], Tensor]
 #: Ways to leave out part of a layer; see `FullPass.direction`.
-KINDS = ("block", "freeze", "unseen")
+KINDS = REMOVALS
+#: Kind -> the sublayer that is left out.
+_SUBLAYERS = {
+    "attention": "attention",
+    "mlp": "mlp",
+    "vision_attention": "attention",
+    "vision_mlp": "mlp",
+}
 
 
 class FullPass:
@@ -91,9 +100,14 @@ class FullPass:
 
         `block`: minus its update, `-F(h)`, on every token; `freeze`: on vision tokens only.
         `unseen`: on text tokens, its output without attention to vision keys minus its output,
-        from one more run of the layer on the states of the full pass. Zero on padding.
+        from one more run of the layer on the states of the full pass; likewise `attention` and
+        `mlp`, without its update by that sublayer, on every token, and `vision_attention` and
+        `vision_mlp`, on vision tokens only. Zero on padding.
         """
-        if kind == "unseen":
+        if kind in _SUBLAYERS:
+            rows = self.real & self.vision if kind.startswith("vision_") else self.real
+            change = self._without(layer, _SUBLAYERS[kind], rows) - self.outputs[layer]
+        elif kind == "unseen":
             keywords = dict(self._keywords[layer])
             mask = keywords.get("attention_mask")
             check_mask(mask, layer)
@@ -108,6 +122,20 @@ class FullPass:
             change = self.inputs[layer] - self.outputs[layer]
             rows = self.real & self.vision if kind == "freeze" else self.real
         return torch.where(rows[..., None], change, torch.zeros_like(change))
+
+    def _without(self, layer: int, name: str, rows: Tensor) -> Tensor:
+        """The output of `layer` if its sublayer `name` updates no token of `rows`."""
+        module = self.vlm.layout.layers[layer]
+        part = getattr(Sublayers.of(module), name)
+        forward = forward_of(part)
+
+        def cut(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            update = first_of(output)
+            return like(output, update.masked_fill(rows.to(update.device)[..., None], 0.0))
+
+        with differentiable(), patched(part, cut):
+            return first_of(module(hidden_states=self.inputs[layer], **self._keywords[layer]))
 
 
 def jvp(suffix: States, at: Tensor, along: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""A layer that does not update its modality rows, which contribute keys and values only."""
+"""Layers and sublayers that run on text rows only, while modality rows give keys and values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vlm_bridge.errors import BridgeError
@@ -16,16 +17,21 @@ from vlm_bridge.skip.tracker import PassTracker
 
 
 @dataclass(frozen=True)
-class Freeze:
-    """All rows make keys and values; text rows go on from there, with queries of their own."""
+class TextQueries:
+    """All rows make keys and values; text rows go on from there, with queries of their own.
+
+    `halves` are those of a layer, whose modality rows stay unchanged (`freeze`), or with `alone`
+    those of its attention, whose update of modality rows is zero (`vision_attention`).
+    """
 
     index: int
     forward: Forward
     halves: Halves
     tracker: PassTracker
+    alone: bool = False
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
-        """The layer's output, with modality rows unchanged."""
+        """The output, with modality rows unchanged or, of the attention alone, zero."""
         now, past = self.tracker.current, kwargs.get("past_key_values")
         tensors.check_mask(kwargs.get("attention_mask"), self.index)
         if not now.has_modality:
@@ -35,13 +41,14 @@ class Freeze:
         keys_and_values = self.halves.keys_and_values(hidden_states, kwargs)
         if keys_and_values is None:
             raise BridgeError(
-                f"layer {self.index} passes no keys to its cache, so its modality rows cannot be "
-                "frozen"
+                f"layer {self.index} passes no keys to its cache, so its attention cannot run on "
+                "text alone"
             )
+        rest = torch.zeros_like(hidden_states) if self.alone else hidden_states
         if len(text) == 0:  # a chunk of modality tokens only
             if past is not None:
                 past.update(*keys_and_values, self.index)
-            return hidden_states
+            return (rest, None) if self.alone else rest
         mask = kwargs.get("attention_mask")
         if mask is None:
             mask = self._causal(hidden_states, past, now)
@@ -49,7 +56,7 @@ class Freeze:
         cut["attention_mask"] = now.share(tensors.cut_queries, mask, text.index)
         cut["past_key_values"] = Given(past, keys_and_values)
         output = self.halves.queries(tensors.cut_rows(hidden_states, text.index), cut)
-        return tensors.like(output, text.scatter(hidden_states, tensors.first_of(output)))
+        return tensors.like(output, text.scatter(rest, tensors.first_of(output)))
 
     def _causal(self, states: Tensor, past: Any, now: PassState) -> Tensor:
         # Without a mask, sdpa would cut the keys to the number of queries.
@@ -59,3 +66,22 @@ class Freeze:
             start = past.get_seq_length(self.index)
             keys, _ = past.get_mask_sizes(length, self.index)
         return now.share(tensors.causal, length, start, keys, states.dtype, states.device)
+
+
+@dataclass(frozen=True)
+class TextMLP:
+    """An MLP that runs on text rows; its update of modality rows is zero."""
+
+    forward: Forward
+    tracker: PassTracker
+
+    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The output at full length."""
+        now = self.tracker.current
+        if not now.has_modality:
+            return self.forward(hidden_states, *args, **kwargs)
+        text, rest = now.rows("text", hidden_states.device), torch.zeros_like(hidden_states)
+        if len(text) == 0:  # a chunk of modality tokens only
+            return rest
+        output = self.forward(tensors.cut_rows(hidden_states, text.index), *args, **kwargs)
+        return tensors.like(output, text.scatter(rest, tensors.first_of(output)))

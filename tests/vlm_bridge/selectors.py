@@ -1,0 +1,29 @@
+"""Selectors written without tensors' shortcuts, in loops."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def farthest_first(features: Tensor, count: int) -> list[int]:
+    """DivPrune: each token added is the one whose nearest chosen token is farthest."""
+    unit = features / features.norm(dim=1, keepdim=True)
+    distance = (1 - unit @ unit.T).tolist()
+    every = range(len(unit))
+    alone = [min((distance[i][j] for j in every if j != i), default=0.0) for i in every]
+    chosen = [max(every, key=lambda i: (alone[i], -i))]
+    while len(chosen) < count:
+        rest = [i for i in every if i not in chosen]
+        chosen.append(max(rest, key=lambda i: (min(distance[i][j] for j in chosen), -i)))
+    return chosen
+
+
+def largest_determinant(kernel: Tensor, count: int) -> list[int]:
+    """Greedily, the token with which the determinant of the chosen is largest."""
+    chosen: list[int] = []
+    while len(chosen) < count:
+        rest = [i for i in range(len(kernel)) if i not in chosen]
+        of = {i: float(torch.linalg.det(kernel[[*chosen, i]][:, [*chosen, i]])) for i in rest}
+        chosen.append(max(rest, key=lambda i: (of[i], -i)))
+    return chosen

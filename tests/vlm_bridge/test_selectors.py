@@ -1,0 +1,156 @@
+"""Selectors of token pruning against loops and closed forms."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.vlm_bridge.selectors import farthest_first, largest_determinant
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.plan.selectors import SELECTORS, read_selector
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.skip.pass_state import PassState
+from vlm_bridge.skip.selectors import _PICKS, choose_by
+from vlm_bridge.skip.selectors.cdpruner import cdpruner
+from vlm_bridge.skip.selectors.dart import PIVOTS, dart
+from vlm_bridge.skip.selectors.divprune import divprune
+
+PICKS = pytest.mark.parametrize("name", _PICKS)
+
+
+def noise(n, width, seed):
+    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+
+
+@PICKS
+@settings(max_examples=40)
+@given(
+    n=st.integers(1, 30),
+    share=st.floats(0.01, 0.99),
+    words=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
+def test_as_many_as_asked_and_none_twice(name, n, share, words, seed):
+    quota = max(1, round(share * n))
+    found = _PICKS[name](noise(n, 6, seed), noise(words, 6, seed + 1), quota, seed).tolist()
+    assert len(set(found)) == len(found) == quota
+    assert set(found) <= set(range(n))
+
+
+@PICKS
+def test_equal_tokens_are_no_error(name):
+    """All alike, or all zero: no distance and no direction tells them apart."""
+    for features in (torch.ones(7, 4), torch.zeros(7, 4)):
+        found = _PICKS[name](features, features[:2], 5, 0).tolist()
+        assert len(set(found)) == 5
+
+
+@pytest.mark.parametrize("name", ["divprune", "dart", "cdpruner"])
+def test_what_reads_states_follows_the_tokens(name):
+    """The same tokens in another order are the same choice."""
+    features, text = noise(20, 8, 0), noise(5, 8, 1)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
+    first = _PICKS[name](features, text, 8, 0)
+    again = order[_PICKS[name](features[order], text, 8, 0)]
+    assert set(first.tolist()) == set(again.tolist())
+
+
+@given(n=st.integers(2, 15), seed=st.integers(0, 999), data=st.data())
+def test_divprune_is_farthest_first(n, seed, data):
+    quota = data.draw(st.integers(1, n))
+    features = noise(n, 5, seed)
+    assert divprune(features, features[:0], quota, 0).tolist() == farthest_first(features, quota)
+
+
+@given(n=st.integers(2, 8), seed=st.integers(0, 999))
+def test_cdpruner_takes_the_largest_determinant(n, seed):
+    features, text, quota = noise(n, 12, seed).double(), noise(3, 12, seed + 1).double(), n // 2 + 1
+    unit = torch.nn.functional.normalize(features, dim=-1)
+    cosine = torch.cosine_similarity(features, text.mean(0)[None])
+    relevance = (cosine - cosine.min() + 1e-6) / (cosine.max() - cosine.min() + 1e-6)
+    kernel = relevance[:, None] * (unit @ unit.T) * relevance
+    found = cdpruner(features, text, quota, 0).tolist()
+    assert found[: n - 1] == largest_determinant(kernel, quota)[: n - 1]
+
+
+def test_cdpruner_wants_what_the_question_is_about():
+    features = torch.eye(4)
+    for wanted in range(4):
+        assert int(cdpruner(features, features[wanted][None], 1, 0)) == wanted
+
+
+def test_dart_leaves_out_copies_of_its_pivots():
+    pivots = 9 * torch.eye(8)[:1].repeat(PIVOTS, 1)
+    copies = pivots.repeat(3, 1) / 2  # the same direction, shorter
+    others = torch.eye(8)[1:5]
+    features = torch.cat([pivots, copies, others])
+    found = dart(features, features[:0], 8, 0).tolist()
+    assert set(found) == {0, 1, 2, 3, 16, 17, 18, 19}
+
+
+def test_random_draws_differ_by_seed_and_all_tokens_come():
+    draws = [
+        tuple(sorted(_PICKS["random"](torch.zeros(12, 1), torch.zeros(0, 1), 4, s).tolist()))
+        for s in range(200)
+    ]
+    assert len(set(draws)) > 150
+    counts = torch.bincount(torch.tensor(draws).flatten(), minlength=12)
+    assert counts.min() > 40  # 200 draws of 4 among 12: 67 each
+
+
+@pytest.mark.parametrize("name", _PICKS)
+def test_a_ragged_batch_is_its_prompts_one_by_one(name):
+    flags = torch.tensor([[0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
+    states = noise(18, 7, 3).view(3, 6, 7)
+    choose = choose_by(name)
+    together = choose(states, PassState(flags, keep=0.5))
+    for i in range(2):
+        alone = choose(states[i : i + 1], PassState(flags[i : i + 1], keep=0.5))
+        torch.testing.assert_close(together[i : i + 1], alone)
+    assert together.sum(1).tolist() == [2, 1, 0]
+    assert not together[~flags].any()
+
+
+def test_every_selector_has_a_form():
+    assert {name for name, s in SELECTORS.items() if s.reads != "attention"} == set(_PICKS)
+    assert all(s.source and s.deviation for s in SELECTORS.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("best", "unknown selector 'best'; choose from fastv, random"),
+        ("uniform:1", "uniform draws nothing, so it takes no seed"),
+        ("random:", "a seed is a whole number"),
+        ("random:-1", "a seed is a whole number"),
+        ("random:1.5", "a seed is a whole number"),
+        ("", "unknown selector ''"),
+    ],
+)
+def test_wrong_words_are_refused(words, message):
+    with pytest.raises(BridgeError, match=message):
+        read_selector(words)
+    with pytest.raises(BridgeError, match=message):
+        SkipPlan("token_pruning", 4, after=1, keep=0.5, select=words)
+
+
+def test_plans_with_a_selector():
+    old = SkipPlan("token_pruning", 4, after=1, keep=0.5)
+    assert "select" not in old.to_json()
+    assert old == SkipPlan("token_pruning", 4, after=1, keep=0.5, select="fastv")
+    new = SkipPlan("token_pruning", 4, after=0, keep=0.5, select="random:7")
+    assert SkipPlan.from_json(new.to_json()) == new
+    assert new.hash() != SkipPlan("token_pruning", 4, after=0, keep=0.5, select="random").hash()
+    assert new.describe() == (
+        "keep 50% of vision tokens in layers >= 0 by random:7 (token_pruning, 4 layers)"
+    )
+    assert (new.first_layer, new.scored_layer, old.first_layer) == (0, None, 0)
+    both = SkipPlan.compose(new, SkipPlan("freeze", 4, layers=(2,)))
+    assert SkipPlan.from_json(both.to_json()) == both
+    assert both.select == "random:7"
+    with pytest.raises(BridgeError, match="fastv reads the attention of the layer before"):
+        SkipPlan("token_pruning", 4, after=0, keep=0.5)
+    with pytest.raises(BridgeError, match="freeze takes no 'select'"):
+        SkipPlan("freeze", 4, layers=(1,), select="uniform")
+    with pytest.raises(BridgeError, match="select must be text, got 3"):
+        SkipPlan("token_pruning", 4, after=1, keep=0.5, select=3)

@@ -1,0 +1,93 @@
+"""The ways to choose the modality tokens that token pruning keeps: one record per selector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vlm_bridge.errors import BridgeError, shown
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A way to choose tokens.
+
+    Attributes:
+        name: its name in plans.
+        reads: `attention` of the layer before the first pruned one, which then exists; `states`,
+            the input of the first pruned layer, which may be layer 0; `nothing` but positions.
+        source: where it comes from.
+        deviation: how it differs from there.
+    """
+
+    name: str
+    reads: Literal["attention", "states", "nothing"]
+    source: str
+    deviation: str
+
+
+_RECORDS = (
+    Selector(
+        "fastv",
+        reads="attention",
+        source="Chen et al. 2024, arXiv:2403.06764: attention of the last token, mean over heads",
+        deviation="none in the score",
+    ),
+    Selector(
+        "random",
+        reads="nothing",
+        source="the control of Peng et al. 2025 (UniPruneBench), arXiv:2511.02650",
+        deviation="`random:7` draws with seed 7; images with as many tokens keep the same places",
+    ),
+    Selector(
+        "uniform",
+        reads="nothing",
+        source="a control: tokens at even distances in the order of the prompt",
+        deviation="none",
+    ),
+    Selector(
+        "divprune",
+        reads="states",
+        source="Alvar et al. 2025, arXiv:2503.02175: greedy max-min of the cosine distance",
+        deviation="none at after=0, which is its place; later it reads that layer's input",
+    ),
+    Selector(
+        "dart",
+        reads="states",
+        source="Wen et al. 2025, arXiv:2502.11494: the tokens least similar to pivots",
+        deviation="pivots by the L1 norm of the layer's input, where the authors take that of keys",
+    ),
+    Selector(
+        "cdpruner",
+        reads="states",
+        source="Zhang et al. 2025, arXiv:2506.10967: a determinantal process given the question",
+        deviation="relevance by the decoder's states of the text, where the authors take CLIP's",
+    ),
+)
+#: Every selector by name.
+SELECTORS: dict[str, Selector] = {selector.name: selector for selector in _RECORDS}
+#: The selector of a plan that names none.
+FASTV = "fastv"
+
+
+def read_selector(words: str) -> tuple[Selector, int]:
+    """The selector that `words` name, and its seed: `random:7`; without a seed it is 0.
+
+    Raises:
+        BridgeError: no such selector, or a seed that is no whole number or not used.
+
+    Example:
+        >>> read_selector("random:7")[1]
+        7
+        >>> read_selector("fastv:7")
+        Traceback (most recent call last):
+        vlm_bridge.errors.BridgeError: fastv draws nothing, so it takes no seed; got 'fastv:7'
+    """
+    name, colon, seed = words.partition(":")
+    if name not in SELECTORS:
+        raise BridgeError(f"unknown selector {shown(name)}; choose from {', '.join(SELECTORS)}")
+    if colon and name != "random":
+        raise BridgeError(f"{name} draws nothing, so it takes no seed; got {shown(words)}")
+    if colon and not (seed.isascii() and seed.isdigit() and len(seed) < 10):
+        raise BridgeError(f"a seed is a whole number, as in 'random:7'; got {shown(words)}")
+    return SELECTORS[name], int(seed or 0)

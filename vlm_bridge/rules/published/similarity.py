@@ -1,0 +1,77 @@
+"""CKA and SVCCA between a layer's input and output, which reviewers of the paper ask for."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from estimators import linear_cka
+from vlm_bridge.rules.evidence import Evidence
+from vlm_bridge.rules.protocol import Floats, Rule
+
+#: Share of the variance that SVCCA keeps, as its authors do.
+_VARIANCE = 0.99
+
+
+class CKA(Rule):
+    """`1 - CKA(h_l, h_{l+1})` of the last token's states over the questions, debiased.
+
+    CKA does not see a rotation or a scale of the whole representation, so a layer that turns every
+    state alike scores 0, though no later layer undoes the turn.
+    """
+
+    name = "cka"
+    modes = ("block",)
+    source = "Kornblith et al. 2019, arXiv:1905.00414, eq. 4; debiased as arXiv:2010.15327"
+    deviation = "the authors compare layers of networks and skip none; a rule made of their index"
+    condition = "geometric"
+
+    def score(self, evidence: Evidence, mode: str) -> Floats:
+        """(n_layers,) 1 minus the similarity of input and output; slightly below 0 by debiasing."""
+        states, clusters = evidence.last_token_states(), evidence.clusters
+        pairs = itertools.pairwise(states)
+        return np.array([1.0 - linear_cka(a, b, clusters=clusters).value for a, b in pairs])
+
+
+class SVCCA(Rule):
+    """`1 - mean rho_i`, rho the canonical correlations of the leading directions of h_l, h_{l+1}.
+
+    The leading directions carry 99 % of the variance over the questions, of the last token.
+    """
+
+    name = "svcca"
+    modes = ("block",)
+    source = "Raghu et al. 2017, arXiv:1706.05806, section 2"
+    deviation = (
+        "at most a quarter as many directions as questions, since with as many as questions every "
+        "correlation is 1; the authors skip no layer"
+    )
+    condition = "geometric"
+
+    def score(self, evidence: Evidence, mode: str) -> Floats:
+        """(n_layers,) 1 minus the mean correlation of input and output."""
+        bases = [leading(rows) for rows in evidence.last_token_states()]
+        return np.array([1.0 - correlation(a, b) for a, b in itertools.pairwise(bases)])
+
+
+def leading(rows: Floats) -> Floats:
+    """(n, k) orthonormal coordinates of centred rows along their leading directions.
+
+    k is the least number that carries 99 % of the variance, at most n // 4 and at least 1.
+    """
+    u, s, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    carried = np.cumsum(s**2) / max(float((s**2).sum()), np.finfo(float).tiny)
+    k = int(np.searchsorted(carried, _VARIANCE - 1e-12)) + 1
+    return np.asarray(u[:, : max(1, min(k, len(rows) // 4))])
+
+
+def correlation(a: Floats, b: Floats) -> float:
+    """Mean canonical correlation of two orthonormal bases, over the smaller one's directions.
+
+    >>> a = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 3)))[0]
+    >>> round(correlation(a, a[:, ::-1]), 9)
+    1.0
+    """
+    values = np.linalg.svd(a.T @ b, compute_uv=False)
+    return float(np.clip(values, 0.0, 1.0).mean())

@@ -1,0 +1,51 @@
+"""Selectors that choose the tokens of token pruning from states or positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from vlm_bridge.plan.selectors import read_selector
+from vlm_bridge.skip.pass_state import PassState
+from vlm_bridge.skip.selectors.cdpruner import cdpruner
+from vlm_bridge.skip.selectors.dart import dart
+from vlm_bridge.skip.selectors.divprune import divprune
+from vlm_bridge.skip.selectors.places import random_places, uniform_places
+
+#: (states (batch, t, width), pass) -> (batch, t) bool, the modality positions that stay.
+Choose = Callable[[Tensor, PassState], Tensor]
+#: (features (n, width) of one prompt's modality tokens, text (m, width) after the first of them,
+#: how many stay, seed) -> (k,) places among the n.
+_Pick = Callable[[Tensor, Tensor, int, int], Tensor]
+_PICKS: dict[str, _Pick] = {
+    "random": random_places,
+    "uniform": uniform_places,
+    "divprune": divprune,
+    "dart": dart,
+    "cdpruner": cdpruner,
+}
+
+
+def choose_by(words: str) -> Choose:
+    """The choice of the selector that `words` name, prompt by prompt."""
+    selector, seed = read_selector(words)
+    return partial(_chosen, _PICKS[selector.name], seed)
+
+
+@torch.no_grad()
+def _chosen(pick: _Pick, seed: int, states: Tensor, now: PassState) -> Tensor:
+    kept = torch.zeros_like(now.flags, device=states.device)
+    modality, text = now.rows("modality", states.device), now.rows("text", states.device)
+    length = now.length
+    for number, (count, quota) in enumerate(zip(now.counts, now.kept_counts, strict=True)):
+        if not count:
+            continue
+        places = modality.index[number, len(modality) - count :]
+        words = text.index[number, len(text) - (length - count) :]
+        features = states[number, places].float()
+        chosen = pick(features, states[number, words].float(), quota, seed)
+        kept[number, places[chosen]] = True
+    return kept
