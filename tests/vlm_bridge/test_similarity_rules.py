@@ -1,4 +1,6 @@
-"""CKA, SVCCA and relative errors as rules, against their definitions."""
+"""CKA, SVCCA, relative errors and interchanged layers as rules, against their definitions."""
+
+import copy
 
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estimators import linear_cka
+from estimators.clustered import image_mean
 from tests.vlm_bridge.test_peer_rules import Held
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules import Evidence, find_rule, score_units
 from vlm_bridge.rules.measure.error_ratios import STEP, error_ratios
 from vlm_bridge.rules.published.similarity import correlation, leading
@@ -101,3 +105,35 @@ def test_errors_do_not_depend_on_the_batch(items):
     evidence = Evidence(vlm, items)
     score_units(find_rule("relative-error"), evidence)
     assert evidence.spent["relative-error"] == {"growth of errors": 2.0}
+
+
+@torch.no_grad()
+def test_interchange_is_the_model_with_two_layers_swapped(items):
+    vlm = tiny_llava()
+    evidence = Evidence(vlm, items)
+    score = score_units(find_rule("interchange"), evidence)
+    pairs = []
+    for first in range(3):
+        swapped = VLM.of("swapped", copy.deepcopy(vlm.model), vlm.processor)
+        own = swapped.layout.layers
+        own[first], own[first + 1] = own[first + 1], own[first]
+        kl = []
+        for item in items:
+            (one,) = batches(vlm, [item], batch_size=1)
+            p, q = (
+                m.model(**one.inputs, use_cache=False).logits[0, -1].log_softmax(-1)
+                for m in (swapped, vlm)
+            )
+            kl.append(float((p.exp() * (p - q)).sum()))
+        pairs.append(image_mean(np.array(kl), [item.cluster for item in items]))
+    wanted = [pairs[0], (pairs[0] + pairs[1]) / 2, (pairs[1] + pairs[2]) / 2, pairs[2]]
+    np.testing.assert_allclose(score, wanted, rtol=1e-3)
+    assert min(pairs) > 0
+    assert evidence.spent["interchange"]["layers interchanged"] == 2.25
+
+
+def test_equal_neighbours_commute(items):
+    vlm = tiny_llava()
+    for name, parameter in vlm.layout.layers[2].named_parameters():
+        parameter.data.copy_(dict(vlm.layout.layers[1].named_parameters())[name])
+    assert Evidence(vlm, items).interchange_kl()[1] < 1e-9

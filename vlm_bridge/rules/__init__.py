@@ -19,6 +19,7 @@ from vlm_bridge.rules.published.deepinsert import DeepInsert
 from vlm_bridge.rules.published.delask import DeLask
 from vlm_bridge.rules.published.fastv import FastV
 from vlm_bridge.rules.published.gm_skip import GMSkip
+from vlm_bridge.rules.published.interchange import Interchange
 from vlm_bridge.rules.published.lvlm_pid import LVLMPID
 from vlm_bridge.rules.published.relative_error import RelativeError
 from vlm_bridge.rules.published.shannon import ShannonInvariants
@@ -35,7 +36,7 @@ _ALL: tuple[Rule, ...] = (
     *(SkipIt(), SkipItSlopes(), ShortGPT(), Angular(), AdaSkip(), ARank(), DeLask()),
     *(RelativeError(), CKA(), SVCCA()),
     *(SkipVision(), VAR(), ShannonInvariants(), LVLMPID()),
-    *(SkipItRuns(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
+    *(SkipItRuns(), Interchange(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )
 #: Every rule that `--rule` takes: on one forward pass, on candidate runs, and controls.

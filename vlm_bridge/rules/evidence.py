@@ -180,6 +180,19 @@ class Evidence(Account):
         )
         return ratios
 
+    def interchange_kl(self) -> Floats:
+        """(L - 1,) KL of the model with two adjacent layers swapped, nats, by pair."""
+        run, name = _measure("interchange:interchange_kl"), "layers interchanged"
+        self._check_allowed("candidate runs", name)
+        self.measured(_FULL_RUN, lambda: None, requires="candidate runs")
+        pairs: Floats = self.measured(
+            name,
+            lambda: run(self.vlm, self.items, batch_size=self.batch_size),
+            forward_cost=float(_measure("interchange:interchange_cost")(self.n_layers)),
+            requires="candidate runs",
+        )
+        return pairs
+
     def sublayer_geometry(self) -> SublayerGeometry:
         """Change of direction and length of the states by every attention and MLP."""
         name = "geometry of sublayers"
