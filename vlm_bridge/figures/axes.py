@@ -31,7 +31,8 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, GREY, INK = "#CC79A7", "#767676", "#222222"
 #: Colour and marker of each mode whose units are whole layers.
 _WHOLE_LAYERS = [mode.name for mode in MODES.values() if mode.takes == ("layers",)]
-MODE_STYLES = dict(zip(_WHOLE_LAYERS, ((VERMILLION, "s"), (BLUE, "o")), strict=True))
+_STYLES = (VERMILLION, "s"), (BLUE, "o"), (GREEN, "^"), (PURPLE, "v")
+MODE_STYLES = dict(zip(_WHOLE_LAYERS, _STYLES, strict=True))
 _PLAN_SHADE = "#F0E442"
 _TICKS = [-1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
 _LINEAR_TO = 0.02  # shares below this are on a linear scale, which has a zero
