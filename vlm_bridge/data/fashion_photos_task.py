@@ -44,7 +44,7 @@ PRODUCTS = (
     "bag",
     "boot",
 )
-_VERSION = 1
+_VERSION = 2
 _SEED = 70_000
 
 Photos = np.ndarray[Any, Any]

@@ -91,7 +91,7 @@ def scenes(split: str) -> list[Item]:
     """
     if split not in SCENES_SPLITS:
         raise BridgeError(f"scenes has no split '{split}'; it has {', '.join(SCENES_SPLITS)}")
-    folder = cache_root() / f"scenes-{_VERSION}" / split
+    folder = cache_root() / f"scenes-{_VERSION}-hashed" / split
     build_once(folder, partial(_draw_all, split))
     items = []
     for number in range(SCENES_SPLITS[split]):
