@@ -107,7 +107,7 @@ def test_the_same_photos_and_questions_every_time(small, tmp_path, monkeypatch):
     first = [(i.question, i.answer, i.cluster) for i in fashion_photos("tuning")]
     monkeypatch.setenv("SKIPIT_CACHE", str(tmp_path / "again"))
     assert first == [(i.question, i.answer, i.cluster) for i in fashion_photos("tuning")]
-    chosen = json.loads((tmp_path / "again/fashion-photos-1/tuning/photos.json").read_text())
+    chosen = json.loads((tmp_path / "again/fashion-photos-2/tuning/photos.json").read_text())
     assert len(chosen) == SPLITS["tuning"][1]
 
 

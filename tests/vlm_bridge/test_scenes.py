@@ -139,7 +139,7 @@ def test_a_killed_drawing_leaves_nothing_that_looks_finished(tmp_path, monkeypat
         patch.setattr(sys.modules["vlm_bridge.data.scenes_task"], "paint", dies)
         with pytest.raises(KeyboardInterrupt):
             scenes("profile")
-    assert not list((tmp_path / "scenes-2").iterdir())
+    assert not list((tmp_path / "scenes-2-hashed").iterdir())
     items = scenes("profile")
     assert all(item.image.is_file() for item in items)
     assert items == scenes("profile")
