@@ -11,7 +11,7 @@ from torch import nn
 
 from estimators import pid_from_pmf
 from tests.vlm_bridge.families import FAMILIES, SITUATIONS, batch, tiny
-from tests.vlm_bridge.profiles import made_profile
+from tests.vlm_bridge.held_evidence import Held
 from tests.vlm_bridge.tiny import tiny_llava
 from theory.systems import toy_vlm
 from vlm_bridge.errors import BridgeError
@@ -23,22 +23,6 @@ from vlm_bridge.rules.measure.attention_rank import mean_rank
 from vlm_bridge.rules.measure.information import CodedStates, StateAtoms, redundancy
 from vlm_bridge.rules.measure.sublayers import SublayerGeometry, _geometry, capturing_parts
 from vlm_bridge.skip import skipping
-
-L = 3
-
-
-class Held(Evidence):
-    """Evidence of 30 images whose measurements are of the test's choosing."""
-
-    def __init__(self, **found: object) -> None:
-        super().__init__(profile=made_profile(L, image=[0.1] * L))
-        for name, value in found.items():
-            self._made[name.replace("_", " ")] = value
-            self.cost[name.replace("_", " ")] = 1.0
-
-    @property
-    def clusters(self) -> list[str]:
-        return [str(image) for image in range(30)]
 
 
 def test_adaskip_and_skip_vision_are_their_formulas():

@@ -11,9 +11,9 @@ from vlm_bridge.plan.selectors import SELECTORS, read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.pass_state import PassState
 from vlm_bridge.skip.selectors import _PICKS, choose_by
-from vlm_bridge.skip.selectors.cdpruner import cdpruner
-from vlm_bridge.skip.selectors.dart import PIVOTS, dart
-from vlm_bridge.skip.selectors.divprune import divprune
+from vlm_bridge.skip.selectors.cdpruner import cdpruner_places
+from vlm_bridge.skip.selectors.dart import PIVOTS, dart_places
+from vlm_bridge.skip.selectors.divprune import divprune_places
 
 PICKS = pytest.mark.parametrize("name", _PICKS)
 
@@ -59,7 +59,9 @@ def test_what_reads_states_follows_the_tokens(name):
 def test_divprune_is_farthest_first(n, seed, data):
     quota = data.draw(st.integers(1, n))
     features = noise(n, 5, seed)
-    assert divprune(features, features[:0], quota, 0).tolist() == farthest_first(features, quota)
+    assert divprune_places(features, features[:0], quota, 0).tolist() == farthest_first(
+        features, quota
+    )
 
 
 @given(n=st.integers(2, 8), seed=st.integers(0, 999))
@@ -69,14 +71,14 @@ def test_cdpruner_takes_the_largest_determinant(n, seed):
     cosine = torch.cosine_similarity(features, text.mean(0)[None])
     relevance = (cosine - cosine.min() + 1e-6) / (cosine.max() - cosine.min() + 1e-6)
     kernel = relevance[:, None] * (unit @ unit.T) * relevance
-    found = cdpruner(features, text, quota, 0).tolist()
+    found = cdpruner_places(features, text, quota, 0).tolist()
     assert found[: n - 1] == largest_determinant(kernel, quota)[: n - 1]
 
 
 def test_cdpruner_wants_what_the_question_is_about():
     features = torch.eye(4)
     for wanted in range(4):
-        assert int(cdpruner(features, features[wanted][None], 1, 0)) == wanted
+        assert int(cdpruner_places(features, features[wanted][None], 1, 0)) == wanted
 
 
 def test_dart_leaves_out_copies_of_its_pivots():
@@ -84,7 +86,7 @@ def test_dart_leaves_out_copies_of_its_pivots():
     copies = pivots.repeat(3, 1) / 2  # the same direction, shorter
     others = torch.eye(8)[1:5]
     features = torch.cat([pivots, copies, others])
-    found = dart(features, features[:0], 8, 0).tolist()
+    found = dart_places(features, features[:0], 8, 0).tolist()
     assert set(found) == {0, 1, 2, 3, 16, 17, 18, 19}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from estimators import linear_cka
 from estimators.clustered import image_mean
-from tests.vlm_bridge.test_peer_rules import Held
+from tests.vlm_bridge.held_evidence import Held
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM

@@ -17,8 +17,8 @@ from tests.vlm_bridge.skip_cases import PLANS, forward, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.selectors.cdpruner import cdpruner
-from vlm_bridge.skip.selectors.dart import dart
+from vlm_bridge.skip.selectors.cdpruner import cdpruner_places
+from vlm_bridge.skip.selectors.dart import dart_places
 
 
 def run_rows(vlm, index, states, rows, *, attention, mlp):
@@ -49,7 +49,7 @@ def selected_by_hand(select, features, text, count):
         return torch.tensor([int((i + 0.5) * len(features) / count) for i in range(count)])
     if name == "divprune":
         return torch.tensor(farthest_first(features, count))
-    return {"cdpruner": cdpruner, "dart": dart}[name](features, text, count, 0)
+    return {"cdpruner": cdpruner_places, "dart": dart_places}[name](features, text, count, 0)
 
 
 def by_hand(vlm, plan, states, vision):

@@ -16,6 +16,7 @@ from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.families.stacks import CASES, L, StackCase, model
 from tests.vlm_bridge.skip_cases import assert_close, forward
 from tests.vlm_bridge.tiny import tiny_llava, tokenizer
+from tests.vlm_bridge.words import Words
 from vlm_bridge.cost import cache_bytes, cost_of_inputs, count_flops
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -46,25 +47,6 @@ AUDIO_BLOCK = SkipPlan("block", L, layers=(1, 3), stack="audio")
 
 def refused(message):
     return pytest.raises(BridgeError, match=re.escape(message))
-
-
-class Words:
-    """A processor as far as answers need one."""
-
-    all_special_ids = (0, 1, 2)
-
-    @property
-    def tokenizer(self):
-        return self
-
-    def __len__(self):
-        return 40
-
-    def get_vocab(self):
-        return {str(i): i for i in range(40)}
-
-    def batch_decode(self, ids, skip_special_tokens):
-        return [" ".join(str(i) for i in row if i > 2) for row in ids.tolist()]
 
 
 def speaking(case, **changes):

@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationMixin
 
 from tests.vlm_bridge.families.stacks import StackCase, model
-from tests.vlm_bridge.test_stack_verbs import Words
+from tests.vlm_bridge.words import Words
 from vlm_bridge.cost import cost_of_inputs
 from vlm_bridge.evaluate.answers import answer_batch
 from vlm_bridge.model.encoder_decoder import one_call, with_own_answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from pkgutil import resolve_name
 from typing import Any
 
 from estimators.record import SOURCES
@@ -41,8 +42,7 @@ def _named(options: Mapping[str, Any]) -> Iterator[str]:
     models = [str(options[name]) for name in _MODELS if options.get(name)]
     if not models:
         return
-    from vlm_bridge.reference.origin import sources_of  # only now: it reads the tasks
-
+    sources_of = resolve_name("vlm_bridge.reference.origin:sources_of")  # it imports the tasks
     data = [str(options[name]) for name in _DATA if options.get(name)]
     names = [name.strip() for listed in models for name in listed.split(",")]
     yield from dict.fromkeys(line for name in names for line in sources_of(name, data))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vlm_bridge.plan.selectors import read_selector
 from vlm_bridge.skip.pass_state import PassState
-from vlm_bridge.skip.selectors.cdpruner import cdpruner
-from vlm_bridge.skip.selectors.dart import dart
-from vlm_bridge.skip.selectors.divprune import divprune
+from vlm_bridge.skip.selectors.cdpruner import cdpruner_places
+from vlm_bridge.skip.selectors.dart import dart_places
+from vlm_bridge.skip.selectors.divprune import divprune_places
 from vlm_bridge.skip.selectors.places import random_places, uniform_places
 
 #: (states (batch, t, width), pass) -> (batch, t) bool, the modality positions that stay.
@@ -23,9 +23,9 @@ _Pick = Callable[[Tensor, Tensor, int, int], Tensor]
 _PICKS: dict[str, _Pick] = {
     "random": random_places,
     "uniform": uniform_places,
-    "divprune": divprune,
-    "dart": dart,
-    "cdpruner": cdpruner,
+    "divprune": divprune_places,
+    "dart": dart_places,
+    "cdpruner": cdpruner_places,
 }
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 
-def cdpruner(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
+def cdpruner_places(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
     """(quota,) places that greedily maximise the determinant of `diag(r) S diag(r)`.
 
     S is the cosine similarity of the modality tokens, r their relevance: the cosine with the mean
@@ -15,7 +15,7 @@ def cdpruner(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
     the determinant most (Chen et al. 2018, arXiv 1709.05135).
 
     >>> eye = torch.eye(3)
-    >>> cdpruner(eye, torch.tensor([[1.0, 0.2, 0.1]]), 2, 0).tolist()
+    >>> cdpruner_places(eye, torch.tensor([[1.0, 0.2, 0.1]]), 2, 0).tolist()
     [0, 1]
     """
     unit = normalize(features, dim=-1)

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 PIVOTS = 4
 
 
-def dart(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
+def dart_places(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
     """(quota,) places: pivots, and by turns the tokens least similar to each pivot.
 
     Pivots are the `PIVOTS` modality tokens and the `PIVOTS` tokens of text with the largest L1

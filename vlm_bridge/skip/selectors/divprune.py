@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 
-def divprune(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
+def divprune_places(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
     """(quota,) places that greedily maximise the least cosine distance among the chosen.
 
     The first is the token whose nearest neighbour is farthest; each further one is farthest from
     its nearest chosen token. The earlier of equals.
 
     >>> angles = torch.tensor([0.0, 0.1, 0.2, 1.5])
-    >>> divprune(torch.stack([angles.cos(), angles.sin()], 1), angles[:0], 2, 0).tolist()
+    >>> divprune_places(torch.stack([angles.cos(), angles.sin()], 1), angles[:0], 2, 0).tolist()
     [3, 0]
     """
     unit = normalize(features, dim=-1)
