@@ -1,4 +1,4 @@
-"""Surveys of models that nobody here trained: quality, harm of every skip, certified plans.
+"""Surveys of models of others: quality, answers changed by every skip, certified plans.
 
     python -m benchmarks.third_party --out out/third-party
 
@@ -22,7 +22,7 @@ from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.survey import Survey
-from vlm_bridge.experiments.survey.blocks import blocks_of, harm
+from vlm_bridge.experiments.survey.blocks import blocks_of, harm, with_doubt
 from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.figures.markdown import table
 from vlm_bridge.figures.numbers import ranged
@@ -86,11 +86,12 @@ def run(name: str, out: Path) -> Done:
 def page(done: Sequence[Done]) -> list[str]:
     """The lines of the page: a table of all surveys, then each of them."""
     lines = [
-        "# Models that nobody here trained",
+        "# Models of others",
         "",
-        "Made by `python -m benchmarks.third_party`. An answer is the whole greedy answer up to "
-        "the length named. `data` chose, `certification` certified, `test` is reported on; no "
-        "unit is in two of them.",
+        "Nobody here trained Whisper or SmolLM2; of photos-smollm2 one linear layer was trained "
+        "here. Made by `python -m benchmarks.third_party`. An answer is the whole greedy answer "
+        "up to the length named. `data` chose, `certification` certified, `test` is reported on; "
+        "no unit is in two of them.",
         "",
         *table(
             ["model", "stack", "full model", "guess", "random weights", "least harmful block",
@@ -114,7 +115,7 @@ def _row(result: Survey) -> list[str]:
         result.model,
         STACKS[result.stack],
         _score(result.full.word_errors, result.full.accuracy),
-        "-" if result.blind is None else ranged(result.blind),
+        "-" if result.blind is None else with_doubt(result.blind),
         "-" if result.random is None else _score(result.random.word_errors, result.random.accuracy),
         _changed(layer, least),
         "none" if plan is None else plan.describe(result.modality),
@@ -124,8 +125,8 @@ def _row(result: Survey) -> list[str]:
 
 def _score(word_errors: Estimate | None, accuracy: Estimate | None) -> str:
     if word_errors is not None:
-        return f"word errors {ranged(word_errors)}"
-    return "no labels" if accuracy is None else f"accuracy {ranged(accuracy)}"
+        return f"word errors {with_doubt(word_errors)}"
+    return "no labels" if accuracy is None else f"accuracy {with_doubt(accuracy)}"
 
 
 def _changed(layer: int, least: Comparison) -> str:

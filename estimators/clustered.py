@@ -159,6 +159,10 @@ def clustered_ratio(
         where a few clusters carry the variance, and where all have the same ratio, which leaves
         the interval without width. Diagnostics: n_values, denominator (the sum).
 
+        With 20 to 80 clusters an interval at 95 % covers in 93 to 94 % of simulated samples where
+        errors are frequent, in 86 to 92 % where one word in a hundred is wrong. A rare cluster that
+        carries most errors and was not drawn is not seen: the interval is too low then.
+
     Raises:
         ValueError: lengths differ, no values, a value that is not finite or has the wrong sign,
             one cluster only, labels as `cluster_codes`, level outside (0, 1).

@@ -280,6 +280,21 @@ def test_blind_answers():
     asked = [item("a", "no"), item("b", "blue"), item("never", "no")]
     texts = blind_answers(training, asked)
     assert texts == ["no", "red", "no"]
+    forms = [
+        *(item("is it a cat ?", "yes"), item("is it a dog ?", "yes"), item("is it a cow ?", "no")),
+        *(
+            item("which is it, a cat or a dog ?", "cat"),
+            item("which is it, a cow or a cat ?", "cat"),
+        ),
+        *(item("which is it, a dog or a cow ?", "dog"), item("x", "no"), item("y", "no")),
+    ]
+    new = [
+        "is it a hen ?",
+        "which is it, a hen or a dog ?",
+        "which is it, a hen or an ox ?",
+        "why ?",
+    ]
+    assert blind_answers(forms, [item(q, None) for q in new]) == ["yes", "dog", "cat", "no"]
     assert blind_answers([item("a", "b"), item("a", "a")], asked[:1]) == ["a"]
     scored = accuracy(texts, [replace(i, cluster=str(n)) for n, i in enumerate(asked)])
     assert scored.value == pytest.approx(2 / 3)

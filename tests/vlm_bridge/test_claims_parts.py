@@ -111,7 +111,7 @@ ORIGINS = {
     "published": {
         *("shortgpt", "angular", "adaskip", "arank", "delask", "skip-vision"),
         *("shannon-invariants", "lvlm-pid", "shortv", "vtw", "deepinsert", "fastv", "gm-skip"),
-        "unified",
+        *("unified", "relative-error", "interchange", "cka", "svcca"),
     },
 }
 

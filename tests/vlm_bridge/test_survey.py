@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from estimators import clustered_mean
 from tests.vlm_bridge.command_line import run
@@ -102,7 +103,8 @@ def test_a_survey_holds_profile_search_and_cost(surveyed, tmp_path):
     assert "](layers.png)" in page
     assert (tmp_path / "out" / "depth.png").is_file()
     rows = [line for line in lines if line.startswith(tuple(f"| {n} |" for n in range(9)))]
-    assert len(rows) == vlm.layout.n_layers + 1  # the last row has the entry behind all layers
+    # Two tables; the last row of each has the entry behind all layers.
+    assert len(rows) == 2 * (vlm.layout.n_layers + 1)
     assert f"- {found.certified.describe('vision')}. " in page
 
 
@@ -322,9 +324,33 @@ def test_a_survey_is_known_by_what_it_holds(surveyed, tmp_path):
     assert run("report", tmp_path / "renamed.json", "--out", tmp_path) == 2  # of no earlier run
 
 
-def test_too_few_layers_are_not_called_equally_harmful(asked, tmp_path):
-    found = made(tiny_llava(), SurveyData(asked[:4]), tmp_path, modes=["block"], step=3)
+def test_too_few_layers_are_not_ranked(asked, tmp_path):
+    found = made(tiny_llava(), SurveyData(asked[:4]), tmp_path / "a", modes=["block"], step=3)
     page = "\n".join(to_markdown(blocks_of(found)))
-    assert "2 layers were tried alone, too few to rank." in page
+    assert "No rank correlations: with 4 layers even a perfect one says little; it comes by" in page
+    assert "once in 24 orders" in page
     assert "equally harmful" not in page
     assert "nan" not in page
+
+
+def test_every_single_skip_has_its_quality(surveyed):
+    _, _, found = surveyed
+    page = "\n".join(to_markdown(blocks_of(found)))
+    assert "The accuracy of the same answers; that of the full model is " in page
+    table = page.split("The accuracy of the same answers")[1].split("\n\n")[1].splitlines()
+    assert table[0] == "| layer | block | attention | MLP | freeze | exit | entry |"
+    for line, single in zip(table[2:], found.singles, strict=False):  # blocks come first
+        low, high = single.accuracy_skipped.interval
+        wanted = f"{single.accuracy_skipped.value:.0%} ({low:.0%} to {high:.0%})"
+        assert line.split(" | ")[1] == wanted
+
+
+def test_ranks_are_those_of_harm(surveyed, monkeypatch):
+    _, _, found = surveyed
+    monkeypatch.setattr("vlm_bridge.experiments.survey.blocks._FEWEST_TO_RANK", 3)
+    page = "\n".join(to_markdown(blocks_of(found)))
+    line = next(line for line in page.splitlines() if line.startswith("| depth alone |"))
+    harms = [s.disagreement.value for s in found.singles if s.plan.mode == "block"]
+    wanted = stats.spearmanr(range(len(harms)), harms).statistic
+    cell = line.split(" | ")[1]
+    assert cell == ("-" if np.isnan(wanted) else f"{wanted:.2f}")

@@ -93,7 +93,7 @@ def survey(
     every single skip on --data by whole answers, beside distances, VAR, slopes and (of texts) the
     share of next tokens that stay; searches the largest plan that --certification certifies among
     single skips and unions of the least harmful, and measures its cost. Writes survey.md,
-    survey.json and figures. The labels of transcripts are scored by word error rate.
+    survey.json and figures. Transcripts (question "what is said?") are scored by word error rate.
 
     Example: `skipit survey whisper-tiny.en --stack audio --data spoken-prompts:tuning`
     """

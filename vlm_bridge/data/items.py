@@ -162,12 +162,18 @@ def _contents(item: Item, hashes: dict[Path, str]) -> dict[str, str]:
 def unit_word(items: Iterable[Item], count: int = 2) -> str:
     """What the units of some items are, in a sentence that counts them.
 
+    A unit of several files, such as all recordings of one sentence, is called that.
+
     Example:
         >>> unit_word([Item(None, "why?")]), unit_word([Item(Path("a.png"), "why?")], 1)
         ('texts', 'image')
     """
+    items = list(items)
     kinds = {item.kinds[0] for item in items}
-    word = KINDS[kinds.pop()][2] if len(kinds) == 1 else "units"
+    files = {item.files[0] for item in items if item.files}
+    word = "units"
+    if len(kinds) == 1 and len(files) <= len({item.cluster for item in items}):
+        word = KINDS[kinds.pop()][2]
     return word.removesuffix("s") if count == 1 else word
 
 

@@ -1,6 +1,6 @@
 """Real recordings (telephone prompts, CC-BY-SA-3.0) with questions about which word is said.
 
-"is 'mailbox' said?" and "which is said, 'mailbox', 'number' or 'please'?". In every split each word
+"is 'please' said?" and "which is said, 'press', 'number' or 'please'?". In every split each word
 is asked about as often where it is said as where it is not, and each three words are asked about
 once where the first alone is said, once the second and once the third. So the best guess from the
 text of the question is right in 1/2 and 1/3 of the two forms.

@@ -7,25 +7,49 @@ from collections.abc import Sequence
 
 from estimators import Estimate, clustered_mean
 from vlm_bridge.data import Item
+from vlm_bridge.data.text_forms import transcript_words
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import is_correct, normalise
 
 
 def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
-    """The most frequent training answer to the same question text.
+    """The most frequent training answer to the same question text: the guess of who sees nothing.
 
-    Answers are counted in their `normalise`d form. A question absent from training gets the most
-    frequent answer of all; ties go alphabetically.
+    A question that training does not ask gets the most frequent training answer among those that
+    its own text offers ("which is it, a dress, a bag or a coat?"), of questions with the same first
+    word if there are any; if its text offers none, the most frequent answer to those questions, and
+    at last the most frequent of all. Answers are counted in their `normalise`d form; ties go
+    alphabetically.
 
     Raises:
         BridgeError: no training item has an answer.
     """
     per_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    per_form: defaultdict[str, Counter[str]] = defaultdict(Counter)
     overall = _counts(training)
     for item in training:
         if item.answer is not None:
             per_question[item.question][normalise(item.answer)] += 1
-    return [_most_frequent(per_question.get(item.question) or overall) for item in items]
+            per_form[_first_word(item.question)][normalise(item.answer)] += 1
+
+    def counts(question: str) -> Counter[str]:
+        if question in per_question:
+            return per_question[question]
+        form = per_form.get(_first_word(question)) or overall
+        words = f" {' '.join(transcript_words(question))} "
+        offered = {
+            answer: count
+            for answer, count in form.items()
+            if f" {' '.join(transcript_words(answer))} " in words
+        }
+        return Counter(offered) or form
+
+    by_text = {question: counts(question) for question in {item.question for item in items}}
+    return [_most_frequent(by_text[item.question]) for item in items]
+
+
+def _first_word(question: str) -> str:
+    return next(iter(transcript_words(question)), "")
 
 
 def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:

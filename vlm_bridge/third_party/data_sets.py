@@ -64,8 +64,10 @@ DATA_SETS = (
         "Its credits: recorded by Allison Smith, financial contributions by Digium, Inc.",
         maker="Recorded by Allison Smith (http://www.theivrvoice.com) for Digium, Inc.",
         origin="http://downloads.asterisk.org/pub/telephony/asterisk/",
-        attribution="Asterisk core sounds, recorded by Allison Smith for Digium, Inc. "
-        "(CC-BY-SA-3.0), resampled from 8 to 16 kHz",
+        attribution="Asterisk core sounds 1.6.1 (http://downloads.asterisk.org/pub/telephony/"
+        "asterisk/), copyright 2003-2010 Allison Smith, recorded for Digium, Inc., under "
+        "CC-BY-SA-3.0 (https://creativecommons.org/licenses/by-sa/3.0/), resampled from 8 to 16 "
+        "kHz",
         conversion="prompts",
         content="The prompts of three words or more, of 30 s at most, in 16 kHz, and "
         "`manifest.jsonl`. Changed: resampled from 8 kHz, so nothing lies above 4 kHz. The "

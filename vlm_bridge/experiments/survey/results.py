@@ -40,6 +40,7 @@ class Survey(Record):
         data: role (`data`, `certification`, `test`, `training`) -> name of the questions; only
             those that were given.
         counts: role -> number of units; of `random`, those that the random copy was asked.
+        questions: role -> number of questions about them.
         unit: what the units are, in the plural.
         max_new_tokens: longest answer, in tokens.
         full: the full model on the test questions, or on `data` without any.
@@ -67,6 +68,7 @@ class Survey(Record):
     sources: tuple[str, ...]
     data: Mapping[str, str]
     counts: Mapping[str, int]
+    questions: Mapping[str, int]
     unit: str
     max_new_tokens: int
     full: Quality
@@ -101,7 +103,9 @@ class Survey(Record):
             raise ValueError(f"{len(self.agreement)} agreements of {len(self.singles)} skips")
         if wrong := [kind for kind, of in self.slopes.items() if len(of) != self.n_layers]:
             raise ValueError(f"slopes '{wrong[0]}' are not of {self.n_layers} layers")
-        if missing := {"data", "certification", "test", "random"} - set(self.counts):
+        if missing := {"data", "certification", "test", "random"} - (
+            set(self.counts) & set(self.questions)
+        ):
             raise ValueError(f"no count of {min(missing)} questions")
 
     @property

@@ -166,6 +166,7 @@ def survey(
         sources=tuple(sources),
         data=dict(names or {}),
         counts={role: len({item.cluster for item in items}) for role, items in roles.items()},
+        questions={role: len(items) for role, items in roles.items()},
         unit=unit_word(given.data),
         max_new_tokens=max_new_tokens,
         full=quality(test.texts, test.items),
