@@ -14,7 +14,7 @@ from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer
-from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.baselines import accuracy, blind_answers, with_other_inputs
 from vlm_bridge.evaluate.certify import certificate_of, certify, certify_both
 from vlm_bridge.evaluate.compare import Comparison, compare, paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -331,3 +331,17 @@ def test_sentences_name_what_the_questions_are_about(word, tmp_path):
     assert f", 3 {word}s)" in comparison.accuracy_sentence()
     assert reach(items).sentence().startswith(f"3 {word}s: ")
     assert reach(items).sentence().endswith(f"149 {word}s")
+
+
+def test_other_inputs_are_those_of_other_units(tmp_path):
+    def item(name, cluster, label):
+        return Item(tmp_path / name, "what ?", label, cluster)
+
+    items = [item("a", "1", "x"), item("a", "1", "y"), item("b", "2", "x"), item("c", "3", "z")]
+    found = with_other_inputs(items)
+    assert [one.image.name for one in found] == ["b", "b", "c", "a"]
+    assert [one.cluster for one in found] == ["2", "2", "3", "1"]
+    assert [one.answer for one in found] == ["x", "y", "x", "z"]
+    for wrong in (items[:2], [Item(None, "why?"), Item(None, "how?")]):
+        with pytest.raises(BridgeError, match="two images or recordings, in two units"):
+            with_other_inputs(wrong)

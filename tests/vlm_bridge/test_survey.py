@@ -20,7 +20,7 @@ from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge.data import Item, first_units
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer
-from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.baselines import accuracy, blind_answers, with_other_inputs
 from vlm_bridge.evaluate.compare import Comparison, compare
 from vlm_bridge.evaluate.next_token import next_token_agreement
 from vlm_bridge.evaluate.outcomes import Outcomes
@@ -83,6 +83,13 @@ def test_the_full_model_its_copy_and_the_guess_are_judged_on_the_test(surveyed):
     assert found.random.accuracy == accuracy(other, few)
     same = [float(a == b) for a, b in zip(other, texts_[:2], strict=True)]
     assert found.random.same == clustered_mean(same, ["a", "b"], bounds=(0, 1))
+    shown = with_other_inputs(roles.test)
+    assert [item.image for item in shown] == [
+        *(item.image for item in roles.test[1:]),
+        roles.test[0].image,
+    ]
+    assert [item.answer for item in shown] == [item.answer for item in roles.test]
+    assert found.other.accuracy == accuracy(answer(vlm, shown, **SHORT), shown)
     assert found.counts == {"data": 4, "certification": 4, "test": 4, "random": 2}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from estimators import Estimate, clustered_mean
 from vlm_bridge.data import Item
@@ -50,6 +51,39 @@ def blind_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:
 
 def _first_word(question: str) -> str:
     return next(iter(transcript_words(question)), "")
+
+
+def with_other_inputs(items: Sequence[Item]) -> list[Item]:
+    """The same questions and labels about another image or recording: that of the next unit.
+
+    A model that is right no more often than on these does not use what it is shown. All questions
+    of a unit are about the first file of the next one, whose unit they then are.
+
+    Raises:
+        BridgeError: one unit only, or texts alone.
+
+    Example:
+        >>> from pathlib import Path
+        >>> two = [Item(Path(f"{name}.png"), "what?", name, name) for name in "ab"]
+        >>> [(item.image.name, item.answer) for item in with_other_inputs(two)]
+        [('b.png', 'a'), ('a.png', 'b')]
+    """
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(item.cluster, item)
+    if len(first) < 2 or any(not item.files for item in first.values()):
+        raise BridgeError("another input needs two images or recordings, in two units")
+    units = list(first)
+    donors = {unit: first[other] for unit, other in zip(units, [*units[1:], units[0]], strict=True)}
+    return [
+        replace(
+            item,
+            image=donors[item.cluster].image,
+            audio=donors[item.cluster].audio,
+            cluster=donors[item.cluster].cluster,
+        )
+        for item in items
+    ]
 
 
 def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:

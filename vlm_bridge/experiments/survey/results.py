@@ -45,6 +45,8 @@ class Survey(Record):
         max_new_tokens: longest answer, in tokens.
         full: the full model on the test questions, or on `data` without any.
         random: a copy with random weights, on the first of them; None if it was not asked.
+        other: the full model, shown the image or recording of another unit with every test
+            question; None where the questions are texts.
         blind: accuracy of the most frequent training answer; None without training questions.
         singles: every single skip against the full model on `data`, by whole answers.
         agreement: share of next tokens that stay under each of `singles`; empty where the data are
@@ -73,6 +75,7 @@ class Survey(Record):
     max_new_tokens: int
     full: Quality
     random: Quality | None
+    other: Quality | None
     blind: Estimate | None
     singles: tuple[Comparison, ...]
     agreement: tuple[Estimate, ...]

@@ -13,7 +13,7 @@ from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, check_disjoint, first_units, unit_word
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.baselines import accuracy, blind_answers, with_other_inputs
 from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.next_token import next_token_agreement
@@ -132,6 +132,9 @@ def survey(
     copy = random_copy(vlm)
     few = first_units(test.items, random_units)
     random = ask(copy, "random", few) if few else None
+    other = None
+    if all(item.files for item in test.items):
+        other = ask(vlm, "other", with_other_inputs(test.items))
     singles = tuple(
         _compared(vlm, full, plan, folder / f"single-{plan.hash()[:12]}.jsonl", batch_size)
         for plan in plans
@@ -171,6 +174,7 @@ def survey(
         max_new_tokens=max_new_tokens,
         full=quality(test.texts, test.items),
         random=None if random is None else quality(random.texts, few, test.texts[: len(few)]),
+        other=None if other is None else quality(other.texts, other.items, test.texts),
         blind=_blind(given.training, test.items),
         singles=singles,
         agreement=tuple(agreement),
