@@ -139,7 +139,7 @@ def test_a_sound_that_would_be_cut_is_refused(tmp_path):
     from scipy.io import wavfile
 
     wavfile.write(tmp_path / "long.wav", RATE, np.zeros(2 * RATE, dtype=np.int16))
-    with refused("lasts 2.0 s, and the model's feature extractor reads 1 s; cut it into several"):
+    with refused("lasts 2 s, and the model's feature extractor reads 1 s; cut it into several"):
         vb.answer(with_processor("Qwen2-Audio"), [Item(None, "?", audio=tmp_path / "long.wav")])
 
 

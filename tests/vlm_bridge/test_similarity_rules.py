@@ -53,6 +53,14 @@ def test_cka_and_svcca_do_not_see_a_turn_of_all_states():
     assert score_units(find_rule("cka"), made)[1] == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("name", ["cka", "svcca"])
+def test_a_layer_that_makes_all_differences_is_needed(name):
+    rng = np.random.default_rng(0)
+    found = rng.normal(size=(30, 6))
+    score = score_units(find_rule(name), states(np.ones((30, 6)), found, found, 2 * found))
+    assert score == pytest.approx([1.0, 0.0, 0.0], abs=1e-9)
+
+
 @given(seed=st.integers(0, 999), k=st.integers(1, 5))
 def test_correlations_are_those_of_the_best_directions(seed, k):
     """Against the definition: eigenvalues of Sxx^-1 Sxy Syy^-1 Syx are rho squared."""

@@ -27,7 +27,7 @@ def evidence(items) -> Evidence:
 @pytest.mark.parametrize("mode", SkipItSlopes().modes)
 def test_values_and_limits_by_hand(evidence, mode):
     rule, epsilon = SkipItSlopes(images=4), 0.1
-    found = evidence.sensitivity(rule.images)
+    found = evidence.sensitivity(rule.images, mode)
     wanted = []
     for unit in range(len(units(mode, N))):
         size = np.abs(found.change[mode][:, unit])
@@ -55,7 +55,7 @@ def test_values_and_limits_by_hand(evidence, mode):
 def test_a_share_of_exactly_epsilon_is_safe(evidence):
     """As S6 in `explain`: at most epsilon."""
     rule = SkipItSlopes()
-    flips = evidence.sensitivity(rule.images).flips("block")
+    flips = evidence.sensitivity(rule.images, "block").flips("block")
     shares = [share for share in flips.tolist() if 0 < share < 1]
     assert shares
     for share in shares:
@@ -65,8 +65,8 @@ def test_a_share_of_exactly_epsilon_is_safe(evidence):
 
 def test_a_mode_it_has_not_is_refused_everywhere(evidence):
     for ask in (SkipItSlopes().safe, SkipItSlopes().explain):
-        with pytest.raises(BridgeError, match="no mode 'sublayer'"):
-            ask(evidence, "sublayer")
+        with pytest.raises(BridgeError, match="no mode 'token_pruning'"):
+            ask(evidence, "token_pruning")
 
 
 def test_information_is_held_to_a_limit_in_nats(tmp_path):

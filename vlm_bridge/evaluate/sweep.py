@@ -22,8 +22,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.skip.support import check_support
 
-#: Modes swept by default: those whose plan is a set of layers or a depth and nothing else.
-SWEPT = tuple(mode for mode in RULE_MODES if len(MODES[mode].takes) == 1)
+#: Modes swept by default: whole layers, and depths.
+SWEPT = ("block", "freeze", "early_exit", "late_entry")
 #: Shares of vision tokens that token prunings keep by default.
 SHARES = (0.5, 0.25, 0.1)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from pkgutil import resolve_name
 
 import numpy as np
 
-from estimators import linear_cka
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Rule
 
+#: Fewest questions for CKA.
+_FEWEST = 4
 #: Share of the variance that SVCCA keeps, as its authors do.
 _VARIANCE = 0.99
 
@@ -29,9 +32,20 @@ class CKA(Rule):
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) 1 minus the similarity of input and output; slightly below 0 by debiasing."""
-        states, clusters = evidence.last_token_states(), evidence.clusters
-        pairs = itertools.pairwise(states)
-        return np.array([1.0 - linear_cka(a, b, clusters=clusters).value for a, b in pairs])
+        clusters = evidence.clusters
+        if len(clusters) < _FEWEST:
+            raise BridgeError(
+                f"rule '{self.name}' needs at least {_FEWEST} questions, got {len(clusters)}"
+            )
+        states = evidence.last_token_states()
+        similarity = resolve_name("estimators:linear_cka")  # with scipy, which others do not need
+
+        def score(before: Floats, after: Floats) -> float:
+            if unlike := from_constants(before, after):
+                return unlike
+            return 1.0 - float(similarity(before, after, clusters=clusters).value)
+
+        return np.array([score(a, b) for a, b in itertools.pairwise(states)])
 
 
 class SVCCA(Rule):
@@ -51,8 +65,18 @@ class SVCCA(Rule):
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) 1 minus the mean correlation of input and output."""
-        bases = [leading(rows) for rows in evidence.last_token_states()]
-        return np.array([1.0 - correlation(a, b) for a, b in itertools.pairwise(bases)])
+        pairs = itertools.pairwise(evidence.last_token_states())
+        return np.array(
+            [from_constants(a, b) or 1.0 - correlation(leading(a), leading(b)) for a, b in pairs]
+        )
+
+
+def from_constants(before: Floats, after: Floats) -> float:
+    """1 for a layer that makes all the differences between questions, since all began alike, else 0.
+
+    The last token of a prompt is often the same for all questions, and so is its embedding.
+    """
+    return float(not np.ptp(before, axis=0).any() and np.ptp(after, axis=0).any())
 
 
 def leading(rows: Floats) -> Floats:
