@@ -41,8 +41,9 @@ class CKA(Rule):
         similarity = resolve_name("estimators:linear_cka")  # with scipy, which others do not need
 
         def score(before: Floats, after: Floats) -> float:
-            if unlike := from_constants(before, after):
-                return unlike
+            alike = of_constants(before, after)
+            if alike is not None:
+                return alike
             return 1.0 - float(similarity(before, after, clusters=clusters).value)
 
         return np.array([score(a, b) for a, b in itertools.pairwise(states)])
@@ -65,18 +66,24 @@ class SVCCA(Rule):
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) 1 minus the mean correlation of input and output."""
+
+        def score(before: Floats, after: Floats) -> float:
+            alike = of_constants(before, after)
+            return 1.0 - correlation(leading(before), leading(after)) if alike is None else alike
+
         pairs = itertools.pairwise(evidence.last_token_states())
-        return np.array(
-            [from_constants(a, b) or 1.0 - correlation(leading(a), leading(b)) for a, b in pairs]
-        )
+        return np.array([score(a, b) for a, b in pairs])
 
 
-def from_constants(before: Floats, after: Floats) -> float:
-    """1 for a layer that makes all the differences between questions, since all began alike, else 0.
+def of_constants(before: Floats, after: Floats) -> float | None:
+    """The score of a layer whose inputs are all alike: 1 if its outputs differ, else 0.
 
-    The last token of a prompt is often the same for all questions, and so is its embedding.
+    The last token of a prompt is often the same for all questions, and so is its embedding. None
+    for other layers.
     """
-    return float(not np.ptp(before, axis=0).any() and np.ptp(after, axis=0).any())
+    if np.ptp(before, axis=0).any():
+        return None
+    return float(np.ptp(after, axis=0).any())
 
 
 def leading(rows: Floats) -> Floats:
