@@ -94,7 +94,7 @@ def page(done: Sequence[Done]) -> list[str]:
         "no unit is in two of them.",
         "",
         *table(
-            ["model", "stack", "full model", "guess", "random weights", "least harmful block",
+            ["model", "stack", "full model", "guess", "random weights", "block that changes fewest answers",
              "largest certified plan", "prefill latency, skipped/full"],
             [_row(each.result) for each in done],
         ),
