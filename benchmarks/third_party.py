@@ -94,8 +94,9 @@ def page(done: Sequence[Done]) -> list[str]:
         "no unit is in two of them.",
         "",
         *table(
-            ["model", "stack", "full model", "guess", "random weights", "block that changes fewest answers",
-             "largest certified plan", "prefill latency, skipped/full"],
+            ["model", "stack", "full model", "guess", "random weights",
+             "block that changes fewest answers", "largest certified plan",
+             "prefill latency, skipped/full"],
             [_row(each.result) for each in done],
         ),
     ]  # fmt: skip

@@ -109,7 +109,7 @@ FREE = {
     *(
         (name, parameter, "text")
         for name in ("certify_mean", "certify_drop")
-        for parameter in ("data_hash", "plan_hash", "clusters")
+        for parameter in ("data_hash", "plan_hash", "unit_word", "clusters")
     ),
     ("learn_then_test", "clusters", "text"),
     ("verify_all", "names", "none"),

@@ -229,10 +229,10 @@ def test_one_declared_unit_on_both_sides_is_refused(toy, splits):
         [replace(item, cluster=f"patient{k % 10}") for k, item in enumerate(some)]
         for some in (tuning, held)
     ]
-    with pytest.raises(BridgeError, match=r"10 images are in both splits.*as cluster 'patient0'"):
+    with pytest.raises(BridgeError, match=r"10 units are in both splits.*as cluster 'patient0'"):
         search(toy, *named, CANDIDATES, epsilon=0.1)
     path = tuned_path(toy, named[0], CANDIDATES, epsilon=0.1)
-    with pytest.raises(BridgeError, match="10 of these images chose the plan"):
+    with pytest.raises(BridgeError, match="10 of these units chose the plan"):
         certify(toy, named[1], path[0].plan)
     with pytest.raises(BridgeError, match="are in both profiling and answered questions"):
         run_method(toy, *named, find_method("unified"))

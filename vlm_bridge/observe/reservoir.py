@@ -282,4 +282,4 @@ def _check_manifest(path: Path, body: dict[str, Any]) -> None:
     for group, rows in body["rows"].items():
         for row in rows if isinstance(rows, list) else [None]:
             if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-                raise BridgeError(f"{path}: a row of '{group}' has no image, got {shown(row)}")
+                raise BridgeError(f"{path}: a row of {shown(group)} has no image, got {shown(row)}")

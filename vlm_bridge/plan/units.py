@@ -66,6 +66,6 @@ def empty_plan(mode: str, n_layers: int, *, stack: str = DECODER) -> SkipPlan:
     """The plan of a mode that skips nothing.
 
     >>> [empty_plan(mode, 4).is_empty for mode in RULE_MODES]
-    [True, True, True, True, True, True]
+    [True, True, True, True, True, True, True, True]
     """
     return SkipPlan(mode, n_layers, **MODES[mode].empty(n_layers), stack=stack)

@@ -7,12 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 
 from rich.console import Console
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.files import new_folder, read_json, write_json
-from vlm_bridge.runtime.progress import waiting
 
 #: File of a built folder with the SHA-256 of every other file.
 HASHES = "sha256.json"
@@ -48,6 +48,7 @@ def build_once(folder: Path, build: Callable[[Path], None], title: str = "") -> 
         _remove(folder)
     with new_folder(folder, cached=True) as partial:
         if title:
+            waiting = resolve_name("vlm_bridge.runtime.progress:waiting")  # it imports torch
             with waiting(title):
                 build(partial)
         else:
