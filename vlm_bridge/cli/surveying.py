@@ -18,12 +18,12 @@ from vlm_bridge.cli.options import (
     StackName,
 )
 from vlm_bridge.cli.output import say
+from vlm_bridge.cli.quoted import sources
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.experiments.survey import SurveyData, write_survey
 from vlm_bridge.experiments.survey import survey as run_survey
 from vlm_bridge.experiments.survey.run import SURVEYED
 from vlm_bridge.plan.stacks import DECODER
-from vlm_bridge.reference.origin import sources_of
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable
 
@@ -106,7 +106,7 @@ def survey(
         given,
         folder=out / "checkpoints",
         names=names,
-        sources=sources_of(model.model, names.values()),
+        sources=sources(),
         stack=stack,
         modes=mode or SURVEYED,
         step=step,

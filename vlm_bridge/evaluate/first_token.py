@@ -33,9 +33,7 @@ def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Ten
     The decoder of an encoder-decoder starts as that of the full model does, under every plan.
     """
     batch = replace(batch, inputs=with_decoder_start(vlm, batch.inputs))
-    states: dict[int, Tensor] = {}
-    with capturing_states(vlm, lambda layer, _, output: states.__setitem__(layer, output)):
-        full = _first_token(vlm, batch)
+    full, states = full_first_token(vlm, batch)
     by_plan: dict[int, Tensor] = {}
     chain = _EntryChain()
     for i in sorted(range(len(plans)), key=lambda i: plans[i].entry or 0):
@@ -46,7 +44,7 @@ def first_tokens(vlm: VLM, batch: Batch, plans: Sequence[SkipPlan]) -> tuple[Ten
             else:
                 first = plan.first_layer if plan.stack == DECODER else 0
                 with starting_at(vlm, first, states):
-                    by_plan[i] = _first_token(vlm, batch)
+                    by_plan[i] = first_token(vlm, batch)
     return full, [by_plan[i] for i in range(len(plans))]
 
 
@@ -65,13 +63,21 @@ class _EntryChain:
                 at_entry[layer] = output
 
         with starting_at(vlm, self.depth, self.states), capturing_states(vlm, keep):
-            log_probs = _first_token(vlm, batch)
+            log_probs = first_token(vlm, batch)
         if at_entry:
             self.depth, self.states = entry, at_entry
         return log_probs
 
 
-def _first_token(vlm: VLM, batch: Batch) -> Tensor:
+def full_first_token(vlm: VLM, batch: Batch) -> tuple[Tensor, dict[int, Tensor]]:
+    """(n, vocabulary) log-probabilities of the first answer token, and every layer's output."""
+    states: dict[int, Tensor] = {}
+    with capturing_states(vlm, lambda layer, _, output: states.__setitem__(layer, output)):
+        return first_token(vlm, batch), states
+
+
+def first_token(vlm: VLM, batch: Batch) -> Tensor:
+    """(n, vocabulary) log-probabilities of the first answer token of the model as it is now."""
     return torch.log_softmax(first_logits(vlm, batch).float(), dim=-1)
 
 

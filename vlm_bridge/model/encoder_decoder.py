@@ -60,8 +60,8 @@ def one_call(vlm: VLM) -> dict[str, bool]:
     Without it Whisper goes back in the recording wherever it writes a time stamp, as a model with
     skipped layers does, and gives the answers of the last round, which may lack some recordings.
     """
-    known = inspect.signature(vlm.model.generate).parameters
-    return {name: True for name in ("force_unique_generate_call",) if name in known}
+    name = "force_unique_generate_call"
+    return {name: True} if name in inspect.signature(vlm.model.generate).parameters else {}
 
 
 @torch.no_grad()

@@ -146,6 +146,10 @@ def _place_words(where: Callable[[PlanFields], str]) -> Callable[[PlanFields, st
     return words
 
 
+def _in_layers(**changed: bool) -> Callable[[PlanFields], Iterable[tuple[int, Fields]]]:
+    return lambda plan: ((i, changed) for i in plan.layers)
+
+
 def _outside(plan: PlanFields) -> Iterable[tuple[int, Fields]]:
     first, end = plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit
     return ((i, {"tokens": "text"}) for i in range(plan.n_layers) if not first <= i < end)
@@ -156,7 +160,7 @@ _RECORDS = (
         "block",
         takes=("layers",),
         title="one blocked layer",
-        changes=lambda plan: ((i, {"bypass": True}) for i in plan.layers),
+        changes=_in_layers(bypass=True),
         words=_layer_words("skip"),
         every_token=True,
         removes="block",
@@ -165,9 +169,7 @@ _RECORDS = (
         "freeze",
         takes=("layers",),
         title="one frozen layer",
-        changes=lambda plan: (
-            (i, {"modality_attention": False, "modality_mlp": False}) for i in plan.layers
-        ),
+        changes=_in_layers(modality_attention=False, modality_mlp=False),
         words=_layer_words("freeze {} tokens in"),
         removes="freeze",
     ),
@@ -175,7 +177,7 @@ _RECORDS = (
         "vision_attention",
         takes=("layers",),
         title="one layer without attention of modality tokens",
-        changes=lambda plan: ((i, {"modality_attention": False}) for i in plan.layers),
+        changes=_in_layers(modality_attention=False),
         words=_layer_words("skip attention of {} tokens in"),
         removes="vision_attention",
     ),
@@ -183,7 +185,7 @@ _RECORDS = (
         "vision_mlp",
         takes=("layers",),
         title="one layer without MLP of modality tokens",
-        changes=lambda plan: ((i, {"modality_mlp": False}) for i in plan.layers),
+        changes=_in_layers(modality_mlp=False),
         words=_layer_words("skip MLP of {} tokens in"),
         removes="vision_mlp",
     ),

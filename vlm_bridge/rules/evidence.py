@@ -262,7 +262,7 @@ class Evidence(Account):
         if groups := moved.get(MODES[mode].removes or ""):
             directions = _measure("bounds:direction_bounds")(self.profile, groups)
             per_unit = [a + b for a, b in zip(per_unit, directions, strict=True)]
-        if probes and _together(mode)[0] == "slopes of the margin":
+        if probes and mode in SLOPE_GROUPS["slopes of the margin"]:
             states, of_unit = self.state_conditions(), _measure("bounds:state_bounds")
             per_unit = [a + of_unit(states, mode, unit) for unit, a in enumerate(per_unit)]
         return per_unit

@@ -20,7 +20,7 @@ from vlm_bridge.skip.both_ways import BothWays
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
 from vlm_bridge.skip.patching import Forward, by_name, forward_of
 from vlm_bridge.skip.sublayers import Sublayers, attention_of
-from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, zeroed
+from vlm_bridge.skip.tensors import causal, check_mask, first_of, hide, like, without_rows, zeroed
 from vlm_bridge.skip.tracker import PassTracker
 
 
@@ -68,10 +68,7 @@ class _ZeroModality:
     tracker: PassTracker
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.forward(*args, **kwargs)
-        update = first_of(output)
-        of_modality = self.tracker.current.flags.to(update.device)[..., None]
-        return like(output, update.masked_fill(of_modality, 0.0))
+        return without_rows(self.forward(*args, **kwargs), self.tracker.current.flags)
 
 
 @dataclass(frozen=True)

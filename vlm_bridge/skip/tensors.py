@@ -134,6 +134,12 @@ def probabilities(
     return (scores + mask.float()).softmax(-1)
 
 
+def without_rows(output: Any, rows: Tensor) -> Any:
+    """An output whose states are zero in `rows` (batch, length) bool."""
+    states = first_of(output)
+    return like(output, states.masked_fill(rows.to(states.device)[..., None], 0.0))
+
+
 def zeroed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Zeros in place of an output, and of the attention weights that come with it."""
     output = forward(*args, **kwargs)

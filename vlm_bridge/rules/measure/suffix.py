@@ -30,7 +30,7 @@ from vlm_bridge.rules.measure.passes import token_masks
 from vlm_bridge.skip.patching import forward_of, parameters_of, patched
 from vlm_bridge.skip.resume import starting_at
 from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide, like
+from vlm_bridge.skip.tensors import causal_mask, check_mask, first_of, hide, without_rows
 
 States = Callable[[Tensor], Tensor]
 #: Ways to leave out part of a layer; see `FullPass.direction`.
@@ -130,9 +130,7 @@ class FullPass:
         forward = forward_of(part)
 
         def cut(*args: Any, **kwargs: Any) -> Any:
-            output = forward(*args, **kwargs)
-            update = first_of(output)
-            return like(output, update.masked_fill(rows.to(update.device)[..., None], 0.0))
+            return without_rows(forward(*args, **kwargs), rows)
 
         with differentiable(), patched(part, cut):
             return first_of(module(hidden_states=self.inputs[layer], **self._keywords[layer]))
