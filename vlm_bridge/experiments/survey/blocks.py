@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -115,17 +115,12 @@ def harm(result: Survey, column: str) -> dict[int, Comparison]:
 
 
 def _by_layer(result: Survey) -> list[Block]:
-    harms = {name: found for name in _COLUMNS if (found := harm(result, name))}
-    beside = cheap_scores(result)
-    rows = [
-        (
-            str(layer),
-            *(_share(found.get(layer)) for found in harms.values()),
-            *(_cell(values, layer) for values in beside.values()),
-        )
-        for layer in range(result.n_layers + 1)
-    ]
-    rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
+    harms, beside = _harms(result), cheap_scores(result)
+
+    def cells(layer: int) -> list[str]:
+        shares = [_share(found.get(layer)) for found in harms.values()]
+        return [*shares, *(_cell(values, layer) for values in beside.values())]
+
     held = result.modality
     words = {
         "block": "the whole layer left out",
@@ -144,7 +139,18 @@ def _by_layer(result: Survey) -> list[Block]:
             "at which the likeliest next token stays, with one block out; best "
             f"{_best_agreement(result)}."
         )
-    return [Block(head=("layer", *harms, *beside), rows=tuple(rows)), Block(text=notes)]
+    return [_table(result, (*harms, *beside), cells), Block(text=notes)]
+
+
+def _harms(result: Survey) -> dict[str, dict[int, Comparison]]:
+    """Column -> its single skips, of the columns that the survey has."""
+    return {name: found for name in _COLUMNS if (found := harm(result, name))}
+
+
+def _table(result: Survey, head: tuple[str, ...], cells: Callable[[int], Sequence[str]]) -> Block:
+    """A row for every layer, and for the depth behind the last; none where all cells are empty."""
+    rows = ((str(layer), *cells(layer)) for layer in range(result.n_layers + 1))
+    return Block(head=("layer", *head), rows=tuple(r for r in rows if set(r[1:]) != {"-"}))
 
 
 def _share(single: Comparison | None) -> str:
@@ -160,8 +166,7 @@ def _quality_by_layer(result: Survey) -> list[Block]:
     if result.singles[0].word_errors_full is None:
         named = "accuracy", "accuracy_full", "accuracy_skipped"
     name, of_full, of_skipped = named
-    harms = {column: found for column in _COLUMNS if (found := harm(result, column))}
-    full = getattr(result.singles[0], of_full)
+    harms, full = _harms(result), getattr(result.singles[0], of_full)
     if full is None:
         return []
 
@@ -169,15 +174,13 @@ def _quality_by_layer(result: Survey) -> list[Block]:
         quality = None if single is None else getattr(single, of_skipped)
         return "-" if quality is None else ranged(quality, ".0%")
 
-    rows = [
-        (str(layer), *(cell(found.get(layer)) for found in harms.values()))
-        for layer in range(result.n_layers + 1)
-    ]
-    rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
+    def cells(layer: int) -> list[str]:
+        return [cell(found.get(layer)) for found in harms.values()]
+
     text = f"The {name} of the same answers; that of the full model is {ranged(full)} on them"
     if name == "word error rate":
         text += ", and that of empty answers 100%"
-    return [Block(text=f"{text}."), Block(head=("layer", *harms), rows=tuple(rows))]
+    return [Block(text=f"{text}."), _table(result, tuple(harms), cells)]
 
 
 def _cell(values: Sequence[float], layer: int) -> str:
