@@ -9,12 +9,12 @@ that what else runs there counts less. Peak memory is the most that tensors took
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks import _help
 from benchmarks._llava import TEXT_TOKENS, VISION_TOKENS, prompt, random_llava
 from benchmarks._table import paired, report
 from vlm_bridge.cost.memory import peak_bytes
@@ -87,7 +87,7 @@ def peak_mib(vlm: VLM, name: str, batch: int, batches: int) -> float:
 
 def main() -> None:
     """Measure every variant at every batch size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = _help.parser("capture", __doc__ or "")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--pairs", type=int, default=7, help="paired runs of a variant")
     parser.add_argument("--batch-size", type=int, nargs="*", default=[1, 4], help="batch sizes")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import _help
 from benchmarks._pid_peers import PEERS
 from estimators.decomposition.broja import solve_broja
 
@@ -161,7 +162,7 @@ def _short(value: Any) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pid", description=__doc__)
+    parser = _help.parser("pid", __doc__ or "")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--random", type=int, default=1000, help="random distributions, k = 2..5")
     parser.add_argument(

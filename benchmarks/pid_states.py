@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
 import numpy as np
 
+from benchmarks import _help
 from benchmarks._table import report
 from estimators import pid_from_covariance
 from estimators.decomposition.learned import fit_learned_pid
@@ -81,7 +81,7 @@ def learned(gate: str, d: int, n: int, seed: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pid_states", description=__doc__)
+    parser = _help.parser("pid_states", __doc__ or "")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--dims", type=int, nargs="*", default=[50, 100, 200])
     parser.add_argument("--wide", type=int, nargs="*", default=[64, 4096])

@@ -4,12 +4,13 @@
 
 Photos: the blind guess from the text, and the product of the nearest of 6,000 training photos in
 pixels. Recordings: the blind guess, and yes or no by the length of the recording alone, with the
-length that is best on the training questions. Test questions, 95 % by unit. Needs fetched data.
+length that is best on the training questions. Test questions, 95 % by unit. And how many of the
+test sentences are nearly one of another split: at most one word in five differs (word edit
+distance over the longer sentence's words). Needs fetched data.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import wave
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks import _help
 from estimators import Estimate
-from vlm_bridge.data import TASKS, Item, limit_per_image
+from vlm_bridge.data import SPLITS, TASKS, Item, limit_per_image
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
+from vlm_bridge.evaluate.word_errors import wrong_words
 
 #: Training photos of photos-smollm2.
 PHOTOS = 6_000
@@ -92,17 +95,45 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
+def near_duplicates(test: Sequence[Item], others: Sequence[Item]) -> dict[str, int]:
+    """How many sentences of `test` are nearly one of `others`; clusters are the sentences."""
+    asked, known = (
+        [cluster.split() for cluster in dict.fromkeys(item.cluster for item in items)]
+        for items in (test, others)
+    )
+    near = sum(
+        any(wrong_words(said, other) * 5 <= max(len(said), len(other)) for other in known)
+        for said in asked
+    )
+    return {"sentences": len(asked), "near": near}
+
+
+def repeated() -> dict[str, dict[str, int]]:
+    """`near_duplicates` of the test sentences of both tasks with recordings."""
+    found = {}
+    for task in ("spoken-prompts", "spoken-words"):
+        others = [split for split in SPLITS[task] if split != "test"]
+        items = [item for split in others for item in TASKS[task](split)]
+        found[task] = near_duplicates(TASKS[task]("test"), items)
+    return found
+
+
 def main() -> None:
     """Print the guesses."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = _help.parser("shortcuts", __doc__ or "")
     parser.add_argument("--json", action="store_true", help="JSON")
     if parser.parse_args().json:
-        print(json.dumps({"rows": rows()}, indent=1))
+        print(json.dumps({"rows": rows(), "near duplicates": repeated()}, indent=1))
         return
     for row in rows():
         print(
             f"{row['task']}, {row['questions']}, {row['guess']}: {row['right']:.1%} "
             f"({row['low']:.1%} to {row['high']:.1%}; {row['n']} questions, {row['units']} units)"
+        )
+    for task, counts in repeated().items():
+        print(
+            f"{task}: {counts['near']} of {counts['sentences']} test sentences differ in at most "
+            "one word in five from one of another split"
         )
 
 

@@ -12,7 +12,6 @@ the skipped prefill, the block around it included, over that of the same skip wr
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from benchmarks import _help
 from benchmarks._by_hand import ByHand
 from benchmarks._llava import prompt, random_llava
 from benchmarks._table import report
@@ -143,7 +143,7 @@ def models(names: list[str], batch: int) -> list[tuple[VLM, Mapping[str, Tensor]
 
 def main() -> None:
     """Measure every plan on every model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = _help.parser("skip", __doc__ or "")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--pairs", type=int, default=15, help="timed pairs of a plan")
     parser.add_argument("--tokens", type=int, default=8, help="tokens decoded; 0 leaves it out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import _help
 from benchmarks._table import report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,7 @@ class Seconds(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, start everything several times, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__)
+    parser = _help.parser("startup", __doc__ or "")
     parser.add_argument("--runs", type=int, default=5, help="fresh processes each (default: 5)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)

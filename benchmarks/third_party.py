@@ -9,7 +9,6 @@ beside it; surveys that `--only` leaves out are named there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import _help
 from estimators import Estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison
@@ -145,10 +145,24 @@ def _machine(result: Survey) -> str:
 
 def main() -> None:
     """Run the surveys and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/third-party"), help="surveys")
-    parser.add_argument("--page", type=Path, default=Path("docs/results/third-party.md"))
-    parser.add_argument("--only", nargs="+", choices=list(SURVEYS), default=list(SURVEYS))
+    parser = _help.parser("third_party", __doc__ or "")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/third-party"), help="folder of the surveys"
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=Path("docs/results/third-party.md"),
+        help="page to write; the records lie beside it",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(SURVEYS),
+        default=list(SURVEYS),
+        help="surveys to run (default: all)",
+        metavar="NAME",
+    )
     chosen = parser.parse_args()
     try:
         done = [run(name, chosen.out) for name in chosen.only]

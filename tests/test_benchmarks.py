@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from benchmarks import skip
+from benchmarks import shortcuts, skip
 from benchmarks._llava import prompt, random_llava
 from vlm_bridge.cost import count_flops
+from vlm_bridge.data import Item
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.skip import skipping
 
@@ -33,6 +34,17 @@ def test_plans_keep_at_most_seven_tenths_of_the_flops():
         most = 0.9 if plan.mode in ("vision_attention", "vision_mlp") else 0.7
         with skipping(vlm, plan):
             assert count_flops(run) <= most * full, plan.describe()
+
+
+def test_sentences_that_nearly_repeat():
+    """One word in five may differ; recordings of one sentence count once."""
+
+    def said(*sentences):
+        return [Item(None, "what is said?", cluster=sentence) for sentence in sentences]
+
+    asked = said("a b c d e", "a b c d e", "press one", "a b c x y")
+    found = shortcuts.near_duplicates(asked, said("b c d e", "press two"))
+    assert found == {"sentences": 3, "near": 1}
 
 
 @pytest.mark.slow

@@ -345,3 +345,14 @@ def test_other_inputs_are_those_of_other_units(tmp_path):
     for wrong in (items[:2], [Item(None, "why?"), Item(None, "how?")]):
         with pytest.raises(BridgeError, match="two images or recordings, in two units"):
             with_other_inputs(wrong)
+
+
+def test_a_model_that_is_never_right_has_nothing_to_lose():
+    items = [Item(None, f"why {n}?", "so") for n in range(30)]
+    said = "the full model answers none of these questions as labelled, so it has no accuracy"
+    level, plan = {"epsilon": 0.2, "delta": 0.05}, SkipPlan("block", 4, layers=(1,))
+    for right, expected in (("no", True), ("so", False)):
+        outcomes = Outcomes.of_words(items, [right, *["no"] * 29], ["no"] * 30)
+        drop = certificate_of(plan, outcomes, quantity="accuracy_drop", **level)
+        assert (said in drop.sentence()) == expected
+    assert said not in certificate_of(plan, outcomes, **level).sentence()

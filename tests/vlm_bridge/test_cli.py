@@ -224,7 +224,7 @@ def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
     assert run("plan", folder, *data, *arguments, "--out", out) == 0
     plan = SkipPlan.read(out)
     assert plan.provenance.rule == name
-    assert "forward passes beside the profile" in capsys.readouterr().out
+    assert "forward passes, that of the profile included" in capsys.readouterr().out
     looks_ahead = RULES[name].requires in ("candidate runs", "labels")
     if RULES[name].modes[-1] in ("block", "freeze", "sublayer"):  # depths have their own order
         passes = 2.0 if name == "relative-error" else 1.0
@@ -376,15 +376,17 @@ def test_help_lists_every_command(capsys):
 def test_rules_are_listed(capsys):
     assert run("rules") == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["name", "modes", "requires", "condition", "origin", "source", "deviation"]
+    about = ["condition", "origin", "source", "deviation"]
+    assert lines[0] == ["name", "modes", "stacks", "requires", *about]
     assert [line[0] for line in lines[1:]] == list(RULES)
-    assert lines[-1][2] == "nothing"
+    assert lines[-1][2:4] == ["any", "nothing"]
 
 
 def test_listed_rules_are_what_the_rules_say(capsys):
     assert run("rules", "--json") == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"name": one.name, "modes": list(one.modes), "requires": one.requires}
+        {"name": one.name, "modes": list(one.modes), "stacks": one.stacks}
+        | {"requires": one.requires}
         | {"condition": one.condition, "origin": one.origin, "source": one.source}
         | {"deviation": one.deviation}
         for one in RULES.values()

@@ -40,7 +40,9 @@ def test_the_second_gets_what_is_left_and_the_third_is_refused(ledger):
         spend(ledger, ["a", "c"], 0.001, "3")
     assert str(refusal.value) == (
         f"the ledger {ledger.path} leaves no delta for this data: a search of m (ffffffffffff), "
-        "a search of m (000000000000) spent 0.05 of 0.05 on what they share; use new data"
+        "a search of m (000000000000) spent 0.05 of 0.05 on what they share; use new data, or "
+        "plan ahead for several certificates: a new ledger (--ledger) with a larger total "
+        "(--ledger-delta), named before the first result is read"
     )
     assert spend(ledger, ["new"], 0.05, "4").delta == 0.05
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from estimators import Profile
 from tests.vlm_bridge.command_line import run
 from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import ATTENTION
@@ -63,3 +65,36 @@ def test_attention_is_refused_by_the_names_of_the_help(folder, capsys):
     assert run("cost", folder, "block layers=1", "--attention", "flash") == 2
     said = f"unknown --attention 'flash'; choose from {', '.join(ATTENTION)}"
     assert said in capsys.readouterr().err
+
+
+def test_a_profile_is_printed_by_layer(folder, jsonl, tmp_path, capsys):
+    out = tmp_path / "profile.json"
+    assert run("profile", folder, "--data", jsonl, "--limit", 2, "--out", out) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][0] == "layer"
+    assert {"VAR text", "VAR text, random weights", "distance image, random weights"} < {*lines[0]}
+    measured = Profile.from_json(json.loads(out.read_text()))
+    at = lines[0].index("distance image")
+    shown = [float(line[at]) for line in lines[1:5]]
+    right = measured.values("image", "cosine_distance")
+    assert shown == pytest.approx(right.tolist(), rel=0.01)
+    assert {len(line) for line in lines[:5]} == {len(lines[0])}
+
+
+def test_a_sweep_is_printed_by_plan(folder, jsonl, tmp_path, capsys):
+    words = ("--data", jsonl, "--limit", 2, "--mode", "block", "--out", tmp_path)
+    assert run("sweep", folder, *words) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["plan", "first tokens changed", "KL(full, skipped), nats"]
+    rows = json.loads((tmp_path / "sweep.json").read_text())
+    assert [line[0] for line in lines[1:5]] == [f"skip layer {n} (1 of 4)" for n in range(4)]
+    for line, row in zip(lines[1:5], rows, strict=True):
+        assert line[1].startswith(f"{row['disagreement']['value']:.1%} (")
+        assert float(line[2]) == pytest.approx(row["kl_full_skipped"]["value"], rel=0.01)
+
+
+def test_large_numbers_are_written_out():
+    lines = cost_lines(replace(cost(6), batch_size=1, peak_bytes_full=1_234_567_890))
+    assert "1.23" not in lines[-2]
+    assert "1,235 -> " in lines[-2]
+    assert lines[-1].startswith("1 sequence of 12 tokens, ")

@@ -13,6 +13,7 @@ import pytest
 import rich.console
 from tqdm import tqdm
 
+from vlm_bridge.runtime import progress
 from vlm_bridge.runtime.progress import track, waiting
 
 
@@ -53,6 +54,18 @@ def test_nothing_is_shown_off_a_terminal(
     with display("profile"):
         pass
     assert stream.getvalue() == ""
+
+
+def test_a_log_gets_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, clock = io.StringIO(), iter([0.0, 59.0, 61.0, 62.0, 3700.0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    with track("warm-up", 1):  # rich reads the clock too
+        monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+        lines = track("slopes", 8)
+        with lines as advance:
+            for _ in range(4):
+                advance(2)
+    assert stream.getvalue() == "slopes: 4 of 8 after 0:01:01\nslopes: 8 of 8 after 1:01:40\n"
 
 
 @pytest.mark.slow

@@ -368,6 +368,6 @@ def test_what_search_refuses(vlm, splits) -> None:
         search(vlm, tuning, certification, [])
     evidence = Evidence(vlm, tuning)
     with pytest.raises(BridgeError, match="mode 'early_exit' has depths: use bands"):
-        greedy_plans(find_rule("shortgpt"), evidence, "early_exit")
+        greedy_plans(find_rule("random"), evidence, "early_exit")
     with pytest.raises(BridgeError, match="width counts candidates from 1, got 0"):
         greedy_plans(find_rule("shortgpt"), evidence, "block", width=0)

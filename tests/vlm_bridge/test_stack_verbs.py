@@ -283,7 +283,7 @@ def test_a_profile_of_a_stack_through_the_verb(items):
     found = profile(vlm, items, stack="vision")
     assert (found.n_layers, found.groups) == (2, ("image",))
     assert found.index_convention.endswith("layers are those of the vision encoder")
-    with refused("the profile is of the vision encoder of tiny; rules rank layers of the decoder"):
+    with refused("is of the vision encoder of tiny, and layers of the decoder are to be ranked"):
         check_profile(vlm, found)
     assert profile(vlm, items, stack="vision") == found
     with refused("has no stack 'audio'; it has vision, decoder"):

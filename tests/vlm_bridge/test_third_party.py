@@ -191,6 +191,9 @@ def test_the_list_says_what_is_fetched(tiny, shop, capsys):
     assert lines[0].split("\t") == list(rows["tiny"])
     assert lines[-1].split("\t")[-1] == "yes"
     assert lines[1].split("\t")[:2] == ["whisper-tiny.en", "model"]
+    assert {row["splits"] for row in rows.values() if row["kind"] == "model"} == {"-"}
+    for row in rows.values():
+        assert row["kind"] == "model" or row["splits"].split(", ") == list(SPLITS[row["name"]])
 
 
 def test_get_fetches_what_is_named(tiny, shop, capsys):

@@ -143,6 +143,10 @@ def test_outcomes_and_comparisons_hold_both_rates(tmp_path):
     assert sentence.startswith("word error rate: full 0.00% (0.00% to 0.00%), skipped 4.00% (")
     assert sentence.endswith("100 words in 25 recordings")
     assert Comparison.from_json(compared.to_json()) == compared
+    cut = dataclasses.replace(compared, max_new_tokens=8, share_at_limit=0.5)
+    assert cut.word_error_sentence() == (
+        f"{sentence}; answers are cut at 8 tokens, so words that would follow count as wrong"
+    )
 
 
 def test_columns_with_errors_of_one_model_alone_are_refused():

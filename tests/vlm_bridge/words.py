@@ -20,3 +20,9 @@ class Words:
 
     def batch_decode(self, ids, skip_special_tokens):
         return [" ".join(str(i) for i in row if i > 2) for row in ids.tolist()]
+
+    def decode(self, ids):
+        return " ".join(str(i) for i in ids)
+
+    def encode(self, text, add_special_tokens):
+        return [int(word) for word in text.split()]

@@ -24,7 +24,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Which layers of a vision-language model can be skipped, how sure is that, and what "
     "does it save?\n\n"
-    "Start with `demo`, or with `profile`, `plan` and `certify` on a model of yours.\n\n"
+    "Start with `demo`, or with `survey` on a model of yours. Step by step: `profile` and `slopes` "
+    "measure redundancy; `sweep` tries every single skip; `search`, or `plan` and then `certify`, "
+    "finds a plan that is safe; `compare` and `cost` measure what it loses and saves; `prune` "
+    "exports it as a smaller model.\n\n"
     "Layers count from 0, ratios are skipped/full, intervals and certificates count images.",
 )
 

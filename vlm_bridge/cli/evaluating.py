@@ -18,10 +18,12 @@ from vlm_bridge.cli.options import (
     LedgerOptions,
     MaxNewTokens,
     ModelOptions,
+    Pairs,
     PlanWords,
     StackName,
 )
 from vlm_bridge.cli.output import note, resumable, save, say
+from vlm_bridge.cli.tables import sweep_lines
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import unit_word
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
@@ -101,6 +103,7 @@ def compare(
     plan: PlanWords,
     data: DataOptions,
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
+    pairs: Pairs = 15,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/comparison.json"),
 ) -> Any:
     """Compare a plan with the full model: answers and cost. Resumable.
@@ -123,7 +126,7 @@ def compare(
             max_new_tokens=max_new_tokens,
             checkpoint=checkpoint,
         )
-        cost = measure_cost(vlm, items, skip_plan, batch_size=size)
+        cost = measure_cost(vlm, items, skip_plan, batch_size=size, pairs=pairs)
         result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
     say(f"{skip_plan.describe(vlm.layout.modality)}: {compared.sentence()}")
     say(compared.accuracy_sentence())
@@ -151,7 +154,8 @@ def sweep(
 ) -> Any:
     """Skip each layer alone, and try each exit and entry. Resumable.
 
-    Compares the first answer token, and nothing after it.
+    Compares the first answer token, and nothing after it. Prints a line for each plan, and draws
+    them by layer and depth.
 
     A killed run continues after the last finished batch when the same command is given again.
     `torchrun` distributes the batches over its processes.
@@ -172,6 +176,8 @@ def sweep(
         plot_depth(out / "depth.png", compared, blind=None, no_vision=None)
         whole = SkipPlan("block", n_layers, stack=stack)
         plot_layers(out / "layers.png", compared, whole, epsilon)
+    for line in sweep_lines(compared, held):
+        say(line)
     on = len({item.cluster for item in items})
     say(f"{len(compared)} plans on {on} {unit_word(items, on)}: {out}/sweep.json")
     return result

@@ -13,14 +13,16 @@ from vlm_bridge.rules import RULES
 def rules() -> Any:
     """List the rules of `skipit plan --rule`.
 
-    Columns, separated by tabs: name, modes (the first is the default), what the rule requires
-    (nothing, a forward pass, candidate runs or labels), its redundancy condition, its origin
-    (ours, published or control), its source, and how it deviates from the publication.
+    Columns, separated by tabs: name, modes (the first that the model has is the default), whose
+    layers it ranks (those of the decoder, or of any stack), what the rule requires (nothing, a
+    forward pass, candidate runs or labels), its redundancy condition, its origin (ours, published
+    or control), its source, and how it deviates from the publication.
 
     Example: `skipit rules`
     """
     return _table(
-        RULES.values(), ("name", "modes", "requires", "condition", "origin", "source", "deviation")
+        RULES.values(),
+        ("name", "modes", "stacks", "requires", "condition", "origin", "source", "deviation"),
     )
 
 

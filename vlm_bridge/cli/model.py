@@ -80,18 +80,31 @@ def cost_lines(cost: Cost) -> list[str]:
         if phase is None:
             continue
         lines.append(
-            f"{name:<10}FLOPs {phase.flops_full / 1e9:.3g} -> {phase.flops_skipped / 1e9:.3g} "
-            f"GFLOP ({phase.flops_ratio:.2f})   latency {phase.seconds_full * 1e3:.3g} -> "
-            f"{phase.seconds_skipped * 1e3:.3g} ms "
+            f"{name:<10}FLOPs {_plain(phase.flops_full / 1e9)} -> "
+            f"{_plain(phase.flops_skipped / 1e9)} "
+            f"GFLOP ({phase.flops_ratio:.2f})   latency {_plain(phase.seconds_full * 1e3)} -> "
+            f"{_plain(phase.seconds_skipped * 1e3)} ms "
             f"({_ratio(phase.latency_ratio)})"
         )
     for name, full, skipped, ratio in (
         ("KV cache", cost.kv_bytes_full, cost.kv_bytes_skipped, cost.kv_ratio),
         ("peak", cost.peak_bytes_full, cost.peak_bytes_skipped, cost.peak_ratio),
     ):
-        lines.append(f"{name:<10}{full / 1e6:.3g} -> {skipped / 1e6:.3g} MB ({ratio:.2f})")
-    lines.append(f"{cost.batch_size} x {cost.length} tokens, {cost.dtype}, {cost.device}")
+        lines.append(f"{name:<10}{_plain(full / 1e6)} -> {_plain(skipped / 1e6)} MB ({ratio:.2f})")
+    sequences = "sequence" if cost.batch_size == 1 else "sequences"
+    tokens = "token" if cost.length == 1 else "tokens"
+    size = f"{cost.batch_size} {sequences} of {cost.length} {tokens}"
+    lines.append(f"{size}, {cost.dtype}, {cost.device}")
     return lines
+
+
+def _plain(value: float) -> str:
+    """Three digits, or all before the point.
+
+    >>> _plain(0.01234), _plain(1118.4)
+    ('0.0123', '1,118')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _ratio(ratio: Estimate) -> str:

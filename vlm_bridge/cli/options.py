@@ -121,7 +121,8 @@ class DataOptions:
         str,
         Option(
             help="JSONL of {image?, audio?, question, answer?, cluster?}, or NAME:SPLIT with NAME "
-            f"one of {', '.join(TASKS)}."
+            f"one of {', '.join(TASKS)}, and SPLIT mostly one of profile, tuning, certification, "
+            "test, train."
         ),
     ]
     images: Annotated[

@@ -20,6 +20,7 @@ from vlm_bridge.cli.options import (
     LedgerOptions,
     MaxNewTokens,
     ModelOptions,
+    StackName,
 )
 from vlm_bridge.cli.output import note, save, say
 from vlm_bridge.data import Item, unit_word
@@ -28,8 +29,17 @@ from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.spending import reach_of_search
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import units
-from vlm_bridge.rules import RULES, Evidence, Rule, check_mode, find_rule, nested_plans, score_units
+from vlm_bridge.plan.stacks import DECODER
+from vlm_bridge.rules import (
+    RULES,
+    Evidence,
+    Rule,
+    check_mode,
+    check_stack,
+    find_rule,
+    nested_plans,
+    score_units,
+)
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, read_record
 from vlm_bridge.selection import bands, greedy_plans
@@ -40,7 +50,10 @@ from vlm_bridge.selection.choose import choose_plan
 HOW = ("nested", "greedy", "bands")
 RuleName = Annotated[str, Option(help=f"One of {', '.join(RULES)}; see `skipit rules`.")]
 RuleMode = Annotated[
-    str | None, Option(help=f"Mode of the rule: {', '.join(RULE_MODES)} (default: its first).")
+    str | None,
+    Option(
+        help=f"Mode of the rule: {', '.join(RULE_MODES)} (default: its first that the model has)."
+    ),
 ]
 
 
@@ -52,6 +65,7 @@ def plan(
     ] = Path("out/profile.json"),
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
+    stack: StackName = DECODER,
     epsilon: Annotated[
         float,
         Option(
@@ -96,6 +110,7 @@ def plan(
     """
     check_writable(out)
     chosen_rule = find_rule(rule)
+    check_stack(chosen_rule, stack)
     if explain and not chosen_rule.explains:
         explaining = ", ".join(name for name, known in RULES.items() if known.explains)
         raise BridgeError(f"rule '{rule}' has no conditions to explain; {explaining} has")
@@ -108,7 +123,7 @@ def plan(
             )
         measured = read_record(profile, Profile, "profile")
     vlm = model.load()
-    evidence = Evidence(vlm, items, measured, batch_size=data.batch_size)
+    evidence = Evidence(vlm, items, measured, batch_size=data.batch_size, stack=stack)
     chosen = choose_plan(
         vlm,
         measured,
@@ -124,13 +139,15 @@ def plan(
     result = save(out, chosen.to_json())
     cost, words = chosen.provenance.settings["forward_cost"], vlm.layout.modality
     if explain:
-        for line in _explained(chosen_rule, evidence, check_mode(chosen_rule, mode), epsilon):
+        for line in _explained(
+            chosen_rule, evidence, check_mode(chosen_rule, mode, evidence.modality), epsilon
+        ):
             say(line)
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
         say(f"forward-pass equivalents: {spent}")
     say(
-        f"{chosen.describe(words)}; the rule cost {cost:.1f} forward passes beside the profile: "
-        f"{out}"
+        f"{chosen.describe(words)}; the rule cost {cost:.1f} forward passes, that of the profile "
+        f"included: {out}"
     )
     say(_tuned(chosen, items))
     return result
@@ -156,7 +173,7 @@ def _explained(rule: Rule, evidence: Evidence, mode: str, epsilon: float) -> Ite
     reasons = rule.explain(evidence, mode, epsilon=epsilon, probes=True)
     statements = list(dict.fromkeys(reason.bound.statement for reason in reasons))
     yield "\t".join(["unit", "score", *statements])
-    for number, unit in enumerate(units(mode, evidence.n_layers)):
+    for number, unit in enumerate(evidence.units(mode)):
         by_name = {reason.bound.statement: reason for reason in reasons if reason.unit == number}
         ordered = [by_name[statement] for statement in statements]
         cells = [f"{reason.bound.value:.3g}{'' if reason.safe else '*'}" for reason in ordered]
@@ -178,6 +195,7 @@ def search(
     ] = "nested",
     rule: RuleName = "skip-it",
     mode: RuleMode = None,
+    stack: StackName = DECODER,
     step: Annotated[int, Option(min=1, help="Step between depths, for 'bands'.")] = 1,
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
@@ -205,15 +223,18 @@ def search(
     if how not in HOW:
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
     chosen_rule, ledger = find_rule(rule), spending.beside(out)
+    check_stack(chosen_rule, stack)
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     vlm = model.load()
     note(reach_of_search(ledger, vlm, certifying, epsilon=epsilon, delta=delta)[0])
-    evidence = Evidence(vlm, tuning, batch_size=data.batch_size)
+    evidence = Evidence(vlm, tuning, batch_size=data.batch_size, stack=stack)
     if how == "bands":
+        if stack != DECODER:
+            raise BridgeError("--how bands searches layers of the decoder; leave --stack out")
         candidates = bands(vlm.layout.n_layers, step=step)
     elif how == "greedy":
-        candidates = greedy_plans(chosen_rule, evidence, mode or chosen_rule.modes[0])
+        candidates = greedy_plans(chosen_rule, evidence, mode)
     else:
         candidates = nested_plans(chosen_rule, evidence, mode)
     certified = run_search(
@@ -236,6 +257,11 @@ def search(
             (out / "plan.json").unlink(missing_ok=True)
         for failed in certified.certificates:
             say(what_it_takes(failed))
+        if not certified.path:
+            say(
+                f"no plan was tested: each of {len(candidates)} candidates changed more than "
+                f"{epsilon:g} of the answers to --data, or saves nothing"
+            )
         say(f"no plan could be certified at epsilon {epsilon}: {out}/search.json")
         if check:
             raise CheckFailed(result)

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from estimators import Profile, profile_states
 from vlm_bridge.cli.options import DataOptions, ModelOptions, StackName
 from vlm_bridge.cli.output import resumable, save, say
+from vlm_bridge.cli.tables import profile_lines
 from vlm_bridge.data import TASKS, Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.figures.layers import plot_profile
@@ -86,9 +87,10 @@ def profile(
 ) -> Any:
     """Measure how redundant each layer is, without labels. Resumable.
 
-    One forward pass over the questions, with results for each token group. The figure shows the
-    profile beside that of a copy with random weights: a distance that the copy has too is no
-    evidence of redundancy. `torchrun` distributes the batches over its processes.
+    One forward pass over the questions, with results for each token group. Prints cosine distance
+    and VAR (attention of text to modality tokens) by layer; the figure shows more. Beside them
+    stand those of a copy with random weights: a distance that the copy has too is no evidence of
+    redundancy. `torchrun` distributes the batches over its processes.
 
     A file of hidden states of any network is profiled without a copy. It has one array of shape
     (rows, width) or (sequences, tokens, width) for each layer, named as hook libraries name them,
@@ -125,6 +127,8 @@ def profile(
         if is_main():
             whole = SkipPlan("block", measured.n_layers, stack=stack)
             plot_profile(picture, measured, random, whole)
+    for line in profile_lines(measured, random):
+        say(line)
     of = f"{measured.n_images} {unit_word(items, measured.n_images)}"
     say(f"profile of {measured.n_layers} layers on {of}: {out}, {picture}")
     return result
@@ -159,5 +163,7 @@ def _profile_file(path: Path, options: StatesOptions, out: Path) -> Any:
             raise BridgeError(f"{path}: {error}") from None
     result = save(out, measured.to_json())
     picture = plot_states(out.with_suffix(".png"), measured)
+    for line in profile_lines(measured, None):
+        say(line)
     say(f"profile of {measured.n_layers} layers on {measured.n_images} clusters: {out}, {picture}")
     return result

@@ -45,7 +45,9 @@ def verify(
 
 def report(
     results: Annotated[Path, Argument(help="results.json of a demo, or survey.json of a survey.")],
-    out: Annotated[Path, Option(help="Folder for the plots and report.html.")] = Path("out/report"),
+    out: Annotated[
+        Path, Option(help="Folder for the plots and report.html or, of a survey, survey.html.")
+    ] = Path("out/report"),
     rules: Annotated[
         Path | None,
         Option(help="rules.json of `python -m benchmarks.rules`, for a section on rules."),

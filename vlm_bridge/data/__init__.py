@@ -26,6 +26,7 @@ from vlm_bridge.data.jsonl import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
 from vlm_bridge.data.python_docs_task import PYTHON_DOCS_SPLITS as PYTHON_DOCS_SPLITS
 from vlm_bridge.data.python_docs_task import python_docs as python_docs
+from vlm_bridge.data.recordings_task import SPLITS as RECORDINGS_SPLITS
 from vlm_bridge.data.recordings_task import librivox as librivox
 from vlm_bridge.data.recordings_task import spoken_prompts as spoken_prompts
 from vlm_bridge.data.scenes_task import HELD_OUT as HELD_OUT
@@ -35,6 +36,15 @@ from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
 from vlm_bridge.data.spoken_words_task import SPOKEN_WORDS_SPLITS as SPOKEN_WORDS_SPLITS
 from vlm_bridge.data.spoken_words_task import spoken_words as spoken_words
 
+#: task set -> names of its splits
+SPLITS: dict[str, tuple[str, ...]] = {
+    "easy-vqa": tuple(EASY_VQA_SPLITS),
+    "scenes": tuple(SCENES_SPLITS),
+    "fashion-photos": tuple(FASHION_PHOTOS_SPLITS),
+    **RECORDINGS_SPLITS,
+    "python-docs": tuple(PYTHON_DOCS_SPLITS),
+    "spoken-words": tuple(SPOKEN_WORDS_SPLITS),
+}
 #: task set -> its items by split
 TASKS: dict[str, Callable[[str], list[Item]]] = {
     "easy-vqa": easy_vqa,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ DROP_ONLY = ("harm", "label-free")
 _UNLABELLED = "an accuracy drop needs answers in the data; use the method label-free"
 EMPTY = "the plan skips nothing"
 BY_IMAGE = "every image counts once, however many questions it has"
+NEVER_RIGHT = (
+    "the full model answers none of these questions as labelled, so it has no accuracy to lose"
+)
 HAND_MADE = "the plan is made by hand, it names neither a model nor the data that chose it"
 
 
@@ -287,8 +290,17 @@ def certificate_of(
         max_new_tokens=outcomes.max_new_tokens,
         share_at_limit=outcomes.share_at_limit,
         n_unlabelled=outcomes.n_unlabelled,
-        caveats=() if len(set(Counter(clusters).values())) == 1 else (BY_IMAGE,),
+        caveats=tuple(_caveats(outcomes, quantity)),
     )
+
+
+def _caveats(outcomes: Outcomes, quantity: str) -> Iterator[str]:
+    """What a reader of the certificate could get wrong."""
+    if len(set(Counter(outcomes.clusters).values())) > 1:
+        yield BY_IMAGE
+    if quantity == "accuracy_drop" and outcomes.labelled is not None:
+        if not any(outcomes.labelled.correct_full):
+            yield NEVER_RIGHT
 
 
 def _said_of_answers(outcomes: Outcomes) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
+from theory.certificates import AT_LIMIT
 from theory.certificates.certificate import changed_things, counted, unspoken
 from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError
@@ -153,7 +154,25 @@ class Comparison(Record):
             for name, rate in (("full", full), ("skipped", skipped))
         )
         words = int(full.diagnostics["denominator"])
-        return f"word error rate: {rates}, {words} words in {counted(full.n, self.unit_word)}"
+        return (
+            f"word error rate: {rates}, {words} words in {counted(full.n, self.unit_word)}"
+            f"{missing_words(self.max_new_tokens, self.share_at_limit)}"
+        )
+
+
+def missing_words(max_new_tokens: int, share_at_limit: float | None) -> str:
+    """The end of a sentence about word errors where more than `AT_LIMIT` of the answers were cut.
+
+    >>> missing_words(8, 0.5)
+    '; answers are cut at 8 tokens, so words that would follow count as wrong'
+    >>> missing_words(64, 0.0)
+    ''
+    """
+    if share_at_limit is None or share_at_limit <= AT_LIMIT:
+        return ""
+    return (
+        f"; answers are cut at {max_new_tokens} tokens, so words that would follow count as wrong"
+    )
 
 
 def check_images(items: Iterable[Item]) -> None:

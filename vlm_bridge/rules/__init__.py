@@ -9,6 +9,7 @@ from vlm_bridge.rules.evidence import Evidence as Evidence
 from vlm_bridge.rules.protocol import Origin as Origin
 from vlm_bridge.rules.protocol import Rule as Rule
 from vlm_bridge.rules.protocol import check_mode as check_mode
+from vlm_bridge.rules.protocol import check_stack as check_stack
 from vlm_bridge.rules.protocol import nested_plans as nested_plans
 from vlm_bridge.rules.protocol import own_plans as own_plans
 from vlm_bridge.rules.protocol import score_units as score_units

@@ -8,7 +8,6 @@ import numpy as np
 
 from vlm_bridge.plan.modes import MODES, RULE_MODES, WHOLE_LAYER_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Rule
 
@@ -24,11 +23,12 @@ class Random(Rule):
     deviation = "none: a control"
     condition = "none"
     requires = "nothing"
+    stacks = "any"
     origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_units,) a permutation of 0, 1, ..."""
-        n = len(units(mode, evidence.n_layers))
+        n = len(evidence.units(mode))
         return np.random.default_rng(self.seed).permutation(n).astype(np.float64)
 
 
@@ -41,11 +41,12 @@ class DeepestFirst(Rule):
     deviation = "none: a control"
     condition = "none"
     requires = "nothing"
+    stacks = "any"
     origin = "control"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_units,) minus the depth, or the depth where deeper units skip more."""
-        depth = np.arange(len(units(mode, evidence.n_layers)), dtype=np.float64)
+        depth = np.arange(len(evidence.units(mode)), dtype=np.float64)
         return depth if MODES[mode].deeper_skips_less is False else -depth
 
 
@@ -65,6 +66,7 @@ class Unified(Rule):
     )
     condition = "none"
     requires = "nothing"
+    stacks = "any"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) minus the number of its plans that skip the layer."""
@@ -76,7 +78,8 @@ class Unified(Rule):
     def plans(self, evidence: Evidence, mode: str) -> list[SkipPlan]:
         """K evenly spaced middle layers, for K = 1, 2, ..., L - 2."""
         n = evidence.n_layers
-        return [SkipPlan(mode, n, layers=evenly(n, k)) for k in range(1, n - 1)]
+        stack = evidence.stack
+        return [SkipPlan(mode, n, layers=evenly(n, k), stack=stack) for k in range(1, n - 1)]
 
 
 def evenly(n_layers: int, count: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KEEP, MODES, SLOPE_GROUPS, lacking
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.stacks import STACKS
+from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.account import Account
 from vlm_bridge.rules.measure import Floats
@@ -44,11 +44,13 @@ class Evidence(Account):
     Args:
         vlm: the model; None if a profile suffices.
         items: the questions; rules read them without answers.
-        profile: of the same model; measured on demand by default.
+        profile: of the same stack of the same model; measured on demand by default.
         batch_size: questions in a batch.
+        stack: whose layers are ranked; one of `vlm.layout.stacks`.
 
     Raises:
-        BridgeError: neither model nor profile, or the profile is of another model.
+        BridgeError: neither model nor profile, no such stack, or a profile of another model or
+            stack.
 
     Example:
         >>> evidence = Evidence(vlm, items)  # doctest: +SKIP
@@ -65,14 +67,16 @@ class Evidence(Account):
         profile: Profile | None = None,
         *,
         batch_size: int = 16,
+        stack: str = DECODER,
     ) -> None:
         if vlm is None and profile is None:
             raise BridgeError("evidence needs a model or a profile, got neither")
         if vlm is not None and profile is not None:
-            check_profile(vlm, profile)
+            check_profile(vlm, profile, stack)
         super().__init__()
+        self.stack = stack
         self.model: str = vlm.name if vlm is not None else profile.model  # type: ignore[union-attr]
-        self.n_layers: int = (vlm.layout if vlm is not None else profile).n_layers  # type: ignore[union-attr]
+        self.n_layers: int = profile.n_layers if vlm is None else vlm.layout.depth(stack)  # type: ignore[union-attr]
         self._vlm, self._measured_with = vlm, ""
         self._labelled = tuple(items)
         self._profile = profile
@@ -80,10 +84,24 @@ class Evidence(Account):
         self.batch_size = batch_size
 
     def check_mode(self, mode: str) -> None:
-        """Raise a `BridgeError` if the model is text-only and the mode skips modality tokens."""
-        known = " ".join(self.modality_groups) if self._vlm is None else self._vlm.layout.modality
-        if reason := lacking(mode, known):
+        """Raise a `BridgeError` if the mode skips modality tokens, and no layer here has any."""
+        if self.stack != DECODER and not MODES[mode].every_token:
+            usable = ", ".join(name for name, record in MODES.items() if record.every_token)
+            raise BridgeError(
+                f"mode {mode} is one of the decoder; the {STACKS[self.stack]} has {usable}"
+            )
+        if reason := lacking(mode, self.modality):
             raise BridgeError(f"{self.model} has no use for mode {mode}: {reason}")
+
+    @property
+    def modality(self) -> str:
+        """What the decoder's modality tokens hold, as "vision"; empty if it has none.
+
+        Empty for an encoder too: it holds nothing else, so that no mode sets them apart.
+        """
+        if self.stack != DECODER:
+            return ""
+        return " ".join(self.modality_groups) if self._vlm is None else self._vlm.layout.modality
 
     @property
     def modality_groups(self) -> tuple[str, ...]:
@@ -137,7 +155,11 @@ class Evidence(Account):
         items = [item for item in self._labelled if item.cluster in chosen]
         if not items:
             raise BridgeError(f"no question is about any of {len(chosen)} images")
-        return Evidence(self.vlm, items, batch_size=self.batch_size)
+        return Evidence(self.vlm, items, batch_size=self.batch_size, stack=self.stack)
+
+    def units(self, mode: str, *, keep: float = KEEP) -> list[SkipPlan]:
+        """The single units of a mode in this stack, in the order in which a rule scores them."""
+        return units(mode, self.n_layers, keep=keep, stack=self.stack)
 
     def _run(self, name: str, function: str) -> Any:
         """`module:function` of `rules.measure`, run once under `name` on all questions."""
@@ -160,7 +182,9 @@ class Evidence(Account):
         def make() -> Profile:
             if self._profile is None:
                 run = resolve_name("vlm_bridge.observe.profile:profile")
-                self._profile = run(self.vlm, self.items, batch_size=self.batch_size)
+                self._profile = run(
+                    self.vlm, self.items, batch_size=self.batch_size, stack=self.stack
+                )
             return self._profile
 
         return self.measured("profile", make)
@@ -195,8 +219,11 @@ class Evidence(Account):
 
     def sublayer_geometry(self) -> SublayerGeometry:
         """Change of direction and length of the states by every attention and MLP."""
-        name = "geometry of sublayers"
-        geometry: SublayerGeometry = self._run(name, "sublayers:sublayer_geometry")
+        run, size = _measure("sublayers:sublayer_geometry"), self.batch_size
+        geometry: SublayerGeometry = self.measured(
+            "geometry of sublayers",
+            lambda: run(self.vlm, self.items, batch_size=size, stack=self.stack),
+        )
         return geometry
 
     def attention_ranks(self) -> Floats:
@@ -283,7 +310,7 @@ class Evidence(Account):
 
     def candidate_kl(self, mode: str, *, keep: float = KEEP) -> Floats:
         """(n_units,) mean `KL(p_skip || p_full)` of the first answer token, in nats."""
-        runs = self.candidates(units(mode, self.n_layers, keep=keep))
+        runs = self.candidates(self.units(mode, keep=keep))
         return np.array([run.kl_skipped_full for run in runs])
 
     def labels(self) -> list[str]:
@@ -315,22 +342,25 @@ def _together(mode: str) -> tuple[str, tuple[str, ...]]:
     return next((name, modes) for name, modes in SLOPE_GROUPS.items() if mode in modes)
 
 
-def check_profile(vlm: VLM, profile: Profile) -> None:
-    """Raise a `BridgeError` if a profile is of another model; one without fingerprint may fit."""
+def check_profile(vlm: VLM, profile: Profile, stack: str = DECODER) -> None:
+    """Raise a `BridgeError` if a profile is of another model or stack.
+
+    One without fingerprint may fit.
+    """
     if profile.fingerprint and profile.fingerprint != vlm.fingerprint:
         raise BridgeError(
             f"the profile is of {profile.model} ({profile.fingerprint[:12]}), this is {vlm.name} "
             f"({vlm.fingerprint[:12]}): weights, dtype, attention or configuration differ"
         )
-    for name in STACKS.values():
-        if profile.index_convention.endswith(f"layers are those of the {name}"):
-            raise BridgeError(
-                f"the profile is of the {name} of {profile.model}; rules rank layers of the decoder"
-            )
-    if profile.n_layers != vlm.layout.n_layers:
+    ends = {name: f"layers are those of the {words}" for name, words in STACKS.items()}
+    named = (name for name, end in ends.items() if profile.index_convention.endswith(end))
+    if (measured := next(named, DECODER)) != stack:
         raise BridgeError(
-            f"the profile has {profile.n_layers} layers, the model {vlm.layout.n_layers}"
+            f"the profile is of the {STACKS[measured]} of {profile.model}, and layers of the "
+            f"{STACKS[stack]} are to be ranked; name that stack with --stack, or profile this one"
         )
+    if profile.n_layers != (n := vlm.layout.depth(stack)):
+        raise BridgeError(f"the profile has {profile.n_layers} layers, the model {n}")
 
 
 def _measure(function: str) -> Callable[..., Any]:

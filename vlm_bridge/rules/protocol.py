@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
-from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.modes import KEEP, LAYERWISE, MODES
+from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.plan.modes import KEEP, LAYERWISE, MODES, lacking
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import union, units
+from vlm_bridge.plan.stacks import DECODER, STACKS
+from vlm_bridge.plan.units import union
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.measure import Floats as Floats
 
 if TYPE_CHECKING:
     from theory.conditions import Bound
 
+#: Rules that an error proposes for text-only models.
+FOR_TEXTS = "--rule shortgpt or --rule adaskip"
 #: Origin of a rule: ours, the paper's framework, a published method, or a control.
 Origin = Literal["ours", "framework", "published", "control"]
 
@@ -64,6 +67,7 @@ class Rule(ABC):
         condition: the redundancy condition that the score measures.
         requires: one of `REQUIREMENTS`.
         origin: ours, framework, published or control.
+        stacks: whose layers it ranks; "any" includes encoders, in the modes that they have.
         explains: whether `explain` gives reasons.
         version: of the scores; a change of it remeasures cached scores.
         keep: share of modality tokens kept by its `token_pruning`.
@@ -76,6 +80,7 @@ class Rule(ABC):
     condition: ClassVar[str]
     requires: ClassVar[str] = "forward pass"
     origin: ClassVar[Origin] = "published"
+    stacks: ClassVar[Literal["decoder", "any"]] = "decoder"
     explains: ClassVar[bool] = False
     version: int = 1
     keep: float = KEEP
@@ -99,34 +104,43 @@ class Rule(ABC):
         return []
 
 
-def check_mode(rule: Rule, mode: str | None) -> str:
-    """`mode`, or the rule's first mode for None; another mode is a `BridgeError`."""
-    if mode is None:
-        return rule.modes[0]
-    if mode not in rule.modes:
+def check_mode(rule: Rule, mode: str | None, modality: str) -> str:
+    """`mode`, or for None the rule's first mode that a model with such modality tokens has.
+
+    Raises:
+        BridgeError: the rule has no such mode or, for None, none for a text-only model.
+    """
+    if mode is not None and mode not in rule.modes:
         raise BridgeError(
             f"rule '{rule.name}' has no mode '{mode}'; it has {', '.join(rule.modes)}"
         )
-    return mode
+    usable = [known for known in rule.modes if not lacking(known, modality)]
+    if mode is None and not usable:
+        raise BridgeError(
+            f"rule '{rule.name}' skips image, video or audio tokens ({', '.join(rule.modes)}), and "
+            "this model has none; name a rule that skips whole layers or sublayers, as "
+            f"{FOR_TEXTS} do; `skipit rules` lists the modes of each"
+        )
+    return mode or usable[0]
 
 
-def units_of(rule: Rule, mode: str, n_layers: int) -> list[SkipPlan]:
-    """`units` with the share of modality tokens that the rule keeps."""
-    return units(mode, n_layers, keep=rule.keep)
+def units_of(rule: Rule, mode: str, evidence: Evidence) -> list[SkipPlan]:
+    """The units that a rule scores, with the share of modality tokens that it keeps."""
+    return evidence.units(mode, keep=rule.keep)
 
 
 def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floats:
     """(n_units,) checked scores in the order of `units_of`, from the declared evidence only.
 
-    The cost is added to `evidence.spent[rule.name]`. The default mode is the rule's first.
+    The cost is added to `evidence.spent[rule.name]`. The default mode is the rule's first that the
+    model has.
 
     Raises:
-        BridgeError: another mode, one that skips tokens which the model has not, undeclared
-            evidence, or not one finite score per unit.
+        BridgeError: another mode, one that skips tokens which the model has not, a stack that the
+            rule does not rank, undeclared evidence, or not one finite score per unit.
     """
-    mode = check_mode(rule, mode)
-    evidence.check_mode(mode)
-    n = len(units_of(rule, mode, evidence.n_layers))
+    mode = _checked(rule, mode, evidence)
+    n = len(units_of(rule, mode, evidence))
     with evidence.open_to(rule.name, rule.requires):
         scores = np.asarray(rule.score(evidence, mode), dtype=np.float64)
     if scores.shape != (n,) or not np.isfinite(scores).all():
@@ -136,9 +150,28 @@ def score_units(rule: Rule, evidence: Evidence, mode: str | None = None) -> Floa
     return scores
 
 
+def check_stack(rule: Rule, stack: str) -> None:
+    """Raise a `BridgeError` unless the rule ranks layers of a stack."""
+    if stack not in STACKS:
+        raise BridgeError(f"unknown stack {shown(stack)}; choose from {', '.join(STACKS)}")
+    if stack != DECODER and rule.stacks == DECODER:
+        raise BridgeError(
+            f"rule '{rule.name}' ranks layers of the decoder only; for the {STACKS[stack]} take a "
+            f"rule of any stack, as {FOR_TEXTS}; `skipit rules` lists the stacks of each"
+        )
+
+
+def _checked(rule: Rule, mode: str | None, evidence: Evidence) -> str:
+    """The mode of `check_mode`, if the rule ranks layers of this stack and the model has it."""
+    check_stack(rule, evidence.stack)
+    mode = check_mode(rule, mode, evidence.modality)
+    evidence.check_mode(mode)
+    return mode
+
+
 def own_plans(rule: Rule, evidence: Evidence, mode: str) -> list[SkipPlan] | None:
     """`rule.plans`, from the declared evidence only; other evidence is a `BridgeError`."""
-    evidence.check_mode(mode)
+    mode = _checked(rule, mode, evidence)
     with evidence.open_to(rule.name, rule.requires):
         return rule.plans(evidence, mode)
 
@@ -147,11 +180,11 @@ def nested_plans(rule: Rule, evidence: Evidence, mode: str | None = None) -> lis
     """The rule's plans, the smallest first; a rule's own plans take precedence.
 
     Layers and sublayers are added in order of score. Depths are ordered by how much they skip: late
-    exits, early entries and late prunings first. The default mode is the rule's first; errors are
-    those of `score_units`. The plans name the model and the images of the evidence.
+    exits, early entries and late prunings first. The default mode and the errors are those of
+    `score_units`. The plans name the model and the images of the evidence.
     """
-    mode = check_mode(rule, mode)
-    singles = units_of(rule, mode, evidence.n_layers)
+    mode = _checked(rule, mode, evidence)
+    singles = units_of(rule, mode, evidence)
     plans = own_plans(rule, evidence, mode)
     if plans is None and mode in LAYERWISE:
         order = np.argsort(score_units(rule, evidence, mode), kind="stable").tolist()

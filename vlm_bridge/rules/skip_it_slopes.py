@@ -8,7 +8,6 @@ import numpy as np
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.modes import KNOWN_REMOVAL_MODES
-from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Reason, Rule, check_mode
 
@@ -81,7 +80,7 @@ class SkipItSlopes(Rule):
             BridgeError: epsilon outside (0, 1), another mode, too few images for probes.
         """
         _check_epsilon(epsilon)
-        check_mode(self, mode)
+        check_mode(self, mode, evidence.modality)
         with evidence.open_to(self.name, self.requires):
             bounds = evidence.unit_bounds(mode, images=self.images, probes=probes)
         limits = {"S7": epsilon**2 / 2, "S14": 2 * epsilon**2, "S9": 2 * epsilon**2}
@@ -98,7 +97,7 @@ class SkipItSlopes(Rule):
         trained network safe. On the toy VLM it recovers the planted truth.
         """
         _check_epsilon(epsilon)
-        check_mode(self, mode)
+        check_mode(self, mode, evidence.modality)
         with evidence.open_to(self.name, self.requires):
             flips = evidence.sensitivity(self.images, mode).flips(mode)
         return tuple(np.flatnonzero(flips <= epsilon).tolist())
@@ -136,7 +135,7 @@ class SkipItRuns(Rule):
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_units,) logits; see the class."""
         predicted = self.first.score(evidence, mode)
-        plans, n_layers = units(mode, evidence.n_layers), evidence.n_layers
+        plans, n_layers = evidence.units(mode), evidence.n_layers
         left, run = self.forward_cost - evidence.sensitivity_cost(self.first.images, mode) - 1.0, []
         for unit in np.argsort(predicted, kind="stable").tolist():
             cost = (n_layers - plans[unit].first_layer) / n_layers

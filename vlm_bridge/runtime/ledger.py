@@ -222,7 +222,9 @@ class Ledger:
         if left <= 0:
             raise NothingLeft(
                 f"the ledger {self.path} leaves no delta for this data: {listed(family)} "
-                f"spent {before:g} of {total:g} on what they share; use new data"
+                f"spent {before:g} of {total:g} on what they share; use new data, or plan "
+                "ahead for several certificates: a new ledger (--ledger) with a larger total "
+                "(--ledger-delta), named before the first result is read"
             )
         return Spending(min(entry.delta, left), round(before, 12), total, self.path), True
 

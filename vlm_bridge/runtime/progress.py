@@ -1,8 +1,11 @@
-"""Progress of long work, shown on a terminal only."""
+"""Progress of long work: a bar on a terminal, a line a minute elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import sys
+import time
 from collections.abc import Callable, Iterator
 
 from rich import progress as rich_progress
@@ -10,10 +13,16 @@ from rich.console import Console
 
 from vlm_bridge.runtime.distributed import is_main
 
+#: Seconds between two lines where standard error is no terminal.
+LINE_S = 60.0
+
 
 @contextlib.contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, by rank 0 on a terminal; yields a function that advances it."""
+    """A bar on standard error, by rank 0; yields a function that advances it.
+
+    In a log file it is a line a minute, and nothing of what takes less.
+    """
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -23,7 +32,18 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
     )
     with _display(*columns, transient=False) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
+        begun = last = time.monotonic()
+
+        def advance(count: int) -> None:
+            nonlocal last
+            bar.advance(task, count)
+            now = time.monotonic()
+            if bar.disable and is_main() and now - last >= LINE_S:
+                last, took = now, datetime.timedelta(seconds=round(now - begun))
+                done = round(bar.tasks[0].completed)
+                sys.stderr.write(f"{title}: {done} of {total} after {took}\n")
+
+        yield advance
 
 
 @contextlib.contextmanager

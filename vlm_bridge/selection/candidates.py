@@ -10,7 +10,7 @@ from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import union
 from vlm_bridge.rules.evidence import Evidence
-from vlm_bridge.rules.protocol import Rule, score_units, units_of
+from vlm_bridge.rules.protocol import Rule, check_mode, score_units, units_of
 
 
 def bands(n_layers: int, *, step: int = 1) -> list[SkipPlan]:
@@ -41,23 +41,30 @@ def bands(n_layers: int, *, step: int = 1) -> list[SkipPlan]:
 
 
 def greedy_plans(
-    rule: Rule, evidence: Evidence, mode: str, *, width: int = 4, most: int | None = None
+    rule: Rule,
+    evidence: Evidence,
+    mode: str | None = None,
+    *,
+    width: int = 4,
+    most: int | None = None,
 ) -> list[SkipPlan]:
     """Nested plans grown one unit at a time, each the least harmful of the rule's next best.
 
     Every round tries the `width` remaining units of lowest score on top of the skipped ones, and
     adds the one with the least `KL(p_skip || p_full)` at the first answer token. With `width` 1
     these are the rule's own nested plans. `most` bounds the units of the largest plan (default:
-    all but one). Candidate runs are charged to `evidence`; no labels are read.
+    all but one). Candidate runs are charged to `evidence`; no labels are read. The default mode is
+    that of `score_units`.
 
     Raises:
         BridgeError: a mode of depths, which has no unions, or width below 1.
     """
+    mode = check_mode(rule, mode, evidence.modality)
     if mode not in LAYERWISE:
         raise BridgeError(f"greedy growth joins layers; mode '{mode}' has depths: use bands")
     if width < 1:
         raise BridgeError(f"width counts candidates from 1, got {width}")
-    singles = units_of(rule, mode, evidence.n_layers)
+    singles = units_of(rule, mode, evidence)
     left = score_units(rule, evidence, mode).argsort(kind="stable").tolist()
     skipped: list[int] = []
     plans: list[SkipPlan] = []

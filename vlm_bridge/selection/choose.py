@@ -14,6 +14,7 @@ from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.plan.units import empty_plan
 from vlm_bridge.rules import Evidence, check_mode, find_rule, nested_plans, within_forward_cost
 from vlm_bridge.rules.evidence import check_profile
@@ -48,12 +49,13 @@ def choose_plan(
         profile: of the same model; None if the rule requires none, or the evidence has one.
         items: tuning questions, disjoint by image from those for the certificate.
         rule: a name in `RULES`.
-        mode: one of the rule's modes; None is its first.
+        mode: one of the rule's modes; None is its first that the model has.
         epsilon: the disagreement to certify later.
         batch_size: questions in a batch.
         max_new_tokens: longest answer, in tokens.
         full: the full model's answers to `items`, if known.
-        evidence: for the rule; by default of `items` and `profile`.
+        evidence: for the rule, about the stack to plan for; by default of `items`, `profile` and
+            the decoder.
         forward_cost: budget of the rule in forward passes; see `within_forward_cost`.
 
     Returns:
@@ -69,11 +71,11 @@ def choose_plan(
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
     if profile is not None:
-        check_profile(vlm, profile)
+        check_profile(vlm, profile, DECODER if evidence is None else evidence.stack)
     chosen = find_rule(rule)
-    mode = check_mode(chosen, mode)
     if evidence is None:
         evidence = Evidence(vlm, items, profile, batch_size=batch_size)
+    mode = check_mode(chosen, mode, evidence.modality)
     if forward_cost is not None:
         chosen, evidence = within_forward_cost(chosen, evidence, mode, forward_cost)
     candidates = nested_plans(chosen, evidence, mode)
@@ -86,7 +88,7 @@ def choose_plan(
     asked = Counter(item.cluster for item in items)
     changes: Counter[str] = Counter()
     tried: list[dict[str, object]] = []
-    largest = empty_plan(mode, vlm.layout.n_layers)
+    largest = empty_plan(mode, evidence.n_layers, stack=evidence.stack)
     for candidate in reversed(candidates):
         pairs = zip(answers.items, answers.texts, strict=True)
         asked_items, texts = zip(*sorted(pairs, key=lambda p: -changes[p[0].cluster]), strict=True)

@@ -145,7 +145,7 @@ class _Run:
         if mode in LAYERWISE:
             at = np.linspace(0, len(candidates) - 1, settings.candidates).round().astype(int)
             candidates = [candidates[i] for i in sorted(set(at.tolist()))]
-        units = units_of(rule, mode, self.vlm.layout.n_layers)
+        units = units_of(rule, mode, self.evidence)
         return _Scored(rule, ranking, units, candidates)
 
     def _result(self, scored: _Scored, truth: Truth, chosen: records.Chosen) -> records.RuleResult:

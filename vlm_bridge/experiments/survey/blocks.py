@@ -73,7 +73,7 @@ def _qualities(result: Survey) -> list[tuple[str, ...]]:
 
     rows = [cells(f"full model ({_count(result, 'test')})", result.full)]
     if result.other is not None:
-        rows.append(cells("full model, shown the input of another unit", result.other))
+        rows.append(cells("full model, shown the input of another question", result.other))
     if result.random is not None:
         rows.append(cells(f"random weights ({_count(result, 'random')})", result.random))
     if result.blind is not None:

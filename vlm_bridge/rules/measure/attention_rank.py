@@ -13,12 +13,13 @@ from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import token_masks, tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, token_masks, tracked
 
 
 @torch.no_grad()
 def attention_ranks(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
     """(n_items, n_layers) mean over heads of the rank of each prompt's attention map."""
+    check_reads_prompt(vlm, "ranks of attention maps")
     ranks = np.zeros((len(items), vlm.layout.n_layers))
     for batch in tracked(vlm, items, batch_size, "rank of attention maps"):
         real, rows = token_masks(vlm, batch)[1], ranks[list(batch.places)]

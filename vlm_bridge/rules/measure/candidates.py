@@ -12,6 +12,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.evaluate.first_token import first_tokens
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.rules.measure.passes import tracked
 from vlm_bridge.skip import check_support
 
@@ -58,8 +59,17 @@ def run_candidates(
             ]
             rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
         clusters += [item.cluster for item in batch.items]
-    n, runs = vlm.layout.n_layers, []
+    runs = []
     for i, plan in enumerate(plans):
         means = image_mean(np.concatenate(rows[i :: len(plans)]), clusters)
-        runs.append(CandidateRun(plan, *map(float, [*means, (n - plan.first_layer) / n])))
+        runs.append(CandidateRun(plan, *map(float, [*means, share_run(plan)])))
     return runs
+
+
+def share_run(plan: SkipPlan) -> float:
+    """The share of a full pass that a candidate runs; one of an encoder starts at the input.
+
+    >>> share_run(SkipPlan("block", 4, layers=(3,)))
+    0.25
+    """
+    return (plan.n_layers - plan.first_layer) / plan.n_layers if plan.stack == DECODER else 1.0

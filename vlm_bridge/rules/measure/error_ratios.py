@@ -15,7 +15,7 @@ from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import token_masks, tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, token_masks, tracked
 from vlm_bridge.rules.measure.states import each_state
 from vlm_bridge.skip.tensors import states_of
 
@@ -30,6 +30,7 @@ def error_ratios(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
     The second pass has Gaussian noise on the input of layer 0, `STEP` of each token's length, the
     same for the same prompt in any batch.
     """
+    check_reads_prompt(vlm, "errors by layer")
     ratios = np.empty((len(items), vlm.layout.n_layers))
     for batch in tracked(vlm, items, batch_size, "errors by layer"):
         real = token_masks(vlm, batch)[1]

@@ -12,7 +12,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.evaluate.first_token import first_token, full_first_token
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, tracked
 from vlm_bridge.skip.patching import forward_of, patched
 from vlm_bridge.skip.resume import starting_at
 
@@ -20,6 +20,7 @@ from vlm_bridge.skip.resume import starting_at
 @torch.no_grad()
 def interchange_kl(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
     """(L - 1,) mean `KL(p_swapped || p_full)` over images, nats, of the pairs (l, l + 1)."""
+    check_reads_prompt(vlm, "interchanges of layers")
     layers, rows, clusters = vlm.layout.layers, [], []
     for batch in tracked(vlm, items, batch_size, "layers interchanged"):
         full, states = full_first_token(vlm, batch)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.runtime.progress import track
@@ -19,6 +20,15 @@ def tracked(vlm: VLM, items: Sequence[Item], batch_size: int, title: str) -> Ite
         for batch in batches(vlm, items, batch_size=batch_size):
             yield batch
             advance(len(batch.items))
+
+
+def check_reads_prompt(vlm: VLM, what: str) -> None:
+    """Refuse an encoder-decoder, of whose `what` nothing is known."""
+    if vlm.layout.encoder_decoder:
+        raise BridgeError(
+            f"{vlm.name} is an encoder-decoder; {what} are taken in models whose decoder reads the "
+            "whole prompt"
+        )
 
 
 def token_masks(vlm: VLM, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_attention, capturing_states
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import token_masks, tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, token_masks, tracked
 
 #: Estimates from fewer images are too noisy to compare layers.
 FEWEST_IMAGES = 20
@@ -62,6 +62,7 @@ def last_token_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Fl
 @torch.no_grad()
 def capture_states(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> CapturedStates:
     """Capture text and vision states of at least `FEWEST_IMAGES` images in one forward pass."""
+    check_reads_prompt(vlm, "states of modality tokens")
     if (n_images := len({item.cluster for item in items})) < FEWEST_IMAGES:
         raise BridgeError(
             f"probes on captured states need at least {FEWEST_IMAGES} {unit_word(items)}, "

@@ -17,8 +17,10 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.run_batches import first_logits
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.hooks import capturing_states
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.rules.measure import Floats
 from vlm_bridge.rules.measure.passes import token_masks, tracked
+from vlm_bridge.skip.stack_layers import StackLayer
 from vlm_bridge.skip.sublayers import Sublayers
 from vlm_bridge.skip.tensors import first_of, states_of
 
@@ -44,21 +46,29 @@ class SublayerGeometry:
 
 
 @torch.no_grad()
-def sublayer_geometry(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> SublayerGeometry:
-    """Measure the geometry of every sublayer in one forward pass."""
-    sums = np.zeros((3, 2 * vlm.layout.n_layers))
-    n_tokens = n_vision = 0
+def sublayer_geometry(
+    vlm: VLM, items: Sequence[Item], *, batch_size: int, stack: str = DECODER
+) -> SublayerGeometry:
+    """Measure the geometry of every sublayer of a stack in one forward pass.
+
+    All positions of an encoder count, and as vision.
+    """
+    list(_parts_of(vlm, stack))  # refused before a pass
+    sums = np.zeros((3, 2 * vlm.layout.depth(stack)))
+    counts = np.zeros((3, 2 * vlm.layout.depth(stack)))
     for batch in tracked(vlm, items, batch_size, "geometry of sublayers"):
-        vision, real = masks = token_masks(vlm, batch)
-        n_tokens, n_vision = n_tokens + int(real.sum()), n_vision + int(vision.sum())
+        masks = token_masks(vlm, batch) if stack == DECODER else None
 
-        def add(layer: int, *states: Tensor, masks: tuple[Tensor, Tensor] = masks) -> None:
+        def add(layer: int, *states: Tensor, masks: Any = masks) -> None:
+            every = torch.ones(states[0].shape[:-1], dtype=torch.bool)
+            vision, real = (every, every) if masks is None else masks
             for part, (a, b) in enumerate(pairwise(states)):
-                sums[:, 2 * layer + part] += _geometry(a, b, masks[1], masks[0])
+                sums[:, 2 * layer + part] += _geometry(a, b, real, vision)
+                counts[:, 2 * layer + part] += [int(m.sum()) for m in (real, real, vision)]
 
-        with capturing_parts(vlm, add):
+        with capturing_parts(vlm, add, stack=stack):
             first_logits(vlm, batch)
-    return SublayerGeometry(sums[0] / n_tokens, sums[1] / n_tokens, sums[2] / max(1, n_vision))
+    return SublayerGeometry(*(sums / np.maximum(1, counts)))
 
 
 def _geometry(a: Tensor, b: Tensor, real: Tensor, vision: Tensor) -> Floats:
@@ -74,32 +84,55 @@ def _geometry(a: Tensor, b: Tensor, real: Tensor, vision: Tensor) -> Floats:
 
 
 @contextlib.contextmanager
-def capturing_parts(vlm: VLM, on_parts: OnParts) -> Iterator[None]:
+def capturing_parts(vlm: VLM, on_parts: OnParts, *, stack: str = DECODER) -> Iterator[None]:
     """Call `on_parts` for every layer of every pass, with the state between its two updates.
+
+    The layers are those of a stack of `vlm.layout.stacks`.
 
     That state is the input of the child module, a norm, whose output is the MLP's input.
     """
     between: dict[int, Tensor] = {}
+    layers = vlm.layout.stack(stack).layers
 
     def forward_parts(layer: int, before: Tensor, after: Tensor) -> None:
         if layer not in between:
             raise BridgeError(
-                f"layer {layer} ({type(vlm.layout.layers[layer]).__name__}) passes no normalised "
+                f"layer {layer} ({type(layers[layer]).__name__}) passes no normalised "
                 "state to its MLP, so its two updates cannot be separated"
             )
         on_parts(layer, before, between.pop(layer), after)
 
-    with contextlib.ExitStack() as stack:
-        for index, layer in enumerate(vlm.layout.layers):
-            for handle in _watch(layer, between, index):
-                stack.callback(handle.remove)
-        with capturing_states(vlm, forward_parts):
+    with contextlib.ExitStack() as handles:
+        for index, (layer, parts) in enumerate(_parts_of(vlm, stack)):
+            for handle in _watch(layer, parts, between, index):
+                handles.callback(handle.remove)
+        with capturing_states(vlm, forward_parts, stack=stack):
             yield
 
 
-def _watch(layer: nn.Module, between: dict[int, Tensor], index: int) -> Iterator[Any]:
+def _parts_of(vlm: VLM, stack: str) -> Iterator[tuple[nn.Module, Sublayers]]:
+    """The layers of a stack with their sublayers."""
+    inside, alone = vlm.layout.stack(stack), stack == DECODER and not vlm.layout.encoder_decoder
+    for index, layer in enumerate(inside.layers):
+        yield layer, Sublayers.of(layer) if alone else _of_stack(index, layer, inside.width)
+
+
+def _of_stack(index: int, layer: nn.Module, width: int) -> Sublayers:
+    """The attention of a layer of an encoder, and the module through which its MLP is entered."""
+    parts = StackLayer.of(layer, width)
+    if parts.cross is not None or not parts.mlp:
+        lacks = "no module that is its MLP" if parts.cross is None else "a cross-attention between"
+        raise BridgeError(
+            f"layer {index} ({type(layer).__name__}) has {lacks}, so its two updates cannot be "
+            "separated; rank its blocks instead (--mode block)"
+        )
+    return Sublayers(parts.attention, parts.mlp[0])
+
+
+def _watch(
+    layer: nn.Module, parts: Sublayers, between: dict[int, Tensor], index: int
+) -> Iterator[Any]:
     """Hooks that put the state between attention and MLP into `between[index]`."""
-    parts = Sublayers.of(layer)
     passed: list[tuple[Tensor, Tensor]] = []
 
     def remember(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:

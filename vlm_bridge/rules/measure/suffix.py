@@ -26,7 +26,7 @@ from vlm_bridge.model.run_batches import answer_logits, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import REMOVALS
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import token_masks
+from vlm_bridge.rules.measure.passes import check_reads_prompt, token_masks
 from vlm_bridge.skip.patching import forward_of, parameters_of, patched
 from vlm_bridge.skip.resume import starting_at
 from vlm_bridge.skip.sublayers import Sublayers
@@ -182,11 +182,7 @@ def differentiable() -> Iterator[None]:
 
 def check_differentiable(vlm: VLM) -> None:
     """Refuse a model that is no decoder in float32 with sdpa or eager attention."""
-    if vlm.layout.encoder_decoder:
-        raise BridgeError(
-            f"{vlm.name} is an encoder-decoder; slopes are taken in models whose decoder reads the "
-            "whole prompt"
-        )
+    check_reads_prompt(vlm, "slopes")
     attention = vlm.layout.text_config._attn_implementation
     if attention not in ("sdpa", "eager"):
         raise BridgeError(

@@ -19,6 +19,7 @@ class AdaSkip(Rule):
         "all tokens of the prompt"
     )
     condition = "geometric"
+    stacks = "any"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(2 n_layers,) mean cosine distance over all tokens, in [0, 2]."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Rule
 
@@ -24,5 +23,5 @@ class DeepInsert(Rule):
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers - 1,) loss at every entry depth from 1 on, nats."""
-        runs = evidence.candidates(units(mode, evidence.n_layers))
+        runs = evidence.candidates(evidence.units(mode))
         return np.array([run.loss for run in runs])

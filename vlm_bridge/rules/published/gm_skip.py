@@ -34,6 +34,7 @@ class GMSkip(Rule):
     )
     condition = "functional (with labels)"
     requires = "labels"
+    stacks = "any"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) the round in which each layer is removed."""
@@ -54,7 +55,8 @@ def rounds(evidence: Evidence, mode: str) -> Iterator[tuple[int, float]]:
     n, removed = evidence.n_layers, list[int]()
     while len(removed) < n:
         left = [layer for layer in range(n) if layer not in removed]
-        plans = [SkipPlan(mode, n, layers=tuple(sorted([*removed, layer]))) for layer in left]
+        without = [tuple(sorted([*removed, layer])) for layer in left]
+        plans = [SkipPlan(mode, n, layers=layers, stack=evidence.stack) for layers in without]
         name = f"accuracy, {mode} {sorted(removed)} and one more"
         accuracy, layer = max(zip(evidence.accuracies(name, plans), left, strict=True))
         removed.append(layer)

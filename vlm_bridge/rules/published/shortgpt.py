@@ -16,6 +16,7 @@ class ShortGPT(Rule):
     source = "Men et al. 2024, arXiv:2403.03853, eq. 1"
     deviation = "no retraining; all tokens of image and question, where the authors read text"
     condition = "geometric"
+    stacks = "any"
 
     def score(self, evidence: Evidence, mode: str) -> Floats:
         """(n_layers,) mean cosine distance over the tokens of every group."""

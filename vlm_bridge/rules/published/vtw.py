@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import units
 from vlm_bridge.rules.evidence import Evidence
 from vlm_bridge.rules.protocol import Floats, Rule
 
@@ -36,7 +35,7 @@ class VTW(Rule):
     def choice(self, evidence: Evidence) -> SkipPlan | None:
         """The plan that VTW takes; None where no depth is below the threshold."""
         depth = first_below(self.score(evidence, "early_exit"), self.eta, first=self.first)
-        return None if depth is None else units("early_exit", evidence.n_layers)[depth - 1]
+        return None if depth is None else evidence.units("early_exit")[depth - 1]
 
 
 def first_below(divergence: Sequence[float] | Floats, eta: float, *, first: int = 5) -> int | None:
