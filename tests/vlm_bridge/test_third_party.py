@@ -14,7 +14,7 @@ import pytest
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.packages import an_entry, member, pinned, wheel_bytes
 from tests.vlm_bridge.tiny_whisper import ENGLISH, package_files
-from vlm_bridge import third_party
+from vlm_bridge import data, third_party
 from vlm_bridge.data.recordings_task import SPLITS
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load
@@ -193,7 +193,7 @@ def test_the_list_says_what_is_fetched(tiny, shop, capsys):
     assert lines[1].split("\t")[:2] == ["whisper-tiny.en", "model"]
     assert {row["splits"] for row in rows.values() if row["kind"] == "model"} == {"-"}
     for row in rows.values():
-        assert row["kind"] == "model" or row["splits"].split(", ") == list(SPLITS[row["name"]])
+        assert row["kind"] == "model" or row["splits"].split(", ") == list(data.SPLITS[row["name"]])
 
 
 def test_get_fetches_what_is_named(tiny, shop, capsys):

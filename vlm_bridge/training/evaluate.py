@@ -12,7 +12,7 @@ from typing import Any
 from estimators import Estimate
 from vlm_bridge.data import TASKS, Item, items_hash, limit_per_image
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.answers import answer
+from vlm_bridge.evaluate.answers import answer, is_correct
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers, majority_answers
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -115,7 +115,7 @@ def evaluate(vlm: VLM, name: str, task: str, recipe: AnyRecipe | None = None) ->
     return Evaluation(
         task=task,
         answers=tuple(answers),
-        right=sum(text == item.answer for text, item in zip(answers, items, strict=True)),
+        right=sum(map(bool, map(is_correct, answers, items))),
         accuracy=accuracy(answers, items),
         accuracy_blind=accuracy(blind_answers(training, items), items),
         accuracy_majority=accuracy(majority_answers(training, items), items),
