@@ -17,7 +17,12 @@ from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import Evidence, find_rule, score_units
 from vlm_bridge.rules.measure.suffix import FullPass
-from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes, combined
+from vlm_bridge.rules.skip_it_slopes import (
+    SkipItRuns,
+    SkipItSlopes,
+    coarse_to_fine,
+    combined,
+)
 
 
 def schedule(seed: int) -> tuple[str, ...]:
@@ -267,3 +272,39 @@ def test_bad_requests_are_named(evidence):
     for ask in (SkipItSlopes().explain, SkipItSlopes().safe):
         with pytest.raises(BridgeError, match="epsilon must lie between 0 and 1, got 0"):
             ask(evidence, "block", epsilon=0)
+
+
+@pytest.mark.parametrize(("budget", "depths"), [(3.0, [0, 9]), (6.0, [0, 2, 4, 6, 9]), (40, None)])
+def test_entries_are_measured_at_spread_depths_and_interpolated(tmp_path, budget, depths):
+    toy = toy_vlm()
+    evidence = Evidence(toy_llava(toy), toy_items(toy, tmp_path))
+    rule = SkipItRuns(forward_cost=budget)
+    score = score_units(rule, evidence, "late_entry")
+    spent = evidence.spent[rule.name]
+    assert not [name for name in spent if "slopes" in name]
+    assert sum(spent.values()) <= budget
+    ran = [i for i, unit in enumerate(evidence.units("late_entry")) if is_in(unit, spent)]
+    assert ran == (list(range(10)) if depths is None else depths)
+    truth = np.sqrt(2 * evidence.candidate_kl("late_entry"))
+    assert score == pytest.approx(np.interp(range(10), ran, truth[ran]))
+    assert score[0] < score[-1]
+
+
+def is_in(unit, spent):
+    return any(unit.hash()[:12] in name for name in spent)
+
+
+def test_one_entry_alone_is_no_comparison(items):
+    evidence = Evidence(tiny_llava(), items)
+    with pytest.raises(BridgeError, match=r"costs 3 forward passes; the budget is 2\.9"):
+        score_units(SkipItRuns(forward_cost=2.9), evidence, "late_entry")
+
+
+@given(st.integers(2, 60))
+def test_every_prefix_of_depths_is_spread(n):
+    """No gap between neighbours is more than twice another, give or take the rounding."""
+    order = coarse_to_fine(n)
+    assert sorted(order) == list(range(n))
+    for count in range(2, n + 1):
+        gaps = np.diff(sorted(order[:count]))
+        assert gaps.max() <= 2 * gaps.min() + 2

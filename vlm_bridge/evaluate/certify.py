@@ -298,9 +298,8 @@ def _caveats(outcomes: Outcomes, quantity: str) -> Iterator[str]:
     """What a reader of the certificate could get wrong."""
     if len(set(Counter(outcomes.clusters).values())) > 1:
         yield BY_IMAGE
-    if quantity == "accuracy_drop" and outcomes.labelled is not None:
-        if not any(outcomes.labelled.correct_full):
-            yield NEVER_RIGHT
+    if quantity == "accuracy_drop" and not any(outcomes.correct_full or [True]):
+        yield NEVER_RIGHT
 
 
 def _said_of_answers(outcomes: Outcomes) -> list[str]:
