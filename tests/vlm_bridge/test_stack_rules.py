@@ -14,8 +14,8 @@ from scipy.io import wavfile
 
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.families.stacks import L, StackCase, model
-from tests.vlm_bridge.test_stack_verbs import Hearing
 from tests.vlm_bridge.tiny import tiny_llava
+from tests.vlm_bridge.words import Hearing
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import batches

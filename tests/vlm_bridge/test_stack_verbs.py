@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.io import wavfile
-from transformers import WhisperFeatureExtractor
 
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.families.stacks import CASES, L, StackCase, model
 from tests.vlm_bridge.skip_cases import assert_close, forward
 from tests.vlm_bridge.tiny import tiny_llava, tokenizer
-from tests.vlm_bridge.words import Words
+from tests.vlm_bridge.words import Hearing, Words
 from vlm_bridge.cost import cache_bytes, cost_of_inputs, count_flops
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -108,14 +107,6 @@ def test_a_broken_encoder_decoder_is_refused():
 
 
 # Items
-
-
-class Hearing(Words):
-    """A processor of recordings of at most a second, as 16 frames of 8 mel bins."""
-
-    feature_extractor = WhisperFeatureExtractor(
-        feature_size=8, hop_length=1000, n_fft=1000, chunk_length=1
-    )
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
-"""A processor that writes ids as numbers."""
+"""Processors that write ids as numbers."""
 
 from __future__ import annotations
+
+from transformers import WhisperFeatureExtractor
 
 
 class Words:
@@ -26,3 +28,11 @@ class Words:
 
     def encode(self, text, add_special_tokens):
         return [int(word) for word in text.split()]
+
+
+class Hearing(Words):
+    """A processor of recordings of at most a second, as 16 frames of 8 mel bins."""
+
+    feature_extractor = WhisperFeatureExtractor(
+        feature_size=8, hop_length=1000, n_fft=1000, chunk_length=1
+    )

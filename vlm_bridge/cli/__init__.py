@@ -26,8 +26,8 @@ app = typer.Typer(
     "does it save?\n\n"
     "Start with `demo`, or with `survey` on a model of yours. Step by step: `profile` and `slopes` "
     "measure redundancy; `sweep` tries every single skip; `search`, or `plan` and then `certify`, "
-    "finds a plan that is safe; `compare` and `cost` measure what it loses and saves; `prune` "
-    "exports it as a smaller model.\n\n"
+    "finds a plan that is safe; `compare` and `cost` measure what it loses and saves, `controls` "
+    "whether another plan would do as well; `prune` exports it as a smaller model.\n\n"
     "Layers count from 0, ratios are skipped/full, intervals and certificates count images.",
 )
 

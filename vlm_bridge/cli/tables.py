@@ -1,12 +1,15 @@
-"""What `skipit profile` and `skipit sweep` print for people: one line for each layer or plan."""
+"""What `profile`, `sweep` and `controls` print for people: one line for each layer or plan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from estimators import Profile
+from theory.certificates.certificate import changed_things
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.controls import Controlled
 from vlm_bridge.figures.numbers import ranged
+from vlm_bridge.plan.modes import ranges
 
 #: Measures of a profile that are printed -> their names.
 _PRINTED = {"cosine_distance": "distance", "var": "VAR"}
@@ -41,3 +44,31 @@ def sweep_lines(compared: Iterable[Comparison], modality: str) -> Iterator[str]:
     for one in compared:
         kl = "-" if one.kl_full_skipped is None else f"{one.kl_full_skipped.value:.3g}"
         yield "\t".join([one.plan.describe(modality), ranged(one.disagreement), kl])
+
+
+def controls_lines(found: Controlled, modality: str) -> Iterator[str]:
+    """A line for each comparison, and how likely a random plan is as good."""
+    things = changed_things(found.plan.max_new_tokens)
+    yield f"what\t{things} changed"
+    yield f"plan: {found.plan.plan.describe(modality)}\t{ranged(found.plan.disagreement)}"
+    if found.random:
+        rates = sorted(one.disagreement.value for one in found.random)
+        n, middle = len(rates), rates[len(rates) // 2]
+        yield (
+            f"{n} random plans of its size\tmedian {middle:.1%}, {rates[0]:.1%} to {rates[-1]:.1%}"
+        )
+    if found.deepest is not None:
+        words = found.deepest.plan.describe(modality)
+        yield f"the deepest: {words}\t{ranged(found.deepest.disagreement)}"
+    if found.coarser is not None:
+        share = float(found.plan.plan.keep or 0)
+        words = f"full model, image with {share:.3g} of its pixels"
+        yield f"{words}\t{ranged(found.coarser.disagreement)}"
+    for one in found.knockouts:
+        words = f"text blind to {modality} tokens in layers {ranges(one.layers)}"
+        yield f"{words}\t{ranged(one.changed.disagreement)}"
+    if found.random:
+        yield (
+            f"a random plan changes as few answers with p = {found.p_value:.3g} "
+            f"({len(found.random)} draws, seed {found.seed})"
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,21 @@ class FullAnswers:
             BridgeError: answers of another model, a plan the model cannot do, a checkpoint of
                 another run, or a rank that died.
         """
+        self._check_model(vlm)
+        if plan.is_empty:
+            texts, longest = self.texts, self.max_new_tokens
+            return Outcomes.of_words(
+                self.items, texts, texts, at_limit=self.at_limit, max_new_tokens=longest
+            )
+        check_support(vlm, plan)
+        return self.outcomes_inside(
+            *(vlm, lambda: skipping(vlm, plan), plan.hash(), plan.describe(vlm.layout.modality)),
+            batch_size=batch_size,
+            limit=limit,
+            checkpoint=checkpoint,
+        )
+
+    def _check_model(self, vlm: VLM) -> None:
         if vlm.name != self.model:
             raise BridgeError(f"these are the answers of {self.model}, not of {vlm.name}")
         if self.fingerprint not in ("", vlm.fingerprint):
@@ -121,16 +137,27 @@ class FullAnswers:
                 f"these are the answers of {self.model} ({self.fingerprint[:12]}); its weights, "
                 f"dtype or attention are now others ({vlm.fingerprint[:12]})"
             )
-        if plan.is_empty:
-            texts, longest = self.texts, self.max_new_tokens
-            return Outcomes.of_words(
-                self.items, texts, texts, at_limit=self.at_limit, max_new_tokens=longest
-            )
-        check_support(vlm, plan)
+
+    def outcomes_inside(
+        self,
+        vlm: VLM,
+        inside: Callable[[], AbstractContextManager[Any]],
+        name: str,
+        title: str,
+        *,
+        batch_size: int = 16,
+        limit: float | None = None,
+        checkpoint: Path | None = None,
+    ) -> Outcomes:
+        """`outcomes` in the context that `inside` makes, in place of a plan.
+
+        `name` identifies what runs inside, in the key of the checkpoint; `title` is for people.
+        """
+        self._check_model(vlm)
         questions = Counter(item.cluster for item in self.items)
 
         def work(batch: Batch) -> dict[str, Any]:
-            with skipping(vlm, plan):
+            with inside():
                 texts = answer_batch(vlm, batch, max_new_tokens=self.max_new_tokens).texts
             full = [self.texts[place] for place in batch.places]
             cut = self.at_limit and [self.at_limit[place] for place in batch.places]
@@ -160,9 +187,9 @@ class FullAnswers:
             work,
             is_result,
             batch_size=batch_size,
-            title=plan.describe(vlm.layout.modality),
+            title=title,
             checkpoint=checkpoint,
-            key=run_key("answers", vlm, self.items, plan=plan.hash(), full=self.hash, **settings),
+            key=run_key("answers", vlm, self.items, plan=name, full=self.hash, **settings),
             enough=None if limit is None else enough,
         )
         columns = [(chosen, result["outcomes"]) for chosen, result in results]

@@ -73,7 +73,8 @@ def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
     return words[0], fields
 
 
-def _layers(value: str) -> tuple[int, ...]:
+def read_layers(value: str) -> tuple[int, ...]:
+    """Layers in words, as `3,5-7`; a `ValueError` that says what else the words are."""
     layers: list[int] = []
     for run in value.split(","):
         ends = _RUN.fullmatch(run)
@@ -109,7 +110,7 @@ def _stack(value: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(LISTS, _layers),
+    **dict.fromkeys(LISTS, read_layers),
     **dict.fromkeys(DEPTHS, _depth),
     "keep": _share,
     "select": str,

@@ -46,7 +46,7 @@ def plain_forwards(
             yield part, _ZeroModality(forward_of(part), tracker)
     forward = forward_of(layer)
     if operation.tokens != "all":
-        hiding = _HideAbsent(forward, tracker, index, operation.tokens)
+        hiding = HideAbsent(forward, tracker, index, operation.tokens)
         forward = BothWays.where_needed(index, layer, hiding)
     if operation.freeze or operation.tokens != "all":
         # Frozen rows in a pruned layer are all modality rows, absent ones included.
@@ -87,7 +87,7 @@ class _KeepRows:
 
 
 @dataclass(frozen=True)
-class _HideAbsent:
+class HideAbsent:
     """Present queries do not see absent keys; absent queries run as before and are undone."""
 
     forward: Forward
@@ -96,6 +96,7 @@ class _HideAbsent:
     tokens: str
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
+        """The layer's output."""
         mask = self._mask(hidden_states, kwargs.get("past_key_values"), kwargs)
         return self.forward(hidden_states, **{**kwargs, "attention_mask": mask})
 

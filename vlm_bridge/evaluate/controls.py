@@ -1,0 +1,221 @@
+"""A plan beside its controls: random plans, the deepest layers, a coarser image, knockouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from estimators.record import Record
+from vlm_bridge.data import Item, read_image
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
+from vlm_bridge.evaluate.compare import Comparison, check_images
+from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.controls import DRAWS, deepest_plan, random_plans
+from vlm_bridge.plan.modes import LAYERWISE, ranges
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.skip.knockout import knocking_out
+
+#: Bands of neighbouring layers that are knocked out, one after another.
+BANDS = 6
+
+
+@dataclass(frozen=True)
+class Knockout(Record):
+    """What changes if text does not attend to modality tokens in some layers.
+
+    Attributes:
+        layers: the layers, ascending.
+        changed: full model against the model with this attention knocked out.
+    """
+
+    layers: tuple[int, ...]
+    changed: Comparison
+
+
+@dataclass(frozen=True)
+class Controlled(Record):
+    """A plan and its controls, all compared with the full model on the same questions.
+
+    Attributes:
+        plan: the plan.
+        random: random plans of its mode and size; empty if there is one plan of each size.
+        deepest: the plan of its size that skips the last layers; None if it names no layers.
+        coarser: the full model, shown the image with as small a share of its pixels as token
+            pruning keeps of its tokens; None in other modes.
+        knockouts: text's attention to modality tokens knocked out band by band; empty if the model
+            has none or has no mask for it.
+        seed: of the random plans.
+    """
+
+    plan: Comparison
+    random: tuple[Comparison, ...]
+    deepest: Comparison | None
+    coarser: Comparison | None
+    knockouts: tuple[Knockout, ...]
+    seed: int
+
+    @property
+    def p_value(self) -> float:
+        """Probability, by chance alone, that so few random plans change as little: `(1+b)/(1+n)`.
+
+        b of the n random plans change no more answers than the plan. NaN without random plans.
+
+        Source:
+            Phipson and Smyth 2010, permutation p-values should never be zero, SAGMB 9, eq. 2.
+        """
+        if not self.random:
+            return math.nan
+        mine = self.plan.disagreement.value
+        at_least = sum(one.disagreement.value <= mine for one in self.random)
+        return (1 + at_least) / (1 + len(self.random))
+
+
+def compare_with_controls(
+    vlm: VLM,
+    items: Iterable[Item],
+    plan: SkipPlan,
+    *,
+    folder: Path,
+    draws: int = DRAWS,
+    bands: int = BANDS,
+    seed: int = 0,
+    held_out: tuple[int, ...] = (),
+    batch_size: int = 16,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Controlled:
+    """Compare a plan, and controls that no measurement chose, with the full model's answers.
+
+    A plan that changes as few answers as a random one of its size says nothing about which layers
+    are redundant. A band of layers where text can do without the image is one whose knockout
+    changes nothing. Finished batches and coarser images are kept in `folder`; a second call
+    resumes.
+
+    Args:
+        vlm: not inside `skipping`.
+        items: the questions.
+        plan: of one mode and stack.
+        folder: for checkpoints and images.
+        draws: random plans.
+        bands: of neighbouring layers that are knocked out; 0: none.
+        seed: of the random plans.
+        held_out: layers that no random plan skips unless `plan` does.
+        batch_size: questions in a batch.
+        max_new_tokens: longest answer, in tokens.
+
+    Raises:
+        BridgeError: a composed or empty plan, one that the model does not support, fewer than two
+            units, a checkpoint of another run.
+    """
+    check_vlm(vlm)
+    check_plan(plan)
+    items = check_items(items)
+    check_images(items)
+    sizes: dict[str, int] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    layerwise, prunes = plan.mode in LAYERWISE, plan.mode == "token_pruning"
+    drawn = []
+    if layerwise or prunes or plan.parts:  # which are refused
+        drawn = random_plans(plan, draws=draws, seed=seed, held_out=held_out)
+    deepest = deepest_plan(plan) if layerwise else None
+    full = FullAnswers.ask(vlm, items, checkpoint=folder / "full.jsonl", **sizes)
+
+    def compared(one: SkipPlan) -> Comparison:
+        file = folder / f"plan-{one.hash()[:12]}.jsonl"
+        return Comparison.of(
+            one,
+            full.outcomes(vlm, one, batch_size=batch_size, checkpoint=file),
+            "generated answer",
+            vlm,
+        )
+
+    return Controlled(
+        plan=compared(plan),
+        random=tuple(map(compared, drawn)),
+        deepest=None if deepest is None else compared(deepest),
+        coarser=_coarser(vlm, full, plan, folder, batch_size) if prunes else None,
+        knockouts=tuple(_knockouts(vlm, full, bands, folder, batch_size)),
+        seed=seed,
+    )
+
+
+def with_coarser_images(items: Sequence[Item], share: float, folder: Path) -> list[Item]:
+    """The same questions about images of `share` of the pixels, written to `folder` as PNG.
+
+    Width and height are multiplied by `sqrt(share)`, at least one pixel stays. A processor of a
+    fixed size enlarges the image again, so that its tokens hold less; one of variable size makes
+    fewer tokens of it.
+
+    Raises:
+        BridgeError: a share outside (0, 1], or an item without an image.
+
+    Source:
+        The control of Li et al. 2025 (VTC-Bench), arXiv:2510.07143.
+    """
+    if not 0 < share <= 1:
+        raise BridgeError(f"a share of pixels lies in (0, 1], got {share}")
+    coarser = []
+    for item in items:
+        if item.image is None:
+            raise BridgeError(f"{item.name} has no image to make coarser")
+        path = folder / f"{share:g}-{item.cluster}-{item.image.stem}.png"
+        if not path.is_file():
+            image = read_image(item.image)
+            size = [max(1, round(side * math.sqrt(share))) for side in image.size]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(path)
+        coarser.append(replace(item, image=path))
+    return coarser
+
+
+def _coarser(
+    vlm: VLM, full: FullAnswers, plan: SkipPlan, folder: Path, batch_size: int
+) -> Comparison | None:
+    """The full model on coarser images against its answers on whole ones."""
+    if any(item.image is None for item in full.items):
+        return None
+    items = with_coarser_images(full.items, float(plan.keep or 0), folder / "coarser")
+    answers = FullAnswers.ask(
+        vlm,
+        items,
+        batch_size=batch_size,
+        max_new_tokens=full.max_new_tokens,
+        checkpoint=folder / "coarser.jsonl",
+    )
+    outcomes = Outcomes.of_words(
+        full.items,
+        full.texts,
+        answers.texts,
+        at_limit=full.at_limit,
+        max_new_tokens=full.max_new_tokens,
+    )
+    empty = SkipPlan("block", vlm.layout.n_layers)
+    return Comparison.of(empty, outcomes, "generated answer", vlm)
+
+
+def _knockouts(
+    vlm: VLM, full: FullAnswers, bands: int, folder: Path, batch_size: int
+) -> Iterator[Knockout]:
+    """Bands of as equal numbers of layers as possible, from the first to the last layer."""
+    n = vlm.layout.n_layers
+    count = min(bands, n) if vlm.layout.modality else 0
+    for number in range(count):
+        layers = tuple(range(number * n // count, (number + 1) * n // count))
+        name = f"knockout {layers}"
+        outcomes = full.outcomes_inside(
+            vlm,
+            partial(knocking_out, vlm, layers),
+            name,
+            f"text blind in layers {ranges(layers)}",
+            batch_size=batch_size,
+            checkpoint=folder / f"knockout-{layers[0]}-{layers[-1]}.jsonl",
+        )
+        empty = SkipPlan("block", n)
+        yield Knockout(layers, Comparison.of(empty, outcomes, "generated answer", vlm))
