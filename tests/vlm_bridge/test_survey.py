@@ -31,9 +31,11 @@ from vlm_bridge.experiments.survey.page import write_html
 from vlm_bridge.experiments.survey.run import candidate_plans, single_plans
 from vlm_bridge.figures.blocks import to_markdown
 from vlm_bridge.observe.profile import profile, random_copy
+from vlm_bridge.plan.controls import random_plans
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import read_record
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.knockout import knocking_out
 
 SHORT = {"max_new_tokens": 3, "batch_size": 4}
 QUESTIONS = ("is there a circle ?", "what is red ?")
@@ -110,9 +112,42 @@ def test_a_survey_holds_profile_search_and_cost(surveyed, tmp_path):
     assert "](layers.png)" in page
     assert (tmp_path / "out" / "depth.png").is_file()
     rows = [line for line in lines if line.startswith(tuple(f"| {n} |" for n in range(9)))]
-    # Two tables; the last row of each has the entry behind all layers.
-    assert len(rows) == 2 * (vlm.layout.n_layers + 1)
+    # Two tables, whose last row has the entry behind all layers, and one of blind layers.
+    assert len(rows) == 3 * vlm.layout.n_layers + 2
     assert f"- {found.certified.describe('vision')}. " in page
+
+
+def test_a_survey_blinds_text_band_by_band(surveyed, tmp_path):
+    vlm, roles, found = surveyed
+    n = vlm.layout.n_layers
+    assert [one.layers for one in found.knockouts] == [(layer,) for layer in range(n)]
+    full = answer(vlm, roles.data, **SHORT)
+    for one in found.knockouts:
+        with knocking_out(vlm, one.layers):
+            blind = answer(vlm, roles.data, **SHORT)
+        changed = np.mean([a != b for a, b in zip(full, blind, strict=True)])
+        assert one.changed.disagreement.value == pytest.approx(changed)
+    page = "\n".join(to_markdown(blocks_of(found)))
+    assert "| blind layers | answers changed |\n|---|---|\n| 0 | " in page
+    whole = "\n".join(to_markdown(blocks_of(replace(found, knockouts=()))))
+    assert "blind layers" not in whole
+
+
+def test_a_certified_plan_stands_beside_its_controls(surveyed):
+    vlm, roles, found = surveyed
+    alone = compare(vlm, roles.test, found.certified, **SHORT)
+    assert found.controls.plan.disagreement == alone.disagreement
+    assert found.controls.knockouts == ()
+    page = "\n".join(to_markdown(blocks_of(found)))
+    share = f"{alone.disagreement.value:.1%}"
+    assert f"Controls on 4 images: the plan changes {share} (" in page
+    plan = SkipPlan("freeze", vlm.layout.n_layers, layers=(1, 2))
+    drawn = tuple(compare(vlm, roles.test, one, **SHORT) for one in random_plans(plan, draws=3))
+    controls = replace(found.controls, random=drawn, deepest=drawn[0])
+    page = "\n".join(to_markdown(blocks_of(replace(found, controls=controls))))
+    rates = [one.disagreement.value for one in drawn]
+    assert f", 3 random plans of its size {min(rates):.1%} to {max(rates):.1%} (one is" in page
+    assert f"as good with p = {controls.p_value:.3g}), the deepest layers " in page
 
 
 def test_a_survey_that_was_killed_goes_on(asked, tmp_path, monkeypatch):
@@ -138,7 +173,8 @@ def test_a_survey_that_was_killed_goes_on(asked, tmp_path, monkeypatch):
     )
     again = made(vlm, roles, tmp_path / "killed", modes=["block"])
     assert replace(again, seconds=0, machine={}) == replace(whole, seconds=0, machine={})
-    assert len(asked_again) == vlm.layout.n_layers - 3  # three single skips were kept
+    # Three single skips were kept; every layer is a band that text is blind in.
+    assert len(asked_again) == 2 * vlm.layout.n_layers - 3
 
 
 def harmless(n, harms):
@@ -201,6 +237,7 @@ def test_an_encoder_is_surveyed_without_slopes(tmp_path):
     found = made(vlm, SurveyData(items), tmp_path / "kept", stack="audio", modes=["block"])
     assert {single.plan.stack for single in found.singles} == {"audio"}
     assert (found.slopes, found.no_slopes) == ({}, "slopes are of a decoder")
+    assert found.knockouts == ()
     page = "\n".join(to_markdown(blocks_of(found)))
     assert f"audio encoder of {found.n_layers} layers" in page
     assert "No slopes: slopes are of a decoder." in page

@@ -92,7 +92,9 @@ def survey(
     Judges the full model on --test beside a copy with random weights and the blind baseline; tries
     every single skip on --data by whole answers, beside distances, VAR, slopes and (of texts) the
     share of next tokens that stay; searches the largest plan that --certification certifies among
-    single skips and unions of the least harmful, and measures its cost. Writes survey.md,
+    single skips and unions of the least harmful, and measures its cost beside random plans of its
+    size. In a model that sees or hears, text is made blind or deaf in one band of layers after
+    another, as a causal check (`skipit controls`). Writes survey.md,
     survey.json and figures. Transcripts (question "what is said?") are scored by word error rate.
 
     Example: `skipit survey whisper-tiny.en --stack audio --data spoken-prompts:tuning`

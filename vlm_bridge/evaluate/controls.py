@@ -141,7 +141,7 @@ def compare_with_controls(
         random=tuple(map(compared, drawn)),
         deepest=None if deepest is None else compared(deepest),
         coarser=_coarser(vlm, full, plan, folder, batch_size) if prunes else None,
-        knockouts=tuple(_knockouts(vlm, full, bands, folder, batch_size)),
+        knockouts=tuple(knockouts(vlm, full, bands, folder, batch_size)),
         seed=seed,
     )
 
@@ -200,10 +200,13 @@ def _coarser(
     return Comparison.of(empty, outcomes, "generated answer", vlm)
 
 
-def _knockouts(
+def knockouts(
     vlm: VLM, full: FullAnswers, bands: int, folder: Path, batch_size: int
 ) -> Iterator[Knockout]:
-    """Bands of as equal numbers of layers as possible, from the first to the last layer."""
+    """Knock out bands of layers, of as equal numbers as possible, from the first to the last.
+
+    Nothing of a model without modality tokens. Finished batches are kept in `folder`.
+    """
     n = vlm.layout.n_layers
     count = min(bands, n) if vlm.layout.modality else 0
     for number in range(count):

@@ -12,10 +12,11 @@ from estimators.rank_correlation import spearman
 from theory import what_it_takes
 from theory.certificates.certificate import changed_things, unspoken
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.controls import Controlled
 from vlm_bridge.experiments.survey.results import Quality, Survey
 from vlm_bridge.figures.blocks import Block
 from vlm_bridge.figures.numbers import ranged
-from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.modes import MODES, ranges
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import STACKS
 
@@ -58,6 +59,7 @@ def blocks_of(result: Survey) -> list[Block]:
         *_by_layer(result),
         *_quality_by_layer(result),
         _correlations(result),
+        *_knockouts(result),
         *_certified(result),
     ]
 
@@ -256,6 +258,36 @@ def _correlations(result: Survey) -> Block:
     return Block(head=head, rows=tuple(rows))
 
 
+def _knockouts(result: Survey) -> list[Block]:
+    """Where text reads the modality tokens: what changes if it cannot, band by band."""
+    if not result.knockouts:
+        return []
+    rows = tuple((ranges(one.layers), _share(one.changed)) for one in result.knockouts)
+    text = (
+        f"Attention knockout, the causal check: text does not attend to {result.modality} tokens "
+        "in a band of layers, and everything else runs as before."
+    )
+    return [Block(text=text), Block(head=("blind layers", "answers changed"), rows=rows)]
+
+
+def _beside_controls(controls: Controlled) -> str:
+    """The certified plan beside random plans of its size and the deepest layers."""
+    own, unit = controls.plan, controls.plan.unit_word
+    sentence = (
+        f"Controls on {own.n_images} {unit}s: the plan changes {ranged(own.disagreement)} of the "
+        "answers"
+    )
+    if controls.random:
+        rates = [one.disagreement.value for one in controls.random]
+        sentence += (
+            f", {len(rates)} random plans of its size {min(rates):.1%} to {max(rates):.1%} (one is "
+            f"as good with p = {controls.p_value:.3g})"
+        )
+    if controls.deepest is not None:
+        sentence += f", the deepest layers {ranged(controls.deepest.disagreement)}"
+    return f"{sentence}."
+
+
 def _certified(result: Survey) -> list[Block]:
     found, goal = result.search, f"epsilon {result.epsilon:g}, delta {result.delta:g}"
     if found is None:
@@ -296,4 +328,6 @@ def _certified(result: Survey) -> list[Block]:
             f"Cost, skipped/full: prefill FLOPs {prefill.flops_ratio:.2f}, latency of the prefill "
             f"{ranged(prefill.latency_ratio, '.2f')}{of_a_token}."
         )
+    if result.controls is not None:
+        sentences.append(_beside_controls(result.controls))
     return [Block(text=searched), Block(points=tuple(sentences))]

@@ -9,6 +9,7 @@ from estimators import Estimate, Profile
 from estimators.record import Record
 from vlm_bridge.cost import Cost
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.controls import Controlled, Knockout
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import STACKS
 from vlm_bridge.selection import CertifiedPlan
@@ -54,10 +55,14 @@ class Survey(Record):
         profile, profile_random: of the stack on `data`, and of the random copy.
         slopes: kind of skip -> predicted KL of the first token by layer, in nats; empty where
             slopes do not exist, for the reason in `no_slopes`.
+        knockouts: text's attention to modality tokens knocked out band by band, on `data`; empty
+            where the stack is no decoder or holds no such tokens.
         epsilon, delta: of the search.
         candidates: number of plans that the search was given.
         search: the search; None without certification questions.
         tested, cost: the certified plan on the test questions, and its cost; None without one.
+        controls: it beside random plans of its size, on the first of the test questions; None if
+            there is no plan.
         machine: device, versions, command.
         seconds: wall time.
     """
@@ -83,12 +88,14 @@ class Survey(Record):
     profile_random: Profile
     slopes: Mapping[str, tuple[float, ...]]
     no_slopes: str
+    knockouts: tuple[Knockout, ...] = ()
     epsilon: float
     delta: float
     candidates: int
     search: CertifiedPlan | None
     tested: Comparison | None
     cost: Cost | None
+    controls: Controlled | None = None
     machine: Mapping[str, str]
     seconds: float
 

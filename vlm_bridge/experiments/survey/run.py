@@ -15,6 +15,7 @@ from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers, with_other_inputs
 from vlm_bridge.evaluate.compare import Comparison, check_images
+from vlm_bridge.evaluate.controls import BANDS, Controlled, compare_with_controls, knockouts
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.next_token import next_token_agreement
 from vlm_bridge.evaluate.sweep import sweep_plans
@@ -33,6 +34,8 @@ from vlm_bridge.runtime.machine import machine
 from vlm_bridge.selection import CertifiedPlan, search
 from vlm_bridge.skip import supported_modes
 
+#: Units on which a certified plan is compared with random plans.
+CONTROL_UNITS = 60
 DECISION = "generated answer"
 #: Modes whose single skips are surveyed, as far as the model has them.
 SURVEYED = ("block", "sublayer", "freeze", "early_exit", "late_entry")
@@ -147,6 +150,7 @@ def survey(
                 vlm, given.data, plans, batch_size=batch_size, checkpoint=file
             )
     slopes, no_slopes = _slopes(vlm, given.data, stack, batch_size, folder / "slopes.jsonl")
+    blind_to = knockouts(vlm, full, BANDS, folder, batch_size) if stack == DECODER else ()
     found, candidates = None, candidate_plans(singles)
     if given.certification:
         found = search(
@@ -157,7 +161,7 @@ def survey(
             ledger=ledger,
             **generating,
         )
-    tested, cost = _certified(vlm, test, found, folder, batch_size)
+    tested, cost, controls = _certified(vlm, test, found, folder, batch_size)
     roles = {"data": given.data, "certification": given.certification, "test": given.test}
     roles["random"] = few
     return Survey(
@@ -182,12 +186,14 @@ def survey(
         profile_random=profile(copy, given.data, batch_size=batch_size, stack=stack),
         slopes=slopes,
         no_slopes=no_slopes,
+        knockouts=tuple(blind_to),
         epsilon=epsilon,
         delta=delta,
         candidates=len(candidates),
         search=found,
         tested=tested,
         cost=cost,
+        controls=controls,
         machine={name: str(value) for name, value in machine().items()},
         seconds=time.perf_counter() - begun,
     )
@@ -274,11 +280,19 @@ def _certified(
     found: CertifiedPlan | None,
     folder: Path,
     batch_size: int,
-) -> tuple[Comparison | None, Cost | None]:
-    """The certified plan on the test questions, and its cost."""
+) -> tuple[Comparison | None, Cost | None, Controlled | None]:
+    """The certified plan on the test questions, its cost, and its controls."""
     if found is None or found.certificate is None:
-        return None, None
-    tested = _compared(vlm, test, found.plan, folder / "tested.jsonl", batch_size)
-    return tested, measure_cost(
-        vlm, test.items, found.plan, batch_size=min(4, batch_size), tokens=8
+        return None, None, None
+    controls = compare_with_controls(
+        vlm,
+        first_units(test.items, CONTROL_UNITS),
+        found.plan,
+        folder=folder / "controls",
+        bands=0,
+        batch_size=batch_size,
+        max_new_tokens=test.max_new_tokens,
     )
+    tested = _compared(vlm, test, found.plan, folder / "tested.jsonl", batch_size)
+    cost = measure_cost(vlm, test.items, found.plan, batch_size=min(4, batch_size), tokens=8)
+    return tested, cost, controls
