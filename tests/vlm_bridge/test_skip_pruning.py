@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache, StaticCache
 
+from tests.vlm_bridge.selectors import relevant_words
 from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -63,10 +64,8 @@ def kept_by(vlm, inputs, plan, fast):
     return kept[0]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_the_score_is_the_attention_of_the_last_real_token(attention):
-    """Against the weights that eager attention gives out, on a right-padded batch too."""
-    eager, plan = tiny("eager"), SkipPlan("token_pruning", 4, after=2, keep=0.5)
+def padded_on_both_sides():
+    """A left-padded batch, and the same prompts with padding on the right."""
     left = batch("padded")
     right = dict(left)
     for name in ("input_ids", "attention_mask"):
@@ -75,7 +74,14 @@ def test_the_score_is_the_attention_of_the_last_real_token(attention):
             for row, m in zip(left[name], left["attention_mask"], strict=True)
         ]
         right[name] = torch.stack(rolled)
-    for inputs in (left, right):
+    return left, right
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_score_is_the_attention_of_the_last_real_token(attention):
+    """Against the weights that eager attention gives out, on a right-padded batch too."""
+    eager, plan = tiny("eager"), SkipPlan("token_pruning", 4, after=2, keep=0.5)
+    for inputs in padded_on_both_sides():
         weights = forward(eager, inputs, output_attentions=True).attentions[1].mean(1)
         for fast in (True, False):
             kept = kept_by(tiny(attention), inputs, plan, fast)
@@ -85,6 +91,39 @@ def test_the_score_is_the_attention_of_the_last_real_token(attention):
                 image = (inputs["input_ids"][i] == 3).nonzero()[:, 0]
                 best = image[weights[i, last, image].topk(2).indices].sort().values
                 assert torch.equal(kept[i].nonzero()[:, 0], best)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_sparsevlm_is_the_attention_of_its_raters(attention):
+    """Against the weights that eager attention gives out; FastV keeps other tokens somewhere."""
+    eager, differs = tiny("eager"), 0
+    for after in (1, 2, 3):
+        plan = SkipPlan("token_pruning", 4, after=after, keep=0.5, select="sparsevlm")
+        by_last = SkipPlan("token_pruning", 4, after=after, keep=0.5)
+        for inputs in padded_on_both_sides():
+            outputs = forward(eager, inputs, output_attentions=True, output_hidden_states=True)
+            kept = [kept_by(tiny(attention), inputs, plan, fast) for fast in (True, False)]
+            assert torch.equal(*kept)
+            differs += not torch.equal(kept[0], kept_by(tiny(attention), inputs, by_last, True))
+            for i, mask in enumerate(inputs["attention_mask"].bool()):
+                image = inputs["input_ids"][i] == 3
+                states = outputs.hidden_states[after - 1][i][mask]
+                words = mask.nonzero()[:, 0][relevant_words(states, image[mask])]
+                weights = outputs.attentions[after - 1][i].mean(0)[words].mean(0)
+                places = image.nonzero()[:, 0]
+                best = places[weights[places].topk(2).indices].sort().values
+                assert torch.equal(kept[0][i].nonzero()[:, 0], best)
+    assert differs
+
+
+@pytest.mark.parametrize("select", ["fastv", "sparsevlm"])
+def test_a_batch_keeps_what_its_prompts_keep_alone(select):
+    plan, inputs = SkipPlan("token_pruning", 4, after=2, keep=0.5, select=select), batch("padded")
+    together = kept_by(tiny(), inputs, plan, True)
+    for i, mask in enumerate(inputs["attention_mask"].bool()):
+        alone = {name: inputs[name][i : i + 1, mask] for name in ("input_ids", "attention_mask")}
+        alone["pixel_values"] = inputs["pixel_values"][i : i + 1]
+        assert torch.equal(kept_by(tiny(), alone, plan, True)[0], together[i][mask])
 
 
 def test_right_padding_chooses_as_left_padding_does():
