@@ -90,7 +90,8 @@ def _twin(vlm: VLM, batch: Batch, others: Sequence[Item]) -> Batch:
         counts = [token_masks(vlm, each)[0].sum(1).tolist() for each in (batch, twin)]
         row = next((i for i, (a, b) in enumerate(zip(*counts, strict=True)) if a != b), 0)
         raise BridgeError(
-            f"{batch.names[row]} has {counts[0][row]} vision tokens and {twin.names[row]} has "
-            f"{counts[1][row]}, so that their states cannot be swapped; give images of one size"
+            f"'{batch.names[row]}' has {counts[0][row]} {vlm.layout.modality} tokens and "
+            f"'{twin.names[row]}' has {counts[1][row]}, so that their states cannot be swapped; give "
+            f"{unit_word(batch.items)} of one size"
         )
     return twin
