@@ -208,7 +208,7 @@ def test_images_of_other_sizes_are_refused(tmp_path):
     assert np.isfinite(score_units(rule, Evidence(vlm, asked[:2]))).all()
     with pytest.raises(
         BridgeError,
-        match="'1.png.*' has 4 vision .* '2.png.*' has 2, so that .* images of one size",
+        match=r"'1.png.*' has 4 vision .* '2.png.*' has 2, so that .* images of one size",
     ):
         score_units(rule, Evidence(vlm, asked))
 

@@ -10,13 +10,16 @@ from transformers import DynamicCache, StaticCache
 
 from tests.vlm_bridge.selectors import relevant_words
 from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
-from tests.vlm_bridge.tiny import batch
+from tests.vlm_bridge.tiny import batch, tiny_llava
+from vlm_bridge.plan.selectors import SELECTORS
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.pruning import Scored, chosen
 from vlm_bridge.skip.tensors import causal, probabilities
 from vlm_bridge.skip.tracker import PassTracker
+
+BY_TOKEN = ("input_ids", "attention_mask")
 
 
 @st.composite
@@ -68,7 +71,7 @@ def padded_on_both_sides():
     """A left-padded batch, and the same prompts with padding on the right."""
     left = batch("padded")
     right = dict(left)
-    for name in ("input_ids", "attention_mask"):
+    for name in BY_TOKEN:
         rolled = [
             row.roll(int(m.sum()))
             for row, m in zip(left[name], left["attention_mask"], strict=True)
@@ -116,14 +119,20 @@ def test_sparsevlm_is_the_attention_of_its_raters(attention):
     assert differs
 
 
-@pytest.mark.parametrize("select", ["fastv", "sparsevlm"])
+@pytest.mark.parametrize("select", SELECTORS)
 def test_a_batch_keeps_what_its_prompts_keep_alone(select):
-    plan, inputs = SkipPlan("token_pruning", 4, after=2, keep=0.5, select=select), batch("padded")
-    together = kept_by(tiny(), inputs, plan, True)
-    for i, mask in enumerate(inputs["attention_mask"].bool()):
-        alone = {name: inputs[name][i : i + 1, mask] for name in ("input_ids", "attention_mask")}
-        alone["pixel_values"] = inputs["pixel_values"][i : i + 1]
-        assert torch.equal(kept_by(tiny(), alone, plan, True)[0], together[i][mask])
+    """Padding is no word: its states, which are large here, choose nothing."""
+    for seed in range(4):
+        vlm = tiny_llava(seed=seed)
+        torch.nn.init.normal_(vlm.layout.decoder.embed_tokens.weight.data[0])
+        for after in (1, 2):
+            plan = SkipPlan("token_pruning", 4, after=after, keep=0.5, select=select)
+            for inputs in padded_on_both_sides():
+                together = kept_by(vlm, inputs, plan, True)
+                for i, mask in enumerate(inputs["attention_mask"].bool()):
+                    alone = {name: inputs[name][i : i + 1, mask] for name in BY_TOKEN}
+                    alone["pixel_values"] = inputs["pixel_values"][i : i + 1]
+                    assert torch.equal(kept_by(vlm, alone, plan, True)[0], together[i][mask])
 
 
 def test_right_padding_chooses_as_left_padding_does():

@@ -91,7 +91,7 @@ def _twin(vlm: VLM, batch: Batch, others: Sequence[Item]) -> Batch:
         row = next((i for i, (a, b) in enumerate(zip(*counts, strict=True)) if a != b), 0)
         raise BridgeError(
             f"'{batch.names[row]}' has {counts[0][row]} {vlm.layout.modality} tokens and "
-            f"'{twin.names[row]}' has {counts[1][row]}, so that their states cannot be swapped; give "
-            f"{unit_word(batch.items)} of one size"
+            f"'{twin.names[row]}' has {counts[1][row]}, so that their states cannot be swapped; "
+            f"give {unit_word(batch.items)} of one size"
         )
     return twin
