@@ -13,7 +13,7 @@ from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
 from tests.vlm_bridge.tiny import batch, tiny_llava
 from vlm_bridge.plan.selectors import SELECTORS
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.skip import skipping
+from vlm_bridge.skip import pruning, skipping
 from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.pruning import Scored, chosen
 from vlm_bridge.skip.tensors import causal, probabilities
@@ -146,13 +146,45 @@ def test_right_padding_chooses_as_left_padding_does():
     assert_close(long, short)
 
 
+def recording_scores(monkeypatch):
+    """The scores of every choice, (batch, t) each, as they come."""
+    seen = []
+
+    def record(scores, now):
+        seen.append(scores)
+        return chosen(scores, now)
+
+    monkeypatch.setattr(pruning, "chosen", record)
+    return seen
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("select", ["fastv", "sparsevlm"])
+def test_scores_are_attention_with_and_without_a_mask(select, masked, monkeypatch):
+    """Without padding sdpa gets no mask, and each rater sees what is before it."""
+    inputs, seen = batch("single"), recording_scores(monkeypatch)
+    outputs = forward(tiny("eager"), inputs, output_attentions=True, output_hidden_states=True)
+    if not masked:
+        inputs = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    image = inputs["input_ids"][0] == 3
+    for after in (1, 3):
+        plan = SkipPlan("token_pruning", 4, after=after, keep=0.5, select=select)
+        rows = [-1]
+        if select == "sparsevlm":
+            rows = relevant_words(outputs.hidden_states[after - 1][0], image)
+            assert min(rows) < len(image) - 1
+        expected = outputs.attentions[after - 1][0].mean(0)[rows].mean(0)
+        kept_by(tiny("sdpa" if not masked else "eager"), inputs, plan, True)
+        torch.testing.assert_close(seen.pop()[0], expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("static", [False, True])
-def test_chunks_of_image_are_scored_with_what_is_before_them(static):
+def test_chunks_of_image_are_scored_with_what_is_before_them(static, monkeypatch):
     """The decoder alone, without masks: text, one image token, then three of which one stays."""
     vlm = tiny()
     config, layer = vlm.layout.text_config, vlm.layout.layers[0]
     cache = StaticCache(config=config, max_cache_len=9) if static else DynamicCache(config=config)
-    tracker = PassTracker(vlm.layout, keep=0.4)
+    tracker, seen = PassTracker(vlm.layout, keep=0.4), recording_scores(monkeypatch)
     scored = Scored.of(0, layer, tracker)
     states = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(0))
     for start, stop in ((0, 3), (3, 4), (4, 7)):
@@ -176,6 +208,9 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
     weights = whole.self_attn(
         whole.input_layernorm(states), position_embeddings=rotary, attention_mask=triangle
     )[1]
+    for scores, (start, stop) in zip(seen, ((3, 4), (4, 7)), strict=True):
+        expected = weights[:, :, stop - 1, start:stop].mean(1)
+        torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-5)
     best = int(weights[0, :, -1, 4:].mean(0).argmax())
     assert tracker.current.kept_flags[0].tolist() == [place == best for place in range(3)]
 
