@@ -27,3 +27,18 @@ def largest_determinant(kernel: Tensor, count: int) -> list[int]:
         of = {i: float(torch.linalg.det(kernel[[*chosen, i]][:, [*chosen, i]])) for i in rest}
         chosen.append(max(rest, key=lambda i: (of[i], -i)))
     return chosen
+
+
+def relevant_words(states: Tensor, vision: Tensor) -> list[int]:
+    """SparseVLM: places of the words that rate, of one prompt's states (t, width)."""
+    seen = [i for i, v in enumerate(vision.tolist()) if v]
+    words = [i for i, v in enumerate(vision.tolist()) if not v and i > seen[0]]
+    if not words:
+        return [len(states) - 1]
+    relevance = dict.fromkeys(words, 0.0)
+    for i in seen:
+        shares = torch.stack([(states[i] * states[w]).sum() for w in words]).softmax(0)
+        for word, share in zip(words, shares.tolist(), strict=True):
+            relevance[word] += share / len(seen)
+    mean = sum(relevance.values()) / len(words)
+    return [word for word in words if relevance[word] > mean] or words

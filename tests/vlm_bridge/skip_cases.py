@@ -40,6 +40,8 @@ PLANS = [
     SkipPlan("token_pruning", L, after=1, keep=0.5, select="cdpruner"),
     SkipPlan("token_pruning", L, after=2, keep=0.5, select="dart"),
     SkipPlan("token_pruning", L, after=3, keep=0.25, select="uniform"),
+    SkipPlan("token_pruning", L, after=1, keep=0.5, select="sparsevlm"),
+    SkipPlan("token_pruning", L, after=3, keep=0.25, select="sparsevlm"),
     SkipPlan.compose(
         SkipPlan("token_pruning", L, after=1, keep=0.5, select="divprune"),
         SkipPlan("block", L, layers=(1,)),

@@ -112,6 +112,7 @@ ORIGINS = {
         *("shortgpt", "angular", "adaskip", "arank", "delask", "skip-vision"),
         *("shannon-invariants", "lvlm-pid", "shortv", "vtw", "deepinsert", "fastv", "gm-skip"),
         *("unified", "relative-error", "interchange", "cka", "svcca"),
+        *("attend-transform", "information-horizon", "vision-swap"),
     },
 }
 

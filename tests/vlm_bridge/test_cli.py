@@ -215,7 +215,7 @@ def profiled(folder, tmp_path_factory):
 
 @pytest.mark.parametrize("name", RULES)
 def test_plan_takes_every_rule(folder, profiled, tmp_path, capsys, name):
-    several = RULES[name].condition == "informational" or name == "cka"
+    several = RULES[name].condition == "informational" or name in ("cka", "vision-swap")
     asked = "many.jsonl" if several else "items.jsonl"
     data = ("--data", profiled / asked, "--profile", profiled / "profile.json")
     out = tmp_path / "plan.json"

@@ -35,7 +35,7 @@ class Made(Evidence):
     def candidates(self, plans):
         self._check_allowed("candidate runs", "candidates")
         return [
-            CandidateRun(plan, number, 9.0, 2 * number, 0.0, 1.0)
+            CandidateRun(plan, number, 9.0, 2 * number, 0.0, number / 2, 1.0)
             for plan, number in zip(plans, self.numbers, strict=True)
         ]
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vlm_bridge.selectors import farthest_first, largest_determinant
+from tests.vlm_bridge.selectors import farthest_first, largest_determinant, relevant_words
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.selectors import SELECTORS, read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -14,6 +14,8 @@ from vlm_bridge.skip.selectors import _PICKS, choose_by
 from vlm_bridge.skip.selectors.cdpruner import cdpruner_places
 from vlm_bridge.skip.selectors.dart import PIVOTS, dart_places
 from vlm_bridge.skip.selectors.divprune import divprune_places
+from vlm_bridge.skip.selectors.raters import RATERS
+from vlm_bridge.skip.selectors.sparsevlm import relevant_text
 
 PICKS = pytest.mark.parametrize("name", _PICKS)
 
@@ -113,15 +115,62 @@ def test_a_ragged_batch_is_its_prompts_one_by_one(name):
     assert not together[~flags].any()
 
 
+def rated(states, now):
+    """Position -> weight of the raters of every sequence, zeros left out."""
+    rows, weights = relevant_text(states, now)
+    return [
+        {p: w for p, w in zip(*pair, strict=True) if w}
+        for pair in zip(rows.tolist(), weights.tolist(), strict=True)
+    ]
+
+
+@given(data=st.data(), seed=st.integers(0, 999))
+def test_sparsevlm_raters_are_the_words_above_the_mean(data, seed):
+    """Ragged batches with padding on both sides, against a loop over the bare prompts."""
+    n, length = data.draw(st.integers(1, 3)), data.draw(st.integers(3, 9))
+    kinds = [
+        [data.draw(st.booleans()) for _ in range(data.draw(st.integers(1, length)))]
+        for _ in range(n)
+    ]
+    starts = [data.draw(st.integers(0, length - len(row))) for row in kinds]
+    flags = torch.zeros(n, length, dtype=torch.bool)
+    for row, start, found in zip(kinds, starts, flags, strict=True):
+        found[start : start + len(row)] = torch.tensor(row)
+    ends = [start + len(row) - 1 for row, start in zip(kinds, starts, strict=True)]
+    states = noise(n * length, 4, seed).view(n, length, 4)
+    found = rated(states, PassState(flags, last=torch.tensor(ends)[:, None], keep=0.5))
+    for row, start, prompt, weights in zip(kinds, starts, states, found, strict=True):
+        assert sum(weights.values()) == pytest.approx(1)
+        if any(row):
+            raters = relevant_words(prompt[start : start + len(row)], torch.tensor(row))
+            assert sorted(weights) == [start + place for place in raters]
+            assert len(set(weights.values())) == 1
+
+
+def test_sparsevlm_asks_the_words_about_the_image():
+    """Only the second of three words is alike the image; words before the image do not count."""
+    image, other = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 1.0])
+    states = torch.stack([image, image, image, other, image, other])[None]
+    flags = torch.tensor([[0, 1, 1, 0, 0, 0]]).bool()
+    assert rated(states, PassState(flags, keep=0.5)) == [{4: 1.0}]
+    alike = torch.ones(1, 6, 2)  # no word is above the mean: all rate
+    assert rated(alike, PassState(flags, keep=0.5)) == [
+        pytest.approx(dict.fromkeys((3, 4, 5), 1 / 3))
+    ]
+    at_end = torch.tensor([[0, 0, 0, 0, 1, 1]]).bool()  # no word follows: the last token rates
+    assert rated(states, PassState(at_end, keep=0.5)) == [{5: 1.0}]
+
+
 def test_every_selector_has_a_form():
     assert {name for name, s in SELECTORS.items() if s.reads != "attention"} == set(_PICKS)
+    assert {name for name, s in SELECTORS.items() if s.reads == "attention"} == set(RATERS)
     assert all(s.source and s.deviation for s in SELECTORS.values())
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("best", "unknown selector 'best'; choose from fastv, random"),
+        ("best", "unknown selector 'best'; choose from fastv, sparsevlm, random"),
         ("uniform:1", "uniform draws nothing, so it takes no seed"),
         ("random:", "a seed is a whole number"),
         ("random:-1", "a seed is a whole number"),
@@ -152,6 +201,8 @@ def test_plans_with_a_selector():
     assert both.select == "random:7"
     with pytest.raises(BridgeError, match="fastv reads the attention of the layer before"):
         SkipPlan("token_pruning", 4, after=0, keep=0.5)
+    with pytest.raises(BridgeError, match="sparsevlm reads the attention of the layer before"):
+        SkipPlan("token_pruning", 4, after=0, keep=0.5, select="sparsevlm")
     with pytest.raises(BridgeError, match="freeze takes no 'select'"):
         SkipPlan("freeze", 4, layers=(1,), select="uniform")
     with pytest.raises(BridgeError, match="select must be text, got 3"):

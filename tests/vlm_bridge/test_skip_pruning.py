@@ -8,14 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache, StaticCache
 
+from tests.vlm_bridge.selectors import relevant_words
 from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
-from tests.vlm_bridge.tiny import batch
+from tests.vlm_bridge.tiny import batch, tiny_llava
+from vlm_bridge.plan.selectors import SELECTORS
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.skip import skipping
+from vlm_bridge.skip import pruning, skipping
 from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.pruning import Scored, chosen
 from vlm_bridge.skip.tensors import causal, probabilities
 from vlm_bridge.skip.tracker import PassTracker
+
+BY_TOKEN = ("input_ids", "attention_mask")
 
 
 @st.composite
@@ -63,19 +67,24 @@ def kept_by(vlm, inputs, plan, fast):
     return kept[0]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_the_score_is_the_attention_of_the_last_real_token(attention):
-    """Against the weights that eager attention gives out, on a right-padded batch too."""
-    eager, plan = tiny("eager"), SkipPlan("token_pruning", 4, after=2, keep=0.5)
+def padded_on_both_sides():
+    """A left-padded batch, and the same prompts with padding on the right."""
     left = batch("padded")
     right = dict(left)
-    for name in ("input_ids", "attention_mask"):
+    for name in BY_TOKEN:
         rolled = [
             row.roll(int(m.sum()))
             for row, m in zip(left[name], left["attention_mask"], strict=True)
         ]
         right[name] = torch.stack(rolled)
-    for inputs in (left, right):
+    return left, right
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_score_is_the_attention_of_the_last_real_token(attention):
+    """Against the weights that eager attention gives out, on a right-padded batch too."""
+    eager, plan = tiny("eager"), SkipPlan("token_pruning", 4, after=2, keep=0.5)
+    for inputs in padded_on_both_sides():
         weights = forward(eager, inputs, output_attentions=True).attentions[1].mean(1)
         for fast in (True, False):
             kept = kept_by(tiny(attention), inputs, plan, fast)
@@ -85,6 +94,45 @@ def test_the_score_is_the_attention_of_the_last_real_token(attention):
                 image = (inputs["input_ids"][i] == 3).nonzero()[:, 0]
                 best = image[weights[i, last, image].topk(2).indices].sort().values
                 assert torch.equal(kept[i].nonzero()[:, 0], best)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_sparsevlm_is_the_attention_of_its_raters(attention):
+    """Against the weights that eager attention gives out; FastV keeps other tokens somewhere."""
+    eager, differs = tiny("eager"), 0
+    for after in (1, 2, 3):
+        plan = SkipPlan("token_pruning", 4, after=after, keep=0.5, select="sparsevlm")
+        by_last = SkipPlan("token_pruning", 4, after=after, keep=0.5)
+        for inputs in padded_on_both_sides():
+            outputs = forward(eager, inputs, output_attentions=True, output_hidden_states=True)
+            kept = [kept_by(tiny(attention), inputs, plan, fast) for fast in (True, False)]
+            assert torch.equal(*kept)
+            differs += not torch.equal(kept[0], kept_by(tiny(attention), inputs, by_last, True))
+            for i, mask in enumerate(inputs["attention_mask"].bool()):
+                image = inputs["input_ids"][i] == 3
+                states = outputs.hidden_states[after - 1][i][mask]
+                words = mask.nonzero()[:, 0][relevant_words(states, image[mask])]
+                weights = outputs.attentions[after - 1][i].mean(0)[words].mean(0)
+                places = image.nonzero()[:, 0]
+                best = places[weights[places].topk(2).indices].sort().values
+                assert torch.equal(kept[0][i].nonzero()[:, 0], best)
+    assert differs
+
+
+@pytest.mark.parametrize("select", SELECTORS)
+def test_a_batch_keeps_what_its_prompts_keep_alone(select):
+    """Padding is no word: its states, which are large here, choose nothing."""
+    for seed in range(4):
+        vlm = tiny_llava(seed=seed)
+        torch.nn.init.normal_(vlm.layout.decoder.embed_tokens.weight.data[0])
+        for after in (1, 2):
+            plan = SkipPlan("token_pruning", 4, after=after, keep=0.5, select=select)
+            for inputs in padded_on_both_sides():
+                together = kept_by(vlm, inputs, plan, True)
+                for i, mask in enumerate(inputs["attention_mask"].bool()):
+                    alone = {name: inputs[name][i : i + 1, mask] for name in BY_TOKEN}
+                    alone["pixel_values"] = inputs["pixel_values"][i : i + 1]
+                    assert torch.equal(kept_by(vlm, alone, plan, True)[0], together[i][mask])
 
 
 def test_right_padding_chooses_as_left_padding_does():
@@ -98,13 +146,45 @@ def test_right_padding_chooses_as_left_padding_does():
     assert_close(long, short)
 
 
+def recording_scores(monkeypatch):
+    """The scores of every choice, (batch, t) each, as they come."""
+    seen = []
+
+    def record(scores, now):
+        seen.append(scores)
+        return chosen(scores, now)
+
+    monkeypatch.setattr(pruning, "chosen", record)
+    return seen
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("select", ["fastv", "sparsevlm"])
+def test_scores_are_attention_with_and_without_a_mask(select, masked, monkeypatch):
+    """Without padding sdpa gets no mask, and each rater sees what is before it."""
+    inputs, seen = batch("single"), recording_scores(monkeypatch)
+    outputs = forward(tiny("eager"), inputs, output_attentions=True, output_hidden_states=True)
+    if not masked:
+        inputs = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    image = inputs["input_ids"][0] == 3
+    for after in (1, 3):
+        plan = SkipPlan("token_pruning", 4, after=after, keep=0.5, select=select)
+        rows = [-1]
+        if select == "sparsevlm":
+            rows = relevant_words(outputs.hidden_states[after - 1][0], image)
+            assert min(rows) < len(image) - 1
+        expected = outputs.attentions[after - 1][0].mean(0)[rows].mean(0)
+        kept_by(tiny("sdpa" if not masked else "eager"), inputs, plan, True)
+        torch.testing.assert_close(seen.pop()[0], expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("static", [False, True])
-def test_chunks_of_image_are_scored_with_what_is_before_them(static):
+def test_chunks_of_image_are_scored_with_what_is_before_them(static, monkeypatch):
     """The decoder alone, without masks: text, one image token, then three of which one stays."""
     vlm = tiny()
     config, layer = vlm.layout.text_config, vlm.layout.layers[0]
     cache = StaticCache(config=config, max_cache_len=9) if static else DynamicCache(config=config)
-    tracker = PassTracker(vlm.layout, keep=0.4)
+    tracker, seen = PassTracker(vlm.layout, keep=0.4), recording_scores(monkeypatch)
     scored = Scored.of(0, layer, tracker)
     states = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(0))
     for start, stop in ((0, 3), (3, 4), (4, 7)):
@@ -128,6 +208,9 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
     weights = whole.self_attn(
         whole.input_layernorm(states), position_embeddings=rotary, attention_mask=triangle
     )[1]
+    for scores, (start, stop) in zip(seen, ((3, 4), (4, 7)), strict=True):
+        expected = weights[:, :, stop - 1, start:stop].mean(1)
+        torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-5)
     best = int(weights[0, :, -1, 4:].mean(0).argmax())
     assert tracker.current.kept_flags[0].tolist() == [place == best for place in range(3)]
 

@@ -120,6 +120,9 @@ def test_attention_that_does_not_go_through_the_interface():
     reason = "layer 0: Home does not go through transformers' AttentionInterface, so its scores"
     with refused(f"token_pruning is refused: {reason}"):
         check_support(vlm, PRUNE)
+    with refused(f"token_pruning is refused: {reason}"):
+        check_support(vlm, replace(PRUNE, select="sparsevlm"))
+    check_support(vlm, replace(PRUNE, select="uniform"))
     check_support(vlm, SkipPlan("token_pruning", L, after=2, keep=0.5))
 
 

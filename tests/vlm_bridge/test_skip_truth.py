@@ -12,13 +12,15 @@ from functools import lru_cache
 import pytest
 import torch
 
-from tests.vlm_bridge.selectors import farthest_first
+from tests.vlm_bridge.selectors import farthest_first, relevant_words
 from tests.vlm_bridge.skip_cases import PLANS, forward, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.selectors.cdpruner import cdpruner_places
 from vlm_bridge.skip.selectors.dart import dart_places
+
+BY_ATTENTION = ("fastv", "sparsevlm")
 
 
 def run_rows(vlm, index, states, rows, *, attention, mlp):
@@ -66,7 +68,8 @@ def by_hand(vlm, plan, states, vision):
             if mode in parts and index < parts[mode].entry:
                 rows = text
         prune = parts.get("token_pruning")
-        if prune is not None and index == prune.after and prune.select != "fastv" and vision.any():
+        by_states = prune is not None and prune.select not in BY_ATTENTION
+        if by_states and index == prune.after and vision.any():
             count = max(1, round(prune.keep * int(vision.sum())))
             places = selected_by_hand(prune.select, states[vision], states[~vision], count)
             kept = vision.nonzero()[:, 0][places]
@@ -84,9 +87,10 @@ def by_hand(vlm, plan, states, vision):
                 updated[:] = 0
             updates[name] = updated
         new, weights = run_rows(vlm, index, states, rows, **updates)
-        scored = prune is not None and prune.select == "fastv" and index == prune.after - 1
+        scored = prune is not None and prune.select in BY_ATTENTION and index == prune.after - 1
         if scored and vision.any():
-            scores = weights[0, :, -1, vision].mean(0)
+            raters = relevant_words(states, vision) if prune.select == "sparsevlm" else [-1]
+            scores = weights[0, :, raters][..., vision].mean((0, 1))
             count = max(1, round(prune.keep * len(scores)))
             kept = vision.nonzero()[:, 0][scores.topk(count).indices]
         if "freeze" in parts and index in parts["freeze"].layers:

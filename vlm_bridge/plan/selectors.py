@@ -34,6 +34,16 @@ _RECORDS = (
         deviation="none in the score",
     ),
     Selector(
+        "sparsevlm",
+        reads="attention",
+        source="Zhang et al. 2024, arXiv:2410.04417: attention of the words relevant to the image",
+        deviation=(
+            "one pruning to a fixed share, no rank and no recycling (clustering) of what goes; "
+            "relevance by the input of the scored layer, where the authors take the embeddings: "
+            "none in the score at after=1"
+        ),
+    ),
+    Selector(
         "random",
         reads="nothing",
         source="the control of Peng et al. 2025 (UniPruneBench), arXiv:2511.02650",

@@ -16,10 +16,12 @@ from vlm_bridge.rules.protocol import score_units as score_units
 from vlm_bridge.rules.published.adaskip import AdaSkip
 from vlm_bridge.rules.published.angular import Angular
 from vlm_bridge.rules.published.arank import ARank
+from vlm_bridge.rules.published.attend_transform import AttendTransform
 from vlm_bridge.rules.published.deepinsert import DeepInsert
 from vlm_bridge.rules.published.delask import DeLask
 from vlm_bridge.rules.published.fastv import FastV
 from vlm_bridge.rules.published.gm_skip import GMSkip
+from vlm_bridge.rules.published.information_horizon import InformationHorizon
 from vlm_bridge.rules.published.interchange import Interchange
 from vlm_bridge.rules.published.lvlm_pid import LVLMPID
 from vlm_bridge.rules.published.relative_error import RelativeError
@@ -29,6 +31,7 @@ from vlm_bridge.rules.published.shortv import ShortV
 from vlm_bridge.rules.published.similarity import CKA, SVCCA
 from vlm_bridge.rules.published.skip_vision import SkipVision
 from vlm_bridge.rules.published.var import VAR
+from vlm_bridge.rules.published.vision_swap import VisionSwap
 from vlm_bridge.rules.published.vtw import VTW
 from vlm_bridge.rules.skip_it import SkipIt
 from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
@@ -36,8 +39,9 @@ from vlm_bridge.rules.skip_it_slopes import SkipItRuns, SkipItSlopes
 _ALL: tuple[Rule, ...] = (
     *(SkipIt(), SkipItSlopes(), ShortGPT(), Angular(), AdaSkip(), ARank(), DeLask()),
     *(RelativeError(), CKA(), SVCCA()),
-    *(SkipVision(), VAR(), ShannonInvariants(), LVLMPID()),
-    *(SkipItRuns(), Interchange(), ShortV(), VTW(), DeepInsert(), FastV(), GMSkip()),
+    *(SkipVision(), AttendTransform(), VAR(), ShannonInvariants(), LVLMPID()),
+    *(SkipItRuns(), Interchange(), ShortV(), VTW(), InformationHorizon(), DeepInsert(), FastV()),
+    *(VisionSwap(), GMSkip()),
     *(Unified(), Random(), DeepestFirst()),
 )
 #: Every rule that `--rule` takes: on one forward pass, on candidate runs, and controls.

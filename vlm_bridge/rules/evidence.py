@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlm_bridge.model.vlm import VLM
     from vlm_bridge.rules.measure.candidates import CandidateRun
     from vlm_bridge.rules.measure.information import CodedStates, StateAtoms, StateConditions
+    from vlm_bridge.rules.measure.observed_updates import ObservedUpdates
     from vlm_bridge.rules.measure.sensitivity import MarginSensitivity
     from vlm_bridge.rules.measure.states import CapturedStates
     from vlm_bridge.rules.measure.sublayers import SublayerGeometry
@@ -206,16 +207,24 @@ class Evidence(Account):
 
     def interchange_kl(self) -> Floats:
         """(L - 1,) KL of the model with two adjacent layers swapped, nats, by pair."""
-        run, name = _measure("interchange:interchange_kl"), "layers interchanged"
+        return self._beside_full("layers interchanged", "interchange:interchange")
+
+    def vision_swap_kl(self) -> Floats:
+        """(L - 1,) KL with the vision states at a depth of another image, nats, by exit depth."""
+        return self._beside_full("vision states swapped", "vision_swap:vision_swap")
+
+    def _beside_full(self, name: str, function: str) -> Floats:
+        """`module:function_kl` of `rules.measure` beside the full run, charged `function_cost`."""
         self._check_allowed("candidate runs", name)
+        run, cost = _measure(f"{function}_kl"), _measure(f"{function}_cost")
         self.measured(_FULL_RUN, lambda: None, requires="candidate runs")
-        pairs: Floats = self.measured(
+        divergences: Floats = self.measured(
             name,
             lambda: run(self.vlm, self.items, batch_size=self.batch_size),
-            forward_cost=float(_measure("interchange:interchange_cost")(self.n_layers)),
+            forward_cost=float(cost(self.n_layers)),
             requires="candidate runs",
         )
-        return pairs
+        return divergences
 
     def sublayer_geometry(self) -> SublayerGeometry:
         """Change of direction and length of the states by every attention and MLP."""
@@ -225,6 +234,12 @@ class Evidence(Account):
             lambda: run(self.vlm, self.items, batch_size=size, stack=self.stack),
         )
         return geometry
+
+    def observed_updates(self) -> ObservedUpdates:
+        """What later attention of text reads of every operator's update of modality tokens."""
+        function = "observed_updates:observed_updates"
+        observed: ObservedUpdates = self._run("updates that text observes", function)
+        return observed
 
     def attention_ranks(self) -> Floats:
         """(n_items, L) mean rank over heads of each layer's attention maps."""

@@ -21,6 +21,7 @@ from vlm_bridge.skip.patching import Forward, by_name, check_not_replaced, forwa
 from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored, Selecting
 from vlm_bridge.skip.selectors import choose_by
+from vlm_bridge.skip.selectors.raters import RATERS
 from vlm_bridge.skip.stack_layers import fast_layer, plain_layer
 from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
@@ -113,7 +114,8 @@ def _choosing(plan: SkipPlan, tracker: PassTracker) -> tuple[int, nn.Module, For
     """The layer in which token pruning chooses, and the form in which it does."""
     scored, layers = plan.scored_layer, tracker.layout.layers
     if scored is not None:
-        return scored, layers[scored], Scored.of(scored, layers[scored], tracker)
+        form = Scored.of(scored, layers[scored], tracker, RATERS[str(plan.select)])
+        return scored, layers[scored], form
     index = int(plan.after or 0)
     layer = layers[index]
     return index, layer, Selecting(forward_of(layer), tracker, choose_by(str(plan.select)))

@@ -61,6 +61,8 @@ class PassState:
         flags: (batch, t) bool, True where a position holds a modality token.
         counts: number of modality positions per sequence.
         last: (batch, 1) position of each sequence's last token that is not padding.
+        real: (batch, t) bool, False on padding.
+        word_counts: number of text tokens per sequence, if token pruning chooses in this pass.
         kept_counts: number of modality positions per sequence that token pruning keeps.
         quota: (batch, 1) `kept_counts` on the device.
         kept_flags: (batch, t) bool, those positions; None until token pruning has chosen.
@@ -72,17 +74,21 @@ class PassState:
         *,
         counts: Sequence[int] | None = None,
         last: Tensor | None = None,
+        real: Tensor | None = None,
         keep: float | None = None,
     ) -> None:
         self.flags, self.length = flags, flags.shape[1]
         self.counts = flags.sum(1).tolist() if counts is None else list(counts)
         end = flags.new_full((len(flags), 1), self.length - 1, dtype=torch.long)
         self.last = end if last is None else last
+        self.real = torch.ones_like(flags) if real is None else real
+        self.word_counts = [0] * len(flags)
         self.kept_counts = [0] * len(flags)
         self.quota = torch.zeros_like(self.last)
         if keep is not None and self.has_modality:
             self.kept_counts = [max(min(count, 1), round(count * keep)) for count in self.counts]
             self.quota = torch.tensor(self.kept_counts, device=flags.device)[:, None]
+            self.word_counts = (self.real & ~flags).sum(1).tolist()
         self.kept_flags: Tensor | None = None
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
@@ -97,6 +103,11 @@ class PassState:
         return Rows(~self.flags, [self.length - count for count in self.counts])
 
     @cached_property
+    def words(self) -> Rows:
+        """Positions of text without padding, in a pass in which token pruning chooses."""
+        return Rows(self.real & ~self.flags, self.word_counts)
+
+    @cached_property
     def modality(self) -> Rows:
         """Positions that hold modality tokens."""
         return Rows(self.flags, self.counts)
@@ -108,9 +119,8 @@ class PassState:
         return Rows(~self.absent("kept"), [self.length - count for count in dropped])
 
     def rows(self, which: str, device: torch.device) -> Rows:
-        """The rows of `text`, of `modality` tokens, or of text and those `kept`, on `device`."""
-        name = {"text": "text", "modality": "modality", "kept": "text_and_kept"}[which]
-        rows: Rows = getattr(self, name)
+        """The rows of `text`, `words`, `modality`, or of text and those `kept`, on `device`."""
+        rows: Rows = getattr(self, "text_and_kept" if which == "kept" else which)
         return rows if rows.index.device == device else self.share(_moved, rows, device)
 
     def absent(self, tokens: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Token pruning: where the modality tokens that stay are chosen; by attention (FastV) here."""
+"""Token pruning: where the modality tokens that stay are chosen; by attention here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vlm_bridge.skip import tensors
 from vlm_bridge.skip.pass_state import PassState
 from vlm_bridge.skip.patching import Forward, forward_of
 from vlm_bridge.skip.selectors import Choose
+from vlm_bridge.skip.selectors.raters import Raters, last_token
 from vlm_bridge.skip.sublayers import attention_of
 from vlm_bridge.skip.thin import twin, with_attention
 from vlm_bridge.skip.tracker import PassTracker
@@ -27,22 +28,25 @@ _SCORE = "skipit_score"
 class Scored:
     """Layer `after - 1` of token pruning: it runs unchanged, then its attention scores tokens.
 
-    The score of a modality token is the attention of the last token on it, mean over heads, in
-    float32. The layer is called again on its last row, with the keys it made, and an attention
-    function registered here takes query and keys and interrupts it. So sdpa and eager models,
+    The score of a modality token is the attention of the `raters` on it, mean over heads, in
+    float32. The layer is called again on their rows, with the keys it made, and an attention
+    function registered here takes queries and keys and interrupts it. So sdpa and eager models,
     plain and fast forms, choose by the same numbers.
     """
 
     index: int
     tracker: PassTracker
+    raters: Raters
     _forward: Forward
     _scoring: nn.Module
 
     @classmethod
-    def of(cls, index: int, layer: nn.Module, tracker: PassTracker) -> Scored:
+    def of(
+        cls, index: int, layer: nn.Module, tracker: PassTracker, raters: Raters = last_token
+    ) -> Scored:
         """The form of `layer`, which is layer `index`."""
         AttentionInterface.register(_SCORE, _interrupt_with_scores)
-        return cls(index, tracker, forward_of(layer), _scoring(layer))
+        return cls(index, tracker, raters, forward_of(layer), _scoring(layer))
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         """The layer's output; sets `kept_flags` of the current pass."""
@@ -71,17 +75,23 @@ class Scored:
     def _scores(
         self, states: Tensor, keys_and_values: tuple[Tensor, Tensor], kwargs: dict[str, Any]
     ) -> Tensor:
-        """(batch, keys): attention of the last token, mean over heads."""
+        """(batch, keys): attention of the raters by their weights, mean over heads."""
         now, mask = self.tracker.current, kwargs.get("attention_mask")
         tensors.check_mask(mask, self.index)
-        last = now.last.to(states.device)
-        cut = tensors.cut_keywords(kwargs, last, states.shape[1], now.share)
-        cut["attention_mask"] = None if mask is None else tensors.cut_queries(mask, last)
+        rows, weights = self.raters(states, now)
+        cut = tensors.cut_keywords(kwargs, rows, states.shape[1], now.share)
+        if mask is None:  # every row sees itself and all before it
+            keys = keys_and_values[0].shape[2]
+            seen = torch.arange(keys, device=states.device) + (states.shape[1] - keys)
+            cut["attention_mask"] = (seen <= rows[..., None])[:, None]
+        else:
+            cut["attention_mask"] = tensors.cut_queries(mask, rows)
         cut["past_key_values"] = SimpleNamespace(update=lambda *_, **__: keys_and_values)
         try:
-            self._scoring.forward(tensors.cut_rows(states, last), **cut)
+            self._scoring.forward(tensors.cut_rows(states, rows), **cut)
         except tensors.Interrupt as stopped:
-            return stopped.tensors[0]
+            (scores,) = stopped.tensors
+            return torch.einsum("bqk,bq->bk", scores, weights.to(scores))
         raise BridgeError(
             f"layer {self.index} computes its attention without transformers' AttentionInterface, "
             "so token pruning has no score"
@@ -145,4 +155,4 @@ def _interrupt_with_scores(
 ) -> tuple[Tensor, None]:
     scaling, softcap = options.get("scaling"), options.get("softcap")
     scores = tensors.probabilities(query, key, attention_mask, scaling, softcap)
-    raise tensors.Interrupt(scores[:, :, 0].mean(1))
+    raise tensors.Interrupt(scores.mean(1))

@@ -93,24 +93,29 @@ class PassTracker:
         self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
     ) -> None:
         """Start a pass with modality `flags` (batch, length) and, if known, row sums `counts`."""
-        last = None
+        last = real = None
         if self._keep is not None:
-            last = self._last(flags, cache, mask)
-        self._thread.current = PassState(flags, counts=counts, last=last, keep=self._keep)
+            last, real = self._last(flags, cache, mask)
+        self._thread.current = PassState(
+            flags, counts=counts, last=last, real=real, keep=self._keep
+        )
         if self._log and cache is not None:
             pass_states_of(cache).append((_length(cache), self._thread.current))
 
-    def _last(self, flags: Tensor, cache: Any, mask: Any) -> Tensor:
-        """(batch, 1) last token of each sequence; guesses of assisted decoding do not count."""
+    def _last(self, flags: Tensor, cache: Any, mask: Any) -> tuple[Tensor, Tensor]:
+        """(batch, 1) last token of each sequence, and (batch, length) which are no padding.
+
+        Guesses of assisted decoding do not count.
+        """
         last = flags.new_full((len(flags), 1), flags.shape[1] - 1, dtype=torch.long)
+        real, places = torch.ones_like(flags), torch.arange(flags.shape[1], device=flags.device)
         if isinstance(mask, Tensor) and mask.dim() == 2:
             real = mask[:, -flags.shape[1] :].to(flags.device) != 0
-            places = torch.arange(real.shape[1], device=flags.device)
             last = (real * places).argmax(1, keepdim=True)
         prompt = self._prompt()
         if prompt is not None and (end := prompt.end - _length(cache)) > 0:
             last = last.clamp(max=end - 1)
-        return last
+        return last, real & (places <= last)
 
     def within(self, inner: PassState, run: Callable[[], T]) -> T:
         """`run()` with `inner` as the current pass."""

@@ -29,6 +29,7 @@ PLANS = {
         _plan("token_pruning", after=1, keep=0.5),
         _plan("token_pruning", after=2, keep=0.3),
         _plan("token_pruning", after=0, keep=0.5, select="divprune"),
+        _plan("token_pruning", after=2, keep=0.5, select="sparsevlm"),
     ],
     "band+freeze": [
         SkipPlan.compose(_plan("band", entry=1, exit=3), _plan("freeze", layers=(1, 2)))

@@ -27,6 +27,7 @@ class CandidateRun:
         kl_full_skipped: `KL(p_full || p_skip)`, nats.
         loss: `-log p_skip` of the full model's own first token, nats.
         disagreement: share of questions whose first token changed.
+        answer_change: `|p_skip - p_full|` of the full model's own first token.
         forward_cost: of the run, in forward-pass equivalents: layers run over all layers.
     """
 
@@ -35,6 +36,7 @@ class CandidateRun:
     kl_full_skipped: float
     loss: float
     disagreement: float
+    answer_change: float
     forward_cost: float
 
 
@@ -49,6 +51,7 @@ def run_candidates(
     for batch in tracked(vlm, items, batch_size, f"{len(plans)} candidates"):
         full, of_plans = first_tokens(vlm, batch, plans)
         own = full.argmax(-1, keepdim=True)
+        sure = full.gather(-1, own)[:, 0].exp()
         for skipped in of_plans:
             gap = skipped - full
             columns = [
@@ -56,6 +59,7 @@ def run_candidates(
                 -(full.exp() * gap).sum(-1).clamp(max=0),
                 -skipped.gather(-1, own)[:, 0],
                 (skipped.argmax(-1) != own[:, 0]).float(),
+                (skipped.gather(-1, own)[:, 0].exp() - sure).abs(),
             ]
             rows.append(np.stack([column.cpu().double().numpy() for column in columns], axis=1))
         clusters += [item.cluster for item in batch.items]

@@ -17,8 +17,8 @@ from vlm_bridge.skip.selectors.places import random_places, uniform_places
 
 #: (states (batch, t, width), pass) -> (batch, t) bool, the modality positions that stay.
 Choose = Callable[[Tensor, PassState], Tensor]
-#: (features (n, width) of one prompt's modality tokens, text (m, width) after the first of them,
-#: how many stay, seed) -> (k,) places among the n.
+#: (features (n, width) of one prompt's modality tokens, text (m, width) without padding, how many
+#: stay, seed) -> (k,) places among the n.
 _Pick = Callable[[Tensor, Tensor, int, int], Tensor]
 _PICKS: dict[str, _Pick] = {
     "random": random_places,
@@ -38,13 +38,13 @@ def choose_by(words: str) -> Choose:
 @torch.no_grad()
 def _chosen(pick: _Pick, seed: int, states: Tensor, now: PassState) -> Tensor:
     kept = torch.zeros_like(now.flags, device=states.device)
-    modality, text = now.rows("modality", states.device), now.rows("text", states.device)
-    length = now.length
-    for number, (count, quota) in enumerate(zip(now.counts, now.kept_counts, strict=True)):
+    modality, text = now.rows("modality", states.device), now.rows("words", states.device)
+    sizes = zip(now.counts, now.kept_counts, now.word_counts, strict=True)
+    for number, (count, quota, n_words) in enumerate(sizes):
         if not count:
             continue
         places = modality.index[number, len(modality) - count :]
-        words = text.index[number, len(text) - (length - count) :]
+        words = text.index[number, len(text) - n_words :]
         features = states[number, places].float()
         chosen = pick(features, states[number, words].float(), quota, seed)
         kept[number, places[chosen]] = True
