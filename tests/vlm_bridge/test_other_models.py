@@ -161,7 +161,7 @@ def test_every_rule_scores_a_text_only_model_or_is_refused_by_name(llama):
             assert evidence.cost == spent  # nothing was computed
     profile = vb.profile(llama, texts(4))
     assert profile.groups == ("text",)
-    with refused("has no use for mode freeze"):
+    with refused("rule 'skip-it' skips image, video or audio tokens (freeze), and this model has"):
         score_units(find_rule("skip-it"), Evidence(profile=profile))
 
 

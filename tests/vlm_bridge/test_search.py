@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from theory import Certificate, certify_mean
 from theory.certificates.clopper_pearson import clopper_pearson_upper_bound
 from theory.systems import toy_vlm
 from vlm_bridge.data import image_hashes
@@ -140,7 +141,50 @@ def test_the_lazy_path_is_the_path_and_measures_no_more_than_it_must(
     assert sorted(asked) == [i for i, s in enumerate(savings) if s > 0 and s >= enough]
 
 
+@given(candidates)
+def test_stairs_are_smaller_plans_of_the_lowest_rung(drawn: list[tuple[float, float]]) -> None:
+    rates, savings = [r for r, _ in drawn], [s for _, s in drawn]
+    plans = [plan(*range(i % L)) for i in range(len(drawn))]
+    without = pareto_path(plans, rates, savings, epsilon=0.02)
+    path = pareto_path(plans, rates, savings, epsilon=0.02, stairs=(0.25, 0.5))
+    extra = path[: len(path) - len(without)]
+    assert path[len(extra) :] == without
+    assert all(a.saving < b.saving for a, b in pairwise(path))
+    assert all(step.rate == 0 for step in extra)
+    whole = max((s for r, s in drawn if r == 0), default=0.0)
+    for share in (0.25, 0.5):
+        best = max((s for r, s in drawn if r == 0 and 0 < s <= share * whole), default=None)
+        assert best is None or best in [step.saving for step in extra]
+    at = {id(one): i for i, one in enumerate(plans)}
+    asked: list[int] = []
+
+    def measure(one: SkipPlan) -> float:
+        asked.append(at[id(one)])
+        return rates[asked[-1]] if rates[asked[-1]] <= 0.02 else 0.0201
+
+    assert lazy_path(plans, savings, measure, epsilon=0.02, stairs=(0.25, 0.5)) == path
+    assert len(asked) == len(set(asked))  # no candidate runs twice
+
+
+def test_an_unlucky_first_step_does_not_end_a_search_with_stairs() -> None:
+    """The largest plan that 40 images allow fails on others; a smaller one holds."""
+    plans = [SkipPlan("block", L, layers=tuple(range(k))) for k in range(1, 5)]
+    steps = pareto_path(plans, [0.0] * 4, [0.1, 0.2, 0.3, 0.4], epsilon=0.05, stairs=(0.25, 0.5))
+    assert [step.saving for step in steps] == [0.1, 0.2, 0.4]
+
+    def certify_one(one: SkipPlan) -> Certificate:
+        changed = [1.0] * (20 if len(one.layers) > 2 else 0)
+        values = changed + [0.0] * (100 - len(changed))
+        return certify_mean(values, range(100), quantity="disagreement", epsilon=0.05, delta=0.05)
+
+    found = certify_path(steps, certify_one, empty=EMPTY)
+    assert found.plan.layers == (0, 1)
+    assert certify_path(steps[-1:], certify_one, empty=EMPTY).certificate is None
+
+
 def test_a_path_of_unlike_lists_is_refused() -> None:
+    with pytest.raises(BridgeError, match="stairs must ascend"):
+        pareto_path([], [], [], epsilon=0.1, stairs=(0.5, 0.25))
     with pytest.raises(BridgeError, match="1 plans, 0 rates and 0 savings"):
         pareto_path([EMPTY], [], [], epsilon=0.1)
     with pytest.raises(BridgeError, match="rungs must ascend"):

@@ -97,6 +97,7 @@ def search(
     quantity: str = "disagreement",
     method: str = "auto",
     rungs: Sequence[float] = RUNGS,
+    stairs: Sequence[float] = (),
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
@@ -118,6 +119,7 @@ def search(
         quantity: "disagreement" or "accuracy_drop".
         method: of the certificate; see `vlm_bridge.certify`.
         rungs: largest tuning rates of the steps, as shares of epsilon.
+        stairs: smaller steps before the first one, as shares of its saving; see `pareto_path`.
         batch_size: questions in a batch.
         max_new_tokens: longest answer, in tokens.
         checkpoint: a folder for finished batches; the same call resumes from it.
@@ -144,7 +146,12 @@ def search(
     log_reach(*reach_of_search(ledger, vlm, certification, delta=delta, **wanted))
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
-        vlm, tuning, candidates, epsilon=epsilon, rungs=rungs, checkpoint=checkpoint, **generating
+        *(vlm, tuning, candidates),
+        epsilon=epsilon,
+        rungs=rungs,
+        stairs=stairs,
+        checkpoint=checkpoint,
+        **generating,
     )
     settings = {"epsilon": epsilon, "candidates": len(candidates)}
     length = {"max_new_tokens": max_new_tokens}

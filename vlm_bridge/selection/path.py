@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 
 #: Largest tuning disagreements of the steps, as shares of epsilon.
 RUNGS = (0.0, 0.125, 0.25, 0.5, 1.0)
+#: Smaller steps before the first one of a path, as shares of its saving.
+STAIRS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def pareto_path(
     *,
     epsilon: float,
     rungs: Sequence[float] = RUNGS,
+    stairs: Sequence[float] = (),
 ) -> list[Step]:
     """For each rung, the candidate that saves most with a tuning rate of at most `rung * epsilon`.
 
@@ -42,8 +46,13 @@ def pareto_path(
     no step. The order is fixed before any certification image is read, as fixed-sequence testing
     requires. `rates` are disagreements on tuning images, `epsilon` is the bound to certify.
 
+    Where the tuning images are few, the largest plan that changes none of their answers may be far
+    too large, and a sequence that begins with it ends with it. `stairs` are ascending shares of its
+    saving: for each, the candidate of the lowest rung that saves most within that share is tested
+    before it. More steps cost no error probability.
+
     Raises:
-        BridgeError: lists of different length, or rungs that do not ascend.
+        BridgeError: lists of different length, or rungs or stairs that do not ascend.
 
     Source:
         Laufer-Goldshtein, Fisch, Barzilay and Jaakkola 2023, Efficiently controlling multiple
@@ -58,8 +67,9 @@ def pareto_path(
         raise BridgeError(
             f"{len(plans)} plans, {len(rates)} rates and {len(savings)} savings do not match"
         )
-    if list(rungs) != sorted(set(rungs)):
-        raise BridgeError(f"rungs must ascend, got {tuple(rungs)}")
+    for name, shares in (("rungs", rungs), ("stairs", stairs)):
+        if list(shares) != sorted(set(shares)):
+            raise BridgeError(f"{name} must ascend, got {tuple(shares)}")
     steps = [Step(*columns) for columns in zip(plans, rates, savings, strict=True)]
     path: list[Step] = []
     for rung in rungs:
@@ -67,7 +77,17 @@ def pareto_path(
         best = max(allowed, key=lambda step: (step.saving, -step.rate), default=None)
         if best is not None and (not path or best.saving > path[-1].saving):
             path.append(best)
-    return path
+    if not path or path[0].rate > rungs[0] * epsilon:
+        return path
+    first: list[Step] = []
+    lowest = [step for step in steps if step.rate <= rungs[0] * epsilon and step.saving > 0]
+    for stair in stairs:
+        most = stair * path[0].saving
+        within = [step for step in lowest if step.saving <= most]
+        best = max(within, key=lambda step: (step.saving, -step.rate), default=None)
+        if best is not None and (not first or best.saving > first[-1].saving):
+            first.append(best)
+    return [*first, *path]
 
 
 def lazy_path(
@@ -77,22 +97,34 @@ def lazy_path(
     *,
     epsilon: float,
     rungs: Sequence[float] = RUNGS,
+    stairs: Sequence[float] = (),
 ) -> list[Step]:
     """`pareto_path` that measures only candidates that can be on it, the largest savings first.
 
     A candidate on the lowest rung ends the search: every rung allows it, so smaller savings add no
-    step. `measure` gives a plan's disagreement on tuning images, or, above the highest rung, any
-    lower bound of it.
+    step but those of `stairs`, each of which ends in the same way. `measure` gives a plan's
+    disagreement on tuning images, or, above the highest rung, any lower bound of it.
     """
-    pareto_path([], [], [], epsilon=epsilon, rungs=rungs)  # refuses rungs before any measurement
+    pareto_path([], [], [], epsilon=epsilon, rungs=rungs, stairs=stairs)  # refuses wrong ones
     rates: dict[int, float] = {}
-    least = 0.0
-    for i in sorted(range(len(plans)), key=lambda i: -savings[i]):
-        if savings[i] <= 0 or savings[i] < least:
-            break
-        rates[i] = measure(plans[i])
-        if rates[i] <= rungs[0] * epsilon:
-            least = savings[i]
+
+    def largest(most: float) -> float:
+        """The largest saving up to `most` of a candidate on the lowest rung; 0 without one."""
+        least = 0.0
+        for i in sorted(range(len(plans)), key=lambda i: -savings[i]):
+            if savings[i] > most:
+                continue
+            if savings[i] <= 0 or savings[i] < least:
+                break
+            if i not in rates:
+                rates[i] = measure(plans[i])
+            if rates[i] <= rungs[0] * epsilon:
+                least = savings[i]
+        return least
+
+    if whole := largest(math.inf):
+        for stair in stairs:
+            largest(stair * whole)
     measured = sorted(rates)
     return pareto_path(
         [plans[i] for i in measured],
@@ -100,4 +132,5 @@ def lazy_path(
         [savings[i] for i in measured],
         epsilon=epsilon,
         rungs=rungs,
+        stairs=stairs,
     )

@@ -34,6 +34,7 @@ def tuned_path(
     *,
     epsilon: float,
     rungs: Sequence[float] = RUNGS,
+    stairs: Sequence[float] = (),
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
@@ -65,7 +66,7 @@ def tuned_path(
     if any(plan.stack != DECODER for plan in plans):
         work = work_by_stack(vlm, tuning)
     savings = [saving(plan, modality=share, work=work) for plan in plans]
-    steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs)
+    steps = lazy_path(plans, savings, rate, epsilon=epsilon, rungs=rungs, stairs=stairs)
     settings = {"epsilon": epsilon, "candidates": len(candidates)}
     length = {"max_new_tokens": max_new_tokens}
     chosen = [tuned_on(vlm, step.plan, tuning, **length, settings=settings) for step in steps]

@@ -32,6 +32,7 @@ from vlm_bridge.rules.measure.slopes import measure_slopes
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.runtime.machine import machine
 from vlm_bridge.selection import CertifiedPlan, search
+from vlm_bridge.selection.path import STAIRS
 from vlm_bridge.skip import supported_modes
 
 #: Units on which a certified plan is compared with random plans.
@@ -95,7 +96,8 @@ def survey(
     """Survey one stack of a model; finished parts are kept in `folder`, and a second call resumes.
 
     The candidates of the search are the single skips and, for each mode of layers, their unions in
-    the order of harm on `data`, the least harmful first.
+    the order of harm on `data`, the least harmful first. Smaller ones (`STAIRS`) are tested before
+    the largest that changes no answer to `data`, which are few.
 
     Args:
         vlm: not inside `skipping`.
@@ -157,6 +159,7 @@ def survey(
             *(vlm, given.data, given.certification, candidates),
             epsilon=epsilon,
             delta=delta,
+            stairs=STAIRS,
             checkpoint=folder / "search",
             ledger=ledger,
             **generating,
