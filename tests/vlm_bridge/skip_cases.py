@@ -14,6 +14,7 @@ L = 4
 FREEZE, LATE = SkipPlan("freeze", L, layers=(1, 2)), SkipPlan("late_entry", L, entry=1)
 EXIT, BAND = SkipPlan("early_exit", L, exit=2), SkipPlan("band", L, entry=1, exit=3)
 PRUNE = SkipPlan("token_pruning", L, after=1, keep=0.5)
+PROGRESSIVE = SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5), (3, 0.25)))
 PLANS = [
     SkipPlan("block", L, layers=(0,)),
     SkipPlan("block", L, layers=(1, 3)),
@@ -44,6 +45,25 @@ PLANS = [
         SkipPlan("token_pruning", L, after=1, keep=0.5, select="divprune"),
         SkipPlan("block", L, layers=(1,)),
         SkipPlan("freeze", L, layers=(2,)),
+    ),
+    PROGRESSIVE,
+    SkipPlan("progressive_pruning", L, stages=((1, 0.5), (3, 0.25))),
+    SkipPlan("progressive_pruning", L, stages=((0, 0.75), (2, 0.25)), select="divprune"),
+    SkipPlan("progressive_pruning", L, stages=((0, 0.75), (1, 0.5), (3, 0.25)), select="random:3"),
+    SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5)), select="cdpruner"),
+    SkipPlan("progressive_pruning", L, stages=((0, 0.5), (3, 0.25)), select="dart"),
+    SkipPlan.compose(PROGRESSIVE, SkipPlan("vision_mlp", L, layers=(0, 1, 2, 3))),
+    SkipPlan.compose(PROGRESSIVE, SkipPlan("freeze", L, layers=(3,))),
+    SkipPlan.compose(PROGRESSIVE, SkipPlan("sublayer", L, attention=(3,), mlp=(1, 2))),
+    SkipPlan.compose(
+        SkipPlan("progressive_pruning", L, stages=((1, 0.5), (3, 0.25))),
+        SkipPlan("block", L, layers=(1,)),
+        SkipPlan("vision_attention", L, layers=(3,)),
+    ),
+    SkipPlan.compose(
+        SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5)), select="uniform"),
+        SkipPlan("block", L, layers=(1, 2)),
+        SkipPlan("freeze", L, layers=(0, 3)),
     ),
     SkipPlan.compose(BAND, SkipPlan("freeze", L, layers=(1,))),
     SkipPlan.compose(EXIT, SkipPlan("sublayer", L, attention=(0, 3), mlp=(2,))),

@@ -30,6 +30,14 @@ def plans(draw, modes=tuple(MODES), n_layers: int | None = None) -> SkipPlan:
     if mode == "token_pruning":
         keep = draw(st.floats(0, 1, exclude_min=True, exclude_max=True))
         return SkipPlan(mode, n, after=draw(st.integers(1, n)), keep=keep)
+    if mode == "progressive_pruning":
+        depths = draw(layer_sets(n).filter(bool))
+        shares = st.floats(0, 1, exclude_min=True, exclude_max=True)
+        many = len(depths)
+        falling = sorted(
+            draw(st.lists(shares, min_size=many, max_size=many, unique=True)), reverse=True
+        )
+        return SkipPlan(mode, n, stages=tuple(zip(depths, falling, strict=True)), select="divprune")
     if mode == "early_exit":
         return SkipPlan(mode, n, exit=draw(st.integers(0, n)))
     if mode == "late_entry":
@@ -60,6 +68,11 @@ def test_json_round_trip(plan):
     assert back.operations == plan.operations
 
 
+def _at_stage(plan, layer):
+    begun = [stage for stage, (depth, _) in enumerate(plan.stages) if depth <= layer]
+    return Operation(tokens="kept", stage=begun[-1]) if begun else Operation()
+
+
 @given(plans())
 def test_every_layer_does_what_the_mode_says(plan):
     inside = range(plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit)
@@ -72,6 +85,7 @@ def test_every_layer_does_what_the_mode_says(plan):
             "vision_mlp": Operation(modality_mlp=out),
             "sublayer": Operation(attention=layer not in plan.attention, mlp=layer not in plan.mlp),
             "token_pruning": Operation(tokens="kept" if layer >= (plan.after or 0) else "all"),
+            "progressive_pruning": _at_stage(plan, layer),
         }.get(plan.mode, Operation(tokens="all" if layer in inside else "text"))
     lists = (plan.layers, plan.attention, plan.mlp, plan.text_only_layers, plan.kept_only_layers)
     assert plan.is_empty == (not any(lists))
@@ -267,8 +281,8 @@ PARTED = SkipPlan.compose(EXIT, SkipPlan("freeze", 4, layers=(0,))).to_json()
         ({"provenance": {"max_new_tokens": True}}, "max_new_tokens of a plan must be a positive"),
         ({"provenance": {"max_new_tokens": 0}}, "max_new_tokens of a plan must be a positive"),
         ({"provenance": {"settings": []}}, "settings of a plan must be an object of named"),
-        ({"parts": {}}, "parts must be a list of at most 15 plans, got {}"),
-        ({"parts": [BLOCK] * 16}, "parts must be a list of at most 15 plans"),
+        ({"parts": {}}, "parts must be a list of at most 16 plans, got {}"),
+        ({"parts": [BLOCK] * 17}, "parts must be a list of at most 16 plans"),
         ({"schema_version": 2.0}, "schema version 2.0 is not 3"),
         ({"schema_version": "2"}, "schema version '2' is not 3"),
         ({"x" * 500: 1}, r"SkipPlan has no field 'xxx.* \.\.\.; it has mode, n_layers"),

@@ -105,9 +105,9 @@ def test_a_ragged_batch_is_its_prompts_one_by_one(name):
     flags = torch.tensor([[0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
     states = noise(18, 7, 3).view(3, 6, 7)
     choose = choose_by(name)
-    together = choose(states, PassState(flags, keep=0.5))
+    together = choose(states, PassState(flags, keep=[0.5]), 0)
     for i in range(2):
-        alone = choose(states[i : i + 1], PassState(flags[i : i + 1], keep=0.5))
+        alone = choose(states[i : i + 1], PassState(flags[i : i + 1], keep=[0.5]), 0)
         torch.testing.assert_close(together[i : i + 1], alone)
     assert together.sum(1).tolist() == [2, 1, 0]
     assert not together[~flags].any()
@@ -146,7 +146,7 @@ def test_plans_with_a_selector():
     assert new.describe() == (
         "keep 50% of vision tokens in layers >= 0 by random:7 (token_pruning, 4 layers)"
     )
-    assert (new.first_layer, new.scored_layer, old.first_layer) == (0, None, 0)
+    assert (new.first_layer, new.scored_layers, old.first_layer) == (0, (), 0)
     both = SkipPlan.compose(new, SkipPlan("freeze", 4, layers=(2,)))
     assert SkipPlan.from_json(both.to_json()) == both
     assert both.select == "random:7"

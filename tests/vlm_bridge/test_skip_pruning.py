@@ -29,7 +29,7 @@ def scored(draw):
 @given(scored())
 def test_chosen_by_sorting(case):
     flags, scores, keep = case
-    kept = chosen(scores, PassState(flags, keep=keep))
+    kept = chosen(scores, PassState(flags, keep=[keep]))
     for row, score, found in zip(flags.tolist(), scores.tolist(), kept.tolist(), strict=True):
         places = sorted((i for i, v in enumerate(row) if v), key=lambda i: (-score[i], i))
         count = max(1, round(keep * len(places))) if places else 0
@@ -56,7 +56,7 @@ def kept_by(vlm, inputs, plan, fast):
     kept = []
     with skipping(vlm, plan, fast=fast) as tracker:
         last = vlm.layout.layers[-1].register_forward_hook(
-            lambda *_: kept.append(tracker.current.kept_flags)
+            lambda *_: kept.append(tracker.current.stages[0].flags)
         )
         forward(vlm, inputs)
         last.remove()
@@ -104,7 +104,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
     vlm = tiny()
     config, layer = vlm.layout.text_config, vlm.layout.layers[0]
     cache = StaticCache(config=config, max_cache_len=9) if static else DynamicCache(config=config)
-    tracker = PassTracker(vlm.layout, keep=0.4)
+    tracker = PassTracker(vlm.layout, keep=[0.4])
     scored = Scored.of(0, layer, tracker)
     states = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(0))
     for start, stop in ((0, 3), (3, 4), (4, 7)):
@@ -121,7 +121,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
                 position_embeddings=rotary,
             )
         if start == 3:
-            assert tracker.current.kept_flags.tolist() == [[True]]
+            assert tracker.current.stages[0].flags.tolist() == [[True]]
     whole = tiny("eager").layout.layers[0]
     rotary = vlm.layout.decoder.rotary_emb(states, torch.arange(7)[None])
     triangle = causal(7, 0, 7, states.dtype, states.device)
@@ -129,7 +129,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
         whole.input_layernorm(states), position_embeddings=rotary, attention_mask=triangle
     )[1]
     best = int(weights[0, :, -1, 4:].mean(0).argmax())
-    assert tracker.current.kept_flags[0].tolist() == [place == best for place in range(3)]
+    assert tracker.current.stages[0].flags[0].tolist() == [place == best for place in range(3)]
 
 
 def test_probabilities_are_those_of_attention():

@@ -198,7 +198,7 @@ def test_the_plain_form_does_not_follow_another_batch():
 @pytest.mark.parametrize("mask", [torch.ones(1, 9), {"full_attention": None}])
 def test_masks_that_cannot_be_cut(plan, mask):
     vlm = tiny()
-    tracker = PassTracker(vlm.layout, keep=plan.keep)
+    tracker = PassTracker(vlm.layout, keep=[0.5])
     tracker.begin(torch.tensor([[False] * 5 + [True] * 4]))
     ((_, forward_),) = fast_forwards(2, vlm.layout.layers[2], EXIT.operations[2], tracker)
     with refused("layer 2 got an attention mask of shape"):
