@@ -121,6 +121,9 @@ def test_attention_that_does_not_go_through_the_interface():
     with refused(f"token_pruning is refused: {reason}"):
         check_support(vlm, PRUNE)
     check_support(vlm, SkipPlan("token_pruning", L, after=2, keep=0.5))
+    with refused(f"progressive_pruning is refused: {reason}"):
+        check_support(vlm, SkipPlan("progressive_pruning", L, stages=((1, 0.5), (2, 0.25))))
+    check_support(vlm, SkipPlan("progressive_pruning", L, stages=((2, 0.5), (3, 0.25))))
 
 
 def test_skipping_twice():
