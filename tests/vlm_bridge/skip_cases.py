@@ -1,4 +1,4 @@
-"""Plans of every kind, and the tiny model on which the tests of skipping run them."""
+"""Plans of every kind, the tiny model that the tests of skipping run them on, scores of tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -98,3 +99,12 @@ def forward(vlm, inputs, **kwargs):
 
 def assert_close(a, b):
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@st.composite
+def scored(draw):
+    """Modality flags and scores of a small batch, and a share to keep; scores have ties."""
+    batch, length = draw(st.integers(1, 4)), draw(st.integers(1, 9))
+    flags = [[draw(st.booleans()) for _ in range(length)] for _ in range(batch)]
+    scores = [[draw(st.sampled_from([0.0, 0.25, 0.5])) for _ in range(length)] for _ in flags]
+    return torch.tensor(flags), torch.tensor(scores), draw(st.sampled_from([0.1, 0.5, 0.75]))

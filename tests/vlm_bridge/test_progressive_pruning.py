@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from tests.vlm_bridge.skip_cases import L, assert_close, forward, tiny
-from tests.vlm_bridge.test_skip_pruning import scored
+from tests.vlm_bridge.skip_cases import L, assert_close, forward, scored, tiny
 from tests.vlm_bridge.tiny import BATCHES, batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping

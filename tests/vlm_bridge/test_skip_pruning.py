@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from transformers import DynamicCache, StaticCache
 
-from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
+from tests.vlm_bridge.skip_cases import assert_close, forward, scored, tiny
 from tests.vlm_bridge.tiny import batch
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
@@ -16,14 +15,6 @@ from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.pruning import Scored, chosen
 from vlm_bridge.skip.tensors import causal, probabilities
 from vlm_bridge.skip.tracker import PassTracker
-
-
-@st.composite
-def scored(draw):
-    batch, length = draw(st.integers(1, 4)), draw(st.integers(1, 9))
-    flags = [[draw(st.booleans()) for _ in range(length)] for _ in range(batch)]
-    scores = [[draw(st.sampled_from([0.0, 0.25, 0.5])) for _ in range(length)] for _ in flags]
-    return torch.tensor(flags), torch.tensor(scores), draw(st.sampled_from([0.1, 0.5, 0.75]))
 
 
 @given(scored())
