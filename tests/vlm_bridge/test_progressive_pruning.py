@@ -117,7 +117,7 @@ def test_each_stage_sorts_what_the_stage_before_left(case, shares):
 
 @FORMS
 @ATTENTIONS
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [6, 13, 26])
 def test_a_dropped_last_token_asks_nothing(seed, attention, fast):
     """A chunk that ends in an image: the last token that is still there gives the scores."""
     vlm = tiny(attention)
@@ -130,6 +130,7 @@ def test_a_dropped_last_token_asks_nothing(seed, attention, fast):
     plan = progressive((1, 0.75), (2, 0.5), select="fastv")
     stages, output = kept_by(vlm, inputs, plan, fast, use_cache=True)
     assert [int(stage.sum()) for stage in stages] == [4, 3, 2]
+    assert not stages[1][0, -1]
     weights = kept_by(tiny("eager"), inputs, plan, False, use_cache=False, output_attentions=True)[
         1
     ].attentions
@@ -142,21 +143,6 @@ def test_a_dropped_last_token_asks_nothing(seed, attention, fast):
         assert after[0].nonzero()[:, 0].tolist() == best.tolist()
     with skipping(vlm, plan, fast=not fast):
         assert_close(forward(vlm, inputs).logits, output.logits)
-
-
-def test_some_seed_drops_the_last_token():
-    """The test above would say nothing if its last token stayed each time."""
-    vlm = tiny()
-    size, dropped = vlm.model.config.vision_config.image_size, 0
-    for seed in range(6):
-        generator = torch.Generator().manual_seed(seed)
-        inputs = {
-            "input_ids": torch.tensor([[5, 6, 3, 3, 3, 3]]),
-            "pixel_values": torch.randn(1, 3, size, size, generator=generator),
-        }
-        kept, _ = kept_by(vlm, inputs, progressive((1, 0.75), (2, 0.5)), True)
-        dropped += not kept[1][0, -1]
-    assert dropped > 0
 
 
 @pytest.mark.parametrize("select", ["fastv", "divprune"])

@@ -123,6 +123,23 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static):
     assert tracker.current.stages[0].flags[0].tolist() == [place == best for place in range(3)]
 
 
+def test_guesses_behind_the_last_token_have_no_part_in_its_scores(monkeypatch):
+    """Assisted decoding: without a mask, too, the last token of the prompt sees no guess."""
+    vlm, found, run = tiny(), [], Scored._scores
+    monkeypatch.setattr(Scored, "_scores", lambda *args: found.append(run(*args)) or found[-1])
+    states = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(0))
+    for length in (6, 9):
+        tracker = PassTracker(vlm.layout, keep=[0.5])
+        tracker.begin(torch.tensor([[False] + [True] * 4 + [False] * (length - 5)]))
+        tracker.current.last = torch.tensor([[5]])
+        rotary = vlm.layout.decoder.rotary_emb(states, torch.arange(length)[None])
+        scored = Scored.of(0, vlm.layout.layers[0], tracker)
+        with torch.no_grad():
+            scored(states[:, :length], attention_mask=None, position_embeddings=rotary)
+    assert_close(found[1][:, :6], found[0])
+    assert found[1][:, 6:].abs().max() == 0
+
+
 def test_probabilities_are_those_of_attention():
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)

@@ -111,7 +111,11 @@ class Scored:
         now, mask = self.tracker.whole, kwargs.get("attention_mask")
         tensors.check_mask(mask, self.index)
         cut = tensors.cut_keywords(kwargs, last, states.shape[1], now.share)
-        cut["attention_mask"] = None if mask is None else tensors.cut_queries(mask, last)
+        if mask is not None:
+            cut["attention_mask"] = tensors.cut_queries(mask, last)
+        elif getattr(attention_of(self._scoring), "is_causal", True):
+            # Guesses of assisted decoding lie behind the last token.
+            cut["attention_mask"] = _up_to(last, states, keys_and_values[0].shape[2])
         cut["past_key_values"] = SimpleNamespace(update=lambda *_, **__: keys_and_values)
         try:
             self._scoring.forward(tensors.cut_rows(states, last), **cut)
@@ -150,6 +154,17 @@ def _scoring(layer: nn.Module) -> nn.Module:
     config._attn_implementation_internal = _SCORE
     inner.config = config
     return with_attention(layer, inner)
+
+
+def _up_to(last: Tensor, states: Tensor, keys: int) -> Tensor:
+    """Additive causal mask (batch, 1, 1, keys) of the rows `last` (batch, 1) of `states`.
+
+    The last of the keys are those of `states`.
+    """
+    places = torch.arange(keys, device=states.device) + (states.shape[1] - keys)
+    mask = states.new_zeros(len(last), keys)
+    mask = mask.masked_fill(places > last, torch.finfo(states.dtype).min)
+    return mask[:, None, None]
 
 
 def chosen(scores: Tensor, now: PassState, stage: int = 0) -> Tensor:
