@@ -110,17 +110,7 @@ class ByHand:
         after, keep = int(self.plan.after or 0), float(self.plan.keep or 0)
         for layer in self.decoder.layers[: after - 1]:
             states = layer(states, position_embeddings=rotary)
-        layer = self.decoder.layers[after - 1]
-        attention, normed = layer.self_attn, layer.input_layernorm(states)
-        query, key = _heads(attention, "q_proj", normed), _heads(attention, "k_proj", normed)
-        value = _heads(attention, "v_proj", normed)
-        query, key = apply_rotary_pos_emb(query, key, *rotary)
-        update = sdpa(query, key, value, is_causal=True, scale=attention.scaling)
-        scores = (
-            (query[:, :, -1:] @ key.transpose(2, 3) * attention.scaling).softmax(-1).mean((1, 2))
-        )
-        states = states + attention.o_proj(update.transpose(1, 2).flatten(2))
-        states = states + layer.mlp(layer.post_attention_layernorm(states))
+        states, scores = _scored(self.decoder.layers[after - 1], states, rotary)
         best = scores.masked_fill(~vision, -1).topk(round(int(vision.sum()) * keep)).indices
         rows = torch.cat([best, text], dim=1).sort(dim=1).values
         states = states.gather(1, rows[..., None].expand(*rows.shape, states.shape[-1]))
@@ -128,6 +118,41 @@ class ByHand:
         for layer in self.decoder.layers[after:]:
             states = layer(states, position_embeddings=rotary)
         return states
+
+    def _progressive_pruning(
+        self, states: Tensor, rotary: Any, text: Tensor, vision: Tensor
+    ) -> Tensor:
+        """PyramidDrop: at each depth the best of the vision tokens that are left."""
+        batch, total, done = len(states), int(vision.sum()), 0
+        left, rotary = vision.expand(batch, -1), [part.expand(batch, -1, -1) for part in rotary]
+        for after, keep in self.plan.stages:
+            for layer in self.decoder.layers[done : after - 1]:
+                states = layer(states, position_embeddings=rotary)
+            states, scores = _scored(self.decoder.layers[after - 1], states, rotary)
+            best = scores.masked_fill(~left, -1).topk(round(total * keep)).indices
+            words = (~left).nonzero()[:, 1].view(batch, -1)
+            rows = torch.cat([best, words], dim=1).sort(dim=1).values
+            left = left.gather(1, rows)
+            states, *rotary = (
+                part.gather(1, rows[..., None].expand(*rows.shape, part.shape[-1]))
+                for part in (states, *rotary)
+            )
+            done = after
+        for layer in self.decoder.layers[done:]:
+            states = layer(states, position_embeddings=rotary)
+        return states
+
+
+def _scored(layer: Any, states: Tensor, rotary: Any) -> tuple[Tensor, Tensor]:
+    """The layer's output, and (batch, t) attention of the last token, mean over heads."""
+    attention, normed = layer.self_attn, layer.input_layernorm(states)
+    query, key = _heads(attention, "q_proj", normed), _heads(attention, "k_proj", normed)
+    value = _heads(attention, "v_proj", normed)
+    query, key = apply_rotary_pos_emb(query, key, *rotary)
+    update = sdpa(query, key, value, is_causal=True, scale=attention.scaling)
+    scores = (query[:, :, -1:] @ key.transpose(2, 3) * attention.scaling).softmax(-1).mean((1, 2))
+    states = states + attention.o_proj(update.transpose(1, 2).flatten(2))
+    return states + layer.mlp(layer.post_attention_layernorm(states)), scores
 
 
 def _seen(states: Tensor, text: Tensor) -> Tensor:

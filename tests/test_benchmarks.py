@@ -6,12 +6,14 @@ import json
 import sys
 
 import pytest
+import torch
 
 from benchmarks import shortcuts, skip
+from benchmarks._by_hand import ByHand
 from benchmarks._llava import prompt, random_llava
 from vlm_bridge.cost import count_flops
 from vlm_bridge.data import Item
-from vlm_bridge.plan.modes import MODES
+from vlm_bridge.plan.modes import MODES, PRUNING_MODES
 from vlm_bridge.skip import skipping
 
 
@@ -20,7 +22,7 @@ def test_every_mode_is_measured_at_every_depth():
         found = skip.plans(n_layers)
         assert {plan.mode for plan in found} >= set(MODES)
         assert all(plan.n_layers == n_layers for plan in found)
-    assert set(skip.TARGETS) == set(MODES) - {"token_pruning"}
+    assert set(skip.TARGETS) == set(MODES) - set(PRUNING_MODES)
 
 
 def test_plans_keep_at_most_seven_tenths_of_the_flops():
@@ -34,6 +36,20 @@ def test_plans_keep_at_most_seven_tenths_of_the_flops():
         most = 0.9 if plan.mode in ("vision_attention", "vision_mlp") else 0.7
         with skipping(vlm, plan):
             assert count_flops(run) <= most * full, plan.describe()
+
+
+def test_the_skips_by_hand_say_what_ours_say():
+    """Every mode, on prompts of equal layout: the logits of the last token."""
+    vlm, inputs = random_llava(width=64, layers=12), dict(prompt(2))
+    full = vlm.model(**inputs, use_cache=False, logits_to_keep=1).logits
+    for plan in skip.plans(12):
+        if plan.parts:
+            continue
+        with torch.no_grad(), skipping(vlm, plan):
+            ours = vlm.model(**inputs, use_cache=False, logits_to_keep=1).logits
+        hand = ByHand(vlm, plan)(inputs)
+        torch.testing.assert_close(ours, hand, atol=1e-4, rtol=1e-4, msg=plan.describe())
+        assert (hand - full).abs().max() > 1e-3, plan.describe()
 
 
 def test_sentences_that_nearly_repeat():

@@ -29,10 +29,15 @@ def largest_determinant(kernel: Tensor, count: int) -> list[int]:
     return chosen
 
 
-def relevant_words(states: Tensor, vision: Tensor) -> list[int]:
-    """SparseVLM: places of the words that rate, of one prompt's states (t, width)."""
-    seen = [i for i, v in enumerate(vision.tolist()) if v]
-    words = [i for i, v in enumerate(vision.tolist()) if not v and i > seen[0]]
+def relevant_words(states: Tensor, vision: Tensor, there: Tensor | None = None) -> list[int]:
+    """SparseVLM: places of the words that rate, of one prompt's states (t, width).
+
+    `there` are the vision tokens that an earlier stage has left; by default all.
+    """
+    left = vision if there is None else there
+    seen = [i for i, v in enumerate(left.tolist()) if v]
+    first = vision.tolist().index(True)
+    words = [i for i, v in enumerate(vision.tolist()) if not v and i > first]
     if not words:
         return [len(states) - 1]
     relevance = dict.fromkeys(words, 0.0)

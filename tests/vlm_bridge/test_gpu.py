@@ -32,6 +32,7 @@ PLANS = [
     SkipPlan("band", 4, entry=1, exit=3),
     SkipPlan("sublayer", 4, attention=(0, 1), mlp=(1, 2)),
     SkipPlan("token_pruning", 4, after=2, keep=0.5),
+    SkipPlan("progressive_pruning", 4, stages=((1, 0.75), (3, 0.25))),
 ]
 
 

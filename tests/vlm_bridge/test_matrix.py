@@ -81,7 +81,7 @@ def check(vlm, family, plan, inputs, split):
         whole = forward(vlm, inputs, use_cache=False).logits
         parts = in_chunks(vlm, inputs, split)
         tokens = greedy(vlm, inputs)
-    if family.causal and plan.after is None:  # pruning hangs on the last token of each pass
+    if family.causal and not plan.pruning:  # pruning hangs on the last token of each pass
         close(parts, whole)
     with skipping(vlm, plan):
         close(forward(vlm, inputs, use_cache=False).logits, whole)
@@ -153,6 +153,7 @@ REFUSED = {
     ("Llama4", "late_entry"): CHUNKED,
     ("Llama4", "band"): CHUNKED,
     ("Llama4", "token_pruning"): CHUNKED,
+    ("Llama4", "progressive_pruning"): CHUNKED,
     ("Llama4", "sublayer"): EXPERTS,
 }
 

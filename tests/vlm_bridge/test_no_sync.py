@@ -101,6 +101,7 @@ PLANS = [
     SkipPlan("sublayer", 4, attention=(0, 1), mlp=(1, 2)),
     SkipPlan("token_pruning", 4, after=2, keep=0.5),
     SkipPlan("token_pruning", 4, after=2, keep=0.5, select="sparsevlm"),
+    SkipPlan("progressive_pruning", 4, stages=((1, 0.75), (2, 0.5), (3, 0.25))),
     SkipPlan.compose(SkipPlan("late_entry", 4, entry=1), SkipPlan("freeze", 4, layers=(2,))),
 ]
 

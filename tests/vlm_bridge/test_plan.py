@@ -30,6 +30,14 @@ def plans(draw, modes=tuple(MODES), n_layers: int | None = None) -> SkipPlan:
     if mode == "token_pruning":
         keep = draw(st.floats(0, 1, exclude_min=True, exclude_max=True))
         return SkipPlan(mode, n, after=draw(st.integers(1, n)), keep=keep)
+    if mode == "progressive_pruning":
+        depths = draw(layer_sets(n).filter(bool))
+        shares = st.floats(0, 1, exclude_min=True, exclude_max=True)
+        many = len(depths)
+        falling = sorted(
+            draw(st.lists(shares, min_size=many, max_size=many, unique=True)), reverse=True
+        )
+        return SkipPlan(mode, n, stages=tuple(zip(depths, falling, strict=True)), select="divprune")
     if mode == "early_exit":
         return SkipPlan(mode, n, exit=draw(st.integers(0, n)))
     if mode == "late_entry":
@@ -60,6 +68,11 @@ def test_json_round_trip(plan):
     assert back.operations == plan.operations
 
 
+def _at_stage(plan, layer):
+    begun = [stage for stage, (depth, _) in enumerate(plan.stages) if depth <= layer]
+    return Operation(tokens="kept", stage=begun[-1]) if begun else Operation()
+
+
 @given(plans())
 def test_every_layer_does_what_the_mode_says(plan):
     inside = range(plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit)
@@ -72,6 +85,7 @@ def test_every_layer_does_what_the_mode_says(plan):
             "vision_mlp": Operation(modality_mlp=out),
             "sublayer": Operation(attention=layer not in plan.attention, mlp=layer not in plan.mlp),
             "token_pruning": Operation(tokens="kept" if layer >= (plan.after or 0) else "all"),
+            "progressive_pruning": _at_stage(plan, layer),
         }.get(plan.mode, Operation(tokens="all" if layer in inside else "text"))
     lists = (plan.layers, plan.attention, plan.mlp, plan.text_only_layers, plan.kept_only_layers)
     assert plan.is_empty == (not any(lists))
@@ -112,9 +126,85 @@ def test_the_first_layer_that_matters():
     assert SkipPlan("token_pruning", 4, after=2, keep=0.5).first_layer == 1
     assert SkipPlan("token_pruning", 4, after=4, keep=0.5).first_layer == 4
     assert SkipPlan("late_entry", 4, entry=2).first_layer == 0
+    assert staged((2, 0.5), (3, 0.25)).first_layer == 1
+    assert staged((2, 0.5), (3, 0.25), select="dart").first_layer == 2
+    assert staged((4, 0.5)).first_layer == 4
+
+
+def staged(*stages, **fields):
+    return SkipPlan("progressive_pruning", 4, stages=stages, **fields)
+
+
+def test_stages_are_read_from_words_json_and_numbers_of_numpy():
+    plan = read_plan("progressive_pruning stages=1:0.5,3:2.5e-1 select=dart")(4)
+    assert plan == staged((1, 0.5), (3, 0.25), select="dart")
+    assert plan == staged((np.int64(1), np.float32(0.5)), [3, 0.25], select="dart")
+    assert plan.to_json()["stages"] == [[1, 0.5], [3, 0.25]]
+    assert SkipPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert plan.pruning == ((1, 0.5), (3, 0.25))
+    assert (plan.after, plan.keep) == (None, None)
+    assert plan.describe("audio") == (
+        "keep 50% of audio tokens in layers >= 1, 25% in layers >= 3 by dart "
+        "(progressive_pruning, 4 layers)"
+    )
+    assert staged((4, 0.5)).describe() == "skip nothing (progressive_pruning, 0 of 4)"
+    both = SkipPlan.compose(SkipPlan("freeze", 4, layers=(3,)), plan)
+    assert both.mode == "progressive_pruning+freeze"
+    assert both.stages == plan.stages
+    assert both.scored_layers == ()
+    assert staged((1, 0.5), (3, 0.25)).scored_layers == (0, 2)
+    with pytest.raises(BridgeError, match=r"stages \(\(1, 0.6\),\) is not that of the parts"):
+        SkipPlan.from_json(both.to_json() | {"stages": [[1, 0.6]]})
+
+
+def test_hashes_of_plans_without_stages_are_those_of_before():
+    pruned = SkipPlan("token_pruning", 4, after=1, keep=0.5)
+    assert pruned.hash() == "090dae8009a6b2a8989abb5ce322bb96ed1aedc2f93d4ef8a42765d523273c75"
+    frozen = SkipPlan("freeze", 4, layers=(1, 2))
+    assert frozen.hash() == "7c72122f89e23cf90d671ffea6003d0c4d82915ed0cc05f3979ffad4fa571eab"
+    assert pruned.hash() != staged((1, 0.5)).hash() != staged((1, 0.5), (2, 0.25)).hash()
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ((), "progressive_pruning needs 'stages'"),
+        (((5, 0.5),), "depth 5 in 'stages' is out of range 0 to 4"),
+        (((-1, 0.5),), "depth -1 in 'stages' is out of range 0 to 4"),
+        (((1, 0.5), (2, 0)), "share 0.0 in 'stages' is not between 0 and 1, both excluded"),
+        (((1, 1.0),), "share 1.0 in 'stages' is not between 0 and 1, both excluded"),
+        (((1, float("nan")),), "share nan in 'stages' is not between 0 and 1, both excluded"),
+        (
+            ((2, 0.5), (2, 0.25)),
+            "depths of 'stages' must rise from stage to stage, got 2 after 2",
+        ),
+        (
+            ((1, 0.5), (2, 0.5)),
+            "shares of 'stages' must fall from stage to stage, got 0.5 after 0.5; they are shares "
+            "of all modality tokens of the sequence",
+        ),
+        (
+            ((0, 0.5), (2, 0.25)),
+            "fastv reads the attention of the layer before, and there is none before layer 0; the "
+            "first depth of stages is 1 to 4, or select another selector",
+        ),
+        ("1:0.5", "stages must be a list of pairs (depth, share), got '1:0.5'"),
+        (3, "stages must be a list of pairs (depth, share), got 3"),
+        ((1, 0.5), "a stage is a pair (depth, share), got 1"),
+        (((1, 0.5, 2),), "a stage is a pair (depth, share), got (1, 0.5, 2)"),
+        (((1.5, 0.5),), "a depth in 'stages' must be a whole number, got 1.5"),
+        (((1, "0.5"),), "a share in 'stages' must be a number, got '0.5'"),
+        (((1, 0.5),) * 10_002, "stages has more than 10001 pairs; no decoder is so deep"),
+    ],
+)
+def test_stages_that_say_nothing_sensible_are_refused(stages, message):
+    with pytest.raises(BridgeError) as refusal:
+        SkipPlan("progressive_pruning", 4, stages=stages)
+    assert str(refusal.value) == message
 
 
 B, F = SkipPlan("block", 4, layers=(1,)), SkipPlan("freeze", 4, layers=(1,))
+STAGED = SkipPlan("progressive_pruning", 4, stages=((1, 0.5), (2, 0.25)))
 EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, after=2, keep=0.5)
 
 
@@ -133,6 +223,13 @@ EXIT, PRUNE = SkipPlan("early_exit", 4, exit=1), SkipPlan("token_pruning", 4, af
         ),
         ((B, SkipPlan("block", 4, layers=(2,))), "two parts are of mode 'block'; make them one"),
         ((EXIT, PRUNE), "early_exit and token_pruning both place modality tokens"),
+        ((STAGED, PRUNE), "token_pruning and progressive_pruning both place modality tokens"),
+        ((STAGED, B), "layer 1: progressive_pruning reads its score .* which block does not"),
+        ((STAGED, F), "layer 1: progressive_pruning reads its score .* which freeze does not"),
+        (
+            (STAGED, SkipPlan("sublayer", 4, attention=(0,))),
+            "layer 0: progressive_pruning reads its score .* which sublayer does not compute",
+        ),
         ((B, SkipPlan("freeze", 5)), "the part freeze was made for 5 layers, the plan for 4"),
     ],
 )
@@ -267,8 +364,8 @@ PARTED = SkipPlan.compose(EXIT, SkipPlan("freeze", 4, layers=(0,))).to_json()
         ({"provenance": {"max_new_tokens": True}}, "max_new_tokens of a plan must be a positive"),
         ({"provenance": {"max_new_tokens": 0}}, "max_new_tokens of a plan must be a positive"),
         ({"provenance": {"settings": []}}, "settings of a plan must be an object of named"),
-        ({"parts": {}}, "parts must be a list of at most 15 plans, got {}"),
-        ({"parts": [BLOCK] * 16}, "parts must be a list of at most 15 plans"),
+        ({"parts": {}}, "parts must be a list of at most 16 plans, got {}"),
+        ({"parts": [BLOCK] * 17}, "parts must be a list of at most 16 plans"),
         ({"schema_version": 2.0}, "schema version 2.0 is not 3"),
         ({"schema_version": "2"}, "schema version '2' is not 3"),
         ({"x" * 500: 1}, r"SkipPlan has no field 'xxx.* \.\.\.; it has mode, n_layers"),
@@ -346,6 +443,16 @@ def test_parts_nested_without_end_are_refused():
         ("early_exit exit=+2", "is not a whole number"),
         ("token_pruning after=1 keep=nan", "'keep=nan' in .* is not a number"),
         ("token_pruning after=1 keep=0_1", "is not a number"),
+        ("progressive_pruning", "names no place; add 'stages='"),
+        ("progressive_pruning stages=1:0.5,", "is not a list of depths with their shares, as in 8"),
+        ("progressive_pruning stages=1:0.5:2", "'stages=1:0.5:2' in .* is not a list of depths"),
+        ("progressive_pruning stages=1-0.5", "is not a list of depths with their shares"),
+        ("progressive_pruning stages=1.5:0.5", "is not a list of depths with their shares"),
+        ("progressive_pruning stages=1:nan", "is not a list of depths with their shares"),
+        ("progressive_pruning stages=", "is not a list of depths with their shares"),
+        ("token_pruning stages=1:0.5", "token_pruning needs 'after'"),
+        ("block layers=1 stages=1:0.5", "block takes no 'stages'"),
+        ("progressive_pruning stages=1:0.5 keep=0.5", "progressive_pruning takes no 'keep'"),
         ("block layers=\0", "is not a list"),
         ("x" * 5000, "'xxx.* ... is neither a plan file nor a plan in words"),
         ("block\0 layers=1", "is neither a plan file nor a plan in words"),

@@ -71,6 +71,10 @@ def test_saving_is_a_share_and_grows_with_the_unit(mode: str) -> None:
         (SkipPlan("vision_mlp", L, layers=(0, 1)), 2 / 6 * 0.8 * 2 / 3),
         (SkipPlan("sublayer", L, attention=(0,), mlp=(1, 2)), (1 / 3 + 2 / 3 * 2) / 6),
         (SkipPlan("token_pruning", L, after=3, keep=0.25), 0.5 * 0.8 * 0.75),
+        (
+            SkipPlan("progressive_pruning", L, stages=((1, 0.75), (3, 0.5), (5, 0.1))),
+            0.8 * (2 * 0.25 + 2 * 0.5 + 0.9) / 6,
+        ),
         (EMPTY, 0.0),
     ],
 )

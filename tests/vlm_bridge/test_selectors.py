@@ -107,9 +107,9 @@ def test_a_ragged_batch_is_its_prompts_one_by_one(name):
     flags = torch.tensor([[0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
     states = noise(18, 7, 3).view(3, 6, 7)
     choose = choose_by(name)
-    together = choose(states, PassState(flags, keep=0.5))
+    together = choose(states, PassState(flags, keep=[0.5]), 0)
     for i in range(2):
-        alone = choose(states[i : i + 1], PassState(flags[i : i + 1], keep=0.5))
+        alone = choose(states[i : i + 1], PassState(flags[i : i + 1], keep=[0.5]), 0)
         torch.testing.assert_close(together[i : i + 1], alone)
     assert together.sum(1).tolist() == [2, 1, 0]
     assert not together[~flags].any()
@@ -117,7 +117,7 @@ def test_a_ragged_batch_is_its_prompts_one_by_one(name):
 
 def rated(states, now):
     """Position -> weight of the raters of every sequence, zeros left out."""
-    rows, weights = relevant_text(states, now)
+    rows, weights = relevant_text(states, now, 0)
     return [
         {p: w for p, w in zip(*pair, strict=True) if w}
         for pair in zip(rows.tolist(), weights.tolist(), strict=True)
@@ -138,7 +138,7 @@ def test_sparsevlm_raters_are_the_words_above_the_mean(data, seed):
         found[start : start + len(row)] = torch.tensor(row)
     ends = [start + len(row) - 1 for row, start in zip(kinds, starts, strict=True)]
     states = noise(n * length, 4, seed).view(n, length, 4)
-    found = rated(states, PassState(flags, last=torch.tensor(ends)[:, None], keep=0.5))
+    found = rated(states, PassState(flags, last=torch.tensor(ends)[:, None], keep=[0.5]))
     for row, start, prompt, weights in zip(kinds, starts, states, found, strict=True):
         assert sum(weights.values()) == pytest.approx(1)
         if any(row):
@@ -152,13 +152,13 @@ def test_sparsevlm_asks_the_words_about_the_image():
     image, other = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 1.0])
     states = torch.stack([image, image, image, other, image, other])[None]
     flags = torch.tensor([[0, 1, 1, 0, 0, 0]]).bool()
-    assert rated(states, PassState(flags, keep=0.5)) == [{4: 1.0}]
+    assert rated(states, PassState(flags, keep=[0.5])) == [{4: 1.0}]
     alike = torch.ones(1, 6, 2)  # no word is above the mean: all rate
-    assert rated(alike, PassState(flags, keep=0.5)) == [
+    assert rated(alike, PassState(flags, keep=[0.5])) == [
         pytest.approx(dict.fromkeys((3, 4, 5), 1 / 3))
     ]
     at_end = torch.tensor([[0, 0, 0, 0, 1, 1]]).bool()  # no word follows: the last token rates
-    assert rated(states, PassState(at_end, keep=0.5)) == [{5: 1.0}]
+    assert rated(states, PassState(at_end, keep=[0.5])) == [{5: 1.0}]
 
 
 def test_every_selector_has_a_form():
@@ -195,7 +195,7 @@ def test_plans_with_a_selector():
     assert new.describe() == (
         "keep 50% of vision tokens in layers >= 0 by random:7 (token_pruning, 4 layers)"
     )
-    assert (new.first_layer, new.scored_layer, old.first_layer) == (0, None, 0)
+    assert (new.first_layer, new.scored_layers, old.first_layer) == (0, (), 0)
     both = SkipPlan.compose(new, SkipPlan("freeze", 4, layers=(2,)))
     assert SkipPlan.from_json(both.to_json()) == both
     assert both.select == "random:7"

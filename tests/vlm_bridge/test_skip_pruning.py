@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from transformers import DynamicCache, StaticCache
 
 from tests.vlm_bridge.selectors import relevant_words
-from tests.vlm_bridge.skip_cases import assert_close, forward, tiny
+from tests.vlm_bridge.skip_cases import assert_close, forward, scored, tiny
 from tests.vlm_bridge.tiny import batch, tiny_llava
 from vlm_bridge.plan.selectors import SELECTORS
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -22,18 +21,10 @@ from vlm_bridge.skip.tracker import PassTracker
 BY_TOKEN = ("input_ids", "attention_mask")
 
 
-@st.composite
-def scored(draw):
-    batch, length = draw(st.integers(1, 4)), draw(st.integers(1, 9))
-    flags = [[draw(st.booleans()) for _ in range(length)] for _ in range(batch)]
-    scores = [[draw(st.sampled_from([0.0, 0.25, 0.5])) for _ in range(length)] for _ in flags]
-    return torch.tensor(flags), torch.tensor(scores), draw(st.sampled_from([0.1, 0.5, 0.75]))
-
-
 @given(scored())
 def test_chosen_by_sorting(case):
     flags, scores, keep = case
-    kept = chosen(scores, PassState(flags, keep=keep))
+    kept = chosen(scores, PassState(flags, keep=[keep]))
     for row, score, found in zip(flags.tolist(), scores.tolist(), kept.tolist(), strict=True):
         places = sorted((i for i, v in enumerate(row) if v), key=lambda i: (-score[i], i))
         count = max(1, round(keep * len(places))) if places else 0
@@ -60,7 +51,7 @@ def kept_by(vlm, inputs, plan, fast):
     kept = []
     with skipping(vlm, plan, fast=fast) as tracker:
         last = vlm.layout.layers[-1].register_forward_hook(
-            lambda *_: kept.append(tracker.current.kept_flags)
+            lambda *_: kept.append(tracker.current.stages[0].flags)
         )
         forward(vlm, inputs)
         last.remove()
@@ -150,9 +141,9 @@ def recording_scores(monkeypatch):
     """The scores of every choice, (batch, t) each, as they come."""
     seen = []
 
-    def record(scores, now):
+    def record(scores, now, stage):
         seen.append(scores)
-        return chosen(scores, now)
+        return chosen(scores, now, stage)
 
     monkeypatch.setattr(pruning, "chosen", record)
     return seen
@@ -184,7 +175,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static, monkeypatch
     vlm = tiny()
     config, layer = vlm.layout.text_config, vlm.layout.layers[0]
     cache = StaticCache(config=config, max_cache_len=9) if static else DynamicCache(config=config)
-    tracker, seen = PassTracker(vlm.layout, keep=0.4), recording_scores(monkeypatch)
+    tracker, seen = PassTracker(vlm.layout, keep=[0.4]), recording_scores(monkeypatch)
     scored = Scored.of(0, layer, tracker)
     states = torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(0))
     for start, stop in ((0, 3), (3, 4), (4, 7)):
@@ -201,7 +192,7 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static, monkeypatch
                 position_embeddings=rotary,
             )
         if start == 3:
-            assert tracker.current.kept_flags.tolist() == [[True]]
+            assert tracker.current.stages[0].flags.tolist() == [[True]]
     whole = tiny("eager").layout.layers[0]
     rotary = vlm.layout.decoder.rotary_emb(states, torch.arange(7)[None])
     triangle = causal(7, 0, 7, states.dtype, states.device)
@@ -212,7 +203,24 @@ def test_chunks_of_image_are_scored_with_what_is_before_them(static, monkeypatch
         expected = weights[:, :, stop - 1, start:stop].mean(1)
         torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-5)
     best = int(weights[0, :, -1, 4:].mean(0).argmax())
-    assert tracker.current.kept_flags[0].tolist() == [place == best for place in range(3)]
+    assert tracker.current.stages[0].flags[0].tolist() == [place == best for place in range(3)]
+
+
+def test_guesses_behind_the_last_token_have_no_part_in_its_scores(monkeypatch):
+    """Assisted decoding: without a mask, too, the last token of the prompt sees no guess."""
+    vlm, found, run = tiny(), [], Scored._scores
+    monkeypatch.setattr(Scored, "_scores", lambda *args: found.append(run(*args)) or found[-1])
+    states = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(0))
+    for length in (6, 9):
+        tracker = PassTracker(vlm.layout, keep=[0.5])
+        tracker.begin(torch.tensor([[False] + [True] * 4 + [False] * (length - 5)]))
+        tracker.current.last = torch.tensor([[5]])
+        rotary = vlm.layout.decoder.rotary_emb(states, torch.arange(length)[None])
+        scored = Scored.of(0, vlm.layout.layers[0], tracker)
+        with torch.no_grad():
+            scored(states[:, :length], attention_mask=None, position_embeddings=rotary)
+    assert_close(found[1][:, :6], found[0])
+    assert found[1][:, 6:].abs().max() == 0
 
 
 def test_probabilities_are_those_of_attention():

@@ -124,6 +124,9 @@ def test_attention_that_does_not_go_through_the_interface():
         check_support(vlm, replace(PRUNE, select="sparsevlm"))
     check_support(vlm, replace(PRUNE, select="uniform"))
     check_support(vlm, SkipPlan("token_pruning", L, after=2, keep=0.5))
+    with refused(f"progressive_pruning is refused: {reason}"):
+        check_support(vlm, SkipPlan("progressive_pruning", L, stages=((1, 0.5), (2, 0.25))))
+    check_support(vlm, SkipPlan("progressive_pruning", L, stages=((2, 0.5), (3, 0.25))))
 
 
 def test_skipping_twice():
@@ -201,7 +204,7 @@ def test_the_plain_form_does_not_follow_another_batch():
 @pytest.mark.parametrize("mask", [torch.ones(1, 9), {"full_attention": None}])
 def test_masks_that_cannot_be_cut(plan, mask):
     vlm = tiny()
-    tracker = PassTracker(vlm.layout, keep=plan.keep)
+    tracker = PassTracker(vlm.layout, keep=[0.5])
     tracker.begin(torch.tensor([[False] * 5 + [True] * 4]))
     ((_, forward_),) = fast_forwards(2, vlm.layout.layers[2], EXIT.operations[2], tracker)
     with refused("layer 2 got an attention mask of shape"):

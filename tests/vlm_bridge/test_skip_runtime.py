@@ -39,7 +39,8 @@ BLOCK, FREEZE = SkipPlan("block", L, layers=(1,)), SkipPlan("freeze", L, layers=
 EXIT, LATE = SkipPlan("early_exit", L, exit=2), SkipPlan("late_entry", L, entry=1)
 PRUNE = SkipPlan("token_pruning", L, after=1, keep=0.5)
 SUB = SkipPlan("sublayer", L, attention=(0, 3), mlp=(1,))
-ALL = [BLOCK, FREEZE, EXIT, LATE, SUB, PRUNE]
+PROGRESSIVE = SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5), (3, 0.25)))
+ALL = [BLOCK, FREEZE, EXIT, LATE, SUB, PRUNE, PROGRESSIVE]
 LLAVA = FAMILIES["LLaVA"]
 by_mode = pytest.mark.parametrize("plan", ALL, ids=lambda plan: plan.mode)
 

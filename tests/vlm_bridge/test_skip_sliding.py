@@ -16,6 +16,8 @@ PLANS = [
     SkipPlan("early_exit", L, exit=0),
     SkipPlan("band", L, entry=1, exit=3),
     SkipPlan.compose(PRUNE, SkipPlan("freeze", L, layers=(0, 2))),
+    SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5), (3, 0.25))),
+    SkipPlan("progressive_pruning", L, stages=((0, 0.75), (2, 0.25)), select="divprune"),
 ]
 WAYS = {
     "taken back": {"prompt_lookup_num_tokens": 3},

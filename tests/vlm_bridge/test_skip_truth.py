@@ -58,7 +58,7 @@ def by_hand(vlm, plan, states, vision):
     """Final logits of one sequence of input states (t, width) under `plan`."""
     parts = {part.mode: part for part in plan.parts or (plan,)}
     everything, text = torch.arange(len(states)), (~vision).nonzero()[:, 0]
-    kept = None
+    there = vision.nonzero()[:, 0]  # the modality tokens that pruning has left so far
     for index in range(plan.n_layers):
         rows = everything
         for mode in ("early_exit", "band"):
@@ -67,14 +67,15 @@ def by_hand(vlm, plan, states, vision):
         for mode in ("late_entry", "band"):
             if mode in parts and index < parts[mode].entry:
                 rows = text
-        prune = parts.get("token_pruning")
-        by_states = prune is not None and prune.select not in BY_ATTENTION
-        if by_states and index == prune.after and vision.any():
-            count = max(1, round(prune.keep * int(vision.sum())))
-            places = selected_by_hand(prune.select, states[vision], states[~vision], count)
-            kept = vision.nonzero()[:, 0][places]
-        if prune is not None and index >= prune.after and kept is not None:
-            rows = everything[~vision | torch.isin(everything, kept)]
+        prune = parts.get("token_pruning", parts.get("progressive_pruning"))
+        shares = {} if prune is None or not vision.any() else dict(prune.pruning)
+        by_attention = prune is not None and prune.select in BY_ATTENTION
+        if index in shares and not by_attention:
+            count = max(1, round(shares[index] * int(vision.sum())))
+            places = selected_by_hand(prune.select, states[there], states[~vision], count)
+            there = there[places.sort().values]
+        if shares and index >= min(shares):
+            rows = everything[~vision | torch.isin(everything, there)]
         if "block" in parts and index in parts["block"].layers:
             continue
         updates = {}
@@ -87,12 +88,14 @@ def by_hand(vlm, plan, states, vision):
                 updated[:] = 0
             updates[name] = updated
         new, weights = run_rows(vlm, index, states, rows, **updates)
-        scored = prune is not None and prune.select in BY_ATTENTION and index == prune.after - 1
-        if scored and vision.any():
-            raters = relevant_words(states, vision) if prune.select == "sparsevlm" else [-1]
-            scores = weights[0, :, raters][..., vision].mean((0, 1))
-            count = max(1, round(prune.keep * len(scores)))
-            kept = vision.nonzero()[:, 0][scores.topk(count).indices]
+        if index + 1 in shares and by_attention:
+            raters = torch.tensor([-1])
+            if prune.select == "sparsevlm":
+                words = relevant_words(states, vision, torch.isin(everything, there))
+                raters = torch.isin(rows, torch.as_tensor(words)).nonzero()[:, 0]
+            scores = weights[0, :, raters][..., torch.isin(rows, there)].mean((0, 1))
+            count = max(1, round(shares[index + 1] * int(vision.sum())))
+            there = there[scores.topk(count).indices.sort().values]
         if "freeze" in parts and index in parts["freeze"].layers:
             new = torch.where(vision[rows][:, None], states[rows], new)
         states = states.index_copy(0, rows, new)

@@ -74,7 +74,9 @@ def test_json(plan, tmp_path):
     assert read_plan(str(path))(6) == plan
 
 
-@pytest.mark.parametrize("mode", ["freeze", "early_exit", "late_entry", "band", "token_pruning"])
+@pytest.mark.parametrize(
+    "mode", ["freeze", "early_exit", "late_entry", "band", "token_pruning", "progressive_pruning"]
+)
 def test_modes_about_modality_tokens_are_refused_in_encoders(mode):
     fields = {
         "freeze": {"layers": (1,)},
@@ -82,13 +84,15 @@ def test_modes_about_modality_tokens_are_refused_in_encoders(mode):
         "late_entry": {"entry": 1},
         "band": {"entry": 1, "exit": 2},
         "token_pruning": {"after": 1, "keep": 0.5},
+        "progressive_pruning": {"stages": ((1, 0.5),)},
     }[mode]
     with refused(
         f"{mode} skips modality tokens of the decoder; the vision encoder has block and sublayer "
         "(to leave it early is to block its last layers)"
     ):
         SkipPlan(mode, 4, stack="vision", **fields)
-    with refused("rules have no" if mode == "band" else f"{mode} skips modality tokens of the dec"):
+    no_rule = mode in ("band", "progressive_pruning")
+    with refused("rules have no" if no_rule else f"{mode} skips modality tokens of the dec"):
         units(mode, 4, stack="vision")
 
 

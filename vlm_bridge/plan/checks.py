@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from vlm_bridge.errors import BridgeError, shown
@@ -13,8 +13,10 @@ from vlm_bridge.plan.modes import (
     ENCODER_MODES,
     LISTS,
     MODES,
+    PRUNING_MODES,
     TOKEN_MODES,
     PlanFields,
+    Stages,
 )
 from vlm_bridge.plan.selectors import FASTV, read_selector
 from vlm_bridge.plan.stacks import DECODER, STACKS
@@ -50,8 +52,9 @@ def typed_fields(plan: PlanFields) -> dict[str, Any]:
     typed["keep"] = None if plan.keep is None else _share("keep", plan.keep)
     if not isinstance(plan.select, str | None):
         raise BridgeError(f"select must be text, got {shown(plan.select)}")
-    if plan.mode == "token_pruning" and plan.select is None:
+    if plan.mode in PRUNING_MODES and plan.select is None:
         typed["select"] = FASTV
+    typed["stages"] = _stages(plan.stages)
     return typed
 
 
@@ -67,7 +70,7 @@ def check_fields(plan: PlanFields) -> None:
             f"{' and '.join(ENCODER_MODES)} (to leave it early is to block its last layers)"
         )
     takes, may_take = MODES[plan.mode].takes, MODES[plan.mode].may_take
-    for name in (*LISTS, *DEPTHS, "keep", "select"):
+    for name in (*LISTS, *DEPTHS, "keep", "select", "stages"):
         given = getattr(plan, name) not in ((), None)
         if name in takes and not given and name not in LISTS:
             raise BridgeError(f"{plan.mode} needs '{name}'")
@@ -88,14 +91,37 @@ def check_fields(plan: PlanFields) -> None:
             raise BridgeError(f"{name} {shown(depth)} is out of range {least} to {plan.n_layers}")
     if plan.keep is not None and not 0 < plan.keep < 1:
         raise BridgeError(f"keep {plan.keep} is not between 0 and 1, both excluded")
+    _check_stages(plan)
     if plan.select is not None and read_selector(plan.select)[0].reads == "attention":
-        if plan.after == 0:
+        if plan.pruning[0][0] == 0:
+            depth = "the first depth of stages" if plan.stages else "after"
             raise BridgeError(
                 f"{plan.select} reads the attention of the layer before, and there is none before "
-                f"layer 0; after is 1 to {plan.n_layers}, or select another selector"
+                f"layer 0; {depth} is 1 to {plan.n_layers}, or select another selector"
             )
     if plan.mode == "band" and not int(plan.entry or 0) < int(plan.exit or 0):
         raise BridgeError(f"band: entry {plan.entry} is not before exit {plan.exit}")
+
+
+def _check_stages(plan: PlanFields) -> None:
+    """Refuse stages whose depths or shares are out of range or out of order."""
+    for depth, keep in plan.stages:
+        if not 0 <= depth <= plan.n_layers:
+            raise BridgeError(
+                f"depth {shown(depth)} in 'stages' is out of range 0 to {plan.n_layers}"
+            )
+        if not 0 < keep < 1:
+            raise BridgeError(f"share {keep} in 'stages' is not between 0 and 1, both excluded")
+    for (depth, keep), (deeper, fewer) in pairwise(plan.stages):
+        if deeper <= depth:
+            raise BridgeError(
+                f"depths of 'stages' must rise from stage to stage, got {deeper} after {depth}"
+            )
+        if fewer >= keep:
+            raise BridgeError(
+                f"shares of 'stages' must fall from stage to stage, got {fewer} after {keep}; they "
+                "are shares of all modality tokens of the sequence"
+            )
 
 
 def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
@@ -141,9 +167,9 @@ def joined_fields(plan: PlanFields, parts: Sequence[PlanFields]) -> dict[str, An
         name: tuple(sorted({layer for part in parts for layer in getattr(part, name)}))
         for name in LISTS
     }
-    for name in (*DEPTHS, "keep", "select"):
+    for name, none in (*dict.fromkeys((*DEPTHS, "keep", "select")).items(), ("stages", ())):
         values = (getattr(part, name) for part in parts)
-        joined[name] = next((value for value in values if value is not None), None)
+        joined[name] = next((value for value in values if value not in ((), None)), none)
     for name, value in joined.items():
         if (given := getattr(plan, name)) not in ((), None, value):
             raise BridgeError(
@@ -180,3 +206,19 @@ def _share(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise BridgeError(f"{name} must be a number, got {shown(value)}") from None
+
+
+def _stages(values: Any) -> Stages:
+    """Pairs of a whole number and a number; anything else is refused."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise BridgeError(f"stages must be a list of pairs (depth, share), got {shown(values)}")
+    pairs = list(islice(values, MAX_LAYERS + 2))
+    if len(pairs) > MAX_LAYERS + 1:
+        raise BridgeError(f"stages has more than {MAX_LAYERS + 1} pairs; no decoder is so deep")
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise BridgeError(f"a stage is a pair (depth, share), got {shown(pair)}")
+    return tuple(
+        (_whole("a depth in 'stages'", depth), _share("a share in 'stages'", keep))
+        for depth, keep in pairs
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,17 +21,18 @@ class Operation:
     Attributes:
         bypass: the layer is skipped for all tokens.
         tokens: which tokens exist in the layer: `all`; `text` (no modality tokens); `kept`
-            (text and the modality tokens that token pruning keeps).
+            (text and the modality tokens that pruning keeps).
         attention: False skips the residual update of the attention, for all tokens.
         mlp: False skips the residual update of the MLP, for all tokens.
         modality_attention: False skips that of the attention for modality tokens that exist here;
             their keys and values stay, and text attends to them.
         modality_mlp: False skips that of the MLP for modality tokens.
+        stage: which stage of pruning chose the tokens that are `kept`, from 0.
 
     Example:
         >>> Operation(tokens="text", mlp=False)
         Operation(bypass=False, tokens='text', attention=True, mlp=False, modality_attention=True,
-        modality_mlp=True)
+        modality_mlp=True, stage=0)
     """
 
     bypass: bool = False
@@ -40,6 +41,7 @@ class Operation:
     mlp: bool = True
     modality_attention: bool = True
     modality_mlp: bool = True
+    stage: int = 0
 
     @property
     def freeze(self) -> bool:
@@ -52,10 +54,12 @@ class Operation:
         return not (self.modality_attention and self.modality_mlp)
 
 
-def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tuple[Operation, ...]:
+def compiled(
+    n_layers: int, changes: Iterable[Change], scored: Mapping[int, str]
+) -> tuple[Operation, ...]:
     """The operation of every layer; changes that contradict each other are a `BridgeError`.
 
-    `scored` is the layer from whose attention token pruning takes its score, if any.
+    `scored` has the layers from whose attention a mode takes its score, with the mode.
     """
     operations = [Operation()] * n_layers
     modes: list[dict[str, str]] = [{} for _ in range(n_layers)]
@@ -63,13 +67,13 @@ def compiled(n_layers: int, changes: Iterable[Change], scored: int | None) -> tu
         operations[layer] = replace(operations[layer], **change)
         modes[layer].update(dict.fromkeys(change, mode))
     for layer, changed in enumerate(modes):
-        _check(layer, changed, layer == scored)
+        _check(layer, changed, operations[layer], scored.get(layer))
         if operations[layer].bypass:
             operations[layer] = Operation(bypass=True)
     return tuple(operations)
 
 
-def _check(layer: int, changed: dict[str, str], scored: bool) -> None:
+def _check(layer: int, changed: dict[str, str], made: Operation, scored: str | None) -> None:
     """Refuse changes (field of the operation -> mode) that contradict each other."""
     of_modality = [changed[name] for name in _OF_MODALITY if name in changed]
     inner = [*of_modality, *(changed[name] for name in ("attention", "mlp") if name in changed)]
@@ -77,7 +81,7 @@ def _check(layer: int, changed: dict[str, str], scored: bool) -> None:
         raise BridgeError(
             f"layer {layer}: block leaves the whole layer out, so {inner[0]} cannot apply there"
         )
-    if of_modality and changed.get("tokens") not in (None, "token_pruning"):
+    if of_modality and made.tokens == "text":
         raise BridgeError(
             f"layer {layer}: {changed['tokens']} takes the modality tokens out there, so "
             f"{of_modality[0]} has none to skip"
@@ -86,6 +90,6 @@ def _check(layer: int, changed: dict[str, str], scored: bool) -> None:
     missing = [changed[name] for name in cuts if name in changed]
     if scored and missing:
         raise BridgeError(
-            f"layer {layer}: token_pruning reads its score from this layer's attention, which "
+            f"layer {layer}: {scored} reads its score from this layer's attention, which "
             f"{missing[0]} does not compute for every token"
         )

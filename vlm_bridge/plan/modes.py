@@ -17,6 +17,8 @@ KEEP = 0.5
 #: Fields of a plan that list layers, and fields that are a depth, with the least depth allowed.
 LISTS = ("layers", "attention", "mlp")
 DEPTHS = {"entry": 0, "exit": 0, "after": 0}
+#: Stages of pruning: (depth, share of modality tokens that stay from there on).
+Stages = tuple[tuple[int, float], ...]
 
 Fields = dict[str, Any]
 
@@ -36,6 +38,18 @@ class PlanFields:
     keep: float | None = None
     select: str | None = None
     stack: str = "decoder"
+    stages: Stages = ()
+
+    @property
+    def pruning(self) -> Stages:
+        """The stages of pruning: those of `stages`, or `after` and `keep` as the only one.
+
+        >>> PlanFields("token_pruning", 4, after=2, keep=0.5).pruning
+        ((2, 0.5),)
+        """
+        if self.after is None or self.keep is None:
+            return self.stages
+        return ((self.after, self.keep),)
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,8 @@ class Mode:
         words: describes a plan that skips something in one line; it takes the name of what the
             modality tokens hold, as `Layout.modality` gives it.
         by: `layer` if units can be joined into plans of any layers; `depth` if a unit is a depth
-            and plans are nested; `band` if modality tokens exist between two depths.
+            and plans are nested; `band` if modality tokens exist between two depths; `stages` if
+            they become fewer at several depths.
         axis: label of the figures' axis of units.
         at: (layer or depth, share of modality tokens kept) -> the fields of the units there.
         empty: number of layers -> fields of the plan that skips nothing.
@@ -70,7 +85,7 @@ class Mode:
     title: str
     changes: Callable[[PlanFields], Iterable[tuple[int, Fields]]]
     words: Callable[[PlanFields, str], str]
-    by: Literal["layer", "depth", "band"] = "layer"
+    by: Literal["layer", "depth", "band", "stages"] = "layer"
     axis: str = "layer (0-based)"
     at: Callable[[int, float], list[Fields]] = lambda layer, _: [{"layers": (layer,)}]
     empty: Callable[[int], Fields] = lambda _: {}
@@ -133,8 +148,14 @@ def _sublayer_words(plan: PlanFields, _: str) -> str:
 
 def _pruning_words(plan: PlanFields, modality: str) -> str:
     by = "" if plan.select in (None, FASTV) else f" by {plan.select}"
-    where = f"in layers >= {plan.after}{by} (token_pruning, {plan.n_layers} layers)"
-    return f"keep {float(plan.keep or 0) * 100:.4g}% of {modality} tokens {where}"
+    (first, keep), *rest = plan.pruning
+    words = f"keep {_percent(keep)} of {modality} tokens in layers >= {first}"
+    later = "".join(f", {_percent(share)} in layers >= {depth}" for depth, share in rest)
+    return f"{words}{later}{by} ({plan.mode}, {plan.n_layers} layers)"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.4g}%"
 
 
 def _place_words(where: Callable[[PlanFields], str]) -> Callable[[PlanFields, str], str]:
@@ -153,6 +174,12 @@ def _in_layers(**changed: bool) -> Callable[[PlanFields], Iterable[tuple[int, Fi
 def _outside(plan: PlanFields) -> Iterable[tuple[int, Fields]]:
     first, end = plan.entry or 0, plan.n_layers if plan.exit is None else plan.exit
     return ((i, {"tokens": "text"}) for i in range(plan.n_layers) if not first <= i < end)
+
+
+def _kept(plan: PlanFields) -> Iterable[tuple[int, Fields]]:
+    ends = [*(depth for depth, _ in plan.pruning[1:]), plan.n_layers]
+    for stage, ((depth, _), end) in enumerate(zip(plan.pruning, ends, strict=True)):
+        yield from ((i, {"tokens": "kept", "stage": stage}) for i in range(depth, end))
 
 
 _RECORDS = (
@@ -246,9 +273,7 @@ _RECORDS = (
         takes=("after", "keep"),
         may_take=("select",),
         title="token pruning",
-        changes=lambda plan: (
-            (i, {"tokens": "kept"}) for i in range(plan.after or 0, plan.n_layers)
-        ),
+        changes=_kept,
         words=_pruning_words,
         by="depth",
         axis="pruned after so many layers",
@@ -256,15 +281,30 @@ _RECORDS = (
         empty=lambda n: {"after": n, "keep": KEEP},
         deeper_skips_less=True,
     ),
+    Mode(
+        "progressive_pruning",
+        takes=("stages",),
+        may_take=("select",),
+        title="progressive pruning",
+        changes=_kept,
+        words=_pruning_words,
+        by="stages",
+        axis="pruned after so many layers",
+        at=lambda depth, keep: [{"stages": ((depth, keep),)}],
+        empty=lambda n: {"stages": ((n, KEEP),)},
+    ),
 )
 
 #: Every mode by name.
 MODES: dict[str, Mode] = {mode.name: mode for mode in _RECORDS}
 #: Modes that decide where modality tokens exist; a composed plan has at most one of them.
 TOKEN_MODES = tuple(name for name, mode in MODES.items() if mode.by != "layer")
+#: Modes that keep a share of the modality tokens, chosen by a selector.
+PRUNING_MODES = tuple(name for name, mode in MODES.items() if "select" in mode.may_take)
 #: Modes whose units are single layers or sublayers, any of which can be joined.
 LAYERWISE = tuple(name for name, mode in MODES.items() if mode.by == "layer")
-#: Modes that a rule can score: those of single layers and of depths. A band has two depths.
+#: Modes that a rule can score: those of single layers and of depths. A band has two depths,
+#: and progressive pruning has several.
 RULE_MODES = (*LAYERWISE, *(name for name, mode in MODES.items() if mode.by == "depth"))
 #: Rule modes that name whole layers, with no other field.
 WHOLE_LAYER_MODES = tuple(name for name in LAYERWISE if MODES[name].takes == ("layers",))

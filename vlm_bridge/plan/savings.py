@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
@@ -41,16 +41,18 @@ def saving(plan: SkipPlan, *, modality: float, work: Mapping[str, float] | None 
         if stack not in work:
             raise BridgeError(f"the share of the {STACKS[stack]} in the work is not known")
         share = modality if stack == DECODER else 0.0
-        done = sum(_done(layer, share, of_stack.keep) for layer in of_stack.operations)
+        kept = [keep for _, keep in of_stack.pruning]
+        done = sum(_done(layer, share, kept) for layer in of_stack.operations)
         saved += work[stack] * (1.0 - done / of_stack.n_layers)
     return saved
 
 
-def _done(layer: Operation, modality: float, keep: float | None) -> float:
-    """Share of its full work that a layer does."""
+def _done(layer: Operation, modality: float, kept: Sequence[float]) -> float:
+    """Share of its full work that a layer does; `kept` has the share of every stage of pruning."""
     if layer.bypass:
         return 0.0
-    present = {"all": 1.0, "text": 0.0, "kept": keep or 0.0}[layer.tokens]
+    present = {"all": 1.0, "text": 0.0}.get(layer.tokens)
+    present = kept[layer.stage] if present is None else present
     mlp = (1 - ATTENTION_SHARE) * layer.mlp
     of_text = ATTENTION_SHARE * layer.attention + mlp
     attention = ATTENTION_SHARE if layer.modality_attention else KEYS_SHARE

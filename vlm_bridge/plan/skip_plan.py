@@ -47,6 +47,12 @@ class SkipPlan(PlanFields):
             `keep` of modality tokens that the selector `select` chooses; at least one token. By
             default those to which the last token of the pass attends most in layer `after - 1`,
             mean over heads (FastV, arXiv 2403.06764).
+            `progressive_pruning`: the same at several depths (PyramidDrop, arXiv 2410.17247;
+            HiDrop, 2602.23699). From the depth of each stage on stays its share of the modality
+            tokens of the sequence, chosen by `select` among those that the stage before keeps.
+            PyramidDrop's own code takes the attention of the layer that the stage begins with,
+            before that layer runs, and rounds the number of tokens down; here it is the layer
+            before, and the nearest number, as in `token_pruning`.
         n_layers: number of layers of the stack for which the plan was made; of a plan of several
             stacks, of all of them.
         layers: for `block` and `freeze`, ascending; in a composed plan their union.
@@ -55,8 +61,10 @@ class SkipPlan(PlanFields):
         attention, mlp: for `sublayer`, ascending.
         after: for `token_pruning`; at least 1 if the selector reads attention.
         keep: for `token_pruning`, between 0 and 1.
-        select: for `token_pruning`, one of `plan.selectors.SELECTORS`, `random` with a seed if you
-            like (`random:7`).
+        select: for `token_pruning` and `progressive_pruning`, one of `plan.selectors.SELECTORS`,
+            `random` with a seed if you like (`random:7`).
+        stages: for `progressive_pruning`, pairs (depth, share); depths rise, shares fall. The
+            depths and shares are limited as `after` and `keep` are.
         stack: the stack that the layers are of: `decoder`, or an encoder, `vision`, `audio` or
             `encoder` (of text), which has the modes `block` and `sublayer` only; of a plan of
             several stacks the names of all, as in `audio+decoder`.
@@ -66,8 +74,8 @@ class SkipPlan(PlanFields):
 
     Raises:
         BridgeError: a field is of another type (layers and depths are whole numbers), a layer is
-            out of range, entry is not before exit, a field is missing or unknown to the mode, or
-            parts contradict each other.
+            out of range, entry is not before exit, stages are out of order, a field is missing or
+            unknown to the mode, or parts contradict each other.
 
     Example:
         >>> SkipPlan("early_exit", n_layers=30, exit=20).text_only_layers
@@ -155,14 +163,15 @@ class SkipPlan(PlanFields):
             for part in self.parts or (self,)
             for change in MODES[part.mode].changes(part)
         ]
-        return compiled(self.n_layers, changes, self.scored_layer)
+        scored = {i: part.mode for part in self.parts or (self,) for i in part.scored_layers}
+        return compiled(self.n_layers, changes, scored)
 
     @property
-    def scored_layer(self) -> int | None:
-        """The layer from whose attention token pruning takes its score, if it does."""
+    def scored_layers(self) -> tuple[int, ...]:
+        """The layers from whose attention the stages of pruning take their scores, if they do."""
         if self.select is None or read_selector(self.select)[0].reads != "attention":
-            return None
-        return int(self.after or 0) - 1
+            return ()
+        return tuple(depth - 1 for depth, _ in self.pruning)
 
     @property
     def text_only_layers(self) -> tuple[int, ...]:
@@ -171,7 +180,7 @@ class SkipPlan(PlanFields):
 
     @property
     def kept_only_layers(self) -> tuple[int, ...]:
-        """Layers that run on text and the modality tokens that token pruning keeps."""
+        """Layers that run on text and the modality tokens that pruning keeps."""
         return tuple(i for i, layer in enumerate(self.operations) if layer.tokens == "kept")
 
     @property
@@ -183,8 +192,7 @@ class SkipPlan(PlanFields):
     def first_layer(self) -> int:
         """The first layer that the plan touches or scores; `n_layers` if none."""
         first = min(self.touched_layers, default=self.n_layers)
-        scored = self.scored_layer
-        return first if scored is None or not self.kept_only_layers else min(first, scored)
+        return min([first, *self.scored_layers]) if self.kept_only_layers else first
 
     @property
     def is_empty(self) -> bool:
@@ -201,6 +209,8 @@ class SkipPlan(PlanFields):
         'freeze vision tokens in layers 7, 18-20 (4 of 30)'
         >>> SkipPlan("token_pruning", n_layers=30, after=2, keep=0.25).describe()
         'keep 25% of vision tokens in layers >= 2 (token_pruning, 30 layers)'
+        >>> SkipPlan("progressive_pruning", n_layers=30, stages=((8, 0.5), (16, 0.25))).describe()
+        'keep 50% of vision tokens in layers >= 8, 25% in layers >= 16 (progressive_pruning, 30 ...'
         >>> SkipPlan("early_exit", n_layers=30, exit=4).describe("audio")
         'audio tokens leave after layer 3 (early_exit, 30 layers)'
         >>> SkipPlan("block", n_layers=4, layers=(1, 2), stack="audio").describe()
@@ -230,7 +240,7 @@ class SkipPlan(PlanFields):
             data["parts"] = [part.to_json() for part in self.parts]
         else:
             values = {name: getattr(self, name) for name in MODES[self.mode].takes}
-            data |= {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+            data |= {name: _listed(value) for name, value in values.items()}
         if self.select not in (None, FASTV) and not self.parts:
             data["select"] = self.select
         origin = self.provenance.to_json()
@@ -288,6 +298,10 @@ def _single_plans(parts: Any) -> tuple[SkipPlan, ...]:
     if not isinstance(parts, list | tuple) or not all(isinstance(p, SkipPlan) for p in parts):
         raise BridgeError(f"parts must be plans, got {shown(parts)}")
     return tuple(parts)
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _behaviour(plan: SkipPlan) -> dict[str, Any]:

@@ -25,8 +25,8 @@ def read_plan(words: str) -> Callable[[Depths], SkipPlan]:
     The result maps the number of layers to the plan: the decoder's, or a function that gives that
     of every stack (`vlm.layout.depth`). A file is read at once, so that a wrong name is refused
     before a model is loaded. In words, parts are joined by `+`; a part is a mode and its fields,
-    `layers=3,5-7`, `exit=20`, each given once; `stack=audio` says that it is about the audio
-    encoder.
+    `layers=3,5-7`, `exit=20`, `stages=8:0.5,16:0.25`, each given once; `stack=audio` says that it
+    is about the audio encoder.
 
     Raises:
         BridgeError: no such file or not a plan; an unknown mode or field, a field twice, a mode
@@ -37,6 +37,8 @@ def read_plan(words: str) -> Callable[[Depths], SkipPlan]:
         vision tokens exist in layers 4 to 19 only (band, 30 layers)
         >>> print(read_plan("block layers=1,2 stack=audio")(lambda stack: 4).describe())
         skip layers 1-2 (2 of 4) of the audio encoder
+        >>> read_plan("progressive_pruning stages=8:0.5,16:0.25")(30).stages
+        ((8, 0.5), (16, 0.25))
     """
     if Path(words).suffix == ".json" or os.path.isfile(words):
         plan = SkipPlan.read(words)
@@ -103,6 +105,16 @@ def _share(value: str) -> float:
     return float(value)
 
 
+def _stages(value: str) -> tuple[tuple[int, float], ...]:
+    stages = []
+    for stage in value.split(","):
+        depth, _, share = stage.partition(":")
+        if _WHOLE.fullmatch(depth) is None or _NUMBER.fullmatch(share) is None:
+            raise ValueError("is not a list of depths with their shares, as in 8:0.5,16:0.25")
+        stages.append((int(depth), float(share)))
+    return tuple(stages)
+
+
 def _stack(value: str) -> str:
     if value not in STACKS:
         raise ValueError(f"names no stack; choose from {', '.join(STACKS)}")
@@ -114,5 +126,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(DEPTHS, _depth),
     "keep": _share,
     "select": str,
+    "stages": _stages,
     "stack": _stack,
 }

@@ -87,7 +87,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         decoder = plan.by_stack.get(DECODER) or SkipPlan("block", layout.n_layers)
         tracker = (EncoderDecoderTracker if layout.encoder_decoder else PassTracker)(
             layout,
-            keep=decoder.keep,
+            keep=[share for _, share in decoder.pruning],
             log=not fast,
             check=partial(check_run, vlm, plan),
             stamp=Stamp.of(plan, fast=fast, modality=layout.modality),
@@ -103,22 +103,33 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             if module in (layer, *layer.children()):
                 check_not_replaced(module, name)
             stack.enter_context(patched(module, forward))
-        if decoder.kept_only_layers:
-            index, layer, choosing = _choosing(decoder, tracker)
+        for index, stage in _selecting(decoder).items():
+            layer = layout.layers[index]
             check_not_replaced(layer, f"layer {index}")
-            stack.enter_context(patched(layer, by_name(layer, choosing)))
+            choose = choose_by(str(decoder.select))
+            selecting = Selecting(forward_of(layer), tracker, stage, choose)
+            stack.enter_context(patched(layer, by_name(layer, selecting)))
         yield tracker
 
 
-def _choosing(plan: SkipPlan, tracker: PassTracker) -> tuple[int, nn.Module, Forward]:
-    """The layer in which token pruning chooses, and the form in which it does."""
-    scored, layers = plan.scored_layer, tracker.layout.layers
-    if scored is not None:
-        form = Scored.of(scored, layers[scored], tracker, RATERS[str(plan.select)])
-        return scored, layers[scored], form
-    index = int(plan.after or 0)
-    layer = layers[index]
-    return index, layer, Selecting(forward_of(layer), tracker, choose_by(str(plan.select)))
+def _selecting(plan: SkipPlan) -> dict[int, int]:
+    """Layer -> the stage of pruning that chooses from its input."""
+    if plan.scored_layers or not plan.kept_only_layers:
+        return {}
+    stages = enumerate(depth for depth, _ in plan.pruning)
+    return {depth: stage for stage, depth in stages if depth < plan.n_layers}
+
+
+def _scored(plan: SkipPlan, tracker: PassTracker, *, fast: bool) -> dict[int, Scored]:
+    """Layer -> its form that gives a stage of pruning the scores."""
+    if not plan.kept_only_layers or not plan.scored_layers:
+        return {}
+    layers, raters = tracker.layout.layers, RATERS[str(plan.select)]
+    return {
+        index: Scored.of(index, layers[index], tracker, raters, stage=stage, cut=fast and stage > 0)
+        for stage, index in enumerate(plan.scored_layers)
+        if index + 1 < plan.n_layers
+    }
 
 
 def _replacements(
@@ -128,10 +139,12 @@ def _replacements(
     for name, of_stack in plan.by_stack.items():
         stack = tracker.layout.stack(name)
         of = "" if name == DECODER else f" of the {STACKS[name]}"
+        scored = _scored(of_stack, tracker, fast=fast) if name == DECODER else {}
         for index, operation in enumerate(of_stack.operations):
             layer = stack.layers[index]
             if name == DECODER and not tracker.layout.encoder_decoder:
-                made = (fast_forwards if fast else plain_forwards)(index, layer, operation, tracker)
+                forms = fast_forwards if fast else plain_forwards
+                made = forms(index, layer, operation, tracker, scored.get(index))
             else:
                 form = fast_layer if fast else plain_layer
                 made = form(index, layer, operation, stack.width)

@@ -29,10 +29,17 @@ from vlm_bridge.skip.tracker import PassTracker
 
 
 def fast_forwards(
-    index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
+    index: int,
+    layer: nn.Module,
+    operation: Operation,
+    tracker: PassTracker,
+    scored: Forward | None = None,
 ) -> Iterator[tuple[nn.Module, Forward]]:
-    """(module, replacement of its forward) for the modules that `operation` changes."""
-    if operation == Operation():
+    """(module, replacement of its forward) for the modules that `operation` changes.
+
+    `scored` takes the place of the layer's own forward, if its attention gives scores.
+    """
+    if operation == Operation() and scored is None:
         return
     config = tracker.layout.text_config
     width = tracker.width
@@ -50,7 +57,7 @@ def fast_forwards(
     for norm in idle_norms(layer, width, attention=operation.attention, mlp=operation.mlp):
         if not observed(norm):
             yield norm, unchanged
-    forward = forward_of(layer)
+    forward = scored or forward_of(layer)
     if operation.freeze:
         halves = Halves(layer)
         yield from halves.replacements
@@ -58,9 +65,10 @@ def fast_forwards(
     elif operation.of_modality:
         yield from _of_text(index, layer, operation, tracker)
     if operation.tokens != "all":
-        forward = OnRows(index, forward, tracker, operation.tokens, operation.of_modality)
+        forward = OnRows(index, forward, tracker, operation)
     if operation.of_modality or operation.tokens != "all":
         forward = BothWays.where_needed(index, layer, forward)
+    if operation.of_modality or operation.tokens != "all" or scored:
         yield layer, by_name(layer, forward, as_tuple=as_tuple)
 
 

@@ -58,7 +58,7 @@ def knocking_out(vlm: VLM, layers: Iterable[int]) -> Iterator[None]:
         for index in chosen:
             layer = layout.layers[index]
             check_not_replaced(layer, f"layer {index}")
-            hiding = HideAbsent(forward_of(layer), tracker, index, "text")
+            hiding = HideAbsent(forward_of(layer), tracker, index, "text", stage=0)
             form = BothWays.where_needed(index, layer, hiding)
             stack.enter_context(patched(layer, by_name(layer, form)))
         yield

@@ -52,6 +52,52 @@ def _moved(rows: Rows, device: torch.device) -> Rows:
     return moved
 
 
+class Stage:
+    """What one stage of pruning keeps of the modality tokens of a pass.
+
+    Attributes:
+        counts: number of modality positions per sequence that it keeps.
+        quota: (batch, 1) `counts` on the device.
+    """
+
+    def __init__(self, modality: Tensor, counts: Sequence[int], share: float) -> None:
+        """`modality` (batch, t) bool with the row sums `counts`; `share` of them stays."""
+        self._modality = modality
+        self.counts = [max(min(count, 1), round(count * share)) for count in counts]
+        self._dropped = [all_ - kept for all_, kept in zip(counts, self.counts, strict=True)]
+        self.quota = modality.new_zeros(len(modality), 1, dtype=torch.long)
+        if any(counts):  # a pass of text alone, such as decoding, copies nothing to the device
+            self.quota = torch.tensor(self.counts, device=modality.device)[:, None]
+        self._flags: Tensor | None = None
+
+    @property
+    def flags(self) -> Tensor:
+        """(batch, t) bool, the positions that it keeps; refused until it has chosen."""
+        if self._flags is None:
+            raise BridgeError(
+                "token pruning reads its score in the layer before its first, and that layer "
+                "did not run in this pass"
+            )
+        return self._flags
+
+    @flags.setter
+    def flags(self, chosen: Tensor) -> None:
+        self._flags = chosen.to(self._modality.device)
+
+    @cached_property
+    def kept(self) -> Rows:
+        """The modality positions that stay."""
+        return Rows(self.flags, self.counts)
+
+    @cached_property
+    def text_and_kept(self) -> Rows:
+        """Positions of text and of the modality tokens that stay."""
+        length = self._modality.shape[1]
+        return Rows(
+            ~(self._modality & ~self.flags), [length - dropped for dropped in self._dropped]
+        )
+
+
 class PassState:
     """One forward pass: its modality positions, and results that its layers share.
 
@@ -62,10 +108,8 @@ class PassState:
         counts: number of modality positions per sequence.
         last: (batch, 1) position of each sequence's last token that is not padding.
         real: (batch, t) bool, False on padding.
-        word_counts: number of text tokens per sequence, if token pruning chooses in this pass.
-        kept_counts: number of modality positions per sequence that token pruning keeps.
-        quota: (batch, 1) `kept_counts` on the device.
-        kept_flags: (batch, t) bool, those positions; None until token pruning has chosen.
+        word_counts: number of text tokens per sequence, if a stage of pruning chooses in this pass.
+        stages: what the stages of pruning keep.
     """
 
     def __init__(
@@ -75,21 +119,18 @@ class PassState:
         counts: Sequence[int] | None = None,
         last: Tensor | None = None,
         real: Tensor | None = None,
-        keep: float | None = None,
+        keep: Sequence[float] = (),
     ) -> None:
+        """`keep` has the share of modality positions that each stage of pruning keeps."""
         self.flags, self.length = flags, flags.shape[1]
         self.counts = flags.sum(1).tolist() if counts is None else list(counts)
         end = flags.new_full((len(flags), 1), self.length - 1, dtype=torch.long)
         self.last = end if last is None else last
         self.real = torch.ones_like(flags) if real is None else real
         self.word_counts = [0] * len(flags)
-        self.kept_counts = [0] * len(flags)
-        self.quota = torch.zeros_like(self.last)
-        if keep is not None and self.has_modality:
-            self.kept_counts = [max(min(count, 1), round(count * keep)) for count in self.counts]
-            self.quota = torch.tensor(self.kept_counts, device=flags.device)[:, None]
+        if keep and self.has_modality:
             self.word_counts = (self.real & ~flags).sum(1).tolist()
-        self.kept_flags: Tensor | None = None
+        self.stages = [Stage(flags, self.counts, share) for share in keep]
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
     @property
@@ -112,35 +153,41 @@ class PassState:
         """Positions that hold modality tokens."""
         return Rows(self.flags, self.counts)
 
-    @cached_property
-    def text_and_kept(self) -> Rows:
-        """Positions of text and of the modality tokens that token pruning keeps."""
-        dropped = map(int.__sub__, self.counts, self.kept_counts)
-        return Rows(~self.absent("kept"), [self.length - count for count in dropped])
+    def rows(self, which: str, device: torch.device, stage: int = 0) -> Rows:
+        """The rows of `text`, of `modality` tokens, or of text and those `kept`, on `device`.
 
-    def rows(self, which: str, device: torch.device) -> Rows:
-        """The rows of `text`, `words`, `modality`, or of text and those `kept`, on `device`."""
-        rows: Rows = getattr(self, "text_and_kept" if which == "kept" else which)
+        `words` are text without padding, `open` the modality tokens among which a `stage` of
+        pruning chooses.
+        """
+        if which == "kept":
+            rows = self.stages[stage].text_and_kept
+        elif which == "open":
+            rows = self.stages[stage - 1].kept if stage else self.modality
+        else:
+            rows = getattr(self, which)
         return rows if rows.index.device == device else self.share(_moved, rows, device)
 
-    def absent(self, tokens: str) -> Tensor:
+    def absent(self, tokens: str, stage: int = 0) -> Tensor:
         """(batch, t) bool: positions that do not exist in a layer with these `tokens`."""
         if tokens == "text" or not self.has_modality:
             return self.flags
-        if self.kept_flags is None:
-            raise BridgeError(
-                "token pruning reads its score in the layer before its first, and that layer "
-                "did not run in this pass"
-            )
-        return self.flags & ~self.kept_flags
+        return self.flags & ~self.stages[stage].flags
 
-    @cached_property
-    def within_kept(self) -> PassState:
+    def last_there(self, stage: int) -> Tensor:
+        """(batch, 1) position of the last token that exists before a stage of pruning."""
+        if stage == 0:
+            return self.last
+        places = torch.arange(self.length, device=self.flags.device)
+        there = ~self.absent("kept", stage - 1) & (places <= self.last)
+        return (there * places).argmax(1, keepdim=True)
+
+    def open(self, stage: int) -> Tensor:
+        """(batch, t) bool: the modality positions among which a stage of pruning chooses."""
+        return self.stages[stage - 1].flags if stage else self.flags
+
+    def within_kept(self, stage: int) -> PassState:
         """This pass as seen by a layer that runs on text and kept modality tokens only."""
-        rows = self.text_and_kept
-        # A padding slot holds a dropped position, so it counts as a modality token.
-        counts = [len(rows) - self.length + count for count in self.counts]
-        return PassState(self.flags.gather(1, rows.index), counts=counts)
+        return self.share(_within, self.flags, self.stages[stage].text_and_kept, *self.counts)
 
     def share(self, make: Callable[..., T], *inputs: Any) -> T:
         """`make(*inputs)`, computed once per pass for all layers that ask for it."""
@@ -149,6 +196,12 @@ class PassState:
             self._shared[key] = (inputs, make(*inputs))
         result: T = self._shared[key][1]
         return result
+
+
+def _within(flags: Tensor, rows: Rows, *counts: int) -> PassState:
+    # A padding slot holds a dropped position, so it counts as a modality token.
+    inside = [len(rows) - flags.shape[1] + count for count in counts]
+    return PassState(flags.gather(1, rows.index), counts=inside)
 
 
 def pass_states_of(cache: Any) -> list[tuple[int, PassState]]:

@@ -25,13 +25,18 @@ from vlm_bridge.skip.tracker import PassTracker
 
 
 def plain_forwards(
-    index: int, layer: nn.Module, operation: Operation, tracker: PassTracker
+    index: int,
+    layer: nn.Module,
+    operation: Operation,
+    tracker: PassTracker,
+    scored: Forward | None = None,
 ) -> Iterator[tuple[nn.Module, Forward]]:
     """(module, replacement of its forward) for the modules that `operation` changes.
 
+    `scored` takes the place of the layer's own forward, if its attention gives scores.
     Hooks and collected states see what a layer returns in the end, as in the fast form.
     """
-    if operation == Operation():
+    if operation == Operation() and scored is None:
         return
     if operation.bypass or not operation.attention:
         attention: Any = layer.self_attn if operation.bypass else attention_of(layer)
@@ -44,13 +49,15 @@ def plain_forwards(
         part = parts.mlp if operation.modality_attention else parts.attention
         if operation.mlp if part is parts.mlp else operation.attention:
             yield part, _ZeroModality(forward_of(part), tracker)
-    forward = forward_of(layer)
+    forward = scored or forward_of(layer)
+    stage = operation.stage
     if operation.tokens != "all":
-        hiding = HideAbsent(forward, tracker, index, operation.tokens)
+        hiding = HideAbsent(forward, tracker, index, operation.tokens, stage)
         forward = BothWays.where_needed(index, layer, hiding)
     if operation.freeze or operation.tokens != "all":
         # Frozen rows in a pruned layer are all modality rows, absent ones included.
-        forward = _KeepRows(forward, tracker, "text" if operation.freeze else operation.tokens)
+        kept = "text" if operation.freeze else operation.tokens
+        forward = _KeepRows(forward, tracker, kept, stage)
     if operation.bypass:
         forward = partial(_keep_all, forward)
     yield layer, by_name(layer, forward)
@@ -78,11 +85,12 @@ class _KeepRows:
     forward: Forward
     tracker: PassTracker
     tokens: str
+    stage: int
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         output = self.forward(hidden_states, **kwargs)
         after = first_of(output)
-        absent = self.tracker.current.absent(self.tokens).to(after.device)[..., None]
+        absent = self.tracker.current.absent(self.tokens, self.stage).to(after.device)[..., None]
         return like(output, torch.where(absent, hidden_states.to(after.device), after))
 
 
@@ -94,6 +102,7 @@ class HideAbsent:
     tracker: PassTracker
     index: int
     tokens: str
+    stage: int
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         """The layer's output."""
@@ -120,7 +129,7 @@ class HideAbsent:
         # Columns of the mask: a sliding layer's begin late, a static layer's end late.
         offset = max(start + now.length - mask.shape[-1], 0)
         flags = pad(flags[:, offset:], (0, mask.shape[-1] - flags.shape[1] + offset))
-        absent = now.absent(self.tokens)
+        absent = now.absent(self.tokens, self.stage)
         hidden = (flags[:, None, :] & ~absent[:, :, None])[:, None]
         return hide(mask, hidden.to(mask.device))
 
@@ -135,5 +144,5 @@ class HideAbsent:
                     "plain form of a skip cannot follow that, the fast form can"
                 )
             end = min(start + state.length, length)
-            keys[:, start:end] = state.absent(self.tokens)[:, : end - start]
+            keys[:, start:end] = state.absent(self.tokens, self.stage)[:, : end - start]
         return keys

@@ -1,4 +1,4 @@
-"""Token pruning: where the modality tokens that stay are chosen; by attention here."""
+"""Pruning: where a stage chooses the modality tokens that stay; by attention here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AttentionInterface
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip import tensors
-from vlm_bridge.skip.pass_state import PassState
+from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.patching import Forward, forward_of
 from vlm_bridge.skip.selectors import Choose
 from vlm_bridge.skip.selectors.raters import Raters, last_token
@@ -26,31 +26,43 @@ _SCORE = "skipit_score"
 
 @dataclass(frozen=True)
 class Scored:
-    """Layer `after - 1` of token pruning: it runs unchanged, then its attention scores tokens.
+    """The layer before a stage of pruning: it runs unchanged, then its attention scores tokens.
 
     The score of a modality token is the attention of the `raters` on it, mean over heads, in
     float32. The layer is called again on their rows, with the keys it made, and an attention
     function registered here takes queries and keys and interrupts it. So sdpa and eager models,
     plain and fast forms, choose by the same numbers.
+
+    `stage` is the number of the stage. With `cut` the layer gets the rows of text and of the tokens
+    that the stage before keeps, else whole sequences, of which the mask hides the other tokens.
     """
 
     index: int
     tracker: PassTracker
     raters: Raters
+    stage: int
+    cut: bool
     _forward: Forward
     _scoring: nn.Module
 
     @classmethod
     def of(
-        cls, index: int, layer: nn.Module, tracker: PassTracker, raters: Raters = last_token
+        cls,
+        index: int,
+        layer: nn.Module,
+        tracker: PassTracker,
+        raters: Raters = last_token,
+        *,
+        stage: int = 0,
+        cut: bool = False,
     ) -> Scored:
         """The form of `layer`, which is layer `index`."""
         AttentionInterface.register(_SCORE, _interrupt_with_scores)
-        return cls(index, tracker, raters, forward_of(layer), _scoring(layer))
+        return cls(index, tracker, raters, stage, cut, forward_of(layer), _scoring(layer))
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
-        """The layer's output; sets `kept_flags` of the current pass."""
-        now = self.tracker.current
+        """The layer's output; sets what the stage keeps in the running pass."""
+        now = self.tracker.whole
         if not now.has_modality:
             return self._forward(hidden_states, **kwargs)
         past, length = kwargs.get("past_key_values"), hidden_states.shape[1]
@@ -66,26 +78,46 @@ class Scored:
         keys, values = watch.result
         if kwargs.get("attention_mask") is None and (isinstance(start, Tensor) or start == 0):
             keys = keys[:, :, :length]  # of a static layer's first pass, which no mask closes
-        scores = self._scores(hidden_states, (keys, values), kwargs)
-        offset = 0 if isinstance(start, Tensor) else max(start + length - scores.shape[1], 0)
-        own = torch.arange(length, device=scores.device) + (start - offset)
-        now.kept_flags = chosen(scores[:, own].to(now.flags.device), now)
+        rows = now.rows("kept", hidden_states.device, self.stage - 1) if self.cut else None
+        rated = self._rated(now, rows, hidden_states)
+        scores = self._scores(hidden_states, rated, (keys, values), kwargs)
+        if rows is None:
+            offset = 0 if isinstance(start, Tensor) else max(start + length - scores.shape[1], 0)
+            own = torch.arange(length, device=scores.device) + (start - offset)
+            scores = scores[:, own]
+        else:  # the keys of the rows are the last ones
+            nowhere = scores.new_zeros(now.flags.shape)
+            scores = nowhere.scatter(1, rows.index, scores[:, scores.shape[1] - length :])
+        now.stages[self.stage].flags = chosen(scores.to(now.flags.device), now, self.stage)
         return output
 
+    def _rated(self, now: PassState, rows: Rows | None, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of `states` that rate, and their weights, (batch, k) each."""
+        if rows is None:
+            return self.raters(states, now, self.stage)
+        whole = rows.scatter(states.new_zeros(*now.flags.shape, states.shape[-1]), states)
+        places, weights = self.raters(whole, now, self.stage)
+        numbers = torch.arange(len(rows), device=states.device).expand_as(rows.index)
+        at = torch.zeros(now.flags.shape, dtype=torch.long, device=states.device)
+        return at.scatter(1, rows.index, numbers).gather(1, places), weights
+
     def _scores(
-        self, states: Tensor, keys_and_values: tuple[Tensor, Tensor], kwargs: dict[str, Any]
+        self,
+        states: Tensor,
+        rated: tuple[Tensor, Tensor],
+        keys_and_values: tuple[Tensor, Tensor],
+        kwargs: dict[str, Any],
     ) -> Tensor:
         """(batch, keys): attention of the raters by their weights, mean over heads."""
-        now, mask = self.tracker.current, kwargs.get("attention_mask")
+        now, mask = self.tracker.whole, kwargs.get("attention_mask")
         tensors.check_mask(mask, self.index)
-        rows, weights = self.raters(states, now)
+        rows, weights = rated
         cut = tensors.cut_keywords(kwargs, rows, states.shape[1], now.share)
-        if mask is None:  # every row sees itself and all before it
-            keys = keys_and_values[0].shape[2]
-            seen = torch.arange(keys, device=states.device) + (states.shape[1] - keys)
-            cut["attention_mask"] = (seen <= rows[..., None])[:, None]
-        else:
+        if mask is not None:
             cut["attention_mask"] = tensors.cut_queries(mask, rows)
+        elif getattr(attention_of(self._scoring), "is_causal", True):
+            # Guesses of assisted decoding lie behind the last token.
+            cut["attention_mask"] = _up_to(rows, states, keys_and_values[0].shape[2])
         cut["past_key_values"] = SimpleNamespace(update=lambda *_, **__: keys_and_values)
         try:
             self._scoring.forward(tensors.cut_rows(states, rows), **cut)
@@ -100,17 +132,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class Selecting:
-    """The first layer that token pruning runs on some tokens; it chooses them from its input."""
+    """The first layer of a stage of pruning; it chooses the tokens that stay from its input."""
 
     forward: Forward
     tracker: PassTracker
+    stage: int
     choose: Choose
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
-        """The layer's output; sets `kept_flags` of the current pass."""
+        """The layer's output; sets what the stage keeps in the running pass."""
         now = self.tracker.current
         if now.has_modality:
-            now.kept_flags = self.choose(hidden_states, now).to(now.flags.device)
+            now.stages[self.stage].flags = self.choose(hidden_states, now, self.stage)
         return self.forward(hidden_states, **kwargs)
 
 
@@ -126,11 +159,25 @@ def _scoring(layer: nn.Module) -> nn.Module:
     return with_attention(layer, inner)
 
 
-def chosen(scores: Tensor, now: PassState) -> Tensor:
-    """(batch, t) bool: the `now.quota` positions of highest score, the earlier of equals."""
-    scores = scores.masked_fill(~now.flags, -torch.inf)
+def _up_to(rows: Tensor, states: Tensor, keys: int) -> Tensor:
+    """Additive causal mask (batch, 1, k, keys) of the `rows` (batch, k) of `states`.
+
+    The last of the keys are those of `states`.
+    """
+    places = torch.arange(keys, device=states.device) + (states.shape[1] - keys)
+    hidden = places > rows[..., None]
+    mask = states.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(states.dtype).min)
+    return mask[:, None]
+
+
+def chosen(scores: Tensor, now: PassState, stage: int = 0) -> Tensor:
+    """(batch, t) bool: as many positions as the stage keeps, of highest score, the earlier first.
+
+    It chooses among those that the stage before keeps.
+    """
+    scores = scores.masked_fill(~now.open(stage), -torch.inf)
     order = scores.argsort(dim=1, descending=True, stable=True)
-    first = torch.arange(scores.shape[1], device=scores.device) < now.quota
+    first = torch.arange(scores.shape[1], device=scores.device) < now.stages[stage].quota
     return torch.zeros_like(now.flags).scatter(1, order, first)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip import tensors
 from vlm_bridge.skip.cache import UNUSED, PartialLayer
 from vlm_bridge.skip.pass_state import Rows
@@ -21,16 +22,20 @@ from vlm_bridge.skip.tracker import PassTracker
 
 @dataclass(frozen=True)
 class OnRows:
-    """The layer on the rows of `tokens` (`text` or `kept`); other rows leave no keys.
+    """The layer on the rows that its `operation` leaves, text or text and `kept` tokens.
 
-    `nested`: a part of the layer runs on text alone, and needs a mask and its own pass state.
+    Other rows leave no keys.
     """
 
     index: int
     forward: Forward
     tracker: PassTracker
-    tokens: str
-    nested: bool
+    operation: Operation
+
+    @property
+    def nested(self) -> bool:
+        """A part of the layer runs on text alone, and needs a mask and its own pass state."""
+        return self.operation.of_modality
 
     def __call__(self, hidden_states: Tensor, **kwargs: Any) -> Any:
         """The layer's output at full length."""
@@ -38,7 +43,8 @@ class OnRows:
         tensors.check_mask(kwargs.get("attention_mask"), self.index)
         store = PartialLayer.take_over(past, self.index) if past is not None else None
         length = hidden_states.shape[1]
-        rows = now.rows(self.tokens, hidden_states.device) if now.has_modality else None
+        tokens, stage = self.operation.tokens, self.operation.stage
+        rows = now.rows(tokens, hidden_states.device, stage) if now.has_modality else None
         if rows is not None and len(rows) == 0:  # a chunk of modality tokens only
             if store is not None:
                 store.advance(length)
@@ -50,7 +56,8 @@ class OnRows:
         cut["attention_mask"] = mask
         states = tensors.cut_rows(hidden_states, rows.index)
         if self.nested:
-            output = self.tracker.within(now.within_kept, lambda: self.forward(states, **cut))
+            inner = now.within_kept(stage)
+            output = self.tracker.within(inner, lambda: self.forward(states, **cut))
         else:
             output = self.forward(states, **cut)
         return tensors.like(output, rows.scatter(hidden_states, tensors.first_of(output)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.modes import ENCODER_MODES, MODES, lacking
+from vlm_bridge.plan.modes import ENCODER_MODES, MODES, PRUNING_MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.stack_layers import reason_against
@@ -41,8 +41,7 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
     check_model(vlm, plan)
     for part in plan.parts or (plan,):
         layers = sorted({*part.layers, *part.attention, *part.mlp})
-        if part.after is not None:
-            layers = [] if part.scored_layer is None else [part.scored_layer]
+        layers = layers or list(part.scored_layers)
         reason = _reason(vlm, part.mode, layers, part.stack)
         if reason and not part.is_empty:
             where = "" if part.stack == DECODER else f" in the {STACKS[part.stack]}"
@@ -88,7 +87,7 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
         try:
             if mode in ("sublayer", "vision_attention", "vision_mlp"):
                 check_residual(layer, int(layout.text_config.hidden_size))
-            elif mode == "token_pruning":
+            elif mode in PRUNING_MODES:
                 _check_interface(attention_of(layer))
         except BridgeError as error:
             return f"layer {index}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -43,6 +43,7 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.current: PassState | None = None
+        self.whole: PassState | None = None
         self.running = False
         self.prompts: list[_Prompt | None] = []
 
@@ -52,8 +53,8 @@ class PassTracker:
 
     A position holds a modality token only if its id says so **and** the pass carries features of
     its kind: an image or audio id that the model itself generated is text, as is a video id that
-    was typed in a question about an image. `keep` is the share of modality positions that token
-    pruning keeps, if any; `log` records the passes of every cache on it, for the plain forms;
+    was typed in a question about an image. `keep` has the share of modality positions that each
+    stage of pruning keeps; `log` records the passes of every cache on it, for the plain forms;
     `check` is called before each pass and raises if the model cannot run as it is now; `stamp`
     is that of every cache that a pass fills.
     """
@@ -62,7 +63,7 @@ class PassTracker:
         self,
         layout: Layout,
         *,
-        keep: float | None = None,
+        keep: Sequence[float] = (),
         log: bool = False,
         check: Callable[[], None] = lambda: None,
         stamp: Stamp | None = None,
@@ -89,18 +90,22 @@ class PassTracker:
             )
         return self._thread.current
 
+    @property
+    def whole(self) -> PassState:
+        """The running pass at full length, also inside `within`."""
+        return self._thread.whole or self.current
+
     def begin(
         self, flags: Tensor, cache: Any = None, *, counts: list[int] | None = None, mask: Any = None
     ) -> None:
         """Start a pass with modality `flags` (batch, length) and, if known, row sums `counts`."""
         last = real = None
-        if self._keep is not None:
+        if self._keep:
             last, real = self._last(flags, cache, mask)
-        self._thread.current = PassState(
-            flags, counts=counts, last=last, real=real, keep=self._keep
-        )
+        now = PassState(flags, counts=counts, last=last, real=real, keep=self._keep)
+        self._thread.current = self._thread.whole = now
         if self._log and cache is not None:
-            pass_states_of(cache).append((_length(cache), self._thread.current))
+            pass_states_of(cache).append((_length(cache), now))
 
     def _last(self, flags: Tensor, cache: Any, mask: Any) -> tuple[Tensor, Tensor]:
         """(batch, 1) last token of each sequence, and (batch, length) which are no padding.
@@ -157,7 +162,8 @@ class PassTracker:
                 self._stamp.put(cache)
                 return output
             finally:
-                self._thread.running, self._thread.current = False, None
+                self._thread.running = False
+                self._thread.current = self._thread.whole = None
 
     def _start(self, arguments: dict[str, Any]) -> None:
         ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")

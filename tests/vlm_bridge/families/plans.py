@@ -31,6 +31,18 @@ PLANS = {
         _plan("token_pruning", after=0, keep=0.5, select="divprune"),
         _plan("token_pruning", after=2, keep=0.5, select="sparsevlm"),
     ],
+    "progressive_pruning": [
+        _plan("progressive_pruning", stages=((1, 0.75), (2, 0.5), (3, 0.25))),
+        _plan("progressive_pruning", stages=((1, 0.5), (3, 0.25)), select="sparsevlm"),
+        _plan("progressive_pruning", stages=((1, 0.5), (3, 0.25)), select="dart"),
+        _plan("progressive_pruning", stages=((0, 0.75), (2, 0.3)), select="divprune"),
+    ],
+    "progressive_pruning+vision_mlp": [
+        SkipPlan.compose(
+            _plan("progressive_pruning", stages=((1, 0.75), (3, 0.25))),
+            _plan("vision_mlp", layers=(0, 2)),
+        )
+    ],
     "band+freeze": [
         SkipPlan.compose(_plan("band", entry=1, exit=3), _plan("freeze", layers=(1, 2)))
     ],

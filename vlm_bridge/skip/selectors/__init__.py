@@ -1,4 +1,4 @@
-"""Selectors that choose the tokens of token pruning from states or positions."""
+"""Selectors that choose the tokens that pruning keeps from states or positions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vlm_bridge.skip.selectors.dart import dart_places
 from vlm_bridge.skip.selectors.divprune import divprune_places
 from vlm_bridge.skip.selectors.places import random_places, uniform_places
 
-#: (states (batch, t, width), pass) -> (batch, t) bool, the modality positions that stay.
-Choose = Callable[[Tensor, PassState], Tensor]
-#: (features (n, width) of one prompt's modality tokens, text (m, width) without padding, how many
-#: stay, seed) -> (k,) places among the n.
+#: (states (batch, t, width), pass, stage) -> (batch, t) bool, the modality positions that stay.
+Choose = Callable[[Tensor, PassState, int], Tensor]
+#: (features (n, width) of one prompt's modality tokens that are there, text (m, width) without
+#: padding, how many stay, seed) -> (k,) places among the n.
 _Pick = Callable[[Tensor, Tensor, int, int], Tensor]
 _PICKS: dict[str, _Pick] = {
     "random": random_places,
@@ -36,14 +36,15 @@ def choose_by(words: str) -> Choose:
 
 
 @torch.no_grad()
-def _chosen(pick: _Pick, seed: int, states: Tensor, now: PassState) -> Tensor:
+def _chosen(pick: _Pick, seed: int, states: Tensor, now: PassState, stage: int) -> Tensor:
     kept = torch.zeros_like(now.flags, device=states.device)
-    modality, text = now.rows("modality", states.device), now.rows("words", states.device)
-    sizes = zip(now.counts, now.kept_counts, now.word_counts, strict=True)
+    there, text = now.rows("open", states.device, stage), now.rows("words", states.device)
+    counts = now.stages[stage - 1].counts if stage else now.counts
+    sizes = zip(counts, now.stages[stage].counts, now.word_counts, strict=True)
     for number, (count, quota, n_words) in enumerate(sizes):
         if not count:
             continue
-        places = modality.index[number, len(modality) - count :]
+        places = there.index[number, len(there) - count :]
         words = text.index[number, len(text) - n_words :]
         features = states[number, places].float()
         chosen = pick(features, states[number, words].float(), quota, seed)

@@ -11,14 +11,14 @@ from vlm_bridge.plan.selectors import FASTV
 from vlm_bridge.skip.pass_state import PassState
 from vlm_bridge.skip.selectors.sparsevlm import relevant_text
 
-#: (input states (batch, t, width) of the layer, pass) -> (batch, k) query positions to read, and
-#: (batch, k) their weights, at least 0, which sum to 1.
-Raters = Callable[[Tensor, PassState], tuple[Tensor, Tensor]]
+#: (input states (batch, t, width) of the layer, pass, stage of pruning) -> (batch, k) query
+#: positions to read, and (batch, k) their weights, at least 0, which sum to 1.
+Raters = Callable[[Tensor, PassState, int], tuple[Tensor, Tensor]]
 
 
-def last_token(states: Tensor, now: PassState) -> tuple[Tensor, Tensor]:
-    """FastV (Chen et al. 2024, arXiv 2403.06764): the last token alone."""
-    last = now.last.to(states.device)
+def last_token(states: Tensor, now: PassState, stage: int) -> tuple[Tensor, Tensor]:
+    """FastV (Chen et al. 2024, arXiv 2403.06764): the last token that is there, alone."""
+    last = now.last_there(stage).to(states.device)
     return last, torch.ones(last.shape, device=states.device)
 
 

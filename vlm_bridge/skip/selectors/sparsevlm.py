@@ -10,15 +10,15 @@ from vlm_bridge.skip.tensors import cut_rows
 
 
 @torch.no_grad()
-def relevant_text(states: Tensor, now: PassState) -> tuple[Tensor, Tensor]:
+def relevant_text(states: Tensor, now: PassState, stage: int) -> tuple[Tensor, Tensor]:
     """(batch, k) positions of text and of the last token, and their weights (batch, k).
 
     The words are the text tokens after the first modality token. The relevance of word w is the
-    mean over modality tokens v of `softmax_w <h_v, h_w>`. Words above the mean relevance rate, all
-    alike; if none is above, all words rate. Without words the last token rates.
+    mean over modality tokens v that are there of `softmax_w <h_v, h_w>`. Words above the mean
+    relevance rate, all alike; if none is above, all words rate. Without words the last token rates.
     """
     device = states.device
-    text, modality = now.rows("text", device), now.rows("modality", device)
+    text, modality = now.rows("text", device), now.rows("open", device, stage)
     last, flags = now.last.to(device), now.flags.to(device)
     first = flags.to(torch.uint8).argmax(1, keepdim=True)
     words = text.valid & (text.index > first) & (text.index <= last)
@@ -32,4 +32,5 @@ def relevant_text(states: Tensor, now: PassState) -> tuple[Tensor, Tensor]:
     raters = words & (relevance > relevance.sum(1, keepdim=True) / n_words.clamp(min=1))
     raters = torch.where(raters.any(1, keepdim=True), raters, words)
     weights = torch.cat([raters, n_words == 0], dim=1).float()
-    return torch.cat([text.index, last], dim=1), weights / weights.sum(1, keepdim=True)
+    there = now.last_there(stage).to(device)
+    return torch.cat([text.index, there], dim=1), weights / weights.sum(1, keepdim=True)
