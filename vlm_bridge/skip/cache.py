@@ -160,8 +160,25 @@ class PartialLayer(DynamicLayer):
             self.keys, self.values = self.keys[:, :, old:], self.values[:, :, old:]
 
 
+_SUPPORTED = (
+    DynamicLayer,
+    StaticLayer,
+    PartialLayer,
+    cache_utils.DynamicSlidingWindowLayer,
+    cache_utils.StaticSlidingWindowLayer,
+    cache_utils.DynamicIndexedLayer,
+    cache_utils.StaticIndexedLayer,
+    cache_utils.LinearAttentionLayer,
+    cache_utils.LinearAttentionAndFullAttentionLayer,
+    cache_utils.LinearAttentionAndSlidingWindowAttentionLayer,
+    cache_utils.LinearAttentionAndStaticFullAttentionLayer,
+    cache_utils.LinearAttentionAndStaticSlidingWindowAttentionLayer,
+    cache_utils.DummyLayer,
+)
+
+
 def check_cache(cache: Any) -> None:
-    """Raise a `BridgeError` for an offloaded, quantised or recurrent cache."""
+    """Raise a `BridgeError` for an offloaded or quantised cache, and for one of another package."""
     if cache is None:
         return
     if isinstance(cache, EncoderDecoderCache):
@@ -174,12 +191,11 @@ def check_cache(cache: Any) -> None:
         )
     if cache.offloading:
         raise BridgeError("an offloaded cache is not supported while layers are skipped")
-    sliding = cache_utils.DynamicSlidingWindowLayer, cache_utils.StaticSlidingWindowLayer
     for index, layer in enumerate(cache.layers):
-        if type(layer) not in (DynamicLayer, StaticLayer, PartialLayer, *sliding):
+        if type(layer) not in _SUPPORTED:
             raise BridgeError(
                 f"cache layer {index} is a {type(layer).__name__}; skipping supports dynamic and "
-                "static caches, sliding or not, but no quantised or recurrent ones"
+                "static caches, sliding, recurrent or with an index, but no quantised ones"
             )
 
 
