@@ -11,13 +11,16 @@ from functools import lru_cache
 
 import pytest
 import torch
+from transformers import AutoModelForMultimodalLM
 
 from tests.vlm_bridge.families.every import encoded, on_meta, run, small
+from tests.vlm_bridge.families.unlisted import gemma4
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.export import prune
 from vlm_bridge.skip.support import supported_modes
 
 #: Model type -> the kinds of its layers.
@@ -26,6 +29,7 @@ KINDS = {
     "lfm3_vl": ("conv", "conv", "full_attention", "sliding_attention"),
     "nemotron_h_omni": ("linear_attention", "moe", "full_attention", "mlp"),
     "inkling_mm_model": ("hybrid_sliding",) * 3 + ("hybrid",),
+    "dots3_note": ("indexed_attention",) * 2 + ("sliding_attention",) * 2,
     "mllama": ("full_attention",) * 3 + ("cross_attention",),
 }
 LAYERS = [(0,), (1,), (2,), (3,), (0, 3), (1, 2)]
@@ -61,15 +65,25 @@ def test_kinds_of_layers(kind):
 
 
 @kinds
+def test_block_of_every_kind(kind):
+    check_blocks(kind, PADDED, LAYERS[-2:])
+
+
+@pytest.mark.slow
+@kinds
 @pytest.mark.parametrize("mask", [WHOLE, PADDED], ids=["whole", "padded"])
-def test_block_of_every_kind(kind, mask):
+def test_block_of_every_layer(kind, mask):
+    check_blocks(kind, mask, LAYERS)
+
+
+def check_blocks(kind, mask, plans):
     vlm, real = tiny(kind), mask.bool()
     inputs = {"input_ids": IDS, "attention_mask": mask}
 
     def close(a, b):
         torch.testing.assert_close(a[real], b[real], atol=1e-4, rtol=1e-4)
 
-    for layers in LAYERS:
+    for layers in plans:
         plan = SkipPlan("block", 4, layers=layers)
         with skipping(vlm, plan, fast=False):
             whole = run(vlm, inputs, use_cache=False).logits
@@ -219,3 +233,113 @@ def test_layers_that_return_more_than_their_states():
 def test_without_weights(kind):
     """The modes are known before weights are read."""
     assert supported_modes(VLM.of(kind, on_meta(kind), None)) == supported_modes(tiny(kind))
+
+
+# --- a model that looks at the image through cross-attention ----------------------------------
+
+
+@lru_cache
+def looking() -> tuple[VLM, dict[str, torch.Tensor]]:
+    """Mllama with an encoded image of six states; the first token of the prompt names it."""
+    vlm = tiny("mllama")
+    states = torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(1))
+    ids = torch.tensor([[vlm.layout.image_ids[0], 35, 40, 52, 23]])
+    return vlm, {"input_ids": ids, "cross_attention_states": states}
+
+
+@pytest.mark.parametrize("layers", [(3,), (0, 3), (1,)])
+def test_block_beside_an_image(layers):
+    vlm, inputs = looking()
+    plan, following = SkipPlan("block", 4, layers=layers), {"input_ids": IDS[:1, :2]}
+    full, found = run(vlm, inputs).logits, []
+    for fast in (False, True):
+        with skipping(vlm, plan, fast=fast):
+            begun = run(vlm, inputs, use_cache=True)
+            rest = run(vlm, following, use_cache=True, past_key_values=begun.past_key_values)
+            found.append(torch.cat([begun.logits, rest.logits], dim=1))
+    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-4)
+    assert (found[0][:, :5] - full).abs().max() > 1e-3
+
+
+def test_a_skipped_cross_attention_keeps_nothing():
+    vlm, inputs = looking()
+    full = run(vlm, inputs, use_cache=True).past_key_values
+    with skipping(vlm, SkipPlan("block", 4, layers=(3,))):
+        cache = run(vlm, inputs, use_cache=True).past_key_values
+    assert full.get_seq_length(3) == 6
+    assert cache.get_seq_length(3) == 0
+    assert cache.get_seq_length() == 5
+
+
+# --- layers that use the keys and values of earlier ones --------------------------------------
+
+SHARED = ("sliding_attention", "full_attention", *("shared_keys",) * 2, *("reused_keys",) * 2)
+
+
+@lru_cache
+def sharing() -> VLM:
+    """Gemma4 whose last two layers have no keys of their own, with inputs by layer."""
+    config = gemma4()
+    config.text_config.num_hidden_layers = 6
+    config.text_config.layer_types = ["sliding_attention", "full_attention"] * 3
+    config.text_config.num_kv_shared_layers = 2
+    config.text_config.hidden_size_per_layer_input = 8
+    torch.manual_seed(0)
+    model = AutoModelForMultimodalLM.from_config(config)
+    return VLM.of("gemma4", model.float().eval(), None)
+
+
+def test_who_shares():
+    assert sharing().layout.attention_types == SHARED
+
+
+@pytest.mark.parametrize("layers", [(0,), (4,), (5,), (1, 4, 5)])
+def test_block_of_layers_that_make_no_keys_for_others(layers):
+    vlm, found, tokens = sharing(), [], []
+    words = IDS % 30 + 10
+    inputs = {"input_ids": words, "mm_token_type_ids": torch.zeros_like(words)}
+    length = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+    full = run(vlm, inputs).logits
+    for fast in (False, True):
+        with skipping(vlm, SkipPlan("block", 6, layers=layers), fast=fast):
+            found.append(run(vlm, inputs, use_cache=True).logits)
+            tokens.append(vlm.model.generate(**inputs, **length))
+            tokens.append(vlm.model.generate(**inputs, **length, use_cache=False))
+    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(made, tokens[0]) for made in tokens)
+    assert (found[0] - full).abs().max() > 1e-3
+
+
+def test_a_layer_that_makes_keys_for_others():
+    with pytest.raises(BridgeError) as error:
+        with skipping(sharing(), SkipPlan("block", 6, layers=(1, 2))):
+            pass
+    assert str(error.value) == (
+        "Gemma4ForConditionalGeneration: block is refused: layer 2 (Gemma4TextDecoderLayer, "
+        "shared_keys) makes the keys and values that later layers use; block is possible in "
+        "layers 0-1, 4-5"
+    )
+
+
+# --- export -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [("qwen3_5", (0,)), ("lfm3_vl", (1, 3)), ("mllama", (0,))],
+)
+def test_a_pruned_model_answers_as_under_the_plan(kind, layers, tmp_path):
+    vlm, plan = tiny(kind), SkipPlan("block", 4, layers=layers)
+    folder = prune(vlm, plan, tmp_path / "pruned")
+    smaller = AutoModelForMultimodalLM.from_pretrained(folder).eval()
+    with skipping(vlm, plan):
+        expected = run(vlm, {"input_ids": IDS}).logits
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(input_ids=IDS).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_with_values_of_their_own_are_not_pruned(tmp_path):
+    plan = SkipPlan("block", 4, layers=(2,))
+    with pytest.raises(BridgeError, match="gives single layers values of their own"):
+        prune(tiny("dots3_note"), plan, tmp_path / "pruned")
+    assert not (tmp_path / "pruned").exists()

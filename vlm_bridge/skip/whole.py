@@ -79,7 +79,7 @@ def reason_of_kinds(layout: Layout, mode: str, layers: Iterable[int]) -> str:
 def _tried(layout: Layout) -> str:
     """Why this decoder does not run with layers that return their input, empty if it does.
 
-    It is tried on two rows of noise, and no layer computes anything.
+    It is tried on two tokens, and no layer computes anything.
     """
     width = int(layout.text_config.hidden_size)
     seen: dict[str, set[tuple[int, ...]]] = {}
@@ -92,7 +92,7 @@ def _tried(layout: Layout) -> str:
         return hidden_states
 
     weight = next(layout.layers[0].parameters())
-    noise = torch.linspace(-1, 1, 2 * width, device=weight.device).to(weight.dtype).view(1, 2, -1)
+    ids = torch.tensor([[0, 1]], device=weight.device)
     # A mask per query and key, which is taken as it is: making one would read values of tensors,
     # which those on the meta device do not have.
     mask = torch.ones(1, 1, 2, 2, dtype=torch.bool, device=weight.device).tril()
@@ -100,7 +100,7 @@ def _tried(layout: Layout) -> str:
         with contextlib.ExitStack() as stack:
             for layer in layout.layers:
                 stack.enter_context(patched(layer, by_name(layer, note)))
-            layout.decoder(inputs_embeds=noise, attention_mask=mask, use_cache=False)
+            layout.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
     except Exception as error:
         return (
             f"{type(layout.decoder).__name__} does not run if its layers return their hidden "

@@ -56,7 +56,13 @@ _TEXT = {
 
 #: Fields that a class needs and that its default configuration leaves empty or breaks.
 _NEEDED: dict[str, dict[str, Any]] = {
-    "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16}},
+    "aya_vision": {
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 16,
+            "num_attention_heads": 2,
+        }
+    },
     "chameleon": {"vocabulary_map": {"<image>": 8711}},
     "emu3": {"vocabulary_map": {"<image>": 151851}},
     "ernie4_5_vl_moe": {
@@ -82,31 +88,43 @@ def config_of(kind: str) -> Any:
     """
     config: Any = AutoConfig.for_model(kind, **_NEEDED.get(kind, {}))
     text = config.get_text_config(decoder=True)
-    depth = getattr(text, "num_hidden_layers", 0)
-    kept = _representatives(getattr(text, "layer_types", None) or [None] * depth)
+    n_layers = getattr(text, "num_hidden_layers", 0)
+    kept = _representatives(getattr(text, "layer_types", None) or [None] * n_layers)
     for name, value in list(vars(text).items()):
-        if isinstance(value, list) and len(value) == depth:
+        if isinstance(value, list) and len(value) == n_layers:
             setattr(text, name, [value[layer] for layer in kept])
         elif name in _TEXT and value is not None:
             setattr(text, name, _TEXT[name])
+    if vars(text).get("kv_lora_rank"):  # latent attention has keys for every head
+        text.num_key_value_heads = _TEXT["num_attention_heads"]
     if isinstance(getattr(text, "moe_intermediate_size", None), list):
         text.moe_intermediate_size = [16, 16]
     elif getattr(text, "moe_intermediate_size", None):
         text.moe_intermediate_size = 16
     rotary = getattr(text, "rope_parameters", None)
-    if isinstance(rotary, dict) and "mrope_section" in rotary:
-        text.rope_parameters = {**rotary, "mrope_section": [1, 1, 2]}
+    if isinstance(rotary, dict) and isinstance(rotary.get("rope_theta"), float | int):
+        text.rope_parameters = {**rotary, "mrope_section": _sections(rotary)}
     if "vocabulary_map" not in vars(config):
         _fewer_words(config, text)
     for tower in _towers(config, text):
         for name in _TOWER_DEPTHS:
-            if isinstance(getattr(tower, name, None), int):
+            if isinstance(depth := getattr(tower, name, None), int):
+                for field, value in list(vars(tower).items()):
+                    if "layer" in field and isinstance(value, list) and len(value) == depth:
+                        setattr(tower, field, value[:1])
                 setattr(tower, name, 1)
     for number, modality in enumerate(("image", "video", "audio"), start=3):
         for name in (f"{modality}_token_id", f"{modality}_token_index"):
             if name in vars(config) and getattr(config, name) is None:
                 setattr(config, name, number)
     return config
+
+
+def _sections(rotary: dict[str, Any]) -> list[int]:
+    """Sections of rotary dimensions for three axes, which models without axes do not read."""
+    half = int(_TEXT["head_dim"] * rotary.get("partial_rotary_factor", 1.0)) // 2
+    last, middle = half // 2, half // 4
+    return [half - middle - last, middle, last]
 
 
 def _fewer_words(config: Any, text: Any) -> None:
@@ -158,6 +176,7 @@ def small(kind: str) -> PreTrainedModel:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if any(tower in name for tower in ("vision", "visual", "audio", "projector")):
+                parameter.zero_()
                 continue
             if parameter.dim() > 1:
                 parameter.normal_(std=0.1, generator=draw)
@@ -167,31 +186,33 @@ def small(kind: str) -> PreTrainedModel:
 
 
 def inputs_of(layout: Layout, *, tokens: int = 4) -> dict[str, Any]:
-    """A prompt with an image of `tokens` tokens, without its features."""
-    image = layout.image_ids[0]
-    ids = torch.tensor([[9, 10] + [image] * tokens + [11, 12, 13]])
-    types = (ids == image).int()
+    """A prompt with an image, or a sound, of `tokens` tokens, without its features."""
+    place = (layout.image_ids or layout.audio_ids)[0]
+    ids = torch.tensor([[9, 10] + [place] * tokens + [11, 12, 13]])
+    types = (ids == place).int()
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types}
 
 
-def features(width: int, *, tokens: int = 4) -> list[Any]:
+def features(width: int, *, tokens: int = 4, modality: str = "image") -> list[Any]:
     """The same features in the forms that families give them."""
     flat: Tensor = torch.randn(tokens, width, generator=torch.Generator().manual_seed(0))
     grid = {"image_grid_thw": torch.tensor([[1, 4, 4]])}
     return [
-        {**extra, "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=form)}}
-        for extra in ({}, grid)
+        {**extra, "mm_encoder_outputs": {modality: BaseModelOutputWithPooling(pooler_output=form)}}
+        for extra in ({}, grid)[: 2 if modality == "image" else 1]
         for form in ([flat], flat, flat[None])
     ]
 
 
 def encoded(vlm: VLM) -> dict[str, Any] | None:
-    """Inputs with an encoded image in the form that the class takes; None if it takes none."""
+    """Inputs with an encoded image, or sound, in the form that the class takes; None if none."""
     names = inspect.signature(type(vlm.model).forward).parameters
-    if not vlm.layout.image_ids or "mm_encoder_outputs" not in names:
+    seen, heard = vlm.layout.image_ids, vlm.layout.audio_ids
+    if not (seen or heard) or "mm_encoder_outputs" not in names:
         return None
+    modality = "image" if seen else "audio"
     inputs = {n: v for n, v in inputs_of(vlm.layout).items() if n in names or n == "attention_mask"}
-    for form in features(int(vlm.layout.text_config.hidden_size)):
+    for form in features(int(vlm.layout.text_config.hidden_size), modality=modality):
         try:
             with torch.no_grad():
                 vlm.model(**inputs, **form, use_cache=False)
