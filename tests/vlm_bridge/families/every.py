@@ -172,6 +172,7 @@ def small(kind: str) -> PreTrainedModel:
     with no_init_weights():  # of towers, which do not run
         built = AutoModelForMultimodalLM.from_config(config_of(kind))
     model: PreTrainedModel = built.float().eval()
+    model.tie_weights()
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
