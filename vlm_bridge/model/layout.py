@@ -101,8 +101,11 @@ class Layout:
         return len(self.layers)
 
     def attends(self, layer: int) -> bool:
-        """Whether a decoder layer is self-attention of which every mode can skip a part."""
-        return self.attention_types[layer] in ATTENTION
+        """Whether a decoder layer is self-attention of which every mode can skip a part.
+
+        So are layers beyond the last, of which a cache may have some.
+        """
+        return layer >= self.n_layers or self.attention_types[layer] in ATTENTION
 
     @property
     def vision_ids(self) -> tuple[int, ...]:

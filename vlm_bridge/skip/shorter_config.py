@@ -37,7 +37,7 @@ def shorten(config: Any, stack: str, n_layers: int, layers: Sequence[int]) -> No
         own = config.get_text_config(decoder=True)
     else:
         own = getattr(config, f"{stack}_config", config)
-    if getattr(own, "_heterogeneity_spec", None) is not None:
+    if own.to_dict().get("per_layer_config"):
         raise BridgeError(
             f"the configuration of the {STACKS[stack]} gives single layers values of their own "
             "(per_layer_config), which are not renumbered, so it cannot be pruned; run the model "
