@@ -26,6 +26,7 @@ from vlm_bridge.skip.support import supported_modes
 #: Model type -> the kinds of its layers.
 KINDS = {
     "qwen3_5": ("linear_attention",) * 3 + ("full_attention",),
+    "lfm2_vl": ("conv", "conv", "full_attention", "conv"),
     "lfm3_vl": ("conv", "conv", "full_attention", "sliding_attention"),
     "nemotron_h_omni": ("linear_attention", "moe", "full_attention", "mlp"),
     "inkling_mm_model": ("hybrid_sliding",) * 3 + ("hybrid",),

@@ -71,6 +71,11 @@ _NEEDED: dict[str, dict[str, Any]] = {
             "rope_parameters": MROPE,
         }
     },
+    # By default all of its layers are attention; those of its checkpoints are not.
+    "lfm2_vl": {
+        "text_config": {"model_type": "lfm2", "layer_types": ["conv", "conv", "full_attention"] * 4}
+        | {"num_hidden_layers": 12}
+    },
     "hunyuan_vl": {"text_config": {"head_dim": 8, "rope_parameters": MROPE}},
 }
 #: Size of the vocabulary.
