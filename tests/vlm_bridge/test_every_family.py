@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
 import torch
 
-from tests.vlm_bridge.families.every import KINDS, features, inputs_of, small
+from tests.vlm_bridge.families.every import KINDS, encoded, run, small
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -44,24 +43,15 @@ def built(kind: str) -> VLM:
 
 def running(vlm: VLM) -> dict[str, Any]:
     """Inputs with features in the form that the class takes."""
-    names = inspect.signature(type(vlm.model).forward).parameters
-    if not vlm.layout.image_ids or "mm_encoder_outputs" not in names:
-        pytest.skip("takes no encoded image")
-    inputs = {n: v for n, v in inputs_of(vlm.layout).items() if n in names or n == "attention_mask"}
-    for form in features(int(vlm.layout.text_config.hidden_size)):
-        try:
-            with torch.no_grad():
-                vlm.model(**inputs, **form, use_cache=False)
-        except Exception:
-            continue
-        return inputs | form
-    pytest.skip("does not run on these features")
+    inputs = encoded(vlm)
+    if inputs is None:
+        pytest.skip("takes no encoded image, or does not run on these features")
+    return inputs
 
 
 def logits(vlm: VLM, inputs: dict[str, Any], plan: SkipPlan, *, fast: bool) -> torch.Tensor:
-    fresh = dict(inputs, mm_encoder_outputs=dict(inputs["mm_encoder_outputs"]))
-    with torch.no_grad(), skipping(vlm, plan, fast=fast):
-        return vlm.model(**fresh, use_cache=False).logits
+    with skipping(vlm, plan, fast=fast):
+        return run(vlm, inputs, use_cache=False).logits
 
 
 @pytest.mark.slow

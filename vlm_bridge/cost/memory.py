@@ -14,14 +14,15 @@ from transformers import EncoderDecoderCache
 
 
 def cache_bytes(cache: Any) -> int:
-    """Bytes of all keys and values in a transformers cache, placeholders included.
+    """Bytes of all keys, values and states in a transformers cache, placeholders included.
 
     Those of an encoder-decoder are of the self-attentions and of the cross-attentions.
     """
     if isinstance(cache, EncoderDecoderCache):
         return cache_bytes(cache.self_attention_cache) + cache_bytes(cache.cross_attention_cache)
-    tensors = (getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values"))
-    return sum(states.nbytes for states in tensors if isinstance(states, Tensor))
+    names = ("keys", "values", "indexer_keys", "conv_states", "recurrent_states")
+    held = [getattr(layer, name, None) for layer in cache.layers for name in names]
+    return sum(states.nbytes for states in tree_leaves(held) if isinstance(states, Tensor))
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:

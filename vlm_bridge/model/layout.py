@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.model.kinds import ATTENTION, layer_kinds
 from vlm_bridge.model.stacks import Stack, check_cross_attention, find_encoders
 from vlm_bridge.plan.stacks import DECODER, STACKS
 
@@ -22,8 +23,6 @@ MODALITIES = ("image", "video", "audio")
 
 #: Configuration fields with the id of the placeholder token of a modality.
 _PLACEHOLDERS = {name: (f"{name}_token_id", f"{name}_token_index") for name in MODALITIES}
-#: Supported attention types: their cache is one key and one value per token.
-_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 #: Words in the names of arguments that a model takes only if it sees or hears.
 _FEATURES = {"pixel", "image", "images", "video", "videos", "vision", "audio", "features", "speech"}
 
@@ -42,7 +41,8 @@ class Layout:
         video_ids: the same for video.
         audio_ids: the same for audio. A text-only model has none of the three.
         special_ids: the tokenizer's other special tokens (chat markers, end of text).
-        attention_types: `full_attention`, `sliding_attention` or `chunked_attention` per layer.
+        attention_types: kind of every layer: `full_attention`, `sliding_attention` or
+            `chunked_attention`; others, such as `linear_attention` or `conv`, have fewer modes.
         deepstack_layers: layers after which the decoder adds vision features (DeepStack).
         encoders: stack -> the encoder beside the decoder, or why its layers cannot be skipped.
         encoder_decoder: the decoder looks at an encoder through cross-attention, and the prompt is
@@ -100,6 +100,13 @@ class Layout:
         """Number of decoder layers."""
         return len(self.layers)
 
+    def attends(self, layer: int) -> bool:
+        """Whether a decoder layer is self-attention of which every mode can skip a part.
+
+        So are layers beyond the last, of which a cache may have some.
+        """
+        return layer >= self.n_layers or self.attention_types[layer] in ATTENTION
+
     @property
     def vision_ids(self) -> tuple[int, ...]:
         """Token ids whose positions hold vision features, image or video."""
@@ -142,10 +149,9 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
     """Find decoder, layers and placeholder tokens of a transformers model, also on the meta device.
 
     `special_ids` are those of its tokenizer, with or without placeholders. A `BridgeError` refuses
-    encoder-decoders with images, layers other than self-attention (cross-attention in a
-    decoder-only model, linear attention), keys and values shared between layers, and models that
-    take images, video or audio and whose configuration names no placeholder token for them. A
-    text-only model and an encoder-decoder have none.
+    encoder-decoders with images, layers of a kind that is not known (see `layer_kinds`), and
+    models that take images, video or audio and whose configuration names no placeholder token for
+    them. A text-only model and an encoder-decoder have none.
     """
     kind, config = type(model).__name__, model.config
     text_config = config.get_text_config(decoder=True)
@@ -167,7 +173,7 @@ def find_layout(model: PreTrainedModel, special_ids: tuple[int, ...] = ()) -> La
         check_cross_attention(kind, decoder.layers)
         attention_types: tuple[str, ...] = ("full_attention",) * len(decoder.layers)
     else:
-        attention_types = _attention_types(kind, text_config, decoder.layers)
+        attention_types = layer_kinds(kind, text_config, decoder.layers)
     ids = {name: _placeholders(config, name) for name in _PLACEHOLDERS}
     if not both and not any(ids.values()) and (found := _features_taken(model, entrances)):
         raise BridgeError(
@@ -226,45 +232,6 @@ def _features_taken(model: Any, entrances: Sequence[nn.Module]) -> str:
     encoders = (name for name in ("vision", "audio") if hasattr(model.config, f"{name}_config"))
     named = (name for name in names if _FEATURES & set(name.split("_")))
     return next(named, None) or next((f"{name} features" for name in encoders), "")
-
-
-def _attention_types(kind: str, config: Any, layers: nn.ModuleList) -> tuple[str, ...]:
-    """The attention type of every layer; refuses layers without a cache of keys and values."""
-    shared = getattr(config, "num_kv_shared_layers", None)
-    if shared:
-        raise BridgeError(
-            f"{kind}: its last {shared} layers use the keys and values of earlier ones "
-            f"(num_kv_shared_layers={shared}); shared KV is not supported"
-        )
-    if (copies := getattr(config, "altup_num_inputs", None) or 1) > 1:
-        raise BridgeError(
-            f"{kind}: its layers pass on {copies} versions of every token (AltUp); only layers "
-            "with one residual stream are supported"
-        )
-    types = getattr(config, "layer_types", None)
-    for index, layer in enumerate(layers):
-        where = f"{kind}: layer {index} ({type(layer).__name__})"
-        attention = getattr(layer, "self_attn", None)
-        if hasattr(layer, "cross_attn") or hasattr(layer, "encoder_attn"):
-            raise BridgeError(
-                f"{where} looks at the image through cross-attention; cross-attention stacks "
-                "are not supported"
-            )
-        if attention is None or getattr(attention, "layer_idx", None) != index:
-            mixers = [name for name, _ in layer.named_children() if "norm" not in name]
-            raise BridgeError(
-                f"{where} is not a self-attention layer but made of {', '.join(mixers)}; hybrid "
-                "stacks (linear attention, convolution, state space) are not supported"
-            )
-        if types is not None and types[index] not in _ATTENTION:
-            raise BridgeError(
-                f"{where} has attention of type '{types[index]}'; supported are "
-                f"{', '.join(_ATTENTION)}"
-            )
-    if types is not None:
-        return tuple(types)
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return ("sliding_attention" if slides else "full_attention",) * len(layers)
 
 
 def _placeholders(config: Any, kind: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -160,8 +161,31 @@ class PartialLayer(DynamicLayer):
             self.keys, self.values = self.keys[:, :, old:], self.values[:, :, old:]
 
 
-def check_cache(cache: Any) -> None:
-    """Raise a `BridgeError` for an offloaded, quantised or recurrent cache."""
+_ATTENTION_CACHES = (
+    DynamicLayer,
+    StaticLayer,
+    PartialLayer,
+    cache_utils.DynamicSlidingWindowLayer,
+    cache_utils.StaticSlidingWindowLayer,
+)
+#: Those of layers that only `block` can skip.
+_OTHER_CACHES = (
+    cache_utils.DynamicIndexedLayer,
+    cache_utils.StaticIndexedLayer,
+    cache_utils.LinearAttentionLayer,
+    cache_utils.LinearAttentionAndFullAttentionLayer,
+    cache_utils.LinearAttentionAndSlidingWindowAttentionLayer,
+    cache_utils.LinearAttentionAndStaticFullAttentionLayer,
+    cache_utils.LinearAttentionAndStaticSlidingWindowAttentionLayer,
+    cache_utils.DummyLayer,
+)
+
+
+def check_cache(cache: Any, attends: Callable[[int], bool] = lambda _: True) -> None:
+    """Raise a `BridgeError` for an offloaded or quantised cache, or a recurrent one of attention.
+
+    `attends` says of a layer whether it is self-attention.
+    """
     if cache is None:
         return
     if isinstance(cache, EncoderDecoderCache):
@@ -174,12 +198,13 @@ def check_cache(cache: Any) -> None:
         )
     if cache.offloading:
         raise BridgeError("an offloaded cache is not supported while layers are skipped")
-    sliding = cache_utils.DynamicSlidingWindowLayer, cache_utils.StaticSlidingWindowLayer
     for index, layer in enumerate(cache.layers):
-        if type(layer) not in (DynamicLayer, StaticLayer, PartialLayer, *sliding):
+        others = () if attends(index) else _OTHER_CACHES
+        if type(layer) not in (*_ATTENTION_CACHES, *others):
             raise BridgeError(
                 f"cache layer {index} is a {type(layer).__name__}; skipping supports dynamic and "
-                "static caches, sliding or not, but no quantised or recurrent ones"
+                "static caches, sliding or not, but no quantised ones, and recurrent ones only of "
+                "layers that are recurrent"
             )
 
 

@@ -27,10 +27,11 @@ class ModelDescription(Record):
     Attributes:
         name: the name by which the model was loaded.
         model_class, decoder_class, layer_class: names of transformers classes.
-        n_layers, hidden_size, heads, kv_heads: shape of the text decoder.
+        n_layers, hidden_size, heads, kv_heads: shape of the text decoder; the heads of its first
+            layer.
         parameters, layer_parameters: number of parameters of the model and of all its layers.
         sublayers: names of the modules of a layer, in the order of the class.
-        attention_types: attention type of every layer, as the configuration names it.
+        attention_types: kind of every layer, as the configuration names it; see `Layout`.
         window: length of the sliding window in tokens; None if no layer slides.
         positions: `rope`, `mrope` (three axes for vision), or `learned`.
         token_ids: token group -> ids whose positions belong to it; every other id is text.
@@ -105,7 +106,8 @@ def describe(vlm: VLM) -> ModelDescription:
     """
     check_vlm(vlm)
     layout, config = vlm.layout, vlm.layout.text_config
-    heads = int(getattr(config, "decoder_attention_heads", config.num_attention_heads))
+    of_first: Any = config.per_layer_config[0]  # the layers of some models have other heads
+    heads = getattr(config, "decoder_attention_heads", None) or of_first.num_attention_heads
     if layout.encoder_decoder:  # its configuration counts the encoder's layers first
         cache = ["DynamicLayer"] * layout.n_layers
     else:
@@ -121,8 +123,8 @@ def describe(vlm: VLM) -> ModelDescription:
         layer_class=type(first).__name__,
         n_layers=layout.n_layers,
         hidden_size=int(config.hidden_size),
-        heads=heads,
-        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        heads=int(heads),
+        kv_heads=int(getattr(of_first, "num_key_value_heads", None) or heads),
         parameters=_parameters(vlm.model),
         layer_parameters=_parameters(layout.layers),
         sublayers=tuple(name for name, _ in first.named_children()),

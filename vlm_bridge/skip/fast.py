@@ -16,6 +16,7 @@ from vlm_bridge.skip.patching import Forward, by_name, forward_of, observed
 from vlm_bridge.skip.rows import OnRows
 from vlm_bridge.skip.sublayers import (
     Sublayers,
+    attention_of,
     idle_norms,
     no_attention,
     no_mlp,
@@ -26,6 +27,7 @@ from vlm_bridge.skip.sublayers import (
 from vlm_bridge.skip.text_rows import TextMLP, TextQueries
 from vlm_bridge.skip.thin import Halves
 from vlm_bridge.skip.tracker import PassTracker
+from vlm_bridge.skip.whole import PassBy
 
 
 def fast_forwards(
@@ -44,8 +46,12 @@ def fast_forwards(
     config = tracker.layout.text_config
     width = tracker.width
     as_tuple = returns_tuple(layer, width)
+    if operation.bypass and not tracker.layout.attends(index):
+        kind = tracker.layout.attention_types[index]
+        yield layer, by_name(layer, PassBy(index, kind), as_tuple=as_tuple)
+        return
     if operation.bypass:
-        attention: Any = layer.self_attn
+        attention = attention_of(layer)
         yield attention, by_name(attention, partial(no_attention, index, config))
         yield layer, by_name(layer, Bypass(index, attention, config), as_tuple=as_tuple)
         return

@@ -38,8 +38,8 @@ def plain_forwards(
     """
     if operation == Operation() and scored is None:
         return
-    if operation.bypass or not operation.attention:
-        attention: Any = layer.self_attn if operation.bypass else attention_of(layer)
+    if (operation.bypass and tracker.layout.attends(index)) or not operation.attention:
+        attention = attention_of(layer)
         yield attention, partial(zeroed, forward_of(attention))
     if not operation.mlp:
         mlp = Sublayers.of(layer).mlp

@@ -9,11 +9,13 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.stacks import DECODER, STACKS
 
 #: Entries that list layer numbers.
-_INDEX_LISTS = ("mlp_only_layers", "moe_layers", "fullatt_block_indexes")
+_INDEX_LISTS = ("mlp_only_layers", "moe_layers", "fullatt_block_indexes", "cross_attention_layers")
 #: Entries that list layers after which features are taken.
 _TAKEN_AFTER = ("deepstack_visual_indexes",)
 #: Entries that count the first layers, which are of another kind.
 _COUNTS = ("first_k_dense_replace", "max_window_layers")
+#: Entries that count the last layers, which are of another kind.
+_COUNTS_FROM_END = ("num_kv_shared_layers",)
 #: Names of the number of layers of an encoder.
 _DEPTHS = ("num_hidden_layers", "depth", "num_layers", "encoder_layers")
 
@@ -22,8 +24,8 @@ def shorten(config: Any, stack: str, n_layers: int, layers: Sequence[int]) -> No
     """Edit the configuration of a model in place: `stack`, of `n_layers`, gets these layers only.
 
     Raises:
-        BridgeError: features are taken after a layer that is left out, or no entry of the
-            configuration is the number of layers.
+        BridgeError: features are taken after a layer that is left out, single layers have values
+            of their own, or no entry of the configuration is the number of layers.
     """
     if config.is_encoder_decoder:
         name = "decoder_layers" if stack == DECODER else "encoder_layers"
@@ -35,6 +37,12 @@ def shorten(config: Any, stack: str, n_layers: int, layers: Sequence[int]) -> No
         own = config.get_text_config(decoder=True)
     else:
         own = getattr(config, f"{stack}_config", config)
+    if own.to_dict().get("per_layer_config"):
+        raise BridgeError(
+            f"the configuration of the {STACKS[stack]} gives single layers values of their own "
+            "(per_layer_config), which are not renumbered, so it cannot be pruned; run the model "
+            "with skipping(vlm, plan)"
+        )
     for name, value in list(vars(own).items()):
         if name in _TAKEN_AFTER and value and set(value) - set(layers):
             raise BridgeError(
@@ -46,6 +54,8 @@ def shorten(config: Any, stack: str, n_layers: int, layers: Sequence[int]) -> No
             setattr(own, name, [layers.index(layer) for layer in value if layer in layers])
         elif name in _COUNTS and isinstance(value, int):
             setattr(own, name, sum(layer < value for layer in layers))
+        elif name in _COUNTS_FROM_END and isinstance(value, int):
+            setattr(own, name, sum(layer >= n_layers - value for layer in layers))
         elif "layer" in name and isinstance(value, list | tuple) and len(value) == n_layers:
             setattr(own, name, type(value)(value[layer] for layer in layers))
     if stack == DECODER:

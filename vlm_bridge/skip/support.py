@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.kinds import CROSS_ATTENTION
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.modes import ENCODER_MODES, MODES, PRUNING_MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.stack_layers import reason_against
 from vlm_bridge.skip.sublayers import attention_of, check_residual
+from vlm_bridge.skip.whole import reason_of_kinds
 
 
 def supported_modes(vlm: VLM, stack: str = DECODER) -> dict[str, str]:
@@ -42,7 +45,8 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
     for part in plan.parts or (plan,):
         layers = sorted({*part.layers, *part.attention, *part.mlp})
         layers = layers or list(part.scored_layers)
-        reason = _reason(vlm, part.mode, layers, part.stack)
+        touched = [i for i, operation in enumerate(part.operations) if operation != Operation()]
+        reason = _reason(vlm, part.mode, layers, part.stack, sorted({*touched, *layers}))
         if reason and not part.is_empty:
             where = "" if part.stack == DECODER else f" in the {STACKS[part.stack]}"
             raise BridgeError(
@@ -67,7 +71,13 @@ def _check_layout(vlm: VLM) -> None:
             )
 
 
-def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
+def _reason(
+    vlm: VLM, mode: str, layers: Iterable[int], name: str, touched: Sequence[int] | None = None
+) -> str:
+    """Why a mode cannot be had, empty if it can.
+
+    `layers` are those whose parts must be told apart, `touched` those that do not run as before.
+    """
     layout = vlm.layout
     if mode in ENCODER_MODES and (name != DECODER or layout.encoder_decoder):
         stack = layout.stack(name)
@@ -82,6 +92,14 @@ def _reason(vlm: VLM, mode: str, layers: Iterable[int], name: str) -> str:
                 "its chunked attention counts positions from the cache, which are wrong in a layer "
                 "that runs on some tokens only"
             )
+        if CROSS_ATTENTION in layout.attention_types:
+            return (
+                "it looks at the image through cross-attention, so that no position of its prompt "
+                f"holds image features, which '{mode}' skips; use block"
+            )
+    layers = list(layers)
+    if reason := reason_of_kinds(layout, mode, layers if touched is None else touched):
+        return reason
     for index in layers:
         layer = layout.layers[index]
         try:

@@ -167,7 +167,7 @@ class PassTracker:
 
     def _start(self, arguments: dict[str, Any]) -> None:
         ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
-        check_cache(cache)
+        check_cache(cache, self.layout.attends)
         self._stamp.check(cache)
         self._stamp.put(cache)  # before the pass, which may fail when it has filled some layers
         self._rotary.recall(cache, fresh=arguments.get("position_ids") is None)
