@@ -83,6 +83,8 @@ def test_random_shares_of_tokens():
     drawn = random_plans(plan, draws=3, seed=5)
     assert [one.select for one in drawn] == ["random:5", "random:6", "random:7"]
     assert {(one.after, one.keep) for one in drawn} == {(2, 0.25)}
+    stages = SkipPlan("progressive_pruning", 6, stages=((1, 0.5), (3, 0.25)))
+    assert {one.stages for one in random_plans(stages, draws=2)} == {stages.stages}
     own = SkipPlan("token_pruning", 6, after=2, keep=0.25, select="random")
     assert [one.select for one in random_plans(own, draws=2)] == ["random:1", "random:2"]
 
@@ -250,9 +252,16 @@ def test_a_plan_beside_its_controls(pictures, tmp_path):
     assert f"with p = {(1 + low) / 5:.3g} (4 draws, seed 0)" in lines[-1]
 
 
-def test_a_pruning_beside_a_coarser_image(pictures, tmp_path):
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SkipPlan("token_pruning", 4, after=1, keep=0.5),
+        SkipPlan("progressive_pruning", 4, stages=((1, 0.75), (2, 0.5))),
+    ],
+    ids=lambda plan: plan.mode,
+)
+def test_a_pruning_beside_a_coarser_image(plan, pictures, tmp_path):
     vlm = tiny_llava()
-    plan = SkipPlan("token_pruning", 4, after=1, keep=0.5)
     found = compare_with_controls(vlm, pictures, plan, folder=tmp_path, draws=2, bands=0)
     assert found.coarser.n_images == len(pictures)
     assert found.deepest is None

@@ -43,8 +43,8 @@ def controls(
 
     A plan that loses no more answers than random plans of its mode and size says little about
     which layers are redundant. Beside it stand --draws random plans, the plan that skips the
-    deepest layers and, for token pruning, the whole model on images with as few pixels as tokens
-    are kept.
+    deepest layers and, for pruning, the whole model on images with as few pixels as tokens are kept
+    in the end.
 
     Attention knockout is the causal check: in one band of layers after another text does not see
     the image, while everything else runs as before. Where that changes no answer, no answer is read

@@ -61,7 +61,7 @@ def controls_lines(found: Controlled, modality: str) -> Iterator[str]:
         words = found.deepest.plan.describe(modality)
         yield f"the deepest: {words}\t{ranged(found.deepest.disagreement)}"
     if found.coarser is not None:
-        share = float(found.plan.plan.keep or 0)
+        share = found.plan.plan.pruning[-1][1]
         words = f"full model, image with {share:.3g} of its pixels"
         yield f"{words}\t{ranged(found.coarser.disagreement)}"
     for one in found.knockouts:

@@ -49,8 +49,8 @@ class Controlled(Record):
         plan: the plan.
         random: random plans of its mode and size; empty if there is one plan of each size.
         deepest: the plan of its size that skips the last layers; None if it names no layers.
-        coarser: the full model, shown the image with as small a share of its pixels as token
-            pruning keeps of its tokens; None in other modes.
+        coarser: the full model, shown the image with as small a share of its pixels as pruning
+            keeps of its tokens in the end; None in other modes.
         knockouts: text's attention to modality tokens knocked out band by band; empty if the model
             has none or has no mask for it.
         seed: of the random plans.
@@ -120,7 +120,7 @@ def compare_with_controls(
     items = check_items(items)
     check_images(items)
     sizes: dict[str, int] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    layerwise, prunes = plan.mode in LAYERWISE, plan.mode == "token_pruning"
+    layerwise, prunes = plan.mode in LAYERWISE, bool(plan.pruning)
     drawn = []
     if layerwise or prunes or plan.parts:  # which are refused
         drawn = random_plans(plan, draws=draws, seed=seed, held_out=held_out)
@@ -181,7 +181,7 @@ def _coarser(
     """The full model on coarser images against its answers on whole ones."""
     if any(item.image is None for item in full.items):
         return None
-    items = with_coarser_images(full.items, float(plan.keep or 0), folder / "coarser")
+    items = with_coarser_images(full.items, plan.pruning[-1][1], folder / "coarser")
     answers = FullAnswers.ask(
         vlm,
         items,

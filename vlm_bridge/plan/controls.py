@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.plan.modes import LAYERWISE, MODES
+from vlm_bridge.plan.modes import LAYERWISE, MODES, PRUNING_MODES
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.selectors import FASTV, read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -22,8 +22,8 @@ def random_plans(
 ) -> list[SkipPlan]:
     """Different plans of the mode and size of `plan`, drawn uniformly, without `plan` itself.
 
-    Of modes of layers as many layers (attentions, MLPs) as the plan skips; of token pruning the
-    same share at the same depth, chosen by `random:SEED`. Fewer than `draws` if there are not so
+    Of modes of layers as many layers (attentions, MLPs) as the plan skips; of pruning the same
+    shares at the same depths, chosen by `random:SEED`. Fewer than `draws` if there are not so
     many. Layers in `held_out` are not drawn, and stay in the plans where `plan` skips them.
 
     Raises:
@@ -35,7 +35,7 @@ def random_plans(
         [(1,), (0,)]
     """
     _check(plan)
-    if plan.mode == "token_pruning":
+    if plan.mode in PRUNING_MODES:
         own = read_selector(plan.select or FASTV)
         names = (f"random:{seed + number}" for number in range(draws + 1))
         others = (name for name in names if read_selector(name) != own)
@@ -59,7 +59,7 @@ def deepest_plan(plan: SkipPlan) -> SkipPlan:
     """The plan of the mode and size of `plan` that skips the last layers (attentions, MLPs).
 
     Raises:
-        BridgeError: as `random_plans`, and token pruning, which names no layers.
+        BridgeError: as `random_plans`, and pruning, which names no layers.
 
     Example:
         >>> deepest_plan(SkipPlan("freeze", 8, layers=(1, 2, 5))).layers
@@ -83,7 +83,7 @@ def _check(plan: SkipPlan) -> None:
         )
     if plan.is_empty:
         raise BridgeError("a plan that skips nothing has no controls of its size")
-    if plan.mode not in (*LAYERWISE, "token_pruning"):
+    if plan.mode not in (*LAYERWISE, *PRUNING_MODES):
         raise BridgeError(f"{plan.mode} has one plan of each size, so that no other can be drawn")
 
 
