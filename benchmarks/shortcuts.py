@@ -87,6 +87,9 @@ def rows() -> list[dict[str, Any]]:
     )
     guesses = by_pixels(photos[:PHOTOS], asked)
     add("fashion-photos", "what", "nearest training photo in pixels", guesses, asked)
+    own = [i for i in limit_per_image(TASKS["fashion-photos"]("test"), 1) if i in set(asked)]
+    guesses = by_pixels(photos[:PHOTOS], own)
+    add("fashion-photos", "what, as asked of photos-smollm2", "nearest in pixels", guesses, own)
     heard, test = (
         [item for item in TASKS["spoken-words"](split) if item.question.startswith("is ")]
         for split in ("train", "test")

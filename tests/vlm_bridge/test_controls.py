@@ -20,6 +20,7 @@ from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.cli.tables import controls_lines
 from vlm_bridge.data import Item, read_image
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate import controls as controls_module
 from vlm_bridge.evaluate.controls import (
     Controlled,
     compare_with_controls,
@@ -98,6 +99,29 @@ def test_a_plan_without_controls_is_refused():
         random_plans(SkipPlan("block", 4))
     with refused("token_pruning names no layers"):
         deepest_plan(SkipPlan("token_pruning", 6, after=2, keep=0.5))
+
+
+def test_draws_and_held_out_layers_out_of_range():
+    plan = SkipPlan("block", 4, layers=(1,))
+    with refused("layer 9 is held out, and layers are 0 to 3"):
+        random_plans(plan, held_out=(9,))
+    with refused("a number of draws is at least 0, got -1"):
+        random_plans(plan, draws=-1)
+    assert deepest_plan(plan, held_out=(3,)).layers == (2,)
+
+
+def test_controls_of_a_hybrid_are_drawn_among_its_attention(tmp_path, monkeypatch):
+    """Layers that a mode cannot skip are neither drawn nor knocked out."""
+    vlm = tiny_llava()
+    monkeypatch.setattr(controls_module, "supported_layers", lambda *_: (0, 2, 3))
+    items = [Item(tmp_path / f"{n}.png", "what?") for n in range(2)]
+    for number, item in enumerate(items):
+        Image.new("RGB", (8, 8), (90 * number, 0, 0)).save(item.image)
+    plan = SkipPlan("freeze", 4, layers=(0, 2))
+    found = compare_with_controls(vlm, items, plan, folder=tmp_path, draws=9, bands=2)
+    assert {one.plan.layers for one in found.random} == {(0, 3), (2, 3)}
+    assert found.deepest.plan.layers == (2, 3)
+    assert [one.layers for one in found.knockouts] == [(0,), (2, 3)]
 
 
 def test_controls_come_from_nowhere():
@@ -223,6 +247,46 @@ def test_coarser_images_keep_a_share_of_their_pixels(share, size, pictures, tmp_
     stamps = [one.image.stat().st_mtime_ns for one in coarser]
     again = with_coarser_images(pictures, share, tmp_path)
     assert [one.image.stat().st_mtime_ns for one in again] == stamps
+
+
+def test_coarser_images_are_of_their_own_image(tmp_path):
+    """Two images of one name in one cluster, one changed in place, one half written."""
+    items = []
+    for name, colour in (("a", "red"), ("b", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name / "x.png")
+        items.append(Item(tmp_path / name / "x.png", "what?", cluster="../one/" + "c" * 300))
+    folder = tmp_path / "coarser"
+
+    def colours():
+        made = with_coarser_images(items, 0.25, folder)
+        assert {one.image.parent for one in made} == {folder}
+        return [read_image(one.image).getpixel((0, 0)) for one in made]
+
+    assert colours() == [(255, 0, 0), (0, 0, 255)]
+    Image.new("RGB", (8, 8), "lime").save(items[0].image)
+    assert colours() == [(0, 255, 0), (0, 0, 255)]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BridgeError):
+        with_coarser_images(items, 0.25, tmp_path / "file" / "coarser")
+
+
+def test_images_that_become_equal_are_said_not_to_serve(tmp_path):
+    items = []
+    for number in range(3):
+        Image.new("RGB", (16 + number, 16), "red").save(tmp_path / f"{number}.png")
+        items.append(Item(tmp_path / f"{number}.png", "what?"))
+    plan = SkipPlan("token_pruning", 4, after=1, keep=0.001)
+    found = compare_with_controls(tiny_llava(), items, plan, folder=tmp_path, draws=1, bands=0)
+    assert found.coarser is None
+    assert found.no_coarser in "\n".join(controls_lines(found, "vision"))
+    assert "cluster" in found.no_coarser
+
+
+def test_the_share_kept_is_that_of_the_last_stage_that_runs(pictures, tmp_path):
+    plan = SkipPlan("progressive_pruning", 4, stages=((1, 0.75), (4, 0.01)))
+    found = compare_with_controls(tiny_llava(), pictures, plan, folder=tmp_path, draws=1, bands=0)
+    assert any("image with 0.75 of its pixels" in line for line in controls_lines(found, "vision"))
 
 
 def test_what_is_no_image_is_not_made_coarser(tmp_path, pictures):

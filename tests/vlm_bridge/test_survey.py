@@ -146,8 +146,8 @@ def test_a_certified_plan_stands_beside_its_controls(surveyed):
     controls = replace(found.controls, random=drawn, deepest=drawn[0])
     page = "\n".join(to_markdown(blocks_of(replace(found, controls=controls))))
     rates = [one.disagreement.value for one in drawn]
-    assert f", 3 random plans of its size {min(rates):.1%} to {max(rates):.1%} (one is" in page
-    assert f"as good with p = {controls.p_value:.3g}), the deepest layers " in page
+    assert f", 3 random plans of its size {min(rates):.1%} to {max(rates):.1%} (drawn" in page
+    assert f"it would do so well with p = {controls.p_value:.3g}), the deepest layers " in page
 
 
 def test_a_survey_that_was_killed_goes_on(asked, tmp_path, monkeypatch):
@@ -381,12 +381,14 @@ def test_every_single_skip_has_its_quality(surveyed):
     _, _, found = surveyed
     page = "\n".join(to_markdown(blocks_of(found)))
     assert "The accuracy of the same answers; that of the full model is " in page
+    assert " on them. A star: not reliable (" in page  # four images say little
     table = page.split("The accuracy of the same answers")[1].split("\n\n")[1].splitlines()
     assert table[0] == "| layer | block | attention | MLP | freeze | exit | entry |"
     blocks = [single for single in found.singles if single.plan.mode == "block"]
     for line, single in zip(table[2:], blocks, strict=False):  # the last row has no block
         low, high = single.accuracy_skipped.interval
-        wanted = f"{single.accuracy_skipped.value:.0%} ({low:.0%} to {high:.0%})"
+        star = "" if single.accuracy_skipped.reliable else "*"
+        wanted = f"{single.accuracy_skipped.value:.0%} ({low:.0%} to {high:.0%}){star}"
         assert line.split(" | ")[1] == wanted
 
 

@@ -47,11 +47,11 @@ def controls(
     in the end.
 
     Attention knockout is the causal check: in one band of layers after another text does not see
-    the image, while everything else runs as before. Where that changes no answer, no answer is read
-    from the image there.
+    the image, while everything else runs as before. Where that changes no answer, the answers do
+    not need what text reads of the image there.
 
-    Prints a line for each, with interval by image, and the probability that a random plan changes
-    as few answers. Use questions that did not choose the plan. Writes controls.json.
+    Prints a line for each, with interval by image, and a p-value: of plans drawn alike, how many
+    would rank as high. Use questions that did not choose the plan. Writes controls.json.
 
     Example: `skipit controls reference "freeze layers=12-29" --data easy-vqa:test --limit 60`
     """

@@ -107,6 +107,9 @@ def plan(
     mean over heads. A star: not safe by that condition.
 
     Example: `skipit plan reference --data easy-vqa:tuning --profile out/profile.json`
+
+    Example: `skipit plan whisper-tiny.en --stack audio --rule shortgpt --data
+    spoken-prompts:tuning --profile out/audio-profile.json`
     """
     check_writable(out)
     chosen_rule = find_rule(rule)
@@ -145,9 +148,10 @@ def plan(
             say(line)
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
         say(f"forward-pass equivalents: {spent}")
+    found = "no plan found: " if chosen.is_empty else ""
     say(
-        f"{chosen.describe(words)}; the rule cost {cost:.1f} forward passes, that of the profile "
-        f"included: {out}"
+        f"{found}{chosen.describe(words)}; the rule cost {cost:.1f} forward passes, that of the "
+        f"profile included: {out}"
     )
     say(_tuned(chosen, items))
     return result

@@ -93,8 +93,8 @@ def survey(
     every single skip on --data by whole answers, beside distances, VAR, slopes and (of texts) the
     share of next tokens that stay; searches the largest plan that --certification certifies among
     single skips and unions of the least harmful, and measures its cost beside random plans of its
-    size. In a model that sees or hears, text is made blind or deaf in one band of layers after
-    another, as a causal check (`skipit controls`). Writes survey.md,
+    size. If the decoder holds image, video or audio tokens, text is kept from them in one band of
+    layers after another, as a causal check (`skipit controls`). Writes survey.md,
     survey.json and figures. Transcripts (question "what is said?") are scored by word error rate.
 
     Example: `skipit survey whisper-tiny.en --stack audio --data spoken-prompts:tuning`

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from estimators import Profile
 from theory.certificates.certificate import changed_things
 from vlm_bridge.evaluate.compare import Comparison
-from vlm_bridge.evaluate.controls import Controlled
+from vlm_bridge.evaluate.controls import Controlled, kept_share
 from vlm_bridge.figures.numbers import ranged
 from vlm_bridge.plan.modes import ranges
 
@@ -61,14 +61,15 @@ def controls_lines(found: Controlled, modality: str) -> Iterator[str]:
         words = found.deepest.plan.describe(modality)
         yield f"the deepest: {words}\t{ranged(found.deepest.disagreement)}"
     if found.coarser is not None:
-        share = found.plan.plan.pruning[-1][1]
-        words = f"full model, image with {share:.3g} of its pixels"
+        words = f"full model, image with {kept_share(found.plan.plan):.3g} of its pixels"
         yield f"{words}\t{ranged(found.coarser.disagreement)}"
+    if found.no_coarser:
+        yield f"no coarser images: {found.no_coarser}"
     for one in found.knockouts:
         words = f"text blind to {modality} tokens in layers {ranges(one.layers)}"
         yield f"{words}\t{ranged(one.changed.disagreement)}"
     if found.random:
         yield (
-            f"a random plan changes as few answers with p = {found.p_value:.3g} "
+            f"drawn as these are, the plan would do so well with p = {found.p_value:.3g} "
             f"({len(found.random)} draws, seed {found.seed})"
         )

@@ -151,6 +151,7 @@ class Comparison(Record):
             return ""
         rates = ", ".join(
             f"{name} {rate.value:.2%} ({rate.interval[0]:.2%} to {rate.interval[1]:.2%})"
+            f"{'' if rate.reliable else f' (not reliable: {rate.reason})'}"
             for name, rate in (("full", full), ("skipped", skipped))
         )
         words = int(full.diagnostics["denominator"])

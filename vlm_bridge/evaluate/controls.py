@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from estimators.record import Record
-from vlm_bridge.data import Item, read_image
+from vlm_bridge.data import Item, image_hash, read_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, check_images
@@ -22,7 +23,9 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.controls import DRAWS, deepest_plan, random_plans
 from vlm_bridge.plan.modes import LAYERWISE, ranges
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.files import write_bytes
 from vlm_bridge.skip.knockout import knocking_out
+from vlm_bridge.skip.support import check_support, supported_layers
 
 #: Bands of neighbouring layers that are knocked out, one after another.
 BANDS = 6
@@ -51,9 +54,10 @@ class Controlled(Record):
         deepest: the plan of its size that skips the last layers; None if it names no layers.
         coarser: the full model, shown the image with as small a share of its pixels as pruning
             keeps of its tokens in the end; None in other modes.
-        knockouts: text's attention to modality tokens knocked out band by band; empty if the model
-            has none or has no mask for it.
+        knockouts: text's attention to modality tokens knocked out band by band, in layers of
+            self-attention; empty if the model has no such tokens or no mask for it.
         seed: of the random plans.
+        no_coarser: why there is no coarser image in a plan that prunes; empty otherwise.
     """
 
     plan: Comparison
@@ -62,12 +66,14 @@ class Controlled(Record):
     coarser: Comparison | None
     knockouts: tuple[Knockout, ...]
     seed: int
+    no_coarser: str = ""
 
     @property
     def p_value(self) -> float:
-        """Probability, by chance alone, that so few random plans change as little: `(1+b)/(1+n)`.
+        """p-value of "the plan is one drawn as the random plans are": `(1 + b) / (1 + n)`.
 
-        b of the n random plans change no more answers than the plan. NaN without random plans.
+        b of the n random plans change no more answers than the plan. Valid if the questions did
+        not choose the plan. NaN without random plans.
 
         Source:
             Phipson and Smyth 2010, permutation p-values should never be zero, SAGMB 9, eq. 2.
@@ -120,11 +126,16 @@ def compare_with_controls(
     items = check_items(items)
     check_images(items)
     sizes: dict[str, int] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    check_support(vlm, plan)
     layerwise, prunes = plan.mode in LAYERWISE, bool(plan.pruning)
-    drawn = []
+    drawn, deepest = [], None
+    if layerwise:
+        usable = supported_layers(vlm, plan.mode, plan.stack)
+        lacking = {layer for layer in range(plan.n_layers) if layer not in usable}
+        deepest = deepest_plan(plan, held_out=tuple(sorted(lacking)))
+        held_out = tuple(sorted({*held_out, *lacking}))
     if layerwise or prunes or plan.parts:  # which are refused
         drawn = random_plans(plan, draws=draws, seed=seed, held_out=held_out)
-    deepest = deepest_plan(plan) if layerwise else None
     full = FullAnswers.ask(vlm, items, checkpoint=folder / "full.jsonl", **sizes)
 
     def compared(one: SkipPlan) -> Comparison:
@@ -136,11 +147,18 @@ def compare_with_controls(
             vlm,
         )
 
+    coarser, no_coarser = None, ""
+    if prunes:
+        try:
+            coarser = _coarser(vlm, full, plan, folder, batch_size)
+        except BridgeError as error:
+            no_coarser = str(error)
     return Controlled(
         plan=compared(plan),
         random=tuple(map(compared, drawn)),
         deepest=None if deepest is None else compared(deepest),
-        coarser=_coarser(vlm, full, plan, folder, batch_size) if prunes else None,
+        coarser=coarser,
+        no_coarser=no_coarser,
         knockouts=tuple(knockouts(vlm, full, bands, folder, batch_size)),
         seed=seed,
     )
@@ -149,9 +167,9 @@ def compare_with_controls(
 def with_coarser_images(items: Sequence[Item], share: float, folder: Path) -> list[Item]:
     """The same questions about images of `share` of the pixels, written to `folder` as PNG.
 
-    Width and height are multiplied by `sqrt(share)`, at least one pixel stays. A processor of a
-    fixed size enlarges the image again, so that its tokens hold less; one of variable size makes
-    fewer tokens of it.
+    A file is named by the content of the image and the share. Width and height are multiplied by
+    `sqrt(share)`, at least one pixel stays. A processor of a fixed size enlarges the image again,
+    so that its tokens hold less; one of variable size makes fewer tokens of it.
 
     Raises:
         BridgeError: a share outside (0, 1], or an item without an image.
@@ -165,29 +183,38 @@ def with_coarser_images(items: Sequence[Item], share: float, folder: Path) -> li
     for item in items:
         if item.image is None:
             raise BridgeError(f"{item.name} has no image to make coarser")
-        path = folder / f"{share:g}-{item.cluster}-{item.image.stem}.png"
+        path = folder / f"{image_hash(item.image)[:32]}-{share!r}.png"
         if not path.is_file():
             image = read_image(item.image)
             size = [max(1, round(side * math.sqrt(share))) for side in image.size]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(path)
+            made = io.BytesIO()
+            image.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(made, format="PNG")
+            write_bytes(path, made.getvalue())
         coarser.append(replace(item, image=path))
     return coarser
 
 
+def kept_share(plan: SkipPlan) -> float:
+    """The share of modality tokens that a plan that prunes keeps in the last layer.
+
+    >>> kept_share(SkipPlan("progressive_pruning", 4, stages=((1, 0.5), (2, 0.25), (4, 0.01))))
+    0.25
+    """
+    return [share for depth, share in plan.pruning if depth < plan.n_layers][-1]
+
+
 def _coarser(
     vlm: VLM, full: FullAnswers, plan: SkipPlan, folder: Path, batch_size: int
-) -> Comparison | None:
+) -> Comparison:
     """The full model on coarser images against its answers on whole ones."""
-    if any(item.image is None for item in full.items):
-        return None
-    items = with_coarser_images(full.items, plan.pruning[-1][1], folder / "coarser")
+    share = kept_share(plan)
+    items = with_coarser_images(full.items, share, folder / "coarser")
     answers = FullAnswers.ask(
         vlm,
         items,
         batch_size=batch_size,
         max_new_tokens=full.max_new_tokens,
-        checkpoint=folder / "coarser.jsonl",
+        checkpoint=folder / f"coarser-{share!r}.jsonl",
     )
     outcomes = Outcomes.of_words(
         full.items,
@@ -205,12 +232,15 @@ def knockouts(
 ) -> Iterator[Knockout]:
     """Knock out bands of layers, of as equal numbers as possible, from the first to the last.
 
-    Nothing of a model without modality tokens. Finished batches are kept in `folder`.
+    Layers that do not attend, or take no mask, are left out of their band; a band of such layers
+    alone, and a model without modality tokens, has none. Finished batches are kept in `folder`.
     """
-    n = vlm.layout.n_layers
+    n, usable = vlm.layout.n_layers, supported_layers(vlm, "freeze")
     count = min(bands, n) if vlm.layout.modality else 0
     for number in range(count):
-        layers = tuple(range(number * n // count, (number + 1) * n // count))
+        band = range(number * n // count, (number + 1) * n // count)
+        if not (layers := tuple(layer for layer in band if layer in usable)):
+            continue
         name = f"knockout {layers}"
         outcomes = full.outcomes_inside(
             vlm,
@@ -218,7 +248,7 @@ def knockouts(
             name,
             f"text blind in layers {ranges(layers)}",
             batch_size=batch_size,
-            checkpoint=folder / f"knockout-{layers[0]}-{layers[-1]}.jsonl",
+            checkpoint=folder / f"knockout-{layers[0]}-{layers[-1]}-{len(layers)}.jsonl",
         )
         empty = SkipPlan("block", n)
         yield Knockout(layers, Comparison.of(empty, outcomes, "generated answer", vlm))

@@ -199,6 +199,16 @@ def plain(value: float, _: object = None) -> str:
     return f"{value:g}".replace("-", "−")
 
 
+def plain_between(ax: Axes) -> FuncFormatter:
+    """Tick labels between powers of ten, where a logarithmic y axis spans less than one."""
+
+    def label(value: float, _: object = None) -> str:
+        low, high = ax.get_ylim()
+        return plain(value) if high < 10 * low else ""
+
+    return FuncFormatter(label)
+
+
 def png_uri(path: Path) -> str:
     """A PNG as a `data:` address."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

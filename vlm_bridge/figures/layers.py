@@ -67,6 +67,7 @@ def plot_profile(path: Path, profile: Profile, null: Profile | None, plan: SkipP
         if distance:
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter(FuncFormatter(draw.plain))
+            ax.yaxis.set_minor_formatter(draw.plain_between(ax))
             ax.set_ylabel("cosine distance, 1 − cos")
             draw.title(ax, f"{group} tokens: change of state in the layer")
         else:

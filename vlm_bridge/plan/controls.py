@@ -35,6 +35,10 @@ def random_plans(
         [(1,), (0,)]
     """
     _check(plan)
+    if draws < 0:
+        raise BridgeError(f"a number of draws is at least 0, got {draws}")
+    if wrong := [layer for layer in held_out if not 0 <= layer < plan.n_layers]:
+        raise BridgeError(f"layer {wrong[0]} is held out, and layers are 0 to {plan.n_layers - 1}")
     if plan.mode in PRUNING_MODES:
         own = read_selector(plan.select or FASTV)
         names = (f"random:{seed + number}" for number in range(draws + 1))
@@ -55,8 +59,10 @@ def random_plans(
     return list(found.values())
 
 
-def deepest_plan(plan: SkipPlan) -> SkipPlan:
+def deepest_plan(plan: SkipPlan, *, held_out: tuple[int, ...] = ()) -> SkipPlan:
     """The plan of the mode and size of `plan` that skips the last layers (attentions, MLPs).
+
+    Layers in `held_out` stay as they are in `plan`.
 
     Raises:
         BridgeError: as `random_plans`, and pruning, which names no layers.
@@ -68,10 +74,12 @@ def deepest_plan(plan: SkipPlan) -> SkipPlan:
     _check(plan)
     if plan.mode not in LAYERWISE:
         raise BridgeError(f"{plan.mode} names no layers, so that none of them are the deepest")
-    fields: dict[str, Any] = {
-        name: tuple(range(plan.n_layers - len(getattr(plan, name)), plan.n_layers))
-        for name in MODES[plan.mode].takes
-    }
+    free = [layer for layer in range(plan.n_layers) if layer not in held_out]
+    fields: dict[str, Any] = {}
+    for name in MODES[plan.mode].takes:
+        fixed = [layer for layer in getattr(plan, name) if layer in held_out]
+        count = len(getattr(plan, name)) - len(fixed)
+        fields[name] = tuple(sorted([*fixed, *free[len(free) - count :]]))
     return _bare(plan, **fields)
 
 

@@ -54,6 +54,12 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
             )
 
 
+def supported_layers(vlm: VLM, mode: str, stack: str = DECODER) -> tuple[int, ...]:
+    """The layers that a mode of whole layers can skip, each alone."""
+    n = vlm.layout.depth(stack)
+    return tuple(i for i in range(n) if not _reason(vlm, mode, [i], stack, [i]))
+
+
 def check_model(vlm: VLM, plan: SkipPlan) -> None:
     """Raise a `BridgeError` if the plan was made for another model, or for other weights of it."""
     if plan.provenance.fingerprint:

@@ -20,6 +20,8 @@ from vlm_bridge.plan.modes import MODES, ranges
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import STACKS
 
+#: Random orders that say what a rank correlation is worth.
+_ORDERS = 1000
 #: Fewest layers whose ranks are correlated.
 _FEWEST_TO_RANK = 8
 #: Column of single skips -> their mode, and the field that is set.
@@ -174,14 +176,20 @@ def _quality_by_layer(result: Survey) -> list[Block]:
 
     def cell(single: Comparison | None) -> str:
         quality = None if single is None else getattr(single, of_skipped)
-        return "-" if quality is None else ranged(quality, ".0%")
+        if quality is None:
+            return "-"
+        return ranged(quality, ".0%") + ("" if quality.reliable else "*")
 
     def cells(layer: int) -> list[str]:
         return [cell(found.get(layer)) for found in harms.values()]
 
-    text = f"The {name} of the same answers; that of the full model is {ranged(full)} on them"
+    text = f"The {name} of the same answers; that of the full model is {with_doubt(full)} on them"
     if name == "word error rate":
         text += ", and that of empty answers 100%"
+    skipped = [getattr(single, of_skipped) for single in result.singles]
+    doubtful = {q.reason for q in skipped if q is not None and not q.reliable}
+    if doubtful:
+        text += f". A star: not reliable ({min(doubtful)}{' and others' * (len(doubtful) > 1)})"
     return [Block(text=f"{text}."), _table(result, tuple(harms), cells)]
 
 
@@ -200,7 +208,9 @@ def cheap_scores(result: Survey) -> dict[str, Sequence[float]]:
             if measure in own.measures[group]:
                 scores[f"{name}, {group}"] = _values(own, group, measure)
                 if measure == "cosine_distance" and measure in random.measures.get(group, {}):
-                    scores[f"the same, random weights, {group}"] = _values(random, group, measure)
+                    scores[f"distance with random weights, {group}"] = _values(
+                        random, group, measure
+                    )
     for kind, values in result.slopes.items():
         scores[f"slope, {kind} (nats)"] = values
     if result.agreement:
@@ -255,7 +265,20 @@ def _correlations(result: Survey) -> Block:
             return Block(text=f"{tried} layers were tried alone, too few to rank.")
         return Block(text="All single skips are equally harmful: nothing can rank them.")
     head = ("Spearman's rank correlation with harm by layer", *columns)
+    rows.append(
+        ("what 95 % of random orders stay within", *(_by_chance(result, c) for c in columns))
+    )
     return Block(head=head, rows=tuple(rows))
+
+
+def _by_chance(result: Survey, column: str) -> str:
+    """The 95 % quantile of |rho| of random orders with the harm of a column, ties as they are."""
+    harms = [one.disagreement.value for one in harm(result, column).values()]
+    if len(set(harms)) < 2:
+        return "-"
+    draw = np.random.default_rng(0)
+    found = [abs(spearman(draw.permutation(len(harms)), harms)) for _ in range(_ORDERS)]
+    return f"{np.quantile(found, 0.95):.2f}"
 
 
 def _knockouts(result: Survey) -> list[Block]:
@@ -280,8 +303,8 @@ def _beside_controls(controls: Controlled) -> str:
     if controls.random:
         rates = [one.disagreement.value for one in controls.random]
         sentence += (
-            f", {len(rates)} random plans of its size {min(rates):.1%} to {max(rates):.1%} (one is "
-            f"as good with p = {controls.p_value:.3g})"
+            f", {len(rates)} random plans of its size {min(rates):.1%} to {max(rates):.1%} (drawn "
+            f"as they are, it would do so well with p = {controls.p_value:.3g})"
         )
     if controls.deepest is not None:
         sentence += f", the deepest layers {ranged(controls.deepest.disagreement)}"

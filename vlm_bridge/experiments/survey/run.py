@@ -15,7 +15,13 @@ from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers, with_other_inputs
 from vlm_bridge.evaluate.compare import Comparison, check_images
-from vlm_bridge.evaluate.controls import BANDS, Controlled, compare_with_controls, knockouts
+from vlm_bridge.evaluate.controls import (
+    BANDS,
+    Controlled,
+    Knockout,
+    compare_with_controls,
+    knockouts,
+)
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.next_token import next_token_agreement
 from vlm_bridge.evaluate.sweep import sweep_plans
@@ -136,10 +142,13 @@ def survey(
     test = ask(vlm, "test", given.test) if given.test else full
     copy = random_copy(vlm)
     few = first_units(test.items, random_units)
-    random = ask(copy, "random", few) if few else None
+    random = ask(copy, f"random-{len(few)}", few) if few else None
     other = None
     if all(item.files for item in test.items):
         other = ask(vlm, "other", with_other_inputs(test.items))
+    # What a model cannot be measured by is refused before the long runs.
+    own = profile(vlm, given.data, batch_size=batch_size, stack=stack)
+    of_copy = profile(copy, given.data, batch_size=batch_size, stack=stack)
     singles = tuple(
         _compared(vlm, full, plan, folder / f"single-{plan.hash()[:12]}.jsonl", batch_size)
         for plan in plans
@@ -152,7 +161,9 @@ def survey(
                 vlm, given.data, plans, batch_size=batch_size, checkpoint=file
             )
     slopes, no_slopes = _slopes(vlm, given.data, stack, batch_size, folder / "slopes.jsonl")
-    blind_to = knockouts(vlm, full, BANDS, folder, batch_size) if stack == DECODER else ()
+    blind_to: tuple[Knockout, ...] = ()
+    if stack == DECODER:
+        blind_to = tuple(knockouts(vlm, full, BANDS, folder, batch_size))
     found, candidates = None, candidate_plans(singles)
     if given.certification:
         found = search(
@@ -185,11 +196,11 @@ def survey(
         blind=_blind(given.training, test.items),
         singles=singles,
         agreement=tuple(agreement),
-        profile=profile(vlm, given.data, batch_size=batch_size, stack=stack),
-        profile_random=profile(copy, given.data, batch_size=batch_size, stack=stack),
+        profile=own,
+        profile_random=of_copy,
         slopes=slopes,
         no_slopes=no_slopes,
-        knockouts=tuple(blind_to),
+        knockouts=blind_to,
         epsilon=epsilon,
         delta=delta,
         candidates=len(candidates),
@@ -213,6 +224,8 @@ def single_plans(vlm: VLM, stack: str, modes: Sequence[str], step: int = 1) -> l
     reasons = supported_modes(vlm, stack)
     usable = [mode for mode in modes if mode in reasons and not reasons[mode]]
     if not usable:
+        if not modes:
+            raise BridgeError("a survey needs at least one mode, got none")
         why = next((reasons[mode] for mode in modes if reasons.get(mode)), "unknown modes")
         raise BridgeError(f"{vlm.name} has none of {', '.join(modes)} in its {stack}: {why}")
     plans = sweep_plans(vlm.layout.depth(stack), step=step, modes=usable, stack=stack)
@@ -296,6 +309,7 @@ def _certified(
         batch_size=batch_size,
         max_new_tokens=test.max_new_tokens,
     )
-    tested = _compared(vlm, test, found.plan, folder / "tested.jsonl", batch_size)
+    file = folder / f"tested-{found.plan.hash()[:12]}.jsonl"
+    tested = _compared(vlm, test, found.plan, file, batch_size)
     cost = measure_cost(vlm, test.items, found.plan, batch_size=min(4, batch_size), tokens=8)
     return tested, cost, controls

@@ -108,6 +108,7 @@ class FullPass:
             rows = self.real & self.vision if kind.startswith("vision_") else self.real
             change = self._without(layer, _SUBLAYERS[kind], rows) - self.outputs[layer]
         elif kind == "unseen":
+            self._check_attends(layer)
             keywords = dict(self._keywords[layer])
             mask = keywords.get("attention_mask")
             check_mask(mask, layer)
@@ -122,6 +123,15 @@ class FullPass:
             change = self.inputs[layer] - self.outputs[layer]
             rows = self.real & self.vision if kind == "freeze" else self.real
         return torch.where(rows[..., None], change, torch.zeros_like(change))
+
+    def _check_attends(self, layer: int) -> None:
+        """Refuse a layer without self-attention, in which no token sees another."""
+        layout = self.vlm.layout
+        if not layout.attends(layer):
+            raise BridgeError(
+                f"layer {layer} of {self.vlm.name} has no self-attention "
+                f"({layout.attention_types[layer]}), so no slope of what text sees there"
+            )
 
     def _without(self, layer: int, name: str, rows: Tensor) -> Tensor:
         """The output of `layer` if its sublayer `name` updates no token of `rows`."""

@@ -18,7 +18,8 @@ def divprune_places(features: Tensor, text: Tensor, quota: int, seed: int) -> Te
     [3, 0]
     """
     unit = normalize(features, dim=-1)
-    distance = 1.0 - unit @ unit.T
+    similar = unit @ unit.T
+    distance = 1.0 - (similar + similar.T) / 2  # a product need not be symmetric to the last bit
     alone = distance.clone()
     alone.fill_diagonal_(float("inf"))
     chosen = [alone.min(dim=1).values.nan_to_num(posinf=0.0).argmax()]
