@@ -19,9 +19,11 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.rules.measure.suffix import FullPass
 from vlm_bridge.skip import skipping
 from vlm_bridge.skip.export import prune
-from vlm_bridge.skip.support import supported_modes
+from vlm_bridge.skip.knockout import knocking_out
+from vlm_bridge.skip.support import supported_layers, supported_modes
 
 #: Model type -> the kinds of its layers.
 KINDS = {
@@ -344,3 +346,17 @@ def test_layers_with_values_of_their_own_are_not_pruned(tmp_path):
     with pytest.raises(BridgeError, match="gives single layers values of their own"):
         prune(tiny("dots3_note"), plan, tmp_path / "pruned")
     assert not (tmp_path / "pruned").exists()
+
+
+def test_what_does_not_attend_is_not_blinded():
+    """Controls and slopes of a mixed decoder are about its layers of self-attention."""
+    vlm = tiny("lfm2_vl")
+    assert supported_layers(vlm, "freeze") == (2,)
+    assert supported_layers(vlm, "block") == (0, 1, 2, 3)
+    states = FullPass.__new__(FullPass)
+    states.vlm = vlm
+    states._check_attends(2)
+    with pytest.raises(BridgeError, match=r"layer 0 of lfm2_vl has no self-attention \(conv\)"):
+        states._check_attends(0)
+    with pytest.raises(BridgeError, match="layer 0"), knocking_out(vlm, (0,)):
+        pass

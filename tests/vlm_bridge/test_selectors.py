@@ -207,3 +207,11 @@ def test_plans_with_a_selector():
         SkipPlan("freeze", 4, layers=(1,), select="uniform")
     with pytest.raises(BridgeError, match="select must be text, got 3"):
         SkipPlan("token_pruning", 4, after=1, keep=0.5, select=3)
+
+
+def test_divprune_compares_two_tokens_alike():
+    """The earlier of two stays; the last bits of a matrix product need not be symmetric."""
+    draw = torch.Generator().manual_seed(0)
+    for width in range(3, 200):
+        features = torch.randn(2, width, generator=draw)
+        assert divprune_places(features, features[:0], 1, 0).tolist() == [0]
