@@ -251,7 +251,7 @@ def test_the_command_line(folder, tmp_path, capsys):
     more = ("--max-new-tokens", 2, "--out", tmp_path / "search")
     assert run(*search, "--rule", "shortgpt", "--epsilon", 0.9, *more) == 0
     assert run(*search, *more) == 2
-    assert "has no use for mode freeze: it has no image" in capsys.readouterr().err
+    assert "skips image, video or audio tokens (freeze), and this" in capsys.readouterr().err
     words = ("block layers=1", "--data", certification, "--epsilon", 0.9, "--max-new-tokens", 2)
     assert (
         run("certify", folder, *words, "--no-ledger", "--out", tmp_path / "certificates.json") == 0

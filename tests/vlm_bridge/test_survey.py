@@ -381,7 +381,7 @@ def test_every_single_skip_has_its_quality(surveyed):
     _, _, found = surveyed
     page = "\n".join(to_markdown(blocks_of(found)))
     assert "The accuracy of the same answers; that of the full model is " in page
-    assert " on them. A star: not reliable (" in page  # four images say little
+    assert ". A star: not reliable (" in page  # four images say little
     table = page.split("The accuracy of the same answers")[1].split("\n\n")[1].splitlines()
     assert table[0] == "| layer | block | attention | MLP | freeze | exit | entry |"
     blocks = [single for single in found.singles if single.plan.mode == "block"]

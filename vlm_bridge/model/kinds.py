@@ -28,8 +28,8 @@ _TOKENWISE = ("moe", "mlp")
 def modes_of(kind: str) -> tuple[str, ...]:
     """The modes that can skip a layer of this kind.
 
-    >>> modes_of("conv"), modes_of("shared_keys"), len(modes_of("full_attention"))
-    (('block',), (), 9)
+    >>> modes_of("conv"), modes_of("shared_keys"), "freeze" in modes_of("full_attention")
+    (('block',), (), True)
     """
     if kind in ATTENTION:
         return tuple(MODES)

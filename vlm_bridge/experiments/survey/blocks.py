@@ -183,9 +183,8 @@ def _quality_by_layer(result: Survey) -> list[Block]:
     def cells(layer: int) -> list[str]:
         return [cell(found.get(layer)) for found in harms.values()]
 
-    text = f"The {name} of the same answers; that of the full model is {with_doubt(full)} on them"
-    if name == "word error rate":
-        text += ", and that of empty answers 100%"
+    empty = ", that of empty answers 100%" if name == "word error rate" else ""
+    text = f"The {name} of the same answers{empty}; that of the full model is {with_doubt(full)}"
     skipped = [getattr(single, of_skipped) for single in result.singles]
     doubtful = {q.reason for q in skipped if q is not None and not q.reliable}
     if doubtful:
