@@ -12,7 +12,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.evaluate.first_token import first_token, full_first_token
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import check_reads_prompt, tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, divergence, tracked
 from vlm_bridge.skip.patching import forward_of, patched
 from vlm_bridge.skip.resume import starting_at
 
@@ -34,7 +34,7 @@ def interchange_kl(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Float
                 patched(other, swapped[1]),
             ):
                 found = first_token(vlm, batch)
-            divergences.append((found.exp() * (found - full)).sum(-1).clamp(min=0))
+            divergences.append(divergence(found, full))
         rows.append(torch.stack(divergences, dim=1).double().cpu().numpy())
         clusters += [item.cluster for item in batch.items]
     mean: Floats = image_mean(np.concatenate(rows), clusters)

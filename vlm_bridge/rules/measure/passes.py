@@ -22,6 +22,11 @@ def tracked(vlm: VLM, items: Sequence[Item], batch_size: int, title: str) -> Ite
             advance(len(batch.items))
 
 
+def divergence(changed: Tensor, full: Tensor) -> Tensor:
+    """(batch,) `KL(changed || full)` of log-probabilities (batch, vocabulary), nats."""
+    return (changed.exp() * (changed - full)).sum(-1).clamp(min=0)
+
+
 def check_reads_prompt(vlm: VLM, what: str) -> None:
     """Refuse an encoder-decoder, of whose `what` nothing is known."""
     if vlm.layout.encoder_decoder:

@@ -16,7 +16,7 @@ from vlm_bridge.evaluate.first_token import first_token, full_first_token
 from vlm_bridge.model.prompts import Batch, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import check_reads_prompt, token_masks, tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, divergence, token_masks, tracked
 from vlm_bridge.skip.resume import starting_at
 
 
@@ -41,7 +41,7 @@ def vision_swap_kl(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Float
             mixed = torch.where(vision.to(own.device), other, own)
             with starting_at(vlm, depth, {depth - 1: mixed}):
                 found = first_token(vlm, batch)
-            divergences.append((found.exp() * (found - full)).sum(-1).clamp(min=0))
+            divergences.append(divergence(found, full))
         rows.append(torch.stack(divergences, dim=1).double().cpu().numpy())
         clusters += [item.cluster for item in batch.items]
     mean: Floats = image_mean(np.concatenate(rows), clusters)
