@@ -141,7 +141,8 @@ def _machine(result: Survey) -> str:
     where = f"{ran['device']}, threads: {ran['threads']}, Python {ran['python']}, torch "
     return (
         f"\nRun on {where}{ran['torch']}, transformers {ran['transformers']}, in "
-        f"{result.seconds:.0f} s; fingerprint of the model `{result.fingerprint[:12]}`."
+        f"{result.seconds:.0f} s (resumed: of the last run alone); fingerprint of the model "
+        f"`{result.fingerprint[:12]}`."
     )
 
 

@@ -41,6 +41,6 @@ def carriers_reason(rows: float) -> str:
     if rows >= _FEWEST_CARRIERS:
         return ""
     return (
-        f"a few rows carry the variance, as if there were {rows:.0f} rows; at least "
+        f"a few rows carry the variance, as {max(rows, 1.0):.0f} would if all were alike; at least "
         f"{_FEWEST_CARRIERS} are needed"
     )

@@ -64,7 +64,7 @@ class Survey(Record):
         controls: it beside random plans of its size, on the first of the test questions; None if
             there is no plan.
         machine: device, versions, command.
-        seconds: wall time.
+        seconds: wall time of the run that finished it.
     """
 
     model: str
