@@ -25,6 +25,8 @@ _HELP: Mapping[str, str] = {
     "candidates": "nested plans of a layer-wise rule that are tried",
     "resamples": "bootstrap samples of the certification images",
     "pairs": "timed pairs of full and skipped runs",
+    "draws": "random plans of the size of every certified plan; 0 leaves them out",
+    "bands": "bands of layers in which text's attention to the image is knocked out, or 0",
     "batch_size": "questions in a batch",
     "null_images": "images of each null model (random weights, shuffled images)",
     "tokens": "tokens generated to time decoding; 0 leaves it out",

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from benchmarks._options import add_options, settings_of, sizes_of
 from benchmarks._table import machine
@@ -105,8 +106,11 @@ def markdown(benchmark: RuleBenchmark) -> str:
         f"{first.epsilon:g}, *harmful* if it lies above, and *undetermined* otherwise; "
         "undetermined units count in Spearman alone. *Saved* is the share of the prefill's work "
         f"that the plan certified at epsilon with probability {1 - first.delta:.0%} saves, "
-        "*changed* its disagreement on test images, FLOPs and latency are skipped/full. Brackets "
-        "are 95 % intervals over resampled images (latency: over pairs).",
+        "*changed* its disagreement on test images, *random* that of random plans of its size "
+        "(median; p of as good a plan if it were drawn as they are), *deepest* that of the last "
+        "layers, as many; FLOPs and latency are skipped/full. *Given depth* is the partial rank "
+        "correlation given the unit's depth. Brackets are 95 % intervals: of rankings by bootstrap "
+        "over units and images, of what is saved over images, of latency over pairs.",
         "",
     ]
     if check is not None:
@@ -133,8 +137,8 @@ def markdown(benchmark: RuleBenchmark) -> str:
 
 
 _HEAD = (
-    *("rule", "requires", "forward passes", "AUC", "Spearman", "false-safe", "certified plan"),
-    *("saved", "FLOPs", "latency", "changed", "wrong"),
+    *("rule", "requires", "forward passes", "AUC", "Spearman", "given depth", "false-safe"),
+    *("certified plan", "saved", "FLOPs", "latency", "changed", "random", "deepest", "wrong"),
 )
 
 
@@ -168,12 +172,14 @@ def _cells(result: RuleResult, epsilon: float) -> list[str]:
         score.rule,
         score.requires,
         f"{score.forward_cost:.1f}",
-        *(bracketed(figure) for figure in (score.auc, score.spearman, score.false_safe)),
+        *map(bracketed, (score.auc, score.spearman, score.partial, score.false_safe)),
         "none" if chosen.plan.is_empty else chosen.plan.describe(),
         bracketed(chosen.saving),
         "-" if chosen.flops_ratio is None else f"{chosen.flops_ratio:.2f}",
         bracketed(chosen.latency_ratio),
         bracketed(chosen.disagreement, ".3f"),
+        f"{median(chosen.random):.3f} (p {chosen.p_value:.2g})" if chosen.random else "-",
+        "-" if chosen.deepest is None else f"{chosen.deepest:.3f}",
         wrong,
     ]
 

@@ -53,7 +53,9 @@ from vlm_bridge.runtime.files import write_record
 
 TOY = toy_vlm()
 SIZES = Sizes(images=24, tuning=12, profiling=4)
-FEW = ClaimsSettings(epsilon=0.2, pairs=1, candidates=4, resamples=5, null_images=2, tokens=0)
+FEW = ClaimsSettings(
+    epsilon=0.2, pairs=1, candidates=4, resamples=5, null_images=2, tokens=0, draws=2, bands=0
+)
 NAMES = ("skip-it", "skip-it-slopes", "shortgpt", "angular", "shortv", "random")
 
 

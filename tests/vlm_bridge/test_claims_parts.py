@@ -136,7 +136,7 @@ def result(
     disagreement: Estimate = ZERO,
 ) -> RuleResult:
     score = RuleScore(
-        rule, requires, mode, "m", "disagreement", 0.05, 1, 1, 0, ZERO, ZERO, ZERO, 1.0
+        rule, requires, mode, "m", "disagreement", 0.05, 1, 1, 0, ZERO, ZERO, ZERO, ZERO, 1.0
     )
     n = len(units(mode, LAYERS))
     empty = SkipPlan("block", LAYERS)

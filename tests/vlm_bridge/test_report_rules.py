@@ -7,10 +7,12 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from statistics import median
 from typing import Any
 
 import pytest
 
+from benchmarks import margins as margins_command
 from benchmarks import rules as rules_command
 from estimators import Estimate
 from tests.vlm_bridge.report_results import Page, among_searches, quick_results
@@ -24,10 +26,10 @@ from vlm_bridge.experiments.rule_benchmark import (
     RuleBenchmark,
     RuleResult,
 )
-from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_names, unit_place
-from vlm_bridge.figures.numbers import quantity
+from vlm_bridge.experiments.rule_benchmark.figures import plot_scores, unit_names
+from vlm_bridge.figures.numbers import bracketed, quantity
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.plan.units import units
+from vlm_bridge.plan.units import unit_place, units
 from vlm_bridge.selection import CertifiedPlan
 
 pytestmark = pytest.mark.slow
@@ -105,6 +107,23 @@ def check(cell: dict[str, str], estimate: Estimate) -> None:
     assert (float(cell["low"]), float(cell["high"])) == estimate.interval
 
 
+def test_margins_of_our_rules_have_a_page(benchmark, folder, tmp_path, capsys) -> None:
+    margins_command.main([str(folder / "rules.json"), "--page", str(tmp_path / "margins.md")])
+    text = (tmp_path / "margins.md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip()
+    (model,) = benchmark.models
+    ours = next(one for one in model.rules_in("freeze") if one.score.rule == "skip-it-slopes")
+    assert f"| toy, freeze | {len(ours.scores)}: " in text
+    assert f"| {bracketed(ours.score.spearman)} | {bracketed(ours.score.partial)} |" in text
+    drawn = [one.chosen for one in model.rules if one.chosen.random]
+    for chosen in drawn:
+        assert f"{chosen.disagreement.value:.3f} | {median(chosen.random):.3f} (" in text
+    twice = [str(folder / "rules.json")] * 2
+    with pytest.raises(SystemExit):
+        margins_command.main([*twice, "--page", str(tmp_path / "none.md")])
+    assert "toy is in several of these records" in capsys.readouterr().err
+
+
 def test_every_number_on_the_page_is_the_librarys(benchmark, page) -> None:
     found = page[1]
     (model,) = benchmark.models
@@ -115,12 +134,14 @@ def test_every_number_on_the_page_is_the_librarys(benchmark, page) -> None:
         assert [float(x) for x in row["scores"].split()] == list(one.scores)
         assert float(cells["forward_cost"]["value"]) == one.score.forward_cost
         assert one.score.forward_cost == pytest.approx(sum(one.spent.values()))
-        for figure in ("auc", "spearman", "false_safe"):
+        for figure in ("auc", "spearman", "partial", "false_safe"):
             check(cells[figure], getattr(one.score, figure))
         plan, made = found.cells["plan", name], one.chosen
         assert found.rows["plan", name]["hash"] == made.plan.hash()
         check(plan["saving"], made.saving)
         check(plan["disagreement"], made.disagreement)
+        drawn = plan["random"]["value"].split() if made.random else []
+        assert [float(x) for x in drawn] == list(made.random)
         if made.latency_ratio is not None:
             assert float(plan["flops"]["value"]) == made.flops_ratio
             check(plan["latency"], made.latency_ratio)

@@ -32,10 +32,12 @@ from vlm_bridge.experiments.rule_benchmark import (
 from vlm_bridge.experiments.rule_benchmark import run as benchmark_run
 from vlm_bridge.experiments.rule_benchmark import scores as benchmark_scores
 from vlm_bridge.experiments.rule_benchmark import store as benchmark_store
+from vlm_bridge.experiments.rule_benchmark.margins import best_rival
 from vlm_bridge.experiments.rule_benchmark.scores import ranked
 from vlm_bridge.experiments.rule_benchmark.store import Store
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.model.toy import toy_items, toy_llava
+from vlm_bridge.plan.controls import deepest_plan, random_plans
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules import (
@@ -50,7 +52,7 @@ from vlm_bridge.selection import Step, certify_path, modality_share, pareto_path
 pytestmark = pytest.mark.slow
 
 TOY = toy_vlm()
-FEW = Settings(pairs=1, candidates=4, resamples=20)
+FEW = Settings(pairs=1, candidates=4, resamples=20, draws=3, bands=2)
 
 
 def rules_named(*names: str) -> tuple[Rule, ...]:
@@ -156,6 +158,63 @@ def test_certified_plans_follow_the_search(benchmark, vlm, splits) -> None:
     assert found.flops_ratio == cost.prefill.flops_ratio < 1
 
 
+def test_a_certified_plan_stands_beside_random_and_deepest_ones(benchmark, vlm, splits) -> None:
+    found = [one for one in benchmark.rules_in("freeze") if not one.chosen.plan.is_empty]
+    assert found
+    for one in found:
+        drawn = random_plans(one.chosen.plan, draws=3)
+        measured = sweep_outcomes(vlm, splits.test, [*drawn, deepest_plan(one.chosen.plan)])
+        *random, deepest = (float(np.mean(each.disagree)) for each in measured)
+        assert one.chosen.random == pytest.approx(random)
+        assert one.chosen.deepest == pytest.approx(deepest)
+        good = sum(each <= one.chosen.disagreement.value for each in random)
+        assert one.chosen.p_value == (1 + good) / (1 + len(random))
+    for one in benchmark.rules_in("early_exit"):  # one plan of each size
+        assert (one.chosen.random, one.chosen.deepest) == ((), None)
+
+
+def test_our_rules_are_set_against_depth_and_published_rules(vlm, splits, folder) -> None:
+    rules = rules_named("skip-it-slopes", "skip-it-runs", "shortv", "unified", "deepest-first")
+    settings = replace(FEW, rules=rules, modes=("freeze",), checkpoint=folder, bands=0)
+    found = benchmark_rules(vlm, splits, settings)
+    pairs = [(one.ours, one.other) for one in found.margins]
+    assert pairs == [
+        ("skip-it-slopes", "unified"),  # shortv runs candidates, slopes do not
+        ("skip-it-slopes", "deepest-first"),
+        ("skip-it-runs", "shortv"),
+        ("skip-it-runs", "unified"),
+        ("skip-it-runs", "deepest-first"),
+    ]
+    for one in found.margins:
+        ours, other = (result(found, name, "freeze").score for name in (one.ours, one.other))
+        difference = ours.spearman.value - other.spearman.value
+        assert one.difference.value == pytest.approx(difference, nan_ok=True)
+        low, high = one.difference.interval
+        verdict = "win" if low > 0 else "loss" if high < 0 else "undecided"
+        if math.isnan(one.difference.value):
+            verdict = ""
+        elif not one.difference.reliable:
+            verdict = "undecided"
+        assert one.verdict == verdict
+    assert best_rival(found, result(found, "skip-it-slopes", "freeze")).score.rule == "unified"
+    rivals = [result(found, name, "freeze") for name in ("shortv", "unified")]
+    best = max(rivals, key=lambda rival: rival.score.spearman.value)
+    assert best_rival(found, result(found, "skip-it-runs", "freeze")) == best
+
+
+def test_images_shown_less(benchmark, vlm, splits, folder) -> None:
+    """Knockouts of all layers, in two bands; a coarser image where a mode prunes."""
+    assert [one.layers for one in benchmark.knockouts] == [
+        tuple(range(TOY.n_layers // 2)), tuple(range(TOY.n_layers // 2, TOY.n_layers))
+    ]  # fmt: skip
+    assert benchmark.coarser is None
+    assert benchmark.no_coarser == "no mode that prunes was measured"
+    settings = replace(FEW, rules=rules_named("deepest-first"), modes=("token_pruning",), bands=0)
+    found = benchmark_rules(vlm, splits, settings)
+    assert found.coarser is not None or "cluster" in found.no_coarser
+    assert found.knockouts == ()
+
+
 def test_a_first_batch_turns_down_only_what_cannot_be_on_the_path(vlm, splits) -> None:
     """Of 40 tuning images two may change; a third change in the first batch ends a plan."""
     run = benchmark_run._Run(vlm, splits, FEW, open_store(vlm, splits, FEW))
@@ -226,7 +285,7 @@ def test_a_second_benchmark_runs_no_model(benchmark, vlm, splits, folder, monkey
         name: among_searches(result(benchmark, name, "early_exit"), 3, 2)
         for name in ("vtw", "skip-it-slopes")
     }
-    assert not list(folder.rglob("*.jsonl"))
+    assert not list(folder.rglob("sweep-*.jsonl"))
 
 
 def test_outcomes_are_kept_by_plan(vlm, splits, tmp_path, monkeypatch) -> None:

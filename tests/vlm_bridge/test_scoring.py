@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta, spearmanr, ttest_1samp
+from scipy.stats import beta, rankdata, spearmanr, ttest_1samp
 
-from estimators.rank_correlation import spearman
+from estimators.rank_correlation import partial_spearman, spearman
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
@@ -23,6 +23,7 @@ from vlm_bridge.experiments.scoring import (
     false_safe,
     leave_one_model_out,
     score_rule,
+    spearman_difference,
 )
 from vlm_bridge.experiments.scoring.truth import intervals, verdicts
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -186,13 +187,76 @@ def test_a_score_carries_counts_and_intervals() -> None:
     assert found.to_json()["auc"]["value"] == 1.0
 
 
-def test_resamples_are_of_whole_images() -> None:
-    """With one image in all there is no other world, and the interval is a point."""
+def test_resamples_are_of_whole_images_and_units() -> None:
+    """With one image and a perfect order of two units, every sample that is defined agrees."""
     truth = simulated(1, np.array([0.0, 1.0]))
     found = score_rule(
         np.array([0.0, 1.0]), truth, rule="r", requires="nothing", model="m", epsilon=0.5
     )
     assert found.spearman.interval == pytest.approx((1.0, 1.0))
+    assert not found.spearman.reliable  # half of the samples draw one unit twice
+
+
+def test_partial_is_the_correlation_of_what_depth_leaves_over() -> None:
+    """By hand: residuals of the ranks after a straight line in the ranks of depth."""
+    rng = np.random.default_rng(3)
+    x, y, depth = rng.normal(size=(3, 30)) + np.linspace(0, 3, 30)
+    a, b, z = (rankdata(each) - 15.5 for each in (x, y, depth))
+    left = [each - z * (each @ z) / (z @ z) for each in (a, b)]
+    assert partial_spearman(x, y, depth) == pytest.approx(np.corrcoef(*left)[0, 1])
+    assert math.isnan(partial_spearman(depth, y, depth))
+    assert math.isnan(partial_spearman(x, -depth, depth))
+    assert math.isnan(partial_spearman(x, np.ones(30), depth))
+
+
+def test_a_rule_of_depth_has_nothing_left_given_depth() -> None:
+    rates = np.array([0.6, 0.1, 0.4, 0.3, 0.2, 0.05])
+    truth = simulated(200, rates)
+    options = {"requires": "nothing", "model": "m", "epsilon": 0.1}
+    depth = score_rule(-np.arange(6.0), truth, rule="deepest-first", **options)
+    assert math.isnan(depth.partial.value)
+    assert "ordered by depth" in depth.partial.reason
+    perfect = score_rule(truth.disagreement.mean(axis=0), truth, rule="r", **options)
+    assert perfect.partial.value == pytest.approx(1.0)
+
+
+def test_a_difference_is_paired() -> None:
+    rng = np.random.default_rng(5)
+    truth = simulated(60, rng.random(20))
+    mean = truth.disagreement.mean(axis=0)
+    ours = mean + 0.3 * rng.normal(size=20)
+    same = spearman_difference(ours, ours * 2.0, truth)
+    assert (same.value, same.interval) == (0.0, (0.0, 0.0))
+    other = rng.permutation(ours)
+    found = spearman_difference(ours, other, truth)
+    assert found.value == pytest.approx(spearman(ours, mean) - spearman(other, mean))
+    back = spearman_difference(other, ours, truth)
+    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+    with pytest.raises(BridgeError, match="rule 'other' needs 20 finite scores"):
+        spearman_difference(ours, other[:3], truth)
+
+
+@pytest.mark.slow
+def test_intervals_are_about_other_layers_too() -> None:
+    """Layers drawn from a population, whose own Spearman is known from a large sample.
+
+    Resampled images alone cover it in a third of the runs: many images say nothing of new layers.
+    """
+    rng = np.random.default_rng(0)
+
+    def layers(n: int) -> tuple[np.ndarray, np.ndarray]:
+        harm = rng.normal(size=n)
+        return harm + rng.normal(size=n), 1 / (1 + np.exp(-2 * harm))
+
+    limit, covered = spearman(*layers(200_000)), 0
+    for seed in range(60):
+        score, rates = layers(24)
+        found = score_rule(
+            score, simulated(200, rates, seed), rule="r", requires="nothing", model="m",
+            epsilon=0.1, resamples=200, seed=seed,
+        )  # fmt: skip
+        covered += found.spearman.interval[0] <= limit <= found.spearman.interval[1]
+    assert covered >= 51  # binomial(60, .95) is below that once in 3,000
 
 
 @pytest.mark.slow

@@ -44,6 +44,13 @@ class BenchmarkOptions:
         Settings.resamples
     )
     pairs: Pairs = Settings.pairs
+    draws: Annotated[
+        int, Option(min=0, help="Random plans of the size of each certified plan; 0: none.")
+    ] = Settings.draws
+    bands: Annotated[
+        int,
+        Option(min=0, help="Bands of layers in which text is made blind to the image; 0: none."),
+    ] = Settings.bands
     tokens: Tokens = 8
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = Settings.batch_size
     checkpoint: Annotated[
@@ -108,6 +115,8 @@ def claims(
         candidates=benchmark.candidates,
         resamples=benchmark.resamples,
         pairs=benchmark.pairs,
+        draws=benchmark.draws,
+        bands=benchmark.bands,
         batch_size=benchmark.batch_size,
         checkpoint=benchmark.checkpoint,
         null_images=benchmark.null_images,

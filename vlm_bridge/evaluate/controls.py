@@ -13,10 +13,11 @@ from PIL import Image
 
 from estimators.record import Record
 from vlm_bridge.data import Item, image_hash, read_image
+from vlm_bridge.data.items import check_one_cluster_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, check_images
-from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.full_answers import DECISION, FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
@@ -70,19 +71,27 @@ class Controlled(Record):
 
     @property
     def p_value(self) -> float:
-        """p-value of "the plan is one drawn as the random plans are": `(1 + b) / (1 + n)`.
+        """As `p_value_against`, of the plan among its random plans."""
+        random = [one.disagreement.value for one in self.random]
+        return p_value_against(random, self.plan.disagreement.value)
 
-        b of the n random plans change no more answers than the plan. Valid if the questions did
-        not choose the plan. NaN without random plans.
 
-        Source:
-            Phipson and Smyth 2010, permutation p-values should never be zero, SAGMB 9, eq. 2.
-        """
-        if not self.random:
-            return math.nan
-        mine = self.plan.disagreement.value
-        at_least = sum(one.disagreement.value <= mine for one in self.random)
-        return (1 + at_least) / (1 + len(self.random))
+def p_value_against(random: Sequence[float], disagreement: float) -> float:
+    """p-value of "the plan is one drawn as the random plans are": `(1 + b) / (1 + n)`.
+
+    b of the n random plans change no more answers than the plan. Valid if the questions did not
+    choose the plan. NaN without random plans.
+
+    Source:
+        Phipson and Smyth 2010, permutation p-values should never be zero, SAGMB 9, eq. 2.
+
+    Example:
+        >>> p_value_against([0.1, 0.0, 0.3], 0.05)
+        0.5
+    """
+    if not random:
+        return math.nan
+    return (1 + sum(one <= disagreement for one in random)) / (1 + len(random))
 
 
 def compare_with_controls(
@@ -143,16 +152,13 @@ def compare_with_controls(
         return Comparison.of(
             one,
             full.outcomes(vlm, one, batch_size=batch_size, checkpoint=file),
-            "generated answer",
+            DECISION,
             vlm,
         )
 
     coarser, no_coarser = None, ""
     if prunes:
-        try:
-            coarser = _coarser(vlm, full, plan, folder, batch_size)
-        except BridgeError as error:
-            no_coarser = str(error)
+        coarser, no_coarser = coarser_images(vlm, full, kept_share(plan), folder, batch_size)
     return Controlled(
         plan=compared(plan),
         random=tuple(map(compared, drawn)),
@@ -203,12 +209,19 @@ def kept_share(plan: SkipPlan) -> float:
     return [share for depth, share in plan.pruning if depth < plan.n_layers][-1]
 
 
-def _coarser(
-    vlm: VLM, full: FullAnswers, plan: SkipPlan, folder: Path, batch_size: int
-) -> Comparison:
-    """The full model on coarser images against its answers on whole ones."""
-    share = kept_share(plan)
-    items = with_coarser_images(full.items, share, folder / "coarser")
+def coarser_images(
+    vlm: VLM, full: FullAnswers, share: float, folder: Path, batch_size: int
+) -> tuple[Comparison | None, str]:
+    """The full model on images of `share` of the pixels, against its answers on whole ones.
+
+    None, and why, if images of two clusters become equal, or an item has none. Coarser images and
+    finished batches are kept in `folder`.
+    """
+    try:
+        items = with_coarser_images(full.items, share, folder / "coarser")
+        check_one_cluster_per_image(items)
+    except BridgeError as error:
+        return None, str(error)
     answers = FullAnswers.ask(
         vlm,
         items,
@@ -224,7 +237,7 @@ def _coarser(
         max_new_tokens=full.max_new_tokens,
     )
     empty = SkipPlan("block", vlm.layout.n_layers)
-    return Comparison.of(empty, outcomes, "generated answer", vlm)
+    return Comparison.of(empty, outcomes, DECISION, vlm), ""
 
 
 def knockouts(
@@ -251,4 +264,4 @@ def knockouts(
             checkpoint=folder / f"knockout-{layers[0]}-{layers[-1]}-{len(layers)}.jsonl",
         )
         empty = SkipPlan("block", n)
-        yield Knockout(layers, Comparison.of(empty, outcomes, "generated answer", vlm))
+        yield Knockout(layers, Comparison.of(empty, outcomes, DECISION, vlm))

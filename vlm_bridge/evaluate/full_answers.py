@@ -21,6 +21,9 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support, skipping
 
+#: What a comparison of whole answers compares.
+DECISION = "generated answer"
+
 
 @dataclass(frozen=True)
 class FullAnswers:

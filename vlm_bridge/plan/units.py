@@ -69,3 +69,16 @@ def empty_plan(mode: str, n_layers: int, *, stack: str = DECODER) -> SkipPlan:
     [True, True, True, True, True, True, True, True]
     """
     return SkipPlan(mode, n_layers, **MODES[mode].empty(n_layers), stack=stack)
+
+
+def unit_place(unit: SkipPlan) -> float:
+    """Depth of a single unit: its layer, or its depth; half a layer further for an MLP.
+
+    >>> unit_place(SkipPlan("early_exit", 4, exit=3)), unit_place(SkipPlan("sublayer", 4, mlp=(2,)))
+    (3.0, 2.5)
+    """
+    for depth in (unit.exit, unit.entry, unit.after):
+        if depth is not None:
+            return float(depth)
+    layer = (unit.layers or unit.attention or unit.mlp)[0]
+    return layer + (0.5 if unit.mlp else 0.0)

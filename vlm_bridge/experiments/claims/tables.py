@@ -59,21 +59,28 @@ def rules(claims: ModelClaims) -> list[str]:
         results.sort(key=lambda r: -r.score.auc.value if r.score.auc.value >= 0 else 1.0)
         for result in results:
             score, chosen = result.score, result.chosen
-            ranking = [bracketed(score.auc), bracketed(score.spearman)]
+            ranking = [bracketed(each) for each in (score.auc, score.spearman, score.partial)]
             counts = f"{score.safe}/{score.harmful}/{score.undetermined}"
             plan = "none" if chosen.plan.is_empty else chosen.plan.describe()
             effects = [bracketed(each, ".3f") for each in (chosen.disagreement, chosen.drop)]
             cells = [mode, score.rule, result.origin, score.requires, *ranking, counts, plan]
-            rows.append([*cells, bracketed(chosen.saving), *effects])
-    head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "safe/harmful/undetermined"]
+            drawn = f"{chosen.p_value:.2g}" if chosen.random else "-"
+            deepest = "-" if chosen.deepest is None else f"{chosen.deepest:.3f}"
+            rows.append([*cells, bracketed(chosen.saving), *effects, drawn, deepest])
+    head = ["mode", "rule", "origin", "requires", "AUC", "Spearman", "given depth"]
     return _section(
         "Rules against measured disagreement of first answer tokens",
-        [*head, "certified plan", "saved", "changed", "drop"],
+        [
+            *(*head, "safe/harmful/undetermined", "certified plan", "saved", "changed", "drop"),
+            *("p of a random plan", "deepest: changed"),
+        ],
         rows,
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "
-        "Spearman alone. The certificates are not corrected for the number of rules. In modes of "
-        "depths every depth is a candidate of every rule, so a certified plan does not depend on "
-        "the rule.",
+        "Spearman alone. Given depth: the partial rank correlation. p: of as good a plan, if it "
+        "were drawn as random plans of its size are; the last column is the plan of its size that "
+        "skips the last layers. The certificates are not corrected for the number of rules. In "
+        "modes of depths every depth is a candidate of every rule, so a certified plan does not "
+        "depend on the rule.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from vlm_bridge.evaluate.sweep import SWEPT
@@ -57,6 +58,7 @@ def write_report(
     for old in folder.glob("scores-*.png"):  # of another benchmark
         old.unlink()
     formats = {name: getattr(numbers, name) for name in _FORMATS} | {"units": unit_names}
+    formats["median"] = median
     page = template(f"{NAME}.j2", formats).render(
         {field.name: getattr(results, field.name) for field in fields(results)},
         **_derived(results),

@@ -17,7 +17,7 @@ from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
 from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.compare import Comparison
-from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.full_answers import DECISION, FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.experiments.demo.page import write_report
@@ -155,7 +155,7 @@ def run_demo(
 
 
 def _compared(vlm: VLM, plan: SkipPlan, outcomes: Outcomes) -> Comparison:
-    return Comparison.of(plan, outcomes, "generated answer", vlm)
+    return Comparison.of(plan, outcomes, DECISION, vlm)
 
 
 def _path(

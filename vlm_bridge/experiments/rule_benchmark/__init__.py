@@ -6,6 +6,7 @@ from vlm_bridge.experiments.rule_benchmark.error_rate import ErrorRateCheck as E
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate as check_error_rate
 from vlm_bridge.experiments.rule_benchmark.results import AcrossModels as AcrossModels
 from vlm_bridge.experiments.rule_benchmark.results import Chosen as Chosen
+from vlm_bridge.experiments.rule_benchmark.results import Margin as Margin
 from vlm_bridge.experiments.rule_benchmark.results import ModelBenchmark as ModelBenchmark
 from vlm_bridge.experiments.rule_benchmark.results import ModeTruth as ModeTruth
 from vlm_bridge.experiments.rule_benchmark.results import RuleBenchmark as RuleBenchmark

@@ -12,6 +12,7 @@ from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.figures import axes
 from vlm_bridge.plan.modes import MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import unit_place
 from vlm_bridge.runtime.files import safe_name
 
 #: verdict -> colour, marker, face.
@@ -20,22 +21,6 @@ _VERDICTS = {
     "undetermined": (axes.GREY, "o", "white"),
     "harmful": (axes.VERMILLION, "X", axes.VERMILLION),
 }
-
-
-def unit_place(unit: SkipPlan) -> float:
-    """Position of a single unit on the axis of its mode: its layer, or its depth.
-
-    Example:
-        >>> unit_place(SkipPlan("early_exit", 4, exit=3))
-        3.0
-        >>> unit_place(SkipPlan("sublayer", 4, mlp=(2,)))
-        2.5
-    """
-    for depth in (unit.exit, unit.entry, unit.after):
-        if depth is not None:
-            return float(depth)
-    layer = (unit.layers or unit.attention or unit.mlp)[0]
-    return layer + (0.5 if unit.mlp else 0.0)
 
 
 def plot_scores(path: Path, benchmark: records.ModelBenchmark, mode: str) -> Path:

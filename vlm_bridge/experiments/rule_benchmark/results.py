@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from estimators import Estimate
 from estimators.record import Record
+from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.controls import Knockout, p_value_against
 from vlm_bridge.experiments.rule_benchmark.error_rate import ErrorRateCheck
 from vlm_bridge.experiments.scoring import HARMFUL, SAFE, UNDETERMINED, LeftOut, RuleScore, Truth
 from vlm_bridge.experiments.scoring.truth import intervals, verdicts
@@ -68,6 +71,10 @@ class Chosen(Record):
         flops_ratio, latency_ratio: of the prefill, skipped/full; None for an empty plan.
         device: device that was timed, and its number of threads; None for an empty plan.
         error_rate_check: over resampled certification images; None for an empty path.
+        random: disagreement of random plans of its mode and size, on test images; empty for an
+            empty plan, and in modes with one plan of each size.
+        deepest: disagreement of the plan of its size that skips the last layers; None if there is
+            none.
     """
 
     search: CertifiedPlan
@@ -78,11 +85,18 @@ class Chosen(Record):
     latency_ratio: Estimate | None
     device: str | None
     error_rate_check: ErrorRateCheck | None
+    random: tuple[float, ...] = ()
+    deepest: float | None = None
 
     @property
     def plan(self) -> SkipPlan:
         """The certified plan."""
         return self.search.plan
+
+    @property
+    def p_value(self) -> float:
+        """As `p_value_against`, of its disagreement among that of the random plans."""
+        return p_value_against(self.random, self.disagreement.value)
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,35 @@ class RuleResult(Record):
 
 
 @dataclass(frozen=True)
+class Margin(Record):
+    """Spearman of a rule of ours minus that of another rule, on the same units and images.
+
+    Attributes:
+        mode, keep: of the units, as in `RuleResult`.
+        ours, other: names of the rules.
+        difference: interval by bootstrap over units and images, in pairs.
+    """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("verdict",)
+
+    mode: str
+    keep: float | None
+    ours: str
+    other: str
+    difference: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """`win` or `loss` if a reliable interval excludes zero; `undecided`; empty if undefined."""
+        if math.isnan(self.difference.value):
+            return ""
+        low, high = self.difference.interval
+        if not self.difference.reliable:
+            return "undecided"
+        return "win" if low > 0 else "loss" if high < 0 else "undecided"
+
+
+@dataclass(frozen=True)
 class Refusal(Record):
     """A rule that gave no score in a mode, and the reason."""
 
@@ -129,6 +172,11 @@ class ModelBenchmark(Record):
         rules: results, for each mode and rule.
         refused: rules without a score in a mode.
         fingerprint: of the model; "" if not known.
+        margins: of our rules over others, in every mode.
+        coarser: the full model on test images with as small a share of their pixels as units of
+            `token_pruning` keep of their tokens, against whole images; None if not measured.
+        no_coarser: why it was not measured.
+        knockouts: text's attention to vision tokens knocked out, band by band, on test images.
     """
 
     model: str
@@ -142,6 +190,10 @@ class ModelBenchmark(Record):
     refused: tuple[Refusal, ...]
     forward_cost: float | None = None
     fingerprint: str = ""
+    margins: tuple[Margin, ...] = ()
+    coarser: Comparison | None = None
+    no_coarser: str = ""
+    knockouts: tuple[Knockout, ...] = ()
 
     @property
     def modes(self) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -12,15 +14,19 @@ from theory import Certificate
 from vlm_bridge.data import image_ids, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of, signed
-from vlm_bridge.evaluate.compare import check_images
+from vlm_bridge.evaluate.compare import Comparison, check_images
+from vlm_bridge.evaluate.controls import Knockout, coarser_images, knockouts
+from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
+from vlm_bridge.experiments.rule_benchmark.margins import margins
 from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
 from vlm_bridge.experiments.rule_benchmark.settings import Settings, Splits
 from vlm_bridge.experiments.rule_benchmark.store import Store, compare_on_test, plan_cost
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.controls import deepest_plan, random_plans
 from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, Rule
@@ -36,6 +42,7 @@ from vlm_bridge.selection import (
 )
 from vlm_bridge.selection.path import RUNGS
 from vlm_bridge.skip import supported_modes
+from vlm_bridge.skip.support import supported_layers
 
 #: Order of the rules in all results, by the evidence that they require.
 _ORDER = ("forward pass", "candidate runs", "labels", "nothing")
@@ -105,6 +112,7 @@ class _Run:
         truths: dict[tuple[str, float | None], records.ModeTruth] = {}
         results: list[records.RuleResult] = []
         refused: list[records.Refusal] = []
+        gained: list[records.Margin] = []
         for mode in self.settings.modes:
             scored: list[_Scored] = []
             in_mode = [rule for rule in rules if mode in rule.modes]
@@ -117,12 +125,18 @@ class _Run:
                     except BridgeError as error:
                         refused.append(records.Refusal(rule.name, mode, str(error)))
                     advance(1)
+            measured: dict[float | None, tuple[Truth, list[records.RuleResult]]] = {}
             for each, chosen in zip(scored, self._chosen(scored), strict=True):
                 truth = Truth.of(each.units, self.store.outcomes("test", each.units))
                 mode_truth = records.ModeTruth.of(truth, epsilon=self.settings.epsilon)
                 truths[mode, mode_truth.keep] = mode_truth
                 results.append(self._result(each, truth, chosen))
+                measured.setdefault(mode_truth.keep, (truth, []))[1].append(results[-1])
+            for truth, in_truth in measured.values():
+                gained += margins(in_truth, truth, seed=self.settings.seed)
         splits = self.splits.by_name.items()
+        kept = [keep for mode, keep in truths if keep is not None]
+        coarser, no_coarser, knocked = self._shown_less(min(kept, default=None))
         return records.ModelBenchmark(
             model=self.vlm.name,
             n_layers=self.vlm.layout.n_layers,
@@ -135,7 +149,32 @@ class _Run:
             refused=tuple(refused),
             forward_cost=self.settings.forward_cost,
             fingerprint=self.vlm.fingerprint,
+            margins=tuple(gained),
+            coarser=coarser,
+            no_coarser=no_coarser,
+            knockouts=knocked,
         )
+
+    def _shown_less(
+        self, share: float | None
+    ) -> tuple[Comparison | None, str, tuple[Knockout, ...]]:
+        """Coarser test images, and text's attention to them knocked out, on whole answers."""
+        settings, vlm, bands = self.settings, self.vlm, self.settings.bands
+        coarser: tuple[Comparison | None, str] = (None, "no mode that prunes was measured")
+        if share is None and not bands:
+            return (*coarser, ())
+        with TemporaryDirectory() as temporary:
+            folder = (self.store.folder or Path(temporary)) / "controls"
+            full = FullAnswers.ask(
+                vlm,
+                self.splits.test,
+                batch_size=settings.batch_size,
+                checkpoint=folder / f"full-{self.store.hashes['test'][:12]}.jsonl",
+            )
+            folder = folder / full.hash[:12]
+            if share is not None:
+                coarser = coarser_images(vlm, full, share, folder, settings.batch_size)
+            return (*coarser, tuple(knockouts(vlm, full, bands, folder, settings.batch_size)))
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
         """A rule's scores with their cost, and its candidates."""
@@ -181,8 +220,21 @@ class _Run:
             for path in paths
         ]
         units = [unit for each in scored for unit in each.units]
-        self.store.outcomes("test", [*units, *(search.plan for search in searches)])
-        return [self._tested(search) for search in searches]
+        certified = [search.plan for search in searches]
+        controls = {plan: self._controls(plan) for plan in certified}
+        drawn = [one for random, deepest in controls.values() for one in (*random, *deepest)]
+        self.store.outcomes("test", [*units, *certified, *drawn])
+        return [self._tested(search, *controls[search.plan]) for search in searches]
+
+    def _controls(self, plan: SkipPlan) -> tuple[list[SkipPlan], list[SkipPlan]]:
+        """Random plans of the size of a plan, and the deepest one, of the layers that can skip."""
+        layerwise, draws = plan.mode in LAYERWISE, self.settings.draws
+        if plan.is_empty or not draws or not (layerwise or plan.pruning):
+            return [], []
+        usable = supported_layers(self.vlm, plan.mode) if layerwise else range(plan.n_layers)
+        held_out = tuple(layer for layer in range(plan.n_layers) if layer not in usable)
+        random = random_plans(plan, draws=draws, seed=self.settings.seed, held_out=held_out)
+        return random, [deepest_plan(plan, held_out=held_out)] if layerwise else []
 
     def _rates(self, plans: Sequence[SkipPlan]) -> dict[SkipPlan, float]:
         """Disagreement on tuning images; a lower bound for plans that the first batch rejects."""
@@ -207,7 +259,9 @@ class _Run:
             epsilon=self.settings.epsilon,
         )
 
-    def _tested(self, search: CertifiedPlan) -> records.Chosen:
+    def _tested(
+        self, search: CertifiedPlan, random: Sequence[SkipPlan], deepest: Sequence[SkipPlan]
+    ) -> records.Chosen:
         settings, steps = self.settings, [step.plan for step in search.path]
         if search.path:
             check, saved = check_error_rate(
@@ -222,14 +276,25 @@ class _Run:
             n_images = len({item.cluster for item in self.splits.certification})
             why = "every candidate changed too many answers on the tuning images"
             check, saved = None, Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)
-        (tested,) = compare_on_test(self.store, [search.plan])
+        tested, *controls = compare_on_test(self.store, [search.plan, *random, *deepest])
+        changed = [control.disagreement.value for control in controls]
         flops = latency = device = None
         if not search.plan.is_empty:
             cost = plan_cost(self.store, search.plan, pairs=settings.pairs)
             prefill, device = cost.prefill, cost.device
             flops, latency = prefill.flops_ratio, prefill.latency_ratio
-        changed, drop = tested.disagreement, tested.drop
-        return records.Chosen(search, saved, changed, drop, flops, latency, device, check)
+        return records.Chosen(
+            search=search,
+            saving=saved,
+            disagreement=tested.disagreement,
+            drop=tested.drop,
+            flops_ratio=flops,
+            latency_ratio=latency,
+            device=device,
+            error_rate_check=check,
+            random=tuple(changed[: len(random)]),
+            deepest=changed[-1] if deepest else None,
+        )
 
 
 def certify_stored(

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from vlm_bridge.data import Item, image_ids
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.controls import BANDS
+from vlm_bridge.plan.controls import DRAWS
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.rules import RULES, Rule
 
@@ -86,6 +88,9 @@ class Settings:
             size. In modes of depths every depth is a candidate.
         resamples: bootstrap samples of the certification images.
         pairs: timed pairs of full and skipped runs.
+        draws: random plans of the size of every certified plan; 0: none.
+        bands: of neighbouring layers in which text's attention to the image is knocked out; 0:
+            none.
         batch_size: questions in a batch.
         seed: of the resampling.
         forward_cost: budget of every rule, in forward passes over the profiling images; a rule
@@ -96,7 +101,9 @@ class Settings:
         BridgeError: an unknown mode, or a number out of its range.
     """
 
-    LEAST: ClassVar[dict[str, int]] = {"candidates": 2, "resamples": 1, "pairs": 1, "batch_size": 1}
+    LEAST: ClassVar[dict[str, int]] = {
+        **{"candidates": 2, "resamples": 1, "pairs": 1, "draws": 0, "bands": 0, "batch_size": 1}
+    }
 
     rules: tuple[Rule, ...] = tuple(RULES.values())
     modes: tuple[str, ...] = RULE_MODES
@@ -105,6 +112,8 @@ class Settings:
     candidates: int = 10
     resamples: int = 200
     pairs: int = 11
+    draws: int = DRAWS
+    bands: int = BANDS
     batch_size: int = 16
     seed: int = 0
     forward_cost: float | None = None

@@ -1,22 +1,23 @@
-"""Figures of merit of a rule in one mode of one model, with intervals over images."""
+"""Figures of merit of a rule in one mode of one model, with intervals over layers and images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Estimate
-from estimators.rank_correlation import spearman
+from estimators.rank_correlation import partial_spearman, spearman
 from estimators.record import Record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.scoring.truth import HARMFUL, SAFE, UNDETERMINED, Truth, verdicts
 
-#: Figure of merit from verdicts (n_units,) and measured means (n_units,).
-Figure = Callable[[NDArray[np.int64], NDArray[np.float64]], float]
+Floats = NDArray[np.float64]
+#: Figure of merit from scores, verdicts, measured means and depths, each (n_units,).
+Figure = Callable[[Floats, NDArray[np.int64], Floats, Floats], float]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class RuleScore(Record):
         undetermined: number of other units; they count in `spearman` alone.
         auc: probability that a harmful unit scores above a safe one.
         spearman: rank correlation with the measured mean, over all units.
+        partial: the same given depth, which many rules follow (`partial_spearman`).
         false_safe: share of harmful units among the lowest scores, as many as there are safe units.
         forward_cost: cost of the rule, in forward passes over its images.
     """
@@ -48,12 +50,13 @@ class RuleScore(Record):
     undetermined: int
     auc: Estimate
     spearman: Estimate
+    partial: Estimate
     false_safe: Estimate
     forward_cost: float
 
 
 def score_rule(
-    score: NDArray[np.float64],
+    score: Floats,
     truth: Truth,
     *,
     rule: str,
@@ -66,31 +69,32 @@ def score_rule(
     resamples: int = 1000,
     seed: int = 0,
 ) -> RuleScore:
-    """Score a rule; intervals by bootstrap over images, with verdicts recomputed in each sample.
+    """Score a rule; intervals by bootstrap over units and images, with verdicts made anew in each.
 
     `score` is (n_units,) in the order of `truth.plans`, the lower, the safer; `level` is that of
     the verdicts and of the reported intervals. A BridgeError if the quantity was not measured.
 
     Source:
-        Percentile bootstrap over images: Field and Welsh 2007, Bootstrapping clustered data,
-        J. R. Stat. Soc. B 69.
+        Percentile bootstrap of both factors: Owen and Eckles 2012, Bootstrapping data arrays of
+        arbitrary order, Annals of Applied Statistics 6.
     """
-    score = np.asarray(score, dtype=np.float64)
-    units = len(truth.plans)
-    if score.shape != (units,) or not np.isfinite(score).all():
-        raise BridgeError(f"rule '{rule}' needs {units} finite scores, got {score.tolist()}")
+    score = _checked(score, truth, rule)
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie between 0 and 1, got {epsilon}")
-    values = truth.values(quantity)
-    n, rng = len(values), np.random.default_rng(seed)
+    values, depth = truth.values(quantity), truth.places
     verdict = verdicts(values, quantity, epsilon, level)
-    drawn = [values[rng.integers(n, size=n)] for _ in range(resamples)]
-    samples = [(verdicts(rows, quantity, epsilon, level), rows.mean(axis=0)) for rows in drawn]
+    samples: list[tuple[Floats, NDArray[np.int64], Floats, Floats]] = []
+    for units, rows in _drawn(values, resamples, seed):
+        again = verdicts(rows, quantity, epsilon, level)
+        samples.append((score[units], again, rows.mean(axis=0), depth[units]))
 
-    def figure(name: str, of: Figure) -> Estimate:
-        value = of(verdict, values.mean(axis=0))
-        return _percentile(name, value, [of(*sample) for sample in samples], n, level)
+    def figure(name: str, of: Figure, undefined: str) -> Estimate:
+        value = of(score, verdict, values.mean(axis=0), depth)
+        drawn = [of(*sample) for sample in samples]
+        return _percentile(name, value, drawn, len(values), level, undefined)
 
+    classes = "no unit is safe, or none is harmful"
+    tied = "all scores or all measured means are equal"
     return RuleScore(
         rule=rule,
         requires=requires,
@@ -101,19 +105,72 @@ def score_rule(
         safe=int((verdict == SAFE).sum()),
         harmful=int((verdict == HARMFUL).sum()),
         undetermined=int((verdict == UNDETERMINED).sum()),
-        auc=figure("auc", lambda v, _: auc(score, v)),
-        spearman=figure("spearman", lambda _, mean: spearman(score, mean)),
-        false_safe=figure("false-safe", lambda v, _: false_safe(score, v)),
+        auc=figure("auc", lambda s, v, *_: auc(s, v), classes),
+        spearman=figure("spearman", lambda s, _v, mean, _d: spearman(s, mean), tied),
+        partial=figure(
+            "partial spearman given depth",
+            lambda s, _, mean, places: partial_spearman(s, mean, places),
+            f"{tied}, or ordered by depth",
+        ),
+        false_safe=figure("false-safe", lambda s, v, *_: false_safe(s, v), classes),
         forward_cost=forward_cost,
     )
 
 
-def _percentile(name: str, value: float, samples: list[float], n: int, level: float) -> Estimate:
+def spearman_difference(
+    ours: Floats,
+    other: Floats,
+    truth: Truth,
+    *,
+    quantity: str = "disagreement",
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Spearman of `ours` minus that of `other`, both with the measured mean over the same units.
+
+    Paired: both are computed in the same bootstrap samples of units and images. Scores are as in
+    `score_rule`.
+    """
+    values = truth.values(quantity)
+    ours, other = _checked(ours, truth, "ours"), _checked(other, truth, "other")
+
+    def difference(first: Floats, second: Floats, mean: Floats) -> float:
+        return spearman(first, mean) - spearman(second, mean)
+
+    samples = [
+        difference(ours[units], other[units], rows.mean(axis=0))
+        for units, rows in _drawn(values, resamples, seed)
+    ]
+    value = difference(ours, other, values.mean(axis=0))
+    tied = "all scores of a rule or all measured means are equal"
+    return _percentile("difference of spearman", value, samples, len(values), level, tied)
+
+
+def _checked(score: Floats, truth: Truth, rule: str) -> Floats:
+    score = np.asarray(score, dtype=np.float64)
+    units = len(truth.plans)
+    if score.shape != (units,) or not np.isfinite(score).all():
+        raise BridgeError(f"rule '{rule}' needs {units} finite scores, got {score.tolist()}")
+    return score
+
+
+def _drawn(values: Floats, resamples: int, seed: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    """Bootstrap samples: units (n_units,), and values (n_images, n_units) of them, by image."""
+    rng, (images, units) = np.random.default_rng(seed), values.shape
+    for _ in range(resamples):
+        rows, columns = rng.integers(images, size=(images,)), rng.integers(units, size=(units,))
+        yield columns, values[np.ix_(rows, columns)]
+
+
+def _percentile(
+    name: str, value: float, samples: list[float], n: int, level: float, undefined: str
+) -> Estimate:
     """The value with its percentile interval over the samples in which it is defined."""
     defined = np.array([sample for sample in samples if not math.isnan(sample)])
     reason = ""
     if math.isnan(value):
-        reason = "not defined: no unit is safe, or none is harmful"
+        reason = f"not defined: {undefined}"
     elif len(defined) < 0.9 * len(samples):
         reason = f"defined in {len(defined)} of {len(samples)} resamples only"
     interval = (-math.inf, math.inf)
@@ -126,14 +183,14 @@ def _percentile(name: str, value: float, samples: list[float], n: int, level: fl
         interval=interval,
         level=level,
         n=n,
-        method=f"{name}, bootstrap over images",
+        method=f"{name}, bootstrap over units and images",
         reliable=not reason,
         reason=reason,
         diagnostics={"resamples": len(samples), "defined": int(defined.size)},
     )
 
 
-def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
+def auc(score: Floats, verdict: NDArray[np.int64]) -> float:
     """Probability that a harmful unit scores above a safe one; ties count one half.
 
     `score` and `verdict` are (n_units,). Undetermined units are left out; NaN without a safe or
@@ -153,7 +210,7 @@ def auc(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
     return float(((gap > 0) + 0.5 * (gap == 0)).mean())
 
 
-def false_safe(score: NDArray[np.float64], verdict: NDArray[np.int64]) -> float:
+def false_safe(score: Floats, verdict: NDArray[np.int64]) -> float:
     """Share of harmful units among the k lowest scores, where k units are safe.
 
     Undetermined units are left out; a perfect ranking has 0. Units tied at the cut count in

@@ -14,6 +14,7 @@ from estimators.clustered import cluster_means
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.units import unit_place
 
 SAFE, UNDETERMINED, HARMFUL = -1, 0, 1  # verdicts on a unit
 QUANTITIES = ("disagreement", "drop")
@@ -51,6 +52,11 @@ class Truth:
         lost = by_image(drops) if len(drops) == len(outcomes) else None
         changed, images = by_image([each.disagree for each in outcomes]), dict.fromkeys(clusters)
         return cls(tuple(plans), changed, lost, tuple(images))
+
+    @property
+    def places(self) -> NDArray[np.float64]:
+        """(n_units,) depth of each unit, as `unit_place`."""
+        return np.array([unit_place(plan) for plan in self.plans])
 
     def values(self, quantity: str) -> NDArray[np.float64]:
         """(n_images, n_units) of one quantity; a BridgeError for a drop without labels."""

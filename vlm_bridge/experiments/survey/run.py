@@ -22,7 +22,7 @@ from vlm_bridge.evaluate.controls import (
     compare_with_controls,
     knockouts,
 )
-from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.full_answers import DECISION, FullAnswers
 from vlm_bridge.evaluate.next_token import next_token_agreement
 from vlm_bridge.evaluate.sweep import sweep_plans
 from vlm_bridge.evaluate.word_errors import word_error_rate, word_errors
@@ -43,7 +43,6 @@ from vlm_bridge.skip import supported_modes
 
 #: Units on which a certified plan is compared with random plans.
 CONTROL_UNITS = 60
-DECISION = "generated answer"
 #: Modes whose single skips are surveyed, as far as the model has them.
 SURVEYED = ("block", "sublayer", "freeze", "early_exit", "late_entry")
 

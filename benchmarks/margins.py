@@ -1,0 +1,175 @@
+"""Our rules against depth alone and against the best published rule, over several models.
+
+    python -m benchmarks.margins docs/results/*/rules.json
+
+Reads the records that `python -m benchmarks.rules` wrote. For each model and mode: Spearman's rank
+correlation of a rule's scores with the measured disagreement of single units, and how far it lies
+above that of depth alone and of the best published rule that needs no more evidence. Wins and
+losses alike are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.experiments.rule_benchmark import Margin, ModelBenchmark, RuleBenchmark, RuleResult
+from vlm_bridge.experiments.rule_benchmark.margins import DEPTH, best_rival
+from vlm_bridge.figures.markdown import table
+from vlm_bridge.figures.numbers import bracketed
+from vlm_bridge.plan.modes import ranges
+from vlm_bridge.runtime.files import read_record, write_bytes
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "margins.md"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, read the records, print and write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.margins",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("records", nargs="+", type=Path, help="rules.json of finished runs")
+    parser.add_argument("--page", type=Path, default=PAGE, help=f"page to write ({PAGE})")
+    options = parser.parse_args(arguments)
+    try:
+        runs = [read_record(path, RuleBenchmark, "benchmark of rules") for path in options.records]
+        models = [model for run in runs for model in run.models]
+        counted = Counter(model.model for model in models)
+        if twice := [name for name, count in counted.items() if count > 1]:
+            raise BridgeError(f"{twice[0]} is in several of these records; give each model once")
+        text = "\n".join(page(models)).rstrip() + "\n"
+    except BridgeError as error:
+        parser.error(str(error))
+    write_bytes(options.page, text.encode())
+    print(text)
+
+
+def page(models: Sequence[ModelBenchmark]) -> Iterator[str]:
+    """The lines of the page."""
+    yield from (
+        "# Our rules against depth alone and against published rules",
+        "",
+        "Made by `python -m benchmarks.margins` from records of `python -m benchmarks.rules`. "
+        "*Spearman* is the rank correlation of a rule's scores with the measured disagreement of "
+        "single units (layers, sublayers or depths) on test images; *given depth* is the partial "
+        f"rank correlation given the unit's depth. *{DEPTH}* is depth alone. The *best published* "
+        "rule is the one with the highest Spearman on the same test images among those that need "
+        "no more evidence than ours, a choice that favours it. Brackets are 95 % intervals by "
+        "bootstrap over units and images, of differences in pairs. A *win* or a *loss* is a "
+        "difference whose interval excludes zero, with no correction for the number of rows.",
+        "",
+    )
+    for rule in dict.fromkeys(margin.ours for model in models for margin in model.margins):
+        yield from (f"## {rule}", "", *_of_rule(rule, models), "")
+    yield from ("## Certified plans beside plans that no measurement chose", "", *_plans(models))
+    yield from ("", "## Images shown less", "", *_shown_less(models))
+
+
+def _of_rule(rule: str, models: Sequence[ModelBenchmark]) -> Iterator[str]:
+    rows: list[list[str]] = []
+    verdicts: dict[str, list[str]] = {"depth": [], "published": []}
+    for model in models:
+        for ours in (result for result in model.rules if result.score.rule == rule):
+            truth, rival = model.truth_of(ours), best_rival(model, ours)
+            found = {
+                "depth": _margin(model, ours, DEPTH),
+                "published": None if rival is None else _margin(model, ours, rival.score.rule),
+            }
+            for name, margin in found.items():
+                if margin is not None and margin.verdict:
+                    verdicts[name].append(margin.verdict)
+            best = "-" if rival is None else f"{rival.score.rule} {_value(rival)}"
+            rows.append(
+                [
+                    f"{model.model}, {ours.score.mode}",
+                    f"{len(truth.units)}: {min(truth.mean):.2f} to {max(truth.mean):.2f}",
+                    bracketed(ours.score.spearman),
+                    bracketed(ours.score.partial),
+                    *(_cell(found["depth"]), best, _cell(found["published"])),
+                ]
+            )
+    head = ["model, mode", "units: changed", "Spearman", "given depth", "minus depth alone"]
+    yield from table([*head, "best published", "minus best published"], rows)
+    for name, other in (("depth", "depth alone"), ("published", "the best published rule")):
+        counts = Counter(verdicts[name])
+        counted = ", ".join(f"{counts[each]} {each}" for each in ("win", "undecided", "loss"))
+        yield from ("", f"Against {other}, of {len(verdicts[name])} rows: {counted}.")
+
+
+def _margin(model: ModelBenchmark, ours: RuleResult, other: str) -> Margin | None:
+    key = (ours.score.mode, ours.keep, ours.score.rule, other)
+    margins = (
+        each for each in model.margins if key == (each.mode, each.keep, each.ours, each.other)
+    )
+    return next(margins, None)
+
+
+def _value(result: RuleResult) -> str:
+    return f"{result.score.spearman.value:.2f}"
+
+
+def _cell(margin: Margin | None) -> str:
+    if margin is None or not margin.verdict:
+        return "-"
+    return f"{bracketed(margin.difference)} {margin.verdict}"
+
+
+def _plans(models: Iterable[ModelBenchmark]) -> list[str]:
+    """Every certified plan of a mode with several plans of one size; a shared plan once."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    rules: dict[tuple[str, str], list[str]] = {}
+    for model in models:
+        for result in model.rules:
+            chosen = result.chosen
+            if not chosen.random:
+                continue
+            key = (model.model, chosen.plan.hash())
+            rules.setdefault(key, []).append(result.score.rule)
+            drawn = sorted(chosen.random)
+            rows[key] = [
+                f"{chosen.disagreement.value:.3f}",
+                f"{statistics.median(drawn):.3f} ({drawn[0]:.3f} to {drawn[-1]:.3f})",
+                f"{chosen.p_value:.2g}",
+                "-" if chosen.deepest is None else f"{chosen.deepest:.3f}",
+            ]
+            rows[key].insert(0, chosen.plan.describe())
+    if not rows:
+        return ["No plan of such a mode was certified."]
+    lines = [[key[0], ", ".join(rules[key]), *cells] for key, cells in rows.items()]
+    head = ["model", "chosen by", "certified plan", "changed", "random plans of its size"]
+    low = sum(float(cells[3]) <= 0.05 for cells in rows.values())
+    return [
+        "Changed first answer tokens on test images. p: of as good a plan, if it were drawn as "
+        "the random ones are.",
+        "",
+        *table([*head, "p", "deepest of its size"], lines),
+        "",
+        f"{low} of {len(rows)} plans have p <= .05.",
+    ]
+
+
+def _shown_less(models: Iterable[ModelBenchmark]) -> list[str]:
+    """Coarser images and knocked-out attention, on whole answers."""
+    rows = []
+    for model in models:
+        knocked = "; ".join(
+            f"{ranges(one.layers)}: {one.changed.disagreement.value:.2f}" for one in model.knockouts
+        )
+        keep = min((t.keep for t in model.truths if t.keep is not None), default=math.nan)
+        coarser = model.no_coarser or "-"
+        if model.coarser is not None:
+            coarser = f"{bracketed(model.coarser.disagreement)} at {keep:g} of the pixels"
+        rows.append([model.model, coarser, knocked or "-"])
+    head = ["model", "coarser image: changed", "text blind to the image in layers: changed"]
+    return ["Whole generated answers on test images.", "", *table(head, rows)]
+
+
+if __name__ == "__main__":
+    main()
