@@ -122,8 +122,15 @@ class ByHand:
     def _progressive_pruning(
         self, states: Tensor, rotary: Any, text: Tensor, vision: Tensor
     ) -> Tensor:
-        """PyramidDrop: at each depth the best of the vision tokens that are left."""
-        batch, total, done = len(states), int(vision.sum()), 0
+        """PyramidDrop: at each depth the best of the vision tokens left; HiDrop: between two."""
+        batch, total, done = len(states), int(vision.sum()), int(self.plan.entry or 0)
+        end = len(self.decoder.layers) if self.plan.exit is None else self.plan.exit
+        alone = _rotary(rotary, text)
+        if done:
+            rows = states[:, text[0]]
+            for layer in self.decoder.layers[:done]:
+                rows = layer(rows, position_embeddings=alone)
+            states = states.index_copy(1, text[0], rows)
         left, rotary = vision.expand(batch, -1), [part.expand(batch, -1, -1) for part in rotary]
         for after, keep in self.plan.stages:
             for layer in self.decoder.layers[done : after - 1]:
@@ -138,8 +145,13 @@ class ByHand:
                 for part in (states, *rotary)
             )
             done = after
-        for layer in self.decoder.layers[done:]:
+        for layer in self.decoder.layers[done:end]:
             states = layer(states, position_embeddings=rotary)
+        if end < len(self.decoder.layers):
+            words = (~left).nonzero()[:, 1].view(batch, -1)
+            states = states.gather(1, words[..., None].expand(*words.shape, states.shape[-1]))
+            for layer in self.decoder.layers[end:]:
+                states = layer(states, position_embeddings=alone)
         return states
 
 

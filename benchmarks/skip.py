@@ -67,6 +67,7 @@ def plans(n_layers: int) -> list[SkipPlan]:
         plan("sublayer", attention=layers(0.0, 0.6), mlp=layers(0.4, 0.95)),
         plan("token_pruning", after=2, keep=0.25),
         plan("progressive_pruning", stages=((2, 0.5), (half, 0.25), (late, 0.125))),
+        plan("progressive_pruning", stages=((4, 0.5), (half, 0.25)), entry=2, exit=late),
     ]
     return [
         *single,

@@ -24,7 +24,7 @@ PLANS = [
     SkipPlan("late_entry", 4, entry=1),
     SkipPlan("sublayer", 4, attention=(1,), mlp=(2,)),
     SkipPlan("token_pruning", 4, after=1, keep=0.5),
-    SkipPlan("progressive_pruning", 4, stages=((1, 0.75), (2, 0.5))),
+    SkipPlan("progressive_pruning", 4, stages=((1, 0.75), (2, 0.5)), exit=3),
 ]
 
 

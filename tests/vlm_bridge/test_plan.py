@@ -11,6 +11,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.modes import LAYERWISE, MODES, TOKEN_MODES
 from vlm_bridge.plan.provenance import Provenance
+from vlm_bridge.plan.savings import saving
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
 
@@ -37,7 +38,10 @@ def plans(draw, modes=tuple(MODES), n_layers: int | None = None) -> SkipPlan:
         falling = sorted(
             draw(st.lists(shares, min_size=many, max_size=many, unique=True)), reverse=True
         )
-        return SkipPlan(mode, n, stages=tuple(zip(depths, falling, strict=True)), select="divprune")
+        stages = tuple(zip(depths, falling, strict=True))
+        entry = draw(st.none() | st.integers(0, max(depths[0] - 1, 0)))
+        leave = draw(st.none() | st.integers(min(depths[-1] + 1, n), n))
+        return SkipPlan(mode, n, stages=stages, select="divprune", entry=entry, exit=leave)
     if mode == "early_exit":
         return SkipPlan(mode, n, exit=draw(st.integers(0, n)))
     if mode == "late_entry":
@@ -68,7 +72,9 @@ def test_json_round_trip(plan):
     assert back.operations == plan.operations
 
 
-def _at_stage(plan, layer):
+def _at_stage(plan, layer, inside):
+    if layer not in inside:
+        return Operation(tokens="text")
     begun = [stage for stage, (depth, _) in enumerate(plan.stages) if depth <= layer]
     return Operation(tokens="kept", stage=begun[-1]) if begun else Operation()
 
@@ -85,7 +91,7 @@ def test_every_layer_does_what_the_mode_says(plan):
             "vision_mlp": Operation(modality_mlp=out),
             "sublayer": Operation(attention=layer not in plan.attention, mlp=layer not in plan.mlp),
             "token_pruning": Operation(tokens="kept" if layer >= (plan.after or 0) else "all"),
-            "progressive_pruning": _at_stage(plan, layer),
+            "progressive_pruning": _at_stage(plan, layer, inside),
         }.get(plan.mode, Operation(tokens="all" if layer in inside else "text"))
     lists = (plan.layers, plan.attention, plan.mlp, plan.text_only_layers, plan.kept_only_layers)
     assert plan.is_empty == (not any(lists))
@@ -155,6 +161,32 @@ def test_stages_are_read_from_words_json_and_numbers_of_numpy():
     assert staged((1, 0.5), (3, 0.25)).scored_layers == (0, 2)
     with pytest.raises(BridgeError, match=r"stages \(\(1, 0.6\),\) is not that of the parts"):
         SkipPlan.from_json(both.to_json() | {"stages": [[1, 0.6]]})
+
+
+def test_stages_between_an_entry_and_an_exit():
+    """HiDrop: tokens enter late, become fewer, and leave."""
+    plan = read_plan("progressive_pruning stages=2:0.5 entry=1 exit=3")(4)
+    assert plan == staged((2, 0.5), entry=1, exit=3)
+    assert [layer.tokens for layer in plan.operations] == ["text", "all", "kept", "text"]
+    assert plan.describe() == (
+        "keep 50% of vision tokens in layers >= 2, which enter at layer 1 and leave after layer 2 "
+        "(progressive_pruning, 4 layers)"
+    )
+    left = staged((1, 0.5), exit=3)
+    assert "in layers >= 1, which leave after layer 2 (" in left.describe()
+    assert {plan.hash(), left.hash(), staged((2, 0.5)).hash()} == {
+        each.hash() for each in (plan, left, staged((2, 0.5)), staged((2, 0.5), select="fastv"))
+    }
+    assert SkipPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert saving(plan, modality=0.8) == pytest.approx(0.8 * (1 + 0 + 0.5 + 1) / 4)
+    with pytest.raises(BridgeError, match="entry 2 is not before the first depth of 'stages', 2"):
+        staged((2, 0.5), entry=2)
+    with pytest.raises(BridgeError, match="exit 2 is not behind the last depth of 'stages', 2"):
+        staged((2, 0.5), exit=2)
+    with pytest.raises(
+        BridgeError, match="progressive_pruning takes 'entry' and 'exit' of its own"
+    ):
+        SkipPlan.compose(staged((2, 0.5)), SkipPlan("late_entry", 4, entry=1))
 
 
 def test_hashes_of_plans_without_stages_are_those_of_before():

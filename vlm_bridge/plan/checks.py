@@ -122,6 +122,13 @@ def _check_stages(plan: PlanFields) -> None:
                 f"shares of 'stages' must fall from stage to stage, got {fewer} after {keep}; they "
                 "are shares of all modality tokens of the sequence"
             )
+    if not plan.stages:
+        return
+    first, last = plan.stages[0][0], plan.stages[-1][0]
+    if plan.entry and plan.entry >= first:
+        raise BridgeError(f"entry {plan.entry} is not before the first depth of 'stages', {first}")
+    if plan.exit is not None and plan.exit <= min(last, plan.n_layers - 1):
+        raise BridgeError(f"exit {plan.exit} is not behind the last depth of 'stages', {last}")
 
 
 def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
@@ -143,7 +150,12 @@ def check_parts(plan: PlanFields, parts: Sequence[PlanFields]) -> None:
     modes = [part.mode for part in parts]
     placing = [mode for mode in modes if mode in TOKEN_MODES][:2]
     if len(placing) > 1:
-        raise BridgeError(f"{' and '.join(placing)} both place modality tokens; choose one of them")
+        hint = ""
+        if "progressive_pruning" in placing:
+            hint = "; progressive_pruning takes 'entry' and 'exit' of its own"
+        raise BridgeError(
+            f"{' and '.join(placing)} both place modality tokens; choose one of them{hint}"
+        )
     if plan.n_layers != sum(depths.values()):
         raise BridgeError(
             f"the parts were made for {sum(depths.values())} layers, the plan for {plan.n_layers}"

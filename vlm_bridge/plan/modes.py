@@ -151,7 +151,10 @@ def _pruning_words(plan: PlanFields, modality: str) -> str:
     (first, keep), *rest = plan.pruning
     words = f"keep {_percent(keep)} of {modality} tokens in layers >= {first}"
     later = "".join(f", {_percent(share)} in layers >= {depth}" for depth, share in rest)
-    return f"{words}{later}{by} ({plan.mode}, {plan.n_layers} layers)"
+    place = f", which enter at layer {plan.entry}" if plan.entry else ""
+    if plan.exit not in (None, plan.n_layers):
+        place += f"{' and' if place else ', which'} leave after layer {int(plan.exit or 0) - 1}"
+    return f"{words}{later}{by}{place} ({plan.mode}, {plan.n_layers} layers)"
 
 
 def _percent(share: float) -> str:
@@ -177,7 +180,9 @@ def _outside(plan: PlanFields) -> Iterable[tuple[int, Fields]]:
 
 
 def _kept(plan: PlanFields) -> Iterable[tuple[int, Fields]]:
-    ends = [*(depth for depth, _ in plan.pruning[1:]), plan.n_layers]
+    yield from _outside(plan)
+    last = plan.n_layers if plan.exit is None else plan.exit
+    ends = [*(depth for depth, _ in plan.pruning[1:]), last]
     for stage, ((depth, _), end) in enumerate(zip(plan.pruning, ends, strict=True)):
         yield from ((i, {"tokens": "kept", "stage": stage}) for i in range(depth, end))
 
@@ -284,7 +289,7 @@ _RECORDS = (
     Mode(
         "progressive_pruning",
         takes=("stages",),
-        may_take=("select",),
+        may_take=("select", "entry", "exit"),
         title="progressive pruning",
         changes=_kept,
         words=_pruning_words,

@@ -20,7 +20,7 @@ from vlm_bridge.plan.checks import (
     typed_fields,
 )
 from vlm_bridge.plan.layer_op import Operation, compiled
-from vlm_bridge.plan.modes import MODES, PlanFields
+from vlm_bridge.plan.modes import DEPTHS, MODES, PlanFields
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.selectors import FASTV, read_selector
 from vlm_bridge.plan.stacks import DECODER, STACKS
@@ -49,15 +49,16 @@ class SkipPlan(PlanFields):
             mean over heads (FastV, arXiv 2403.06764).
             `progressive_pruning`: the same at several depths (PyramidDrop, arXiv 2410.17247;
             HiDrop, 2602.23699). From the depth of each stage on stays its share of the modality
-            tokens of the sequence, chosen by `select` among those that the stage before keeps.
+            tokens of the sequence, chosen by `select` among those that the stage before keeps. With
+            `entry` they enter at that layer, with `exit` the last of them leave there (HiDrop).
             PyramidDrop's own code takes the attention of the layer that the stage begins with,
             before that layer runs, and rounds the number of tokens down; here it is the layer
             before, and the nearest number, as in `token_pruning`.
         n_layers: number of layers of the stack for which the plan was made; of a plan of several
             stacks, of all of them.
         layers: for `block` and `freeze`, ascending; in a composed plan their union.
-        entry: for `late_entry` and `band`.
-        exit: for `early_exit` and `band`.
+        entry: for `late_entry` and `band`; for `progressive_pruning`, before its first stage.
+        exit: for `early_exit` and `band`; for `progressive_pruning`, behind its last stage.
         attention, mlp: for `sublayer`, ascending.
         after: for `token_pruning`; at least 1 if the selector reads attention.
         keep: for `token_pruning`, between 0 and 1.
@@ -239,8 +240,11 @@ class SkipPlan(PlanFields):
         if self.parts:
             data["parts"] = [part.to_json() for part in self.parts]
         else:
-            values = {name: getattr(self, name) for name in MODES[self.mode].takes}
+            mode = MODES[self.mode]
+            values = {name: getattr(self, name) for name in mode.takes}
             data |= {name: _listed(value) for name, value in values.items()}
+            depths = {name: getattr(self, name) for name in DEPTHS if name in mode.may_take}
+            data |= {name: depth for name, depth in depths.items() if depth is not None}
         if self.select not in (None, FASTV) and not self.parts:
             data["select"] = self.select
         origin = self.provenance.to_json()
