@@ -61,12 +61,6 @@ def by_hand(vlm, plan, states, vision):
     there = vision.nonzero()[:, 0]  # the modality tokens that pruning has left so far
     for index in range(plan.n_layers):
         rows = everything
-        for mode in ("early_exit", "band"):
-            if mode in parts and index >= parts[mode].exit:
-                rows = text
-        for mode in ("late_entry", "band"):
-            if mode in parts and index < parts[mode].entry:
-                rows = text
         prune = parts.get("token_pruning", parts.get("progressive_pruning"))
         shares = {} if prune is None or not vision.any() else dict(prune.pruning)
         by_attention = prune is not None and prune.select in BY_ATTENTION
@@ -76,6 +70,11 @@ def by_hand(vlm, plan, states, vision):
             there = there[places.sort().values]
         if shares and index >= min(shares):
             rows = everything[~vision | torch.isin(everything, there)]
+        for part in parts.values():
+            if part.exit is not None and index >= part.exit:
+                rows = text
+            if part.entry is not None and index < part.entry:
+                rows = text
         if "block" in parts and index in parts["block"].layers:
             continue
         updates = {}
