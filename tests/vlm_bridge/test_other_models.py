@@ -154,7 +154,10 @@ def test_every_rule_scores_a_text_only_model_or_is_refused_by_name(llama):
                 assert np.isfinite(score_units(rule, evidence, mode)).all()
                 continue
             spent = dict(evidence.cost)
-            says = f"has no use for mode {mode}: it has no image, video or audio tokens: '{mode}' "
+            says = (
+                f"has no use for mode {mode}: its decoder reads no image, video or audio tokens: "
+                f"'{mode}' "
+            )
             for verb in (score_units, nested_plans):
                 with refused(says):
                     verb(rule, evidence, mode)

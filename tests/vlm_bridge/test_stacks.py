@@ -203,12 +203,12 @@ def test_norms_after_the_sum(stack):
         (
             CASES[8],
             SkipPlan("freeze", L, layers=(1,)),
-            "it has no image, video or audio tokens: 'freeze' skips those",
+            "its decoder reads no image, video or audio tokens: 'freeze' skips those",
         ),
         (
             CASES[8],
             SkipPlan("early_exit", L, exit=1),
-            "it has no image, video or audio tokens: 'early_exit' skips those",
+            "its decoder reads no image, video or audio tokens: 'early_exit' skips those",
         ),
     ],
 )

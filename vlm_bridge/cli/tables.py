@@ -69,7 +69,9 @@ def controls_lines(found: Controlled, modality: str) -> Iterator[str]:
         words = f"text blind to {modality} tokens in layers {ranges(one.layers)}"
         yield f"{words}\t{ranged(one.changed.disagreement)}"
     if found.random:
+        least = 1 / (1 + len(found.random))
+        few = "" if least <= 0.05 else f"; with so few p is never below {least:.2g}"
         yield (
             f"drawn as these are, the plan would do so well with p = {found.p_value:.3g} "
-            f"({len(found.random)} draws, seed {found.seed})"
+            f"({len(found.random)} draws, seed {found.seed}{few})"
         )

@@ -101,12 +101,12 @@ def lacking(mode: str, modality: str) -> str:
     >>> lacking("freeze", "audio"), lacking("block", "")
     ('', '')
     >>> lacking("freeze", "")
-    "it has no image, video or audio tokens: 'freeze' skips those; use block or sublayer"
+    "its decoder reads no image, video or audio tokens: 'freeze' skips those; use block or sublayer"
     """
     if modality or MODES[mode].every_token:
         return ""
     usable = " or ".join(name for name, record in MODES.items() if record.every_token)
-    return f"it has no image, video or audio tokens: '{mode}' skips those; use {usable}"
+    return f"its decoder reads no image, video or audio tokens: '{mode}' skips those; use {usable}"
 
 
 def ranges(layers: Iterable[int]) -> str:

@@ -140,8 +140,9 @@ class HideAbsent:
         for start, state in log:
             if len(state.flags) != len(flags):
                 raise BridgeError(
-                    f"the batch of this cache went from {len(state.flags)} to {len(flags)}; the "
-                    "plain form of a skip cannot follow that, the fast form can"
+                    f"the batch of this cache went from {len(state.flags)} to {len(flags)}, which "
+                    "a knockout and the plain form of a skip cannot follow; repeat the inputs, not "
+                    "the cache (the fast form of a skip can follow)"
                 )
             end = min(start + state.length, length)
             keys[:, start:end] = state.absent(self.tokens, self.stage)[:, : end - start]
