@@ -136,15 +136,7 @@ def compare_with_controls(
     check_images(items)
     sizes: dict[str, int] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     check_support(vlm, plan)
-    layerwise, prunes = plan.mode in LAYERWISE, bool(plan.pruning)
-    drawn, deepest = [], None
-    if layerwise:
-        usable = supported_layers(vlm, plan.mode, plan.stack)
-        lacking = {layer for layer in range(plan.n_layers) if layer not in usable}
-        deepest = deepest_plan(plan, held_out=tuple(sorted(lacking)))
-        held_out = tuple(sorted({*held_out, *lacking}))
-    if layerwise or prunes or plan.parts:  # which are refused
-        drawn = random_plans(plan, draws=draws, seed=seed, held_out=held_out)
+    drawn, deepest = control_plans(vlm, plan, draws=draws, seed=seed, held_out=held_out)
     full = FullAnswers.ask(vlm, items, checkpoint=folder / "full.jsonl", **sizes)
 
     def compared(one: SkipPlan) -> Comparison:
@@ -157,7 +149,7 @@ def compare_with_controls(
         )
 
     coarser, no_coarser = None, ""
-    if prunes:
+    if plan.pruning:
         coarser, no_coarser = coarser_images(vlm, full, kept_share(plan), folder, batch_size)
     return Controlled(
         plan=compared(plan),
@@ -168,6 +160,25 @@ def compare_with_controls(
         knockouts=tuple(knockouts(vlm, full, bands, folder, batch_size)),
         seed=seed,
     )
+
+
+def control_plans(
+    vlm: VLM, plan: SkipPlan, *, draws: int, seed: int, held_out: tuple[int, ...] = ()
+) -> tuple[list[SkipPlan], SkipPlan | None]:
+    """Random plans of the size of `plan`, and the deepest one, of layers that have its mode.
+
+    None of either if the mode has one plan of each size; no deepest plan of a mode without layers.
+    `held_out` is of the random plans. A BridgeError as `random_plans` for a composed plan.
+    """
+    if plan.mode in LAYERWISE:
+        usable = supported_layers(vlm, plan.mode, plan.stack)
+        lacking = tuple(layer for layer in range(plan.n_layers) if layer not in usable)
+        out = tuple(sorted({*held_out, *lacking}))
+        random = random_plans(plan, draws=draws, seed=seed, held_out=out)
+        return random, deepest_plan(plan, held_out=lacking)
+    if plan.pruning or plan.parts:
+        return random_plans(plan, draws=draws, seed=seed, held_out=held_out), None
+    return [], None
 
 
 def with_coarser_images(items: Sequence[Item], share: float, folder: Path) -> list[Item]:

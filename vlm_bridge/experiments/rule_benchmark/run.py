@@ -15,18 +15,17 @@ from vlm_bridge.data import image_ids, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.compare import Comparison, check_images
-from vlm_bridge.evaluate.controls import Knockout, coarser_images, knockouts
+from vlm_bridge.evaluate.controls import Knockout, coarser_images, control_plans, knockouts
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
 from vlm_bridge.experiments.rule_benchmark.margins import margins
 from vlm_bridge.experiments.rule_benchmark.scores import Ranked, ranked
 from vlm_bridge.experiments.rule_benchmark.settings import Settings, Splits
-from vlm_bridge.experiments.rule_benchmark.store import Store, compare_on_test, plan_cost
+from vlm_bridge.experiments.rule_benchmark.store import Store, compare_on_test, digest, plan_cost
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.controls import deepest_plan, random_plans
 from vlm_bridge.plan.modes import LAYERWISE
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Evidence, Rule
@@ -42,7 +41,6 @@ from vlm_bridge.selection import (
 )
 from vlm_bridge.selection.path import RUNGS
 from vlm_bridge.skip import supported_modes
-from vlm_bridge.skip.support import supported_layers
 
 #: Order of the rules in all results, by the evidence that they require.
 _ORDER = ("forward pass", "candidate runs", "labels", "nothing")
@@ -164,17 +162,13 @@ class _Run:
         if share is None and not bands:
             return (*coarser, ())
         with TemporaryDirectory() as temporary:
-            folder = (self.store.folder or Path(temporary)) / "controls"
-            full = FullAnswers.ask(
-                vlm,
-                self.splits.test,
-                batch_size=settings.batch_size,
-                checkpoint=folder / f"full-{self.store.hashes['test'][:12]}.jsonl",
-            )
-            folder = folder / full.hash[:12]
+            size = settings.batch_size
+            name = f"controls-{digest([self.store.hashes['test'], size])}"
+            folder, file = (self.store.folder or Path(temporary)) / name, "full.jsonl"
+            full = FullAnswers.ask(vlm, self.splits.test, batch_size=size, checkpoint=folder / file)
             if share is not None:
-                coarser = coarser_images(vlm, full, share, folder, settings.batch_size)
-            return (*coarser, tuple(knockouts(vlm, full, bands, folder, settings.batch_size)))
+                coarser = coarser_images(vlm, full, share, folder, size)
+            return (*coarser, tuple(knockouts(vlm, full, bands, folder, size)))
 
     def _scored(self, rule: Rule, mode: str) -> _Scored:
         """A rule's scores with their cost, and its candidates."""
@@ -221,20 +215,15 @@ class _Run:
         ]
         units = [unit for each in scored for unit in each.units]
         certified = [search.plan for search in searches]
-        controls = {plan: self._controls(plan) for plan in certified}
-        drawn = [one for random, deepest in controls.values() for one in (*random, *deepest)]
-        self.store.outcomes("test", [*units, *certified, *drawn])
-        return [self._tested(search, *controls[search.plan]) for search in searches]
-
-    def _controls(self, plan: SkipPlan) -> tuple[list[SkipPlan], list[SkipPlan]]:
-        """Random plans of the size of a plan, and the deepest one, of the layers that can skip."""
-        layerwise, draws = plan.mode in LAYERWISE, self.settings.draws
-        if plan.is_empty or not draws or not (layerwise or plan.pruning):
-            return [], []
-        usable = supported_layers(self.vlm, plan.mode) if layerwise else range(plan.n_layers)
-        held_out = tuple(layer for layer in range(plan.n_layers) if layer not in usable)
-        random = random_plans(plan, draws=draws, seed=self.settings.seed, held_out=held_out)
-        return random, [deepest_plan(plan, held_out=held_out)] if layerwise else []
+        draws, seed = self.settings.draws, self.settings.seed
+        controls = {
+            plan: control_plans(self.vlm, plan, draws=draws, seed=seed)
+            for plan in certified
+            if not plan.is_empty
+        }
+        drawn = [one for random, deepest in controls.values() for one in (*random, deepest)]
+        self.store.outcomes("test", [*units, *certified, *filter(None, drawn)])
+        return [self._tested(search, *controls.get(search.plan, ([], None))) for search in searches]
 
     def _rates(self, plans: Sequence[SkipPlan]) -> dict[SkipPlan, float]:
         """Disagreement on tuning images; a lower bound for plans that the first batch rejects."""
@@ -260,7 +249,7 @@ class _Run:
         )
 
     def _tested(
-        self, search: CertifiedPlan, random: Sequence[SkipPlan], deepest: Sequence[SkipPlan]
+        self, search: CertifiedPlan, random: Sequence[SkipPlan], deepest: SkipPlan | None
     ) -> records.Chosen:
         settings, steps = self.settings, [step.plan for step in search.path]
         if search.path:
@@ -276,7 +265,8 @@ class _Run:
             n_images = len({item.cluster for item in self.splits.certification})
             why = "every candidate changed too many answers on the tuning images"
             check, saved = None, Estimate(value=0.0, interval=(0.0, 0.0), n=n_images, method=why)
-        tested, *controls = compare_on_test(self.store, [search.plan, *random, *deepest])
+        last = [] if deepest is None else [deepest]
+        tested, *controls = compare_on_test(self.store, [search.plan, *random, *last])
         changed = [control.disagreement.value for control in controls]
         flops = latency = device = None
         if not search.plan.is_empty:
@@ -293,7 +283,7 @@ class _Run:
             device=device,
             error_rate_check=check,
             random=tuple(changed[: len(random)]),
-            deepest=changed[-1] if deepest else None,
+            deepest=changed[-1] if last else None,
         )
 
 
