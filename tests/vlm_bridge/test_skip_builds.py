@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 
 import pytest
 import torch
 from torch import nn
-from transformers import CompileConfig
+from transformers import AttentionInterface, AttentionMaskInterface, CompileConfig
+from transformers.cache_utils import Cache, QuantizedLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from tests.vlm_bridge.quantised import (
     Float8,
@@ -30,6 +34,7 @@ from tests.vlm_bridge.skip_cases import (
     forward,
     tiny,
 )
+from tests.vlm_bridge.spoken import whisper
 from tests.vlm_bridge.tiny import batch, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
@@ -461,3 +466,132 @@ def test_a_graph_of_a_model_that_skips(plan):
         with refused("the model was traced or exported while layers are skipped"):
             torch.export.export(vlm.model, (), dict(inputs), strict=False)
     both_forms(vlm, plan)
+
+
+@pytest.mark.parametrize("plan", [BLOCK, EXIT, FREEZE, SUB, PRUNE], ids=lambda p: p.mode)
+@pytest.mark.parametrize("name", ["quantized", "offloaded", "offloaded_static", "paged"])
+def test_caches_by_name(plan, name):
+    """Before the library of the cache is asked for, which may not be installed."""
+    vlm, inputs = tiny(), batch("padded")
+    said = f"cache_implementation '{name}' is not supported while layers are skipped; generate with"
+    config = copy.copy(vlm.model.generation_config)
+    config.cache_implementation = name
+    with skipping(vlm, plan):
+        with refused(said):
+            vlm.model.generate(**inputs, **GREEDY, cache_implementation=name)
+        with refused(said):
+            vlm.model.generate(**inputs, generation_config=config, max_new_tokens=2)
+        by_argument = {**GREEDY, "cache_implementation": "dynamic"}
+        vlm.model.generate(**inputs, generation_config=config, **by_argument)
+
+
+def test_a_cache_that_the_model_names_itself():
+    vlm = tiny_llava()
+    vlm.model.generation_config.cache_implementation = "quantized"
+    with skipping(vlm, EXIT), refused("cache_implementation 'quantized' is not supported"):
+        vlm.model.generate(**batch("padded"), max_new_tokens=2)
+
+
+class EightBits(QuantizedLayer):
+    """A cache layer that keeps integers, as those of quanto and HQQ."""
+
+    def _quantize(self, tensor, axis):
+        scale = tensor.abs().max() / 127
+        return (tensor / scale).round().to(torch.int8), scale
+
+    def _dequantize(self, tensor):
+        return tensor[0] * tensor[1]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("plan", [BLOCK, EXIT, FREEZE, SUB, PRUNE], ids=lambda p: p.mode)
+def test_a_quantised_cache(plan, fast):
+    vlm, inputs = tiny(), batch("padded")
+    cache = Cache(layers=[EightBits() for _ in range(L)])
+    forward(vlm, inputs, past_key_values=cache)  # it is one that the full model can use
+    with skipping(vlm, plan, fast=fast):
+        with refused("cache layer 0 is a EightBits; skipping supports dynamic and static caches"):
+            forward(vlm, inputs, past_key_values=Cache(layers=[EightBits() for _ in range(L)]))
+
+
+def ignoring_masks(module, query, key, value, mask, scaling=None, **_):
+    """Attention that is causal whatever the mask says, as some kernels are."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (states.repeat_interleave(groups, 1) for states in (key, value))
+    keys = key.shape[2]
+    open_ = torch.ones(query.shape[2], keys, dtype=torch.bool).tril(keys - query.shape[2])
+    output = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=open_, scale=scaling
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def without_scores(*args, **kwargs):
+    """Attention that follows masks and gives no weights, as sdpa does."""
+    return sdpa_attention_forward(*args, **kwargs)[0], None
+
+
+def with_attention(name):
+    vlm = tiny_llava()
+    vlm.layout.text_config._attn_implementation = name
+    return vlm
+
+
+@pytest.mark.parametrize("plan", [FREEZE, EXIT, LATE, PRUNE], ids=lambda p: p.mode)
+def test_attention_that_gets_no_mask(plan):
+    AttentionInterface.register("ignoring_masks", ignoring_masks)
+    vlm = with_attention("ignoring_masks")
+    with refused("attention 'ignoring_masks' may not follow a mask per query and key: none is"):
+        check_support(vlm, plan)
+    with skipping(vlm, SUB):
+        forward(vlm, batch("single"))
+    other = tiny_llava()
+    with skipping(other, plan):
+        other.layout.text_config._attn_implementation = "ignoring_masks"
+        with refused("may not follow a mask per query and key"):
+            forward(other, batch("single"))
+
+
+@pytest.mark.parametrize("plan", [FREEZE, EXIT, PRUNE, PROGRESSIVE, EVERY[10]], ids=str)
+def test_attention_that_follows_masks_and_gives_no_scores(plan):
+    """The scores of tokens are computed from queries and keys, whatever the kernel returns."""
+    AttentionInterface.register("without_scores", without_scores)
+    AttentionMaskInterface.register("without_scores", sdpa_mask)
+    with skipping(tiny(), plan):
+        expected = forward(tiny(), batch("padded")).logits
+    assert torch.equal(both_forms(with_attention("without_scores"), plan), expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["flash_attention_3", "flash_attention_4", "kernels-community/flash-attn2", "paged|eager"],
+)
+def test_kernels_that_cut_no_mask(name):
+    vlm = with_attention(name)
+    assert {mode for mode, why in supported_modes(vlm).items() if not why} == {"block", "sublayer"}
+    with refused(f"attention '{name}' does not take a mask per query and key; load the model"):
+        check_support(vlm, EVERY[10])
+
+
+@pytest.mark.parametrize("kind", [Int8, Packed, Rounding])
+@pytest.mark.parametrize("stack", ["decoder", "audio"])
+def test_quantised_maps_of_an_encoder_decoder(kind, stack):
+    """Its layers have two linear maps of any build in place of an MLP."""
+    model = copy.deepcopy(whisper())
+    for part in (model.model.encoder.layers, model.model.decoder.layers):
+        replace_linears(part, kind)
+    vlm = VLM.of("tiny", model, None)
+    n = vlm.layout.depth(stack)
+    features = torch.rand(1, model.config.num_mel_bins, 2 * model.config.max_source_positions)
+    inputs = {"input_features": features, "decoder_input_ids": torch.tensor([[1, 2, 3]])}
+    full = forward(vlm, inputs).logits
+    for plan in (
+        SkipPlan("block", n, layers=(n - 1,), stack=stack),
+        SkipPlan("sublayer", n, attention=(0,), mlp=(n - 1,), stack=stack),
+    ):
+        found = []
+        for fast in (True, False):
+            with skipping(vlm, plan, fast=fast):
+                found.append(forward(vlm, inputs).logits)
+        assert_close(*found)
+        assert (found[0] - full).abs().max() > 1e-4

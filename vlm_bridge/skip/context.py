@@ -49,9 +49,10 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     filled may be used in a block if it holds text only and the plan skips nothing for text; plans
     that do, such as `block` and `sublayer`, refuse it.
 
-    Code compiled with `torch.compile` runs eagerly inside the block; compile an exported (pruned)
-    model instead. What `torch.jit.trace` has made runs as it was traced: a trace of the full model
-    does not skip inside the block.
+    Code compiled with `torch.compile`, before or inside the block, runs eagerly inside it; compile
+    an exported (pruned) model instead. Traces and exports made inside are refused. What
+    `torch.jit.trace` has made before runs as it was traced: a trace of the full model does not skip
+    inside the block.
 
     A plan of an encoder acts wherever its layers run, also in `model.get_image_features` and the
     like. Attention weights of a skipped layer of an encoder, or of an encoder-decoder, are left
