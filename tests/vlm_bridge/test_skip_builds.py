@@ -469,7 +469,7 @@ def test_a_graph_of_a_model_that_skips(plan):
 
 
 @pytest.mark.parametrize("plan", [BLOCK, EXIT, FREEZE, SUB, PRUNE], ids=lambda p: p.mode)
-@pytest.mark.parametrize("name", ["quantized", "offloaded", "offloaded_static", "paged"])
+@pytest.mark.parametrize("name", ["quantized", "offloaded", "offloaded_static"])
 def test_caches_by_name(plan, name):
     """Before the library of the cache is asked for, which may not be installed."""
     vlm, inputs = tiny(), batch("padded")

@@ -213,7 +213,7 @@ def check_cache(cache: Any, attends: Callable[[int], bool] = lambda _: True) -> 
 
 def check_cache_name(name: str) -> None:
     """Raise a `BridgeError` for a `cache_implementation` of caches that `check_cache` refuses."""
-    if any(word in name for word in ("quantized", "offloaded", "paged")):
+    if any(word in name for word in ("quantized", "offloaded")):
         raise BridgeError(
             f"cache_implementation '{name}' is not supported while layers are skipped; generate "
             "with 'dynamic' or 'static'"
