@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 from vlm_bridge.errors import BridgeError
@@ -72,6 +73,7 @@ def fingerprint(model: nn.Module, *, name: str = "the model", quick: bool = Fals
         >>> len(before), fingerprint(layer) == before
         (64, False)
     """
+    _check_readable(model, name)
     attention = _attention_of(model)
     tensors = [tensor for module in model.modules() for _, tensor in _stored(module)]
     writes = tuple((tensor.data_ptr(), _writes(tensor)) for tensor in tensors)
@@ -93,7 +95,26 @@ def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     unstored = module._non_persistent_buffers_set
     for name, tensor in (*module._parameters.items(), *module._buffers.items()):
         if tensor is not None and name not in unstored:
-            yield name, tensor
+            yield from _plain(name, tensor)
+
+
+def _plain(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of which a quantised one is made; any other tensor itself."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield name, tensor
+        return
+    for part in tensor.__tensor_flatten__()[0]:
+        yield from _plain(f"{name}.{part}", getattr(tensor, part))
+
+
+def _check_readable(model: nn.Module, name: str) -> None:
+    """Refuse weights that only the code of torch can read, as those of `quantize_dynamic`."""
+    for path, module in model.named_modules():
+        if any(isinstance(value, torch.ScriptObject) for value in vars(module).values()):
+            raise BridgeError(
+                f"the weights of {name} are packed ({path}: {type(module).__name__}), so it cannot "
+                "be told from another model; quantise its weights with torchao or quanto"
+            )
 
 
 def _writes(tensor: Tensor) -> int:

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.matrices import has_matrices
 from vlm_bridge.plan.stacks import STACKS
 
 #: Stack -> (argument of transformers' `get_encoder`, token group of its positions).
@@ -95,8 +96,7 @@ def attentions(layer: nn.Module) -> dict[str, nn.Module]:
     return {
         name: child
         for name, child in layer.named_children()
-        if ("attn" in name or "attention" in name)
-        and any(weight.dim() > 1 for weight in child.parameters())
+        if ("attn" in name or "attention" in name) and has_matrices(child)
     }
 
 

@@ -197,15 +197,27 @@ def check_cache(cache: Any, attends: Callable[[int], bool] = lambda _: True) -> 
             f"skipping needs a transformers Cache as past_key_values, got {type(cache).__name__}"
         )
     if cache.offloading:
-        raise BridgeError("an offloaded cache is not supported while layers are skipped")
+        raise BridgeError(
+            "an offloaded cache is not supported while layers are skipped; take one without "
+            "offloading, as cache_implementation 'dynamic' or 'static'"
+        )
     for index, layer in enumerate(cache.layers):
         others = () if attends(index) else _OTHER_CACHES
         if type(layer) not in (*_ATTENTION_CACHES, *others):
             raise BridgeError(
                 f"cache layer {index} is a {type(layer).__name__}; skipping supports dynamic and "
-                "static caches, sliding or not, but no quantised ones, and recurrent ones only of "
-                "layers that are recurrent"
+                "static caches, sliding or not (cache_implementation 'dynamic' or 'static'), but "
+                "no quantised ones, and recurrent ones only of layers that are recurrent"
             )
+
+
+def check_cache_name(name: str) -> None:
+    """Raise a `BridgeError` for a `cache_implementation` of caches that `check_cache` refuses."""
+    if any(word in name for word in ("quantized", "offloaded")):
+        raise BridgeError(
+            f"cache_implementation '{name}' is not supported while layers are skipped; generate "
+            "with 'dynamic' or 'static'"
+        )
 
 
 def placeholder(cache: Any, index: int, states: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from threading import Lock
 import torch
 from torch import nn
 
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
@@ -48,9 +49,10 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     filled may be used in a block if it holds text only and the plan skips nothing for text; plans
     that do, such as `block` and `sublayer`, refuse it.
 
-    Code compiled with `torch.compile` runs eagerly inside the block; compile an exported (pruned)
-    model instead. What `torch.jit.trace` has made runs as it was traced: a trace of the full model
-    does not skip inside the block.
+    Code compiled with `torch.compile`, before or inside the block, runs eagerly inside it; compile
+    an exported (pruned) model instead. Traces and exports made inside are refused. What
+    `torch.jit.trace` has made before runs as it was traced: a trace of the full model does not skip
+    inside the block.
 
     A plan of an encoder acts wherever its layers run, also in `model.get_image_features` and the
     like. Attention weights of a skipped layer of an encoder, or of an encoder-decoder, are left
@@ -82,6 +84,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     check_plan(plan)
     layout = vlm.layout
     with contextlib.ExitStack() as stack:
+        # Compiled code might ignore hooks and replaced forwards.
+        stack.enter_context(_eager)
         stack.enter_context(held_by_plan(vlm.name, layout.layers))
         check_support(vlm, plan)
         decoder = plan.by_stack.get(DECODER) or SkipPlan("block", layout.n_layers)
@@ -94,8 +98,6 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         )
         halved = (i for i, it in enumerate(decoder.operations) if not it.modality_attention)
         try_halves(layout, halved if fast else ())
-        # Compiled code might ignore hooks and replaced forwards.
-        stack.enter_context(_eager)
         stack.callback(tracker.restore)
         for module, name, function in tracker.replacements():
             stack.enter_context(patched(module, function, name))
@@ -161,7 +163,13 @@ class _Eager(contextlib.AbstractContextManager[None]):
     def __enter__(self) -> None:
         with _changing:
             if self._blocks == 0:
-                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+                try:
+                    self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+                except RuntimeError as error:
+                    raise BridgeError(
+                        "a block of `skipping` begins inside a function that torch.compile "
+                        "compiles; compile what runs inside the block, or nothing"
+                    ) from error
             self._blocks += 1
 
     def __exit__(self, *_: object) -> None:

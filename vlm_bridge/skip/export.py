@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import BrokenModel
@@ -57,6 +58,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
     """
     check_vlm(vlm)
     check_plan(plan)
+    _check_weights(vlm)
     kept = {name: _remaining_layers(vlm, part) for name, part in plan.by_stack.items()}
     check_support(vlm, plan)
     short = replace(plan, provenance=Provenance())  # it may name thousands of images
@@ -78,6 +80,16 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         write_json(partial / PLAN_FILE, plan.to_json())
         write_bytes(partial / "README.md", _card(vlm, plan, kept).encode())
     return folder
+
+
+def _check_weights(vlm: VLM) -> None:
+    """Refuse weights that are no plain tensors, which a standard file cannot hold."""
+    for name, parameter in vlm.model.named_parameters():
+        if is_traceable_wrapper_subclass(parameter):
+            raise BridgeError(
+                f"the weights of {vlm.name} are quantised or spread ({name} is a "
+                f"{type(parameter).__name__}); prune the model first, then quantise it"
+            )
 
 
 def _remaining_layers(vlm: VLM, plan: SkipPlan) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
-from types import MethodType
+from types import CodeType, MethodType
 from typing import Any, NoReturn
 
 from torch import nn
@@ -29,6 +29,11 @@ class Patch:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result of the new function; of the old one after the block."""
         return (self._after if self.active else self._before)(*args, **kwargs)
+
+    @property
+    def __code__(self) -> CodeType:
+        """Code of the call, which `torch.export` looks at before it calls."""
+        return type(self).__call__.__code__
 
     def __deepcopy__(self, _: Any) -> NoReturn:
         """Refuse; see the class."""

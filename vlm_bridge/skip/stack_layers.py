@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import EncoderDecoderCache
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.matrices import example_of, has_matrices, is_linear
 from vlm_bridge.model.stacks import attentions
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.cache import placeholder
@@ -140,11 +141,9 @@ def _parts(layer: nn.Module) -> StackLayer:
             "cross-attentions among its children, not one and at most one"
         )
     rest = [
-        child
-        for child in layer.children()
-        if child not in found.values() and any(p.dim() > 1 for p in child.parameters())
+        child for child in layer.children() if child not in found.values() and has_matrices(child)
     ]
-    linear = all(isinstance(child, nn.Linear) for child in rest)
+    linear = all(map(is_linear, rest))
     mlp = tuple(rest) if len(rest) == 1 or (len(rest) == 2 and linear) else ()
     return StackLayer(own[0], next(iter(cross.values()), None), mlp)
 
@@ -156,9 +155,7 @@ def _tried(layer: nn.Module, parts: StackLayer, width: int) -> StackLayer:
     if any(parameter.is_meta for parameter in layer.parameters()):
         runs = _with_unit_norms(layer)
         inside = _parts(runs)
-    real = next((p for p in runs.parameters() if not p.is_meta and p.is_floating_point()), None)
-    noise = torch.linspace(-1, 1, width)
-    noise = noise[None, None] if real is None else noise.to(real)[None, None]
+    noise = torch.linspace(-1, 1, width).to(example_of(runs))[None, None]
     names = inspect.signature(type(layer).forward).parameters.values()
     needed = [p.name for p in names if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     failed: Exception | None = None

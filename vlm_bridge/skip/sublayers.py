@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.model.matrices import example_of, has_matrices
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.patching import parameters_of, patched
 from vlm_bridge.skip.tensors import first_of
@@ -43,7 +44,7 @@ class Sublayers:
         """The sublayers of a decoder layer; it needs one attention and one MLP as children."""
         attention = attention_of(layer)
         rest = [item for item in layer.named_children() if item[1] is not attention]
-        mlp = {name: m for name, m in rest if any(p.dim() > 1 for p in m.parameters())}
+        mlp = {name: m for name, m in rest if has_matrices(m)}
         if len(mlp) != 1:
             raise BridgeError(
                 f"{type(layer).__name__} has no single module that is its MLP (beside attention: "
@@ -131,11 +132,11 @@ def _with_updates(
     In place of attention and MLP runs their input, reversed, times a factor.
     """
     kind = type(layer).__name__
-    if next(layer.parameters()).is_meta:
+    if any(parameter.is_meta for parameter in layer.parameters()):
         layer = _with_unit_norms(layer)
     parts = Sublayers.of(layer)
-    norm = next(p for p in layer.parameters() if not p.is_meta and p.is_floating_point())
-    noise = torch.linspace(-1, 1, width, dtype=norm.dtype, device=norm.device)[None, None]
+    like = example_of(layer)
+    noise = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)[None, None]
 
     def update(factor: float, states: Iterable[Tensor]) -> Tensor:
         return next(iter(states)).flip(-1) * factor if factor else torch.zeros_like(noise)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.kinds import CROSS_ATTENTION
 from vlm_bridge.model.layout import Layout
@@ -13,6 +16,7 @@ from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.modes import ENCODER_MODES, MODES, PRUNING_MODES, lacking
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
+from vlm_bridge.skip.builds import reason_of_rows, reason_of_wrapping
 from vlm_bridge.skip.stack_layers import reason_against
 from vlm_bridge.skip.sublayers import attention_of, check_residual
 from vlm_bridge.skip.whole import reason_of_kinds
@@ -85,6 +89,11 @@ def _reason(
     `layers` are those whose parts must be told apart, `touched` those that do not run as before.
     """
     layout = vlm.layout
+    layers = list(layers)
+    changed = layers if touched is None else touched
+    modules = {i: layout.stack(name).layers[i] for i in changed}
+    if reason := _first(reason_of_wrapping(i, layer) for i, layer in modules.items()):
+        return reason
     if mode in ENCODER_MODES and (name != DECODER or layout.encoder_decoder):
         stack = layout.stack(name)
         return reason_against(mode, ((i, stack.layers[i]) for i in layers), stack.width)
@@ -103,8 +112,9 @@ def _reason(
                 "it looks at the image through cross-attention, so that no position of its prompt "
                 f"holds image features, which '{mode}' skips; use block"
             )
-    layers = list(layers)
-    if reason := reason_of_kinds(layout, mode, layers if touched is None else touched):
+        if reason := _first(reason_of_rows(i, layer) for i, layer in modules.items()):
+            return reason
+    if reason := reason_of_kinds(layout, mode, changed):
         return reason
     for index in layers:
         layer = layout.layers[index]
@@ -116,6 +126,10 @@ def _reason(
         except BridgeError as error:
             return f"layer {index}: {error}"
     return ""
+
+
+def _first(reasons: Iterable[str]) -> str:
+    return next(filter(None, reasons), "")
 
 
 def check_run(vlm: VLM, plan: SkipPlan) -> None:
@@ -143,6 +157,15 @@ def _without_masks(layout: Layout) -> str:
         return (
             f"attention '{attention}' does not take a mask per query and key; load the model "
             "with attn_implementation 'sdpa' or 'eager'"
+        )
+    masks = ALL_MASK_ATTENTION_FUNCTIONS
+    if attention in ALL_ATTENTION_FUNCTIONS and (
+        masks.get(attention) not in (masks["sdpa"], masks["eager"])
+    ):
+        return (
+            f"attention '{attention}' may not follow a mask per query and key: none is made for "
+            f"it; AttentionMaskInterface.register('{attention}', sdpa_mask) if it follows one, or "
+            "load the model with attn_implementation 'sdpa' or 'eager'"
         )
     return ""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_bridge.model.layout import Layout
+from vlm_bridge.model.matrices import device_of
 from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched
 from vlm_bridge.skip.sublayers import attention_of
 from vlm_bridge.skip.tensors import Interrupt, first_of
@@ -154,8 +155,9 @@ def _layer_arguments(layout: Layout) -> list[dict[str, Any]] | None:
         arguments.append({"hidden_states": hidden_states, **kwargs, "past_key_values": None})
         return hidden_states
 
-    weight = next(layout.layers[0].parameters())
-    noise = torch.linspace(-1, 1, 2 * int(layout.text_config.hidden_size), device=weight.device)
+    noise = torch.linspace(
+        -1, 1, 2 * int(layout.text_config.hidden_size), device=device_of(layout.layers[0])
+    )
     try:
         with torch.no_grad(), contextlib.ExitStack() as stack:
             for layer in layout.layers:

@@ -15,7 +15,7 @@ from transformers import Cache
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.layout import MODALITIES, Layout
-from vlm_bridge.skip.cache import check_cache
+from vlm_bridge.skip.cache import check_cache, check_cache_name
 from vlm_bridge.skip.inputs import kind_of, modality_inputs
 from vlm_bridge.skip.pass_state import PassState, pass_states_of
 from vlm_bridge.skip.patching import Forward, forward_of, parameters_of
@@ -149,6 +149,7 @@ class PassTracker:
         """Replaces the forward of an entrance: the outermost one called makes the pass."""
         if self._thread.running:
             return forward(*args, **kwargs)
+        _refuse_tracing()
         arguments = bound(type(module).forward, args, kwargs)
         self._check()
         with self._rotary.alone():
@@ -252,6 +253,7 @@ class PassTracker:
     def _generate(self, generate: Forward, *args: Any, **kwargs: Any) -> Any:
         """Replaces `generate`: it remembers the ids of the prompt."""
         arguments = bound(generate, args, kwargs)
+        check_cache_name(_cache_named(generate, arguments))
         with self._rotary.alone():
             self._rotary.recall(arguments.get("past_key_values"), fresh=False)
             self._thread.prompts.append(_prompt_of(arguments))
@@ -259,6 +261,14 @@ class PassTracker:
                 return generate(*args, **kwargs)
             finally:
                 self._thread.prompts.pop()
+
+
+def _cache_named(generate: Forward, arguments: dict[str, Any]) -> str:
+    """The `cache_implementation` of a call of `generate`: its own, or that of a configuration."""
+    model = getattr(generate, "__self__", None)
+    configs = arguments.get("generation_config"), getattr(model, "generation_config", None)
+    named = (getattr(config, "cache_implementation", None) for config in configs)
+    return str(arguments.get("cache_implementation") or next(filter(None, named), None) or "")
 
 
 def _prompt_of(arguments: dict[str, Any]) -> _Prompt | None:
@@ -278,6 +288,16 @@ def _refuse_continuous_batching(_: Forward, *args: Any, **kwargs: Any) -> None:
         "continuous batching (paged attention) is not supported while layers are skipped; call "
         "generate with another cache"
     )
+
+
+def _refuse_tracing() -> None:
+    """A graph keeps the places of one prompt, and what it skips outlives the block."""
+    if torch._C._get_tracing_state() is not None or torch.compiler.is_exporting():
+        raise BridgeError(
+            "the model was traced or exported while layers are skipped, and the graph would skip "
+            "at the same places for every prompt, also after the block; write a smaller model "
+            "with `skipit prune` and export that"
+        )
 
 
 def bound(function: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, LinearAttentio
 from vlm_bridge.errors import first_line
 from vlm_bridge.model.kinds import CROSS_ATTENTION, REUSED_KEYS, SHARED_KEYS, modes_of
 from vlm_bridge.model.layout import Layout
+from vlm_bridge.model.matrices import device_of
 from vlm_bridge.plan.modes import named
 from vlm_bridge.skip.cache import placeholder
 from vlm_bridge.skip.patching import by_name, patched
@@ -91,11 +92,11 @@ def _tried(layout: Layout) -> str:
                 seen.setdefault(name, set()).add(tuple(given.shape))
         return hidden_states
 
-    weight = next(layout.layers[0].parameters())
-    ids = torch.tensor([[0, 1]], device=weight.device)
+    device = device_of(layout.layers[0])
+    ids = torch.tensor([[0, 1]], device=device)
     # A mask per query and key, which is taken as it is: making one would read values of tensors,
     # which those on the meta device do not have.
-    mask = torch.ones(1, 1, 2, 2, dtype=torch.bool, device=weight.device).tril()
+    mask = torch.ones(1, 1, 2, 2, dtype=torch.bool, device=device).tril()
     try:
         with contextlib.ExitStack() as stack:
             for layer in layout.layers:

@@ -1,0 +1,75 @@
+"""Builds of a layer that cannot be skipped as others are: wrapped, or its rows depend on others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from vlm_bridge.model.matrices import example_of, is_linear
+
+#: Linear map -> (kind of its weight, whether its rows depend on one another), of those tried.
+_tried: WeakKeyDictionary[nn.Module, tuple[type, bool]] = WeakKeyDictionary()
+
+
+def reason_of_wrapping(index: int, layer: nn.Module) -> str:
+    """Why the parts of a layer cannot be reached, empty if they can."""
+    attentions = [(f"{n} of ", m) for n, m in layer.named_children() if "att" in n]
+    for of, module in [("", layer), *attentions]:
+        if "_orig_mod" in module._modules:
+            return (
+                f"{of}layer {index} is wrapped by torch.compile, so that its parts cannot be "
+                "replaced; compile it in place, `module.compile()`, or compile the whole model"
+            )
+    return ""
+
+
+def reason_of_rows(index: int, layer: nn.Module) -> str:
+    """Why a layer gives a token other states where other tokens are left out, empty if it does not.
+
+    So it is if its linear maps round their inputs by the largest of all tokens, as the dynamic
+    quantisation of torch does, or choose outliers among all.
+    """
+    for name, linear in _quantised(layer):
+        if _rows_depend(linear, layer):
+            return (
+                f"layer {index}: {name} ({type(linear).__name__}) quantises the states of all "
+                "tokens by one scale or choice, so that a token changes if others are left out; "
+                "use block or sublayer, or quantise weights alone"
+            )
+    return ""
+
+
+def _quantised(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(name, linear map) of a layer, but for plain ones and those without weights in memory."""
+    for name, module in layer.named_modules():
+        wrapped = "_orig_mod" in module._modules  # what it wraps comes by itself
+        if wrapped or not is_linear(module) or any(p.is_meta for p in module.parameters()):
+            continue
+        plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
+        if not plain:
+            yield name, module
+
+
+def _rows_depend(linear: nn.Module, layer: nn.Module) -> bool:
+    kind = type(getattr(linear, "weight", None))
+    if (known := _tried.get(linear)) is None or known[0] is not kind:
+        known = _tried[linear] = kind, _try_rows(linear, layer)
+    return known[1]
+
+
+@torch.no_grad()
+def _try_rows(linear: nn.Module, layer: nn.Module) -> bool:
+    """Whether one row has another result beside a row that is far larger."""
+    like = example_of(layer)
+    small = torch.linspace(-1, 1, int(str(linear.in_features)))
+    rows = torch.stack([small, 1e4 * small.flip(0)]).to(like.dtype)[None]
+    rows = rows.to(like.device)
+    try:
+        alone, beside = linear.forward(rows[:, :1]), linear.forward(rows)[:, :1]
+    except Exception:  # a map that takes more than states, which is no error
+        return False
+    tolerance = max(1e-3, 2.5 * torch.finfo(like.dtype).eps)
+    return bool((beside - alone).norm() > tolerance * alone.norm())
