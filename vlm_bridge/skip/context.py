@@ -13,6 +13,7 @@ from torch import nn
 from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.selectors import read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.encoder_decoder import EncoderDecoderTracker
@@ -22,6 +23,7 @@ from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored, Selecting
 from vlm_bridge.skip.selectors import choose_by
 from vlm_bridge.skip.selectors.raters import RATERS
+from vlm_bridge.skip.selectors.visionzip import Received
 from vlm_bridge.skip.stack_layers import fast_layer, plain_layer
 from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
@@ -97,6 +99,10 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         # Compiled code might ignore hooks and replaced forwards.
         stack.enter_context(_eager)
         stack.callback(tracker.restore)
+        # The tracker's own forms of the same functions run around those of the encoder.
+        of_encoder = Received(tracker).replacements() if _reads_encoder(decoder) else ()
+        for module, name, function in of_encoder:
+            stack.enter_context(patched(module, function, name))
         for module, name, function in tracker.replacements():
             stack.enter_context(patched(module, function, name))
         for layer, name, module, forward in _replacements(plan, tracker, fast=fast):
@@ -110,6 +116,11 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             selecting = Selecting(forward_of(layer), tracker, stage, choose)
             stack.enter_context(patched(layer, by_name(layer, selecting)))
         yield tracker
+
+
+def _reads_encoder(plan: SkipPlan) -> bool:
+    """Whether a stage of pruning chooses by the attention in the vision encoder."""
+    return bool(_selecting(plan)) and read_selector(str(plan.select))[0].reads == "encoder"
 
 
 def _selecting(plan: SkipPlan) -> dict[int, int]:
