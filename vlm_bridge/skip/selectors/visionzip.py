@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,13 @@ _FIRST, _ALL = "skipit_received_from_first", "skipit_received_from_all"
 _NAME = "_skipit_received"
 #: Selectors that need nothing of the encoder.
 _INSTEAD = "fastv, sparsevlm or divprune"
+#: As many numbers of a feature tell it from all others.
+_SOME = 64
+_UNKNOWN = (
+    "visionzip reads the attention of the vision encoder, and the images of this pass were not "
+    "encoded in the block, or their features were changed since; give pixel_values, or select "
+    f"{_INSTEAD}"
+)
 
 
 def visionzip_places(features: Tensor, text: Tensor, quota: int, seed: int) -> Tensor:
@@ -60,10 +68,7 @@ def received_in(now: PassState) -> Tensor:
         BridgeError: no image was encoded for this pass.
     """
     if now.received is None:
-        raise BridgeError(
-            "visionzip reads the attention of the vision encoder, which has encoded no image for "
-            f"this pass; give the model pixel_values, or select {_INSTEAD}"
-        )
+        raise BridgeError(_UNKNOWN)
     return now.received[..., None]
 
 
@@ -76,8 +81,7 @@ class Received:
     attention runs unchanged and is then called again; a function registered here takes queries and
     keys of that call, so that sdpa and eager models choose by the same numbers, in float32.
 
-    The scores hang on the features that `get_image_features` returns, since `generate` encodes
-    images before its first pass.
+    Images that are encoded before their pass, as in `generate`, are known again by their features.
 
     Example:
         >>> received = Received(tracker)  # doctest: +SKIP
@@ -120,30 +124,30 @@ class Received:
         features = getattr(output, "pooler_output", None)
         if not found or features is None:  # the caller asked for a tuple
             return output
-        scores = torch.cat([part.flatten() for part in found])
-        if (rows := _rows(features)) != len(scores):
+        known = _Known(torch.cat([part.flatten() for part in found]), _rows(features))
+        if len(known.rows) != len(known.scores):
             raise BridgeError(
-                f"visionzip: the vision encoder gives {len(scores)} tokens and the model makes "
-                f"{rows} features of them, so that their scores cannot be told; select {_INSTEAD}"
+                f"visionzip: the vision encoder gives {len(known.scores)} tokens and the model "
+                f"makes {len(known.rows)} features of them, so that their scores cannot be told; "
+                f"select {_INSTEAD}"
             )
-        setattr(output, _NAME, scores)
+        setattr(output, _NAME, known)
+        self._thread.known = known
         if self._thread.now is not None:
-            self._thread.now.received = _placed(scores, self._thread.now)
+            self._thread.now.received = _placed(known.scores, self._thread.now)
         return output
 
     def _run(self, signature: Forward, forward: Forward, *args: Any, **kwargs: Any) -> Any:
         """Replaces the forward of the base: scores of images that were encoded beforehand."""
         arguments, now = bound(signature, args, kwargs), self._tracker.whole
-        encoded = (arguments.get("mm_encoder_outputs") or {}).get("image")
         if now.has_modality and arguments.get("pixel_values") is None:
-            scores = getattr(encoded, _NAME, None)
-            if scores is None:
-                raise BridgeError(
-                    "visionzip reads the attention of the vision encoder, and the images of this "
-                    "pass were encoded outside the block, or `generate` has cut their prompt into "
-                    f"chunks; give pixel_values and no chunks, or select {_INSTEAD}"
-                )
-            now.received = _placed(scores, now)
+            encoded = (arguments.get("mm_encoder_outputs") or {}).get("image")
+            # `generate` makes new outputs of the chunks of a prompt.
+            known = getattr(encoded, _NAME, self._thread.known)
+            features = getattr(encoded, "pooler_output", None)
+            if known is None or features is None:
+                raise BridgeError(_UNKNOWN)
+            now.received = _placed(known.of(_rows(features)), now)
         self._thread.now = now
         try:
             return forward(*args, **kwargs)
@@ -151,12 +155,35 @@ class Received:
             self._thread.now = None
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Features of image tokens, as many numbers of each as tell it from others, and their scores.
+
+    `generate` repeats the features of a prompt for its copies, and cuts them for its chunks.
+    """
+
+    scores: Tensor
+    rows: Tensor
+
+    def of(self, rows: Tensor) -> Tensor:
+        """(n,) the scores of these features, each of which must be a known one, bit by bit."""
+        n, rows = len(self.rows), rows.to(self.rows.device)
+        number = torch.cat([self.rows, rows]).unique(dim=0, return_inverse=True)[1]
+        place = number.new_full((len(number),), -1)
+        place[number[:n]] = torch.arange(n, device=number.device)
+        found = place[number[n:]]
+        if bool((found < 0).any()):
+            raise BridgeError(_UNKNOWN)
+        return self.scores[found]
+
+
 class _Thread(threading.local):
-    """The running pass of a thread, and what its running `get_image_features` has noted."""
+    """The running pass of a thread, what `get_image_features` notes, and what it found last."""
 
     def __init__(self) -> None:
         self.now: PassState | None = None
         self.received: list[Tensor] | None = None
+        self.known: _Known | None = None
 
 
 def reason_against_visionzip(layout: Layout, operations: Sequence[Operation]) -> str:
@@ -227,32 +254,22 @@ def _attention(stack: Stack) -> nn.Module:
 
 
 def _placed(scores: Tensor, now: PassState) -> Tensor | None:
-    """(batch, t) the scores, in the order of the prompts, at the modality positions of a pass.
-
-    `generate` may run r copies of every prompt, one behind the other, for one encoded prompt.
-    """
-    total = sum(now.counts)
-    if not total:
+    """(batch, t) the scores, in the order of the prompts, at the modality positions of a pass."""
+    if (total := sum(now.counts)) == 0:
         return None
-    copies = total // len(scores)
-    groups = [
-        now.counts[start : start + copies] for start in range(0, len(now.counts), copies or 1)
-    ]
-    if total != copies * len(scores) or any(group != group[:1] * copies for group in groups):
+    if total != len(scores):
         raise BridgeError(
             f"visionzip: this pass has {total} image tokens and the vision encoder has encoded "
             f"{len(scores)} for it, so that their scores cannot be told; select {_INSTEAD}"
         )
-    if copies > 1:
-        parts = scores.split([group[0] for group in groups])
-        scores = torch.cat([part for part in parts for _ in range(copies)])
     nowhere = scores.new_zeros(now.flags.shape)
     return nowhere.masked_scatter(now.flags.to(scores.device), scores)
 
 
-def _rows(features: Tensor | Sequence[Tensor]) -> int:
-    """How many tokens of the prompt the features (..., width) of images fill."""
-    return sum(part.numel() // part.shape[-1] for part in features)
+def _rows(features: Tensor | Sequence[Tensor]) -> Tensor:
+    """(n, some) the first numbers of the features (..., width), one row for a token."""
+    parts = [part.detach().flatten(0, -2)[:, :_SOME] for part in features]
+    return torch.cat(parts).float()
 
 
 def _twin(attention: nn.Module, queries: int) -> nn.Module:
