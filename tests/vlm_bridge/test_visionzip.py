@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import pytest
@@ -366,6 +367,16 @@ def test_turns_with_a_cache():
                     found.append(forward(vlm, part, past_key_values=cache, use_cache=True).logits)
         for fast, plain in zip(found[:3], found[3:], strict=True):
             torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_threads_choose_by_their_own_images():
+    vlm = tiny(CLIP)
+    several = [batch(CLIP, prompts, seed=i) for i, prompts in enumerate(SITUATIONS.values())] * 3
+    with skipping(vlm, plan_of(1)):
+        alone = [decoded(vlm, inputs, do_sample=False) for inputs in several]
+        with ThreadPoolExecutor(3) as pool:
+            together = list(pool.map(lambda i: decoded(vlm, i, do_sample=False), several))
+    assert all(map(torch.equal, alone, together))
 
 
 def test_other_tokens_in_one_call_are_refused_before_the_decoder():
