@@ -44,6 +44,7 @@ PLANS = [
     SkipPlan("token_pruning", L, after=3, keep=0.25, select="uniform"),
     SkipPlan("token_pruning", L, after=1, keep=0.5, select="sparsevlm"),
     SkipPlan("token_pruning", L, after=3, keep=0.25, select="sparsevlm"),
+    SkipPlan("token_pruning", L, after=0, keep=0.5, select="visionzip"),
     SkipPlan.compose(
         SkipPlan("token_pruning", L, after=1, keep=0.5, select="divprune"),
         SkipPlan("block", L, layers=(1,)),
@@ -55,6 +56,7 @@ PLANS = [
     SkipPlan("progressive_pruning", L, stages=((0, 0.75), (1, 0.5), (3, 0.25)), select="random:3"),
     SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5)), select="cdpruner"),
     SkipPlan("progressive_pruning", L, stages=((0, 0.5), (3, 0.25)), select="dart"),
+    SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5)), select="visionzip"),
     SkipPlan("progressive_pruning", L, stages=((1, 0.75), (2, 0.5), (3, 0.25)), select="sparsevlm"),
     SkipPlan("progressive_pruning", L, stages=((2, 0.5),), entry=1, exit=3),
     SkipPlan("progressive_pruning", L, stages=((2, 0.75), (3, 0.5)), entry=1),

@@ -17,7 +17,7 @@ from vlm_bridge.skip import skipping
 from vlm_bridge.skip.pass_state import PassState
 from vlm_bridge.skip.pruning import chosen
 
-SELECTS = ("fastv", "random:3", "uniform", "divprune", "dart", "cdpruner")
+SELECTS = ("fastv", "random:3", "uniform", "divprune", "dart", "cdpruner", "visionzip")
 FORMS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 ATTENTIONS = pytest.mark.parametrize("attention", ["sdpa", "eager"])
 

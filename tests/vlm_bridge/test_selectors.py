@@ -107,12 +107,28 @@ def test_a_ragged_batch_is_its_prompts_one_by_one(name):
     flags = torch.tensor([[0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
     states = noise(18, 7, 3).view(3, 6, 7)
     choose = choose_by(name)
-    together = choose(states, PassState(flags, keep=[0.5]), 0)
+
+    def of(rows):
+        now = PassState(flags[rows], keep=[0.5])
+        now.received = states[rows, :, 0]
+        return choose(states[rows], now, 0)
+
+    together = of(slice(3))
     for i in range(2):
-        alone = choose(states[i : i + 1], PassState(flags[i : i + 1], keep=[0.5]), 0)
+        alone = of(slice(i, i + 1))
         torch.testing.assert_close(together[i : i + 1], alone)
     assert together.sum(1).tolist() == [2, 1, 0]
     assert not together[~flags].any()
+
+
+def test_visionzip_takes_what_receives_most():
+    """Whatever the states say; without an encoder's scores it says so."""
+    flags, states = torch.tensor([[0, 1, 1, 1, 1]]).bool(), noise(5, 2, 0)[None]
+    now = PassState(flags, keep=[0.5])
+    with pytest.raises(BridgeError, match="images of this pass were not encoded in the block"):
+        choose_by("visionzip")(states, now, 0)
+    now.received = torch.tensor([[9.0, 0.1, 0.3, 0.1, 0.1]])
+    assert choose_by("visionzip")(states, now, 0).tolist() == [[False, True, True, False, False]]
 
 
 def rated(states, now):

@@ -40,9 +40,11 @@ def run_rows(vlm, index, states, rows, *, attention, mlp):
     return x[0], weights
 
 
-def selected_by_hand(select, features, text, count):
+def selected_by_hand(select, features, text, count, received):
     """Places of the modality tokens that stay; the selectors themselves are in test_selectors."""
     name, _, seed = select.partition(":")
+    if name == "visionzip":
+        return received.topk(count).indices
     if name == "random":
         return torch.randperm(len(features), generator=torch.Generator().manual_seed(int(seed)))[
             :count
@@ -54,8 +56,11 @@ def selected_by_hand(select, features, text, count):
     return {"cdpruner": cdpruner_places, "dart": dart_places}[name](features, text, count, 0)
 
 
-def by_hand(vlm, plan, states, vision):
-    """Final logits of one sequence of input states (t, width) under `plan`."""
+def by_hand(vlm, plan, states, vision, received):
+    """Final logits of one sequence of input states (t, width) under `plan`.
+
+    `received` (t,) is the attention that each token received in the vision encoder.
+    """
     parts = {part.mode: part for part in plan.parts or (plan,)}
     everything, text = torch.arange(len(states)), (~vision).nonzero()[:, 0]
     there = vision.nonzero()[:, 0]  # the modality tokens that pruning has left so far
@@ -66,7 +71,9 @@ def by_hand(vlm, plan, states, vision):
         by_attention = prune is not None and prune.select in BY_ATTENTION
         if index in shares and not by_attention:
             count = max(1, round(shares[index] * int(vision.sum())))
-            places = selected_by_hand(prune.select, states[there], states[~vision], count)
+            places = selected_by_hand(
+                prune.select, states[there], states[~vision], count, received[there]
+            )
             there = there[places.sort().values]
         if shares and index >= min(shares):
             rows = everything[~vision | torch.isin(everything, there)]
@@ -125,6 +132,19 @@ def first_states(name):
     return found[0]
 
 
+@lru_cache
+def first_received(name):
+    """(batch, t): attention of the class token in the second-to-last layer of the encoder."""
+    inputs = inputs_of(name)
+    received = torch.zeros(inputs["input_ids"].shape)
+    if "pixel_values" in inputs:
+        tower = tiny("eager").layout.base.vision_tower
+        with torch.no_grad():
+            weights = tower(inputs["pixel_values"], output_attentions=True).attentions[-2]
+        received[inputs["input_ids"] == 3] = weights[:, :, 0, 1:].mean(1).flatten()
+    return received
+
+
 @pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.describe())
 @pytest.mark.parametrize("name", [*BATCHES, "even"])
 @pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
@@ -137,7 +157,7 @@ def test_skipping_is_what_it_says(plan, name, attention):
         real = inputs["attention_mask"][i].bool()
         vision = inputs["input_ids"][i][real] == 3
         with torch.no_grad():
-            truth = by_hand(vlm, plan, states[real], vision)
+            truth = by_hand(vlm, plan, states[real], vision, first_received(name)[i][real])
         torch.testing.assert_close(skipped[i][real], truth, atol=1e-4, rtol=1e-4)
 
 
@@ -146,5 +166,7 @@ def test_nothing_skipped_is_the_full_model():
     truth = forward(vlm, inputs).logits[0]
     plan = SkipPlan("early_exit", 4, exit=4)
     with torch.no_grad():
-        hand = by_hand(vlm, plan, first_states("single")[0], inputs["input_ids"][0] == 3)
+        vision = inputs["input_ids"][0] == 3
+        received = first_received("single")[0]
+        hand = by_hand(vlm, plan, first_states("single")[0], vision, received)
     torch.testing.assert_close(hand, truth, atol=1e-4, rtol=1e-4)

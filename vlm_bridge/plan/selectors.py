@@ -15,13 +15,14 @@ class Selector:
     Attributes:
         name: its name in plans.
         reads: `attention` of the layer before the first pruned one, which then exists; `states`,
-            the input of the first pruned layer, which may be layer 0; `nothing` but positions.
+            the input of the first pruned layer, which may be layer 0; attention in the vision
+            `encoder`, so that it may be layer 0, too; `nothing` but positions.
         source: where it comes from.
         deviation: how it differs from there.
     """
 
     name: str
-    reads: Literal["attention", "states", "nothing"]
+    reads: Literal["attention", "states", "encoder", "nothing"]
     source: str
     deviation: str
 
@@ -72,6 +73,18 @@ _RECORDS = (
         reads="states",
         source="Zhang et al. 2025, arXiv:2506.10967: a determinantal process given the question",
         deviation="relevance by the decoder's states of the text, where the authors take CLIP's",
+    ),
+    Selector(
+        "visionzip",
+        reads="encoder",
+        source=(
+            "Yang et al. 2024, arXiv:2412.04467: attention in the vision encoder's second-to-last "
+            "layer, of its class token, or of all tokens where it has none"
+        ),
+        deviation=(
+            "the authors' dominant tokens only, without the contextual tokens that they merge from "
+            "the rest: a selector changes no token; none in the score, nor in the place at after=0"
+        ),
     ),
 )
 #: Every selector by name.

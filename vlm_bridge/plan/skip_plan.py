@@ -60,7 +60,7 @@ class SkipPlan(PlanFields):
         entry: for `late_entry` and `band`; for `progressive_pruning`, before its first stage.
         exit: for `early_exit` and `band`; for `progressive_pruning`, behind its last stage.
         attention, mlp: for `sublayer`, ascending.
-        after: for `token_pruning`; at least 1 if the selector reads attention.
+        after: for `token_pruning`; at least 1 if the selector reads attention of the decoder.
         keep: for `token_pruning`, between 0 and 1.
         select: for `token_pruning` and `progressive_pruning`, one of `plan.selectors.SELECTORS`,
             `random` with a seed if you like (`random:7`).

@@ -14,6 +14,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.selectors import read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.encoder_decoder import EncoderDecoderTracker
@@ -23,6 +24,7 @@ from vlm_bridge.skip.plain import plain_forwards
 from vlm_bridge.skip.pruning import Scored, Selecting
 from vlm_bridge.skip.selectors import choose_by
 from vlm_bridge.skip.selectors.raters import RATERS
+from vlm_bridge.skip.selectors.visionzip import Received
 from vlm_bridge.skip.stack_layers import fast_layer, plain_layer
 from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
@@ -99,6 +101,10 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         halved = (i for i, it in enumerate(decoder.operations) if not it.modality_attention)
         try_halves(layout, halved if fast else ())
         stack.callback(tracker.restore)
+        # The tracker's own forms of the same functions run around those of the encoder.
+        of_encoder = Received(tracker).replacements() if _reads_encoder(decoder) else ()
+        for module, name, function in of_encoder:
+            stack.enter_context(patched(module, function, name))
         for module, name, function in tracker.replacements():
             stack.enter_context(patched(module, function, name))
         for layer, name, module, forward in _replacements(plan, tracker, fast=fast):
@@ -112,6 +118,11 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
             selecting = Selecting(forward_of(layer), tracker, stage, choose)
             stack.enter_context(patched(layer, by_name(layer, selecting)))
         yield tracker
+
+
+def _reads_encoder(plan: SkipPlan) -> bool:
+    """Whether a stage of pruning chooses by the attention in the vision encoder."""
+    return bool(_selecting(plan)) and read_selector(str(plan.select))[0].reads == "encoder"
 
 
 def _selecting(plan: SkipPlan) -> dict[int, int]:

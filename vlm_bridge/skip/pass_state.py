@@ -110,6 +110,8 @@ class PassState:
         real: (batch, t) bool, False on padding.
         word_counts: number of text tokens per sequence, if a stage of pruning chooses in this pass.
         stages: what the stages of pruning keep.
+        received: (batch, t) attention that each modality position received in the vision encoder,
+            if a selector reads it.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class PassState:
         if keep and self.has_modality:
             self.word_counts = (self.real & ~flags).sum(1).tolist()
         self.stages = [Stage(flags, self.counts, share) for share in keep]
+        self.received: Tensor | None = None
         self._shared: dict[Any, tuple[Any, Any]] = {}
 
     @property

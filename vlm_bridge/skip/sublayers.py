@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,16 @@ def attention_of(layer: nn.Module) -> nn.Module:
             "not one"
         )
     return attention[0]
+
+
+def check_interface(attention: object) -> None:
+    """Raise a `BridgeError` for attention whose scores token pruning cannot read."""
+    module = sys.modules[type(attention).__module__]
+    if not hasattr(module, "ALL_ATTENTION_FUNCTIONS") or not hasattr(attention, "config"):
+        raise BridgeError(
+            f"{type(attention).__name__} does not go through transformers' AttentionInterface, "
+            "so its scores cannot be read"
+        )
 
 
 def check_residual(layer: nn.Module, width: int) -> None:

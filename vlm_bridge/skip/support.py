@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -14,11 +13,13 @@ from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.plan.modes import ENCODER_MODES, MODES, PRUNING_MODES, lacking
+from vlm_bridge.plan.selectors import read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
 from vlm_bridge.skip.builds import reason_of_rows, reason_of_wrapping
+from vlm_bridge.skip.selectors.visionzip import reason_against_visionzip
 from vlm_bridge.skip.stack_layers import reason_against
-from vlm_bridge.skip.sublayers import attention_of, check_residual
+from vlm_bridge.skip.sublayers import attention_of, check_interface, check_residual
 from vlm_bridge.skip.whole import reason_of_kinds
 
 
@@ -51,6 +52,9 @@ def check_support(vlm: VLM, plan: SkipPlan) -> None:
         layers = layers or list(part.scored_layers)
         touched = [i for i, operation in enumerate(part.operations) if operation != Operation()]
         reason = _reason(vlm, part.mode, layers, part.stack, sorted({*touched, *layers}))
+        if not reason and part.select and read_selector(part.select)[0].reads == "encoder":
+            of_vision = plan.by_stack.get("vision")
+            reason = reason_against_visionzip(vlm.layout, of_vision.operations if of_vision else ())
         if reason and not part.is_empty:
             where = "" if part.stack == DECODER else f" in the {STACKS[part.stack]}"
             raise BridgeError(
@@ -122,7 +126,7 @@ def _reason(
             if mode in ("sublayer", "vision_attention", "vision_mlp"):
                 check_residual(layer, int(layout.text_config.hidden_size))
             elif mode in PRUNING_MODES:
-                _check_interface(attention_of(layer))
+                check_interface(attention_of(layer))
         except BridgeError as error:
             return f"layer {index}: {error}"
     return ""
@@ -168,13 +172,3 @@ def _without_masks(layout: Layout) -> str:
             "load the model with attn_implementation 'sdpa' or 'eager'"
         )
     return ""
-
-
-def _check_interface(attention: object) -> None:
-    """Refuse attention whose scores token pruning cannot read."""
-    module = sys.modules[type(attention).__module__]
-    if not hasattr(module, "ALL_ATTENTION_FUNCTIONS") or not hasattr(attention, "config"):
-        raise BridgeError(
-            f"{type(attention).__name__} does not go through transformers' AttentionInterface, "
-            "so its scores cannot be read"
-        )

@@ -1,4 +1,4 @@
-"""Selectors that choose the tokens that pruning keeps from states or positions."""
+"""Selectors that choose the tokens that pruning keeps: from states, positions, given scores."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vlm_bridge.skip.selectors.cdpruner import cdpruner_places
 from vlm_bridge.skip.selectors.dart import dart_places
 from vlm_bridge.skip.selectors.divprune import divprune_places
 from vlm_bridge.skip.selectors.places import random_places, uniform_places
+from vlm_bridge.skip.selectors.visionzip import received_in, visionzip_places
 
 #: (states (batch, t, width), pass, stage) -> (batch, t) bool, the modality positions that stay.
 Choose = Callable[[Tensor, PassState, int], Tensor]
@@ -26,13 +27,17 @@ _PICKS: dict[str, _Pick] = {
     "divprune": divprune_places,
     "dart": dart_places,
     "cdpruner": cdpruner_places,
+    "visionzip": visionzip_places,
 }
 
 
 def choose_by(words: str) -> Choose:
     """The choice of the selector that `words` name, prompt by prompt."""
     selector, seed = read_selector(words)
-    return partial(_chosen, _PICKS[selector.name], seed)
+    choose = partial(_chosen, _PICKS[selector.name], seed)
+    if selector.reads != "encoder":
+        return choose
+    return lambda _, now, stage: choose(received_in(now), now, stage)
 
 
 @torch.no_grad()
