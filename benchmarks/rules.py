@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +26,7 @@ from vlm_bridge.experiments.rule_benchmark import (
 from vlm_bridge.experiments.scoring import leave_one_model_out
 from vlm_bridge.figures.markdown import table
 from vlm_bridge.figures.numbers import bracketed
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules.account import REQUIREMENTS
 from vlm_bridge.runtime.files import write_bytes, write_record
 
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BridgeError as error:
         parser.error(str(error))
     folder, text = options.out or FOLDER, markdown(benchmark)
-    write_record(folder / "rules.json", benchmark)
+    write_record(folder / "rules.json", without_images(benchmark))
     write_bytes(folder / "rules.md", text.encode())
     print(json.dumps(benchmark.to_json(), indent=1, allow_nan=False) if options.json else text)
 
@@ -68,6 +70,26 @@ def measure(options: argparse.Namespace) -> RuleBenchmark:
         sys.stderr.write(f"{name}: {len(models[-1].rules)} rules and modes\n")
     choices = across(models, options.modes)
     return RuleBenchmark(tuple(models), tuple(choices), DECISION, machine())
+
+
+def without_images(benchmark: RuleBenchmark) -> RuleBenchmark:
+    """The same, with plans that do not list the images they come from: `hashes` has their splits.
+
+    Hundreds of names at each of some thousand steps would be most of a record.
+    """
+
+    def bare(plan: SkipPlan) -> SkipPlan:
+        origin = replace(plan.provenance, profiled=(), tuned=(), certified=())
+        return replace(plan, provenance=origin)
+
+    def of_rule(result: RuleResult) -> RuleResult:
+        search = result.chosen.search
+        path = tuple(replace(step, plan=bare(step.plan)) for step in search.path)
+        search = replace(search, plan=bare(search.plan), path=path)
+        return replace(result, chosen=replace(result.chosen, search=search))
+
+    models = (replace(model, rules=tuple(map(of_rule, model.rules))) for model in benchmark.models)
+    return replace(benchmark, models=tuple(models))
 
 
 def across(models: Sequence[ModelBenchmark], modes: Sequence[str]) -> list[AcrossModels]:
