@@ -126,13 +126,14 @@ def markdown(benchmark: RuleBenchmark) -> str:
         f"`{benchmark.machine['command']}`. The quantity compared is the {benchmark.decision}. A "
         "unit is *safe* if the interval of its disagreement lies below epsilon = "
         f"{first.epsilon:g}, *harmful* if it lies above, and *undetermined* otherwise; "
-        "undetermined units count in Spearman alone. *Saved* is the share of the prefill's work "
-        f"that the plan certified at epsilon with probability {1 - first.delta:.0%} saves, "
+        "undetermined units count in rank correlations alone. *Saved* is the share of the work of "
+        f"the prefill that the plan certified at epsilon with probability {1 - first.delta:.0%} saves, "
         "*changed* its disagreement on test images, *random* that of random plans of its size "
         "(median; p of as good a plan if it were drawn as they are), *deepest* that of the last "
         "layers, as many; FLOPs and latency are skipped/full. *Given depth* is the partial rank "
         "correlation given the unit's depth. Brackets are 95 % intervals: of rankings by bootstrap "
-        "over units and images, of what is saved over images, of latency over pairs.",
+        "over units and images, of what is saved and changed over images, of latency over pairs. A "
+        "star: not reliable, the record says why.",
         "",
     ]
     if check is not None:

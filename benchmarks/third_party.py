@@ -94,7 +94,9 @@ def page(done: Sequence[Done]) -> list[str]:
         "here. Made by `python -m benchmarks.third_party`. An answer is the whole greedy answer "
         "up to the length named. `data` chose, `certification` certified, `test` is reported on; "
         "no unit is in two of them. speech-smollm2 is not here: a model that may be right in fewer "
-        "than 70 % of its answers enters no verdict (README).",
+        "than 70 % of its answers enters no verdict (README). The certified plan of photos-smollm2 "
+        "is a second attempt: a first search, on 300 other photos, ended at its first plan, which "
+        "was too large.",
         "",
         *table(
             ["model", "stack", "full model", "guess", "random weights",

@@ -33,7 +33,8 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
     """Rank correlation of x and y that their ranks in `given` do not explain.
 
     `(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))` with Spearman's r and z = `given`. NaN if
-    a side is constant, or orders the n entries exactly as `given` does or in reverse.
+    a side is constant, or orders the n entries exactly as `given` does or in reverse, and of fewer
+    than four entries, where it could be nothing but 1 or -1.
 
     Args:
         x: array of shape (n,).
@@ -50,7 +51,7 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
         nan
     """
     xy, xz, yz = spearman(x, y), spearman(x, given), spearman(y, given)
-    rest = (1.0 - xz**2) * (1.0 - yz**2)
-    if not rest > 1e-12:  # also NaN
+    left = 1.0 - xz**2, 1.0 - yz**2
+    if np.size(x) < 4 or not min(left) > 1e-13:  # also NaN; rounding of r = 1 leaves less
         return math.nan
-    return float(np.clip((xy - xz * yz) / math.sqrt(rest), -1.0, 1.0))
+    return float(np.clip((xy - xz * yz) / math.sqrt(left[0] * left[1]), -1.0, 1.0))

@@ -190,7 +190,7 @@ def test_our_rules_are_set_against_depth_and_published_rules(vlm, splits, folder
         difference = ours.spearman.value - other.spearman.value
         assert one.difference.value == pytest.approx(difference, nan_ok=True)
         low, high = one.difference.interval
-        verdict = "win" if low > 0 else "loss" if high < 0 else "undecided"
+        verdict = "win" if low > 0.01 else "loss" if high < -0.01 else "undecided"
         if math.isnan(one.difference.value):
             verdict = ""
         elif not one.difference.reliable:

@@ -10,7 +10,7 @@ _NBSP = "\N{NO-BREAK SPACE}"
 
 
 def bracketed(estimate: Estimate | None, form: str = ".2f") -> str:
-    """An estimate with its interval in plain text; a dash for None and NaN.
+    """An estimate with its interval in plain text; a dash for None and NaN; a star: not reliable.
 
     >>> bracketed(Estimate(value=0.5, interval=(0.25, 0.75), n=9, method="demo"))
     '0.50 [0.25, 0.75]'
@@ -18,7 +18,8 @@ def bracketed(estimate: Estimate | None, form: str = ".2f") -> str:
     if estimate is None or math.isnan(estimate.value):
         return "-"
     low, high = estimate.interval
-    return f"{estimate.value:{form}} [{low:{form}}, {high:{form}}]"
+    star = "" if estimate.reliable else "*"
+    return f"{estimate.value:{form}} [{low:{form}}, {high:{form}}]{star}"
 
 
 def ranged(estimate: Estimate, form: str = ".1%") -> str:

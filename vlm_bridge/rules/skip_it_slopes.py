@@ -117,10 +117,10 @@ class SkipItRuns(Rule):
     Late entries are scored without slopes. These are local, at the states of the full model, and a
     late entry is far from it: vision enters with states that a trained layer has never seen. On
     reference-qwen2.5-vl slopes rank the seven entries backwards (Spearman -.99 with measured
-    disagreement on 200 test images). That chose this form, so that model is no evidence for it;
-    the other models of docs/results/margins.md are. The whole budget goes into runs of evenly
-    spread depths, first, last, middle and so on; the depths between two of them get r by linear
-    interpolation.
+    disagreement on 200 test images). That, and as much for two other models of 8 layers, was seen
+    before this form was chosen, so those are no evidence for it. The whole budget goes into runs
+    of evenly spread depths, first, last, middle and so on; the depths between two of them get r
+    by linear interpolation.
 
     Attributes:
         forward_cost: budget per image; `within_forward_cost` gives other rules the same budget.

@@ -18,6 +18,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.rules import Origin
 from vlm_bridge.selection import CertifiedPlan
 
+#: Twice the Monte Carlo error of an end of the interval of a margin, or more.
+_NOISE = 0.01
 _VERDICTS = {SAFE: "safe", UNDETERMINED: "undetermined", HARMFUL: "harmful"}
 
 
@@ -142,13 +144,16 @@ class Margin(Record):
 
     @property
     def verdict(self) -> str:
-        """`win` or `loss` if a reliable interval excludes zero; `undecided`; empty if undefined."""
+        """`win` or `loss` if a reliable interval excludes zero; `undecided`; empty if undefined.
+
+        An end within .01 of zero decides nothing: other bootstrap samples may move it across.
+        """
         if math.isnan(self.difference.value):
             return ""
         low, high = self.difference.interval
         if not self.difference.reliable:
             return "undecided"
-        return "win" if low > 0 else "loss" if high < 0 else "undecided"
+        return "win" if low > _NOISE else "loss" if high < -_NOISE else "undecided"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class RuleScore(Record):
         quantity: "disagreement" or "drop".
         epsilon: threshold between safe and harmful.
         safe, harmful: number of units whose interval lies below or above epsilon.
-        undetermined: number of other units; they count in `spearman` alone.
+        undetermined: number of other units; they count in `spearman` and `partial` alone.
         auc: probability that a harmful unit scores above a safe one.
         spearman: rank correlation with the measured mean, over all units.
         partial: the same given depth, which many rules follow (`partial_spearman`).

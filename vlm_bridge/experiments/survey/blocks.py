@@ -161,7 +161,7 @@ def _share(single: Comparison | None) -> str:
     if single is None:
         return "-"
     low, high = single.disagreement.interval
-    return f"{single.disagreement.value:.0%} [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * single.disagreement.value:.3g}% [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def _quality_by_layer(result: Survey) -> list[Block]:
