@@ -78,7 +78,7 @@ def rules(claims: ModelClaims) -> list[str]:
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "
         "rank correlations alone. A star: not reliable. Given depth: the partial rank correlation. "
         "p: of as good a plan, if it were drawn as random plans of its size are; the last column is "
-        "the plan of its size that skips the last layers. The certificates are not corrected for "
+        "that plan of its size that skips the last layers. Certificates are not corrected for "
         "the number of rules. In modes of depths every depth is a candidate of every rule, so a "
         "certified plan does not depend on the rule.",
     )
