@@ -130,7 +130,7 @@ def markdown(benchmark: RuleBenchmark) -> str:
         f"the prefill that the plan certified at epsilon with probability {1 - first.delta:.0%} "
         "saves, *changed* its disagreement on test images, *random* that of random plans of its "
         "size (median; p of as good a plan if it were drawn as they are), *deepest* that of the "
-        "last layers, as many; FLOPs and latency are skipped/full. *Given depth* is the partial rank "
+        "last layers, as many; FLOPs and latency are skipped/full. *Given depth* is a partial rank "
         "correlation given the unit's depth. Brackets are 95 % intervals: of rankings by bootstrap "
         "over units and images, of what is saved and changed over images, of latency over pairs. A "
         "star: not reliable, the record says why.",

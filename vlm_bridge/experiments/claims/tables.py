@@ -77,7 +77,7 @@ def rules(claims: ModelClaims) -> list[str]:
         rows,
         "AUC: probability that a harmful unit scores above a safe one; undetermined units count in "
         "rank correlations alone. A star: not reliable. Given depth: the partial rank correlation. "
-        "p: of as good a plan, if it were drawn as random plans of its size are; the last column is "
+        "p: of as good a plan, if drawn as random plans of its size are; the last column is "
         "that plan of its size that skips the last layers. Certificates are not corrected for "
         "the number of rules. In modes of depths every depth is a candidate of every rule, so a "
         "certified plan does not depend on the rule.",
