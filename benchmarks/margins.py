@@ -87,7 +87,8 @@ def page(models: Sequence[ModelBenchmark]) -> Iterator[str]:
         "itself orders the units by chance.",
         "",
     )
-    for rule in dict.fromkeys(margin.ours for model in models for margin in model.margins):
+    ours = (each for model in models for each in model.rules if each.origin == "ours")
+    for rule in dict.fromkeys(each.score.rule for each in ours):
         yield from (f"## {rule}", "", *_of_rule(rule, models), "")
         if note := _NOTES.get(rule):
             yield from (note, "")
@@ -168,7 +169,7 @@ def _plans(models: Iterable[ModelBenchmark]) -> list[str]:
             deep = chosen.deepest is not None and chosen.deepest <= changed
             beside[key] = changed, chosen.p_value, least, deep
     if not rows:
-        return ["No plan of such a mode was certified."]
+        return ["No certified plan has random plans of its size in these records."]
     lines = [[key[0], ", ".join(rules[key]), *cells] for key, cells in rows.items()]
     head = ["model", "chosen by", "certified plan", "changed", "random plans of its size"]
     best = [key for key, (_, p, least, _) in beside.items() if p <= least]

@@ -24,6 +24,7 @@ from vlm_bridge.evaluate import controls as controls_module
 from vlm_bridge.evaluate.controls import (
     Controlled,
     compare_with_controls,
+    p_value_against,
     with_coarser_images,
 )
 from vlm_bridge.model.prompts import batches
@@ -338,6 +339,20 @@ def test_a_pruning_beside_a_coarser_image(plan, pictures, tmp_path):
     assert [read_image(a.image).tobytes() for a in everything] == [
         read_image(b.image).tobytes() for b in pictures
     ]
+
+
+def test_rates_that_differ_by_rounding_are_equal():
+    """Means of the same number of changes, summed in two orders."""
+    one, other = 0.15555555555555553, 0.15555555555555556
+    assert p_value_against([other] * 20, one) == p_value_against([one] * 20, other) == 1.0
+    assert p_value_against([0.16] * 20, 0.15) == 1 / 21
+
+
+def test_a_stage_that_never_runs_has_no_controls_of_its_size(pictures, tmp_path):
+    plan = SkipPlan("progressive_pruning", 4, stages=((4, 0.5),), entry=1)
+    found = compare_with_controls(tiny_llava(), pictures, plan, folder=tmp_path, bands=0)
+    assert (found.random, found.deepest, found.coarser) == ((), None, None)
+    assert plan.describe() == "vision tokens enter at layer 1 (progressive_pruning, 4 layers)"
 
 
 def test_a_depth_has_knockouts_alone(pictures, tmp_path):

@@ -189,6 +189,16 @@ def test_stages_between_an_entry_and_an_exit():
         SkipPlan.compose(staged((2, 0.5)), SkipPlan("late_entry", 4, entry=1))
 
 
+def test_depths_that_say_nothing_are_not_told_from_none():
+    whole = staged((2, 0.5), entry=0, exit=4)
+    assert whole == staged((2, 0.5))
+    assert whole.hash() == staged((2, 0.5)).hash()
+    assert staged((2, 0.5), (4, 0.25)).scored_layers == (1,)
+    last = SkipPlan.compose(staged((2, 0.5), (4, 0.25)), SkipPlan("block", 4, layers=(3,)))
+    assert last.operations[3] == Operation(bypass=True)
+    assert "25%" not in staged((2, 0.5), (4, 0.25)).describe()
+
+
 def test_hashes_of_plans_without_stages_are_those_of_before():
     pruned = SkipPlan("token_pruning", 4, after=1, keep=0.5)
     assert pruned.hash() == "090dae8009a6b2a8989abb5ce322bb96ed1aedc2f93d4ef8a42765d523273c75"

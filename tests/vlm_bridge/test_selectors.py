@@ -77,6 +77,18 @@ def test_cdpruner_takes_the_largest_determinant(n, seed):
     assert found[: n - 1] == largest_determinant(kernel, quota)[: n - 1]
 
 
+@pytest.mark.parametrize("noise", range(20))
+def test_cdpruner_without_text_takes_the_first_token_first(noise):
+    """All are equally relevant; rounding of the features decides nothing."""
+    features = torch.randn(9, 32, generator=torch.Generator().manual_seed(1))
+    moved = features * (
+        1 + 1e-7 * torch.randn(9, 32, generator=torch.Generator().manual_seed(noise))
+    )
+    places = cdpruner_places(moved, torch.zeros(0, 32), 3, 0).tolist()
+    assert places == cdpruner_places(features, torch.zeros(0, 32), 3, 0).tolist()
+    assert places[0] == 0
+
+
 def test_cdpruner_wants_what_the_question_is_about():
     features = torch.eye(4)
     for wanted in range(4):

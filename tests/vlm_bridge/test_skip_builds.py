@@ -160,6 +160,71 @@ def test_a_layer_quantised_in_place_is_tried_again():
         check_support(vlm, EXIT)
 
 
+class Observed(nn.Linear):
+    """A plain map that notes the largest state it has seen, and leaves out some in training."""
+
+    def __init__(self, linear):
+        super().__init__(linear.in_features, linear.out_features, bias=False)
+        self.weight = linear.weight
+        self.register_buffer("largest", torch.zeros(()))
+        self.leave_out = nn.Dropout(0.5)
+
+    def forward(self, states):
+        self.largest.copy_(torch.maximum(self.largest, states.abs().max()))
+        return super().forward(self.leave_out(states))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_trial_leaves_a_map_and_the_random_state_as_they_were(training):
+    vlm = tiny_llava()
+    layer = vlm.layout.layers[1]
+    layer.self_attn.q_proj = Observed(layer.self_attn.q_proj)
+    vlm.model.train(training)
+    state = torch.random.get_rng_state()
+    with skipping(vlm, SkipPlan("freeze", 4, layers=(1, 2))):
+        pass
+    supported_modes(vlm)
+    assert layer.self_attn.q_proj.largest == 0
+    assert layer.self_attn.q_proj.training == layer.self_attn.q_proj.leave_out.training == training
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+class Outliers(nn.Linear):
+    """Rounds the columns without large states, chosen among all tokens, if it has a threshold."""
+
+    def __init__(self, linear):
+        super().__init__(linear.in_features, linear.out_features, bias=False)
+        self.weight, self.threshold = linear.weight, 0.0
+
+    def forward(self, states):
+        if self.threshold:
+            small = states.abs().amax(dim=(0, 1)) < self.threshold
+            states = torch.where(small, (states * 20).round() / 20, states)
+        return super().forward(states)
+
+
+def test_a_verdict_follows_the_settings_of_a_map():
+    vlm, plan = tiny_llava(), SkipPlan("freeze", 4, layers=(1,))
+    part = vlm.layout.layers[1].self_attn
+    part.q_proj = Outliers(part.q_proj)
+    check_support(vlm, plan)
+    part.q_proj.threshold = 6.0
+    with refused("layer 1: self_attn.q_proj (Outliers) quantises the states of all tokens"):
+        check_support(vlm, plan)
+    part.q_proj.threshold = 0.0
+    check_support(vlm, plan)
+
+
+def test_a_function_put_in_place_of_a_plain_map_is_tried():
+    vlm, plan = tiny_llava(), SkipPlan("freeze", 4, layers=(1,))
+    part = vlm.layout.layers[1].self_attn.q_proj
+    part.forward = lambda states: nn.functional.linear(
+        (states / states.abs().max() * 7).round() * states.abs().max() / 7, part.weight
+    )
+    with refused("layer 1: self_attn.q_proj (Linear) quantises the states of all tokens"):
+        check_support(vlm, plan)
+
+
 def test_a_map_that_takes_more_than_states_is_not_tried():
     class Picky(Int8):
         def forward(self, states, *, needed=None):

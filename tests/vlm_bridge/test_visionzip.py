@@ -440,3 +440,15 @@ def test_two_seeds_choose_by_their_own_encoder():
         flags = kept_by(vlm, batch(CLIP, ("tIt",)), plan_of(0), fast=True)[0]
         kept.add(tuple(flags[0].tolist()))
     assert len(kept) > 1
+
+
+def test_equal_features_of_other_scores_cannot_be_told_apart():
+    """A connector whose output is constant: the pass itself can tell, `generate` cannot."""
+    vlm, inputs = tiny(CLIP), batch(CLIP, SITUATIONS["single"])
+    with torch.no_grad():
+        for parameter in vlm.layout.base.multi_modal_projector.parameters():
+            parameter.zero_()
+    with skipping(vlm, plan_of(0)):
+        vlm.model(**inputs)
+        with pytest.raises(BridgeError, match="tokens of other scores have equal features here"):
+            decoded(vlm, inputs)

@@ -28,6 +28,8 @@ from vlm_bridge.runtime.files import write_bytes
 from vlm_bridge.skip.knockout import knocking_out
 from vlm_bridge.skip.support import check_support, supported_layers
 
+#: Means of the same changes, summed in another order, differ by less.
+_ROUNDING = 1e-9
 #: Bands of neighbouring layers that are knocked out, one after another.
 BANDS = 6
 
@@ -79,8 +81,8 @@ class Controlled(Record):
 def p_value_against(random: Sequence[float], disagreement: float) -> float:
     """p-value of "the plan is one drawn as the random plans are": `(1 + b) / (1 + n)`.
 
-    b of the n random plans change no more answers than the plan. Valid if the questions did not
-    choose the plan. NaN without random plans.
+    b of the n random plans change no more answers than the plan; rates that differ by rounding
+    alone are equal. Valid if the questions did not choose the plan. NaN without random plans.
 
     Source:
         Phipson and Smyth 2010, permutation p-values should never be zero, SAGMB 9, eq. 2.
@@ -91,7 +93,7 @@ def p_value_against(random: Sequence[float], disagreement: float) -> float:
     """
     if not random:
         return math.nan
-    return (1 + sum(one <= disagreement for one in random)) / (1 + len(random))
+    return (1 + sum(one <= disagreement + _ROUNDING for one in random)) / (1 + len(random))
 
 
 def compare_with_controls(
@@ -149,7 +151,7 @@ def compare_with_controls(
         )
 
     coarser, no_coarser = None, ""
-    if plan.pruning:
+    if plan.kept_only_layers:
         coarser, no_coarser = coarser_images(vlm, full, kept_share(plan), folder, batch_size)
     return Controlled(
         plan=compared(plan),
@@ -167,8 +169,9 @@ def control_plans(
 ) -> tuple[list[SkipPlan], SkipPlan | None]:
     """Random plans of the size of `plan`, and the deepest one, of layers that have its mode.
 
-    None of either if the mode has one plan of each size; no deepest plan of a mode without layers.
-    `held_out` is of the random plans. A BridgeError as `random_plans` for a composed plan.
+    None of either if the mode has one plan of each size, or no stage of pruning runs; no deepest
+    plan of a mode without layers. `held_out` is of the random plans. A BridgeError as
+    `random_plans` for a composed plan.
     """
     if plan.mode in LAYERWISE:
         usable = supported_layers(vlm, plan.mode, plan.stack)
@@ -176,7 +179,7 @@ def control_plans(
         out = tuple(sorted({*held_out, *lacking}))
         random = random_plans(plan, draws=draws, seed=seed, held_out=out)
         return random, deepest_plan(plan, held_out=lacking)
-    if plan.pruning or plan.parts:
+    if plan.kept_only_layers or plan.parts:
         return random_plans(plan, draws=draws, seed=seed, held_out=held_out), None
     return [], None
 

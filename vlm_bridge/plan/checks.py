@@ -55,6 +55,9 @@ def typed_fields(plan: PlanFields) -> dict[str, Any]:
     if plan.mode in PRUNING_MODES and plan.select is None:
         typed["select"] = FASTV
     typed["stages"] = _stages(plan.stages)
+    if "entry" in MODES.get(plan.mode, MODES["block"]).may_take:  # those that say nothing
+        typed["entry"] = typed["entry"] or None
+        typed["exit"] = None if typed["exit"] == n_layers else typed["exit"]
     return typed
 
 

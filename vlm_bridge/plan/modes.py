@@ -148,12 +148,17 @@ def _sublayer_words(plan: PlanFields, _: str) -> str:
 
 def _pruning_words(plan: PlanFields, modality: str) -> str:
     by = "" if plan.select in (None, FASTV) else f" by {plan.select}"
-    (first, keep), *rest = plan.pruning
+    stages = [(depth, share) for depth, share in plan.pruning if depth < plan.n_layers]
+    if not stages:  # then something else is skipped
+        return (
+            f"{modality} tokens enter at layer {plan.entry} ({plan.mode}, {plan.n_layers} layers)"
+        )
+    (first, keep), *rest = stages
     words = f"keep {_percent(keep)} of {modality} tokens in layers >= {first}"
     later = "".join(f", {_percent(share)} in layers >= {depth}" for depth, share in rest)
     place = f", which enter at layer {plan.entry}" if plan.entry else ""
-    if plan.exit not in (None, plan.n_layers):
-        place += f"{' and' if place else ', which'} leave after layer {int(plan.exit or 0) - 1}"
+    if plan.exit is not None:
+        place += f"{' and' if place else ', which'} leave after layer {plan.exit - 1}"
     return f"{words}{later}{by}{place} ({plan.mode}, {plan.n_layers} layers)"
 
 

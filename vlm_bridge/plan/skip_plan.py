@@ -172,7 +172,7 @@ class SkipPlan(PlanFields):
         """The layers from whose attention the stages of pruning take their scores, if they do."""
         if self.select is None or read_selector(self.select)[0].reads != "attention":
             return ()
-        return tuple(depth - 1 for depth, _ in self.pruning)
+        return tuple(depth - 1 for depth, _ in self.pruning if depth < self.n_layers)
 
     @property
     def text_only_layers(self) -> tuple[int, ...]:

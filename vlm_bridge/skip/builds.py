@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,8 +12,8 @@ from torch import nn
 
 from vlm_bridge.model.matrices import example_of, is_linear
 
-#: Linear map -> (kind of its weight, whether its rows depend on one another), of those tried.
-_tried: WeakKeyDictionary[nn.Module, tuple[type, bool]] = WeakKeyDictionary()
+#: Linear map -> (its build, whether its rows depend on one another), of those tried.
+_tried: WeakKeyDictionary[nn.Module, tuple[Any, bool]] = WeakKeyDictionary()
 
 
 def reason_of_wrapping(index: int, layer: nn.Module) -> str:
@@ -49,15 +51,28 @@ def _quantised(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if wrapped or not is_linear(module) or any(p.is_meta for p in module.parameters()):
             continue
         plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
-        if not plain:
+        if not plain or "forward" in vars(module):
             yield name, module
 
 
 def _rows_depend(linear: nn.Module, layer: nn.Module) -> bool:
-    kind = type(getattr(linear, "weight", None))
-    if (known := _tried.get(linear)) is None or known[0] is not kind:
-        known = _tried[linear] = kind, _try_rows(linear, layer)
+    build = _build(linear)
+    if (known := _tried.get(linear)) is None or known[0] != build:
+        known = _tried[linear] = build, _try_rows(linear, layer)
     return known[1]
+
+
+def _build(linear: nn.Module) -> tuple[Any, ...]:
+    """What a verdict on a linear map holds for: its kind of weight, its function and settings."""
+    own = vars(linear)
+    inner = [vars(v) for v in own.values() if hasattr(v, "__dict__") and not isinstance(v, type)]
+    simple = [
+        (name, value)
+        for attributes in (own, *inner)
+        for name, value in attributes.items()
+        if name != "training" and isinstance(value, str | int | float | bool | None)
+    ]
+    return type(getattr(linear, "weight", None)), id(own.get("forward")), repr(simple)
 
 
 @torch.no_grad()
@@ -68,8 +83,25 @@ def _try_rows(linear: nn.Module, layer: nn.Module) -> bool:
     rows = torch.stack([small, 1e4 * small.flip(0)]).to(like.dtype)[None]
     rows = rows.to(like.device)
     try:
-        alone, beside = linear.forward(rows[:, :1]), linear.forward(rows)[:, :1]
+        with as_it_was(linear):
+            alone, beside = linear.forward(rows[:, :1]), linear.forward(rows)[:, :1]
     except Exception:  # a map that takes more than states, which is no error
         return False
     tolerance = max(1e-3, torch.finfo(like.dtype).eps)  # a norm averages what rounding does
     return bool((beside - alone).norm() > tolerance * alone.norm())
+
+
+@contextlib.contextmanager
+def as_it_was(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation; its modes, its buffers and the random state are given back."""
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            module.eval()
+            yield
+        finally:
+            for part, training in modes:
+                part.training = training
+            for buffer, before in buffers:
+                buffer.copy_(before)

@@ -25,7 +25,8 @@ def knocking_out(vlm: VLM, layers: Iterable[int]) -> Iterator[None]:
     The attention weights from text to image, video and audio tokens are zero there, and those that
     stay sum to one; modality tokens are updated as before, and text sees them in the other layers.
     It saves nothing: it is the causal check of where the answer reads the image. A cache filled
-    inside the block belongs to it.
+    inside the block belongs to it; its sequences must keep their order (`reorder_cache` is not
+    followed, but for copies of one prompt, as beams are).
 
     Raises:
         BridgeError: a layer out of range, no modality tokens, attention that takes no mask for

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.matrices import device_of
+from vlm_bridge.skip.builds import as_it_was
 from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched
 from vlm_bridge.skip.sublayers import attention_of
 from vlm_bridge.skip.tensors import Interrupt, first_of
@@ -111,7 +112,8 @@ def try_halves(layout: Layout, layers: Iterable[int]) -> None:
     examples = _layer_arguments(layout) if new else None
     for index in new:
         layer = layout.layers[index]
-        _halved[layer] = examples is not None and _agree(layer, examples[index])
+        with as_it_was(layer):
+            _halved[layer] = examples is not None and _agree(layer, examples[index])
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def cdpruner_places(features: Tensor, text: Tensor, quota: int, seed: int) -> Te
         low, high = cosine.min(), cosine.max()
         relevance = (cosine - low + _TINY) / (high - low + _TINY)
     kernel = relevance[:, None] * (unit @ unit.T) * relevance[None, :]
-    gain = kernel.diagonal().clone()
+    gain = relevance.square()  # the diagonal of the kernel, without its rounding
     factors = gain.new_zeros(quota, len(gain))
     chosen: list[Tensor] = []
     for step in range(quota):

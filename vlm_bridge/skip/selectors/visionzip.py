@@ -41,8 +41,6 @@ _FIRST, _ALL = "skipit_received_from_first", "skipit_received_from_all"
 _NAME = "_skipit_received"
 #: Selectors that need nothing of the encoder.
 _INSTEAD = "fastv, sparsevlm or divprune"
-#: As many numbers of a feature tell it from all others.
-_SOME = 64
 _UNKNOWN = (
     "visionzip reads the attention of the vision encoder, and the images of this pass were not "
     "encoded in the block, or their features were changed since; give pixel_values, or select "
@@ -157,7 +155,7 @@ class Received:
 
 @dataclass(frozen=True)
 class _Known:
-    """Features of image tokens, as many numbers of each as tell it from others, and their scores.
+    """Features of image tokens, and their scores.
 
     `generate` repeats the features of a prompt for its copies, and cuts them for its chunks.
     """
@@ -166,7 +164,10 @@ class _Known:
     rows: Tensor
 
     def of(self, rows: Tensor) -> Tensor:
-        """(n,) the scores of these features, each of which must be a known one, bit by bit."""
+        """(n,) the scores of these features, each of which must be a known one, bit by bit.
+
+        Tokens of equal features and other scores cannot be told apart, which is refused.
+        """
         n, rows = len(self.rows), rows.to(self.rows.device)
         number = torch.cat([self.rows, rows]).unique(dim=0, return_inverse=True)[1]
         place = number.new_full((len(number),), -1)
@@ -174,6 +175,12 @@ class _Known:
         found = place[number[n:]]
         if bool((found < 0).any()):
             raise BridgeError(_UNKNOWN)
+        if not self.scores.allclose(self.scores[place[number[:n]]], rtol=1e-3):
+            raise BridgeError(
+                "visionzip knows images that were encoded before their pass by their features, and "
+                "tokens of other scores have equal features here; give pixel_values to the pass, "
+                f"or select {_INSTEAD}"
+            )
         return self.scores[found]
 
 
@@ -267,8 +274,8 @@ def _placed(scores: Tensor, now: PassState) -> Tensor | None:
 
 
 def _rows(features: Tensor | Sequence[Tensor]) -> Tensor:
-    """(n, some) the first numbers of the features (..., width), one row for a token."""
-    parts = [part.detach().flatten(0, -2)[:, :_SOME] for part in features]
+    """(n, width) features (..., width), one row for a token."""
+    parts = [part.detach().flatten(0, -2) for part in features]
     return torch.cat(parts).float()
 
 
