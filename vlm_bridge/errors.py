@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from estimators.extras import MissingExtra
 
 _OF_THE_EXTRA = {
@@ -34,6 +37,23 @@ def first_line(error: BaseException) -> str:
         ('no file', 'KeyboardInterrupt')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def among(name: object, known: Iterable[str]) -> str:
+    """The names that there are, the nearest to a misspelt one first.
+
+    Example:
+        >>> among("shortGPT", ["angular", "shortgpt"])
+        'did you mean shortgpt? There are angular, shortgpt'
+        >>> among("x", ["angular", "shortgpt"])
+        'choose from angular, shortgpt'
+    """
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.7)
+    listed = ", ".join(by_lower.values())
+    return (
+        f"did you mean {by_lower[near[0]]}? There are {listed}" if near else f"choose from {listed}"
+    )
 
 
 def shown(value: object) -> str:

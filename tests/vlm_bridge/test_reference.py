@@ -315,7 +315,9 @@ def test_what_ships_is_small():
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are():
-    with pytest.raises(BridgeError, match="no reference model 'reference-8b'; there are"):
+    with pytest.raises(
+        BridgeError, match="no reference model 'reference-8b'; did you mean reference"
+    ):
         check_name("reference-8b")
 
 

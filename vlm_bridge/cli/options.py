@@ -36,7 +36,8 @@ PlanWords = Annotated[
     Argument(
         metavar="PLAN",
         help="A plan file, or a plan in words: 'early_exit exit=20', 'block layers=3,5-7', "
-        "'band entry=4 exit=20 + freeze layers=6-8', 'block layers=1 stack=vision'.",
+        "'band entry=4 exit=20 + freeze layers=6-8', 'block layers=1 stack=vision', "
+        "'sublayer attention=2 mlp=5-6', 'token_pruning after=2 keep=0.25 select=dart'.",
     ),
 ]
 

@@ -68,6 +68,11 @@ def report(
         page = write_html(read_record(results, Survey, "survey"), out)
         show(str(page))
         return {"report": str(page)}
+    if (kind := held_in(results)) not in ("results of a demo", "something else"):
+        raise BridgeError(
+            f"{results} holds {kind}; a report is of results.json of `skipit demo` or of "
+            "survey.json of `skipit survey`"
+        )
     check_writable(out / "report.html")
     demo = read_record(results, DemoResults, "results file")
     benchmark = None if rules is None else read_record(rules, RuleBenchmark, "rule benchmark")

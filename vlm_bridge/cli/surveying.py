@@ -100,7 +100,7 @@ def survey(
     Example: `skipit survey whisper-tiny.en --stack audio --data spoken-prompts:tuning`
     """
     check_writable(out / "survey.json")
-    given, ledger = roles.read(data), spending.beside(out / "survey.json")
+    given, ledger = roles.read(data), spending.beside(out)
     vlm = model.load()
     names = roles.names(data.data)
     result = run_survey(

@@ -9,7 +9,7 @@ from theory.certificates.certificate import changed_things
 from vlm_bridge.evaluate.compare import Comparison
 from vlm_bridge.evaluate.controls import Controlled, kept_share
 from vlm_bridge.figures.numbers import ranged
-from vlm_bridge.plan.modes import ranges
+from vlm_bridge.plan.modes import named
 
 #: Measures of a profile that are printed -> their names.
 _PRINTED = {"cosine_distance": "distance", "var": "VAR"}
@@ -66,7 +66,7 @@ def controls_lines(found: Controlled, modality: str) -> Iterator[str]:
     if found.no_coarser:
         yield f"no coarser images: {found.no_coarser}"
     for one in found.knockouts:
-        words = f"text blind to {modality} tokens in layers {ranges(one.layers)}"
+        words = f"text blind to {modality} tokens in {named(one.layers)}"
         yield f"{words}\t{ranged(one.changed.disagreement)}"
     if found.random:
         least = 1 / (1 + len(found.random))

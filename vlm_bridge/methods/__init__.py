@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.methods.delask import DeLaskMethod as DeLaskMethod
 from vlm_bridge.methods.planned import EvenMethod as EvenMethod
 from vlm_bridge.methods.planned import GMSkipMethod as GMSkipMethod
@@ -35,7 +35,7 @@ def find_method(name: str, **settings: Any) -> Method:
         3
     """
     if name not in METHODS:
-        raise BridgeError(f"unknown method '{name}'; choose from {', '.join(METHODS)}")
+        raise BridgeError(f"unknown method '{name}'; {among(name, METHODS)}")
     known = METHODS[name].settings
     unknown = sorted(set(settings) - set(known))
     if unknown:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, among, shown
 from vlm_bridge.plan.modes import (
     DEPTHS,
     ENCODER_MODES,
@@ -64,7 +64,7 @@ def typed_fields(plan: PlanFields) -> dict[str, Any]:
 def check_fields(plan: PlanFields) -> None:
     """Raise a `BridgeError` unless a single plan has the fields of its mode, in range."""
     if plan.mode not in MODES:
-        raise BridgeError(f"unknown mode {shown(plan.mode)}; choose from {', '.join(MODES)}")
+        raise BridgeError(f"unknown mode {shown(plan.mode)}; {among(plan.mode, MODES)}")
     if plan.stack not in STACKS:
         raise BridgeError(f"unknown stack {shown(plan.stack)}; choose from {', '.join(STACKS)}")
     if plan.stack != DECODER and plan.mode not in ENCODER_MODES:

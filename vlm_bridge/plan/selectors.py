@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, among, shown
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_selector(words: str) -> tuple[Selector, int]:
     """
     name, colon, seed = words.partition(":")
     if name not in SELECTORS:
-        raise BridgeError(f"unknown selector {shown(name)}; choose from {', '.join(SELECTORS)}")
+        raise BridgeError(f"unknown selector {shown(name)}; {among(name, SELECTORS)}")
     if colon and name != "random":
         raise BridgeError(f"{name} draws nothing, so it takes no seed; got {shown(words)}")
     if colon and not (seed.isascii() and seed.isdigit() and len(seed) < 10):

@@ -53,6 +53,8 @@ def read_plan(words: str) -> Callable[[Depths], SkipPlan]:
 
 
 def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
+    if len(words) == 1 and words[0] not in MODES and re.search(r"[./\\]", words[0]):
+        raise BridgeError(f"there is no plan file {words[0]}")
     if not words or words[0] not in MODES:
         raise BridgeError(
             f"{shown(whole)} is neither a plan file nor a plan in words; a part is a mode "

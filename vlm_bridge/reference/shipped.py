@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.reference.recipe import RECIPES, ConnectorRecipe
 
 #: Files of a model that training writes and the package ships.
@@ -17,7 +17,7 @@ PARTS, ANSWERS, CARD = "parts.safetensors", "answers.json", "MODEL_CARD.md"
 def check_name(name: str) -> str:
     """Return `name`, or raise a `BridgeError` if it is no reference model."""
     if name not in RECIPES:
-        raise BridgeError(f"no reference model '{name}'; there are {', '.join(RECIPES)}")
+        raise BridgeError(f"no reference model '{name}'; {among(name, RECIPES)}")
     return name
 
 

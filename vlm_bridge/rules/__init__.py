@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.rules.budget import within_forward_cost as within_forward_cost
 from vlm_bridge.rules.controls import DeepestFirst, Random, Unified
 from vlm_bridge.rules.evidence import Evidence as Evidence
@@ -59,5 +59,5 @@ def find_rule(name: str) -> Rule:
         ('block',)
     """
     if name not in RULES:
-        raise BridgeError(f"unknown rule '{name}'; choose from {', '.join(RULES)}")
+        raise BridgeError(f"unknown rule '{name}'; {among(name, RULES)}")
     return RULES[name]

@@ -109,6 +109,7 @@ def choose_plan(
         "max_new_tokens": max_new_tokens,
         "tried": tried,
         "forward_cost": sum(evidence.spent.get(chosen.name, {}).values()),
+        "images_read": len(set(evidence.clusters)),
     }
     largest = replace(largest, provenance=candidates[0].provenance)
     return tuned_on(vlm, largest, items, max_new_tokens=max_new_tokens, settings=settings)

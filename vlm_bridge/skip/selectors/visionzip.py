@@ -40,7 +40,7 @@ _FIRST, _ALL = "skipit_received_from_first", "skipit_received_from_all"
 #: Attribute of the output of `get_image_features` that has the scores of its rows.
 _NAME = "_skipit_received"
 #: Selectors that need nothing of the encoder.
-_INSTEAD = "fastv, sparsevlm or divprune"
+_INSTEAD = "divprune, dart or cdpruner"
 _UNKNOWN = (
     "visionzip reads the attention of the vision encoder, and the images of this pass were not "
     "encoded in the block, or their features were changed since; give pixel_values, or select "
@@ -224,7 +224,8 @@ def _vision(layout: Layout) -> tuple[Stack, int]:
         also = " and ".join(n for n, ids in (("audio", layout.audio_ids), ("video", more)) if ids)
         raise BridgeError(f"visionzip scores the tokens of images, and {kind} takes {also}, too")
     if not isinstance(stack, Stack):
-        raise BridgeError(f"visionzip: {stack or f'{kind} has no vision encoder'}")
+        why = stack or f"{kind} has no vision encoder"
+        raise BridgeError(f"visionzip reads the attention of a layer of the vision encoder: {why}")
     tower = type(stack.module).__name__
     ours = (
         type(part).__module__.startswith("transformers.models.") for part in (base, stack.module)
