@@ -27,7 +27,7 @@ from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.spending import reach_of_search
-from vlm_bridge.plan.modes import RULE_MODES
+from vlm_bridge.plan.modes import LAYERWISE, RULE_MODES
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.rules import (
@@ -154,7 +154,7 @@ def plan(
         f"the rule cost {cost:.1f} forward passes for each question of {read} "
         f"{unit_word(items, read)}, that of the profile included"
     )
-    if not cost and chosen_rule.requires != "nothing":
+    if not cost and chosen.mode not in LAYERWISE:
         price = "in a mode of depths all were tried on tuning images, without the rule's order"
     say(f"{found}{chosen.describe(words)}; {price}: {out}")
     say(_tuned(chosen, items))

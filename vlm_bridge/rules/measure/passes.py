@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from estimators.clustered import image_mean
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.rules.measure import Floats
 from vlm_bridge.runtime.progress import track
 
 
@@ -20,6 +23,23 @@ def tracked(vlm: VLM, items: Sequence[Item], batch_size: int, title: str) -> Ite
         for batch in batches(vlm, items, batch_size=batch_size):
             yield batch
             advance(len(batch.items))
+
+
+@torch.no_grad()
+def image_means(
+    vlm: VLM,
+    items: Sequence[Item],
+    batch_size: int,
+    title: str,
+    of_batch: Callable[[Batch], Sequence[Tensor]],
+) -> Floats:
+    """Means over images of the numbers that `of_batch` gives for each question, (batch,) each."""
+    rows, clusters = [], []
+    for batch in tracked(vlm, items, batch_size, title):
+        rows.append(torch.stack(list(of_batch(batch)), dim=1).double().cpu().numpy())
+        clusters += [item.cluster for item in batch.items]
+    mean: Floats = image_mean(np.concatenate(rows), clusters)
+    return mean
 
 
 def divergence(changed: Tensor, full: Tensor) -> Tensor:

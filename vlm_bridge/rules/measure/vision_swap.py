@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from estimators.clustered import image_mean
 from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import first_token, full_first_token
 from vlm_bridge.model.prompts import Batch, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.rules.measure import Floats
-from vlm_bridge.rules.measure.passes import check_reads_prompt, divergence, token_masks, tracked
+from vlm_bridge.rules.measure.passes import check_reads_prompt, divergence, image_means, token_masks
 from vlm_bridge.skip.resume import starting_at
 
 
-@torch.no_grad()
 def vision_swap_kl(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Floats:
     """(L - 1,) mean `KL(p_swapped || p_full)` over images, nats, of the depths 1, ..., L - 1.
 
@@ -29,8 +26,9 @@ def vision_swap_kl(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Float
     between layers (DeepStack) stay those of the question's own image.
     """
     check_reads_prompt(vlm, "swaps of vision states")
-    others, rows, clusters = about_next_image(items), [], []
-    for batch in tracked(vlm, items, batch_size, "vision swapped"):
+    others = about_next_image(items)
+
+    def of_batch(batch: Batch) -> list[Tensor]:
         twin = _twin(vlm, batch, others)
         full, states = full_first_token(vlm, batch)
         _, swapped = full_first_token(vlm, twin)
@@ -40,12 +38,10 @@ def vision_swap_kl(vlm: VLM, items: Sequence[Item], *, batch_size: int) -> Float
             own, other = states[depth - 1], swapped[depth - 1]
             mixed = torch.where(vision.to(own.device), other, own)
             with starting_at(vlm, depth, {depth - 1: mixed}):
-                found = first_token(vlm, batch)
-            divergences.append(divergence(found, full))
-        rows.append(torch.stack(divergences, dim=1).double().cpu().numpy())
-        clusters += [item.cluster for item in batch.items]
-    mean: Floats = image_mean(np.concatenate(rows), clusters)
-    return mean
+                divergences.append(divergence(first_token(vlm, batch), full))
+        return divergences
+
+    return image_means(vlm, items, batch_size, "vision swapped", of_batch)
 
 
 def about_next_image(items: Sequence[Item]) -> list[Item]:
