@@ -85,8 +85,8 @@ def test_a_text_only_model_has_the_modes_of_every_token(name):
     for mode in set(MODES) - set(EVERYWHERE):
         with (
             refused(
-                f"{type(vlm.model).__name__}: {mode} is refused: it has no image, video or audio "
-                f"tokens: '{mode}' skips those; use block or sublayer"
+                f"{type(vlm.model).__name__}: {mode} is refused: its decoder reads no image, "
+                f"video or audio tokens: '{mode}' skips those; use block or sublayer"
             ),
             skipping(vlm, PLANS[mode][0]),
         ):

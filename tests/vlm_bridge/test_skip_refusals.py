@@ -61,8 +61,8 @@ def test_a_model_without_vision():
     vlm = tiny()
     deaf = replace(vlm, layout=replace(vlm.layout, image_ids=(), video_ids=()))
     with refused(
-        "LlavaForConditionalGeneration: early_exit is refused: it has no image, video or audio "
-        "tokens: 'early_exit' skips those; use block or sublayer"
+        "LlavaForConditionalGeneration: early_exit is refused: its decoder reads no image, video "
+        "or audio tokens: 'early_exit' skips those; use block or sublayer"
     ):
         check_support(deaf, EXIT)
     check_support(deaf, SUB)
@@ -196,7 +196,9 @@ def test_the_plain_form_does_not_follow_another_batch():
     with skipping(vlm, EXIT, fast=False):
         cache = forward(vlm, inputs, use_cache=True).past_key_values
         cache.batch_repeat_interleave(2)
-        with refused("the batch of this cache went from 1 to 2; the plain form"):
+        with refused(
+            "the batch of this cache went from 1 to 2, which a knockout and the plain form"
+        ):
             forward(vlm, {"input_ids": torch.tensor([[5], [6]])}, past_key_values=cache)
 
 

@@ -247,7 +247,9 @@ def test_an_encoder_is_surveyed_without_slopes(tmp_path):
 
 def test_modes_that_a_stack_lacks_are_named(tmp_path):
     vlm = with_processor("Llama")
-    with pytest.raises(BridgeError, match="has none of freeze in its decoder: it has no image"):
+    with pytest.raises(
+        BridgeError, match="has none of freeze in its decoder: its decoder reads no image"
+    ):
         single_plans(vlm, "decoder", ["freeze"])
     with pytest.raises(BridgeError, match="no stack 'vision'"):
         single_plans(vlm, "vision", ["block"])

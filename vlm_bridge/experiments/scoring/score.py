@@ -170,7 +170,7 @@ def _percentile(
     defined = np.array([sample for sample in samples if not math.isnan(sample)])
     reason = ""
     if math.isnan(value):
-        reason = f"not defined: {undefined}"
+        value, reason = math.nan, f"not defined: {undefined}"  # one object, equal to itself
     elif len(defined) < 0.9 * len(samples):
         reason = f"defined in {len(defined)} of {len(samples)} resamples only"
     interval = (-math.inf, math.inf)
