@@ -18,7 +18,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.experiments.rule_benchmark import Margin, ModelBenchmark, RuleBenchmark, RuleResult
+from vlm_bridge.experiments.rule_benchmark import (
+    Chosen,
+    Margin,
+    ModelBenchmark,
+    RuleBenchmark,
+    RuleResult,
+)
 from vlm_bridge.experiments.rule_benchmark.margins import DEPTH, best_rival
 from vlm_bridge.figures.markdown import table
 from vlm_bridge.figures.numbers import bracketed
@@ -147,33 +153,19 @@ def _cell(margin: Margin | None) -> str:
 
 def _plans(models: Iterable[ModelBenchmark]) -> list[str]:
     """Every certified plan of a mode with several plans of one size; a shared plan once."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    rules: dict[tuple[str, str], list[str]] = {}
-    beside: dict[tuple[str, str], tuple[float, float, float, bool]] = {}
+    found: dict[tuple[str, str], tuple[Chosen, list[str]]] = {}
     for model in models:
-        for result in model.rules:
-            chosen = result.chosen
-            if not chosen.random:
-                continue
-            key = (model.model, chosen.plan.hash())
-            rules.setdefault(key, []).append(result.score.rule)
-            drawn = sorted(chosen.random)
-            rows[key] = [
-                f"{chosen.disagreement.value:.3f}",
-                f"{statistics.median(drawn):.3f} ({drawn[0]:.3f} to {drawn[-1]:.3f})",
-                f"{chosen.p_value:.2g}",
-                "-" if chosen.deepest is None else f"{chosen.deepest:.3f}",
-            ]
-            rows[key].insert(0, chosen.plan.describe())
-            changed, least = chosen.disagreement.value, 1 / (1 + len(drawn))
-            deep = chosen.deepest is not None and chosen.deepest <= changed
-            beside[key] = changed, chosen.p_value, least, deep
-    if not rows:
+        for result in (result for result in model.rules if result.chosen.random):
+            key = (model.model, result.chosen.plan.hash())
+            found.setdefault(key, (result.chosen, []))[1].append(result.score.rule)
+    if not found:
         return ["No certified plan has random plans of its size in these records."]
-    lines = [[key[0], ", ".join(rules[key]), *cells] for key, cells in rows.items()]
+    lines = [
+        [model, ", ".join(rules), *_beside(chosen)] for (model, _), (chosen, rules) in found.items()
+    ]
     head = ["model", "chosen by", "certified plan", "changed", "random plans of its size"]
-    best = [key for key, (_, p, least, _) in beside.items() if p <= least]
-    deep = sum(beside[key][3] for key in best)
+    best = [one for one, _ in found.values() if one.disagreement.value < min(one.random)]
+    deep = sum(one.deepest is not None and one.deepest <= one.disagreement.value for one in best)
     return [
         "Changed first answer tokens on test images. p: of as good a plan, if it were drawn as "
         "the random ones are; with 20 of them at least .048, with 7 at least .125. It is no test "
@@ -182,8 +174,20 @@ def _plans(models: Iterable[ModelBenchmark]) -> list[str]:
         "",
         *table([*head, "p", "deepest of its size"], lines),
         "",
-        f"{len(best)} of {len(rows)} plans do better than all of their random plans; in {deep} of "
+        f"{len(best)} of {len(found)} plans do better than all of their random plans; in {deep} of "
         "these the deepest layers of that size do at least as well.",
+    ]
+
+
+def _beside(chosen: Chosen) -> list[str]:
+    """The cells of a certified plan and of its controls."""
+    drawn = sorted(chosen.random)
+    return [
+        chosen.plan.describe(),
+        f"{chosen.disagreement.value:.3f}",
+        f"{statistics.median(drawn):.3f} ({drawn[0]:.3f} to {drawn[-1]:.3f})",
+        f"{chosen.p_value:.2g}",
+        "-" if chosen.deepest is None else f"{chosen.deepest:.3f}",
     ]
 
 
