@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import shortcuts, skip
+from benchmarks import power, shortcuts, skip
 from benchmarks._by_hand import ByHand
 from benchmarks._llava import prompt, random_llava
 from vlm_bridge.cost import count_flops
@@ -74,3 +74,14 @@ def test_skip_prints_json(capsys, monkeypatch):
         assert row["efficiency"] == pytest.approx(row["flops_ratio"] / row["latency_ratio"])
         assert row["flops_ratio"] <= 0.7
         assert row["decode_latency_ratio"] > 0
+
+
+def test_power_knows_its_own_nulls():
+    """Without a difference few experiments find one; with a large one most do."""
+    none, some = power.ranks((30,), (0.0, 0.9), images=200, runs=30, seed=1)
+    assert none["above zero"] <= 0.15
+    assert some["above zero"] >= 0.9
+    none, some = power.random_plans((20,), (0.0, 0.15), images=200, runs=200, seed=1)
+    assert none["shown"] <= 0.1
+    assert some["shown"] >= 0.95
+    assert [row["images"] for row in power.certificates()] == [1091, 410, 191]

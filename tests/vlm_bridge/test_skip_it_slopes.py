@@ -247,6 +247,15 @@ def test_two_readings_keep_what_both_say(predicted, kl):
     assert right == pytest.approx(scale * s, abs=1e-12)
 
 
+def test_the_weight_leads_from_prediction_to_measurement():
+    s, kl = np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.02, 2.0])
+    assert combined(s, [0, 1, 2], kl, 0.0) == pytest.approx(s)
+    assert combined(s, [0, 1, 2], kl, 1.0) == pytest.approx(np.sqrt(2 * kl))
+    quarter = combined(s, [0, 1, 2], kl, 0.25)
+    assert quarter == pytest.approx(s**0.75 * np.sqrt(2 * kl) ** 0.25)
+    assert combined(s, [0], np.array([8.0]), 1.0)[1:] == pytest.approx(4.0 * s[1:])
+
+
 def test_classes_are_kept_apart(items):
     assert (SkipItSlopes().requires, SkipItRuns().requires) == ("forward pass", "candidate runs")
     evidence = Evidence(tiny_llava(), items)

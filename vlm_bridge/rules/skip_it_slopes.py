@@ -111,8 +111,9 @@ class SkipItRuns(Rule):
     Units are run in the order of `SkipItSlopes` until `forward_cost` forward-pass equivalents are
     spent, including the slopes and the full model's run. The prediction s from slopes errs if the
     network is not linear; the measurement `r = sqrt(2 KL(p_skip || p_full))` of the same quantity
-    errs if few images dominate. A unit that was run scores `sqrt(s r)`; every other unit scores
-    `s sqrt(median of r / s)` over the units run last, whose predictions are the most similar.
+    errs if few images dominate. A unit that was run scores `s^(1 - w) r^w`; every other unit scores
+    `s (median of r / s)^w` over the units run last, whose predictions are the most similar. The
+    weight w = 1/2 is judged on tuning images by `python -m benchmarks.weight`.
 
     Late entries are scored without slopes. These are local, at the states of the full model, and a
     late entry is far from it: vision enters with states that a trained layer has never seen. On
@@ -125,11 +126,13 @@ class SkipItRuns(Rule):
     Attributes:
         forward_cost: budget per image; `within_forward_cost` gives other rules the same budget.
         first: the rule that orders the candidates.
+        weight: of the measurement beside the prediction, from 0 to 1, in the scale of logarithms.
     """
 
     version: int = 2
     forward_cost: float = 16.0
     first: SkipItSlopes = SkipItSlopes()
+    weight: float = 0.5
     name = "skip-it-runs"
     modes = KNOWN_REMOVAL_MODES
     source = "skip-it-slopes, then KL of the candidates it puts first"
@@ -160,7 +163,8 @@ class SkipItRuns(Rule):
             left -= cost
             run.append(unit)
         runs = evidence.candidates([plans[i] for i in run]) if run else []
-        return combined(predicted, run, np.array([result.kl_skipped_full for result in runs]))
+        kl = np.array([result.kl_skipped_full for result in runs])
+        return combined(predicted, run, kl, self.weight)
 
     def _by_depth(self, evidence: Evidence, plans: list[SkipPlan]) -> Floats:
         """Measured at some depths, the first and the last among them, and interpolated between."""
@@ -192,7 +196,7 @@ def coarse_to_fine(n: int) -> list[int]:
     return list(order)
 
 
-def combined(predicted: Floats, run: list[int], kl: Floats) -> Floats:
+def combined(predicted: Floats, run: list[int], kl: Floats, weight: float = 0.5) -> Floats:
     """Scores of `SkipItRuns`: (n_units,) s, units in their order of running, their KL in nats.
 
     Example:
@@ -202,8 +206,8 @@ def combined(predicted: Floats, run: list[int], kl: Floats) -> Floats:
     measured = np.sqrt(2.0 * kl)
     positive = (predicted[run] > 0) & (measured > 0)
     last = (measured[positive] / predicted[run][positive])[-_NEAREST:]
-    scores = predicted * np.sqrt(np.median(last) if last.size else 1.0)
-    scores[run] = np.sqrt(predicted[run] * measured)
+    scores = predicted * (np.median(last) if last.size else 1.0) ** weight
+    scores[run] = predicted[run] ** (1 - weight) * measured**weight
     return np.asarray(scores)
 
 
