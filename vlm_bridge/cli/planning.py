@@ -149,12 +149,13 @@ def plan(
         spent = ", ".join(f"{name} {count:.1f}" for name, count in evidence.cost.items())
         say(f"forward-pass equivalents: {spent}")
     found = "no plan found: " if chosen.is_empty else ""
-    read = chosen.provenance.settings["images_read"]
-    price = (
-        f"the rule cost {cost:.1f} forward passes for each question of {read} "
-        f"{unit_word(items, read)}, that of the profile included"
-    )
-    if not cost and chosen.mode not in LAYERWISE:
+    if cost or chosen.mode in LAYERWISE:
+        read = chosen.provenance.settings["images_read"]
+        price = (
+            f"the rule cost {cost:.1f} forward passes for each question of {read} "
+            f"{unit_word(items, read)}, that of the profile included"
+        )
+    else:
         price = "in a mode of depths all were tried on tuning images, without the rule's order"
     say(f"{found}{chosen.describe(words)}; {price}: {out}")
     say(_tuned(chosen, items))
