@@ -17,7 +17,6 @@ from vlm_bridge.skip import check_support, skipping
 from vlm_bridge.skip.pass_state import PassState, Rows
 from vlm_bridge.skip.patching import Forward, forward_of, patched
 from vlm_bridge.skip.sublayers import Sublayers
-from vlm_bridge.skip.tensors import cut_rows
 from vlm_bridge.skip.tracker import PassTracker
 
 
@@ -62,8 +61,8 @@ class _Chosen:
         if self._rows is None:
             whole: Tensor = forward(hidden_states)
             return whole
-        update = forward(cut_rows(hidden_states, self._rows.index))
-        return self._rows.scatter(torch.zeros_like(hidden_states), update)
+        update = forward(self._rows.gather(hidden_states))
+        return self._rows.among_zeros(update, hidden_states.shape[1])
 
 
 def kept_rows(change: Tensor, vision: Tensor, keep: float) -> Rows:

@@ -13,8 +13,11 @@ _COMPUTING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 def has_matrices(module: nn.Module) -> bool:
     """Whether a module has weight matrices, unlike norms, in whichever form they are kept."""
-    stored = any(parameter.dim() > 1 for parameter in module.parameters())
-    return stored or any(is_linear(part) for part in module.modules())
+    parts = list(module.modules())
+    stored = (tensor for part in parts for tensor in part._parameters.values())
+    return any(tensor is not None and tensor.dim() > 1 for tensor in stored) or any(
+        map(is_linear, parts)
+    )
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -47,12 +47,13 @@ def reason_of_rows(index: int, layer: nn.Module) -> str:
 def _quantised(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(name, linear map) of a layer, but for plain ones and those without weights in memory."""
     for name, module in layer.named_modules():
+        plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
+        if plain and "forward" not in vars(module):
+            continue
         wrapped = "_orig_mod" in module._modules  # what it wraps comes by itself
         if wrapped or not is_linear(module) or any(p.is_meta for p in module.parameters()):
             continue
-        plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
-        if not plain or "forward" in vars(module):
-            yield name, module
+        yield name, module
 
 
 def _rows_depend(linear: nn.Module, layer: nn.Module) -> bool:

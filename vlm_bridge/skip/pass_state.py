@@ -32,23 +32,38 @@ class Rows:
         self.index = order[:, length - width :]
         self.valid = wanted.gather(1, self.index)
         self.full = min(counts) == width
+        # The positions if the sequences of the batch lie one behind another.
+        first = torch.arange(len(wanted), device=wanted.device) * length
+        self._places = (self.index + first[:, None]).flatten()
 
     def __len__(self) -> int:
         return self.index.shape[1]
 
+    def gather(self, states: Tensor) -> Tensor:
+        """The rows (batch, k, d) of `states` (batch, t, d)."""
+        rows = states.flatten(0, 1).index_select(0, self._places)
+        return rows.view(*self.index.shape, states.shape[-1])
+
     def scatter(self, into: Tensor, rows: Tensor) -> Tensor:
         """A copy of `into` (batch, t, d) with `rows` (batch, k, d) at the valid positions."""
-        sequence = torch.arange(len(into), device=into.device)[:, None]
         if not self.full:
-            rows = torch.where(self.valid[..., None], rows, into[sequence, self.index])
-        whole = into.clone()
-        whole[sequence, self.index] = rows
-        return whole
+            rows = torch.where(self.valid[..., None], rows, self.gather(into))
+        whole = into.flatten(0, 1).index_copy(0, self._places, rows.flatten(0, 1))
+        return whole.view(into.shape)
+
+    def among_zeros(self, rows: Tensor, length: int) -> Tensor:
+        """Zeros (batch, length, d) with `rows` (batch, k, d) at the valid positions."""
+        if not self.full:
+            rows = rows.masked_fill(~self.valid[..., None], 0.0)
+        batch, _, width = rows.shape
+        whole = rows.new_zeros(batch * length, width)
+        return whole.index_copy_(0, self._places, rows.flatten(0, 1)).view(batch, length, width)
 
 
 def _moved(rows: Rows, device: torch.device) -> Rows:
     moved = copy.copy(rows)
     moved.index, moved.valid = rows.index.to(device), rows.valid.to(device)
+    moved._places = rows._places.to(device)
     return moved
 
 

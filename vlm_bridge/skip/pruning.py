@@ -95,7 +95,7 @@ class Scored:
         """Rows of `states` that rate, and their weights, (batch, k) each."""
         if rows is None:
             return self.raters(states, now, self.stage)
-        whole = rows.scatter(states.new_zeros(*now.flags.shape, states.shape[-1]), states)
+        whole = rows.among_zeros(states, now.length)
         places, weights = self.raters(whole, now, self.stage)
         numbers = torch.arange(len(rows), device=states.device).expand_as(rows.index)
         at = torch.zeros(now.flags.shape, dtype=torch.long, device=states.device)

@@ -54,7 +54,7 @@ class OnRows:
             return self.forward(hidden_states, **{**kwargs, "attention_mask": mask})
         cut = tensors.cut_keywords(kwargs, rows.index, length, now.share)
         cut["attention_mask"] = mask
-        states = tensors.cut_rows(hidden_states, rows.index)
+        states = rows.gather(hidden_states)
         if self.nested:
             inner = now.within_kept(stage)
             output = self.tracker.within(inner, lambda: self.forward(states, **cut))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -76,7 +77,13 @@ def check_model(vlm: VLM, plan: SkipPlan) -> None:
 
 def _check_layout(vlm: VLM) -> None:
     """Refuse a model of which a stack or its layers were replaced since it was loaded."""
-    there = set(vlm.model.modules())
+    there: set[nn.Module] = set()
+    found: list[nn.Module | None] = [vlm.model]
+    while found:  # far faster than `modules()`
+        module = found.pop()
+        if module is not None and module not in there:
+            there.add(module)
+            found += module._modules.values()
     for name, stack in vlm.layout.stacks.items():
         if stack.layers not in there or stack.module not in there:
             raise BridgeError(

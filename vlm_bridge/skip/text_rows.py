@@ -44,19 +44,21 @@ class TextQueries:
                 f"layer {self.index} passes no keys to its cache, so its attention cannot run on "
                 "text alone"
             )
-        rest = torch.zeros_like(hidden_states) if self.alone else hidden_states
         if len(text) == 0:  # a chunk of modality tokens only
             if past is not None:
                 past.update(*keys_and_values, self.index)
-            return (rest, None) if self.alone else rest
+            return (torch.zeros_like(hidden_states), None) if self.alone else hidden_states
         mask = kwargs.get("attention_mask")
         if mask is None:
             mask = self._causal(hidden_states, past, now)
         cut = tensors.cut_keywords(kwargs, text.index, length, now.share)
         cut["attention_mask"] = now.share(tensors.cut_queries, mask, text.index)
         cut["past_key_values"] = Given(past, keys_and_values)
-        output = self.halves.queries(tensors.cut_rows(hidden_states, text.index), cut)
-        return tensors.like(output, text.scatter(rest, tensors.first_of(output)))
+        output = self.halves.queries(text.gather(hidden_states), cut)
+        states = tensors.first_of(output)
+        if self.alone:
+            return tensors.like(output, text.among_zeros(states, length))
+        return tensors.like(output, text.scatter(hidden_states, states))
 
     def _causal(self, states: Tensor, past: Any, now: PassState) -> Tensor:
         # Without a mask, sdpa would cut the keys to the number of queries.
@@ -80,8 +82,9 @@ class TextMLP:
         now = self.tracker.current
         if not now.has_modality:
             return self.forward(hidden_states, *args, **kwargs)
-        text, rest = now.rows("text", hidden_states.device), torch.zeros_like(hidden_states)
+        text = now.rows("text", hidden_states.device)
         if len(text) == 0:  # a chunk of modality tokens only
-            return rest
-        output = self.forward(tensors.cut_rows(hidden_states, text.index), *args, **kwargs)
-        return tensors.like(output, text.scatter(rest, tensors.first_of(output)))
+            return torch.zeros_like(hidden_states)
+        output = self.forward(text.gather(hidden_states), *args, **kwargs)
+        whole = text.among_zeros(tensors.first_of(output), hidden_states.shape[1])
+        return tensors.like(output, whole)

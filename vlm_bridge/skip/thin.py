@@ -33,8 +33,8 @@ def twin(module: nn.Module, **parts: nn.Module) -> nn.Module:
     new = copy.copy(module)
     for name in ("forward", "_old_forward", "_hf_hook"):
         new.__dict__.pop(name, None)
-    new._forward_hooks, new._forward_pre_hooks = OrderedDict(), OrderedDict()
-    new._modules = {**module._modules, **parts}
+    hooks: dict[str, Any] = {"_forward_hooks": OrderedDict(), "_forward_pre_hooks": OrderedDict()}
+    new.__dict__.update(hooks, _modules={**module._modules, **parts})
     return new
 
 
