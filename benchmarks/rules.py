@@ -54,10 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
         benchmark = measure(options)
     except BridgeError as error:
         parser.error(str(error))
-    folder, text = options.out or FOLDER, markdown(benchmark)
-    write_record(folder / "rules.json", without_images(benchmark))
+    folder, text, record = options.out or FOLDER, markdown(benchmark), without_images(benchmark)
+    write_record(folder / "rules.json", record)
     write_bytes(folder / "rules.md", text.encode())
-    print(json.dumps(benchmark.to_json(), indent=1, allow_nan=False) if options.json else text)
+    print(json.dumps(record.to_json(), indent=1, allow_nan=False) if options.json else text)
 
 
 def measure(options: argparse.Namespace) -> RuleBenchmark:

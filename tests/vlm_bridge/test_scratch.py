@@ -17,8 +17,9 @@ from vlm_bridge.model.prompts import collate
 from vlm_bridge.reference.families import CLASSES, TOKENS, blank_scratch, install_all
 from vlm_bridge.reference.recipe import RECIPES, Schedule, ScratchRecipe
 from vlm_bridge.reference.word_tokenizer import UNKNOWN, WORDS, word_tokenizer
+from vlm_bridge.training.cells import cell_labels
 from vlm_bridge.training.packing import IGNORED, Packer, draw_images, draw_rows, image_features
-from vlm_bridge.training.scratch import _cells, _scale_words, _see, blank_vlm, packed_states
+from vlm_bridge.training.scratch import _scale_words, _see, blank_vlm, packed_states
 
 SCRATCH = {name: r for name, r in RECIPES.items() if isinstance(r, ScratchRecipe)}
 
@@ -126,7 +127,7 @@ def test_labels_of_cells_are_where_a_scene_has_its_objects():
     for item in items[::40]:
         split, _, number = item.cluster.partition("/")
         things = scene(split, int(number))
-        shapes, colours, dots = _cells(item)
+        shapes, colours, dots = cell_labels(item)
         assert int((shapes > 0).sum()) == int((colours > 0).sum()) == len(things)
         with item.image.open("rb") as file:
             pixels = np.asarray(Image.open(file).convert("RGB")).reshape(4, 16, 4, 16, 3)
@@ -151,3 +152,47 @@ def test_stage_one_teaches_vision_the_words_of_both_task_sets(tmp_path, caplog):
         _see(vlm, recipe, groups, tmp_path / "see.safetensors")
     first, second = (float(line.split()[-1]) for line in caplog.messages)
     assert second < 0.8 * first
+
+
+class _Places(nn.Module):
+    """A tower whose patches have their own row and column as states, behind a class token."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.config, self.side = SimpleNamespace(hidden_size=2), side
+
+    def forward(self, pixel_values):
+        rows = torch.arange(self.side).float()
+        patches = torch.cartesian_prod(rows, rows).expand(len(pixel_values), -1, -1)
+        states = torch.cat([torch.full((len(pixel_values), 1, 2), -9.0), patches], dim=1)
+        return SimpleNamespace(last_hidden_state=states)
+
+
+@pytest.mark.parametrize("side", [4, 8])
+def test_a_cell_is_read_from_the_patches_in_it(side):
+    reader = CellReader(_Places(side))
+    with torch.no_grad():
+        reader.heads.weight.zero_()
+        reader.heads.bias.zero_()
+        reader.heads.weight[:2] = torch.eye(2)  # the first two shapes score row and column
+        shapes, colours, dots = reader(torch.zeros(3, 3, 64, 64))
+    assert [part.shape for part in (shapes, colours, dots)] == [(3, 16, 5), (3, 16, 7), (3, 16, 7)]
+    each = side // 4
+    centres = torch.arange(4).float() * each + (each - 1) / 2
+    assert torch.allclose(shapes[1, :, :2], torch.cartesian_prod(centres, centres))
+    assert not colours.any()
+    assert not dots.any()
+
+
+def test_training_on_begins_with_the_shipped_parts(monkeypatch, tmp_path):
+    monkeypatch.setattr(scratch, "_see", lambda *_: None)
+    monkeypatch.setattr(scratch, "_learn", lambda *_: None)
+    monkeypatch.setattr(scratch, "TASKS", {"scenes": lambda _: []})
+    recipe = RECIPES["reference-qwen2.5-vl-scenes"]
+    begun = scratch.train_scratch(recipe, tmp_path)
+    with shipped(recipe.start, PARTS) as path:
+        there = read_parts(path, RECIPES[recipe.start])
+    assert begun.keys() == there.keys()
+    assert all(torch.equal(begun[name], there[name]) for name in there)
+    anew = scratch.train_scratch(replace(recipe, start=""), tmp_path)
+    assert not any(torch.equal(anew[name], there[name]) for name in there if there[name].dim() > 1)

@@ -156,7 +156,7 @@ def plan(
             f"{unit_word(items, read)}, that of the profile included"
         )
     else:
-        price = "in a mode of depths all were tried on tuning images, without the rule's order"
+        price = "the mode has one plan for each depth, and all were tried on tuning images"
     say(f"{found}{chosen.describe(words)}; {price}: {out}")
     say(_tuned(chosen, items))
     return result

@@ -76,13 +76,13 @@ def build(recipe: AnyRecipe, parts: Mapping[str, Tensor]) -> tuple[Any, Any]:
 def save_parts(path: Path, stored: dict[str, Tensor], recipe: AnyRecipe) -> None:
     """Write the parts with their recipe as metadata.
 
-    A tower that is that of another model (`Recipe.start`) is not written again; the SHA-256 of the
-    parts of that model is.
+    A tower that is that of another model (`Recipe.tower_of`) is not written again; the SHA-256 of
+    the parts of that model is.
     """
     metadata = {"format": "skipit-reference-1", "recipe": json.dumps(asdict(recipe))}
     if on_smollm2(recipe):
         metadata["language_model_sha256"] = GGUF_SHA256
-    if start := _start(recipe):
+    if start := _tower_of(recipe):
         stored = {name: part for name, part in stored.items() if not name.startswith(_TOWER)}
         with shipped(start, PARTS) as begun:
             metadata[_START_SHA256] = file_sha256(begun)
@@ -99,7 +99,7 @@ def read_parts(path: Path, recipe: AnyRecipe) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as stored:
         metadata = stored.metadata() or {}
         parts = from_stored({name: stored.get_tensor(name) for name in stored.keys()})
-    if start := _start(recipe):
+    if start := _tower_of(recipe):
         with shipped(start, PARTS) as begun:
             if not begun.is_file() or file_sha256(begun) != metadata.get(_START_SHA256):
                 raise BridgeError(
@@ -111,5 +111,5 @@ def read_parts(path: Path, recipe: AnyRecipe) -> dict[str, Tensor]:
     return parts
 
 
-def _start(recipe: AnyRecipe) -> str:
-    return recipe.start if isinstance(recipe, Recipe) else ""
+def _tower_of(recipe: AnyRecipe) -> str:
+    return recipe.tower_of if isinstance(recipe, Recipe) else ""

@@ -45,7 +45,7 @@ def _of_model(name: str) -> list[str]:
 
 
 def _tasks(recipe: AnyRecipe) -> tuple[str, ...]:
-    return tuple(getattr(recipe, "tasks", ("easy-vqa",)))
+    return tuple(recipe.tasks)
 
 
 def _of_recipe(recipe: AnyRecipe) -> str:

@@ -22,15 +22,16 @@ class Schedule:
 class Recipe:
     """A LLaVA around SmolLM2: its shape and its two training stages.
 
-    Stage one trains the vision tower on shape and colour labels in the training questions. Stage
-    two freezes it and trains projector and LoRA on the answer tokens, through the language model,
-    with several questions packed behind one image.
+    Stage one trains the vision tower on shape and colour labels in the training questions, or of
+    each cell of a scene. Stage two freezes it and trains projector and LoRA on the answer tokens,
+    through the language model, with several questions packed behind one image.
     """
 
     seed: int = 0
     entry: int = 0  # first layer with vision tokens in stage two (DeepInsert)
     full_every: int = 0  # period, in steps, of steps with vision in all layers; 0: none
-    start: str = ""  # reference model with the tower to use, and projector and LoRA to train on
+    start: str = ""  # reference model of which tower, projector and LoRA are trained on
+    tasks: tuple[str, ...] = ("easy-vqa",)  # one task set; the tower of `start` serves the same one
     stored: str = "bfloat16"  # format of the shipped parts, or `int8` (a scale for every row)
     test_per_image: int | None = None  # test questions; None: all
     image_size: int = 64
@@ -52,6 +53,11 @@ class Recipe:
         """Number of vision tokens of an image, one for each patch."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def tower_of(self) -> str:
+        """The reference model whose tower this one has as it is; "" if its tower is its own."""
+        return self.start if self.tasks == ("easy-vqa",) else ""
+
     def entry_at(self, step: int) -> int:
         """The first layer with vision tokens in a step of stage two."""
         full = self.full_every and step % self.full_every == self.full_every - 1
@@ -70,6 +76,7 @@ class ScratchRecipe:
 
     family: str  # model type of the transformers class
     seed: int
+    start: str = ""  # reference model of this family that is trained on; "": random weights
     tasks: tuple[str, ...] = ("easy-vqa",)  # equally many images of each
     width: int = 128
     layers: int = 8
@@ -181,6 +188,21 @@ RECIPES: dict[str, AnyRecipe] = {
         learn=Schedule(steps=8000, batch=12, rate=1e-3, warmup=200, checkpoint_every=200),
     ),
     "reference-gemma3": ScratchRecipe("gemma3", seed=5),
+    "reference-scenes": Recipe(
+        seed=1,
+        start="reference",
+        tasks=("scenes",),
+        adapt=Schedule(steps=1200, batch=6, rate=5e-4, warmup=60),
+        stored="int8",
+        test_per_image=1,
+    ),
+    "reference-qwen2.5-vl-scenes": ScratchRecipe(
+        "qwen2_5_vl",
+        seed=4,
+        start="reference-qwen2.5-vl",
+        tasks=("scenes",),
+        learn=Schedule(steps=4000, batch=12, rate=1e-3, warmup=200, checkpoint_every=200),
+    ),
     "photos-smollm2": PhotosRecipe(seed=8),
     "speech-smollm2": SpeechRecipe(seed=9),
 }

@@ -58,7 +58,7 @@ width
 (Linear, GELU, Linear; a per-channel standardisation of the tower's output is folded into the
 first Linear), and SmolLM2-135M-Instruct with LoRA on {targets} merged at load. It exists to test
 statements about layer skipping on a pretrained language model that really reads images. It is
-no general VLM: it knows three shapes and eight colours."""
+no general VLM: it knows the shapes and colours of its task set."""
 
 _CONNECTOR = """\
 A standard `LlavaForConditionalGeneration` of parts that others trained, which stay as they are:
@@ -89,9 +89,9 @@ It is no general recogniser: it answers which of a few words is said."""
 _SCRATCH = """\
 A small `{cls}` ({r.layers} decoder layers of width {r.width}, {tokens} vision tokens an image), \
 all of
-it trained from scratch on two task sets together. It has the attention and the positions of its
-family and is a real trained network, but it has no pretrained backbone: it knows the words of these
-two task sets and nothing else."""
+it trained here{began}. It has the attention and the positions of its
+family and is a real trained network, but it has no pretrained backbone: it knows the words of the
+questions of this project and nothing else."""
 
 _LLAVA_STAGES = """\
 Stage one trains the tower on shape and colour, deduced from the training questions and answers,
@@ -104,6 +104,12 @@ _LATE_STAGES = """\
 Training starts from the parts of `{r.start}`: its tower stays, projector and LoRA are trained on,
 through the language model on the answer tokens, with vision tokens absent from layers below
 {r.entry}; every {r.full_every}th step all layers see them."""
+
+_SCENES_STAGES = """\
+Training starts from the parts of `{r.start}`. Stage one trains its tower on to tell shape, colour
+and dot of each cell of a scene; stage two freezes it and trains projector and LoRA on, through the
+language model on the answer tokens, up to {r.questions_per_image} questions packed behind one
+image."""
 
 _SCRATCH_STAGES = """\
 Stage one trains tower and projector to name, in the words the decoder will speak, what lies
@@ -179,7 +185,10 @@ def write_card(
     recipe = RECIPES[check_name(name)] if recipe is None else recipe
     words: dict[str, Any] = {"r": recipe, "tokens": TOKENS}
     if isinstance(recipe, Recipe):
-        about, stages = _LLAVA, _LATE_STAGES if recipe.start else _LLAVA_STAGES
+        about = _LLAVA
+        stages = (
+            _LATE_STAGES if recipe.tower_of else _SCENES_STAGES if recipe.start else _LLAVA_STAGES
+        )
         words["targets"] = ", ".join(f"`{target}`" for target in recipe.lora_targets)
     elif isinstance(recipe, PhotosRecipe | SpeechRecipe):
         speaks = isinstance(recipe, SpeechRecipe)
@@ -189,6 +198,7 @@ def write_card(
     else:
         about, stages = _SCRATCH, _SCRATCH_STAGES
         words["cls"] = CLASSES[recipe.family]
+        words["began"] = f", from the parts of `{recipe.start}`" if recipe.start else ""
     shipped = may_ship(recipe)
     of_data = _Words() if shipped else _OF_SPEECH
     card = _CARD.format(

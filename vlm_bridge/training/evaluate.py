@@ -29,8 +29,7 @@ def task_sets(name: str) -> tuple[str, ...]:
         >>> task_sets("reference")
         ('easy-vqa',)
     """
-    recipe = RECIPES[check_name(name)]
-    return ("easy-vqa",) if isinstance(recipe, Recipe) else recipe.tasks
+    return RECIPES[check_name(name)].tasks
 
 
 def test_questions(name: str, task: str) -> list[Item]:

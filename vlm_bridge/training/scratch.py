@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from vlm_bridge.data import TASKS, Item
 from vlm_bridge.data.items import by_image
-from vlm_bridge.data.scenes_task import CELLS, COLOURS, SHAPES, SIDE, scene
+from vlm_bridge.data.scenes_task import COLOURS, SHAPES
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.reference.families import TOKENS, blank_scratch
-from vlm_bridge.reference.recipe import Schedule, ScratchRecipe
+from vlm_bridge.reference.build import read_parts
+from vlm_bridge.reference.families import blank_scratch, install_all
+from vlm_bridge.reference.recipe import RECIPES, Schedule, ScratchRecipe
+from vlm_bridge.reference.shipped import PARTS, shipped
 from vlm_bridge.training import packing, tower
+from vlm_bridge.training.cells import cell_labels
 from vlm_bridge.training.fit import fit
 from vlm_bridge.training.packing import image_features
 
@@ -31,7 +34,11 @@ def blank_vlm(recipe: ScratchRecipe) -> VLM:
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
     """Train in `folder` (resumable); returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
-    _scale_words(vlm)
+    if recipe.start:
+        with shipped(recipe.start, PARTS) as path:
+            install_all(vlm.model, read_parts(path, RECIPES[recipe.start]))
+    else:
+        _scale_words(vlm)
     clusters = {task: by_image(TASKS[task]("train")) for task in recipe.tasks}
     _see(vlm, recipe, clusters, folder / "see.checkpoint.safetensors")
     _learn(vlm, recipe, clusters, folder / "learn.checkpoint.safetensors")
@@ -119,26 +126,13 @@ class _Cells(nn.Module):
         self.dot = nn.Linear(width, width)
 
     def forward(self, features: Tensor, rows: Sequence[Sequence[Item]], words: Words) -> Tensor:
-        truth = torch.stack([_cells(row[0]) for row in rows])
+        truth = torch.stack([cell_labels(row[0]) for row in rows])
         total = features.new_zeros(())
         for kind, name in enumerate(("cell shape", "cell colour", "cell colour")):
             read = self.dot(features) if kind == _DOT else features
             scores = _SHARP * read @ torch.cat([self.empty[kind, None], words(name)]).T
             total = total + nn.functional.cross_entropy(scores.transpose(1, 2), truth[:, kind])
         return total
-
-
-def _cells(item: Item) -> Tensor:
-    """(3, 16) shape, colour and dot colour of the object in every cell; 0 for none."""
-    labels = torch.zeros(3, TOKENS, dtype=torch.long)
-    colours = list(COLOURS)
-    split, _, number = item.cluster.partition("/")
-    for thing in scene(split, int(number)):
-        cell = (thing.y * CELLS // SIDE) * CELLS + thing.x * CELLS // SIDE
-        labels[0, cell] = SHAPES.index(thing.shape) + 1
-        labels[1, cell] = colours.index(thing.colour) + 1
-        labels[2, cell] = 0 if thing.dot is None else colours.index(thing.dot) + 1
-    return labels
 
 
 def _see(vlm: VLM, recipe: ScratchRecipe, clusters: Groups, checkpoint: Path) -> None:

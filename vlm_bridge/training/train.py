@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from vlm_bridge.data import TASKS, easy_vqa
+from vlm_bridge.data import TASKS
 from vlm_bridge.data.spoken_words_task import short_recordings
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.assemble import section, vision_config
@@ -23,6 +23,7 @@ from vlm_bridge.reference.recipe import (
 from vlm_bridge.reference.shipped import PARTS, check_name, shipped
 from vlm_bridge.reference.stored import from_stored, to_stored
 from vlm_bridge.training.adapt import train_adapter
+from vlm_bridge.training.cells import train_tower_on_scenes
 from vlm_bridge.training.connector import train_connector
 from vlm_bridge.training.scratch import train_scratch
 from vlm_bridge.training.tower import train_tower
@@ -50,16 +51,20 @@ def train(name: str, folder: Path, recipe: AnyRecipe | None = None) -> VLM:
 
 
 def _train_llava(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
-    """Train the tower or take that of another model, then train projector and LoRA."""
-    items = easy_vqa("train")
+    """Train the tower, or take or train on that of another model; then projector and LoRA."""
+    (task,) = recipe.tasks
+    items = TASKS[task]("train")
     begun = None
+    tower = CLIPVisionModel(vision_config(recipe)).eval()
     if recipe.start:
         with shipped(recipe.start, PARTS) as path:
             begun = read_parts(path, RECIPES[recipe.start])
-        tower = CLIPVisionModel(vision_config(recipe)).eval()
         tower.load_state_dict(section(begun, "tower"))
-    else:
-        tower = train_tower(items, recipe, folder / "tower.checkpoint.safetensors")
+    progress = folder / "tower.checkpoint.safetensors"
+    if task == "scenes":
+        tower = train_tower_on_scenes(items, tower, recipe, progress)
+    elif not recipe.start:
+        tower = train_tower(items, recipe, progress)
     # Stage two trains the projector against the tower as it is shipped.
     tower.load_state_dict(from_stored(to_stored(tower.state_dict(), "bfloat16")))
     model, processor = blank(recipe)
