@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from vlm_bridge.data import easy_vqa, scenes
 from vlm_bridge.data.scenes_task import COLOURS, scene
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import collate
+from vlm_bridge.reference.build import read_parts
 from vlm_bridge.reference.families import CLASSES, TOKENS, blank_scratch, install_all
 from vlm_bridge.reference.recipe import RECIPES, Schedule, ScratchRecipe
+from vlm_bridge.reference.shipped import PARTS, shipped
 from vlm_bridge.reference.word_tokenizer import UNKNOWN, WORDS, word_tokenizer
-from vlm_bridge.training.cells import cell_labels
+from vlm_bridge.training import scratch
+from vlm_bridge.training.cells import CellReader, cell_labels
 from vlm_bridge.training.packing import IGNORED, Packer, draw_images, draw_rows, image_features
 from vlm_bridge.training.scratch import _scale_words, _see, blank_vlm, packed_states
 
