@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from vlm_bridge.data import TASKS, Item, first_units, limit_per_image, read_json
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.experiments.claims.settings import SPLITS, ClaimsSettings
 from vlm_bridge.experiments.rule_benchmark import Case, Sizes, Splits, load_case
-from vlm_bridge.model.vlm import load
+from vlm_bridge.model.vlm import VLM, load
 
 #: Split of the protocol -> split of a task set, and file in a folder, that it comes from.
 SOURCES = dict(zip(SPLITS, ("profile", "tuning", "certification", "test"), strict=True))
@@ -128,11 +128,20 @@ def _asked(dealt: Mapping[str, Sequence[Item]], training: Sequence[Item]) -> Ask
 
 
 def load_claims_case(
-    name: str, data: str, settings: ClaimsSettings, places: Mapping[str, Place] | None = None
+    name: str,
+    data: str,
+    settings: ClaimsSettings,
+    places: Mapping[str, Place] | None = None,
+    loading: Callable[[str], VLM] = load,
 ) -> tuple[Case, tuple[Item, ...]]:
     """The model and its questions, and every question about the test images.
 
-    `name` is as for `load`, or "toy": a model with planted safe layers and its own questions.
+    Args:
+        name: as for `loading`; or "toy", a model with planted safe layers and its own questions.
+        data: as for `read_asked`.
+        settings: sizes of the splits.
+        places: where splits begin.
+        loading: reads a model.
     """
     if name == "toy":
         most = max(settings.test, settings.certification)
@@ -145,4 +154,4 @@ def load_claims_case(
         )
         return Case(case.vlm, splits, case.training, case.data), splits.test
     asked = read_asked(data, settings, places)
-    return Case(load(name), asked.splits, asked.training, data), asked.all_of_test
+    return Case(loading(name), asked.splits, asked.training, data), asked.all_of_test

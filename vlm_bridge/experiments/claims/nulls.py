@@ -38,8 +38,8 @@ def nulls(
     copy = random_copy(vlm, seed=seed)
     found = [Subject(RANDOM_WEIGHTS, copy, profiling, few, folder, settings)]
     if all(item.files for item in (*profiling, *few)):
-        shuffled = [shuffled_images(part, seed=seed) for part in (profiling, few)]
-        found.append(Subject(SHUFFLED, vlm, *shuffled, folder, settings))
+        read, asked = (shuffled_images(part, seed=seed) for part in (profiling, few))
+        found.append(Subject(SHUFFLED, vlm, read, asked, folder, settings))
     return found
 
 

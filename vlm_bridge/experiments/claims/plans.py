@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from estimators import Estimate
-
 from vlm_bridge.data import Item
 from vlm_bridge.experiments.claims.p_values import share_p_values
 from vlm_bridge.experiments.claims.protocol import OURS, third

@@ -38,7 +38,7 @@ class Promise(Record):
 
     @property
     def kept(self) -> bool | None:
-        """Whether wrong certificates are at most delta plus three standard errors; None: no plan."""
+        """Whether wrong certificates are at most delta plus three standard errors, or None."""
         if self.check is None:
             return None
         return self.check.rate <= self.check.delta + 3 * self.check.error
@@ -61,8 +61,10 @@ def check_promise(
         known: plans that were run on them already.
         likely: rate on test images and plan; those nearest to the middle of the window are run
             until one lies in it, at most `TRIED`.
-        epsilon, delta: of the certificates.
-        resamples, seed: of the resamplings.
+        epsilon: of the certificates.
+        delta: their error probability.
+        resamples: number of resamplings.
+        seed: of the resamplings.
     """
     middle = epsilon + ABOVE / 2
     near = [plan for _, plan in sorted(likely, key=lambda pair: abs(pair[0] - middle))][:TRIED]

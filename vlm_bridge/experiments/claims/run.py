@@ -31,8 +31,8 @@ from vlm_bridge.experiments.claims.results import (
     ClaimsResult,
     Entry,
     Latency,
-    ModelClaims,
     ModeHarm,
+    ModelClaims,
     PlanResult,
     TestResult,
 )
@@ -42,7 +42,6 @@ from vlm_bridge.experiments.claims.subject import AnswerBook, Subject
 from vlm_bridge.experiments.claims.testing import plan_tests, rank_tests, third_test
 from vlm_bridge.experiments.rule_benchmark import Case
 from vlm_bridge.experiments.rule_benchmark.store import digest
-from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.origin import sources_of
 from vlm_bridge.runtime.files import read_or_make, safe_name
 from vlm_bridge.runtime.machine import machine
@@ -231,9 +230,7 @@ class _Run:
         if not self.settings.beside or not chosen:
             return
         try:
-            yield from stabilities(
-                self.model, chosen, self.splits.tuning, self.given.others or {}
-            )
+            yield from stabilities(self.model, chosen, self.splits.tuning, self.given.others or {})
         except BridgeError as error:
             self.refused.append(f"stability: {error}")
 

@@ -53,8 +53,9 @@ def stabilities(
     others: Mapping[str, Sequence[Item]],
     samples: int = 999,
 ) -> Iterator[Stability]:
-    """Our ranking from the profiling questions against that from tuning images, from the same
-    questions in another wording (not of texts), and from other task sets.
+    """Our ranking from the profiling questions against that from other questions.
+
+    These are about tuning images, the same in another wording (not of texts), and of `others`.
 
     Raises:
         BridgeError: the slopes of the model are not defined.

@@ -90,12 +90,11 @@ def judge(models: Sequence[ModelClaims]) -> list[Verdict]:
     """
     check_joinable(models)
     groups: dict[str, list[ModelClaims]] = {}
-    for each in models:
+    for each in judged(models):
         groups.setdefault(each.name, []).append(each)
     tested = [
         (name, clause, [result for seed in seeds for result in seed.tests if result.id == clause])
         for name, seeds in groups.items()
-        if all(seed.entry.enters for seed in seeds)
         for clause in CLAUSES
     ]
     tested = [each for each in tested if each[2]]
@@ -107,6 +106,12 @@ def judge(models: Sequence[ModelClaims]) -> list[Verdict]:
         _verdict(name, clause, results, p, (float(a), float(b)))
         for (name, clause, results), p, a, b in zip(tested, worst, forward, opposite, strict=True)
     ]
+
+
+def judged(models: Sequence[ModelClaims]) -> list[ModelClaims]:
+    """The runs that verdicts count: those of models of which every seed enters."""
+    out = {each.name for each in models if not each.entry.enters}
+    return [each for each in models if each.name not in out]
 
 
 def _verdict(
@@ -121,8 +126,7 @@ def _verdict(
     reversed_by = {
         point.name
         for point in points
-        if point.reversed
-        and all(each.reversed for each in points if each.name == point.name)
+        if point.reversed and all(each.reversed for each in points if each.name == point.name)
     }
     reasons = tuple(dict.fromkeys(result.reason for result in results if result.reason))
     if adjusted[1] <= ALPHA:
