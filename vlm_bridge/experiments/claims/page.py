@@ -12,6 +12,7 @@ from vlm_bridge.experiments.claims.verdicts import judge, judged, overall
 from vlm_bridge.experiments.templates import template
 from vlm_bridge.figures.axes import png_uri
 from vlm_bridge.figures.blocks import Block, to_markdown
+from vlm_bridge.figures.markdown import plain
 from vlm_bridge.runtime.files import safe_name, write_bytes
 
 TITLE = "The claim on trained models"
@@ -39,7 +40,7 @@ def write_page(result: ClaimsResult, page: Path, images: Path, *, command: str) 
             continue
         lines += ["", *to_markdown([Block(heading=section.heading), *section.blocks], "##")]
         if figure is not None:
-            lines += ["", f"![{section.heading}]({os.path.relpath(figure, page.parent)})"]
+            lines += ["", f"![{plain(section.heading)}]({os.path.relpath(figure, page.parent)})"]
     html = template("claims.html.j2").render(
         title=TITLE,
         lead=first,

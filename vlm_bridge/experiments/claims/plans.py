@@ -61,6 +61,7 @@ def candidates(subject: Subject, mode: str) -> list[SkipPlan]:
     else:
         plans = units[::-1] if MODES[mode].deeper_skips_less else units
     origin = subject.evidence.provenance(OURS, find_rule(OURS).requires)
+    origin = replace(origin, settings={})  # a resumed run reads the scores, and no profile
     return [replace(plan, provenance=origin) for plan in plans]
 
 
