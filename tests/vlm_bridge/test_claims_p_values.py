@@ -138,10 +138,23 @@ def test_what_a_test_of_ranks_refuses(scores, measured, samples, says) -> None:
         rank_test(scores, measured, np.arange(4.0), samples=samples)
 
 
-def test_an_interval_that_is_often_undefined_says_so() -> None:
-    samples = np.array([0.5] * 8 + [math.nan] * 2)
-    assert not percentile("m", 0.5, samples, 3).reliable
-    assert percentile("m", 0.5, samples[:8], 3).reliable
+def test_samples_that_are_undefined_widen_the_interval() -> None:
+    samples = np.array([0.5] * 98 + [math.nan] * 2)
+    assert percentile("m", 0.5, samples, 3, 1.0).interval == (0.5, 0.5)
+    often = np.array([0.5] * 80 + [math.nan] * 20)
+    found = percentile("m", 0.5, often, 3, 1.0)
+    assert found.interval == (-1.0, 1.0)
+    assert not found.reliable
+    assert "20 of 100" in found.reason
+
+
+def test_five_units_decide_nothing() -> None:
+    """Most bootstrap samples of five units have too few different ones."""
+    scores, changed, depth = world(5, 60, 3, coupled=1.0)
+    found = rank_test(scores, changed, depth, samples=199)
+    assert min(found.p, found.p_opposite) > 0.05
+    if not math.isnan(found.value):
+        assert found.estimate.interval == (-1.0, 1.0)
 
 
 @given(st.integers(1, 60), st.floats(0.01, 0.9), st.data())

@@ -53,13 +53,13 @@ class RankTest:
     def estimate(self) -> Estimate:
         """The correlation with its percentile interval."""
         method = "partial spearman given depth, bootstrap over units and images"
-        return percentile(method, self.value, self.samples, self.n)
+        return percentile(method, self.value, self.samples, self.n, 1.0)
 
     def minus(self, null: RankTest) -> Estimate:
         """This correlation minus a null's, in the same bootstrap samples of units."""
         method = "difference of partial spearman given depth, same units"
         samples = self.samples - null.samples
-        return percentile(method, self.value - null.value, samples, min(self.n, null.n))
+        return percentile(method, self.value - null.value, samples, min(self.n, null.n), 2.0)
 
     def _share(self, against: NDArray[np.bool_]) -> float:
         if np.isnan(self.value):
@@ -126,26 +126,29 @@ def _rotation_p(scores: Floats, mean: Floats, depth: Floats, value: float) -> fl
     return float((~(found < value - 1e-12)).mean())
 
 
-def percentile(method: str, value: float, samples: Floats, n: int) -> Estimate:
-    """A value with the percentile interval of the samples in which it is defined."""
-    defined = samples[~np.isnan(samples)]
-    if np.isnan(value) or not defined.size:
-        whole = (-np.inf, np.inf)
+def percentile(method: str, value: float, samples: Floats, n: int, bound: float) -> Estimate:
+    """A value with its percentile interval; what is undefined may lie anywhere in [-bound, bound].
+
+    So samples that are not defined widen the interval, as they raise both p-values.
+    """
+    undefined = np.isnan(samples)
+    if math.isnan(value):
         return Estimate(
-            value=math.nan, interval=whole, level=LEVEL, n=n, method=method,
+            value=math.nan, interval=(-math.inf, math.inf), level=LEVEL, n=n, method=method,
             reliable=False, reason=_UNDEFINED,
         )  # fmt: skip
     tail = 50.0 * (1.0 - LEVEL)
-    low, high = np.percentile(defined, [tail, 100.0 - tail])
-    few = len(defined) < 0.9 * len(samples)
+    low = float(np.percentile(np.where(undefined, -bound, samples), tail))
+    high = float(np.percentile(np.where(undefined, bound, samples), 100.0 - tail))
+    few = bool(undefined.mean() > 0.1)
     return Estimate(
         value=float(value),
-        interval=(min(float(low), value), max(float(high), value)),
+        interval=(min(low, value), max(high, value)),
         level=LEVEL,
         n=n,
         method=method,
         reliable=not few,
-        reason=f"defined in {len(defined)} of {len(samples)} samples only" if few else "",
+        reason=f"undefined in {undefined.sum()} of {len(samples)} samples" if few else "",
     )
 
 
