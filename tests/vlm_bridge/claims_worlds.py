@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from estimators import Estimate
 from vlm_bridge.experiments.claims import protocol
 from vlm_bridge.experiments.claims.results import (
@@ -108,3 +110,14 @@ UNDEFINED = Estimate(
     reliable=False,
     reason="not defined",
 )
+
+
+def world(units: int, images: int, seed: int, *, coupled: float) -> tuple[np.ndarray, ...]:
+    """Scores, (images, units) changes and depth; harm follows depth and, if coupled, the score."""
+    rng = np.random.default_rng(seed)
+    depth = np.arange(float(units))
+    own, noise = rng.normal(size=(2, units))
+    slope = -1.2 * (depth - depth.mean()) / depth.std()
+    scores = slope + own
+    rates = 1 / (1 + np.exp(-(slope + coupled * 3 * own + (1 - coupled) * noise)))
+    return scores, (rng.random((images, units)) < rates).astype(float), depth

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, t, ttest_1samp
 
 from estimators.rank_correlation import partial_spearman, partial_spearman_rows
+from tests.vlm_bridge.claims_worlds import world
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.p_values import (
     pairs_p_values,
@@ -38,17 +39,6 @@ def test_a_partial_correlation_against_residuals_of_ranks() -> None:
         x, y, z = np.random.default_rng(seed).permuted(np.tile(np.arange(9.0), (3, 1)), axis=1)
         left = [side - np.polyval(np.polyfit(z, side, 1), z) for side in (x, y)]
         assert partial_spearman(x, y, z) == pytest.approx(np.corrcoef(*left)[0, 1])
-
-
-def world(units: int, images: int, seed: int, *, coupled: float) -> tuple[np.ndarray, ...]:
-    """Scores, (images, units) changes and depth; harm follows depth and, if coupled, the score."""
-    rng = np.random.default_rng(seed)
-    depth = np.arange(float(units))
-    own, noise = rng.normal(size=(2, units))
-    slope = -1.2 * (depth - depth.mean()) / depth.std()
-    scores = slope + own
-    rates = 1 / (1 + np.exp(-(slope + coupled * 3 * own + (1 - coupled) * noise)))
-    return scores, (rng.random((images, units)) < rates).astype(float), depth
 
 
 def test_samples_are_those_of_a_plain_loop() -> None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vlm_bridge.claims_worlds import all_tests, made_test, null, passing, run
-from tests.vlm_bridge.test_claims_p_values import world
+from tests.vlm_bridge.claims_worlds import all_tests, made_test, null, passing, run, world
 from theory.certificates.families import rejected
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims import protocol
