@@ -9,7 +9,7 @@ from vlm_bridge.experiments.claims.results import joined as joined
 from vlm_bridge.experiments.claims.results import read_claims as read_claims
 from vlm_bridge.experiments.claims.run import Given as Given
 from vlm_bridge.experiments.claims.run import check_claims as check_claims
-from vlm_bridge.experiments.claims.run import check_models as check_models
 from vlm_bridge.experiments.claims.settings import ClaimsSettings as ClaimsSettings
+from vlm_bridge.experiments.claims.several import check_models as check_models
 from vlm_bridge.experiments.claims.verdicts import judge as judge
 from vlm_bridge.experiments.claims.verdicts import overall as overall

@@ -1,21 +1,21 @@
-"""Run the protocol on one model, and on several."""
+"""Run the protocol on one model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vlm_bridge.cost import prefill_pairs
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims import protocol
 from vlm_bridge.experiments.claims.behaviour import Behaviour, measure_behaviour
 from vlm_bridge.experiments.claims.entry import enter
 from vlm_bridge.experiments.claims.harm import block_harm, measure_harm
+from vlm_bridge.experiments.claims.latency import measure_latency
 from vlm_bridge.experiments.claims.nulls import nulls
 from vlm_bridge.experiments.claims.plans import (
     EARLY,
@@ -28,7 +28,6 @@ from vlm_bridge.experiments.claims.plans import (
 )
 from vlm_bridge.experiments.claims.promise import Promise, check_promise
 from vlm_bridge.experiments.claims.results import (
-    ClaimsResult,
     Entry,
     Latency,
     ModeHarm,
@@ -43,11 +42,10 @@ from vlm_bridge.experiments.claims.testing import plan_tests, rank_tests, third_
 from vlm_bridge.experiments.rule_benchmark import Case
 from vlm_bridge.experiments.rule_benchmark.store import digest
 from vlm_bridge.reference.origin import sources_of
-from vlm_bridge.runtime.files import read_or_make, safe_name
+from vlm_bridge.runtime.files import safe_name
 from vlm_bridge.runtime.machine import machine
 from vlm_bridge.runtime.progress import track
 
-_TIMED_BATCH = 4  # sequences in the batch that times a plan
 _STEPS = 6
 
 
@@ -196,23 +194,10 @@ class _Run:
         return next((s for s in sets if s.role == OUR_PLAN and s.mode == mode), None)
 
     def _latency(self, ours: PlanSet | None) -> Latency | None:
-        plan = None if ours is None else ours.plan
+        plan, pairs = None if ours is None else ours.plan, self.settings.pairs
         if plan is None:
             return None
-
-        def measure() -> Latency:
-            prefill, ratios = prefill_pairs(
-                self.vlm,
-                self.splits.test,
-                plan,
-                batch_size=_TIMED_BATCH,
-                pairs=self.settings.pairs,
-            )
-            where = machine()
-            return Latency(plan, prefill, ratios, f"{where['device']} ({where['threads']} threads)")
-
-        key = digest([plan.hash(), self.settings.pairs])
-        return read_or_make(self.folder / f"latency-{key}.json", Latency, measure)
+        return measure_latency(self.vlm, self.splits.test, plan, pairs=pairs, folder=self.folder)
 
     def _tests(
         self, others: Sequence[Subject], sets: Sequence[PlanSet], latency: Latency | None
@@ -301,30 +286,3 @@ class _Run:
             machine=machine(),
             seconds=time.perf_counter() - self.begun,
         )
-
-
-def check_models(
-    names: Sequence[str],
-    load: Callable[[str], Given],
-    settings: ClaimsSettings,
-    *,
-    on_model: Callable[[ClaimsResult], None] = lambda _: None,
-) -> ClaimsResult:
-    """`check_claims` on every model.
-
-    Args:
-        names: of the models.
-        load: name -> model and questions; called when the model's turn comes.
-        settings: of every model.
-        on_model: called after every model with all results so far.
-
-    Raises:
-        BridgeError: no models, or a model named twice.
-    """
-    if not names or len(set(names)) < len(names):
-        raise BridgeError(f"name models, each once; got {', '.join(names) or 'none'}")
-    models: list[ModelClaims] = []
-    for name in names:
-        models.append(check_claims(load(name), settings))
-        on_model(ClaimsResult(tuple(models), machine()))
-    return ClaimsResult(tuple(models), machine())
