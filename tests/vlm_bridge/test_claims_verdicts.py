@@ -26,7 +26,7 @@ from vlm_bridge.experiments.claims.verdicts import (
     overall,
 )
 
-P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+P_VALUES = st.lists(st.floats(0, 0.2) | st.floats(0, 1), min_size=1, max_size=12)
 
 
 @given(P_VALUES, st.floats(0.001, 0.5))
@@ -44,6 +44,12 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p: list[float], level
             == plain
             == set(rejected(p, level, control="holm"))
         )
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
+    assert holm([0.04, 0.001, 0.9]) == pytest.approx([0.08, 0.003, 0.9])
 
 
 @given(P_VALUES)
