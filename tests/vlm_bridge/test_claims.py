@@ -222,10 +222,10 @@ def test_answers_are_in_the_order_of_the_questions(tiny, tmp_path) -> None:
     model = Subject("model", tiny.vlm, tiny.splits.profiling, tiny.splits.test, tmp_path, TINY)
     plan = units("block", 6)[0]
     items = tiny.splits.test
-    mixed = Outcomes.of_words([items[2], items[0], items[1]], ["a"] * 3, ["b", "a", "a"])
+    mixed = Outcomes.of_words([items[1], items[2], items[0]], ["a"] * 3, ["b", "a", "a"])
     model.test._outcomes[plan.hash()] = mixed  # batches may come in another order
-    assert model.test.changed(plan).tolist() == [0.0, 0.0, 1.0]
-    assert model.test.all_changed([plan, plan]).tolist() == [[0.0] * 2, [0.0] * 2, [1.0] * 2]
+    assert model.test.changed(plan).tolist() == [0.0, 1.0, 0.0]
+    assert model.test.all_changed([plan, plan]).tolist() == [[0.0] * 2, [1.0] * 2, [0.0] * 2]
     assert model.counted("block") == [False, False, True, True, True, False]
     assert model.held_out("block") == (0, 1, 5)
     assert all(model.counted("early_exit"))
