@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from scipy.stats import t as student
 
 from benchmarks import _help
 from benchmarks._table import report
 from theory import images_for_power
+from vlm_bridge.experiments.claims.p_values import random_gap
 from vlm_bridge.experiments.scoring import Truth, score_rule
 from vlm_bridge.plan.units import units
 
@@ -93,9 +93,7 @@ def _better(n: int, gap: float, images: int, rng: np.random.Generator) -> float:
     """p-value of `mean of the draws <= the plan's rate`, from measured rates."""
     rates: NDArray[np.float64] = np.minimum(rng.beta(1, 4, size=n) * 5 * (0.03 + gap), 1)
     drawn = rng.binomial(images, rates) / images
-    plan = rng.binomial(images, 0.03) / images
-    error = np.sqrt(drawn.var(ddof=1) / n + max(plan * (1 - plan), 1 / images) / images)
-    return float(student.sf((drawn.mean() - plan) / error, df=n - 1))
+    return random_gap(rng.binomial(images, 0.03) / images, drawn, images).p_fewer
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 
@@ -50,8 +50,37 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
         >>> partial_spearman([1, 2, 3, 4], [1, 3, 2, 4], [1, 2, 3, 4])
         nan
     """
-    xy, xz, yz = spearman(x, y), spearman(x, given), spearman(y, given)
-    left = 1.0 - xz**2, 1.0 - yz**2
-    if np.size(x) < 4 or not min(left) > 1e-13:  # also NaN; rounding of r = 1 leaves less
-        return math.nan
-    return float(np.clip((xy - xz * yz) / math.sqrt(left[0] * left[1]), -1.0, 1.0))
+    rows = (np.asarray(side, dtype=np.float64)[None, :] for side in (x, y, given))
+    value = float(partial_spearman_rows(*rows)[0])
+    return math.nan if math.isnan(value) else value  # one object, equal to itself
+
+
+def partial_spearman_rows(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> NDArray[np.float64]:
+    """`partial_spearman` of every row, as of many bootstrap samples at once.
+
+    Args:
+        x: array of shape (rows, n).
+        y: array of shape (rows, n).
+        given: array of shape (rows, n).
+
+    Returns:
+        Array of shape (rows,); NaN where `partial_spearman` is.
+
+    Example:
+        >>> partial_spearman_rows([[1, 3, 2, 4]], [[1, 3, 2, 4]], [[1, 2, 3, 4]]).round(9)
+        array([1.])
+    """
+    ranks = [rankdata(side, axis=1) for side in (x, y, given)]
+    centred = [side - side.mean(axis=1, keepdims=True) for side in ranks]
+    a, b, c = centred
+
+    def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+        size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+        size[size == 0] = np.nan
+        return np.asarray((one * other).sum(axis=1) / size)
+
+    xy, xz, yz = correlation(a, b), correlation(a, c), correlation(b, c)
+    left = np.minimum(1.0 - xz**2, 1.0 - yz**2)
+    defined = (left > 1e-13) & (a.shape[1] >= 4)  # False of NaN; rounding of r = 1 leaves less
+    product = np.where(defined, (1.0 - xz**2) * (1.0 - yz**2), np.nan)
+    return np.asarray(np.clip((xy - xz * yz) / np.sqrt(product), -1.0, 1.0))

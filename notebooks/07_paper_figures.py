@@ -31,7 +31,7 @@
 #
 # The sample is small: 10 images for the profiles, 4 for the copies with random weights, and one
 # question about each of 16 test images (48 for the small, fast models). "Safe" below means that at
-# most one answer in 16 is lost. `skipit claims` does the same at full size. Layers are 0-based.
+# most one answer in 16 is lost. `skipit claims` tests clauses at full size. Layers are 0-based.
 
 # %%
 import itertools
@@ -48,8 +48,7 @@ from vlm_bridge.reference.shipped import complete_models
 from vlm_bridge.training.evaluate import task_sets
 
 PROFILED, NULL = 10, 4
-# The second LLaVA with 30 layers is left out so that the notebook takes a minute; `skipit claims`
-# includes it.
+# The second LLaVA with 30 layers is left out so that the notebook takes a minute.
 MODELS = [name for name in complete_models() if name != "reference-all-linear"]
 PARTS = {"exit": 6, "entry": 3}  # number of parts into which the depths cut the decoder
 LOST = 1 / 16  # accuracy that a safe skip may cost

@@ -1,368 +1,199 @@
-"""Parts of `skipit claims` on made-up numbers: overlap, origins, converses, verdicts, records."""
+"""Parts of a run on made-up numbers: images, entry, searches, nulls, section 7, effort."""
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from scipy.stats import binom
 
-from estimators import Estimate
+from tests.vlm_bridge.claims_worlds import estimate
+from tests.vlm_bridge.tiny import picture
 from theory import certify_mean
-from vlm_bridge.cost import Cost, PhaseCost
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.compare import Comparison
-from vlm_bridge.evaluate.first_token import DECISION
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.experiments.claims.accuracy import Accuracies
-from vlm_bridge.experiments.claims.certified_plan import CertifiedPlanResult, best_certified
-from vlm_bridge.experiments.claims.comparisons import (
-    compared_size,
-    control_size,
-    our_conditions,
-    peers_of,
-    units_skipped,
-)
-from vlm_bridge.experiments.claims.conclusions import combined, conclusions, of_control, of_overlap
-from vlm_bridge.experiments.claims.control import Control, control_plans
-from vlm_bridge.experiments.claims.converse import HARMFUL, HARMLESS, Ranking, converses
+from vlm_bridge.experiments.claims import ClaimsSettings, protocol, read_asked, read_places
+from vlm_bridge.experiments.claims.behaviour import calibration_error, false_yes
+from vlm_bridge.experiments.claims.case import Place
+from vlm_bridge.experiments.claims.effort import count_effort
+from vlm_bridge.experiments.claims.entry import enter
 from vlm_bridge.experiments.claims.nulls import shuffled_images
-from vlm_bridge.experiments.claims.overlap import Overlap, overlap
-from vlm_bridge.experiments.claims.results import ModelClaims
-from vlm_bridge.experiments.rule_benchmark import Chosen, ModelBenchmark, RuleResult
-from vlm_bridge.experiments.scoring import RuleScore
-from vlm_bridge.experiments.scoring.truth import intervals, least_images
+from vlm_bridge.experiments.claims.plans import search_p_values
+from vlm_bridge.experiments.claims.promise import ABOVE, check_promise
+from vlm_bridge.experiments.claims.stability import resampled, stability
+from vlm_bridge.experiments.claims.testing import null_point
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
-from vlm_bridge.rules import RULES, Origin
+from vlm_bridge.rules.measure.sensitivity import MarginSensitivity
 from vlm_bridge.selection import CertifiedPlan, Step
 
-LAYERS = 24
+SMALL = ClaimsSettings(profiling=1, tuning=2, certification=2, test=2, ranked=2)
 
 
-def estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value=value, interval=(low, high), n=60, method="made up")
+# --- images -----------------------------------------------------------------------------------
 
 
-ZERO = estimate(0.0, 0.0, 0.04)
+def written(folder: Path, name: str, numbers: range) -> None:
+    rows = []
+    for number in numbers:
+        picture(number).save(folder / f"{number}.png")
+        rows += [
+            {"image": f"{number}.png", "question": question, "answer": "no"}
+            for question in ("is it red?", "is it blue?")
+        ]
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-# --- overlap ----------------------------------------------------------------------------------
+def images(items: tuple[Item, ...]) -> list[str]:
+    return [item.image.name for item in items if item.image]
 
 
-@given(st.data())
-def test_the_mean_is_that_of_the_pairs(data: st.DataObject) -> None:
-    n = data.draw(st.integers(2, 9))
-    size = data.draw(st.integers(1, n - 1))
-    ours, *theirs = (data.draw(st.permutations(range(n))) for _ in range(3))
-    peers = {f"p{i}": list(map(float, one)) for i, one in enumerate(theirs)}
-    found = overlap(list(map(float, ours)), peers, size, rule="r", mode="block", draws=50)
-    assert found.jaccard == pytest.approx(np.mean([one.jaccard for one in found.peers]))
-    assert found.expected == pytest.approx(found.peers[0].expected)
-    assert len(found.chosen) == size
-    assert set(found.chosen) == set(np.argsort(ours)[:size].tolist())
+def test_one_file_is_dealt_in_order(tmp_path: Path) -> None:
+    written(tmp_path, "all.jsonl", range(8))
+    asked = read_asked(str(tmp_path / "all.jsonl"), SMALL)
+    dealt = [images(part) for part in asked.splits.by_name.values()]
+    assert dealt == [["0.png"], ["1.png", "2.png"], ["3.png", "4.png"], ["5.png", "6.png"]]
+    assert len(asked.all_of_test) == 4
+    assert not asked.training
+    written(tmp_path, "few.jsonl", range(6))
+    with pytest.raises(BridgeError, match="has 1 images from number 5 on, and 2 are wanted"):
+        read_asked(str(tmp_path / "few.jsonl"), SMALL)
+    with pytest.raises(BridgeError, match="is a file"):
+        read_asked(str(tmp_path / "all.jsonl"), SMALL, {"test": Place("test", 1)})
 
 
-def test_chance_of_the_mean_is_that_of_all_sets() -> None:
-    """Two methods that agree are one piece of evidence: their mean is as likely as one."""
-    n, size, rng = 8, 3, np.random.default_rng(1)
-    ours, a, b = (rng.permutation(n).astype(float) for _ in range(3))
-    peers = {"a": a, "b": b}
-    found = overlap(ours, peers, size, rule="r", mode="block")
-    sets = [set(np.argsort(one)[:size].tolist()) for one in (ours, a, b)]
-
-    def mean(chosen: set[int]) -> float:
-        return float(np.mean([len(chosen & s) / len(chosen | s) for s in sets[1:]]))
-
-    every = np.array([mean(set(one)) for one in combinations(range(n), size)])
-    exact = (every >= mean(sets[0]) - 1e-12).mean()
-    assert found.p_permutation == pytest.approx(exact, abs=0.012)
-    turned = [mean({(i + turn) % n for i in sets[0]}) for turn in range(n)]
-    assert found.p_rotation == pytest.approx(np.mean(np.array(turned) >= mean(sets[0]) - 1e-12))
-    rare = overlap(range(24), {"a": range(24)}, 12, rule="r", mode="block", draws=50)
-    assert rare.p_permutation == 1 / 51  # never 0: what was measured is one of the draws
-    twice = overlap(ours, {"a": a, "again": a}, size, rule="r", mode="block")
-    once = overlap(ours, {"a": a}, size, rule="r", mode="block")
-    assert twice.p_permutation == once.p_permutation
-    assert once.p_permutation == pytest.approx(once.peers[0].p_permutation, abs=0.012)
+def test_a_folder_has_a_file_for_each_split(tmp_path: Path) -> None:
+    for at, name in enumerate(("profile", "tuning", "certification", "test", "train")):
+        written(tmp_path, f"{name}.jsonl", range(10 * at, 10 * at + 6))
+    asked = read_asked(str(tmp_path), SMALL, read_places(["test=test:3", "tuning=profile:1"]))
+    assert images(asked.splits.test) == ["33.png", "34.png"]
+    assert images(asked.splits.tuning) == ["1.png", "2.png"]
+    assert images(asked.splits.profiling) == ["0.png"]
+    assert len(asked.training) == 12
+    with pytest.raises(BridgeError, match="share an image"):
+        read_asked(str(tmp_path), SMALL, read_places(["tuning=profile:0"]))
 
 
-def test_an_overlap_needs_a_method() -> None:
-    with pytest.raises(BridgeError, match="rule 'r' needs a published method"):
-        overlap([0.0, 1.0], {}, 1, rule="r", mode="block")
+@pytest.mark.parametrize("word", ["test", "test=", "tests=test:1", "test=test:x", "=test:1"])
+def test_places_that_are_none(word: str) -> None:
+    with pytest.raises(BridgeError, match="SPLIT=PART:FIRST"):
+        read_places([word])
 
 
-# --- roles and sizes --------------------------------------------------------------------------
-
-
-ORIGINS = {
-    "ours": {"skip-it", "skip-it-slopes", "skip-it-runs"},
-    "framework": {"var"},
-    "control": {"random", "deepest-first"},
-    "published": {
-        *("shortgpt", "angular", "adaskip", "arank", "delask", "skip-vision"),
-        *("shannon-invariants", "lvlm-pid", "shortv", "vtw", "deepinsert", "fastv", "gm-skip"),
-        *("unified", "relative-error", "interchange", "cka", "svcca"),
-        *("attend-transform", "information-horizon", "vision-swap"),
-    },
-}
-
-
-def test_every_rule_has_its_origin() -> None:
-    found: dict[str, set[str]] = {}
-    for name, rule in RULES.items():
-        found.setdefault(rule.origin, set()).add(name)
-    assert found == ORIGINS
-
-
-def result(
-    rule: str,
-    mode: str = "block",
-    *,
-    requires: str = "forward pass",
-    origin: Origin | None = None,
-    plan: SkipPlan | None = None,
-    path: tuple[Step, ...] = (),
-    scores: tuple[float, ...] | None = None,
-    disagreement: Estimate = ZERO,
-) -> RuleResult:
-    score = RuleScore(
-        rule, requires, mode, "m", "disagreement", 0.05, 1, 1, 0, ZERO, ZERO, ZERO, ZERO, 1.0
-    )
-    n = len(units(mode, LAYERS))
-    empty = SkipPlan("block", LAYERS)
-    searched = CertifiedPlan(plan or empty, None, path, ())
-    return RuleResult(
-        condition="none",
-        source="someone",
-        origin=origin or (RULES[rule].origin if rule in RULES else "published"),
-        keep=None,
-        scores=scores or tuple(map(float, range(n))),
-        spent={},
-        score=score,
-        chosen=Chosen(searched, ZERO, disagreement, ZERO, None, None, None, None),
-    )
-
-
-def benchmark(*results: RuleResult) -> ModelBenchmark:
-    return ModelBenchmark("m", LAYERS, 0.05, 0.05, {"test": 60}, {}, (), results, ())
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BridgeError, match="name a JSONL file, a folder of them, or one of"):
+        read_asked(str(tmp_path / "none.jsonl"), SMALL)
 
 
 @pytest.mark.parametrize(
-    ("mode", "fields", "skipped", "control", "compared"),
+    ("wrong", "says"),
     [
-        ("block", {}, 0, 6, 6),
-        ("block", {"layers": (1, 2, 3)}, 3, 3, 6),
-        ("freeze", {"layers": tuple(range(20))}, 20, 12, 12),
-        ("sublayer", {"attention": (1, 2), "mlp": (3,)}, 3, 3, 12),
-        ("early_exit", {"exit": 16}, 8, 8, 8),
-        ("late_entry", {"entry": 2}, 2, 2, 6),
-        ("token_pruning", {"after": 20, "keep": 0.5}, 4, 4, 6),
+        ({"tuning": 1}, "tuning must be at least 2, got 1"),
+        ({"ranked": 500}, "ranked is 500, and there are 410"),
+        ({"epsilon": 0.0}, "epsilon must lie between 0 and 1"),
+        ({"delta": 1.0}, "delta must lie between 0 and 1"),
+        ({"null_images": 1}, "0 or at least 2"),
+        ({"samples": 0}, "samples must be at least 1"),
     ],
 )
-def test_sizes(
-    mode: str, fields: dict[str, Any], skipped: int, control: int, compared: int
-) -> None:
-    made = result("r", mode, plan=SkipPlan(mode, LAYERS, **fields) if fields else None)
-    assert units_skipped(made) == skipped
-    assert control_size(made) == control
-    assert compared_size(made) == compared
+def test_settings_that_are_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(BridgeError, match=says):
+        ClaimsSettings(**wrong)
 
 
-def test_our_rankings_and_whom_they_are_compared_with() -> None:
-    ours = result("skip-it", "freeze")
-    slopes = [result("skip-it-slopes", mode) for mode in ("freeze", "block")]
-    runs = result("skip-it-runs", "freeze", requires="candidate runs")
-    both = [result("gm-skip", mode) for mode in ("freeze", "block")]
-    others = [result("shortgpt"), result("shortv", "freeze"), result("random", origin="control")]
-    made = benchmark(ours, *slopes, runs, *both, *others)
-    assert our_conditions(made) == [ours, *slopes]
-
-    def names(one: RuleResult) -> list[tuple[str, str]]:
-        return [(peer.score.rule, peer.score.mode) for peer in peers_of(made, one)]
-
-    frozen = [("gm-skip", "freeze"), ("shortv", "freeze")]
-    assert sorted(names(ours)) == [*frozen[:1], ("shortgpt", "block"), frozen[1]]
-    assert names(slopes[0]) == frozen
-    assert names(slopes[1]) == [("gm-skip", "block"), ("shortgpt", "block")]
+# --- entry ------------------------------------------------------------------------------------
 
 
-class Certifying:
-    """A store whose plans of k layers change `counts[k]` of 60 images, 6 more on the test split."""
-
-    vlm = SimpleNamespace(layout=SimpleNamespace(n_layers=LAYERS), name="m", fingerprint="f")
-    splits: dict[str, tuple[Item, ...]] = {"certification": ()}  # noqa: RUF012
-
-    def __init__(self, folder: Path, counts: dict[int, int]) -> None:
-        self.folder, self.counts = folder, counts
-        Image.new("RGB", (1, 1)).save(folder / "one.png")
-
-    def outcomes(self, split: str, plans: list[SkipPlan]) -> list[Outcomes]:
-        image = self.folder / "one.png"
-        items = [Item(image, "?", "yes", cluster=str(i)) for i in range(60)]
-        found = []
-        for plan in plans:
-            wrong = self.counts[len(plan.layers)] + 6 * (split == "test")
-            words = ["no"] * wrong + ["yes"] * (60 - wrong)
-            found.append(Outcomes.of_words(items, ["yes"] * 60, words))
-        return found
-
-
-def searched(rule: str, mode: str, *sizes: int) -> RuleResult:
-    steps = [Step(SkipPlan(mode, LAYERS, layers=tuple(range(k))), 0.0, k / LAYERS) for k in sizes]
-    return result(rule, mode, path=tuple(steps))
-
-
-def test_a_promise_is_paid_for_by_all_searches(tmp_path: Path) -> None:
-    """0 of 60 bounds the mean by .0487 at delta .05, by .066 at .05 / 3: two searches of three."""
-    wide = replace(benchmark(), epsilon=0.08)
-    one = searched("skip-it", "freeze", 2, 9)
-    other = searched("skip-it-slopes", "freeze", 3, 5)
-    third = searched("skip-it-slopes", "block", 8)  # fails at its first step
-    peer = searched("shortgpt", "block", 12)
-    store = Certifying(tmp_path, {2: 0, 9: 1, 3: 0, 5: 0, 8: 7, 12: 0})
-    found = best_certified(replace(wide, rules=(one, third, other, peer)), store)  # type: ignore[arg-type]
-    assert found is not None
-    assert (found.rule, found.mode) == ("skip-it-slopes", "freeze")
-    assert found.tested.plan.layers == tuple(range(5))  # 9 layers: 1 of 60 is too much at .05 / 3
-    assert found.saving == 5 / LAYERS
-    assert found.tested.disagreement.value == 0.1
-    assert (found.certificate.delta, found.certificate.bound) == (0.05, 0.08)
-    assert found.certificate.checked[-1] == "one of 3 searches, each at delta 0.05 / 3"
-    alone = best_certified(replace(wide, rules=(one,)), store)  # type: ignore[arg-type]
-    assert alone is not None
-    assert alone.tested.plan.layers == tuple(range(9))
-
-
-def test_no_promise_where_nothing_holds(tmp_path: Path) -> None:
-    store = Certifying(tmp_path, {2: 30})
-    for rules in ((), (result("skip-it", "freeze"),), (searched("skip-it", "freeze", 2),)):
-        assert best_certified(benchmark(*rules), store) is None  # type: ignore[arg-type]
-
-
-def test_control_plans_are_the_ends_of_the_ranking() -> None:
-    scores = tuple(float(x) for x in np.random.default_rng(0).permutation(LAYERS))
-    plan = SkipPlan("block", LAYERS, layers=(0, 1, 2))
-    safe, unsafe = control_plans(
-        result("skip-it", plan=plan, scores=scores), units("block", LAYERS)
+def book(right: int, n: int = 20, labels: bool = True) -> Any:
+    items = tuple(
+        Item(Path(f"{i}.png"), "is it red?", ("yes" if i % 2 else "no") if labels else None)
+        for i in range(n)
     )
-    assert {scores[i] for i in safe.layers} == {0.0, 1.0, 2.0}
-    assert {scores[i] for i in unsafe.layers} == {21.0, 22.0, 23.0}
-    with pytest.raises(BridgeError, match="early_exit has one plan of each size"):
-        control_plans(result("skip-it", "early_exit"), units("early_exit", LAYERS))
+    texts = [(item.answer or "") if i < right else "wrong" for i, item in enumerate(items)]
+    return SimpleNamespace(items=items, texts=lambda: texts)
 
 
-# --- converses --------------------------------------------------------------------------------
+TRAINING = [Item(Path(f"t{i}.png"), "is it red?", "yes" if i % 3 else "no") for i in range(9)]
 
 
-class Known:
-    """A store whose units change known numbers of images of each split."""
-
-    sizes: ClassVar[dict[str, int]] = {"screen": 16, "tuning": 14, "test": 80}
-
-    def __init__(self, changes: dict[int, dict[str, int]]) -> None:
-        self.changes, self.splits = changes, dict.fromkeys(self.sizes)
-        self.asked: list[tuple[str, int]] = []
-
-    def outcomes(self, split: str, plans: list[SkipPlan]) -> list[Outcomes]:
-        n = self.sizes[split]
-        items = tuple(Item(Path(f"{split}{i}.png"), "?") for i in range(n))
-        found = []
-        for plan in plans:
-            (layer,) = plan.layers
-            self.asked.append((split, layer))
-            k = self.changes.get(layer, {}).get(split, 0)
-            disagree = tuple(float(i < k) for i in range(n))
-            found.append(Outcomes(items, disagree, None, None, None, None))
-        return found
+@pytest.mark.parametrize(
+    ("right", "harm", "enters"),
+    [
+        (13, [0.5, 0.0, 0.0], True),  # 15 points above a blind half, a third of the blocks
+        (12, [0.5, 0.0, 0.0], False),
+        (20, [0.5, 0.0, 0.0, 1.0], False),
+        (20, [0.02, 0.9, 0.0, 1.0], True),
+        (20, [0.019, 0.901, 0.95], False),
+    ],
+)
+def test_a_model_enters_by_both_criteria(right: int, harm: list[float], enters: bool) -> None:
+    found = enter(book(right), TRAINING, harm)
+    assert found.enters is enters
+    assert found.blind is not None
+    assert found.blind.value == 0.5
 
 
-def harm(**changes: int) -> dict[str, int]:
-    return {"screen": 16, "tuning": 14, "test": 80} | changes
+def test_without_labels_harm_alone_decides() -> None:
+    unlabelled = book(0, labels=False)
+    assert enter(unlabelled, [], [0.5]).enters
+    assert not enter(unlabelled, [], [0.0]).enters
+    no_training = enter(book(20), [replace(item, answer=None) for item in TRAINING], [0.5])
+    assert not no_training.enters
+    assert "no training answers" in no_training.reason
 
 
-def ranking(is_distance: bool = True) -> Ranking:
-    return Ranking("r", tuple(units("block", 8)), tuple(map(float, range(8))), is_distance)
+# --- searches ---------------------------------------------------------------------------------
 
 
-def test_a_converse_is_found_on_tuning_images_and_confirmed_on_others() -> None:
-    store = Known({1: harm(), 4: harm(), 5: {"screen": 1, "test": 1}, 6: {}, 7: harm()})
-    far, near = converses([ranking()], store, epsilon=0.05)
-    assert (far.claim, far.unit.layers, far.place, far.considered) == (HARMLESS, (6,), 7, 4)
-    assert far.verdict == "confirmed"
-    assert far.tuning.n == 30  # both parts of the tuning images
-    low, high = intervals(np.zeros((80, 1)), "disagreement", 0.9)
-    assert far.test.interval == (low[0], high[0])
-    assert (near.claim, near.unit.layers, near.place, near.considered) == (HARMFUL, (1,), 2, 2)
-    assert near.verdict == "confirmed"
-    assert {layer for split, layer in store.asked if split == "test"} == {6, 1}
+def searched(*changed: int, n: int = 100, epsilon: float = 0.1) -> CertifiedPlan:
+    plans = [SkipPlan("block", 20, tuple(range(2, 3 + k))) for k in range(len(changed))]
+    certificates = tuple(
+        certify_mean([1.0] * x + [0.0] * (n - x), range(n), quantity="disagreement",
+                     epsilon=epsilon, delta=0.05)
+        for x in changed
+    )  # fmt: skip
+    steps = tuple(Step(plan, 0.0, 0.1) for plan in plans)
+    held = sum(each.holds for each in certificates)
+    plan = plans[held - 1] if held else SkipPlan("block", 20)
+    return CertifiedPlan(plan, certificates[held - 1] if held else None, steps, certificates)
 
 
-def test_what_was_found_may_not_be_confirmed() -> None:
-    store = Known({0: {"screen": 16, "test": 0}, 7: {"test": 4}, 4: harm(), 5: harm(), 6: harm()})
-    far, near = converses([ranking()], store, epsilon=0.05)
-    assert (far.unit.layers, far.verdict) == ((7,), "not confirmed")  # 4 of 80 may be too many
-    assert (near.unit.layers, near.verdict) == ((0,), "not confirmed")
-
-
-def test_none_found_is_said() -> None:
-    store = Known({layer: harm() for layer in (4, 5, 6, 7)})
-    far, near = converses([ranking()], store, epsilon=0.05)
-    assert far.verdict == near.verdict == "none found"
-    assert (far.unit, far.test, near.tuning) == (None, None, None)
-    assert not any(split == "test" for split, _ in store.asked)
-    (only,) = converses([ranking(is_distance=False)], store, epsilon=0.05)
-    assert only.claim == HARMLESS
-
-
-def test_one_change_in_the_first_batch_finds_nothing() -> None:
-    """1 of 16 is above epsilon, 1 of 30 is not; the unit of 4 of 30 is the one found."""
-    store = Known({0: {"screen": 1}, 1: {"screen": 1, "tuning": 3, "test": 20}})
-    (near,) = (one for one in converses([ranking()], store, epsilon=0.05) if one.claim == HARMFUL)
-    assert (near.unit.layers, near.verdict) == ((1,), "confirmed")
-    store = Known({0: {"screen": 1}})
-    (near,) = (one for one in converses([ranking()], store, epsilon=0.05) if one.claim == HARMFUL)
-    assert near.verdict == "none found"
-
-
-def test_units_turned_down_by_the_first_batch_are_not_run_again() -> None:
-    store = Known({4: harm(), 5: harm(), 6: {}, 7: {}})
-    (far,) = converses([ranking(is_distance=False)], store, epsilon=0.05)
-    assert far.unit.layers == (7,)  # of two that change nothing, the one farther outside
-    assert {layer for split, layer in store.asked if split == "tuning"} == {6, 7}
-
-
-# --- baselines --------------------------------------------------------------------------------
-
-
-def test_blind_answers_come_from_training() -> None:
-    """Training answers no to "a" and mostly yes; what is asked has it the other way round."""
-    asked = tuple(
-        Item(Path(f"{i}.png"), question, answer, f"g{i}")
-        for i, (question, answer) in enumerate(
-            [("a", "no"), ("b", "no"), ("b", "no"), ("a", "yes")]
-        )
-    )
-    said = [("a", "no"), ("b", "yes"), ("b", "yes"), ("c", "yes")]
-    training = [Item(Path("t.png"), question, answer) for question, answer in said]
-    right = (1.0, 1.0, 0.0, 0.0)
-    found = Accuracies.of(Outcomes(asked, right, right, right, None, None), training)
-    values = [one and one.value for one in (found.model, found.blind, found.majority)]
-    assert values == [0.5, 0.25, 0.25]
-    unlabelled = Outcomes(asked, right, None, None, None, None)
-    assert Accuracies.of(unlabelled, training) == Accuracies(None, None, None)
+def test_the_p_value_of_a_search_is_the_largest_up_to_its_step() -> None:
+    one = {x: float(binom.cdf(x, 100, 0.1)) for x in (0, 2, 3, 20)}
+    assert search_p_values(searched(2, 0), 0.1)[0] == pytest.approx(one[2])
+    assert search_p_values(searched(0, 3), 0.1)[0] == pytest.approx(one[3])
+    p, opposite = search_p_values(searched(0, 20), 0.1)  # the second step fails
+    assert p == pytest.approx(one[0])
+    assert opposite == pytest.approx(1.0)
+    p, opposite = search_p_values(searched(20), 0.1)  # nothing holds
+    assert p == pytest.approx(one[20])
+    assert opposite == pytest.approx(float(binom.sf(19, 100, 0.1)))
+    assert search_p_values(CertifiedPlan(SkipPlan("block", 20), None, (), ()), 0.1) == (1.0, 1.0)
 
 
 # --- nulls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "null", "difference", "holds", "surpasses"),
+    [
+        ((0.6, 0.4, 0.8), (0.1, -0.1, 0.3), (0.5, 0.1, 0.9), True, False),
+        ((0.6, 0.4, 0.8), (0.5, 0.3, 0.7), (0.1, -0.1, 0.3), False, False),
+        ((0.6, 0.4, 0.8), (0.9, 0.7, 1.0), (-0.3, -0.5, -0.1), False, True),
+        ((0.6, 0.4, 0.8), (0.7, 0.5, 0.9), (-0.1, -0.3, 0.1), False, False),
+    ],
+)
+def test_what_a_null_says(own, null, difference, holds, surpasses) -> None:
+    found = null_point("random weights", *(estimate(*one) for one in (own, null, difference)))
+    assert (found.holds, found.reversed) == (holds, surpasses)
 
 
 @given(st.integers(2, 12), st.integers(1, 3), st.integers(0, 5))
@@ -384,139 +215,141 @@ def test_images_are_shuffled_among_two() -> None:
         shuffled_images([Item(Path("a.png"), "?")])
 
 
-@given(st.floats(0.01, 0.5))
-def test_fewest_images_that_can_be_safe(epsilon: float) -> None:
-    n = least_images(epsilon)
-    ends = [intervals(np.zeros((k, 1)), "disagreement", 0.95)[1][0] for k in (n, n - 1) if k]
-    assert ends[0] <= epsilon * (1 + 1e-9)
-    assert n == 1 or ends[1] > epsilon
+# --- section 7 --------------------------------------------------------------------------------
 
 
-# --- conclusions ------------------------------------------------------------------------------
+def sensitivity(rows: np.ndarray[Any, Any]) -> MarginSensitivity:
+    n = len(rows)
+    change = np.full_like(rows, 1e9)  # the bound decides
+    return MarginSensitivity(
+        tuple(map(str, range(n))), np.ones(n), np.ones(n), {"block": rows}, {"block": change}
+    )
 
 
-def pair(jaccard: float, expected: float, p: float, turned: float, n: int = LAYERS) -> Overlap:
-    found = overlap(range(n), {"a": range(n)}, 2, rule="skip-it", mode="freeze", draws=1)
-    values = {"jaccard": jaccard, "expected": expected, "p_permutation": p, "p_rotation": turned}
-    return replace(found, **values)
+COUNTED = np.arange(2, 14)
 
 
-@pytest.mark.parametrize(
-    ("found", "verdict"),
-    [
-        (pair(0.8, 0.3, 0.01, 0.04), "supported"),
-        (pair(0.8, 0.3, 0.01, 0.2), "undecided"),
-        (pair(0.8, 0.3, 0.01, 0.125, n=8), "supported"),  # 8 units: rotations cannot tell
-        (pair(0.8, 0.3, 0.2, 0.04), "undecided"),
-        (pair(0.3, 0.3, 0.5, 0.5), "refuted"),
-        (pair(0.1, 0.3, 0.9, 0.9), "refuted"),
-    ],
-)
-def test_clause_i(found: Overlap, verdict: str) -> None:
-    assert of_overlap(found) == verdict
+def test_a_ranking_that_no_image_disputes_is_stable() -> None:
+    rows = np.tile(np.random.default_rng(0).permutation(16).astype(float), (10, 1))
+    found = stability(sensitivity(rows), sensitivity(rows + 1), "block", COUNTED, other_name="x")
+    assert found.jaccard.value == 1.0
+    assert found.jaccard.interval == (1.0, 1.0)
+    assert (found.size, found.n_units) == (3, 12)
+    other = stability(sensitivity(rows), sensitivity(15.0 - rows), "block", COUNTED, other_name="x")
+    assert other.jaccard.value == 0.0 < other.chance < 1.0
 
 
-def measured(plan: SkipPlan, disagreement: Estimate) -> Comparison:
-    return Comparison(plan, DECISION, 1, None, 60, 60, 0, "", disagreement, *[None] * 5)  # type: ignore[arg-type]
+def test_a_ranking_that_one_image_decides_is_not() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.random((12, 16))
+    rows[0] *= 1000
+    found = stability(sensitivity(rows), sensitivity(rows), "block", COUNTED, other_name="x")
+    assert found.jaccard.value == 1.0
+    assert found.jaccard.interval[0] < 0.5
+    drawn = resampled(sensitivity(rows), np.array([3, 3, 5]))
+    assert drawn.score("block") == pytest.approx(rows[[3, 3, 5]].mean(axis=0))
 
 
-def control(unsafe: Estimate, difference: Estimate, safe: Estimate = ZERO) -> Control:
-    plans = [SkipPlan("block", LAYERS, layers=(layer,)) for layer in (1, 2)]
-    inside, outside = measured(plans[0], safe), measured(plans[1], unsafe)
-    return Control("skip-it", "block", 1, inside, outside, difference)
-
-
-@pytest.mark.parametrize(
-    ("found", "verdict"),
-    [
-        (control(estimate(0.4, 0.3, 0.5), estimate(0.4, 0.2, 0.6)), "supported"),
-        (control(estimate(0.4, 0.04, 0.5), estimate(0.4, 0.2, 0.6)), "undecided"),
-        (control(estimate(0.4, 0.3, 0.5), estimate(0.1, -0.1, 0.6)), "undecided"),
-        (control(estimate(0.0, 0.0, 0.05), estimate(0.0, -0.1, 0.1)), "refuted"),
-        (control(estimate(0.4, 0.3, 0.5), estimate(-0.4, -0.6, -0.2)), "refuted"),
-    ],
-)
-def test_clause_iv(found: Control, verdict: str) -> None:
-    assert of_control(found, 0.05) == verdict
-
-
-SKIPPED = SkipPlan("block", LAYERS, layers=(3,))
-
-
-def model(
-    *,
-    overlaps: tuple[Overlap, ...] = (),
-    controls: tuple[Control, ...] = (),
-    latency: Estimate | None = None,
-    tested: Estimate = ZERO,
-    certified: bool = True,
-    plan: SkipPlan = SKIPPED,
-) -> ModelClaims:
-    result = None
-    if certified:
-        certificate = certify_mean(
-            [0.0] * 60, range(60), quantity="disagreement", epsilon=0.05, delta=0.05
-        )
-        result = CertifiedPlanResult("skip-it-slopes", 0.1, certificate, measured(plan, tested))
-    cost = None
-    if latency is not None:
-        phase = PhaseCost(10, 8, 1.0, latency.value, latency)
-        cost = Cost(phase, None, 1, 1, 1, 1, 4, 9, "cpu", "float32")
-    accuracies = Accuracies(None, None, None)
-    return ModelClaims("made", benchmark(), accuracies, result, cost, overlaps, controls, (), ())
-
-
-def verdict(found: ModelClaims, clause: str) -> str:
-    (one,) = [one for one in conclusions(found) if one.clause == clause]
-    return one.verdict
+def test_stability_needs_more_than_one_unit() -> None:
+    rows = sensitivity(np.ones((3, 16)))
+    with pytest.raises(BridgeError, match="a quarter of 1 units is all of them"):
+        stability(rows, rows, "block", np.array([4]), other_name="x")
 
 
 @pytest.mark.parametrize(
-    ("latency", "said"),
+    ("confidence", "right", "error"),
     [
-        (estimate(0.8, 0.7, 0.9), "supported"),
-        (estimate(1.1, 1.0, 1.2), "refuted"),
-        (estimate(0.9, 0.7, 1.0), "undecided"),
-        (estimate(0.8, -math.inf, math.inf), "undecided"),
-        (None, "undecided"),
+        ([1.0, 1.0], [1.0, 1.0], 0.0),
+        ([1.0, 1.0], [0.0, 0.0], 1.0),
+        ([0.5, 0.5], [1.0, 0.0], 0.0),  # one bin: right half of the time
+        ([0.25, 0.75], [1.0, 0.0], 0.75),  # two bins, which do not cancel
+        ([0.95, 0.0], [1.0, 0.0], 0.025),
     ],
 )
-def test_clause_ii(latency: Estimate | None, said: str) -> None:
-    assert verdict(model(latency=latency), "ii") == said
+def test_calibration_in_closed_form(confidence, right, error) -> None:
+    assert calibration_error(np.array(confidence), np.array(right)) == pytest.approx(error)
 
 
-def test_clause_iii() -> None:
-    assert verdict(model(tested=estimate(0.02, 0.0, 0.09)), "iii") == "supported"
-    assert verdict(model(tested=estimate(0.2, 0.051, 0.3)), "iii") == "refuted"
-    assert verdict(model(certified=False), "iii") == "undecided"
-    harmful = estimate(0.4, 0.3, 0.5)
-    bad = control(harmful, ZERO, safe=harmful)
-    assert verdict(model(certified=False, controls=(bad,)), "iii") == "refuted"
-    fair = control(harmful, ZERO)
-    assert verdict(model(certified=False, controls=(bad, fair)), "iii") == "undecided"
+def test_calibration_of_answers_that_are_as_sure_as_right() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.random(20_000)
+    right = (rng.random(20_000) < sure).astype(float)
+    assert calibration_error(sure, right) < 0.02
+    assert calibration_error(np.minimum(1.0, sure + 0.3), right) > 0.15
 
 
-def test_rankings_must_agree() -> None:
-    yes, no = pair(0.8, 0.3, 0.01, 0.04), pair(0.1, 0.3, 0.9, 0.9)
-    assert verdict(model(overlaps=(yes, yes)), "i") == "supported"
-    assert verdict(model(overlaps=(no, no)), "i") == "refuted"
-    assert verdict(model(overlaps=(yes, no)), "i") == "undecided"
-    assert verdict(model(), "i") == verdict(model(), "iv") == "undecided"
-    good = control(estimate(0.4, 0.3, 0.5), estimate(0.4, 0.2, 0.6))
-    assert verdict(model(controls=(good,)), "iv") == "supported"
-    assert combined(["undecided"]) == "undecided"
+def test_false_yes_is_of_questions_whose_answer_is_no() -> None:
+    asked = [Item(Path(f"{i}.png"), "is it red?", "no") for i in range(4)]
+    assert false_yes(["Yes.", "yes", "no", "red"], asked).value == 0.5
+    with pytest.raises(BridgeError, match="whose answer is no"):
+        false_yes(["yes"], [Item(Path("a.png"), "is it red?", "yes")])
 
 
-def test_a_conclusion_says_its_numbers() -> None:
-    found = model(latency=estimate(0.8, 0.7, 0.9), overlaps=(pair(0.8, 0.3, 0.01, 0.04),))
-    said = {one.clause: str(one) for one in conclusions(found)}
-    assert "coincide with those that popular methods skip: supported. Mean Jaccard" in said["i"]
-    assert "0.80 where chance gives 0.30 (p 0.01, rotation 0.04; supported)" in said["i"]
-    assert "latency of the prefill 0.80 [0.70, 0.90]" in said["ii"]
-    assert "0.000 [0.000, 0.040] of the first answer tokens on 60 test images" in said["iii"]
-    assert "(by skip-it-slopes) is certified" in said["iii"]
+class Certifying:
+    """Certification images on which each plan changes a known share of the answers."""
+
+    def __init__(self, rates: dict[SkipPlan, float], n: int = 200) -> None:
+        self.items = tuple(Item(Path(f"{i}.png"), "?") for i in range(n))
+        self.rates, self.n, self.asked = rates, n, list[SkipPlan]()
+
+    def changed(self, plan: SkipPlan) -> np.ndarray[Any, Any]:
+        self.asked.append(plan)
+        x = round(self.rates[plan] * self.n)
+        return np.repeat([1.0, 0.0], [x, self.n - x])
+
+    def outcomes(self, plan: SkipPlan) -> Outcomes:
+        x = round(self.rates[plan] * self.n)
+        words = ["b"] * x + ["a"] * (self.n - x)
+        return Outcomes.of_words(self.items, ["a"] * self.n, words)
 
 
-def test_a_depth_is_not_put_down_to_the_rule() -> None:
-    found = model(plan=SkipPlan("late_entry", LAYERS, entry=3))
-    assert "(by tuning images alone) is certified" in conclusions(found)[2].reason
+def test_a_promise_that_can_fail_fails_as_often_as_the_binomial_says() -> None:
+    at = units("block", 6)
+    book: Any = Certifying({at[2]: 0.0, at[3]: 0.06, at[4]: 0.5})
+    found = check_promise(
+        book, [at[2]], [(0.5, at[4]), (0.07, at[3])], epsilon=0.05, delta=0.05, resamples=400,
+        seed=0,
+    )  # fmt: skip
+    assert found.plan == at[3]
+    assert found.rate == pytest.approx(0.06)
+    assert 0.05 < 0.06 <= 0.05 + ABOVE
+    assert at[4] not in book.asked
+    most = int(binom.ppf(0.05, 200, 0.05)) - 1  # changed answers that are still certified
+    while binom.cdf(most + 1, 200, 0.05) <= 0.05:
+        most += 1
+    wanted = float(binom.cdf(most, 200, 0.06))
+    assert found.check is not None
+    assert abs(found.check.rate - wanted) < 4 * (wanted * (1 - wanted) / 400) ** 0.5
+    assert found.kept
+
+
+def test_no_plan_lies_just_above_epsilon() -> None:
+    at = units("block", 6)
+    book: Any = Certifying({unit: 0.5 for unit in at})
+    found = check_promise(
+        book, [], [(0.5, unit) for unit in at], epsilon=0.05, delta=0.05, resamples=9, seed=0
+    )
+    assert (found.plan, found.check, found.kept, found.tried) == (None, None, None, 6)
+
+
+def test_a_broken_promise_is_said_to_be_one() -> None:
+    at = units("block", 6)
+    book: Any = Certifying({at[3]: 0.06})
+    found = check_promise(book, [at[3]], [], epsilon=0.05, delta=0.05, resamples=100, seed=0)
+    assert found.check is not None
+    assert not replace(found, check=replace(found.check, wrong=30)).kept
+
+
+# --- effort -----------------------------------------------------------------------------------
+
+
+def test_effort_counts_the_registered_sizes() -> None:
+    effort = count_effort(30, protocol.MODES, ClaimsSettings(), seconds_per_answer=0.15)
+    assert effort.answers["single units"] == (4 * 30 + 2 * 29) * 200
+    assert effort.answers["nulls"] == 2 * 60 * (1 + 3 * 27 + 22 + 2)
+    assert effort.hours == pytest.approx(effort.total * 0.15 / 3600)
+    assert f"{effort.total:,.0f} forward passes" in effort.sentence()
+    more = count_effort(30, protocol.MODES, ClaimsSettings(ranked=201), seconds_per_answer=0.15)
+    assert more.total - effort.total == 1 + 178
+    texts = count_effort(30, ("block",), ClaimsSettings(null_images=0), seconds_per_answer=0.15)
+    assert texts.answers["nulls"] == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.experiments.claims.coincidence import coincidence
+from vlm_bridge.experiments.scoring.coincidence import coincidence
 
 
 def jaccard(a: set[int], b: set[int]) -> float:

@@ -21,7 +21,7 @@ _NAMES = ("model", "models", "plan", "data", "certification", "profiling", "test
 _SURVEY_FIGURES = ("layers.png", "depth.png", "profile.png")
 #: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
-    "claims": ("claims.json", "claims.md"),
+    "claims": ("claims.json", "claims.md", "claims.html"),
     "demo": ("results.json", "report.html"),
     "method": ("result.json",),
     "reproduce": (

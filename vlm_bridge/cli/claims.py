@@ -1,158 +1,181 @@
-"""`skipit claims`: the clauses of the paper's claim, tested on one or several models."""
+"""`skipit claims`: docs/protocol.md run on one or several models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import typer
-from typer import Option
+from typer import Argument, Option
 
-from vlm_bridge.cli.options import Delta, Epsilon, Pairs, Tokens
+from vlm_bridge.cli.options import Delta, Epsilon, MaxNewTokens, Pairs, Remote
 from vlm_bridge.cli.output import say
-from vlm_bridge.data import TASKS
-from vlm_bridge.experiments.claims import ClaimsResult, ClaimsSettings, check_models, write_page
-from vlm_bridge.experiments.claims.conclusions import conclusions
-from vlm_bridge.experiments.rule_benchmark import Settings, Sizes
-from vlm_bridge.experiments.scoring.truth import least_images
-from vlm_bridge.plan.modes import RULE_MODES
-from vlm_bridge.reference.shipped import complete_models
-from vlm_bridge.rules import RULES, find_rule
+from vlm_bridge.data import TASKS, Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.experiments.claims import (
+    ClaimsResult,
+    ClaimsSettings,
+    Given,
+    check_models,
+    judge,
+    load_claims_case,
+    read_asked,
+    read_places,
+)
+from vlm_bridge.experiments.claims.effort import effort_of
+from vlm_bridge.experiments.claims.page import write_page
+from vlm_bridge.model.vlm import load
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, write_record
 from vlm_bridge.runtime.machine import command_line
 
+_DEFAULT = ClaimsSettings()
+
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
-    """Sizes and settings of the experiment."""
+class ProtocolOptions:
+    """Sizes and levels; the defaults are those of docs/protocol.md."""
 
-    section: ClassVar[str] = "Experiment options"
-    images: Annotated[int, Option(min=1, help="Images to certify on, and images to test on.")] = 72
-    tuning: Annotated[int, Option(min=1, help="Images that choose the plans.")] = 24
-    profiling: Annotated[int, Option(min=1, help="Images that the rules read.")] = 12
+    section: ClassVar[str] = "Protocol options (the defaults are registered)"
+    profiling: Annotated[int, Option(min=1, help="Images that rules read.")] = _DEFAULT.profiling
+    tuning: Annotated[
+        int, Option(min=2, help="Images that choose plans, and decide whether a model enters.")
+    ] = _DEFAULT.tuning
+    certification: Annotated[int, Option(min=2, help="Images that certify.")] = (
+        _DEFAULT.certification
+    )
+    test: Annotated[int, Option(min=2, help="Images that judge plans.")] = _DEFAULT.test
+    ranked: Annotated[
+        int, Option(min=2, help="First test images, on which every layer is skipped alone.")
+    ] = _DEFAULT.ranked
     null_images: Annotated[
-        int, Option(min=2, help="Images of each null model (random weights, shuffled images).")
-    ] = 8
-    epsilon: Epsilon = Settings.epsilon
-    delta: Delta = Settings.delta
-    candidates: Annotated[int, Option(min=2, help="Nested plans of each rule.")] = (
-        Settings.candidates
+        int, Option(min=0, help="Images of each null; 0: none, and nothing can be supported.")
+    ] = _DEFAULT.null_images
+    draws: Annotated[int, Option(min=2, help="Random plans of equal size.")] = _DEFAULT.draws
+    pairs: Pairs = _DEFAULT.pairs
+    samples: Annotated[int, Option(min=1, help="Bootstrap samples of a test of ranks.")] = (
+        _DEFAULT.samples
     )
-    resamples: Annotated[int, Option(min=1, help="Resamples of certification images.")] = (
-        Settings.resamples
+    resamples: Annotated[
+        int, Option(min=0, help="Resamplings of the promise that can fail; 0: none.")
+    ] = _DEFAULT.resamples
+    epsilon: Epsilon = _DEFAULT.epsilon
+    delta: Delta = _DEFAULT.delta
+    max_new_tokens: MaxNewTokens = _DEFAULT.max_new_tokens
+    batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = _DEFAULT.batch_size
+    seed: Annotated[int, Option(min=0, help="Of random plans, nulls and resampling.")] = (
+        _DEFAULT.seed
     )
-    pairs: Pairs = Settings.pairs
-    draws: Annotated[
-        int, Option(min=0, help="Random plans of the size of each certified plan; 0: none.")
-    ] = Settings.draws
-    bands: Annotated[
-        int,
-        Option(min=0, help="Bands of layers in which text is made blind to the image; 0: none."),
-    ] = Settings.bands
-    tokens: Tokens = 8
-    batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = Settings.batch_size
-    checkpoint: Annotated[
-        Path,
+    beside: Annotated[
+        bool,
         Option(
-            help="Folder of finished work. That of `python -m benchmarks.rules` can be used: its "
-            "measurements of equal size are not repeated."
+            "--beside/--no-beside",
+            help="Stability, calibration, false yes, and the promise that can fail.",
         ),
-    ] = Path("out/rules")
+    ] = _DEFAULT.beside
+    anyway: Annotated[
+        bool,
+        Option("--anyway", help="Measure a model that does not enter too; no verdict counts it."),
+    ] = _DEFAULT.anyway
 
 
 def claims(
-    benchmark: BenchmarkOptions,
     models: Annotated[
+        list[str],
+        Argument(metavar="MODEL...", help="Reference models, folders, Hugging Face ids, or 'toy'."),
+    ],
+    protocol: ProtocolOptions,
+    data: Annotated[
+        str,
+        Option(
+            help="JSONL file, whose images are dealt to the four splits in order; folder of "
+            "profile.jsonl, tuning.jsonl, certification.jsonl, test.jsonl and perhaps train.jsonl; "
+            f"or one of {', '.join(TASKS)}. 'toy' brings its own."
+        ),
+    ] = "",
+    at: Annotated[
         list[str] | None,
         Option(
-            help="Model names, folders or 'toy', repeatable or comma-separated (default: the "
-            "reference models that need nothing fetched)."
+            metavar="SPLIT=PART:FIRST",
+            help="Where a split begins, repeatable: test=test:400 leaves the first 400 test images "
+            "out (default: each split at the first image of its part).",
         ),
     ] = None,
-    data: Annotated[
-        str, Option(help=f"Task set: {' or '.join(TASKS)}; one question per image.")
-    ] = "easy-vqa",
-    modes: Annotated[
+    name: Annotated[
+        str, Option(help="Name of the model in verdicts; runs of one name are seeds of one model.")
+    ] = "",
+    other_task: Annotated[
         list[str] | None,
-        Option(help=f"Repeatable or comma-separated: {', '.join(RULE_MODES)} (default: all)."),
+        Option(help="Other data, as --data, from which our ranking is made again; repeatable."),
     ] = None,
-    rules: Annotated[
-        list[str] | None,
-        Option(help="Rules to test, repeatable or comma-separated (`skipit rules`; default: all)."),
+    dtype: Annotated[str, Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str | None, Option(help="A torch device, or 'auto' (default: CPU).")] = None,
+    trust_remote_code: Remote = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Say how many forward passes and hours it takes, and stop.")
+    ] = False,
+    checkpoint: Annotated[
+        Path | None, Option(help="Folder of finished work (default: OUT/checkpoints).")
     ] = None,
-    out: Annotated[Path, Option(help="Folder for results and plots.")] = Path("out/claims"),
+    out: Annotated[Path, Option(help="Folder for results and figures.")] = Path("out/claims"),
 ) -> Any:
-    """Test the clauses of the paper's claim on trained models. Resumable.
+    """Run the registered protocol on trained models. Resumable.
 
-    (i) The layers that the framework calls redundant are those that published methods skip:
-    Jaccard index of sets of equal size, against chance. (ii) Skipping them is faster: FLOPs
-    counted and latency measured, in the prefill and per token. (iii) It is safe: a certified plan
-    on test images. (iv) Skipping as many layers outside the conditions degrades the answers.
+    A model enters if it is right 15 points more often than a guess without the image, and if its
+    harm is graded. Then every layer and depth is skipped alone in six modes, and whole answers are
+    compared with the full model's. Our ranking, from one pass and its slopes, is tested against
+    harm and against ShortV and ShortGPT, given depth. Our certified plan is tested against random
+    plans of its size, the deepest plan, a copy with random weights and shuffled images, and timed.
 
-    Each clause is *supported*, *refuted* or *undecided* by criteria that claims.md states. The
-    result also holds accuracy beside blind and majority baselines, the AUC of every rule, layers
-    that show the two converses refuted by the theory (selected on one split, confirmed on another),
-    and two null models: a copy with random weights, and the model on shuffled images.
+    Every clause is supported, refuted or undecided, after Holm's correction over all tests of all
+    models in the result; `python -m benchmarks.claims` joins results and corrects again. With the
+    registered sizes a model of 30 layers takes hours on a CPU: --dry-run says how many. A killed
+    run continues when the same command is given again.
 
-    A killed run continues from its checkpoint when the same command is given again. The defaults
-    are small: with fewer than 72 images no unit can be shown safe at epsilon 0.05, and more images
-    leave fewer clauses undecided. All modes and rules of a 30-layer model take an hour or more on
-    two cores; `--modes freeze` and a few `--rules` take minutes. `--models toy` has planted safe
-    layers.
+    Example: `skipit claims toy --profiling 4 --tuning 12 --certification 24 --test 24 --ranked 16
+    --null-images 6 --draws 4 --pairs 6 --epsilon 0.2 --anyway --out out/toy`
 
-    Example: `skipit claims --models toy --modes freeze --out out/toy`
-
-    Example: `skipit claims --models reference,reference-all-linear --modes block,freeze`
+    Example: `skipit claims photos-smollm2 --data fashion-photos --at test=test:400
+    --at certification=certification:440 --at tuning=certification:340
+    --at profiling=certification:300 --dry-run`
     """
+    if not data and any(model != "toy" for model in models):
+        raise BridgeError("name the questions with --data; only 'toy' brings its own")
+    if name and len(models) > 1:
+        raise BridgeError(f"--name is of one model, got {len(models)}; run them one by one")
+    places = read_places(at or [])
+    values = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
+    settings = ClaimsSettings(**values, checkpoint=checkpoint or out / "checkpoints")
+    loading = partial(load, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+
+    def given(model: str) -> Given:
+        case, every = load_claims_case(model, data, settings, places, loading)
+        return Given(case, every, name, _others(other_task or [], settings))
+
+    if dry_run:
+        efforts = {model: effort_of(given(model).case, settings) for model in models}
+        for model, effort in efforts.items():
+            say(f"{model}: {effort.sentence()}")
+        return {model: effort.to_json() for model, effort in efforts.items()}
     check_writable(out / "claims.json")
-    settings = ClaimsSettings(
-        rules=tuple(find_rule(name) for name in _names(rules) or RULES),
-        modes=tuple(_names(modes) or RULE_MODES),
-        epsilon=benchmark.epsilon,
-        delta=benchmark.delta,
-        candidates=benchmark.candidates,
-        resamples=benchmark.resamples,
-        pairs=benchmark.pairs,
-        draws=benchmark.draws,
-        bands=benchmark.bands,
-        batch_size=benchmark.batch_size,
-        checkpoint=benchmark.checkpoint,
-        null_images=benchmark.null_images,
-        tokens=benchmark.tokens,
-    )
-    need = least_images(benchmark.epsilon)
-    if benchmark.images < need and is_main():
-        typer.echo(
-            f"note: {benchmark.images} images cannot show that a unit is safe at epsilon "
-            f"{benchmark.epsilon:g} (that takes {need}), so no AUC will be defined",
-            err=True,
-        )
 
     def write(so_far: ClaimsResult) -> None:
         latest = so_far.models[-1]
-        for conclusion in conclusions(latest):
-            say(f"{latest.benchmark.model} {conclusion}")
+        enters = "enters" if latest.entry.enters else "is left out of every verdict"
+        say(f"{latest.name} {enters}: {latest.entry.reason}")
         if is_main():
             write_record(out / "claims.json", so_far)
             write_page(so_far, out / "claims.md", out, command=command_line())
 
-    result = check_models(
-        _names(models) or complete_models(),
-        data,
-        Sizes(benchmark.images, benchmark.tuning, benchmark.profiling),
-        settings,
-        on_model=write,
-    )
-    say(f"{len(result.models)} models: {out}/claims.json, {out}/claims.md")
+    result = check_models(models, given, settings, on_model=write)
+    for verdict in judge(result.models):
+        say(f"{verdict.model} {verdict.clause}: {verdict.verdict}; {'; '.join(verdict.reasons)}")
+    say(f"{len(result.models)} runs: {out}/claims.json, {out}/claims.md, {out}/claims.html")
     return result.to_json() if is_main() else None
 
 
-def _names(values: list[str] | None) -> list[str]:
-    """The names in the values of a repeatable option, each a comma-separated list.
-
-    >>> _names(["a,b", "c"]), _names(None)
-    (['a', 'b', 'c'], [])
-    """
-    return [name.strip() for value in values or () for name in value.split(",") if name.strip()]
+def _others(names: list[str], settings: ClaimsSettings) -> Mapping[str, tuple[Item, ...]]:
+    """Profiling questions of other data."""
+    return {name: read_asked(name, settings).splits.profiling for name in names}

@@ -44,7 +44,7 @@ COMMANDS = {
     "rules": ("listing", "List the rules of `skipit plan --rule`."),
     "methods": ("listing", "List the published methods of `skipit method`."),
     "method": ("method", "Run a published method end to end beside the full model. Resumable."),
-    "claims": ("claims", "Test the clauses of the paper's claim on trained models. Resumable."),
+    "claims": ("claims", "Run the registered protocol on trained models. Resumable."),
     "reproduce": (
         "reproducing",
         "Repeat the experiments of the paper on a large model. Resumable.",

@@ -116,12 +116,36 @@ def cost_of_inputs(
     return cost_inside(vlm, lambda: skipping(vlm, plan), inputs, pairs=pairs, tokens=tokens)
 
 
+def prefill_pairs(
+    vlm: VLM, items: Sequence[Item], plan: SkipPlan, *, batch_size: int = 16, pairs: int = 15
+) -> tuple[PhaseCost, tuple[float, ...]]:
+    """Cost of the prefill of the first `batch_size` items, and every paired ratio of its latency.
+
+    As the `prefill` of `measure_cost`, without memory and decoding. Ratios are skipped/full,
+    (pairs,).
+
+    Raises:
+        BridgeError: as `measure_cost`.
+    """
+    check_vlm(vlm)
+    check_plan(plan)
+    check_support(vlm, plan)
+    _check_pairs(pairs)
+    batch = next(batches(vlm, check_items(items)[:batch_size], batch_size=batch_size))
+    inputs = with_decoder_start(vlm, batch.inputs)
+    runs = _Runs(vlm, lambda: skipping(vlm, plan), inputs)
+    runs.full_and_skipped(lambda: finite(vlm, inputs, runs.prefill))  # refuses a broken model
+    flops = runs.full_and_skipped(lambda: count_flops(runs.prefill))
+    full, skipped = runs.in_turn("prefill", lambda: timed(runs.prefill, vlm.device), pairs)
+    ratios = tuple(s / f for s, f in zip(skipped, full, strict=True))
+    return PhaseCost.of(flops, full, skipped), ratios
+
+
 def cost_inside(
     vlm: VLM, inside: Inside, inputs: Mapping[str, Tensor], *, pairs: int = 15, tokens: int = 0
 ) -> Cost:
     """`cost_of_inputs` with the context that `inside` returns in place of a plan."""
-    if pairs < 1:
-        raise BridgeError(f"a cost needs at least one timed pair, got pairs={pairs}")
+    _check_pairs(pairs)
     if tokens == 1 or tokens < 0:
         raise BridgeError(f"decoding is timed between tokens: tokens is 0 or 2 up, got {tokens}")
     inputs = with_decoder_start(vlm, inputs)
@@ -147,6 +171,11 @@ def cost_inside(
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
         dtype=str(vlm.model.dtype).removeprefix("torch."),
     )
+
+
+def _check_pairs(pairs: int) -> None:
+    if pairs < 1:
+        raise BridgeError(f"a cost needs at least one timed pair, got pairs={pairs}")
 
 
 @dataclass(frozen=True)

@@ -1,75 +1,46 @@
-"""Null models: rankings and control plans without training, and without the right image.
+"""The nulls of a model: a copy with random weights, and the model on shuffled images.
 
-*Random weights*: the same architecture, untrained. A ranking that also appears here comes from the
-architecture. *Shuffled images*: every question is asked about another image. A result that also
-appears here does not depend on the content of the image.
+*Random weights*: the same architecture, untrained. What also appears here comes from the
+architecture. *Shuffled images*: every question is asked about another image. What also appears here
+does not depend on the content of the image.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
-from estimators import Estimate
-from estimators.rank_correlation import spearman
-from estimators.record import Record
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError, shown
-from vlm_bridge.experiments.claims.accuracy import accuracy_of
-from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence
-from vlm_bridge.experiments.claims.comparisons import compared_size
-from vlm_bridge.experiments.claims.control import Control, controls
-from vlm_bridge.experiments.rule_benchmark import (
-    Case,
-    ModelBenchmark,
-    RuleResult,
-    Settings,
-    Store,
-    ranked,
-)
+from vlm_bridge.experiments.claims.protocol import RANDOM_WEIGHTS, SHUFFLED
+from vlm_bridge.experiments.claims.settings import ClaimsSettings
+from vlm_bridge.experiments.claims.subject import Subject
+from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.profile import random_copy
-from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.rules import Evidence, find_rule
-
-RANDOM, SHUFFLED = "random weights", "shuffled images"
 
 
-@dataclass(frozen=True)
-class NullScore(Record):
-    """A rule's ranking on the null against its ranking on the model.
+def nulls(
+    vlm: VLM,
+    profiling: Sequence[Item],
+    test: Sequence[Item],
+    folder: Path,
+    settings: ClaimsSettings,
+) -> list[Subject]:
+    """Both nulls, with the first `null_images` test questions; no shuffled images of texts.
 
-    Attributes:
-        rule, mode: a rule that requires forward passes alone, and the mode of its units.
-        spearman: rank correlation of the scores; NaN if a ranking is constant.
-        sets: overlap of the sets of safest units, at equal size.
-        reason: why the rule has no ranking on the null; `spearman` and `sets` are then None.
+    None if `null_images` is 0.
     """
-
-    rule: str
-    mode: str
-    spearman: float | None
-    sets: Coincidence | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Null(Record):
-    """A null of a model.
-
-    Attributes:
-        kind: `RANDOM` or `SHUFFLED`.
-        n_profiling: number of images that the rules read.
-        accuracy: accuracy of the first answer token; None without labels.
-        scores: one entry for each rule that requires forward passes alone.
-        controls: the model's control plans, run on the null.
-    """
-
-    kind: str
-    n_profiling: int
-    accuracy: Estimate | None
-    scores: tuple[NullScore, ...]
-    controls: tuple[Control, ...]
+    if not settings.null_images:
+        return []
+    few, seed = test[: settings.null_images], settings.seed
+    copy = random_copy(vlm, seed=seed)
+    found = [Subject(RANDOM_WEIGHTS, copy, profiling, few, folder, settings)]
+    if all(item.files for item in (*profiling, *few)):
+        read, asked = (shuffled_images(part, seed=seed) for part in (profiling, few))
+        found.append(Subject(SHUFFLED, vlm, read, asked, folder, settings))
+    return found
 
 
 def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
@@ -94,38 +65,3 @@ def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
         replace(item, image=other.image, audio=other.audio, cluster=other.cluster)
         for item, other in zip(items, others, strict=True)
     ]
-
-
-def measure_null(
-    kind: str, case: Case, benchmark: ModelBenchmark, settings: Settings, *, images: int
-) -> Null:
-    """Rankings and control plans on a null, compared with those of the model.
-
-    `kind` is `RANDOM` or `SHUFFLED`; `images` is the number for profiling, and for the test.
-    """
-    vlm = random_copy(case.vlm) if kind == RANDOM else case.vlm
-    profiling, test = case.splits.profiling[:images], case.splits.test[:images]
-    if kind == SHUFFLED:
-        profiling, test = tuple(shuffled_images(profiling)), tuple(shuffled_images(test))
-    splits = {"profiling": profiling, "test": test}
-    store = Store(vlm, splits, settings.checkpoint, batch_size=settings.batch_size)
-    evidence = Evidence(vlm, profiling, batch_size=settings.batch_size)
-    (full,) = store.outcomes("test", [SkipPlan("block", benchmark.n_layers)])
-    passive = [result for result in benchmark.rules if result.score.requires == "forward pass"]
-    return Null(
-        kind=kind,
-        n_profiling=len({item.cluster for item in profiling}),
-        accuracy=accuracy_of(full),
-        scores=tuple(_score(result, evidence, store) for result in passive),
-        controls=tuple(controls(benchmark, store)),
-    )
-
-
-def _score(result: RuleResult, evidence: Evidence, store: Store) -> NullScore:
-    rule, mode = result.score.rule, result.score.mode
-    try:
-        scores = ranked(find_rule(rule), mode, evidence, store).scores
-    except BridgeError as error:
-        return NullScore(rule, mode, None, None, str(error))
-    sets = coincidence(result.scores, scores, compared_size(result), names=("model", "null"))
-    return NullScore(rule, mode, spearman(result.scores, scores), sets)

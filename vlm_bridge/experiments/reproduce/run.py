@@ -15,8 +15,8 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, compare
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
-from vlm_bridge.experiments.claims.coincidence import Coincidence, coincidence
 from vlm_bridge.experiments.reproduce.published import Published
+from vlm_bridge.experiments.scoring.coincidence import Coincidence, coincidence
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.profile import profile
 from vlm_bridge.plan.skip_plan import SkipPlan
