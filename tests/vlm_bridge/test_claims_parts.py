@@ -192,8 +192,10 @@ def test_the_p_value_of_a_search_is_the_largest_up_to_its_step() -> None:
     ],
 )
 def test_what_a_null_says(own, null, difference, holds, surpasses) -> None:
-    found = null_point("random weights", *(estimate(*one) for one in (own, null, difference)))
+    sides = [estimate(*one) for one in (own, null, difference)]
+    found = null_point("random weights", *sides, refutes=True)
     assert (found.holds, found.reversed) == (holds, surpasses)
+    assert replace(found, reversed=False) == null_point("random weights", *sides)
 
 
 @given(st.integers(2, 12), st.integers(1, 3), st.integers(0, 5))

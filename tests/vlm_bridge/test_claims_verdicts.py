@@ -17,6 +17,7 @@ from vlm_bridge.experiments.claims.p_values import rank_test
 from vlm_bridge.experiments.claims.results import Point, TestResult
 from vlm_bridge.experiments.claims.testing import null_point
 from vlm_bridge.experiments.claims.verdicts import (
+    ONLY_SHUFFLED,
     REFUTED,
     SUPPORTED,
     UNDECIDED,
@@ -181,7 +182,8 @@ def simulated(seed: int, *, coupled: float, copy: str) -> Verdict:
     if copy == "stronger":
         other = rank_test(*world(30, 60, seed + 50_000, coupled=1.0), samples=199, seed=seed)
     points: tuple[Point, ...] = tuple(
-        null_point(name, own.estimate, other.estimate, own.minus(other)) for name in protocol.NULLS
+        null_point(name, own.estimate, other.estimate, own.minus(other), refutes=True)
+        for name in protocol.NULLS
     )
     result = TestResult(
         "V2-measurable", "freeze", own.estimate, own.p, own.p_opposite, points, own.rotation_p
@@ -211,3 +213,13 @@ def test_a_random_copy_that_does_better_refutes() -> None:
     found = [simulated(seed, coupled=0.0, copy="stronger").verdict for seed in range(60)]
     assert SUPPORTED not in found
     assert found.count(REFUTED) > 30
+
+
+def test_a_clause_that_only_shuffled_images_reproduce_is_undecided_and_said() -> None:
+    points = (null(protocol.RANDOM_WEIGHTS, 0.6, 0.1), null(protocol.SHUFFLED, 0.6, 0.6))
+    (found,) = judge([run("m", made_test("V2-measurable", 1e-6, points=points))])
+    assert found.verdict == UNDECIDED
+    assert ONLY_SHUFFLED in found.reasons
+    points = (null(protocol.RANDOM_WEIGHTS, 0.6, 0.6), null(protocol.SHUFFLED, 0.6, 0.6))
+    (found,) = judge([run("m", made_test("V2-measurable", 1e-6, points=points))])
+    assert ONLY_SHUFFLED not in found.reasons

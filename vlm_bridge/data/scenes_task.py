@@ -20,7 +20,14 @@ from vlm_bridge.runtime.built_folder import build_once
 from vlm_bridge.runtime.files import cache_root
 
 #: split -> number of scenes, which differ between splits
-SCENES_SPLITS = {"train": 8000, "profile": 200, "tuning": 400, "certification": 700, "test": 300}
+SCENES_SPLITS = {
+    "train": 8000,
+    "profile": 200,
+    "tuning": 400,
+    "certification": 700,
+    "test": 300,
+    "confirmation": 960,  # for docs/protocol.md alone
+}
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 #: Commit and SHA-256 of docs/protocol.md, whose rules this package follows. A test compares both
 #: with the repository; results of different versions are never joined.
-COMMIT = "d07eca792b8e26462c3b1555bd1e895bc3878f98"
-SHA256 = "0a2a0da8b5c552b1457ef73f1c4dad4939b648a79f332dce2e36415f95703615"
+COMMIT = "d61cd3cc1802b51ca0b472e488c0cd61f9541ab3"
+SHA256 = "bf7cb53f32cf8b1cbdb0d5d371f98846b82b9de0f15d9a24950bfc088c6d7211"
 
 #: Level of all tests together, after Holm's correction, and of every interval.
 ALPHA, LEVEL = 0.05, 0.95

@@ -81,7 +81,9 @@ def _ranks(
 
     def against(null: Subject) -> Point:
         other = of(null, mode)
-        return null_point(null.kind, found.estimate, other.estimate, found.minus(other))
+        difference = found.minus(other)
+        refutes = null.kind == protocol.RANDOM_WEIGHTS
+        return null_point(null.kind, found.estimate, other.estimate, difference, refutes=refutes)
 
     points = tuple(_null_points(model, nulls, against))
     return TestResult(
@@ -89,10 +91,15 @@ def _ranks(
     )
 
 
-def null_point(name: str, own: Estimate, null: Estimate, difference: Estimate) -> Point:
-    """Point 3: the interval of the difference lies above 0, and the null does not surpass."""
+def null_point(
+    name: str, own: Estimate, null: Estimate, difference: Estimate, *, refutes: bool = False
+) -> Point:
+    """Point 3: the interval of the difference lies above 0.
+
+    With `refutes` a null that surpasses the model's value refutes the clause.
+    """
     holds = bool(difference.interval[0] > 0)
-    surpasses = bool(null.value >= own.value and null.interval[0] > own.value)
+    surpasses = refutes and bool(null.value >= own.value and null.interval[0] > own.value)
     text = f"{bracketed(own)} and there {bracketed(null)}, difference {bracketed(difference)}"
     return Point(name, holds, difference, text, surpasses, null)
 
@@ -148,7 +155,10 @@ def third_test(
     certification: AnswerBook,
     of: PlanSet,
 ) -> TestResult:
-    """V2-early or V2-late: certified, and fewer answers changed than random plans."""
+    """V2-early or V2-late: certified, and fewer answers changed than random plans.
+
+    The last third is itself the deepest plan of its size, with which it is not compared.
+    """
     plan = of.plan
     if plan is None:
         raise BridgeError("a third of the layers is a plan, got none")
@@ -161,6 +171,8 @@ def third_test(
         _on_test_images(model, plan),
         *_share_points(model, nulls, kept, 0.0, 1.0),
     )
+    if of.plan == of.deepest:
+        points = tuple(point for point in points if point.name != protocol.DEPTH)
     return TestResult(
         clause,
         of.mode,

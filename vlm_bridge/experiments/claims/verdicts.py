@@ -15,10 +15,13 @@ from vlm_bridge.experiments.claims.protocol import (
     CLAUSES,
     ENOUGH_REFUTED,
     ENOUGH_SUPPORT,
+    SHUFFLED,
 )
 from vlm_bridge.experiments.claims.results import ModelClaims, TestResult
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
+#: Of a clause that all points support but the one that is expected to fail.
+ONLY_SHUFFLED = "all but the point on shuffled images would support it"
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ def _verdict(
         verdict = UNDECIDED
         if adjusted[0] > ALPHA:
             reasons += (f"p {adjusted[0]:.2g} after correction",)
+        elif all(point.holds or point.name == SHUFFLED for point in points):
+            reasons += (ONLY_SHUFFLED,)
         reasons += tuple(dict.fromkeys(failed))
     return Verdict(
         clause=clause,
