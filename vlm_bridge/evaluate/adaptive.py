@@ -100,7 +100,7 @@ def _in_order_of(items: Sequence[Item], made: AdaptiveAnswers) -> AdaptiveAnswer
     for place, item in enumerate(made.items):
         places.setdefault(id(item), []).append(place)
     order = [places[id(item)].pop(0) for item in items]
-    texts, gates = (tuple(values[i] for i in order) for values in (made.texts, made.gates))
+    texts, gates = tuple(made.texts[i] for i in order), tuple(made.gates[i] for i in order)
     return AdaptiveAnswers(tuple(items), texts, gates)
 
 
@@ -182,16 +182,15 @@ class AdaptiveRun:
     `rows` are the places of those in the batch.
     """
 
-    def __init__(
-        self, vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int
-    ) -> None:
+    def __init__(self, vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int) -> None:
         self.vlm, self.rows = vlm, list(range(len(batch.items)))
         self._batch, self._longest = batch, max_new_tokens
         self._inputs, self._places = batch.inputs, list(self.rows)
         shares = not vlm.layout.encoder_decoder
         self._prefix = Prefix(batch.inputs["input_ids"].shape[1]) if shares else None
         firsts = [_first_layer(vlm, each) for each in (*plan.plans, None)]
-        self._depths = {min(a, b) for a, b in pairwise(firsts) if a is not None and b is not None}
+        pairs = pairwise(first for first in firsts if first is not None)
+        self._depths = {0, *(min(pair) for pair in pairs)}  # at 0 the encoders are shared
 
     def narrow(self, places: Sequence[int]) -> None:
         """Go on with some of the rows, by their places among those that are left."""
@@ -232,7 +231,7 @@ class AdaptiveRun:
                 stack.enter_context(recording(vlm, prefix, depths))
             made = generated(vlm, inputs, max_new_tokens=self._longest, names=names)
         if prefix is not None and first is not None:
-            prefix.learn_keys(made.cache, min(first, max(self._depths, default=0)))
+            prefix.learn_keys(made.cache, min(first, max(self._depths)))
         return made
 
     def _start(self, plan: SkipPlan | None, first: int | None) -> tuple[int, dict[str, Any]] | None:

@@ -44,6 +44,6 @@ def token_signal(logits: Tensor, signal: str) -> Tensor:
 def agreements(vlm: VLM, made: Generated, second: Generated, over: str) -> list[float]:
     """1.0 where two plans give the same answer, or the same first token, else 0.0."""
     if over == "first":
-        return (made.ids[:, 0] == second.ids[:, 0]).double().tolist()  # type: ignore[no-any-return]
+        return (made.ids[:, 0] == second.ids[:, 0]).double().tolist()
     pairs = zip(made.texts(vlm), second.texts(vlm), strict=True)
     return [float(a == b) for a, b in pairs]
