@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -150,7 +151,12 @@ def adaptive_batch(
     vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> AdaptiveAnswers:
     """Answers to one batch; see `adaptive_answers`."""
-    run = AdaptiveRun(vlm, batch, plan, max_new_tokens=max_new_tokens)
+    return run_gates(AdaptiveRun(vlm, batch, plan, max_new_tokens=max_new_tokens), plan)
+
+
+def run_gates(run: AdaptiveRun, plan: AdaptivePlan) -> AdaptiveAnswers:
+    """Answers of all rows of a run that has not begun."""
+    vlm, batch = run.vlm, run.batch
     texts, gates = [""] * len(batch.items), [len(plan.gates)] * len(batch.items)
     for number, gate in enumerate(plan.gates):
         made = run.at_gate(gate)
@@ -179,12 +185,16 @@ class AtGate:
 class AdaptiveRun:
     """The runs of one batch under an adaptive plan, each on the rows that are left.
 
-    `rows` are the places of those in the batch.
+    Attributes:
+        vlm: the model.
+        batch: the questions.
+        rows: places in the batch of those that are left.
+        deciding: seconds spent on signals so far, not on the answers that they judge.
     """
 
     def __init__(self, vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int) -> None:
-        self.vlm, self.rows = vlm, list(range(len(batch.items)))
-        self._batch, self._longest = batch, max_new_tokens
+        self.vlm, self.batch, self.rows = vlm, batch, list(range(len(batch.items)))
+        self.deciding, self._longest = 0.0, max_new_tokens
         self._inputs, self._places = batch.inputs, list(self.rows)
         shares = not vlm.layout.encoder_decoder
         self._prefix = Prefix(batch.inputs["input_ids"].shape[1]) if shares else None
@@ -203,16 +213,19 @@ class AdaptiveRun:
     def at_gate(self, gate: Gate) -> AtGate:
         """The answers under the plan of a gate, and how sure they are."""
         made = self.ask(gate.plan)
-        if gate.second is None:
+        second = None if gate.second is None else self.ask(gate.second)
+        start = time.perf_counter()
+        if second is None:
             signals = signals_of(self.vlm, made, gate.signal, gate.over)
         else:
-            signals = agreements(self.vlm, made, self.ask(gate.second), gate.over)
+            signals = agreements(self.vlm, made, second, gate.over)
+        self.deciding += time.perf_counter() - start
         return AtGate(made.texts(self.vlm), signals)
 
     def ask(self, plan: SkipPlan | None) -> Generated:
         """Generate answers of the rows under `plan`, or of the full model, from what is known."""
         vlm, first, prefix = self.vlm, _first_layer(self.vlm, plan), self._prefix
-        names = [self._batch.items[row].name for row in self.rows]
+        names = [self.batch.items[row].name for row in self.rows]
         with contextlib.ExitStack() as stack:
             tracker = None if plan is None else stack.enter_context(skipping(vlm, plan))
             if plan is None:
@@ -252,7 +265,7 @@ class AdaptiveRun:
         if len(self._places) < len(next(iter(self._inputs.values()))) or self._places != sorted(
             self._places
         ):
-            self._inputs = collate(self.vlm, self._batch.items, self.rows).inputs
+            self._inputs = collate(self.vlm, self.batch.items, self.rows).inputs
             self._places = list(range(len(self.rows)))
             if self._prefix is not None:
                 self._prefix = Prefix(self._inputs["input_ids"].shape[1])

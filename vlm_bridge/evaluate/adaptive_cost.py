@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 from estimators import Estimate, clustered_mean
+from estimators.record import Record
 from vlm_bridge.cost import count_flops
 from vlm_bridge.data import Item
 from vlm_bridge.evaluate.adaptive import AdaptiveRun
@@ -18,6 +21,47 @@ from vlm_bridge.plan.adaptive import AdaptivePlan
 COUNTED = 4
 
 
+@dataclass(frozen=True)
+class AdaptiveMeasure(Record):
+    """An adaptive plan as measured on some images; every interval is by image.
+
+    Attributes:
+        plan: the plan; a threshold of -inf is the fixed plan.
+        changed: share of answers that differ from the full model's.
+        full: share of answers that the full model gave.
+        cost: prefill FLOPs with the fallback, over the full model's; see `expected_cost`.
+        costs: what each gate adds, and the full model behind them.
+    """
+
+    plan: AdaptivePlan
+    changed: Estimate
+    full: Estimate
+    cost: Estimate
+    costs: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        plan: AdaptivePlan,
+        changed: Sequence[float],
+        gates: Sequence[int],
+        clusters: Sequence[str],
+        costs: Sequence[float],
+        *,
+        level: float = 0.95,
+    ) -> AdaptiveMeasure:
+        """Means by image over the answers: whether each changed, and the gate at which it stood."""
+        by_image: Any = {"clusters": list(clusters), "level": level, "bounds": (0, 1)}
+        full = [float(gate == len(plan.gates)) for gate in gates]
+        return cls(
+            plan,
+            clustered_mean(changed, **by_image),
+            clustered_mean(full, **by_image),
+            expected_cost(costs, gates, clusters, level=level),
+            tuple(costs),
+        )
+
+
 def gate_costs(vlm: VLM, items: Sequence[Item], plan: AdaptivePlan) -> tuple[float, ...]:
     """FLOPs that each gate adds, and at last the full model, over those of a full prefill.
 
@@ -26,14 +70,15 @@ def gate_costs(vlm: VLM, items: Sequence[Item], plan: AdaptivePlan) -> tuple[flo
     answer do not.
     """
     batch = next(batches(vlm, items[:COUNTED], batch_size=COUNTED))
-    alone = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
-    full = count_flops(lambda: alone.ask(None))
-    run = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
-    steps: list[Callable[[], object]] = [
-        *(partial(run.at_gate, gate) for gate in plan.gates),
-        partial(run.ask, None),
-    ]
-    return tuple(count_flops(step) / full for step in steps)
+
+    def steps() -> list[Callable[[], object]]:
+        run = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
+        return [*(partial(run.at_gate, gate) for gate in plan.gates), partial(run.ask, None)]
+
+    for step in steps():  # the first block of a plan may try its layers on noise
+        step()
+    full = count_flops(partial(AdaptiveRun(vlm, batch, plan, max_new_tokens=1).ask, None))
+    return tuple(count_flops(step) / full for step in steps())
 
 
 def expected_cost(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -153,6 +153,19 @@ class AdaptivePlan(Record):
     def plans(self) -> tuple[SkipPlan, ...]:
         """All plans of all gates."""
         return tuple(plan for gate in self.gates for plan in gate.plans)
+
+    def bare(self) -> AdaptivePlan:
+        """The same plan without its provenance, nor that of its plans."""
+
+        def without(plan: SkipPlan) -> SkipPlan:
+            return type(plan).from_json(plan.behaviour())
+
+        return AdaptivePlan(
+            tuple(
+                replace(gate, plan=without(gate.plan), second=gate.second and without(gate.second))
+                for gate in self.gates
+            )
+        )
 
     @property
     def is_empty(self) -> bool:

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import Estimate, clustered_mean
+from estimators import Estimate
 from estimators.clustered import image_mean
 from estimators.record import Record
 from theory import Certificate
 from vlm_bridge.data import Item, image_ids
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.adaptive import adaptive_outcomes
-from vlm_bridge.evaluate.adaptive_cost import expected_cost, gate_costs
+from vlm_bridge.evaluate.adaptive_cost import AdaptiveMeasure, gate_costs
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -29,52 +29,11 @@ from vlm_bridge.selection.certified import (
     check_search,
     of_sequence,
     spent_answers,
-    tested_in_sequence,
+    until_one_fails,
 )
 from vlm_bridge.selection.path import RUNGS, pareto_places
 from vlm_bridge.selection.sureness import Sureness, sureness_of
 from vlm_bridge.selection.tuning import supported_only, tuned_on
-
-
-@dataclass(frozen=True)
-class AdaptiveStep(Record):
-    """An adaptive plan as measured on some images; every interval is by image.
-
-    Attributes:
-        plan: the plan; a threshold of -inf is the fixed plan.
-        changed: share of answers that differ from the full model's.
-        full: share of answers that the full model gave.
-        cost: prefill FLOPs with the fallback, over the full model's; see `expected_cost`.
-        costs: what each gate adds, and the full model behind them.
-    """
-
-    plan: AdaptivePlan
-    changed: Estimate
-    full: Estimate
-    cost: Estimate
-    costs: tuple[float, ...]
-
-    @classmethod
-    def of(
-        cls,
-        plan: AdaptivePlan,
-        changed: Sequence[float],
-        gates: Sequence[int],
-        clusters: Sequence[str],
-        costs: Sequence[float],
-        *,
-        level: float = 0.95,
-    ) -> AdaptiveStep:
-        """Means by image over the answers: whether each changed, and the gate at which it stood."""
-        by_image: Any = {"clusters": list(clusters), "level": level, "bounds": (0, 1)}
-        full = [float(gate == len(plan.gates)) for gate in gates]
-        return cls(
-            plan,
-            clustered_mean(changed, **by_image),
-            clustered_mean(full, **by_image),
-            expected_cost(costs, gates, clusters, level=level),
-            tuple(costs),
-        )
 
 
 @dataclass(frozen=True)
@@ -99,10 +58,10 @@ class CertifiedAdaptive(Record):
     plan: AdaptivePlan | None
     certificate: Certificate | None
     cost: Estimate | None
-    front: tuple[AdaptiveStep, ...]
-    fixed: tuple[AdaptiveStep, ...]
-    path: tuple[AdaptiveStep, ...]
-    tested: tuple[AdaptiveStep, ...]
+    front: tuple[AdaptiveMeasure, ...]
+    fixed: tuple[AdaptiveMeasure, ...]
+    path: tuple[AdaptiveMeasure, ...]
+    tested: tuple[AdaptiveMeasure, ...]
     certificates: tuple[Certificate, ...]
 
     @property
@@ -177,22 +136,31 @@ def adaptive_search(
             sure = sureness_of(full, vlm, gate, batch_size=batch_size, checkpoint=file)
             for limit in sure.thresholds():
                 found.append((AdaptivePlan((replace(gate, threshold=limit),)), sure, costs))
-    rates, savings = _rates_and_savings(found)
+    rates, savings = rates_and_savings(found)
     path = pareto_places(rates, savings, epsilon=epsilon, rungs=rungs, stairs=stairs)
     settings = {"epsilon": epsilon, "candidates": len(plans), "signals": list(signals)}
 
-    def measured(place: int) -> AdaptiveStep:
-        plan, sure, costs = found[place]
-        named = tuned_on(vlm, plan, tuning, max_new_tokens=max_new_tokens, settings=settings)
+    def measured(place: int, plan: AdaptivePlan) -> AdaptiveMeasure:
+        _, sure, costs = found[place]
         stands = sure.stands(plan.gates[0].threshold)
         changed = np.where(stands, sure.changed, 0.0).tolist()
-        return AdaptiveStep.of(named, changed, (~stands).astype(int).tolist(), sure.clusters, costs)
+        columns: Any = (changed, (~stands).astype(int).tolist(), sure.clusters, costs)
+        return AdaptiveMeasure.of(plan, *columns)
 
-    steps = [measured(place) for place in path]
+    def tuned(place: int) -> AdaptiveMeasure:
+        plan = found[place][0]
+        longest = {"max_new_tokens": max_new_tokens}
+        return measured(place, tuned_on(vlm, plan, tuning, **longest, settings=settings))
+
+    steps = [tuned(place) for place in path]
     fixed = [i for i, (plan, _, _) in enumerate(found) if plan.gates[0].threshold == -np.inf]
+    # Without the names of the images, which stand in the path.
     drawn = {
-        "front": tuple(measured(place) for place in pareto_front(rates, savings)),
-        "fixed": tuple(measured(place) for place in fixed[:: len(signals)]),
+        name: tuple(measured(place, found[place][0].bare()) for place in places)
+        for name, places in (
+            ("front", pareto_front(rates, savings)),
+            ("fixed", fixed[:: len(signals)]),
+        )
     }
     if not steps:
         return CertifiedAdaptive(None, None, None, **drawn, path=(), tested=(), certificates=())
@@ -205,7 +173,7 @@ def adaptive_search(
     )
     costs_of = {step.plan.hash(): step.costs for step in steps}
     together = 1 - 0.05 / len(steps)
-    tested: list[AdaptiveStep] = []
+    tested: list[AdaptiveMeasure] = []
 
     def certify_one(plan: AdaptivePlan) -> Certificate:
         file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
@@ -213,10 +181,10 @@ def adaptive_search(
             answers, vlm, plan, batch_size=batch_size, checkpoint=file
         )
         columns: Any = (outcomes.disagree, gates, outcomes.clusters, costs_of[plan.hash()])
-        tested.append(AdaptiveStep.of(plan, *columns, level=together))
+        tested.append(AdaptiveMeasure.of(plan, *columns, level=together))
         return signed(certificate_of(plan, outcomes, **level), vlm, plan, spending)
 
-    certificates = tested_in_sequence([step.plan for step in steps], certify_one)
+    certificates = until_one_fails([step.plan for step in steps], certify_one)
     certificate = of_sequence(certificates, len(steps))
     images = image_ids(certification)
     held = sum(each.holds for each in certificates)
@@ -257,7 +225,7 @@ def _check_signals(signals: Sequence[str]) -> None:
         )
 
 
-def _rates_and_savings(
+def rates_and_savings(
     found: Sequence[tuple[AdaptivePlan, Sureness, tuple[float, ...]]],
 ) -> tuple[list[float], list[float]]:
     """Of every adaptive plan of one gate: changed answers by image, and 1 - the expected cost."""

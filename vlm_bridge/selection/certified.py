@@ -64,7 +64,7 @@ def certify_path(
         Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;
         why the bound is epsilon: Hsu and Berger 1999, JASA 94, stepwise confidence intervals.
     """
-    certificates = tested_in_sequence([step.plan for step in path], certify_one)
+    certificates = until_one_fails([step.plan for step in path], certify_one)
     held = sum(certificate.holds for certificate in certificates)
     images = tuple(images)
     path = [replace(step, plan=certified_on(step.plan, images)) for step in path]
@@ -74,7 +74,7 @@ def certify_path(
     )
 
 
-def tested_in_sequence(
+def until_one_fails(
     plans: Iterable[P], certify_one: Callable[[P], Certificate]
 ) -> list[Certificate]:
     """The certificates of `plans` in their order, up to the first that does not hold."""
