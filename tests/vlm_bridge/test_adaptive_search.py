@@ -257,7 +257,7 @@ def test_the_command_line_searches_and_runs(folder, jsonl, split, tmp_path, caps
     found = CertifiedAdaptive.from_json(json.loads((out / "search.json").read_text()))
     assert AdaptivePlan.read(out / "adaptive.json") == found.plan
     run_it = ("adaptive", folder, out / "adaptive.json", "--data", jsonl, "--max-new-tokens", 2)
-    assert run(*run_it, "--json", "--latency", 9, "--out", tmp_path / "r.json") == 2  # no interval
+    assert run(*run_it, "--json", "--latency", 1, "--out", tmp_path / "r.json") == 2  # no interval
     assert "gives no interval" in capsys.readouterr().err
     assert run(*run_it, "--json", "--latency", 0, "--out", tmp_path / "r.json") == 0
     body = json.loads(capsys.readouterr().out)

@@ -62,7 +62,7 @@ def stream_latency(
     items: Iterable[Item],
     plan: AdaptivePlan,
     *,
-    batch_size: int = 1,
+    batch_size: int,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> StreamLatency:
     """Time whole answers to every batch by the full model, the first gate's plan, and `plan`.
