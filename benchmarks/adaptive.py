@@ -1,6 +1,6 @@
 """A fixed certified plan and an adaptive certified plan of the same candidates, side by side.
 
-    python -m benchmarks.adaptive --models reference-qwen2.5-vl reference --json
+    python -m benchmarks.adaptive --models reference-qwen2.5-vl reference-gemma3 --json
 
 Both are chosen on the same tuning images and certified at the same epsilon and delta on the same
 certification images, each as if it were alone: two certificates, each wrong with probability delta.
@@ -109,7 +109,7 @@ def on_test(vlm: VLM, plan: AdaptivePlan, full: FullAnswers, sizes: Sizes) -> di
 def main() -> None:
     """Search, measure and print."""
     parser = _help.parser("adaptive", __doc__ or "")
-    parser.add_argument("--models", nargs="+", default=["reference-qwen2.5-vl", "reference"])
+    parser.add_argument("--models", nargs="+", default=["reference-qwen2.5-vl", "reference-gemma3"])
     parser.add_argument("--data", choices=list(TASKS), default="easy-vqa", help="one question each")
     parser.add_argument("--rule", default="skip-it-slopes", help="ranks the candidates")
     parser.add_argument("--mode", choices=LAYERWISE, default="block")

@@ -121,14 +121,14 @@ def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
     """Which rows of generated ids have `max_new_tokens` tokens and none that ends an answer."""
     if new.shape[1] < max_new_tokens:
         return (False,) * len(new)
-    return tuple((~ends_answer(vlm, new).any(1)).tolist())
+    ends = torch.tensor(end_ids(vlm), dtype=new.dtype, device=new.device)
+    return tuple((~torch.isin(new, ends).any(1)).tolist())
 
 
-def ends_answer(vlm: VLM, new: Tensor) -> Tensor:
-    """(n, steps) bool: which generated ids end an answer."""
+def end_ids(vlm: VLM) -> list[int]:
+    """The ids that end an answer."""
     end = vlm.model.generation_config.eos_token_id
-    ends = [] if end is None else list(end) if isinstance(end, list | tuple) else [int(end)]
-    return torch.isin(new, torch.tensor(ends, dtype=new.dtype, device=new.device))
+    return [] if end is None else list(end) if isinstance(end, list | tuple) else [int(end)]
 
 
 def answer(

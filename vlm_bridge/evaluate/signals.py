@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vlm_bridge.evaluate.answers import Generated, ends_answer
+from vlm_bridge.evaluate.answers import Generated, end_ids
 from vlm_bridge.model.vlm import VLM
 
 
@@ -16,11 +16,16 @@ def signals_of(vlm: VLM, made: Generated, signal: str, over: str) -> list[float]
     the first token. Padding behind the end of an answer does not count.
     """
     steps = made.logits[:1] if over == "first" else made.logits
-    of_tokens = torch.stack([token_signal(logits, signal) for logits in steps], dim=1)
-    ends = ends_answer(vlm, made.ids[:, : len(steps)]).long()
-    behind = ends.cumsum(1) - ends > 0  # tokens after the first end
-    least: list[float] = of_tokens.masked_fill(behind, torch.inf).amin(1).tolist()
-    return least
+    of_steps = torch.stack([token_signal(logits, signal) for logits in steps], dim=1).tolist()
+    ends = end_ids(vlm)
+
+    def least(ids: list[int], values: list[float]) -> float:
+        """The least signal up to the first end of an answer."""
+        length = next((place for place, token in enumerate(ids, 1) if token in ends), len(ids))
+        return min(values[:length])
+
+    # Lists, since so few numbers are slower as tensors.
+    return [least(ids, values) for ids, values in zip(made.ids.tolist(), of_steps, strict=True)]
 
 
 def token_signal(logits: Tensor, signal: str) -> Tensor:
