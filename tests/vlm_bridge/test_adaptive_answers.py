@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +21,13 @@ from vlm_bridge.evaluate.adaptive import AdaptiveRun, adaptive_answers
 from vlm_bridge.evaluate.adaptive_cost import expected_cost, gate_costs
 from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.evaluate.full_answers import FullAnswers
-from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection.sureness import sureness_of
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.prefix import Prefix, recording, resuming
 
 BLOCK = SkipPlan("block", 4, layers=(1, 3))
 VISION = SkipPlan("block", 2, layers=(1,), stack="vision")
@@ -186,6 +188,21 @@ def test_a_resumed_run_gives_the_logits_of_a_whole_one(name):
             torch.testing.assert_close(a, b[[2, 0]], atol=1e-4, rtol=1e-4, msg=f"step {step}")
         steps = min(made.ids.shape[1], whole.ids.shape[1])
         assert torch.equal(made.ids[:, :steps], whole.ids[[2, 0], :steps])
+
+
+def test_other_threads_run_the_full_model_meanwhile(vlm, pictures, full):
+    """While a run resumes, a pass of another thread is of its own prompts."""
+    batch = next(batches(vlm, pictures[:4]))
+    prefix = Prefix(batch.inputs["input_ids"].shape[1])
+    with vlm.whole(), recording(vlm, prefix, [0, 2]):
+        cache = vlm.model(**batch.inputs).past_key_values
+    prefix.learn_keys(cache, 2)
+    with ThreadPoolExecutor(1) as pool, vlm.whole(), resuming(vlm, prefix, 2):
+        inside = vlm.model(**batch.inputs).logits
+        other = next(batches(vlm, pictures[4:8])).inputs
+        found = pool.submit(lambda: vlm.model(**other).logits.detach()).result()
+    torch.testing.assert_close(inside, vlm.model(**batch.inputs).logits)
+    torch.testing.assert_close(found, vlm.model(**other).logits)
 
 
 def test_costs_add_up(vlm, pictures):

@@ -274,5 +274,7 @@ def test_the_command_line_refuses(folder, jsonl, tmp_path, capsys):
         run("search", folder, *words, "--adaptive", "--stack", "vision", "--rule", "shortgpt") == 2
     )
     assert "searches layers of the decoder" in capsys.readouterr().err
+    assert run("search", folder, *words, "--signal", "margin") == 2
+    assert "go with --adaptive" in capsys.readouterr().err
     assert run("adaptive", folder, jsonl, "--data", jsonl, "--out", tmp_path / "a.json") == 2
     assert "adaptive plan" in capsys.readouterr().err

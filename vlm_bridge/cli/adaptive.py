@@ -24,6 +24,7 @@ from vlm_bridge.figures.adaptive import plot_front
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection.adaptive import CertifiedAdaptive, adaptive_search
@@ -137,9 +138,11 @@ def search_adaptive(
     return result
 
 
-def check_no_stack(stack: str, decoder: str) -> None:
-    """Raise a `BridgeError` for an encoder: an adaptive search skips layers of the decoder."""
-    if stack != decoder:
+def check_adaptive_options(adaptive: bool, stack: str, given: Sequence[str]) -> None:
+    """Raise a `BridgeError` for an encoder with --adaptive, or `given` options of it without."""
+    if not adaptive and given:
+        raise BridgeError(f"--signal and --over go with --adaptive, got {', '.join(given)} without")
+    if adaptive and stack != DECODER:
         raise BridgeError(
             f"--adaptive searches layers of the decoder, got --stack {stack}; an encoder's output "
             "is what an adaptive plan shares"

@@ -11,7 +11,7 @@ from typer import Option
 
 from estimators import Profile
 from theory import Certificate, what_it_takes
-from vlm_bridge.cli.adaptive import Adaptive, Over, Signals, check_no_stack, search_adaptive
+from vlm_bridge.cli.adaptive import Adaptive, Over, Signals, check_adaptive_options, search_adaptive
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.options import (
     Check,
@@ -241,8 +241,9 @@ def search(
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
     chosen_rule, ledger = find_rule(rule), spending.beside(out)
     check_stack(chosen_rule, stack)
-    if adaptive:
-        check_no_stack(stack, DECODER)
+    check_adaptive_options(
+        adaptive, stack, [*(signal or []), *(() if over == "answer" else [over])]
+    )
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     vlm = model.load()

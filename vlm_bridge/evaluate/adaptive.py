@@ -262,9 +262,7 @@ class AdaptiveRun:
 
     def _from_scratch(self) -> dict[str, Any]:
         """Complete inputs of the rows; where rows have left, prompts are padded anew."""
-        if len(self._places) < len(next(iter(self._inputs.values()))) or self._places != sorted(
-            self._places
-        ):
+        if self._places != list(range(len(next(iter(self._inputs.values()))))):
             self._inputs = collate(self.vlm, self.batch.items, self.rows).inputs
             self._places = list(range(len(self.rows)))
             if self._prefix is not None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 from torch import Tensor, nn
@@ -88,11 +89,15 @@ def inputs_of_rows(
 
 @contextlib.contextmanager
 def recording(vlm: VLM, prefix: Prefix, depths: Collection[int]) -> Iterator[None]:
-    """Keep the input of the layers `depths` in the prefills of the block, where it is not known."""
+    """Keep the input of the layers `depths` in the prefills of the block, where it is not known.
+
+    Passes of other threads are not of these prompts.
+    """
+    owner = get_ident()
 
     def keep(depth: int, _: nn.Module, args: Any, kwargs: Any) -> None:
         states = states_of(args, kwargs)
-        if states.shape[1] == prefix.length:
+        if states.shape[1] == prefix.length and get_ident() == owner:
             prefix.states[depth] = states
 
     with contextlib.ExitStack() as handles:
@@ -108,12 +113,13 @@ def resuming(vlm: VLM, prefix: Prefix, depth: int) -> Iterator[None]:
     """Prefills of the block start at layer `depth`, from `prefix`; later passes run all layers.
 
     Layers before `depth` give their keys to the cache and compute nothing. A pass is a prefill if
-    the cache is empty at the layer; a pass without cache cannot be resumed.
+    the cache is empty at the layer; a pass without cache cannot be resumed. Other threads, which
+    may run the full model at the same time, run all layers.
     """
-    layout = vlm.layout
+    layout, owner = vlm.layout, get_ident()
     with contextlib.ExitStack() as stack:
         for index, layer in enumerate(layout.layers[: depth + 1]):
-            recall = partial(_recall, index, forward_of(layer), prefix, index < depth)
+            recall = partial(_recall, index, forward_of(layer), prefix, index < depth, owner)
             as_tuple = returns_tuple(layer, int(layout.text_config.hidden_size))
             stack.enter_context(patched(layer, by_name(layer, recall, as_tuple=as_tuple)))
         yield
@@ -124,12 +130,13 @@ def _recall(
     forward: Forward,
     prefix: Prefix,
     known: bool,
+    owner: int,
     hidden_states: Tensor,
     **options: Any,
 ) -> Any:
     """A layer of a resumed prefill: its keys alone if its output is known, else its known input."""
     cache = options.get("past_key_values")
-    if cache is None or cache.get_seq_length(index):
+    if cache is None or cache.get_seq_length(index) or get_ident() != owner:
         return forward(hidden_states, **options)
     if known:
         cache.update(*(held.to(hidden_states.device) for held in prefix.keys[index]), index)
