@@ -13,21 +13,24 @@ import torch
 
 import vlm_bridge as vb
 from tests.vlm_bridge.families import FAMILIES, FULL, batch, tiny
+from tests.vlm_bridge.families.stacks import StackCase, model
 from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
 from tests.vlm_bridge.tiny import picture, tiny_llava
+from tests.vlm_bridge.words import Words
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.adaptive import AdaptiveRun, adaptive_answers
+from vlm_bridge.evaluate.adaptive import AdaptiveRun, adaptive_answers, adaptive_batch
 from vlm_bridge.evaluate.adaptive_cost import expected_cost, gate_costs
-from vlm_bridge.evaluate.answers import answer
+from vlm_bridge.evaluate.answers import answer, answer_batch
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection.sureness import sureness_of
 from vlm_bridge.skip import skipping
-from vlm_bridge.skip.prefix import Prefix, recording, resuming
+from vlm_bridge.skip.prefix import Prefix, inputs_of_rows, recording, resuming
 
 BLOCK = SkipPlan("block", 4, layers=(1, 3))
 VISION = SkipPlan("block", 2, layers=(1,), stack="vision")
@@ -109,14 +112,16 @@ def test_a_chain_shares_what_its_plans_share(vlm, pictures, full, plans):
     assert list(made.texts) == [of[gate][i] for i, gate in enumerate(made.gates)]
 
 
-def test_agreement_of_two_plans(vlm, pictures, full):
-    gate = Gate(FREEZE, "agreement", 0.5, "first", EXIT)
+@pytest.mark.parametrize(("over", "words"), [("first", 1), ("answer", 99)])
+def test_agreement_of_two_plans(vlm, pictures, full, over, words):
+    second = SkipPlan("freeze", 4, layers=(0,))
+    gate = Gate(FREEZE, "agreement", 0.5, over, second)
     made = adaptive_answers(vlm, pictures, AdaptivePlan((gate,)), **LENGTH)
     of = by_plan(vlm, pictures, [FREEZE], full)
-    first, second = (
-        [text.split()[:1] for text in fixed(vlm, pictures, plan)] for plan in (FREEZE, EXIT)
-    )
-    agree = [a == b for a, b in zip(first, second, strict=True)]
+    texts = [
+        [text.split()[:words] for text in fixed(vlm, pictures, plan)] for plan in (FREEZE, second)
+    ]
+    agree = [a == b for a, b in zip(*texts, strict=True)]
     assert 0 < sum(agree) < 12
     assert list(made.gates) == [0 if same else 1 for same in agree]
     assert list(made.texts) == [of[gate][i] for i, gate in enumerate(made.gates)]
@@ -142,6 +147,20 @@ def test_a_checkpoint_continues_and_belongs_to_its_plan(vlm, pictures, tmp_path)
     other = AdaptivePlan((replace(plan.gates[0], threshold=0.1),))
     with pytest.raises(BridgeError, match="another run"):
         adaptive_answers(vlm, pictures, other, batch_size=4, checkpoint=file, **LENGTH)
+
+
+@pytest.mark.parametrize("case", [StackCase("Whisper", "audio"), StackCase("mBART", "encoder")])
+def test_encoder_decoders_start_from_the_beginning(case):
+    vlm = replace(VLM.of(case.name, model(case.name), None), processor=Words())
+    asked = Batch(tuple(Item(None, str(i)) for i in range(3)), (0, 1, 2), case.inputs(3))
+    plan = SkipPlan("block", vlm.layout.n_layers, layers=(0, 1))
+    whole = answer_batch(vlm, asked, max_new_tokens=5).texts
+    with skipping(vlm, plan):
+        skipped = answer_batch(vlm, asked, max_new_tokens=5).texts
+    assert whole != skipped
+    for threshold, texts in ((math.inf, whole), (-math.inf, skipped)):
+        gates = AdaptivePlan((Gate(plan, threshold=threshold),))
+        assert adaptive_batch(vlm, asked, gates, max_new_tokens=5).texts == texts
 
 
 # --- nothing twice ------------------------------------------------------------------------------
@@ -188,6 +207,25 @@ def test_a_resumed_run_gives_the_logits_of_a_whole_one(name):
             torch.testing.assert_close(a, b[[2, 0]], atol=1e-4, rtol=1e-4, msg=f"step {step}")
         steps = min(made.ids.shape[1], whole.ids.shape[1])
         assert torch.equal(made.ids[:, :steps], whole.ids[[2, 0], :steps])
+
+
+def test_features_that_come_later_forbid_an_early_start():
+    """Qwen3-VL adds vision features after its first layers, which come with the pixels."""
+    vlm = tiny(FAMILIES["Qwen3-VL"])
+    inputs = batch(FAMILIES["Qwen3-VL"], ("ttIttttt", "tIt"))
+    last = max(vlm.layout.deepstack_layers)
+    assert inputs_of_rows(inputs, [1], vlm, last) is None
+    assert "pixel_values" not in inputs_of_rows(inputs, [1], vlm, last + 1)
+
+
+def test_a_window_that_has_lost_keys_ends_the_prefix():
+    vlm = tiny(FAMILIES["Gemma3"])
+    inputs = batch(FAMILIES["Gemma3"], ("ttItttttttttt",))
+    prefix = Prefix(inputs["input_ids"].shape[1])
+    with torch.no_grad(), recording(vlm, prefix, [0, 2]):
+        prefix.learn_keys(vlm.model(**inputs, use_cache=True).past_key_values, 2)
+    assert sorted(prefix.states) == [0, 2]
+    assert prefix.depth(vlm.layout.n_layers) == 0
 
 
 def test_other_threads_run_the_full_model_meanwhile(vlm, pictures, full):
