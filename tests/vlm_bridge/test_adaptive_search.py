@@ -108,6 +108,7 @@ def promise(seed, n=200):
     return certificate is not None, any(true_rate(gates[i].gates[0].threshold) > 0.05 for i in path)
 
 
+@pytest.mark.slow
 def test_the_promise_is_kept_on_the_limit():
     """2,000 users for whom every certificate but that of the full model would be wrong."""
     assert true_rate(3.0) == pytest.approx(0.05, abs=1e-8)
