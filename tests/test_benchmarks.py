@@ -8,12 +8,13 @@ import sys
 import pytest
 import torch
 
-from benchmarks import power, shortcuts, skip
+from benchmarks import adaptive, power, shortcuts, skip
 from benchmarks._by_hand import ByHand
 from benchmarks._llava import prompt, random_llava
 from vlm_bridge.cost import count_flops
 from vlm_bridge.data import Item
 from vlm_bridge.plan.modes import MODES, PRUNING_MODES
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 
@@ -61,6 +62,16 @@ def test_sentences_that_nearly_repeat():
     asked = said("a b c d e", "a b c d e", "press one", "a b c x y")
     found = shortcuts.near_duplicates(asked, said("b c d e", "press two"))
     assert found == {"sentences": 3, "near": 1}
+
+
+def test_few_candidates_are_spread_and_end_with_the_largest():
+    plans = [SkipPlan("block", 30, layers=tuple(range(n))) for n in range(1, 30)]
+    for most in (1, 4, 10, 29, 50):
+        chosen = [len(plan.layers) for plan in adaptive.every(plans, most)]
+        assert len(chosen) <= most
+        assert chosen[-1] == 29
+        assert chosen == sorted(chosen)
+    assert adaptive.every(plans, 29) == plans
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
     from vlm_bridge.errors import BridgeError as BridgeError
+    from vlm_bridge.evaluate.adaptive import adaptive_answers as adaptive_answers
+    from vlm_bridge.evaluate.adaptive_latency import stream_latency as stream_latency
     from vlm_bridge.evaluate.answers import answer as answer
     from vlm_bridge.evaluate.answers import normalise as normalise
     from vlm_bridge.evaluate.certify import certify as certify
@@ -34,9 +36,12 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.observe.profile import random_copy as random_copy
     from vlm_bridge.observe.reservoir import Reservoir as Reservoir
     from vlm_bridge.observe.reservoir import Samples as Samples
+    from vlm_bridge.plan.adaptive import AdaptivePlan as AdaptivePlan
+    from vlm_bridge.plan.adaptive import Gate as Gate
     from vlm_bridge.plan.skip_plan import SkipPlan as SkipPlan
     from vlm_bridge.runtime.ledger import Ledger as Ledger
     from vlm_bridge.selection import search as search
+    from vlm_bridge.selection.adaptive import adaptive_search as adaptive_search
     from vlm_bridge.selection.choose import choose_plan as choose_plan
     from vlm_bridge.skip import skipping as skipping
     from vlm_bridge.skip.describe import describe as describe

@@ -11,6 +11,7 @@ from typer import Option
 
 from estimators import Profile
 from theory import Certificate, what_it_takes
+from vlm_bridge.cli.adaptive import Adaptive, Over, Signals, check_adaptive_options, search_adaptive
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.options import (
     Check,
@@ -209,6 +210,9 @@ def search(
     epsilon: Epsilon = 0.02,
     delta: Delta = 0.05,
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
+    adaptive: Adaptive = False,
+    signal: Signals = None,
+    over: Over = "answer",
     check: Check = False,
     out: Annotated[Path, Option(help="Folder of results and checkpoints.")] = Path("out/search"),
 ) -> Any:
@@ -226,6 +230,10 @@ def search(
     would take. Writes search.json and, if a plan is certified, plan.json. With --check the exit
     code is 1 if no plan is certified.
 
+    With --adaptive every candidate is tried with thresholds of its signal: answers below go to the
+    full model. Certified is the cheapest of these in expected prefill FLOPs, and adaptive.json and
+    front.png are written in place of plan.json.
+
     Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
     """
     check_writable(out / "search.json")
@@ -233,6 +241,9 @@ def search(
         raise BridgeError(f"unknown --how '{how}'; choose from {', '.join(HOW)}")
     chosen_rule, ledger = find_rule(rule), spending.beside(out)
     check_stack(chosen_rule, stack)
+    check_adaptive_options(
+        adaptive, stack, [*(signal or []), *(() if over == "answer" else [over])]
+    )
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     vlm = model.load()
@@ -246,18 +257,13 @@ def search(
         candidates = greedy_plans(chosen_rule, evidence, mode)
     else:
         candidates = nested_plans(chosen_rule, evidence, mode)
-    certified = run_search(
-        vlm,
-        tuning,
-        certifying,
-        candidates,
-        epsilon=epsilon,
-        delta=delta,
-        batch_size=data.batch_size,
-        max_new_tokens=max_new_tokens,
-        checkpoint=out / "checkpoints",
-        ledger=ledger,
-    )
+    wanted: Any = {"epsilon": epsilon, "delta": delta, "ledger": ledger}
+    wanted |= {"batch_size": data.batch_size, "max_new_tokens": max_new_tokens}
+    split = (vlm, tuning, certifying, candidates)
+    if adaptive:
+        signals = signal or ["margin"]
+        return search_adaptive(*split, signals=signals, over=over, **wanted, check=check, out=out)
+    certified = run_search(*split, **wanted, checkpoint=out / "checkpoints")
     result, words = save(out / "search.json", certified.to_json()), vlm.layout.modality
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):
         say(_tested(tested.plan.describe(words), certificate))

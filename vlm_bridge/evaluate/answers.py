@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,22 +50,39 @@ class Answers:
     at_limit: tuple[bool, ...]
 
 
-@torch.no_grad()
-def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS) -> Answers:
-    """Greedy answers to one batch through the model's own `generate`.
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` gave for some prompts.
 
-    Raises:
-        BridgeError: a broken model, a `generation_config` under which answers are not greedy, or
-            an answer longer than the decoder of an encoder-decoder has positions for.
+    Attributes:
+        ids: (n, steps) new tokens; padding follows the end of an answer.
+        logits: of every step, (n, vocabulary).
+        cache: of prompt and answer; None if the model keeps none.
     """
+
+    ids: Tensor
+    logits: tuple[Tensor, ...]
+    cache: Any
+
+    def texts(self, vlm: VLM) -> tuple[str, ...]:
+        """The answers as text, without special tokens and outer white space."""
+        texts = vlm.tokenizer.batch_decode(self.ids, skip_special_tokens=True)
+        return tuple(text.strip() for text in texts)
+
+
+@torch.no_grad()
+def generated(
+    vlm: VLM, inputs: Mapping[str, Tensor], *, max_new_tokens: int, names: Sequence[str] = ()
+) -> Generated:
+    """Greedy tokens through the model's own `generate`; arguments and errors of `answer_batch`."""
     check_max_new_tokens(max_new_tokens)
     check_greedy(vlm.name, vlm.model)
     check_room(vlm, max_new_tokens)
 
-    def run() -> tuple[Tensor, Tensor]:
+    def run() -> Generated:
         with quiet_transformers():
             output = vlm.model.generate(
-                **batch.inputs,
+                **inputs,
                 do_sample=False,
                 num_beams=1,
                 max_new_tokens=max_new_tokens,
@@ -73,13 +91,22 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
                 **one_call(vlm),
             )
         # The sequences begin with the prompt, or with the start of an encoder-decoder's decoder.
-        return output.sequences[:, -len(output.logits) :], output.logits[0]
+        new = output.sequences[:, -len(output.logits) :]
+        return Generated(new, tuple(output.logits), getattr(output, "past_key_values", None))
 
-    new, logits = finite(vlm, batch.inputs, run, names=batch.names)
-    texts = vlm.tokenizer.batch_decode(new, skip_special_tokens=True)
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    at_limit = _at_limit(vlm, new, max_new_tokens)
-    return Answers(batch, tuple(text.strip() for text in texts), log_probs, at_limit)
+    return finite(vlm, inputs, run, names=names)
+
+
+def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS) -> Answers:
+    """Greedy answers to one batch through the model's own `generate`.
+
+    Raises:
+        BridgeError: a broken model, a `generation_config` under which answers are not greedy, or
+            an answer longer than the decoder of an encoder-decoder has positions for.
+    """
+    made = generated(vlm, batch.inputs, max_new_tokens=max_new_tokens, names=batch.names)
+    log_probs = torch.log_softmax(made.logits[0].float(), dim=-1)
+    return Answers(batch, made.texts(vlm), log_probs, _at_limit(vlm, made.ids, max_new_tokens))
 
 
 def check_max_new_tokens(max_new_tokens: int) -> None:
@@ -94,10 +121,14 @@ def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
     """Which rows of generated ids have `max_new_tokens` tokens and none that ends an answer."""
     if new.shape[1] < max_new_tokens:
         return (False,) * len(new)
+    ends = torch.tensor(end_ids(vlm), dtype=new.dtype, device=new.device)
+    return tuple((~torch.isin(new, ends).any(1)).tolist())
+
+
+def end_ids(vlm: VLM) -> list[int]:
+    """The ids that end an answer."""
     end = vlm.model.generation_config.eos_token_id
-    ends = [] if end is None else list(end) if isinstance(end, list | tuple) else [int(end)]
-    ended = torch.isin(new, torch.tensor(ends, dtype=new.dtype, device=new.device)).any(1)
-    return tuple((~ended).tolist())
+    return [] if end is None else list(end) if isinstance(end, list | tuple) else [int(end)]
 
 
 def answer(

@@ -21,6 +21,7 @@ from vlm_bridge.evaluate.reach import Reach, check_method, check_quantity, log_r
 from vlm_bridge.evaluate.spending import check_answerable, check_unspent, granted_to, spend_on
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.adaptive import AnyPlan
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, Spending
 from vlm_bridge.skip import check_support
@@ -202,7 +203,7 @@ def check_certifiable(vlm: VLM, plan: SkipPlan, items: Iterable[Item]) -> None:
 
 
 def signed(
-    certificate: Certificate, vlm: VLM, plan: SkipPlan, spending: Spending | None = None
+    certificate: Certificate, vlm: VLM, plan: AnyPlan, spending: Spending | None = None
 ) -> Certificate:
     """The certificate with its model, what a ledger granted, and whether the plan has an origin."""
     assumed, caveats = certificate.assumed, certificate.caveats
@@ -254,7 +255,7 @@ def _outcomes(
 
 
 def certificate_of(
-    plan: SkipPlan,
+    plan: AnyPlan,
     outcomes: Outcomes,
     *,
     epsilon: float,

@@ -13,6 +13,7 @@ from vlm_bridge.evaluate.answers import answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.model.prompts import batch_places, check_takes, collate
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.adaptive import AnyPlan
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, NothingLeft, Spending, run_hash
 from vlm_bridge.skip import skipping
@@ -84,7 +85,7 @@ def reach_of_search(
     return found.sentence() + ("" if left == delta else less), found.possible and left == delta
 
 
-def check_unspent(plan: SkipPlan, items: Iterable[Item]) -> None:
+def check_unspent(plan: AnyPlan, items: Iterable[Item]) -> None:
     """Raise a `BridgeError` if `items` share an image or a cluster with those spent on `plan`."""
     if not plan.provenance.spent:
         return

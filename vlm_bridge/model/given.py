@@ -9,6 +9,7 @@ from typing import Any
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
 
 
@@ -31,11 +32,26 @@ def check_items(items: Any) -> list[Item]:
 
 
 def check_plan(plan: Any) -> None:
-    """Raise a `BridgeError` unless `plan` is a plan."""
+    """Raise a `BridgeError` unless `plan` is a plan for every answer."""
+    if isinstance(plan, AdaptivePlan):
+        raise BridgeError(
+            "an AdaptivePlan decides answer by answer, which needs whole answers: it has no block "
+            "of `skipping`, no streaming and no fixed set of layers; run it with "
+            "vb.adaptive_answers(vlm, items, plan), and certify it by adaptive_search"
+        )
     if not isinstance(plan, SkipPlan):
         raise BridgeError(
             f"a plan is wanted, got {_got(plan)}; make one as SkipPlan(...), or from words or a "
             "file with vlm_bridge.plan.text.read_plan(WORDS)(vlm.layout.depth)"
+        )
+
+
+def check_adaptive(plan: Any) -> None:
+    """Raise a `BridgeError` unless `plan` is an adaptive plan."""
+    if not isinstance(plan, AdaptivePlan):
+        raise BridgeError(
+            f"an AdaptivePlan is wanted, got {_got(plan)}; make one as "
+            "AdaptivePlan((Gate(plan, 'margin', threshold),)), or by `skipit search --adaptive`"
         )
 
 

@@ -226,7 +226,15 @@ class SkipPlan(PlanFields):
 
     def hash(self) -> str:
         """SHA-256 of all fields but `provenance`."""
-        return hashlib.sha256(json.dumps(_behaviour(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.behaviour(), sort_keys=True).encode()).hexdigest()
+
+    def behaviour(self) -> dict[str, Any]:
+        """`to_json` without `provenance`, also of the parts: what the plan does."""
+        body = self.to_json()
+        body.pop("provenance", None)
+        if self.parts:
+            body["parts"] = [part.behaviour() for part in self.parts]
+        return body
 
     def to_json(self) -> dict[str, Any]:
         """JSON data with type and schema version; the fields its mode takes, or its parts.
@@ -306,11 +314,3 @@ def _single_plans(parts: Any) -> tuple[SkipPlan, ...]:
 
 def _listed(value: Any) -> Any:
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _behaviour(plan: SkipPlan) -> dict[str, Any]:
-    body = plan.to_json()
-    body.pop("provenance", None)
-    if plan.parts:
-        body["parts"] = [_behaviour(part) for part in plan.parts]
-    return body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from estimators.record import Record
 from theory import Certificate
@@ -18,10 +18,13 @@ from vlm_bridge.evaluate.reach import check_quantity, log_reach
 from vlm_bridge.evaluate.spending import check_unspent, granted_to, reach_of_search, spend_on
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.ledger import Ledger
+from vlm_bridge.runtime.ledger import Ledger, Spending
 from vlm_bridge.selection.path import RUNGS, Step
 from vlm_bridge.selection.tuning import tuned_on, tuned_path
+
+P = TypeVar("P", SkipPlan, AdaptivePlan)
 
 
 @dataclass(frozen=True)
@@ -61,23 +64,40 @@ def certify_path(
         Maurer, Hothorn and Lehmacher 1995; Angelopoulos et al. 2021, arXiv 2110.01052, section 2.2;
         why the bound is epsilon: Hsu and Berger 1999, JASA 94, stepwise confidence intervals.
     """
-    certificates: list[Certificate] = []
-    for step in path:
-        certificates.append(certify_one(step.plan))
-        if not certificates[-1].holds:
-            break
+    certificates = until_one_fails([step.plan for step in path], certify_one)
     held = sum(certificate.holds for certificate in certificates)
     images = tuple(images)
-    path = [replace(step, plan=_certified_on(step.plan, images)) for step in path]
-    plan, certificate = _certified_on(empty, images), None
-    if held:
-        plan, last = path[held - 1].plan, certificates[held - 1]
-        note = f"tested in a fixed sequence: step {held} of {len(path)}, and all before it hold"
-        certificate = replace(last, bound=last.epsilon, checked=(*last.checked, note))
-    return CertifiedPlan(plan, certificate, tuple(path), tuple(certificates))
+    path = [replace(step, plan=certified_on(step.plan, images)) for step in path]
+    plan = path[held - 1].plan if held else certified_on(empty, images)
+    return CertifiedPlan(
+        plan, of_sequence(certificates, len(path)), tuple(path), tuple(certificates)
+    )
 
 
-def _certified_on(plan: SkipPlan, images: Iterable[str]) -> SkipPlan:
+def until_one_fails(
+    plans: Iterable[P], certify_one: Callable[[P], Certificate]
+) -> list[Certificate]:
+    """The certificates of `plans` in their order, up to the first that does not hold."""
+    certificates: list[Certificate] = []
+    for plan in plans:
+        certificates.append(certify_one(plan))
+        if not certificates[-1].holds:
+            break
+    return certificates
+
+
+def of_sequence(certificates: Sequence[Certificate], steps: int) -> Certificate | None:
+    """The last certificate that holds, with the bound of fixed-sequence testing of `steps`."""
+    held = sum(certificate.holds for certificate in certificates)
+    if not held:
+        return None
+    last = certificates[held - 1]
+    note = f"tested in a fixed sequence: step {held} of {steps}, and all before it hold"
+    return replace(last, bound=last.epsilon, checked=(*last.checked, note))
+
+
+def certified_on(plan: P, images: Iterable[str]) -> P:
+    """The plan with the images that certified it in its provenance."""
     return replace(plan, provenance=plan.provenance.adding(certified=images))
 
 
@@ -132,18 +152,10 @@ def search(
             (0, 1), an image or a cluster in both splits, a candidate of another model or chosen on
             certification images, no items, no delta left.
     """
-    check_vlm(vlm)
-    tuning, certification = check_items(tuning), check_items(certification)
-    for plan in candidates:
-        check_plan(plan)
-    check_splits(tuning, certification)
-    if not 0 < delta < 1:
-        raise BridgeError(f"delta must lie in (0, 1), got {delta}")
-    check_quantity(quantity, method)
-    for plan in candidates:
-        check_unspent(plan, certification)
     wanted: Any = {"epsilon": epsilon, "quantity": quantity, "method": method}
-    log_reach(*reach_of_search(ledger, vlm, certification, delta=delta, **wanted))
+    tuning, certification = check_search(
+        *(vlm, tuning, certification, candidates), delta=delta, ledger=ledger, **wanted
+    )
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
         *(vlm, tuning, candidates),
@@ -159,17 +171,13 @@ def search(
     empty = tuned_on(vlm, empty, tuning, **length, settings=settings)
     if not path:
         return CertifiedPlan(empty, None, (), ())
-    level = {**wanted, "delta": delta}
-    plans = [step.plan.hash() for step in path]
-    run: Any = {**level, **generating, "plans": plans}
-    if ledger is not None:  # refused before the full model is run
-        granted_to(ledger, "search", vlm, certification, **run)
-    file = checkpoint and checkpoint / "certification-full.jsonl"
-    full = FullAnswers.ask(vlm, certification, checkpoint=file, **generating)
-    spending = None
-    if ledger is not None:  # before any answer of a skipped model
-        spending = spend_on(ledger, "search", vlm, certification, **run)
-        level["delta"] = spending.delta
+    full, spending, level = spent_answers(
+        *(vlm, certification, [step.plan.hash() for step in path]),
+        level={**wanted, "delta": delta},
+        generating=generating,
+        checkpoint=checkpoint,
+        ledger=ledger,
+    )
 
     def certify_one(plan: SkipPlan) -> Certificate:
         file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
@@ -177,3 +185,58 @@ def search(
         return made if spending is None else signed(made, vlm, plan, spending)
 
     return certify_path(path, certify_one, empty=empty, images=image_ids(certification))
+
+
+def check_search(
+    vlm: VLM,
+    tuning: Iterable[Item],
+    certification: Iterable[Item],
+    candidates: Sequence[SkipPlan],
+    *,
+    delta: float,
+    ledger: Ledger | str | Path | None,
+    quantity: str = "disagreement",
+    method: str = "auto",
+    epsilon: float,
+) -> tuple[list[Item], list[Item]]:
+    """The questions of both splits; logs what a search can reach. Errors are those of `search`."""
+    check_vlm(vlm)
+    tuning, certification = check_items(tuning), check_items(certification)
+    for plan in candidates:
+        check_plan(plan)
+    check_splits(tuning, certification)
+    if not 0 < delta < 1:
+        raise BridgeError(f"delta must lie in (0, 1), got {delta}")
+    check_quantity(quantity, method)
+    for plan in candidates:
+        check_unspent(plan, certification)
+    wanted: Any = {"epsilon": epsilon, "quantity": quantity, "method": method}
+    log_reach(*reach_of_search(ledger, vlm, certification, delta=delta, **wanted))
+    return tuning, certification
+
+
+def spent_answers(
+    vlm: VLM,
+    certification: Sequence[Item],
+    plans: Sequence[str],
+    *,
+    level: dict[str, Any],
+    generating: dict[str, Any],
+    checkpoint: Path | None,
+    ledger: Ledger | str | Path | None,
+) -> tuple[FullAnswers, Spending | None, dict[str, Any]]:
+    """The full model's answers to the certification questions, and the delta spent on them.
+
+    `plans` are the hashes of those that will be tested, in order; `level` is returned with the
+    delta that the ledger granted.
+    """
+    run: Any = {**level, **generating, "plans": list(plans)}
+    if ledger is not None:  # refused before the full model is run
+        granted_to(ledger, "search", vlm, certification, **run)
+    file = checkpoint and checkpoint / "certification-full.jsonl"
+    full = FullAnswers.ask(vlm, certification, checkpoint=file, **generating)
+    if ledger is None:
+        return full, None, level
+    # Before any answer of a skipped model.
+    spending = spend_on(ledger, "search", vlm, certification, **run)
+    return full, spending, {**level, "delta": spending.delta}

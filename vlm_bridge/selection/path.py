@@ -67,26 +67,42 @@ def pareto_path(
         raise BridgeError(
             f"{len(plans)} plans, {len(rates)} rates and {len(savings)} savings do not match"
         )
+    path = pareto_places(rates, savings, epsilon=epsilon, rungs=rungs, stairs=stairs)
+    return [Step(plans[i], rates[i], savings[i]) for i in path]
+
+
+def pareto_places(
+    rates: Sequence[float],
+    savings: Sequence[float],
+    *,
+    epsilon: float,
+    rungs: Sequence[float] = RUNGS,
+    stairs: Sequence[float] = (),
+) -> list[int]:
+    """The indices of the candidates of `pareto_path`, in its order."""
     for name, shares in (("rungs", rungs), ("stairs", stairs)):
         if list(shares) != sorted(set(shares)):
             raise BridgeError(f"{name} must ascend, got {tuple(shares)}")
-    steps = [Step(*columns) for columns in zip(plans, rates, savings, strict=True)]
-    path: list[Step] = []
+
+    def best_of(rung: float, most: float, before: list[int]) -> list[int]:
+        """The largest saving up to `most` on a rung, if it is larger than those `before`."""
+        allowed = [
+            i
+            for i, (rate, saved) in enumerate(zip(rates, savings, strict=True))
+            if rate <= rung * epsilon and 0 < saved <= most
+        ]
+        best = max(allowed, key=lambda i: (savings[i], -rates[i]), default=None)
+        new = best is not None and (not before or savings[best] > savings[before[-1]])
+        return [best] if new and best is not None else []
+
+    path: list[int] = []
     for rung in rungs:
-        allowed = [step for step in steps if step.rate <= rung * epsilon and step.saving > 0]
-        best = max(allowed, key=lambda step: (step.saving, -step.rate), default=None)
-        if best is not None and (not path or best.saving > path[-1].saving):
-            path.append(best)
-    if not path or path[0].rate > rungs[0] * epsilon:
+        path += best_of(rung, math.inf, path)
+    if not path or rates[path[0]] > rungs[0] * epsilon:
         return path
-    first: list[Step] = []
-    lowest = [step for step in steps if step.rate <= rungs[0] * epsilon and step.saving > 0]
+    first: list[int] = []
     for stair in stairs:
-        most = stair * path[0].saving
-        within = [step for step in lowest if step.saving <= most]
-        best = max(within, key=lambda step: (step.saving, -step.rate), default=None)
-        if best is not None and (not first or best.saving > first[-1].saving):
-            first.append(best)
+        first += best_of(rungs[0], stair * savings[path[0]], first)
     return [*first, *path]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +19,15 @@ from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.encoder_decoder import with_decoder_start
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.savings import saving
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.selection.path import RUNGS, Step, lazy_path
 from vlm_bridge.skip import skipping, supported_modes
 from vlm_bridge.skip.support import check_model
+
+P = TypeVar("P", SkipPlan, AdaptivePlan)
 
 
 def tuned_path(
@@ -96,12 +99,12 @@ def supported_only(vlm: VLM, candidates: Sequence[SkipPlan]) -> list[SkipPlan]:
 
 def tuned_on(
     vlm: VLM,
-    plan: SkipPlan,
+    plan: P,
     tuning: Sequence[Item],
     *,
     max_new_tokens: int,
     settings: Mapping[str, Any],
-) -> SkipPlan:
+) -> P:
     """The plan with the model, images and settings that chose it in its provenance."""
     provenance = plan.provenance.adding(
         model=vlm.name,

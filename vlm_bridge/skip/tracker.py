@@ -70,6 +70,7 @@ class PassTracker:
     ) -> None:
         self.layout, self._keep, self._log, self._check = layout, keep, log, check
         self._stamp = stamp or Stamp()
+        self._resumed: Tensor | None = None
         self._takes_videos = any(
             "video" in name for module in layout.entrances for name in parameters_of(module)
         )
@@ -141,6 +142,13 @@ class PassTracker:
                 if hasattr(type(module), name):
                     yield module, name, partial(form, getattr(module, name))
 
+    def resume(self, ids: Tensor, given: Collection[str]) -> None:
+        """Prefills to come are of the prompts `ids`, without the pixels or sounds named `given`.
+
+        Their features are in states that an earlier run has left.
+        """
+        self._resumed = self._places(ids, given) if given else None
+
     def restore(self) -> None:
         """Give the model back what it remembered before."""
         self._rotary.restore()
@@ -183,6 +191,8 @@ class PassTracker:
         elif given:
             self.begin(self._places(ids, given), cache, mask=arguments.get("attention_mask"))
             self._check_found(given, ids, cache)
+        elif self._resumed is not None and not _length(cache):
+            self.begin(self._resumed, cache, mask=arguments.get("attention_mask"))
         else:  # a pass of text alone, such as decoding, reads nothing from the device
             flags = torch.zeros_like(ids, dtype=torch.bool)
             self.begin(flags, cache, counts=[0] * len(ids))

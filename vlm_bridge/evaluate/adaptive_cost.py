@@ -1,0 +1,104 @@
+"""Prefill FLOPs of an adaptive plan, fallback included, in units of the full model's prefill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+from estimators import Estimate, clustered_mean
+from estimators.record import Record
+from vlm_bridge.cost import count_flops
+from vlm_bridge.data import Item
+from vlm_bridge.evaluate.adaptive import AdaptiveRun
+from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.adaptive import AdaptivePlan
+
+#: Questions whose prefill is counted.
+COUNTED = 4
+
+
+@dataclass(frozen=True)
+class AdaptiveMeasure(Record):
+    """An adaptive plan as measured on some images; every interval is by image.
+
+    Attributes:
+        plan: the plan; a threshold of -inf is the fixed plan.
+        changed: share of answers that differ from the full model's.
+        full: share of answers that the full model gave.
+        cost: prefill FLOPs with the fallback, over the full model's; see `expected_cost`.
+        costs: what each gate adds, and the full model behind them.
+    """
+
+    plan: AdaptivePlan
+    changed: Estimate
+    full: Estimate
+    cost: Estimate
+    costs: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        plan: AdaptivePlan,
+        changed: Sequence[float],
+        gates: Sequence[int],
+        clusters: Sequence[str],
+        costs: Sequence[float],
+        *,
+        level: float = 0.95,
+    ) -> AdaptiveMeasure:
+        """Means by image over the answers: whether each changed, and the gate at which it stood."""
+        by_image: Any = {"clusters": list(clusters), "level": level, "bounds": (0, 1)}
+        full = [float(gate == len(plan.gates)) for gate in gates]
+        return cls(
+            plan,
+            clustered_mean(changed, **by_image),
+            clustered_mean(full, **by_image),
+            expected_cost(costs, gates, clusters, level=level),
+            tuple(costs),
+        )
+
+
+def gate_costs(vlm: VLM, items: Sequence[Item], plan: AdaptivePlan) -> tuple[float, ...]:
+    """FLOPs that each gate adds, and at last the full model, over those of a full prefill.
+
+    Counted on the first questions, up to 4 of them, as if no answer stood: what a gate shares with
+    those before it counts once, at the first of them. Encoders count, tokens behind the first of an
+    answer do not.
+    """
+    batch = next(batches(vlm, items[:COUNTED], batch_size=COUNTED))
+
+    def steps() -> list[Callable[[], object]]:
+        run = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
+        return [*(partial(run.at_gate, gate) for gate in plan.gates), partial(run.ask, None)]
+
+    for step in steps():  # the first block of a plan may try its layers on noise
+        step()
+    full = count_flops(partial(AdaptiveRun(vlm, batch, plan, max_new_tokens=1).ask, None))
+    return tuple(count_flops(step) / full for step in steps())
+
+
+def expected_cost(
+    costs: Sequence[float], gates: Sequence[int], clusters: Sequence[str], *, level: float = 0.95
+) -> Estimate:
+    """Mean over images of what their answers cost, over what the full model's cost.
+
+        c = mean of costs[0] + ... + costs[g],  g the gate at which an answer stood
+
+    Args:
+        costs: of every gate, and of the full model behind them, as `gate_costs` gives them.
+        gates: of every answer, from 0; the number of gates where the full model gave it.
+        clusters: the image of every answer.
+        level: confidence of the betting interval.
+
+    Example:
+        >>> expected_cost([0.6, 0.4], [0, 0, 0, 1], ["a", "b", "c", "d"]).value
+        0.7
+    """
+    spent = list(accumulate(costs))
+    bounds = (spent[0], spent[-1])
+    values = [min(max(spent[gate], bounds[0]), bounds[1]) for gate in gates]
+    return clustered_mean(values, list(clusters), bounds=bounds, level=level)
