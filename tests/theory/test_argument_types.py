@@ -19,6 +19,9 @@ TOY = systems.toy_vlm()
 
 #: Arguments with which each public function works.
 VALID: dict[str, dict[str, Any]] = {
+    "alarm_stakes": {"epsilon": 0.1},
+    "anytime_p_values": {"values": [0.0, 1.0], "limit": 0.1},
+    "anytime_upper_bound": {"means": [0.0, 1.0], "delta": 0.05},
     "certification_power": {"n": 100, "epsilon": 0.1, "delta": 0.05, "harmed": 0.01},
     "certify_mean": {"values": [0, 0, 1], "clusters": ["a", "b", "c"], **HALF},
     "images_for_power": {"epsilon": 0.1, "delta": 0.05, "power": 0.8, "harmed": 0.01},

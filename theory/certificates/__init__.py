@@ -6,6 +6,10 @@ Example:
     True
 """
 
+from theory.certificates.alarm import Alarm as Alarm
+from theory.certificates.alarm import alarm_stakes as alarm_stakes
+from theory.certificates.anytime import anytime_p_values as anytime_p_values
+from theory.certificates.anytime import anytime_upper_bound as anytime_upper_bound
 from theory.certificates.certificate import AT_LIMIT as AT_LIMIT
 from theory.certificates.certificate import METHODS as METHODS
 from theory.certificates.certificate import RANGES as RANGES
