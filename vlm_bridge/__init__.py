@@ -18,10 +18,12 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.errors import BridgeError as BridgeError
     from vlm_bridge.evaluate.answers import answer as answer
     from vlm_bridge.evaluate.answers import normalise as normalise
+    from vlm_bridge.evaluate.audit import audited as audited
     from vlm_bridge.evaluate.certify import certify as certify
     from vlm_bridge.evaluate.certify import certify_both as certify_both
     from vlm_bridge.evaluate.compare import Comparison as Comparison
     from vlm_bridge.evaluate.compare import compare as compare
+    from vlm_bridge.evaluate.monitor import Monitor as Monitor
     from vlm_bridge.evaluate.reach import reach as reach
     from vlm_bridge.evaluate.sweep import sweep as sweep
     from vlm_bridge.evaluate.sweep import sweep_plans as sweep_plans

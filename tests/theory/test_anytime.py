@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -202,7 +202,7 @@ def test_the_capital_stays_a_number():
 def test_stakes_double_from_half_of_epsilon(epsilon):
     stakes = alarm_stakes(epsilon)
     assert stakes[0] == epsilon / 2
-    assert all(b == 2 * a for a, b in zip(stakes, stakes[1:], strict=False))
+    assert all(b == 2 * a for a, b in pairwise(stakes))
     assert max(stakes) <= 0.5 < 2 * max(stakes) + 1e-9 or len(stakes) == 1
 
 

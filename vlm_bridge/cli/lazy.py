@@ -28,6 +28,10 @@ COMMANDS = {
     "certify": ("evaluating", "Bound disagreement and accuracy drop of a plan. Resumable."),
     "search": ("planning", "Find the largest plan whose disagreement is certified. Resumable."),
     "compare": ("evaluating", "Compare a plan with the full model: answers and cost. Resumable."),
+    "monitor": (
+        "monitoring",
+        "Watch a served plan: an alarm if it changes too many answers. Resumable.",
+    ),
     "controls": (
         "controlling",
         "Compare a plan with random plans and knockouts. Resumable.",

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from filelock import FileLock, Timeout
-
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import sharing
-from vlm_bridge.runtime.files import check_writable, read_bytes, write_bytes
+from vlm_bridge.runtime.files import read_bytes, write_bytes
 from vlm_bridge.runtime.ledger_entries import (
     TEXTS,
     Entry,
@@ -26,9 +24,8 @@ from vlm_bridge.runtime.ledger_entries import (
     listed,
     share,
 )
+from vlm_bridge.runtime.locking import locked
 
-#: How long another process may hold the ledger; it needs milliseconds.
-LOCK_S = 60.0
 #: Largest ledger that is read or written.
 MAX_LEDGER_BYTES = 2**28
 
@@ -174,16 +171,8 @@ class Ledger:
         return spending
 
     def _spend(self, entry: Entry) -> Spending:
-        check_writable(self.path)
-        try:
-            with FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=LOCK_S):
-                return self._spend_alone(entry)
-        except Timeout:
-            raise BridgeError(
-                f"another process holds the ledger {self.path} for more than {LOCK_S:g} s"
-            ) from None
-        except OSError as error:
-            raise BridgeError(f"cannot use the ledger {self.path}: {error.strerror}") from None
+        with locked(self.path, "ledger"):
+            return self._spend_alone(entry)
 
     def _granted(self, entry: Entry) -> Spending:
         try:
