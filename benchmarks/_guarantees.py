@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from theory.certificates.alarm import Alarm, alarm_stakes
 from theory.certificates.anytime import anytime_p_values
+from theory.certificates.certify import certify_mean
+from theory.certificates.groups import certify_groups
+from theory.certificates.quantile import quantile_upper_bound
+from theory.certificates.risks import certify_risks
 
 Floats = NDArray[np.float64]
 
@@ -95,10 +99,76 @@ def ring_one(changed: NDArray[np.bool_], alpha: float) -> bool:
     return bell.rings
 
 
+def groups(rng: np.random.Generator, runs: int) -> Iterator[Guarantee]:
+    """Three kinds of question on the same images, the rarest on a quarter of them, all at epsilon.
+
+    One uniform number of each image decides all its kinds, so that they go together.
+    """
+    images, kinds = np.tile(np.arange(400), 3), np.repeat(["shape", "color", "count"], 400)
+    asked = (kinds != "count") | (images % 4 == 0)
+    images, kinds = images[asked], kinds[asked]
+    options = {"quantity": "disagreement", "epsilon": EPSILON, "delta": DELTA}
+    for truth, together in (("each at epsilon, together", True), ("each at epsilon, apart", False)):
+        wrong, apart = [], []
+        for _ in range(runs):
+            draws = rng.random(400)[images] if together else rng.random(images.size)
+            values = (draws < EPSILON).astype(np.float64)
+            made = certify_groups(values, images, kinds, **options)
+            wrong.append(any(each.bound < EPSILON for each in made.certificates.values()))
+            if not together:
+                bounds = (
+                    certify_mean(values[kinds == kind], images[kinds == kind], **options).bound
+                    for kind in ("shape", "color", "count")
+                )
+                apart.append(any(bound < EPSILON for bound in bounds))
+        yield Guarantee("three groups at once", truth, runs, float(np.mean(wrong)))
+        if apart:
+            name = "three groups, each at delta"
+            yield Guarantee(name, truth, runs, float(np.mean(apart)), valid=False)
+
+
+def risks(rng: np.random.Generator, runs: int, n: int = 200) -> Iterator[Guarantee]:
+    """Disagreement, accuracy drop and change in length, all at their limits, or the last alone."""
+    limits = {"disagreement": 0.04, "accuracy_drop": 0.02, "length_change": 0.05}
+    for truth, control, inside in (
+        ("all at their limits", "holm", False),
+        ("all at their limits", "fixed-sequence", False),
+        ("disagreement at its limit, the others inside", "all", True),
+    ):
+        wrong = 0
+        for _ in range(runs):
+            changed = (rng.random(n) < 0.04).astype(np.float64)
+            lost = changed * (rng.random(n) < (0.0 if inside else 0.5))
+            length = (rng.random(n) < (0.0 if inside else 0.1)) * rng.random(n)
+            values = {"disagreement": changed, "accuracy_drop": lost, "length_change": length}
+            made = certify_risks(values, range(n), limits=limits, delta=DELTA, control=control)
+            wrong += made.holds if inside else bool(made.certified)
+        yield Guarantee(f"three risks at once, {control}", truth, runs, wrong / runs)
+
+
+def quantile(rng: np.random.Generator, runs: int, n: int = 150) -> Iterator[Guarantee]:
+    """The 90 % quantile of a continuous loss, and of a loss with ties."""
+    for truth, draw, value in (
+        ("uniform loss, quantile .9", lambda: rng.random(n), 0.9),
+        ("loss of 0, 1/4, ..., 1, quantile .75", lambda: rng.choice(_STEPS, n, p=_SHARES), 0.75),
+    ):
+        below = [quantile_upper_bound(draw(), 0.9, DELTA) < value for _ in range(runs)]
+        yield Guarantee("90 % quantile of the loss", truth, runs, float(np.mean(below)))
+        if truth.startswith("uniform"):
+            naive = [np.quantile(draw(), 0.9) < value for _ in range(runs)]
+            share = float(np.mean(naive))
+            yield Guarantee("sample quantile", truth, runs, share, valid=False)
+
+
+_STEPS, _SHARES = np.arange(5) / 4, (0.5, 0.2, 0.195, 0.055, 0.05)
+
 #: Every simulation: its share of the seed is its place.
 SIMULATIONS: tuple[Callable[[np.random.Generator, int], Iterator[Guarantee]], ...] = (
     anytime,
     alarm,
+    groups,
+    risks,
+    quantile,
 )
 
 

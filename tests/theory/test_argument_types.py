@@ -20,6 +20,27 @@ TOY = systems.toy_vlm()
 #: Arguments with which each public function works.
 VALID: dict[str, dict[str, Any]] = {
     "alarm_stakes": {"epsilon": 0.1},
+    "certify_groups": {
+        "values": [0, 0, 1],
+        "clusters": ["a", "b", "c"],
+        "groups": ["x", "x", "y"],
+        **HALF,
+    },
+    "certify_quantile": {
+        "values": [0, 0, 1],
+        "clusters": ["a", "b", "c"],
+        "share": 0.5,
+        "limit": 1.0,
+        "delta": 0.2,
+    },
+    "certify_risks": {
+        "risks": {"disagreement": [0, 0, 1]},
+        "clusters": ["a", "b", "c"],
+        "limits": {"disagreement": 0.5},
+        "delta": 0.05,
+    },
+    "images_for_quantile": {"share": 0.9, "delta": 0.05},
+    "quantile_upper_bound": {"values": [0.0, 1.0], "share": 0.5, "delta": 0.3},
     "anytime_p_values": {"values": [0.0, 1.0], "limit": 0.1},
     "anytime_upper_bound": {"means": [0.0, 1.0], "delta": 0.05},
     "certification_power": {"n": 100, "epsilon": 0.1, "delta": 0.05, "harmed": 0.01},
@@ -114,6 +135,8 @@ FREE = {
         for name in ("certify_mean", "certify_drop")
         for parameter in ("data_hash", "plan_hash", "unit_word", "clusters")
     ),
+    *(("certify_groups", "options", wrong) for wrong in WRONG),
+    *((name, "unit_word", "text") for name in ("certify_quantile", "certify_risks")),
     ("learn_then_test", "clusters", "text"),
     ("verify_all", "names", "none"),
     ("run_toy", "exit", "none"),

@@ -21,8 +21,17 @@ from theory.certificates.families import CONTROLS as CONTROLS
 from theory.certificates.families import Selection as Selection
 from theory.certificates.families import learn_then_test as learn_then_test
 from theory.certificates.families import rejected as rejected
+from theory.certificates.groups import GroupCertificates as GroupCertificates
+from theory.certificates.groups import certify_groups as certify_groups
 from theory.certificates.power import certification_power as certification_power
 from theory.certificates.power import images_for_power as images_for_power
+from theory.certificates.quantile import QuantileCertificate as QuantileCertificate
+from theory.certificates.quantile import certify_quantile as certify_quantile
+from theory.certificates.quantile import images_for_quantile as images_for_quantile
+from theory.certificates.quantile import quantile_upper_bound as quantile_upper_bound
+from theory.certificates.risks import RISK_CONTROLS as RISK_CONTROLS
+from theory.certificates.risks import RiskCertificates as RiskCertificates
+from theory.certificates.risks import certify_risks as certify_risks
 from theory.certificates.sample_size import images_needed as images_needed
 from theory.certificates.sample_size import reachable_epsilon as reachable_epsilon
 from theory.certificates.sample_size import zero_failure_bound as zero_failure_bound
