@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from theory.certificates.alarm import Alarm, alarm_stakes
 from theory.certificates.anytime import anytime_p_values
 from theory.certificates.certify import certify_mean
+from theory.certificates.exchangeability import exchangeability_p_value, stream_alarm
 from theory.certificates.groups import certify_groups
+from theory.certificates.prediction_powered import powered_upper_bound
 from theory.certificates.quantile import quantile_upper_bound
 from theory.certificates.risks import certify_risks
+from theory.certificates.shift import certify_shifted
 
 Floats = NDArray[np.float64]
 
@@ -160,6 +163,59 @@ def quantile(rng: np.random.Generator, runs: int, n: int = 150) -> Iterator[Guar
             yield Guarantee("sample quantile", truth, runs, share, valid=False)
 
 
+def powered(rng: np.random.Generator, runs: int, n: int = 100) -> Iterator[Guarantee]:
+    """Few labels, 2,000 proxies that are right for nine in ten images, and the true mean loss."""
+    for truth, rate in (("loss of one in five", 0.2), ("loss of one in fifty", 0.02)):
+        wrong, normal = 0, 0
+        for _ in range(runs):
+            loss = (rng.random(n + 2000) < rate).astype(np.float64)
+            proxy = np.where(rng.random(n + 2000) < 0.9, loss, 1.0 - loss)
+            if truth.endswith("fifty"):
+                proxy = np.zeros(n + 2000)  # a proxy that says nothing
+            y, f, many = loss[:n], proxy[:n], proxy[n:]
+            wrong += powered_upper_bound(y, f, many, delta=DELTA).bound < rate
+            spread = math.sqrt(np.var(many) / many.size + np.var(y - f) / n)
+            normal += many.mean() + (y - f).mean() + 1.6449 * spread < rate
+        yield Guarantee("prediction-powered bound", truth, runs, wrong / runs)
+        if truth.endswith("fifty"):
+            name = "prediction-powered, asymptotic"
+            yield Guarantee(name, truth, runs, normal / runs, valid=False)
+
+
+def shifted(rng: np.random.Generator, runs: int, n: int = 500) -> Iterator[Guarantee]:
+    """Deployment asks the hard kind in 40 %, certification in 20 %; its true rate is epsilon."""
+    wrong, unweighted = 0, 0
+    for _ in range(runs):
+        hard = rng.random(n) < 0.2
+        values = (rng.random(n) < np.where(hard, 0.035, 0.01)).astype(np.float64)
+        weights = np.where(hard, 2.0, 0.75)
+        of = {"epsilon": EPSILON, "delta": DELTA}
+        try:
+            made = certify_shifted(values, weights, range(n), largest_weight=2.0, **of)
+        except ValueError:  # the weights of this draw do not look right: nothing is promised
+            continue
+        wrong += made.bound < EPSILON
+        plain = certify_mean(values, range(n), quantity="disagreement", **of)
+        unweighted += plain.bound < EPSILON
+    truth = "rate epsilon after the shift"
+    yield Guarantee("importance weights", truth, runs, wrong / runs)
+    yield Guarantee("no weights", truth, runs, unweighted / runs, valid=False)
+
+
+def exchangeable(rng: np.random.Generator, runs: int) -> Iterator[Guarantee]:
+    """Certification and deployment inputs of one distribution: any alarm is false."""
+    for truth, digits in (("the same scores", 9), ("the same scores, with ties", 0)):
+        tested, rang = 0, 0
+        for seed in range(runs):
+            scores = rng.normal(size=300).round(digits)
+            x, y = scores[:100], scores[100:]
+            p = exchangeability_p_value(x, y, permutations=99, seed=seed)
+            tested += p <= DELTA
+            rang += stream_alarm(x, y, DELTA, seed=seed) > 0
+        yield Guarantee("exchangeability, permutations", truth, runs, tested / runs)
+        yield Guarantee("exchangeability, stream at any time", truth, runs, rang / runs)
+
+
 _STEPS, _SHARES = np.arange(5) / 4, (0.5, 0.2, 0.195, 0.055, 0.05)
 
 #: Every simulation: its share of the seed is its place.
@@ -169,6 +225,9 @@ SIMULATIONS: tuple[Callable[[np.random.Generator, int], Iterator[Guarantee]], ..
     groups,
     risks,
     quantile,
+    powered,
+    shifted,
+    exchangeable,
 )
 
 

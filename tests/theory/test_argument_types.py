@@ -39,6 +39,28 @@ VALID: dict[str, dict[str, Any]] = {
         "limits": {"disagreement": 0.5},
         "delta": 0.05,
     },
+    "certify_shifted": {
+        "values": [0, 0, 1],
+        "weights": [1.0, 1.0, 1.0],
+        "clusters": ["a", "b", "c"],
+        "largest_weight": 2.0,
+        "epsilon": 0.5,
+        "delta": 0.05,
+    },
+    "conformal_p_values": {"calibration": [0.0, 1.0], "stream": [0.5]},
+    "exchangeability_capital": {"p_values": [0.5]},
+    "exchangeability_p_value": {
+        "certification": [0.0, 1.0],
+        "deployment": [0.5],
+        "permutations": 9,
+    },
+    "powered_upper_bound": {
+        "losses": [0.0, 1.0],
+        "proxies": [0.0, 1.0],
+        "unlabelled": [0.0],
+        "delta": 0.05,
+    },
+    "stream_alarm": {"calibration": [0.0, 1.0], "stream": [0.5], "alpha": 0.05},
     "images_for_quantile": {"share": 0.9, "delta": 0.05},
     "quantile_upper_bound": {"values": [0.0, 1.0], "share": 0.5, "delta": 0.3},
     "anytime_p_values": {"values": [0.0, 1.0], "limit": 0.1},
@@ -132,7 +154,7 @@ WRONG = {"none": None, "text": "a", "object": object(), "nested": [["a"], {}], "
 FREE = {
     *(
         (name, parameter, "text")
-        for name in ("certify_mean", "certify_drop")
+        for name in ("certify_mean", "certify_drop", "certify_shifted")
         for parameter in ("data_hash", "plan_hash", "unit_word", "clusters")
     ),
     *(("certify_groups", "options", wrong) for wrong in WRONG),
