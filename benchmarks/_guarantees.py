@@ -164,14 +164,14 @@ def quantile(rng: np.random.Generator, runs: int, n: int = 150) -> Iterator[Guar
 
 
 def powered(rng: np.random.Generator, runs: int, n: int = 100) -> Iterator[Guarantee]:
-    """Few labels, 2,000 proxies that are right for nine in ten images, and the true mean loss."""
+    """Few labels, 500 proxies that are right for nine in ten images, and the true mean loss."""
     for truth, rate in (("loss of one in five", 0.2), ("loss of one in fifty", 0.02)):
         wrong, normal = 0, 0
         for _ in range(runs):
-            loss = (rng.random(n + 2000) < rate).astype(np.float64)
-            proxy = np.where(rng.random(n + 2000) < 0.9, loss, 1.0 - loss)
+            loss = (rng.random(n + 500) < rate).astype(np.float64)
+            proxy = np.where(rng.random(n + 500) < 0.9, loss, 1.0 - loss)
             if truth.endswith("fifty"):
-                proxy = np.zeros(n + 2000)  # a proxy that says nothing
+                proxy = np.zeros(n + 500)  # a proxy that says nothing
             y, f, many = loss[:n], proxy[:n], proxy[n:]
             wrong += powered_upper_bound(y, f, many, delta=DELTA).bound < rate
             spread = math.sqrt(np.var(many) / many.size + np.var(y - f) / n)
@@ -179,7 +179,7 @@ def powered(rng: np.random.Generator, runs: int, n: int = 100) -> Iterator[Guara
         yield Guarantee("prediction-powered bound", truth, runs, wrong / runs)
         if truth.endswith("fifty"):
             name = "prediction-powered, asymptotic"
-            yield Guarantee(name, truth, runs, normal / runs, valid=False)
+            yield Guarantee(name, truth, runs, float(normal) / runs, valid=False)
 
 
 def shifted(rng: np.random.Generator, runs: int, n: int = 500) -> Iterator[Guarantee]:

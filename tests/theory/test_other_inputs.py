@@ -60,9 +60,10 @@ def test_good_proxies_are_worth_labels():
         proxy = np.where(rng.random(loss.size) < 0.98, loss, 1 - loss)
         made.append(powered_upper_bound(loss[:100], proxy[:100], proxy[100:], delta=0.05))
     assert (
-        0.3 < np.mean([m.bound for m in made]) < np.mean([m.labels_at_delta for m in made]) - 0.03
+        0.3 < np.mean([m.bound for m in made]) < np.mean([m.labels_at_delta for m in made]) - 0.02
     )
-    worthless = powered_upper_bound(loss[:100], np.ones(100), np.ones(5000), delta=0.05)
+    noise = (rng.random(5100) < 0.5).astype(float)
+    worthless = powered_upper_bound(loss[:100], noise[:100], noise[100:], delta=0.05)
     assert worthless.bound == worthless.labels_alone < worthless.powered
 
 

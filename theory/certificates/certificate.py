@@ -32,8 +32,8 @@ class Certificate(Record):
         quantity: "disagreement" (share of answers that change, in [0, 1], label-free; of an
             image, averaged over images),
             "accuracy_drop" (accuracy of the full model minus accuracy of the skipped model) or
-            "length_change" (difference of the lengths of both answers, as a share of the longest
-            answer that is allowed).
+            "length_change" (difference of the lengths of both answers, as a share of the longer
+            one).
         epsilon: tolerance, in (0, 1).
         delta: maximum probability that `bound` is below the true mean, in (0, 1).
         n_images: number of independent units, images unless `unit_word` says otherwise.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from vlm_bridge.runtime.ledger_entries import (
     family_of,
     listed,
     share,
+    spent_by,
 )
 from vlm_bridge.runtime.locking import locked
 
@@ -77,7 +77,8 @@ class Ledger:
     or is refused if nothing is left. Deltas are spent before an answer of a skipping model is
     looked at, so a run that is killed, or whose certificate does not hold, has spent its delta too.
     The same run again (same weights, questions, plans and settings) costs nothing, because it can
-    only repeat its result.
+    only repeat its result. An anytime certificate that adds images keeps its delta, since it is
+    wrong at any time at all with that probability: it counts once, with all of its images.
 
     What it cannot see, every certificate assumes: that a plan does not depend on earlier results on
     these images. A plan that names them (`SkipPlan.provenance`) is refused. For plans in words the
@@ -202,12 +203,21 @@ class Ledger:
                 "it was fixed when the ledger was made"
             )
         family = family_of(content.entries, entry.images)
-        repeated = next((known for known in family if known.key == entry.key), None)
-        if repeated is not None:
-            others = math.fsum(known.delta for known in family if known is not repeated)
-            return Spending(repeated.delta, round(others, 12), total, self.path), False
-        before = math.fsum(known.delta for known in family)
+        mine = [known for known in family if known.key == entry.key]
+        others = [known for known in family if known.key != entry.key]
+        before = spent_by(others)
         left = round(total - before, 12)
+        if mine:
+            seen = frozenset().union(*(known.images for known in mine))
+            if entry.images <= seen:
+                return Spending(mine[0].delta, round(before, 12), total, self.path), False
+            if mine[0].delta > left:
+                raise NothingLeft(
+                    f"the ledger {self.path} leaves {left:g} of {total:g} for this data: "
+                    f"{listed(others)} used the images that are new here; add images that "
+                    "nothing was certified on"
+                )
+            return Spending(mine[0].delta, round(before, 12), total, self.path), True
         if left <= 0:
             raise NothingLeft(
                 f"the ledger {self.path} leaves no delta for this data: {listed(family)} "

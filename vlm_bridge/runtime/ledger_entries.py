@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,11 @@ def family_of(entries: Iterable[Entry], images: frozenset[str]) -> list[Entry]:
         left = [entry for entry in left if not entry.images & linked]
         linked = linked.union(*(entry.images for entry in found))
     return family
+
+
+def spent_by(entries: Iterable[Entry]) -> float:
+    """Delta that some entries have spent; a run that has grown by images has spent it once."""
+    return math.fsum({entry.key: entry.delta for entry in entries}.values())
 
 
 def listed(entries: list[Entry]) -> str:
