@@ -165,6 +165,17 @@ def test_the_ledger_counts_it_once_with_all_of_its_images(answered, tmp_path):
         certify_groups(vlm, texts(5), PLAN, delta=0.05, ledger=ledger, **SHORT)
 
 
+def test_a_certificate_that_grows_cannot_choose_among_its_images(answered, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.05)
+    vlm = tiny_llava()
+    first = certify_anytime(vlm, texts(60), PLAN, ledger=ledger, **SHORT)
+    assert certify_anytime(vlm, texts(60), PLAN, ledger=ledger, **SHORT) == first
+    with pytest.raises(
+        BridgeError, match="knows 10 more images of this certificate; it only grows"
+    ):
+        certify_anytime(vlm, texts(50, start=10), PLAN, ledger=ledger, **SHORT)
+
+
 def test_images_of_others_are_not_added(answered, tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.08)
     vlm = tiny_llava()

@@ -18,6 +18,7 @@ from vlm_bridge.runtime.ledger_entries import (
     TEXTS,
     Entry,
     checksum,
+    covers,
     entry_of,
     family_of,
     listed,
@@ -208,8 +209,7 @@ class Ledger:
         before = spent_by(others)
         left = round(total - before, 12)
         if mine:
-            seen = frozenset().union(*(known.images for known in mine))
-            if entry.images <= seen:
+            if covers(mine, entry, self.path):
                 return Spending(mine[0].delta, round(before, 12), total, self.path), False
             if mine[0].delta > left:
                 raise NothingLeft(
