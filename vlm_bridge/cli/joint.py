@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from theory.certificates.certificate import counted
 from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -13,7 +14,6 @@ from vlm_bridge.evaluate.growing import GrowingCertificate, certify_anytime
 from vlm_bridge.evaluate.joint import certify_groups, certify_risks
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import check_writable, read_record
 
 
@@ -93,8 +93,8 @@ def growing(
         note(f"continues {out}: {earlier.certificate.sentence()}")
 
     def keep(made: GrowingCertificate) -> None:
-        if is_main():
-            note(made.certificate.sentence())
+        at = made.certificate
+        note(f"{counted(at.n_images, at.unit_word)}: disagreement <= {at.bound:.4f}")
         save(out, made.to_json())
 
     made = certify_anytime(vlm, items, plan, earlier=earlier, keep=keep, **wanted)
