@@ -15,6 +15,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy import stats
 
+from benchmarks._guarantees import guarantees
 from theory.certificates.bentkus import bentkus_p_value
 from theory.certificates.bernstein import bernstein_p_value
 from theory.certificates.betting import betting_p_value
@@ -200,6 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("give at least 1 run and 2 images")
     made = list(rows(options.runs, options.images, options.seed))
     families = list(family_rows(options.runs, options.images, options.seed))
+    others = list(guarantees(options.runs, options.seed))
     if options.json:
         result = {
             "epsilon": EPSILON,
@@ -209,6 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
             "seed": options.seed,
             "certificates": [asdict(row) for row in made],
             "families": families,
+            "guarantees": [asdict(each) for each in others],
         }
         sys.stdout.write(json.dumps(result, indent=1, allow_nan=False) + "\n")
         return
@@ -224,6 +227,13 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(table)
     for family in families:
         console.print(family)
+    table = Table(title=f"Guarantees of several looks, groups, risks: {options.runs} users each")
+    for name in ("guarantee", "truth", "wrong"):
+        table.add_column(name)
+    for each in others:
+        flag = " !" if each.wrong > each.most else ""
+        table.add_row(each.name, each.truth, f"{each.wrong:.4f}{flag}")
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from theory.certificates import Selection as Selection
     from theory.certificates import certification_power as certification_power
     from theory.certificates import certify_drop as certify_drop
+    from theory.certificates import certify_groups as certify_groups
     from theory.certificates import certify_mean as certify_mean
+    from theory.certificates import certify_quantile as certify_quantile
+    from theory.certificates import certify_risks as certify_risks
     from theory.certificates import images_for_power as images_for_power
     from theory.certificates import images_needed as images_needed
     from theory.certificates import label_free_drop as label_free_drop

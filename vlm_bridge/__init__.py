@@ -20,10 +20,15 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.evaluate.adaptive_latency import stream_latency as stream_latency
     from vlm_bridge.evaluate.answers import answer as answer
     from vlm_bridge.evaluate.answers import normalise as normalise
+    from vlm_bridge.evaluate.audit import audited as audited
     from vlm_bridge.evaluate.certify import certify as certify
     from vlm_bridge.evaluate.certify import certify_both as certify_both
     from vlm_bridge.evaluate.compare import Comparison as Comparison
     from vlm_bridge.evaluate.compare import compare as compare
+    from vlm_bridge.evaluate.growing import certify_anytime as certify_anytime
+    from vlm_bridge.evaluate.joint import certify_groups as certify_groups
+    from vlm_bridge.evaluate.joint import certify_risks as certify_risks
+    from vlm_bridge.evaluate.monitor import Monitor as Monitor
     from vlm_bridge.evaluate.reach import reach as reach
     from vlm_bridge.evaluate.sweep import sweep as sweep
     from vlm_bridge.evaluate.sweep import sweep_plans as sweep_plans

@@ -19,6 +19,52 @@ TOY = systems.toy_vlm()
 
 #: Arguments with which each public function works.
 VALID: dict[str, dict[str, Any]] = {
+    "alarm_stakes": {"epsilon": 0.1},
+    "certify_groups": {
+        "values": [0, 0, 1],
+        "clusters": ["a", "b", "c"],
+        "groups": ["x", "x", "y"],
+        **HALF,
+    },
+    "certify_quantile": {
+        "values": [0, 0, 1],
+        "clusters": ["a", "b", "c"],
+        "share": 0.5,
+        "limit": 1.0,
+        "delta": 0.2,
+    },
+    "certify_risks": {
+        "risks": {"disagreement": [0, 0, 1]},
+        "clusters": ["a", "b", "c"],
+        "limits": {"disagreement": 0.5},
+        "delta": 0.05,
+    },
+    "certify_shifted": {
+        "values": [0, 0, 1],
+        "weights": [1.0, 1.0, 1.0],
+        "clusters": ["a", "b", "c"],
+        "largest_weight": 2.0,
+        "epsilon": 0.5,
+        "delta": 0.05,
+    },
+    "conformal_p_values": {"calibration": [0.0, 1.0], "stream": [0.5]},
+    "exchangeability_capital": {"p_values": [0.5]},
+    "exchangeability_p_value": {
+        "certification": [0.0, 1.0],
+        "deployment": [0.5],
+        "permutations": 9,
+    },
+    "powered_upper_bound": {
+        "losses": [0.0, 1.0],
+        "proxies": [0.0, 1.0],
+        "unlabelled": [0.0],
+        "delta": 0.05,
+    },
+    "stream_alarm": {"calibration": [0.0, 1.0], "stream": [0.5], "alpha": 0.05},
+    "images_for_quantile": {"share": 0.9, "delta": 0.05},
+    "quantile_upper_bound": {"values": [0.0, 1.0], "share": 0.5, "delta": 0.3},
+    "anytime_p_values": {"values": [0.0, 1.0], "limit": 0.1},
+    "anytime_upper_bound": {"means": [0.0, 1.0], "delta": 0.05},
     "certification_power": {"n": 100, "epsilon": 0.1, "delta": 0.05, "harmed": 0.01},
     "certify_mean": {"values": [0, 0, 1], "clusters": ["a", "b", "c"], **HALF},
     "images_for_power": {"epsilon": 0.1, "delta": 0.05, "power": 0.8, "harmed": 0.01},
@@ -108,9 +154,11 @@ WRONG = {"none": None, "text": "a", "object": object(), "nested": [["a"], {}], "
 FREE = {
     *(
         (name, parameter, "text")
-        for name in ("certify_mean", "certify_drop")
+        for name in ("certify_mean", "certify_drop", "certify_shifted")
         for parameter in ("data_hash", "plan_hash", "unit_word", "clusters")
     ),
+    *(("certify_groups", "options", wrong) for wrong in WRONG),
+    *((name, "unit_word", "text") for name in ("certify_quantile", "certify_risks")),
     ("learn_then_test", "clusters", "text"),
     ("verify_all", "names", "none"),
     ("run_toy", "exit", "none"),

@@ -163,7 +163,7 @@ def test_it_records_what_was_checked_and_assumed():
     [
         ([], {}, "values is empty"),
         ([0.0], {"quantity": "loss"}, "unknown quantity 'loss'; choose from disagreement"),
-        ([0.0], {"method": "t"}, "unknown method 't'; choose from betting"),
+        ([0.0], {"method": "t"}, "unknown method 't'; choose from anytime"),
         (
             [0.0],
             {"quantity": "accuracy_drop", "method": "clopper-pearson"},

@@ -14,7 +14,8 @@ PAIRS = [
     (quantity, method)
     for quantity in RANGES
     for method in METHODS
-    if (quantity, method) not in {("accuracy_drop", "clopper-pearson"), ("disagreement", "harm")}
+    if method != {"disagreement": "harm", "accuracy_drop": "clopper-pearson"}.get(quantity)
+    and (quantity != "length_change" or method not in ("harm", "clopper-pearson"))
 ]
 
 

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.theory import false_variants_geometry, false_variants_information
+from tests.theory import (
+    false_variants_geometry,
+    false_variants_guarantees,
+    false_variants_information,
+)
 from theory import prove, statements, verify_statement
 from theory.__main__ import main
 from theory.docs import render
@@ -21,12 +25,17 @@ from theory.statement import EVIDENCE, Counterexample
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = statements.ids()
-FALSE_VARIANTS = false_variants_information.FALSE_VARIANTS | false_variants_geometry.FALSE_VARIANTS
+FALSE_VARIANTS = (
+    false_variants_information.FALSE_VARIANTS
+    | false_variants_geometry.FALSE_VARIANTS
+    | false_variants_guarantees.FALSE_VARIANTS
+)
 
 #: What the theory consists of; a row may be split into parts (P-Ia, P-Ib).
 ROWS = (
     *("G-P", "G-F", "P-F", "P-I", "I-F", "S1", "S1b", "S2", "S3", "S4a", "S4b", "S6", "S6b", "S7"),
     *("S8", "S8c", "S9", "S10", "S11", "S12", "S12g", "S13", "S14", "S15"),
+    *("S16", "S17", "S18", "S19"),
     *("O1", "O2", "O3", "O4", "O5"),
 )
 

@@ -127,5 +127,5 @@ def test_a_broken_layer_is_exported_only_if_it_is_skipped(tmp_path, value):
 
 
 def test_an_unknown_method_lists_all_choices(items):
-    with pytest.raises(BridgeError, match="unknown method 'foo'; choose from auto, label-free, be"):
+    with pytest.raises(BridgeError, match="unknown method 'foo'; choose from auto, label-free, an"):
         certify_both(tiny_llava(), items, PLAN, method="foo", **SHORT)

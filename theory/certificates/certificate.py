@@ -9,8 +9,9 @@ from typing import ClassVar
 from estimators.record import Record
 from theory._validate import check_choice, check_count, check_fraction, check_number
 
-RANGES = {"disagreement": (0.0, 1.0), "accuracy_drop": (-1.0, 1.0)}
+RANGES = {"disagreement": (0.0, 1.0), "accuracy_drop": (-1.0, 1.0), "length_change": (0.0, 1.0)}
 METHODS = (
+    "anytime",
     "betting",
     "clopper-pearson",
     "empirical-bernstein",
@@ -29,8 +30,10 @@ class Certificate(Record):
 
     Attributes:
         quantity: "disagreement" (share of answers that change, in [0, 1], label-free; of an
-            image, averaged over images) or
-            "accuracy_drop" (accuracy of the full model minus accuracy of the skipped model).
+            image, averaged over images),
+            "accuracy_drop" (accuracy of the full model minus accuracy of the skipped model) or
+            "length_change" (difference of the lengths of both answers, as a share of the longer
+            one).
         epsilon: tolerance, in (0, 1).
         delta: maximum probability that `bound` is below the true mean, in (0, 1).
         n_images: number of independent units, images unless `unit_word` says otherwise.
@@ -200,9 +203,10 @@ def check_request(quantity: str, epsilon: float, delta: float, method: str) -> N
     for name, given, known in (("quantity", quantity, RANGES), ("method", method, METHODS)):
         check_choice(given, name, known)
     if method == "clopper-pearson" and quantity != "disagreement":
+        instead = "harm (asked once per image), " if quantity == "accuracy_drop" else ""
         raise ValueError(
             f"clopper-pearson counts failures and cannot bound a {quantity}; "
-            "use harm (asked once per image), betting or hoeffding"
+            f"use {instead}betting or hoeffding"
         )
     if method == "harm" and quantity != "accuracy_drop":
         raise ValueError(f"harm bounds an accuracy_drop, not a {quantity}; use clopper-pearson")

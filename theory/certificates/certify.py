@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from estimators import cluster_means
 from estimators.clustered import Labels, cluster_codes
 from theory._validate import check_array, check_choice, check_count, check_instance, check_text
+from theory.certificates.anytime import anytime_p_value, anytime_upper_bound
 from theory.certificates.bentkus import bentkus_p_value, bentkus_upper_bound
 from theory.certificates.bernstein import bernstein_p_value, bernstein_upper_bound
 from theory.certificates.betting import betting_p_value, betting_upper_bound
@@ -42,12 +43,14 @@ ASSUMED = (
 Floats = NDArray[np.float64]
 
 _BOUNDS: dict[str, Callable[..., float]] = {
+    "anytime": anytime_upper_bound,
     "betting": betting_upper_bound,
     "empirical-bernstein": bernstein_upper_bound,
     "hoeffding": hoeffding_upper_bound,
     "hoeffding-bentkus": bentkus_upper_bound,
 }
 _P_VALUES: dict[str, Callable[..., Floats]] = {
+    "anytime": anytime_p_value,
     "betting": betting_p_value,
     "empirical-bernstein": bernstein_p_value,
     "hoeffding": hoeffding_p_value,
@@ -105,6 +108,8 @@ def certify_mean(
     Questions about the same image can be dependent; images are independent draws. With m_j the
     mean of the values of image j, n images and values in [a, b], the bounds are:
 
+        anytime              anytime_upper_bound(m, delta): holds at every number of images at
+                             once, so that images may be added until it is small enough
         betting              betting_upper_bound(m, delta), a mean over random orders of the images
         hoeffding            mean(m) + (b - a) sqrt(log(1/delta) / (2 n))
         empirical-bernstein  mean(m) + sqrt(2 V log(2/delta) / n)
@@ -121,9 +126,9 @@ def certify_mean(
     Args:
         values: array of shape (n_values,). "disagreement": 1 where the answer changed, else 0
             (or a probability, except for Clopper-Pearson). "accuracy_drop": score of the full
-            model minus score of the skipped model, in [-1, 1].
+            model minus score of the skipped model, in [-1, 1]. "length_change": in [0, 1].
         clusters: the image of each value, n_values hashable labels.
-        quantity: "disagreement" or "accuracy_drop".
+        quantity: "disagreement", "accuracy_drop" or "length_change".
         epsilon: tolerance, in (0, 1).
         delta: maximum error probability of the certificate, in (0, 1). For several plans on the
             same images use `learn_then_test`, or pass delta / plans.
@@ -180,23 +185,27 @@ def certify_mean(
         estimate=float(sample.values.mean()),
         method=method,
         checked=sample.checked,
-        assumed=assumed(sample.values.size, unit_word),
+        assumed=assumed(sample.values.size, unit_word, method),
         data_hash=data_hash,
         plan_hash=plan_hash,
         unit_word=unit_word,
     )
 
 
-def assumed(n: int, unit_word: str = "image") -> tuple[str, ...]:
+def assumed(n: int, unit_word: str = "image", method: str = "") -> tuple[str, ...]:
     """Conditions of a certificate from `n` units that the data cannot show.
+
+    An anytime certificate need not fix their number in advance.
 
     >>> assumed(300)[-1]
     'these 300 images were not used before'
     """
+    fixed = f"epsilon, delta, method, seed and the number of {unit_word}s, {n}, were"
+    if method == "anytime":
+        fixed = f"delta, method and the order in which {unit_word}s are added were"
     return (
         *(condition.format(units=f"{unit_word}s") for condition in ASSUMED),
-        f"epsilon, delta, method, seed and the number of {unit_word}s, {n}, were fixed before "
-        "the answers were seen",
+        f"{fixed} fixed before the answers were seen",
         unused(n, unit_word),
     )
 

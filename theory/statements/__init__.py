@@ -52,7 +52,7 @@ def _registry() -> dict[str, Statement]:
 
 
 def _order(name: str) -> tuple[int, str, int, str]:
-    """Sort key: the chain of notions, then S1 to S15, then the objections."""
+    """Sort key: the chain of notions, then S1 to S19, then the objections."""
     letters, number, rest = re.fullmatch(r"([A-Z]+(?:-[A-Z])?)(\d*)(\w*)", name).groups()  # type: ignore[union-attr]
     rank = CHAIN.index(letters) if letters in CHAIN else len(CHAIN) + "SO".find(letters)
     return rank, letters, int(number or 0), rest

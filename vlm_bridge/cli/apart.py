@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from vlm_bridge.data import Item
 
 #: Options and arguments in words that may name a file; every option of type `Path` does.
-_NAMES = ("model", "models", "plan", "data", "certification", "profiling", "test", "training")
+_NAMES = (
+    *("model", "models", "plan", "data", "certification", "profiling", "test", "training"),
+    "outcomes",
+)
 #: Figures of a survey.
 _SURVEY_FIGURES = ("layers.png", "depth.png", "profile.png")
 #: What commands write into the folder OUT, the main result first; others write a file OUT.

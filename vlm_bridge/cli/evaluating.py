@@ -9,6 +9,7 @@ from typer import Option
 
 from theory.certificates import what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
+from vlm_bridge.cli.joint import check_forms, growing, of_risks, per_group
 from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import (
     Check,
@@ -29,6 +30,7 @@ from vlm_bridge.data import unit_word
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certify_both, check_certifiable, reach_of_both
 from vlm_bridge.evaluate.compare import compare as run_compare
+from vlm_bridge.evaluate.joint import GROUPINGS
 from vlm_bridge.evaluate.reach import METHODS, check_method
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
@@ -49,6 +51,21 @@ def certify(
     delta: Delta = 0.05,
     method: Annotated[str, Option(help=f"{', '.join(METHODS)}.")] = "auto",
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
+    per: Annotated[
+        str | None,
+        Option(help=f"Certify each kind of question, jointly: by {' or '.join(GROUPINGS)}."),
+    ] = None,
+    risks: Annotated[
+        str | None,
+        Option(
+            help="Certify several risks, jointly, by their limits: "
+            "disagreement=0.02,accuracy_drop=0.02,length_change=0.05."
+        ),
+    ] = None,
+    anytime: Annotated[
+        bool,
+        Option("--anytime", help="Ask image after image until the certificate holds, then stop."),
+    ] = False,
     check: Check = False,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
@@ -68,9 +85,15 @@ def certify(
     the certificates hold, with --check 1 unless all hold. `torchrun` distributes the batches over
     its processes.
 
+    --per and --risks bound several things at one delta. --anytime looks after every 50 images; run
+    again with more images, it continues from --out, and the ledger is charged once.
+
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
+
+    Example: `skipit certify reference out/plan.json --data easy-vqa:certification --per opening`
     """
     check_method(method)
+    check_forms(per, risks, anytime, method)
     items, ledger = data.items(), spending.beside(out)
     vlm, skip_plan = model.load_with(plan)
     check_certifiable(vlm, skip_plan, items)
@@ -82,6 +105,18 @@ def certify(
         "max_new_tokens": max_new_tokens,
         "ledger": ledger,
     }
+    if per or risks or anytime:
+        del wanted["method"]
+        if per:
+            result, held = per_group(vlm, items, skip_plan, per, out, wanted)
+        elif risks:
+            result, held = of_risks(vlm, items, skip_plan, risks, out, wanted)
+        else:
+            result, held = growing(vlm, items, skip_plan, out, wanted)
+        say(f"certificates: {out}")
+        if check and not held:
+            raise CheckFailed(result)
+        return result
     note(reach_of_both(vlm, items, skip_plan, **wanted).sentence())
     with resumable(out) as checkpoint:
         certificates = certify_both(vlm, items, skip_plan, checkpoint=checkpoint, **wanted)

@@ -32,6 +32,10 @@ COMMANDS = {
         "adaptive",
         "Run an adaptive plan beside the full model: answers, cost, latency. Resumable.",
     ),
+    "monitor": (
+        "monitoring",
+        "Watch a served plan: an alarm if it changes too many answers. Resumable.",
+    ),
     "controls": (
         "controlling",
         "Compare a plan with random plans and knockouts. Resumable.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vlm_bridge.data.items import KINDS, Item, check_units
 from vlm_bridge.errors import BridgeError, shown
@@ -53,26 +54,35 @@ def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[It
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file with their numbers; only LF and CRLF end a line."""
-    number = offset = 0
     try:
         with path.open("rb") as handle:
-            while data := handle.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(data) > MAX_LINE_BYTES:
-                    raise BridgeError(f"{path}:{number}: longer than {MAX_LINE_BYTES} bytes")
-                try:
-                    text = decode_utf8(data) if number == 1 else data.decode()
-                except UnicodeDecodeError as error:
-                    raise BridgeError(
-                        f"{path}:{number}: not UTF-8 (byte 0x{data[error.start]:02x} at offset "
-                        f"{offset + error.start}); save the file as UTF-8"
-                    ) from None
-                except ValueError as error:
-                    raise BridgeError(f"{path}:{number}: {error}") from None
-                offset += len(data)
-                yield number, text
+            yield from decoded_lines(handle, path)
     except OSError as error:
         raise BridgeError(f"cannot read the data file {path}: {error.strerror}") from None
+
+
+def decoded_lines(handle: BinaryIO, name: str | Path) -> Iterator[tuple[int, str]]:
+    """The lines of UTF-8 bytes with their numbers; `name` is that of the file, for messages.
+
+    Raises:
+        BridgeError: a line is too long or not UTF-8.
+    """
+    number = offset = 0
+    while data := handle.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(data) > MAX_LINE_BYTES:
+            raise BridgeError(f"{name}:{number}: longer than {MAX_LINE_BYTES} bytes")
+        try:
+            text = decode_utf8(data) if number == 1 else data.decode()
+        except UnicodeDecodeError as error:
+            raise BridgeError(
+                f"{name}:{number}: not UTF-8 (byte 0x{data[error.start]:02x} at offset "
+                f"{offset + error.start}); save the file as UTF-8"
+            ) from None
+        except ValueError as error:
+            raise BridgeError(f"{name}:{number}: {error}") from None
+        offset += len(data)
+        yield number, text
 
 
 def _parse(line: str, where: str, folder: Path) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -28,6 +29,8 @@ class Outcomes:
         kl_skipped_full: KL(skipped || full).
         at_limit: 1.0 where the full model's answer reached `max_new_tokens` without ending; None
             where that is not known.
+        length_change: difference of the lengths of both answers in characters, as a share of the
+            longer one, in [0, 1]; None where that is not known.
         errors_full: wrong words of each transcript by the full model, None where the label is no
             transcript; None in place of the tuple if none is one. So is `errors_skipped`.
         max_new_tokens: longest answer, in tokens; 1 where the first answer token is compared.
@@ -42,6 +45,7 @@ class Outcomes:
     at_limit: tuple[float, ...] | None = None
     errors_full: tuple[float | None, ...] | None = None
     errors_skipped: tuple[float | None, ...] | None = None
+    length_change: tuple[float, ...] | None = None
     max_new_tokens: int = 1
 
     @classmethod
@@ -97,6 +101,7 @@ class Outcomes:
             errors_skipped=of_labelled(word_errors, skipped),
             kl_full_skipped=None,
             kl_skipped_full=None,
+            length_change=tuple(map(_length_change, full, skipped)),
             at_limit=None if at_limit is None else tuple(map(float, at_limit)),
             max_new_tokens=max_new_tokens,
         )
@@ -145,10 +150,11 @@ class Outcomes:
             if not wanted.get(name, True) or not isinstance(values, list) or len(values) != n:
                 return False
             blank = name.startswith(_OF_LABELS)
-            shares = not name.startswith(("kl", "errors"))
+            flags = not name.startswith(("kl", "errors", "length"))
+            top = 1.0 if name.startswith("length") else math.inf
             return all(
                 (value is None and blank)
-                or (type(value) in (int, float) and (not shares or value in (0, 1)))
+                or (type(value) in (int, float) and (value in (0, 1) if flags else value <= top))
                 for value in values
             )
 
@@ -212,6 +218,12 @@ class Outcomes:
 #: Columns, of both models, with a blank where a question has no label (no transcript).
 _OF_LABELS = ("correct", "errors")
 _COLUMNS = tuple(f.name for f in fields(Outcomes)[1:-1])
+
+
+def _length_change(full: str, skipped: str) -> float:
+    """Difference of two lengths, as a share of the larger one; 0 for two empty texts."""
+    longer = max(len(full), len(skipped))
+    return abs(len(full) - len(skipped)) / longer if longer else 0.0
 
 
 def _kl(p: Tensor, q: Tensor) -> tuple[float, ...]:

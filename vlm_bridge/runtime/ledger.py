@@ -5,30 +5,28 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from filelock import FileLock, Timeout
-
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.distributed import sharing
-from vlm_bridge.runtime.files import check_writable, read_bytes, write_bytes
+from vlm_bridge.runtime.files import read_bytes, write_bytes
 from vlm_bridge.runtime.ledger_entries import (
     TEXTS,
     Entry,
     checksum,
+    covers,
     entry_of,
     family_of,
     listed,
     share,
+    spent_by,
 )
+from vlm_bridge.runtime.locking import locked
 
-#: How long another process may hold the ledger; it needs milliseconds.
-LOCK_S = 60.0
 #: Largest ledger that is read or written.
 MAX_LEDGER_BYTES = 2**28
 
@@ -80,7 +78,8 @@ class Ledger:
     or is refused if nothing is left. Deltas are spent before an answer of a skipping model is
     looked at, so a run that is killed, or whose certificate does not hold, has spent its delta too.
     The same run again (same weights, questions, plans and settings) costs nothing, because it can
-    only repeat its result.
+    only repeat its result. An anytime certificate that adds images keeps its delta, since it is
+    wrong at any time at all with that probability: it counts once, with all of its images.
 
     What it cannot see, every certificate assumes: that a plan does not depend on earlier results on
     these images. A plan that names them (`SkipPlan.provenance`) is refused. For plans in words the
@@ -174,16 +173,8 @@ class Ledger:
         return spending
 
     def _spend(self, entry: Entry) -> Spending:
-        check_writable(self.path)
-        try:
-            with FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=LOCK_S):
-                return self._spend_alone(entry)
-        except Timeout:
-            raise BridgeError(
-                f"another process holds the ledger {self.path} for more than {LOCK_S:g} s"
-            ) from None
-        except OSError as error:
-            raise BridgeError(f"cannot use the ledger {self.path}: {error.strerror}") from None
+        with locked(self.path, "ledger"):
+            return self._spend_alone(entry)
 
     def _granted(self, entry: Entry) -> Spending:
         try:
@@ -213,12 +204,20 @@ class Ledger:
                 "it was fixed when the ledger was made"
             )
         family = family_of(content.entries, entry.images)
-        repeated = next((known for known in family if known.key == entry.key), None)
-        if repeated is not None:
-            others = math.fsum(known.delta for known in family if known is not repeated)
-            return Spending(repeated.delta, round(others, 12), total, self.path), False
-        before = math.fsum(known.delta for known in family)
+        mine = [known for known in family if known.key == entry.key]
+        others = [known for known in family if known.key != entry.key]
+        before = spent_by(others)
         left = round(total - before, 12)
+        if mine:
+            if covers(mine, entry, self.path):
+                return Spending(mine[0].delta, round(before, 12), total, self.path), False
+            if mine[0].delta > left:
+                raise NothingLeft(
+                    f"the ledger {self.path} leaves {left:g} of {total:g} for this data: "
+                    f"{listed(others)} used the images that are new here; add images that "
+                    "nothing was certified on"
+                )
+            return Spending(mine[0].delta, round(before, 12), total, self.path), True
         if left <= 0:
             raise NothingLeft(
                 f"the ledger {self.path} leaves no delta for this data: {listed(family)} "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vlm_bridge.errors import BridgeError, shown
@@ -35,6 +37,26 @@ def family_of(entries: Iterable[Entry], images: frozenset[str]) -> list[Entry]:
         left = [entry for entry in left if not entry.images & linked]
         linked = linked.union(*(entry.images for entry in found))
     return family
+
+
+def spent_by(entries: Iterable[Entry]) -> float:
+    """Delta that some entries have spent; a run that has grown by images has spent it once."""
+    return math.fsum({entry.key: entry.delta for entry in entries}.values())
+
+
+def covers(mine: Sequence[Entry], entry: Entry, ledger: Path) -> bool:
+    """Whether earlier entries of a run know all images of `entry`, and not just some of them.
+
+    Raises:
+        BridgeError: `entry` leaves some of theirs out; a run only grows.
+    """
+    seen = frozenset[str]().union(*(known.images for known in mine))
+    if missing := seen - entry.images:
+        raise BridgeError(
+            f"the ledger {ledger} knows {len(missing)} more images of this certificate; it only "
+            "grows: name them, too, in the order of before"
+        )
+    return entry.images == seen
 
 
 def listed(entries: list[Entry]) -> str:

@@ -1,0 +1,253 @@
+"""Certificates of a model per group, of several risks, and growing by images, with a ledger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import vlm_bridge as vb
+from tests.vlm_bridge.command_line import run
+from tests.vlm_bridge.tiny import tiny_llava
+from theory import certify_mean
+from theory.certificates import GroupCertificates, RiskCertificates
+from vlm_bridge.cli.joint import read_limits
+from vlm_bridge.cli.replacing import held_in
+from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate import growing
+from vlm_bridge.evaluate.compare import paired_outcomes
+from vlm_bridge.evaluate.growing import GrowingCertificate, certify_anytime
+from vlm_bridge.evaluate.joint import GROUPINGS, certify_groups, certify_risks
+from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.runtime.ledger import Ledger
+
+PLAN = SkipPlan("block", 4, layers=(0, 1))
+SHORT = {"max_new_tokens": 2}
+LIMITS = {"disagreement": 0.5, "accuracy_drop": 0.5, "length_change": 0.5}
+
+
+def back(record):
+    return type(record).from_json(json.loads(json.dumps(record.to_json())))
+
+
+# --- groups and risks -----------------------------------------------------------------------
+
+
+def test_groups_are_those_of_the_questions(items):
+    vlm = tiny_llava()
+    made = certify_groups(vlm, items, PLAN, epsilon=0.5, delta=0.06, **SHORT)
+    assert set(made.certificates) == {"is there", "what is", "is the"}
+    outcomes = paired_outcomes(vlm, items, PLAN, **SHORT)
+    assert any(outcomes.disagree)
+    for name, certificate in made.certificates.items():
+        chosen = [n for n, item in enumerate(items) if GROUPINGS["opening"](item) == name]
+        alone = certify_mean(
+            [outcomes.disagree[n] for n in chosen],
+            [outcomes.clusters[n] for n in chosen],
+            quantity="disagreement",
+            epsilon=0.5,
+            delta=0.02,
+        )
+        assert (certificate.bound, certificate.n_images) == (alone.bound, alone.n_images)
+        assert certificate.plan_hash == PLAN.hash()
+    assert made.smallest == "is the"
+    by_text = certify_groups(vlm, items, PLAN, lambda item: item.answer or "", **SHORT)
+    assert set(by_text.certificates) == {"yes", "no", "circle"}
+    with pytest.raises(BridgeError, match="unknown grouping 'openin'; did you mean opening"):
+        certify_groups(vlm, items, PLAN, "openin")
+
+
+def test_risks_are_those_of_the_outcomes(items):
+    vlm = tiny_llava()
+    made = certify_risks(vlm, items, PLAN, LIMITS, delta=0.05, **SHORT)
+    outcomes = paired_outcomes(vlm, items, PLAN, **SHORT)
+    by_image: dict[str, list[float]] = {}
+    for item, change in zip(outcomes.items, outcomes.length_change, strict=True):
+        by_image.setdefault(item.cluster, []).append(change)
+    means = [sum(values) / len(values) for values in by_image.values()]
+    assert made.estimates["length_change"] == pytest.approx(sum(means) / len(means))
+    assert list(made.limits) == list(LIMITS)
+    with pytest.raises(BridgeError, match="unknown risk 'length'"):
+        certify_risks(vlm, items, PLAN, {"length": 0.1})
+    bare = [replace(item, answer=None) for item in items]
+    with pytest.raises(BridgeError, match="an accuracy drop needs answers in the data"):
+        certify_risks(vlm, bare, PLAN, LIMITS)
+    with pytest.raises(BridgeError, match="unknown control 'hope'"):
+        certify_risks(vlm, items, PLAN, LIMITS, control="hope", **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("full", "skipped", "wanted"),
+    [("", "", 0.0), ("abcd", "a", 0.75), ("a", "abcd", 0.75), ("ab", "xy", 0.0), ("a", "", 1.0)],
+)
+def test_a_change_in_length_is_a_share_of_the_longer_answer(full, skipped, wanted):
+    outcomes = Outcomes.of_words([Item(None, "why?")], [full], [skipped])
+    assert outcomes.length_change == (wanted,)
+
+
+def test_the_ledger_is_charged_once_for_all_groups(items, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.05)
+    vlm = tiny_llava()
+    made = certify_groups(vlm, items, PLAN, delta=0.03, ledger=ledger, **SHORT)
+    assert made.delta == 0.03
+    rest = certify_risks(vlm, items, PLAN, LIMITS, delta=0.03, ledger=ledger, **SHORT)
+    assert rest.delta == 0.02
+    with pytest.raises(BridgeError, match="leaves no delta"):
+        certify_groups(vlm, items, PLAN, "question", delta=0.03, ledger=ledger, **SHORT)
+
+
+# --- growing --------------------------------------------------------------------------------
+
+
+def texts(n, start=0):
+    return [Item(None, f"question number {k} ?") for k in range(start, start + n)]
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Both models' answers, made up: those to the questions in the returned set differ."""
+    changed: set[str] = set()
+    asked: list[str] = []
+
+    def outcomes(vlm, items, plan, **sizes):
+        asked.extend(item.question for item in items)
+        skipped = ["b" if item.question in changed else "a" for item in items]
+        return Outcomes.of_words(
+            items, ["a"] * len(items), skipped, at_limit=[False] * len(items), max_new_tokens=2
+        )
+
+    monkeypatch.setattr(growing, "paired_outcomes", outcomes)
+    return changed, asked
+
+
+def test_it_stops_at_the_first_look_that_holds(answered):
+    _, asked = answered
+    made = certify_anytime(tiny_llava(), texts(400), PLAN, epsilon=0.02, look=10, **SHORT)
+    assert made.certificate.holds
+    assert made.certificate.n_images == len(asked) == 210  # 208 without a change, in tens
+    assert made.certificate.method == "anytime"
+    assert "210 texts, anytime" in made.certificate.sentence()
+    assert len(made.identities) >= 400
+    assert back(made) == made
+
+
+def test_more_images_continue_it_and_nothing_is_asked_twice(answered):
+    changed, asked = answered
+    changed.add("question number 3 ?")
+    vlm, looks = tiny_llava(), []
+    first = certify_anytime(vlm, texts(200), PLAN, look=100, keep=looks.append, **SHORT)
+    assert not first.certificate.holds
+    assert [look.certificate.n_images for look in looks] == [100, 200]
+    second = certify_anytime(vlm, texts(600), PLAN, look=50, earlier=back(first), **SHORT)
+    assert second.certificate.holds
+    assert second.clusters[:200] == first.clusters
+    assert len(asked) == len(set(asked)) == second.certificate.n_images > 250
+    whole = certify_anytime(vlm, texts(len(asked)), PLAN, look=10**6, **SHORT)
+    assert whole.certificate.bound == second.certificate.bound
+    again = certify_anytime(vlm, texts(600), PLAN, earlier=second, **SHORT)
+    assert again.certificate == second.certificate
+
+
+def test_the_ledger_counts_it_once_with_all_of_its_images(answered, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.08)
+    vlm = tiny_llava()
+    options = {"delta": 0.05, "ledger": ledger, **SHORT}
+    first = certify_anytime(vlm, texts(60), PLAN, **options)
+    second = certify_anytime(vlm, texts(120), PLAN, earlier=first, **options)
+    assert first.certificate.delta == second.certificate.delta == 0.05
+    late = texts(20, start=100)  # known to the ledger since the second call
+    one = certify_groups(vlm, late, PLAN, delta=0.05, ledger=ledger, **SHORT)
+    assert one.delta == pytest.approx(0.03)
+    with pytest.raises(BridgeError, match="leaves no delta"):
+        certify_groups(vlm, texts(5), PLAN, delta=0.05, ledger=ledger, **SHORT)
+
+
+def test_a_certificate_that_grows_cannot_choose_among_its_images(answered, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.05)
+    vlm = tiny_llava()
+    first = certify_anytime(vlm, texts(60), PLAN, ledger=ledger, **SHORT)
+    assert certify_anytime(vlm, texts(60), PLAN, ledger=ledger, **SHORT) == first
+    with pytest.raises(
+        BridgeError, match="knows 10 more images of this certificate; it only grows"
+    ):
+        certify_anytime(vlm, texts(50, start=10), PLAN, ledger=ledger, **SHORT)
+
+
+def test_images_of_others_are_not_added(answered, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.08)
+    vlm = tiny_llava()
+    certify_groups(vlm, texts(10, start=500), PLAN, delta=0.05, ledger=ledger, **SHORT)
+    options = {"delta": 0.05, "ledger": ledger, **SHORT}
+    first = certify_anytime(vlm, texts(60), PLAN, **options)
+    taken = [*texts(60), *texts(10, start=500)]
+    with pytest.raises(BridgeError, match=r"leaves 0\.03 of 0\.08 for this data: .* new here"):
+        certify_anytime(vlm, taken, PLAN, earlier=first, **options)
+
+
+def test_what_does_not_continue_is_refused(answered):
+    vlm = tiny_llava()
+    first = certify_anytime(vlm, texts(10), PLAN, **SHORT)
+    other = SkipPlan("block", 4, layers=(2,))
+    cases = {
+        "is of another plan": {"plan": other},
+        "is of another longest answer": {"max_new_tokens": 3},
+        "has delta 0.05, not 0.1": {"delta": 0.1},
+        "look must be a whole number": {"look": 0},
+    }
+    for message, changes in cases.items():
+        options = {"vlm": vlm, "items": texts(20), "plan": PLAN, "earlier": first, **SHORT}
+        with pytest.raises(BridgeError, match=message):
+            certify_anytime(**{**options, **changes})
+    with pytest.raises(ValueError, match="2 images have 10 values"):
+        replace(first, clusters=first.clusters[:2])
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+def test_the_command_takes_every_form(folder, jsonl, tmp_path, capsys):
+    base = ("certify", folder, "block layers=0,1", "--data", jsonl, "--max-new-tokens", 2)
+    base += ("--no-ledger", "--epsilon", "0.95")
+    kinds = {
+        "--per opening": GroupCertificates,
+        "--risks disagreement=0.9,length_change=0.9": RiskCertificates,
+        "--anytime": GrowingCertificate,
+    }
+    for number, (words, kind) in enumerate(kinds.items()):
+        out = tmp_path / "out" / f"{number}.json"
+        assert run(*base, *words.split(), "--out", out) == 0
+        made = kind.from_json(json.loads(out.read_text()))
+        assert held_in(out) == "certificates"
+        capsys.readouterr()
+        assert run(*base, *words.split(), "--out", out, "--json", "--check") in (0, 1)
+        assert kind.from_json(json.loads(capsys.readouterr().out)) == made
+
+
+def test_forms_that_do_not_go_together_are_refused(folder, jsonl, tmp_path, capsys):
+    base = ("certify", folder, "block layers=0", "--data", jsonl, "--out", tmp_path / "o.json")
+    cases = {
+        "--per and --anytime do not go together": ("--per", "opening", "--anytime"),
+        "leave --method out": ("--anytime", "--method", "betting"),
+        "--risks takes each risk once": ("--risks", "disagreement=a"),
+        "unknown risk 'pain'": ("--risks", "pain=0.1"),
+        "unknown grouping 'kind'": ("--per", "kind"),
+    }
+    for message, words in cases.items():
+        assert run(*base, *words) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "o.json").exists()
+
+
+@pytest.mark.parametrize("words", ["", "a", "a=1,a=2", "a=", "=1,"])
+def test_limits_in_words_are_whole(words):
+    with pytest.raises(BridgeError, match="--risks takes each risk once"):
+        read_limits(words)
+
+
+def test_the_verbs_are_public():
+    assert vb.certify_anytime is certify_anytime
+    assert vb.certify_groups is certify_groups
+    assert vb.certify_risks is certify_risks
