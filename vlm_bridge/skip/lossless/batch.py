@@ -106,10 +106,9 @@ class GrowingBatch:
             arguments["attention_mask"] = mask * there.to(mask)
         self._arguments = arguments
 
-    def own_ids(self, row: int, drafted: Tensor) -> Tensor:
-        """(1, length) the row by itself, as `generate` would have it, with `drafted` tokens."""
-        start = self.ids.shape[1] - self.lengths[row]
-        return torch.cat([self.ids[row, start:], drafted[row]])[None]
+    def last_ids(self, length: int) -> Tensor:
+        """(batch, length) of rows of that length all tokens, as `generate` would have them."""
+        return self.ids[:, self.ids.shape[1] - length :]
 
     def _longer(self, output: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a pass whose sequences have one more token of text."""

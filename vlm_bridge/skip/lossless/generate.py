@@ -187,12 +187,14 @@ class _Process:
         scores = logits.to(dtype=torch.float32, device=drafted.device, copy=True)
         if not len(self._processors):
             return scores
-        lengths = self._batch.lengths
-        for length in set(lengths):
-            rows = [row for row, n in enumerate(lengths) if n == length]
-            ids = torch.cat([self._batch.own_ids(row, drafted) for row in rows])
-            scores[rows] = self._processors(ids, scores[rows])
-        return scores
+        lengths = torch.tensor(self._batch.lengths, device=scores.device)
+        processed = scores.clone()
+        for length in set(self._batch.lengths):
+            # Some processors know the row by its place in the batch, so that all rows go in.
+            ids = torch.cat([self._batch.last_ids(length), drafted], 1)
+            of_these = (lengths == length)[:, None]
+            processed = torch.where(of_these, self._processors(ids, scores.clone()), processed)
+        return processed
 
 
 class _Rows:
