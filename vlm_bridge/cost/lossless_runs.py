@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,12 +12,12 @@ from torch import Tensor
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
+from vlm_bridge.cost.in_turn import Ticks, answers_in_turn, inputs_of
 from vlm_bridge.cost.measure import WARM_UP
 from vlm_bridge.cost.phase import median_estimate, timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.given import check_items, check_vlm
-from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.progress import track
@@ -99,7 +98,7 @@ def acceptance_rate(
         for item in items:
             found = generate_lossless(
                 vlm,
-                _inputs(vlm, item),
+                inputs_of(vlm, item),
                 plan,
                 draft_tokens=draft_tokens,
                 max_new_tokens=max_new_tokens,
@@ -195,110 +194,36 @@ def time_lossless(
 ) -> LosslessSpeed:
     """Time greedy answers of the full model and lossless ones in turn, one prompt at a time.
 
-    Every item is a pair; which of the two runs first alternates. Answers have `max_new_tokens`
-    tokens or end before; those of one token are not timed. The first two items warm up too.
+    Every item is a pair; see `answers_in_turn`.
 
     Raises:
         BridgeError: as `generate_lossless`, or no answer has two tokens.
     """
     check_vlm(vlm)
     check_draft(vlm, plan)
-    items = check_items(items)
-    full, lossless, found = [], [], []
-    same = 0
-    with track("full and lossless in turn", len(items) + WARM_UP) as advance:
-        for number, item in enumerate([*items[:WARM_UP], *items]):
-            pair = _Pair(vlm, _inputs(vlm, item), plan, draft_tokens, max_new_tokens)
-            seconds, made = pair.run(lossless_first=bool(number % 2))
-            advance(1)
-            if number < min(WARM_UP, len(items)):
-                continue
-            found.append(made)
-            same += pair.answer == made.tokens[0]
-            if min(len(pair.answer), len(made.tokens[0])) > 1:
-                full.append(seconds[0])
-                lossless.append(seconds[1])
-    if not full:
-        raise BridgeError(
-            f"no answer to {len(items)} items has two tokens, so that nothing was decoded; give "
-            "others, or more new tokens"
-        )
-    return LosslessSpeed(
-        draft_tokens,
-        1 / statistics.median(full),
-        1 / statistics.median(lossless),
-        median_estimate([s / f for s, f in zip(lossless, full, strict=True)]),
-        same,
-        len(items),
-        _acceptance(found),
-    )
+    found: list[LosslessTokens] = []
 
-
-class _Pair:
-    """The two ways to answer one prompt, timed from the first token to the last."""
-
-    def __init__(
-        self, vlm: VLM, inputs: Mapping[str, Tensor], plan: SkipPlan, k: int, most: int
-    ) -> None:
-        self._vlm, self._inputs, self._plan, self._k, self._most = vlm, inputs, plan, k, most
-        self.answer: tuple[int, ...] = ()
-
-    def run(self, *, lossless_first: bool) -> tuple[tuple[float, float], LosslessTokens]:
-        """Seconds per token after the first, full and lossless, and the lossless answer."""
-        full, lossless = _Ticks(self._vlm.device), _Ticks(self._vlm.device)
-        if not lossless_first:
-            self._run_full(full)
+    def answer(inputs: Mapping[str, Tensor], streamer: Ticks) -> tuple[int, ...]:
         made = generate_lossless(
-            self._vlm,
-            self._inputs,
-            self._plan,
-            draft_tokens=self._k,
-            max_new_tokens=self._most,
-            streamer=lossless,
+            vlm,
+            inputs,
+            plan,
+            draft_tokens=draft_tokens,
+            max_new_tokens=max_new_tokens,
+            streamer=streamer,
         )
-        if lossless_first:
-            self._run_full(full)
-        return (
-            full.seconds / max(len(self.answer) - 1, 1),
-            lossless.seconds / max(len(made.tokens[0]) - 1, 1),
-        ), made
+        found.append(made)
+        return made.tokens[0]
 
-    def _run_full(self, ticks: _Ticks) -> None:
-        options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "streamer": ticks}
-        with quiet_transformers():
-            made: Any = self._vlm.model.generate(
-                **self._inputs, max_new_tokens=self._most, **options
-            )
-        self.answer = tuple(made[0, self._inputs["input_ids"].shape[1] :].tolist())
-
-
-def _acceptance(found: Sequence[LosslessTokens]) -> float | None:
+    times = answers_in_turn(vlm, items, answer, max_new_tokens=max_new_tokens)
     accepted = sum(each.accepted[0] for each in found)
     judged = accepted + sum(each.rejected[0] for each in found)
-    return accepted / judged if judged else None
-
-
-class _Ticks:
-    """A streamer that notes when the first and the last token came."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._ticks: list[float] = []
-
-    def put(self, _: Tensor) -> None:
-        """Note the time; the first call brings the prompt, the second the first token."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self._ticks.append(time.perf_counter())
-
-    def end(self) -> None:
-        """Nothing is left to note."""
-
-    @property
-    def seconds(self) -> float:
-        """From the first token to the last."""
-        return self._ticks[-1] - self._ticks[1]
-
-
-def _inputs(vlm: VLM, item: Item) -> Mapping[str, Tensor]:
-    return next(batches(vlm, [item], batch_size=1)).inputs
+    return LosslessSpeed(
+        draft_tokens,
+        1 / statistics.median(times.full),
+        1 / statistics.median(times.other),
+        times.ratio,
+        times.same,
+        times.prompts,
+        accepted / judged if judged else None,
+    )
