@@ -26,11 +26,12 @@ PLANS = (BLOCK, SOME, ALL, EXIT, BOTH)
 END = 1
 
 
-def greedy(vlm, inputs, tokens):
+def greedy(vlm, inputs, tokens, ends=(END,)):
     """The answers of `generate`, each up to its end of text."""
     made = vlm.model.generate(**inputs, do_sample=False, max_new_tokens=tokens)
     rows = made[:, inputs["input_ids"].shape[1] :].tolist()
-    return tuple(tuple(r[: r.index(END) + 1] if END in r else r) for r in rows)
+    stops = [next((i for i, token in enumerate(r) if token in ends), tokens) for r in rows]
+    return tuple(tuple(r[: stop + 1]) for r, stop in zip(rows, stops, strict=True))
 
 
 def check_counts(found, k):
@@ -150,18 +151,22 @@ def test_no_answer_is_longer_than_asked(tokens):
     [
         {"repetition_penalty": 1.6},
         {"no_repeat_ngram_size": 2},
-        {"min_new_tokens": 6},
         {"suppress_tokens": [7, 9, 11]},
+        {"min_new_tokens": 7, "eos_token_id": list(range(4, 12))},
     ],
+    ids=lambda settings: next(iter(settings)),
 )
 @pytest.mark.parametrize("rows", ["single", "padded"])
 def test_other_generation_settings_apply_to_every_row(processor, rows):
     """They look at a row's own tokens, whatever the other rows have accepted."""
-    vlm, inputs = tiny_llava(seed=8), llava_batch(rows)
-    for name, value in processor.items():
-        setattr(vlm.model.generation_config, name, value)
-    want = greedy(vlm, inputs, 10)
-    assert vb.generate_lossless(vlm, inputs, SOME, max_new_tokens=10).tokens == want
+    for seed in range(4):
+        vlm, inputs = tiny_llava(seed=seed), llava_batch(rows)
+        for name, value in processor.items():
+            setattr(vlm.model.generation_config, name, value)
+        ends = vlm.model.generation_config.eos_token_id
+        want = greedy(vlm, inputs, 12, ends if isinstance(ends, list) else [ends])
+        plan = (BLOCK, SOME)[seed % 2]
+        assert vb.generate_lossless(vlm, inputs, plan, max_new_tokens=12).tokens == want
 
 
 @pytest.mark.parametrize("name", ["LLaVA", "Gemma3"])
