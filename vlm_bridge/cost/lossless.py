@@ -113,9 +113,9 @@ def predict_lossless(
 
     Example:
         >>> predict_lossless(0.8, 0.5).best.draft_tokens
-        1
-        >>> predict_lossless(0.8, 0.5).speed_up, predict_lossless(0.5, 0.9).pays
-        (1.2, False)
+        2
+        >>> round(predict_lossless(0.8, 0.5).speed_up, 2), predict_lossless(0.5, 0.9).pays
+        (1.22, False)
     """
     _check("draft_ratio", draft_ratio, 0.0)
     if not verify_ratios:
