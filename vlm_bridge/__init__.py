@@ -51,6 +51,8 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.skip import skipping as skipping
     from vlm_bridge.skip.describe import describe as describe
     from vlm_bridge.skip.export import prune as prune
+    from vlm_bridge.skip.lossless import LosslessTokens as LosslessTokens
+    from vlm_bridge.skip.lossless import generate_lossless as generate_lossless
 
 
 _NAMES = LazyNames(__name__, __file__)

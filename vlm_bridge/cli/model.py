@@ -11,15 +11,34 @@ from typer import Option
 from estimators import Estimate
 from vlm_bridge.cli.apart import check_images
 from vlm_bridge.cli.as_json import show
-from vlm_bridge.cli.options import Model, ModelOptions, Pairs, PlanWords, Remote, Tokens
+from vlm_bridge.cli.lossless import MOST_DRAFTS, lossless_cost
+from vlm_bridge.cli.options import (
+    Model,
+    ModelOptions,
+    Pairs,
+    PlanWords,
+    Remote,
+    Tokens,
+    read_items,
+)
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cost import Cost, measure_cost
-from vlm_bridge.data import noise_items, read_jsonl
+from vlm_bridge.data import first_units, items_hash, limit_per_image, noise_items
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import load_meta
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.skip.describe import describe as run_describe
 from vlm_bridge.skip.export import prune as run_prune
+
+Lossless = Annotated[
+    bool,
+    Option(
+        "--lossless",
+        help="Predict and measure the plan as a draft: the same answers, perhaps faster.",
+    ),
+]
+#: Images that `--lossless` answers about, by default.
+_LOSSLESS_UNITS = 12
 
 
 def describe(model: Model, trust_remote_code: Remote = False) -> Any:
@@ -38,36 +57,95 @@ def cost(
     model: ModelOptions,
     plan: PlanWords,
     data: Annotated[
-        Path | None,
-        Option(help="JSONL file to time (default: noise images; without vision: required)."),
+        str | None,
+        Option(
+            help="JSONL file or NAME:SPLIT to time (default: noise images; without vision and with "
+            "--lossless: required)."
+        ),
     ] = None,
     side: Annotated[int, Option(min=8, help="Width and height of a noise image.")] = 336,
     batch_size: Annotated[int, Option(min=1, help="Sequences in the timed batch.")] = 16,
     pairs: Pairs = 15,
     tokens: Tokens = 8,
     out: Annotated[Path, Option(help="Cost to write (JSON).")] = Path("out/cost.json"),
+    lossless: Lossless = False,
+    limit: Annotated[
+        int | None,
+        Option(
+            min=1, help="With --lossless: first images to use, one question each (default: 12)."
+        ),
+    ] = None,
+    draft_tokens: Annotated[
+        int | None,
+        Option(
+            min=1,
+            max=MOST_DRAFTS,
+            help="With --lossless: drafted tokens of a round (default: the best by prediction).",
+        ),
+    ] = None,
+    acceptance: Annotated[
+        float | None,
+        Option(
+            min=0.0,
+            max=1.0,
+            help="With --lossless: share of drafted tokens that the full model accepts "
+            "(default: measured on the data).",
+        ),
+    ] = None,
 ) -> Any:
     """Measure FLOPs, latency, peak memory and cache size of a plan.
 
     Runs of the full and of the skipped model alternate, after two warm-up runs of each. Ratios are
     skipped/full.
 
+    With --lossless the answers stay those of the full model: the model under the plan drafts k
+    tokens, and the full model looks at all of them in one pass. This pays if drafts are accepted
+    often (a) and a draft pass is much faster than a full one (c): a round gives
+    (1 - a^(k+1)) / (1 - a) tokens for k c + v full passes, v being the time of a pass over k + 1
+    tokens. The command measures a, c and v, predicts the speed-up, and then measures it, one prompt
+    at a time, answers of --tokens tokens. Plans that skip vision or audio tokens alone speed up the
+    prefill and save nothing in decoding, so they never pay here; use block or sublayer.
+
     Example: `skipit cost reference "early_exit exit=26"`
+
+    Example: `skipit cost smollm2-135m "block layers=17" --lossless --data python-docs:test
+    --tokens 32`
     """
     check_writable(out)
+    given = {"--limit": limit, "--draft-tokens": draft_tokens, "--acceptance": acceptance}
+    if not lossless and (named := [name for name, value in given.items() if value is not None]):
+        raise BridgeError(f"{', '.join(named)} goes with --lossless only")
+    if lossless and data is None:
+        raise BridgeError("--lossless generates answers; give --data, questions to answer")
     vlm, skip_plan = model.load_with(plan)
     if data is None and not vlm.layout.vision_ids:
         raise BridgeError(
             f"{vlm.name} sees no images, so noise images cannot be timed; give --data, questions"
         )
+    whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
+    body = {"plan": skip_plan.to_json(), **whose}
+    if lossless and data is not None:
+        say(skip_plan.describe(vlm.layout.modality))
+        items = first_units(limit_per_image(read_items(data), 1), limit or _LOSSLESS_UNITS)
+        check_images(items)
+        found = lossless_cost(
+            vlm,
+            items,
+            skip_plan,
+            acceptance=acceptance,
+            draft_tokens=draft_tokens,
+            pairs=pairs,
+            tokens=tokens,
+        )
+        result = save(out, {**body, "data_hash": items_hash(items), "lossless": found})
+        say(f"cost: {out}")
+        return result
     with tempfile.TemporaryDirectory() as folder:
-        items = read_jsonl(data) if data else noise_items(Path(folder), batch_size, side=side)
+        items = read_items(data) if data else noise_items(Path(folder), batch_size, side=side)
         check_images(items)
         settings = {"batch_size": batch_size, "pairs": pairs, "tokens": tokens}
         measured = measure_cost(vlm, items, skip_plan, **settings)
-    whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
-    body = {"plan": skip_plan.to_json(), **whose, "cost": measured.to_json()}
-    result = save(out, body)
+    result = save(out, {**body, "cost": measured.to_json()})
     for line in (skip_plan.describe(vlm.layout.modality), *cost_lines(measured), f"cost: {out}"):
         say(line)
     return result

@@ -137,14 +137,16 @@ class DataOptions:
 
     def items(self) -> list[Item]:
         """Read the questions; a command that would write over one of their images is refused."""
-        name, _, split = self.data.partition(":")
-        if name in TASKS:
-            items = TASKS[name](split)
-        else:
-            items = read_jsonl(self.data, images=self.images)
+        items = read_items(self.data, images=self.images)
         check_images(items)
         if self.per_image is not None:
             items = limit_per_image(items, self.per_image)
         if self.limit is not None:
             items = first_units(items, self.limit)
         return items
+
+
+def read_items(data: str, *, images: Path | None = None) -> list[Item]:
+    """The questions of `NAME:SPLIT` or of a JSONL file."""
+    name, _, split = data.partition(":")
+    return TASKS[name](split) if name in TASKS else read_jsonl(data, images=images)

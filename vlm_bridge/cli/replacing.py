@@ -46,6 +46,8 @@ _RECORDS = {
     "Slopes": "slopes",
     "Survey": "a survey",
 }
+#: The same by a key of a result that is no record.
+_KEYS = {"comparison": "a comparison", "cost": "a cost", "lossless": "a cost"}
 _LISTS = {"Certificate": "certificates", "Comparison": "a sweep"}
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 
@@ -118,7 +120,7 @@ def _held(body: Any) -> str:
     kind = body.get("type")
     if isinstance(kind, str):
         return names.get(kind, other)
-    for name, whole in (("comparison", "a comparison"), ("cost", "a cost")):
+    for name, whole in _KEYS.items():
         if name in body:
             return whole
     return "questions" if {"image", "question"} <= set(body) else other

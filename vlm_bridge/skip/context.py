@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import partial
-from threading import Lock
 
-import torch
 from torch import nn
 
-from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.given import check_plan, check_vlm
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.selectors import read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
+from vlm_bridge.skip.eager import eager
 from vlm_bridge.skip.encoder_decoder import EncoderDecoderTracker
 from vlm_bridge.skip.fast import fast_forwards
 from vlm_bridge.skip.patching import Forward, by_name, check_not_replaced, forward_of, patched
@@ -30,8 +28,6 @@ from vlm_bridge.skip.stamp import Stamp
 from vlm_bridge.skip.support import check_run, check_support
 from vlm_bridge.skip.thin import try_halves
 from vlm_bridge.skip.tracker import PassTracker
-
-_changing = Lock()
 
 
 @contextlib.contextmanager
@@ -87,7 +83,7 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     layout = vlm.layout
     with contextlib.ExitStack() as stack:
         # Compiled code might ignore hooks and replaced forwards.
-        stack.enter_context(_eager)
+        stack.enter_context(eager)
         stack.enter_context(held_by_plan(vlm.name, layout.layers))
         check_support(vlm, plan)
         decoder = plan.by_stack.get(DECODER) or SkipPlan("block", layout.n_layers)
@@ -163,31 +159,3 @@ def _replacements(
                 made = form(index, layer, operation, stack.width)
             for module, forward in made:
                 yield layer, f"layer {index}{of}", module, forward
-
-
-class _Eager(contextlib.AbstractContextManager[None]):
-    """Compiled code of the process runs eagerly while any model skips, in whichever order."""
-
-    def __init__(self) -> None:
-        self._blocks, self._stance = 0, contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        with _changing:
-            if self._blocks == 0:
-                try:
-                    self._stance.enter_context(torch.compiler.set_stance("force_eager"))
-                except RuntimeError as error:
-                    raise BridgeError(
-                        "a block of `skipping` begins inside a function that torch.compile "
-                        "compiles; compile what runs inside the block, or nothing"
-                    ) from error
-            self._blocks += 1
-
-    def __exit__(self, *_: object) -> None:
-        with _changing:
-            self._blocks -= 1
-            if self._blocks == 0:
-                self._stance.close()
-
-
-_eager = _Eager()
