@@ -84,14 +84,18 @@ def test_harm_and_plans_are_as_planted(found) -> None:
         1,
         10,
     ]
-    ours = {each.plan.mode: each for each in found.plans if each.role == "ours"}
-    assert set(ours["block"].plan.layers) == {2, 3, 6, 7, 9}
-    assert ours["block"].changed is not None
-    assert ours["block"].changed.value == 0.0
-    assert ours["block"].certified is not None
-    assert ours["block"].over_deepest is not None
-    assert ours["block"].over_deepest.interval[0] > 0
-    assert min(ours["block"].random) > 0.9
+    ours, early, late = found.plans
+    assert [each.role for each in (ours, early, late)] == ["ours", "first third", "last third"]
+    assert {each.plan.mode for each in found.plans} == {"freeze"}
+    harm = found.harm_of("freeze")
+    assert harm is not None
+    assert max(harm.mean[layer] for layer in ours.plan.layers) == 0.0
+    assert ours.changed is not None
+    assert ours.changed.value == 0.0
+    assert ours.certified is not None
+    points = {test.id: {point.name for point in test.points} for test in found.tests}
+    assert "depth" in points["V2-early"]
+    assert "depth" not in points["V2-late"]  # it is the deepest plan of its size
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def count_effort(
     sizes, own = settings, {mode: len(units(mode, n_layers)) for mode in modes}
     fatal = len(protocol.fatal_layers(n_layers))
     counted = {m: n - fatal if m in LAYERWISE else n for m, n in own.items()}
-    layerwise = [mode for mode in modes if mode in LAYERWISE]
+    ours = protocol.tested_mode("freeze" in modes)
     thirds = 2 if "freeze" in modes else 0
     nulls = n_nulls if sizes.null_images else 0
     aligned = [mode for mode in protocol.ALIGNED if mode in modes]
@@ -84,10 +84,9 @@ def count_effort(
     answers = {
         "full model": sizes.tuning * 2 + sizes.certification * 2 + sizes.test + sizes.ranked,
         "single units": sum(own.values()) * sizes.ranked,
-        "searches": sum(counted.values()) * sizes.tuning
-        + len(modes) * len(RUNGS) * sizes.certification,
-        "plans and controls": (len(layerwise) * (plans + 2) + thirds * plans) * sizes.test
-        + (len(modes) + thirds) * sizes.certification,
+        "search": counted[ours] * sizes.tuning + len(RUNGS) * sizes.certification,
+        "plans and controls": (plans + 2 + thirds * plans) * sizes.test
+        + (1 + thirds) * sizes.certification,
         "nulls": nulls
         * sizes.null_images
         * (1 + sum(counted[mode] for mode in aligned) + plans + thirds),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 #: Commit and SHA-256 of docs/protocol.md, whose rules this package follows. A test compares both
 #: with the repository; results of different versions are never joined.
-COMMIT = "d61cd3cc1802b51ca0b472e488c0cd61f9541ab3"
-SHA256 = "bf7cb53f32cf8b1cbdb0d5d371f98846b82b9de0f15d9a24950bfc088c6d7211"
+COMMIT = "6018d7b6c4a8ee4d05e8280a29977d07d47f2f2f"
+SHA256 = "e988ee532055514547bbcb7447674ffde84c398494163e620c0755003fda6d8b"
 
 #: Level of all tests together, after Holm's correction, and of every interval.
 ALPHA, LEVEL = 0.05, 0.95
@@ -94,3 +94,8 @@ def third(n_layers: int, *, last: bool) -> tuple[int, ...]:
     size = round(n_layers / 3)
     layers = range(n_layers - size, n_layers) if last else range(size)
     return tuple(layer for layer in layers if layer not in fatal_layers(n_layers))
+
+
+def tested_mode(freezes: bool) -> str:
+    """The mode of our plan in the V1 tests: `freeze`, or `block` if no modality can be frozen."""
+    return "freeze" if freezes else "block"

@@ -166,20 +166,18 @@ class _Run:
             yield harm
 
     def _plan_sets(self) -> Iterator[PlanSet]:
-        """Our plan of every mode, and the thirds where vision tokens can be frozen."""
-        for mode in protocol.MODES:
-            if not self.model.has(mode):
-                continue
-            try:
-                yield our_plan(
-                    self.model,
-                    mode,
-                    self.splits.tuning,
-                    self.splits.certification,
-                    self.folder / "search",
-                )
-            except BridgeError as error:
-                self.refused.append(f"plan of {protocol.OURS}, {mode}: {error}")
+        """Our plan of the tests, and the thirds where vision tokens can be frozen."""
+        mode = protocol.tested_mode(self.model.has("freeze"))
+        try:
+            yield our_plan(
+                self.model,
+                mode,
+                self.splits.tuning,
+                self.splits.certification,
+                self.folder / "search",
+            )
+        except BridgeError as error:
+            self.refused.append(f"plan of {protocol.OURS}, {mode}: {error}")
         for role in (EARLY, LATE):
             if not self.model.has("freeze"):
                 continue
@@ -189,9 +187,7 @@ class _Run:
                 self.refused.append(f"{role}: no layer is left without the fatal ones")
 
     def _tested(self, sets: Sequence[PlanSet]) -> PlanSet | None:
-        """Our plan of the tests: of `freeze`, or of `block` where no vision token can be frozen."""
-        mode = "freeze" if self.model.has("freeze") else "block"
-        return next((s for s in sets if s.role == OUR_PLAN and s.mode == mode), None)
+        return next((each for each in sets if each.role == OUR_PLAN), None)
 
     def _latency(self, ours: PlanSet | None) -> Latency | None:
         plan, pairs = None if ours is None else ours.plan, self.settings.pairs
