@@ -121,9 +121,7 @@ for name, outcomes in (("adaptive", differs), ("freeze layers 1-7, uncertified",
         (f"request {number}", bool(changed)) for number, changed in enumerate(outcomes)
     )
     rings[name] = state.alarm.rings
-    print(
-        f"{name}: {state.alarm.n_changed} of {state.alarm.n} changed, the alarm rings: {rings[name]}"
-    )
+    print(f"{name}: {state.alarm.n_changed} of {state.alarm.n} changed, alarm: {rings[name]}")
 
 # %% [markdown]
 # The claim, as asserts on the result objects.

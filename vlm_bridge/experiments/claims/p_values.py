@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, t
+from scipy.stats import binom
 
 from estimators import Estimate
 from estimators.rank_correlation import partial_spearman, partial_spearman_rows
 from theory.certificates.clopper_pearson import clopper_pearson_p_value
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.experiments.claims.protocol import LEVEL
+from vlm_bridge.experiments.claims.protocol import BLOCK, LEVEL
 
 Floats = NDArray[np.float64]
 
@@ -77,14 +77,16 @@ def rank_test(
         measured: (n_images, n_units) share of an image's answers that each unit changes; or
             (n_units,) scores of another rule, which no image resamples.
         depth: (n_units,) place of each unit.
-        samples: number of bootstrap samples, of units and of images apart.
+        samples: number of bootstrap samples, of units and of images apart. Units are drawn in
+            circular blocks of three neighbours, which are alike.
         seed: tests with one seed and as many units draw the same units.
 
     Raises:
         BridgeError: shapes that do not match, or fewer than one sample.
 
     Source:
-        Percentile bootstrap of both factors: Owen and Eckles 2012, Annals of Applied Statistics 6.
+        Percentile bootstrap of both factors: Owen and Eckles 2012, Annals of Applied Statistics 6;
+        circular blocks: Politis and Romano 1992.
 
     Example:
         >>> depth = np.arange(12.0)
@@ -100,7 +102,7 @@ def rank_test(
         raise BridgeError(f"scores, measured and depth must be about the same units, got {shapes}")
     if samples < 1:
         raise BridgeError(f"a bootstrap needs at least one sample, got samples={samples}")
-    drawn = np.random.default_rng([seed, 0]).integers(units, size=(samples, units))
+    drawn = _blocks(units, samples, np.random.default_rng([seed, 0]))
     images = np.random.default_rng([seed, 1]).multinomial(
         len(rows), np.full(len(rows), 1 / len(rows)), size=samples
     )
@@ -113,6 +115,13 @@ def rank_test(
         n=units if len(rows) == 1 else len(rows),
         rotation_p=_rotation_p(scores, mean, depth, value),
     )
+
+
+def _blocks(units: int, samples: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """(samples, units) places, drawn in circular blocks of neighbours."""
+    starts = rng.integers(units, size=(samples, -(-units // BLOCK), 1))
+    places = (starts + np.arange(BLOCK)) % units
+    return np.asarray(places.reshape(samples, -1)[:, :units])
 
 
 def _rotation_p(scores: Floats, mean: Floats, depth: Floats, value: float) -> float:
@@ -186,40 +195,22 @@ def pairs_p_values(ratios: Sequence[float]) -> tuple[float, float]:
     return float(binom.sf(below - 1, n, 0.5)), float(binom.sf(above - 1, n, 0.5))
 
 
-@dataclass(frozen=True)
-class Gap:
-    """How many more answers random plans change than a plan.
+def rank_among(plan: float, drawn: Sequence[float] | Floats) -> tuple[float, float]:
+    """p-values of "the plan is one of the random plans": for fewer changed answers, and for more.
 
-    Attributes:
-        estimate: mean of the random plans' shares minus the plan's, t interval over the plans.
-        p_fewer: p-value of "the plan changes at least as many answers as random plans".
-        p_more: p-value of "the plan changes at most as many".
-    """
+        (1 + #{drawn <= plan}) / (1 + m),  (1 + #{drawn >= plan}) / (1 + m)
 
-    estimate: Estimate
-    p_fewer: float
-    p_more: float
-
-
-def random_gap(plan: float, drawn: Sequence[float] | Floats, images: int) -> Gap:
-    """A plan against the mean of random plans of its size: t over the draws, images within.
-
-    `(mean - plan) / sqrt(var / m + q / n)` on m - 1 degrees, with the variance of the m shares
-    `drawn` and q = max(plan (1 - plan), 1 / n) of the plan's own n images.
+    Exact if the plan and the m random ones are exchangeable; at least 19 are needed for .05.
 
     Example:
-        >>> random_gap(0.0, [0.1, 0.2, 0.3, 0.2], 400).p_fewer < 0.05
-        True
+        >>> rank_among(0.0, [0.1, 0.2, 0.3])
+        (0.25, 1.0)
     """
-    shares, m = np.asarray(drawn, dtype=np.float64), len(drawn)
-    if m < 2 or images < 1:
-        raise BridgeError(f"t over random plans needs two of them and an image, got {m}, {images}")
-    gap = float(shares.mean()) - plan
-    error = float(np.sqrt(shares.var(ddof=1) / m + max(plan * (1 - plan), 1 / images) / images))
-    half = float(t.ppf((1 + LEVEL) / 2, df=m - 1)) * error
-    estimate = Estimate(
-        value=gap, interval=(gap - half, gap + half), level=LEVEL, n=m,
-        method="t over random plans, images within",
-    )  # fmt: skip
-    fewer = float(t.sf(gap / error, df=m - 1))
-    return Gap(estimate, fewer, float(t.cdf(gap / error, df=m - 1)))
+    shares = np.asarray(drawn, dtype=np.float64)
+    if shares.ndim != 1 or not shares.size or not 0 <= plan <= 1:
+        raise BridgeError(f"a rank needs a share and random plans, got {plan} and {len(drawn)}")
+    m = len(shares)
+    return (
+        float((1 + (shares <= plan + 1e-12).sum()) / (1 + m)),
+        float((1 + (shares >= plan - 1e-12).sum()) / (1 + m)),
+    )

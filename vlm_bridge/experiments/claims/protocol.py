@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 #: Commit and SHA-256 of docs/protocol.md, whose rules this package follows. A test compares both
 #: with the repository; results of different versions are never joined.
-COMMIT = "6018d7b6c4a8ee4d05e8280a29977d07d47f2f2f"
-SHA256 = "e988ee532055514547bbcb7447674ffde84c398494163e620c0755003fda6d8b"
+COMMIT = "09cdcb19899e812adaeb81e5d57f79b1f5d5a5c1"
+SHA256 = "7637386f9837071236211828af84ac2a23f0f54108592ccbe742ea70691648b7"
 
 #: Level of all tests together, after Holm's correction, and of every interval.
 ALPHA, LEVEL = 0.05, 0.95
+#: Level of the tests of one direction, for the clauses or against them.
+ONE_SIDED = ALPHA / 2
+#: Fewest counted units with which ranks are tested, and neighbours that a bootstrap draws together.
+FEWEST_UNITS, BLOCK = 16, 3
 #: Our rule of the tests, and the rules that are reported and enter no test.
 OURS = "skip-it-slopes"
 REPORTED = ("skip-it", "skip-it-runs", "deepest-first", "delask")

@@ -13,6 +13,7 @@ from vlm_bridge.cost import PhaseCost
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.behaviour import Behaviour
 from vlm_bridge.experiments.claims.promise import Promise
+from vlm_bridge.experiments.claims.settings import ClaimsSettings
 from vlm_bridge.experiments.claims.stability import Stability
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import read_record
@@ -157,8 +158,6 @@ class TestResult(Record):
         p, p_opposite: one-sided p-values, for and against.
         points: what else a verdict needs.
         rotation_p: p-value over rotations, printed beside a test of ranks; None of others.
-        contradicted: of a claim about all models, whether the lower bound of harm on certification
-            images lies above epsilon.
         reason: why nothing could be tested (p is then 1); empty otherwise.
     """
 
@@ -171,8 +170,11 @@ class TestResult(Record):
     p_opposite: float
     points: tuple[Point, ...]
     rotation_p: float | None = None
-    contradicted: bool = False
     reason: str = ""
+
+
+#: Settings that no verdict depends on.
+_FREE = ("batch_size", "resamples", "beside", "anyway")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +191,7 @@ class ModelClaims(Record):
         settings: sizes, levels and seed.
         entry: whether it enters the verdicts.
         harm: of single units; `block` alone of a model that does not enter.
-        plans: our plan of every mode, and the thirds.
+        plans: our plan of the tests, and the thirds.
         latency: of our plan that is tested; None without one.
         tests: of section 5.
         stability, behaviour, promise: of section 7.
@@ -223,6 +225,15 @@ class ModelClaims(Record):
     refused: tuple[str, ...]
     machine: Mapping[str, Any]
     seconds: float
+
+    @property
+    def unregistered(self) -> tuple[str, ...]:
+        """Settings that are not those of the protocol, in words."""
+        return tuple(
+            f"{name} {self.settings[name]} (registered: {value})"
+            for name, value in ClaimsSettings().record().items()
+            if name not in _FREE and self.settings.get(name, value) != value
+        )
 
     def harm_of(self, mode: str) -> ModeHarm | None:
         """Harm of the units of a mode; None if it was not measured."""

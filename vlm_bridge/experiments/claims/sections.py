@@ -63,7 +63,7 @@ def lead(verdicts: Sequence[Verdict], over: Sequence[Overall]) -> str:
     return (
         f"{said} Undecided: {', '.join(undecided) or 'none'}. "
         f"An undecided clause is neither shown nor refuted ({models} "
-        f"model{'s' * (models != 1)}, Holm at {ALPHA:g} over all tests)."
+        f"model{'s' * (models != 1)}, Holm at {ALPHA:g} over all tests, half for each direction)."
     )
 
 
@@ -105,13 +105,24 @@ def _summary(
         text=f"The protocol is docs/protocol.md at commit {run.protocol[:12]}. Its amendments, if "
         "any, are at its end."
     )
+    if run.unregistered:
+        yield Block(
+            text="These runs do not have the registered settings, so that they confirm nothing: "
+            f"{'; '.join(run.unregistered)}."
+        )
     models = list(dict.fromkeys(each.model for each in verdicts))
     by_pair = {(each.clause, each.model): each.verdict for each in verdicts}
     rows = [
-        (each.clause, each.verdict, *(by_pair.get((each.clause, m), "-") for m in models))
+        (
+            each.clause,
+            each.verdict,
+            each.without_shuffled,
+            *(by_pair.get((each.clause, m), "-") for m in models),
+        )
         for each in over
     ]
-    yield Block(head=("clause", "over models", *models), rows=tuple(rows))
+    head = ("clause", "over models", "without the point on shuffled images", *models)
+    yield Block(head=head, rows=tuple(rows))
 
 
 def _clause(result: ClaimsResult, verdicts: Sequence[Verdict], over: Overall) -> Iterator[Block]:
@@ -129,12 +140,16 @@ def _clause(result: ClaimsResult, verdicts: Sequence[Verdict], over: Overall) ->
             f"{each.adjusted_opposite:.2g}",
             "; ".join(_rotations(result.models, each)) or "-",
             each.verdict,
+            each.without_shuffled,
             "; ".join(each.reasons),
         )
         for each in own
     ]
     effect = CLAUSES[over.clause].effect
-    head = ("model", effect, "p (uncorrected)", "p, opposite", "p, rotation", "verdict", "because")
+    head = (
+        *("model", effect, "p (uncorrected)", "p, opposite", "p, rotation", "verdict"),
+        *("without shuffled images", "because"),
+    )
     yield Block(head=head, rows=tuple(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,10 +12,9 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims import protocol
 from vlm_bridge.experiments.claims.p_values import (
     Floats,
-    Gap,
     RankTest,
     pairs_p_values,
-    random_gap,
+    rank_among,
     rank_test,
     share_p_values,
 )
@@ -26,17 +26,19 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 
 #: A statistic of every image of a subject, in [low, high]; large values support the clause.
 PerImage = Callable[[Subject], Floats]
-#: Fewest units that have a rank correlation given depth.
-FEWEST = 4
 NOTHING = "no plan of ours was certified"
 
 
 def rank_tests(model: Subject, nulls: Sequence[Subject]) -> Iterator[TestResult]:
     """V1-coincide, V2-measurable and V2-align, as far as the model has the modes."""
-    modes = [m for m in protocol.ALIGNED if model.has(m) and len(model.counted_units(m)) >= FEWEST]
+    modes = [
+        mode
+        for mode in protocol.ALIGNED
+        if model.has(mode) and len(model.counted_units(mode)) >= protocol.FEWEST_UNITS
+    ]
     both = [_ranks("V1-coincide", m, model, nulls, coincidence) for m in modes if m in _POPULAR]
     if both:
-        yield max(both, key=lambda result: result.p)
+        yield worse(both)
     if "freeze" in modes:
         yield _ranks("V2-measurable", "freeze", model, nulls, alignment)
     for mode in modes:
@@ -44,6 +46,18 @@ def rank_tests(model: Subject, nulls: Sequence[Subject]) -> Iterator[TestResult]
 
 
 _POPULAR = protocol.POPULAR
+
+
+def worse(results: Sequence[TestResult]) -> TestResult:
+    """One test of several modes: the worse p-value of each direction, and the points of all."""
+    shown = max(results, key=lambda result: result.p)
+    return replace(
+        shown,
+        mode=", ".join(result.mode for result in results),
+        p_opposite=max(result.p_opposite for result in results),
+        points=tuple(point for result in results for point in result.points),
+        rotation_p=max((r.rotation_p for r in results if r.rotation_p is not None), default=None),
+    )
 
 
 def coincidence(subject: Subject, mode: str) -> RankTest:
@@ -135,7 +149,7 @@ def plan_tests(
     mode, plan = ours.mode, ours.plan
     if plan is None or latency is None:
         yield TestResult("V1-faster", mode, None, 1.0, 1.0, (), reason=NOTHING)
-        yield TestResult("V1-safe", mode, None, p, opposite, (), reason=NOTHING)
+        yield TestResult("V1-safe", mode, None, 1.0, 1.0, (), reason=NOTHING)
         yield TestResult("V1-others", mode, None, 1.0, 1.0, (), reason=NOTHING)
         return
     of_plan = tuple(_plan_points(model, ours))
@@ -155,7 +169,7 @@ def third_test(
     certification: AnswerBook,
     of: PlanSet,
 ) -> TestResult:
-    """V2-early or V2-late: certified, and fewer answers changed than random plans.
+    """V2-early or V2-late: a certificate, with fewer changed answers than random plans.
 
     The last third is itself the deepest plan of its size, with which it is not compared.
     """
@@ -164,7 +178,6 @@ def third_test(
         raise BridgeError("a third of the layers is a plan, got none")
     changed, epsilon = certification.changed(plan), model.settings.epsilon
     p, opposite = share_p_values(changed, epsilon)
-    gap = _gap(model, of, plan)
     kept = _kept(plan)
     points = (
         *_plan_points(model, of),
@@ -177,49 +190,49 @@ def third_test(
         clause,
         of.mode,
         share(1.0 - changed, certification.items),
-        max(p, 1.0 if gap is None else gap.p_fewer),
+        p,
         opposite,
         points,
-        contradicted=opposite <= model.settings.delta,
     )
 
 
 def _others(model: Subject, nulls: Sequence[Subject], ours: PlanSet) -> TestResult:
-    """V1-others: our least safe plan changes more answers than random plans, and than depth's."""
+    """V1-others: our least safe plan changes more than epsilon, than random plans, than depth's."""
     worst, shallow = ours.least_safe, ours.shallowest
     if worst is None or shallow is None:
         raise BridgeError(f"mode {ours.mode} has no plan that our rule ranks least safe")
-    gap = _gap(model, ours, worst)
-    if gap is None:
-        return TestResult(
-            "V1-others", ours.mode, None, 1.0, 1.0, (), reason="fewer than two random plans exist"
-        )
+    changed = model.test.changed(worst)
 
     def excess(subject: Subject) -> Floats:
         drawn = subject.test.all_changed(ours.random).mean(axis=1)
         return np.asarray(subject.test.changed(worst) - drawn)
 
-    over = share(
-        model.test.changed(worst) - model.test.changed(shallow), model.test.items, -1.0, 1.0
-    )
+    over = share(changed - model.test.changed(shallow), model.test.items, -1.0, 1.0)
     first = Point(
         protocol.DEPTH,
         bool(over.interval[0] > 0),
         over,
         f"it changes {bracketed(over)} more answers than the shallowest plan of its size",
     )
-    points = (first, *_share_points(model, nulls, excess, -1.0, 1.0))
-    effect = _mapped(gap.estimate, lambda value: -value)
-    return TestResult("V1-others", ours.mode, effect, gap.p_more, gap.p_fewer, points)
+    points: tuple[Point, ...] = (first, _random_point(model, ours, worst, more=True))
+    if ours.random:
+        points += _share_points(model, nulls, excess, -1.0, 1.0)
+    opposite, p = share_p_values(changed, model.settings.epsilon)
+    return TestResult("V1-others", ours.mode, share(changed, model.test.items), p, opposite, points)
 
 
-def _gap(model: Subject, of: PlanSet, plan: SkipPlan) -> Gap | None:
-    """A plan against the random plans of a set; None if fewer than two exist."""
-    if len(of.random) < 2:
-        return None
-    drawn = model.test.all_changed(of.random).mean(axis=0)
-    changed = model.test.changed(plan)
-    return random_gap(float(changed.mean()), drawn, len(changed))
+def _random_point(model: Subject, of: PlanSet, plan: SkipPlan, *, more: bool = False) -> Point:
+    """Point 2: fewer changed answers than random plans of its size (or `more`), by its rank."""
+    if not of.random:
+        return Point(protocol.RANDOM_PLANS, False, None, "no other plan of its size exists")
+    drawn, changed = model.test.all_changed(of.random), model.test.changed(plan)
+    p = rank_among(float(changed.mean()), drawn.mean(axis=0))[more]
+    gap = share(drawn.mean(axis=1) - changed, model.test.items, -1.0, 1.0)
+    text = (
+        f"{len(of.random)} random plans change {bracketed(gap)} more answers on average; "
+        f"p of its rank among them {p:.2g}"
+    )
+    return Point(protocol.RANDOM_PLANS, p <= protocol.ALPHA, gap, text)
 
 
 def _plan_points(model: Subject, of: PlanSet) -> Iterator[Point]:
@@ -233,12 +246,7 @@ def _plan_points(model: Subject, of: PlanSet) -> Iterator[Point]:
     yield Point(
         protocol.DEPTH, holds, over, text if holds else f"only as good as depth alone: {text}"
     )
-    gap = _gap(model, of, of.plan)
-    if gap is None:
-        yield Point(protocol.RANDOM_PLANS, False, None, "fewer than two random plans exist")
-        return
-    text = f"{len(of.random)} random plans change {bracketed(gap.estimate)} more answers on average"
-    yield Point(protocol.RANDOM_PLANS, gap.estimate.value > 0, gap.estimate, text)
+    yield _random_point(model, of, of.plan)
 
 
 def _on_test_images(model: Subject, plan: SkipPlan) -> Point:
