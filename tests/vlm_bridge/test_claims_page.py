@@ -14,7 +14,7 @@ from tests.vlm_bridge.claims_worlds import UNDEFINED, all_tests, made_test, run
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims import ClaimsResult, joined, protocol, read_claims
 from vlm_bridge.experiments.claims.page import MOST_LINES, write_page
-from vlm_bridge.experiments.claims.sections import lead
+from vlm_bridge.experiments.claims.sections import lead, sections_of
 from vlm_bridge.experiments.claims.verdicts import judge, overall
 from vlm_bridge.runtime.files import write_record
 
@@ -45,6 +45,9 @@ def test_the_first_paragraph_says_what_is_refuted() -> None:
     assert said.startswith("Nothing is refuted.")
     assert "Refuted in single models: V1-safe in model-0." in said
     assert "Undecided: V1-safe." in said
+    assert "have the registered settings" not in str(sections_of(one))
+    loose = replace(one, models=tuple(replace(m, settings={"epsilon": 0.2}) for m in one.models))
+    assert "so that they confirm nothing: epsilon 0.2 (registered: 0.05)" in str(sections_of(loose))
     none = ClaimsResult((run("a", enters=False),), {"command": "made"})
     assert first_paragraph(none).startswith("No run entered the verdicts")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vlm_bridge.experiments.claims.protocol import ALPHA, CLAUSES, REPORTED, Clause
+from vlm_bridge.experiments.claims.protocol import ALPHA, CLAUSES, LEVEL, REPORTED, Clause
 from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims, PlanResult, TestResult
+from vlm_bridge.experiments.claims.settings import ClaimsSettings
 from vlm_bridge.experiments.claims.verdicts import (
     REFUTED,
     SUPPORTED,
@@ -201,15 +202,21 @@ def _plans(models: Sequence[ModelClaims]) -> Iterator[Block]:
     if not rows:
         yield Block(text="Nothing was certified.")
         return
+    level = ClaimsSettings(**{k: models[0].settings[k] for k in _LEVEL if k in models[0].settings})
     yield Block(
-        text="Share of answers changed. Certified plans hold at epsilon with probability 1 - delta "
-        "each; random is the mean of random plans of equal size, deepest the deepest of them."
+        text=f"Share of answers changed, with its {LEVEL:.0%} interval; a star: an interval that is "
+        f"not reliable. Each certified plan changes at most epsilon {level.epsilon:g} with "
+        f"probability {1 - level.delta:g}. Random: the mean of so many (in brackets) other plans of "
+        "equal size; deepest: the deepest plan of that size."
     )
     head = (
         *("run", "role", "plan", "certified", "on certification", "on test", "random"),
         *("deepest", "least safe", "latency"),
     )
     yield Block(head=head, rows=tuple(rows))
+
+
+_LEVEL = ("epsilon", "delta")
 
 
 def _plan_cells(run: ModelClaims, each: PlanResult) -> Iterator[str]:
