@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from vlm_bridge.experiments.claims import (
     check_claims,
     check_models,
     load_claims_case,
+    protocol,
     read_claims,
 )
 from vlm_bridge.experiments.claims import run as claims_run
@@ -40,6 +42,14 @@ TINY = ClaimsSettings(
     **{**SIZES, "profiling": 2, "tuning": 2, "certification": 3, "test": 3, "ranked": 2},
     null_images=2, draws=2, pairs=1, samples=9, resamples=2, max_new_tokens=2, beside=False,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ranks_of_few_units() -> Iterator[None]:
+    """The toy has fewer layers than ranks are tested with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "FEWEST_UNITS", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +216,7 @@ def test_a_model_that_does_not_enter_is_left_early(tiny, monkeypatch) -> None:
     assert [each.mode for each in found.harm] == ["block"]
 
 
-def test_nulls_that_were_not_measured_support_nothing(tiny, tmp_path) -> None:
+def test_nulls_that_were_not_measured_support_nothing(tiny, tmp_path, monkeypatch) -> None:
     model = Subject("model", tiny.vlm, tiny.splits.profiling, tiny.splits.test, tmp_path, TINY)
     assert not list(rank_tests(model, []))  # three counted layers have no rank given depth
     eight = tiny_llava(layers=8)
@@ -220,6 +230,8 @@ def test_nulls_that_were_not_measured_support_nothing(tiny, tmp_path) -> None:
             (RANDOM_WEIGHTS, False, "not measured"),
             ("shuffled images", False, "not measured"),
         ]
+    monkeypatch.setattr(protocol, "FEWEST_UNITS", 16)
+    assert not list(rank_tests(model, []))  # five units decide no rank
 
 
 def test_answers_are_in_the_order_of_the_questions(tiny, tmp_path) -> None:

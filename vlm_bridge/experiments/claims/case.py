@@ -117,8 +117,8 @@ def _slice(items: Sequence[Item], first: int, size: int, where: str) -> list[Ite
     if (n := len({item.cluster for item in chosen})) < size:
         raise BridgeError(
             f"{where} has {n} {unit_word(items)} from number {first} on, and {size} are wanted; "
-            "add some, begin elsewhere (--at, as test=PART:FIRST), or lower the size before the run, "
-            "never after it"
+            "add some, begin elsewhere (--at, as test=PART:FIRST), or lower the size before the "
+            "run, never after it"
         )
     return chosen
 

@@ -204,10 +204,10 @@ def _plans(models: Sequence[ModelClaims]) -> Iterator[Block]:
         return
     level = ClaimsSettings(**{k: models[0].settings[k] for k in _LEVEL if k in models[0].settings})
     yield Block(
-        text=f"Share of answers changed, with its {LEVEL:.0%} interval; a star: an interval that is "
-        f"not reliable. Each certified plan changes at most epsilon {level.epsilon:g} with "
-        f"probability {1 - level.delta:g}. Random: the mean of so many (in brackets) other plans of "
-        "equal size; deepest: the deepest plan of that size."
+        text=f"Share of answers changed, with its {LEVEL:.0%} interval; a star: an interval that "
+        f"is not reliable. Each certified plan changes at most epsilon {level.epsilon:g} with "
+        f"probability {1 - level.delta:g}. Random: the mean of so many (in brackets) other plans "
+        "of equal size; deepest: the deepest plan of that size."
     )
     head = (
         *("run", "role", "plan", "certified", "on certification", "on test", "random"),
