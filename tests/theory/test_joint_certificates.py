@@ -67,8 +67,13 @@ def test_the_smallest_group_is_named_with_what_it_can_reach():
 
 @pytest.mark.parametrize(
     ("quantity", "method"),
-    [("accuracy_drop", "betting"), ("accuracy_drop", "hoeffding"), ("accuracy_drop", "harm")]
-    + [("length_change", "betting"), ("disagreement", "anytime")],
+    [
+        ("accuracy_drop", "betting"),
+        ("accuracy_drop", "hoeffding"),
+        ("accuracy_drop", "harm"),
+        ("length_change", "betting"),
+        ("disagreement", "anytime"),
+    ],
 )
 def test_what_the_smallest_group_can_reach_is_its_bound_without_a_change(quantity, method):
     of = {**OF, "quantity": quantity, "method": method}

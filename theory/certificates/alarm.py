@@ -9,7 +9,6 @@ from typing import ClassVar
 from estimators.record import Record
 from theory._validate import check_count, check_fraction, check_number
 
-
 #: The smallest bet of an `Alarm` is epsilon times 2 to this power.
 _LEAST_DOUBLING = -6
 
@@ -159,7 +158,7 @@ class Alarm(Record):
         """What the outcomes show, in one line.
 
         >>> print(Alarm(epsilon=0.02, alpha=0.05).after(False).sentence())
-        quiet: 0 of 1 audited answers changed; capital 0.948 of the 20 that ring the alarm
+        quiet: 0 of 1 audited answers changed; capital 0.971 of the 20 that ring the alarm
         (rate above 0.02, false with probability at most 0.05 over all time)
         """
         meaning = (

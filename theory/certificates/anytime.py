@@ -44,7 +44,7 @@ def log_capital(values: ArrayLike, limit: float) -> Floats:
 
     Example:
         >>> log_capital([0.0, 0.0, 1.0], 0.5).round(3).tolist()
-        [0.446, 0.926, -0.165]
+        [0.425, 0.889, -0.152]
     """
     x = np.asarray(values, dtype=np.float64)
     logs = np.stack([_log_factors(x, limit, stake) for stake in STAKES])
