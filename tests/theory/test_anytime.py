@@ -270,7 +270,7 @@ def test_stakes_double_from_a_64th_of_epsilon(epsilon):
         (lambda: Alarm(0.1, 1.0), "alpha must lie strictly between 0 and 1"),
         (lambda: Alarm(0.1, 0.05, n=1, n_changed=2), "2 of 1 outcomes cannot have changed"),
         (lambda: Alarm(0.1, 0.05, n=3), "working has 0 bets"),
-        (lambda: Alarm(0.5, 0.05, n=1, working=(-1.0,) * 6), "working must not be negative"),
+        (lambda: Alarm(0.5, 0.05, n=1, working=(-1.0,) * 7), "working must not be negative"),
         (lambda: Alarm(0.5, 0.05, highest=30.0), "contradicts rang_at None"),
         (lambda: Alarm(0.1, 0.05).after(1), "changed must be True or False, got 1"),
     ],

@@ -160,10 +160,15 @@ def test_the_order_depends_on_the_identities_alone(answered):
     assert asked[:60] != first
 
 
-def test_a_certificate_in_the_order_of_a_file_is_not_continued(answered):
-    old = certify_anytime(tiny_llava(), texts(9), PLAN, **SHORT).to_json() | {"schema_version": 1}
-    with pytest.raises(ValueError, match="GrowingCertificate has schema version 1; this code"):
-        GrowingCertificate.from_json(old)
+def test_another_version_spends_again(answered, tmp_path, monkeypatch):
+    """Two ways of looking at the same images may each be wrong with probability delta."""
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.08)
+    options = {"delta": 0.05, "ledger": ledger, **SHORT}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(GrowingCertificate, "SCHEMA_VERSION", 1)
+        first = certify_anytime(tiny_llava(), texts(60), PLAN, **options)
+    second = certify_anytime(tiny_llava(), texts(60), PLAN, **options)
+    assert (first.certificate.delta, second.certificate.delta) == (0.05, pytest.approx(0.03))
 
 
 def test_more_images_continue_it_and_nothing_is_asked_twice(answered):
@@ -238,6 +243,15 @@ def test_what_does_not_continue_is_refused(answered):
 
 
 # --- the command ----------------------------------------------------------------------------
+
+
+def test_an_earlier_version_is_refused_with_advice(folder, jsonl, tmp_path, capsys):
+    out = tmp_path / "c.json"
+    out.write_text('{"type": "GrowingCertificate", "schema_version": 1}')
+    command = ("certify", folder, "block layers=0", "--data", jsonl, "--anytime", "--out", out)
+    assert run(*command, "--no-ledger") == 2
+    error = capsys.readouterr().err
+    assert "has schema version 1; this code reads version 2; name another --out" in error
 
 
 def test_the_command_takes_every_form(folder, jsonl, tmp_path, capsys):

@@ -124,7 +124,8 @@ def certify_anytime(
         if new:
             check_answerable(vlm, new, plan, **sizes)
         who = {"model": vlm.name, "fingerprint": vlm.fingerprint}
-        key = run_hash(what="anytime", plan=plan.hash(), delta=delta, longest=max_new_tokens, **who)
+        how: Any = {"what": "anytime", "version": GrowingCertificate.SCHEMA_VERSION, **who}
+        key = run_hash(plan=plan.hash(), delta=delta, longest=max_new_tokens, **how)
         spending = Ledger.of(ledger).spend(ids, delta, what="certification", key=key, **who)
         delta = spending.delta
     if earlier is not None and earlier.certificate.delta != delta:
