@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from theory import certify_mean
 from theory.certificates import Alarm, alarm_stakes, anytime_p_values, anytime_upper_bound
-from theory.certificates.anytime import STAKES, anytime_p_value, log_capital
+from theory.certificates.anytime import STAKES, WEIGHTS, anytime_p_value, log_capital
 
 VALUES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=30)
 BITS = st.lists(st.booleans(), min_size=1, max_size=40)
@@ -22,7 +22,7 @@ BITS = st.lists(st.booleans(), min_size=1, max_size=40)
 
 def capital_by_hand(values, limit):
     bets = [math.prod(1 + s * (limit - x) / (1 - limit) for x in values) for s in STAKES]
-    return sum(bets) / len(bets)
+    return sum(weight * bet for weight, bet in zip(WEIGHTS, bets, strict=True))
 
 
 @given(VALUES, st.floats(0.01, 0.99))
@@ -43,11 +43,12 @@ def expected(capital, rate, n):
 @pytest.mark.parametrize("rate", [Fraction(1, 4), Fraction(1, 3), Fraction(1, 2)])
 def test_the_capital_is_fair_at_the_limit_and_falls_above_it(rate):
     limit = Fraction(1, 4)
-    stakes = [Fraction(s).limit_denominator(8) for s in STAKES]
+    stakes = [Fraction(s) for s in STAKES]
+    weights = [Fraction(w).limit_denominator(128) for w in WEIGHTS]
 
     def capital(bits):
         bets = (math.prod(1 + s * (limit - x) / (1 - limit) for x in bits) for s in stakes)
-        return sum(bets, Fraction(0)) / len(stakes)
+        return sum((w * bet for w, bet in zip(weights, bets, strict=True)), Fraction(0))
 
     mean = expected(capital, rate, 6)
     assert mean == 1 if rate == limit else mean < 1
@@ -91,11 +92,31 @@ def test_p_values_never_rise(values):
 
 
 def test_without_a_failure_the_closed_form():
-    """K_t = mean of (1 + s m / (1 - m))^t: 208 images for 2 %, where one look needs 149."""
+    """K_t = sum of w (1 + s m / (1 - m))^t: 211 images for 2 %, where one look needs 149."""
     p = anytime_p_values(np.zeros(300), 0.02)
-    direct = np.mean([(1 + s * 0.02 / 0.98) ** np.arange(1, 301) for s in STAKES], axis=0)
+    powers = [(1 + s * 0.02 / 0.98) ** np.arange(1, 301) for s in STAKES]
+    direct = np.array(WEIGHTS) @ powers
     np.testing.assert_allclose(p, 1 / direct, rtol=1e-9)
-    assert int((p > 0.05).sum()) + 1 == 208
+    assert int((p > 0.05).sum()) + 1 == 211
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.02, 0.1, 0.5, 0.9])
+def test_every_mean_a_percent_below_the_limit_is_certified_in_the_end(limit):
+    """The capital of some bet grows at the rate .992 limit, of none at .995: exact drifts."""
+
+    def drift(rate, stake):
+        lost = rate * math.log1p(-stake) if stake < 1 else -math.inf
+        return lost + (1 - rate) * math.log1p(stake * limit / (1 - limit))
+
+    assert max(drift(0.992 * limit, stake) for stake in STAKES) > 0
+    assert max(drift(0.995 * limit, stake) for stake in STAKES) < 0
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.9])
+def test_the_bound_converges_to_within_a_percent(rate):
+    n = 10**6
+    bound = anytime_upper_bound(np.arange(n) < rate * n, 0.05)
+    assert rate < bound < 1.01 * rate
 
 
 def test_a_range_is_scaled():
@@ -198,10 +219,46 @@ def test_the_capital_stays_a_number():
     assert math.isfinite(alarm.highest)
 
 
+@pytest.mark.parametrize("epsilon", [1e-6, 0.02, 0.1, 0.5, 0.9])
+def test_every_rate_above_1_008_epsilon_rings_in_the_end(epsilon):
+    """The capital of some bet grows at that rate, and shrinks at epsilon: exact drifts."""
+
+    def growth(rate):
+        """Largest mean of log(factor) over the bets."""
+        if rate > 1:
+            return math.inf
+        return max(
+            rate * math.log1p(s * (1 - epsilon) / epsilon) + (1 - rate) * math.log1p(-s)
+            for s in alarm_stakes(epsilon)
+        )
+
+    assert growth(1.008 * epsilon) > 0
+    assert growth(epsilon) < 0
+
+
+def test_a_rate_of_1_1_epsilon_rings():
+    """11 of 20 outcomes change, at epsilon .5, without any chance; 10 of 20 do not ring."""
+    alarm = Alarm(0.5, 0.05)
+    for t in range(4000):
+        alarm = alarm.after(t * 11 % 20 < 11)
+    assert alarm.n_changed == 2200
+    assert alarm.rings
+    quiet = Alarm(0.5, 0.05)
+    for t in range(4000):
+        quiet = quiet.after(t % 2 == 0)
+    assert not quiet.rings
+
+
+def test_a_state_of_the_earlier_bets_is_refused():
+    old = Alarm(0.1, 0.05).after(True).to_json() | {"schema_version": 1}
+    with pytest.raises(ValueError, match="Alarm has schema version 1; this code reads version 2"):
+        Alarm.from_json(old)
+
+
 @pytest.mark.parametrize("epsilon", [1e-6, 0.02, 0.3, 0.5, 0.75, 0.99])
-def test_stakes_double_from_half_of_epsilon(epsilon):
+def test_stakes_double_from_a_64th_of_epsilon(epsilon):
     stakes = alarm_stakes(epsilon)
-    assert stakes[0] == epsilon / 2
+    assert stakes[0] == epsilon / 64
     assert all(b == 2 * a for a, b in pairwise(stakes))
     assert max(stakes) <= 0.5 < 2 * max(stakes) + 1e-9 or len(stakes) == 1
 
@@ -213,7 +270,7 @@ def test_stakes_double_from_half_of_epsilon(epsilon):
         (lambda: Alarm(0.1, 1.0), "alpha must lie strictly between 0 and 1"),
         (lambda: Alarm(0.1, 0.05, n=1, n_changed=2), "2 of 1 outcomes cannot have changed"),
         (lambda: Alarm(0.1, 0.05, n=3), "working has 0 bets"),
-        (lambda: Alarm(0.5, 0.05, n=1, working=(-1.0, 0.1)), "working must not be negative"),
+        (lambda: Alarm(0.5, 0.05, n=1, working=(-1.0,) * 7), "working must not be negative"),
         (lambda: Alarm(0.5, 0.05, highest=30.0), "contradicts rang_at None"),
         (lambda: Alarm(0.1, 0.05).after(1), "changed must be True or False, got 1"),
     ],

@@ -10,7 +10,7 @@ from scipy import stats
 
 from estimators import betting_upper_bound
 from theory import Certificate, certify_drop, certify_mean, images_needed, label_free_drop
-from theory.certificates import what_it_takes
+from theory.certificates import images_at_best, what_it_takes
 
 METHODS = ("betting", "clopper-pearson", "empirical-bernstein", "hoeffding", "hoeffding-bentkus")
 
@@ -33,6 +33,21 @@ def test_hoeffding_certifies_a_drop_with_the_promised_number_of_images():
     options = {"quantity": "accuracy_drop", "method": "hoeffding"}
     assert certify(np.zeros(n), **options).holds
     assert not certify(np.zeros(n - 1), **options).holds
+
+
+def test_what_a_failed_drop_would_take_is_counted_in_its_range():
+    """The bound of a drop in [-1, 1] is twice that of [0, 1]: four times the images."""
+    n = images_needed(0.1, 0.05, method="hoeffding")
+    assert images_at_best(0.1, 0.05, "hoeffding", "accuracy_drop") == n
+    options = {"quantity": "accuracy_drop", "epsilon": 0.1}
+    for method in ("hoeffding", "betting", "harm"):
+        failed = certify(np.zeros(20), method=method, **options)
+        words = what_it_takes(failed)
+        n = int(words.split("; ")[1].split(" images")[0].replace(",", ""))
+        assert certify(np.zeros(n), method=method, **options).holds
+        assert not certify(np.zeros(n - 1), method=method, **options).holds
+    with pytest.raises(ValueError, match="unknown quantity 'drop'"):
+        images_at_best(0.1, 0.05, "hoeffding", "drop")
 
 
 def test_reference_of_nine_disagreements_among_500_images():

@@ -66,6 +66,22 @@ def test_the_smallest_group_is_named_with_what_it_can_reach():
 
 
 @pytest.mark.parametrize(
+    ("quantity", "method"),
+    [
+        ("accuracy_drop", "betting"),
+        ("accuracy_drop", "hoeffding"),
+        ("accuracy_drop", "harm"),
+        ("length_change", "betting"),
+        ("disagreement", "anytime"),
+    ],
+)
+def test_what_the_smallest_group_can_reach_is_its_bound_without_a_change(quantity, method):
+    of = {**OF, "quantity": quantity, "method": method}
+    made = certify_groups(np.zeros(90), range(90), ["a"] * 60 + ["b"] * 30, **of)
+    assert made.reachable == pytest.approx(made.certificates["b"].bound, abs=1e-9)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"groups": ["a"]}, "values, clusters and groups must have one length, got 2, 2 and 1"),

@@ -127,11 +127,48 @@ def test_it_stops_at_the_first_look_that_holds(answered):
     _, asked = answered
     made = certify_anytime(tiny_llava(), texts(400), PLAN, epsilon=0.02, look=10, **SHORT)
     assert made.certificate.holds
-    assert made.certificate.n_images == len(asked) == 210  # 208 without a change, in tens
+    assert made.certificate.n_images == len(asked) == 220  # 211 without a change, in tens
     assert made.certificate.method == "anytime"
-    assert "210 texts, anytime" in made.certificate.sentence()
+    assert "220 texts, anytime" in made.certificate.sentence()
     assert len(made.identities) >= 400
     assert back(made) == made
+
+
+def test_a_file_sorted_by_kind_is_not_asked_in_its_order(answered):
+    """In the order of the file, 250 unchanged answers would certify .02 at a rate of .05."""
+    changed, asked = answered
+    changed.update(item.question for item in texts(25, start=250))
+    made = certify_anytime(tiny_llava(), texts(500), PLAN, epsilon=0.02, **SHORT)
+    assert not made.certificate.holds
+    assert sorted(asked) == sorted(item.question for item in texts(500))
+    late = [place for place, question in enumerate(asked) if question in changed]
+    assert 200 < sum(late) / len(late) < 300  # 262 in the file's order; 249.5 +- 29 at random
+    assert max(late) - min(late) > 300
+
+
+def test_the_order_depends_on_the_identities_alone(answered):
+    _, asked = answered
+    options = {"look": 7, "epsilon": 0.001, **SHORT}
+    certify_anytime(tiny_llava(), texts(60), PLAN, **options)
+    first = list(asked)
+    asked.clear()
+    certify_anytime(tiny_llava(), texts(60)[::-1], PLAN, **options)
+    assert asked == first
+    asked.clear()
+    certify_anytime(tiny_llava(), texts(80), PLAN, **options)
+    assert [question for question in asked if question in set(first)] == first
+    assert asked[:60] != first
+
+
+def test_another_version_spends_again(answered, tmp_path, monkeypatch):
+    """Two ways of looking at the same images may each be wrong with probability delta."""
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.08)
+    options = {"delta": 0.05, "ledger": ledger, **SHORT}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(GrowingCertificate, "SCHEMA_VERSION", 1)
+        first = certify_anytime(tiny_llava(), texts(60), PLAN, **options)
+    second = certify_anytime(tiny_llava(), texts(60), PLAN, **options)
+    assert (first.certificate.delta, second.certificate.delta) == (0.05, pytest.approx(0.03))
 
 
 def test_more_images_continue_it_and_nothing_is_asked_twice(answered):
@@ -206,6 +243,15 @@ def test_what_does_not_continue_is_refused(answered):
 
 
 # --- the command ----------------------------------------------------------------------------
+
+
+def test_an_earlier_version_is_refused_with_advice(folder, jsonl, tmp_path, capsys):
+    out = tmp_path / "c.json"
+    out.write_text('{"type": "GrowingCertificate", "schema_version": 1}')
+    command = ("certify", folder, "block layers=0", "--data", jsonl, "--anytime", "--out", out)
+    assert run(*command, "--no-ledger") == 2
+    error = capsys.readouterr().err
+    assert "has schema version 1; this code reads version 2; name another --out" in error
 
 
 def test_the_command_takes_every_form(folder, jsonl, tmp_path, capsys):

@@ -142,6 +142,18 @@ def test_other_settings_and_other_files_are_refused(tmp_path):
             Monitor(path, **wrong)
 
 
+def test_a_state_of_the_earlier_bets_is_refused_with_advice(tmp_path):
+    path = tmp_path / "state.json"
+    Monitor(path).add([("a", True)])
+    body = json.loads(path.read_text())
+    del body["checksum"]
+    body["alarm"]["schema_version"] = 1
+    path.write_text(json.dumps(body))
+    with pytest.raises(BridgeError, match=r"Alarm has schema version 1; .*; name another file,"):
+        Monitor(path).add([("b", True)])
+    assert json.loads(path.read_text()) == body
+
+
 def test_counts_that_contradict_each_other_are_no_state():
     with pytest.raises(ValueError, match="1 outcomes are seen, but the alarm has counted 0"):
         MonitorState(Alarm(0.1, 0.1), 1.0, "", {"aa": True})

@@ -1,30 +1,36 @@
-"""An alarm for a stream: it rings when a rate has risen above epsilon, seldom when it has not."""
+"""An alarm for a stream: it rings when a rate stays above epsilon, seldom when it does not."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from estimators.record import Record
 from theory._validate import check_count, check_fraction, check_number
 
+#: The smallest bet of an `Alarm` is epsilon times 2 to this power.
+_LEAST_DOUBLING = -6
+
 
 def alarm_stakes(epsilon: float) -> tuple[float, ...]:
-    """The bets of an `Alarm`: epsilon/2, epsilon, 2 epsilon, 4 epsilon, ..., at most 1/2.
+    """The bets of an `Alarm`: epsilon/64, epsilon/32, ..., epsilon, 2 epsilon, ..., at most 1/2.
 
-    The bet s is the likelihood ratio of the rate epsilon + s (1 - epsilon).
+    The bet s is the likelihood ratio of the rate epsilon + s (1 - epsilon). Its capital grows if
+    the rate is above about epsilon + s (1 - epsilon) / 2, and shrinks below.
 
     Raises:
         TypeError: epsilon is no number.
         ValueError: epsilon outside (0, 1).
 
     Example:
-        >>> alarm_stakes(0.1)
-        (0.05, 0.1, 0.2, 0.4)
+        >>> stakes = alarm_stakes(0.1)
+        >>> [round(stake / 0.1, 4) for stake in stakes]
+        [0.0156, 0.0312, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0]
     """
     check_fraction(epsilon, "epsilon")
     doublings = max(0, math.floor(math.log2(1.0 / epsilon) + 1e-9))
-    return tuple(epsilon * 2.0**k for k in range(-1, doublings))
+    return tuple(epsilon * 2.0**k for k in range(_LEAST_DOUBLING, doublings))
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,21 @@ class Alarm(Record):
     negative, and if the rate given the past is never above epsilon, M is a supermartingale with
     M_0 = 1. So **P(M_t >= 1/alpha at any time) <= alpha** (Ville): the alarm rings falsely with
     probability at most alpha, however long it runs and whenever it is looked at.
+
+    Every constant rate above 1.008 epsilon rings eventually, with probability 1, since the smallest
+    bet grows; a rate between epsilon and that may never ring. With B bets it takes roughly
+
+        log(2 B / alpha) / kl,    kl = rate log(rate / epsilon)
+                                       + (1 - rate) log((1 - rate) / (1 - epsilon)),
+
+    outcomes, and often fewer: of 200 simulated streams, seed 0, at alpha .05, half rang within
+
+        rate           1.1 epsilon   1.2 epsilon   2 epsilon
+        epsilon .02         36,356         9,844         422
+        epsilon .05         12,529         3,548         186
+        epsilon .1           6,052         1,792          72
+
+    and all within 100,000 outcomes, but for 6 % at epsilon .02 and the rate 1.1 epsilon.
 
     Attributes:
         epsilon: largest rate without an alarm, in (0, 1).
@@ -67,6 +88,8 @@ class Alarm(Record):
         >>> alarm.rings, alarm.rang_at
         (True, 210)
     """
+
+    SCHEMA_VERSION: ClassVar[int] = 2  # 1 had no bets below epsilon/2
 
     epsilon: float
     alpha: float
@@ -135,7 +158,7 @@ class Alarm(Record):
         """What the outcomes show, in one line.
 
         >>> print(Alarm(epsilon=0.02, alpha=0.05).after(False).sentence())
-        quiet: 0 of 1 audited answers changed; capital 0.948 of the 20 that ring the alarm
+        quiet: 0 of 1 audited answers changed; capital 0.971 of the 20 that ring the alarm
         (rate above 0.02, false with probability at most 0.05 over all time)
         """
         meaning = (

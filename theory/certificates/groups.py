@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from estimators.clustered import Labels, cluster_codes
 from estimators.record import Record
 from theory._validate import check_array, check_fraction
-from theory.certificates.certificate import Certificate, confidence, counted
+from theory.certificates.certificate import RANGES, Certificate, confidence, counted
 from theory.certificates.certify import Sample, certify_mean
 
 
@@ -144,6 +144,7 @@ def certify_groups(
 
 
 def _at_best(certificate: Certificate) -> float:
-    """The bound of as many units of which nothing changes."""
+    """The bound of as many units of which nothing changes, by the same method and range."""
     unchanged = np.zeros(certificate.n_images)
-    return Sample(unchanged, 0.0, 1.0, certificate.method, ()).upper_bound(certificate.delta)
+    low, high = RANGES[certificate.quantity]
+    return Sample(unchanged, low, high, certificate.method, ()).upper_bound(certificate.delta)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from theory._validate import check_choice, check_fraction, check_instance
-from theory.certificates.certificate import METHODS, Certificate
+from theory.certificates.certificate import METHODS, RANGES, Certificate
 from theory.certificates.certify import Sample
 from theory.certificates.power import images_for_power
 from theory.certificates.sample_size import images_needed
@@ -16,34 +16,42 @@ from theory.certificates.sample_size import images_needed
 MOST_IMAGES = 1 << 17
 
 
-def images_at_best(epsilon: float, delta: float, method: str) -> int | None:
+def images_at_best(
+    epsilon: float, delta: float, method: str, quantity: str = "disagreement"
+) -> int | None:
     """Smallest number of images with which a bound is at most epsilon if every value is 0.
 
-    By doubling and bisection on the bound of `method` for values in [0, 1], one question per image.
+    By doubling and bisection on the bound of `method` for the range of the quantity, one question
+    per image.
 
     Args:
         epsilon: tolerance, in (0, 1).
         delta: maximum error probability of the certificate, in (0, 1).
         method: a method of `certify_mean` other than "auto".
+        quantity: "disagreement", "accuracy_drop" or "length_change".
 
     Returns:
         Number of images; None if more than `MOST_IMAGES`.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: epsilon or delta outside (0, 1), unknown method.
+        ValueError: epsilon or delta outside (0, 1), unknown method or quantity.
 
     Example:
         >>> [images_at_best(0.02, 0.05, method) for method in ("clopper-pearson", "hoeffding")]
         [149, 3745]
+        >>> images_at_best(0.02, 0.05, "hoeffding", "accuracy_drop")  # in [-1, 1], not [0, 1]
+        14979
     """
     check_fraction(epsilon, "epsilon")
     check_fraction(delta, "delta")
     check_choice(method, "method", METHODS)
+    check_choice(quantity, "quantity", RANGES)
+    smallest, largest = RANGES[quantity]
     low, high = 0, 1
 
     def enough(n: int) -> bool:
-        return Sample(np.zeros(n), 0.0, 1.0, method, ()).upper_bound(delta) <= epsilon
+        return Sample(np.zeros(n), smallest, largest, method, ()).upper_bound(delta) <= epsilon
 
     while not enough(high):
         low, high = high, 2 * high
@@ -82,7 +90,8 @@ def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
     if certificate.holds:
         return ""
     at, units = f"at the observed rate of {100 * rate:.3g} %", f"{certificate.unit_word}s"
-    needed = images_at_best(epsilon, certificate.delta, certificate.method)
+    scale = "disagreement" if certificate.label_free else certificate.quantity
+    needed = images_at_best(epsilon, certificate.delta, certificate.method, scale)
     if rate == 0.0 and needed is not None:
         n = needed
         nothing = (

@@ -85,8 +85,10 @@ def certify(
     the certificates hold, with --check 1 unless all hold. `torchrun` distributes the batches over
     its processes.
 
-    --per and --risks bound several things at one delta. --anytime looks after every 50 images; run
-    again with more images, it continues from --out, and the ledger is charged once.
+    --per and --risks bound several things at one delta. --anytime asks the images in a random order
+    that their identities decide, whatever the order of the file, and looks after every 50; run
+    again with more images, it continues from --out, and the ledger is charged once. The images of
+    each run must be a random sample: --limit takes the first of the file, so not of a sorted one.
 
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification`
 

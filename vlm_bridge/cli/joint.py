@@ -89,7 +89,10 @@ def growing(
     check_writable(out)
     earlier = None
     if out.is_file():
-        earlier = read_record(out, GrowingCertificate, "growing certificate")
+        try:
+            earlier = read_record(out, GrowingCertificate, "growing certificate")
+        except BridgeError as error:
+            raise BridgeError(f"{error}; name another --out, or delete it") from None
         note(f"continues {out}: {earlier.certificate.sentence()}")
 
     def keep(made: GrowingCertificate) -> None:

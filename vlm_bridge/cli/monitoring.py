@@ -50,8 +50,9 @@ def monitor(
     {"id": "request-17", "changed": false}. `vlm_bridge.audited` chooses the requests: those whose
     SHA-256 of salt, a NUL and id, read as a fraction, lies below --share.
 
-    The alarm rings falsely with probability at most --alpha, however often it is looked at. It
-    is not taken back: after a repair start another monitor. A request that is read twice counts
+    The alarm rings falsely with probability at most --alpha, however often it is looked at. A rate
+    that stays above 1.008 times --epsilon rings it in the end; the closer, the later. It is not
+    taken back: after a repair start another monitor. A request that is read twice counts
     once, so a command that was killed can be given the same lines again. The settings are fixed by
     the first command.
 

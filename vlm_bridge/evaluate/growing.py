@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from estimators import cluster_means
 from estimators.record import Record
 from theory import Certificate, certify_mean
 from vlm_bridge.data import Item, image_ids, unit_word
+from vlm_bridge.data.disjoint import cluster_id
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import check_certifiable, signed
@@ -41,6 +43,8 @@ class GrowingCertificate(Record):
     Raises:
         ValueError: lengths that differ, or a certificate by another method.
     """
+
+    SCHEMA_VERSION: ClassVar[int] = 2  # 1 asked in the order of the file, with other bets
 
     certificate: Certificate
     clusters: tuple[str, ...]
@@ -77,13 +81,17 @@ def certify_anytime(
     pass the result as `earlier` with more images: what was asked is not asked again. Fixed in
     advance, the same number of images certifies a little more (`certify`).
 
+    The order of `items` does not matter: new images are asked in a random order, by the SHA-256 of
+    their identities, so that a file sorted by kind of question is no longer sorted. Each call must
+    still bring a random sample of what the claim is about; images of one kind first and of another
+    kind in a later call are none.
+
     A ledger is charged delta once, however often images are added; images that something else was
     certified on are refused unless delta is left for both.
 
     Args:
         vlm: the model.
-        items: certification questions in an order that does not depend on answers; questions of
-            images in `earlier` are left out.
+        items: certification questions in any order; questions of images in `earlier` are left out.
         plan: chosen without looking at `items`.
         epsilon: the run stops when the bound is at most this; it may be another one later.
         delta: probability that the bound is ever wrong.
@@ -116,7 +124,8 @@ def certify_anytime(
         if new:
             check_answerable(vlm, new, plan, **sizes)
         who = {"model": vlm.name, "fingerprint": vlm.fingerprint}
-        key = run_hash(what="anytime", plan=plan.hash(), delta=delta, longest=max_new_tokens, **who)
+        how: Any = {"what": "anytime", "version": GrowingCertificate.SCHEMA_VERSION, **who}
+        key = run_hash(plan=plan.hash(), delta=delta, longest=max_new_tokens, **how)
         spending = Ledger.of(ledger).spend(ids, delta, what="certification", key=key, **who)
         delta = spending.delta
     if earlier is not None and earlier.certificate.delta != delta:
@@ -192,13 +201,18 @@ def _check_look(look: Any) -> None:
 
 
 def _blocks(items: Sequence[Item], look: int) -> Iterator[list[Item]]:
-    """The items by image, in order of first appearance, so many images at a time."""
+    """The items by image, in the order of `_shuffled`, so many images at a time."""
     by_image: dict[str, list[Item]] = {}
     for item in items:
         by_image.setdefault(item.cluster, []).append(item)
-    images = list(by_image.values())
+    images = [by_image[cluster] for cluster in sorted(by_image, key=_shuffled)]
     for start in range(0, len(images), look):
         yield [item for image in images[start : start + look] for item in image]
+
+
+def _shuffled(cluster: str) -> str:
+    """The place of an image in a random order that nothing but its identity decides."""
+    return hashlib.sha256(f"anytime\0{cluster_id(cluster)}".encode()).hexdigest()
 
 
 def _check_continues(

@@ -108,10 +108,12 @@ class Monitor:
     """Audits of a served model in a file: resumable, and each request counts once.
 
     A small random share of the requests (`audited`) is answered by the full model, too; `add` takes
-    whether the answers differ. The alarm rings when the rate of changed answers is above epsilon.
-    If that rate, given the past, never is, it rings **at any time at all** with probability at most
-    alpha (`theory.certificates.Alarm`). What it cannot see it assumes: that the outcomes come in
-    the order of the requests, and that none is left out for its outcome.
+    whether the answers differ. The alarm rings eventually when the rate of changed answers stays
+    above 1.008 epsilon: at twice epsilon soon, close to epsilon after tens of thousands of outcomes
+    (`theory.certificates.Alarm` says how long). If that rate, given the past, is never above
+    epsilon, it rings **at any time at all** with probability at most alpha. What it cannot see it
+    assumes: that the outcomes come in the order of the requests, and that none is left out for its
+    outcome.
 
     Args:
         path: the file of the state, a JSON record; made if there is none.
@@ -122,7 +124,7 @@ class Monitor:
 
     Raises:
         BridgeError: a setting out of range, or other than that of the file; the file holds
-            something else, was changed, or cannot be written.
+            something else or a state of an earlier version, was changed, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -152,7 +154,12 @@ class Monitor:
         """What the file holds, or the state of a new monitor."""
         if not self.path.exists():
             return MonitorState.new(**self._given)
-        state = read_record(self.path, MonitorState, "monitor")
+        try:
+            state = read_record(self.path, MonitorState, "monitor")
+        except BridgeError as error:
+            raise BridgeError(
+                f"{error}; name another file, and add all outcomes again from the first"
+            ) from None
         for name, value in self._given.items():
             if value != (stored := state.settings[name]):
                 raise BridgeError(
