@@ -6,7 +6,7 @@ A wrong type is a `TypeError`, a wrong value a `ValueError`; both name the argum
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any
 
@@ -126,6 +126,15 @@ def check_instance(value: Any, kind: type, name: str) -> None:
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}")
+
+
+def reread(labels: Any) -> Any:
+    """Labels that can be read more than once: those of a generator become a list.
+
+    >>> reread(name for name in "ab")
+    ['a', 'b']
+    """
+    return list(labels) if isinstance(labels, Iterator) else labels
 
 
 def check_array(values: ArrayLike, name: str) -> NDArray[np.float64]:

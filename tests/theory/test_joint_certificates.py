@@ -89,12 +89,24 @@ def test_what_the_smallest_group_can_reach_is_its_bound_without_a_change(quantit
         ({"groups": [1, "1"]}, "groups must have different names"),
         ({"clusters": ["x"]}, "must have one length"),
         ({"delta": 1.0}, "delta must lie strictly"),
+        ({"values": [], "clusters": [], "groups": []}, "one loss for each question, got none"),
+        ({"values": (v for v in [0.0])}, "values must be an array of numbers, got <generator"),
     ],
 )
 def test_bad_groups_are_named(changes, message):
     given_ = {"values": [0.0, 1.0], "clusters": ["x", "y"], "groups": ["a", "b"], **OF}
     with pytest.raises((TypeError, ValueError), match=message):
         certify_groups(**{**given_, **changes})
+
+
+def test_labels_of_a_generator_are_read_as_those_of_a_list():
+    groups, images, changed = ["a", "b", "a", "b"], ["x", "y", "z", "x"], [0.0, 1.0, 0.0, 0.0]
+    wanted = certify_groups(changed, images, groups, **OF)
+    assert certify_groups(changed, iter(images), (each for each in groups), **OF) == wanted
+    assert certify_mean(changed, iter(images), **OF) == certify_mean(changed, images, **OF)
+    risks = {"disagreement": changed, "accuracy_drop": changed}
+    limits = {"limits": {"disagreement": 0.1, "accuracy_drop": 0.1}, "delta": 0.05}
+    assert certify_risks(risks, iter(images), **limits) == certify_risks(risks, images, **limits)
 
 
 def test_group_records_are_consistent():
@@ -153,6 +165,33 @@ def test_p_values_are_those_of_the_binomial():
     assert set(several.methods.values()) == {"betting"}
 
 
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40))
+def test_losses_between_0_and_1_have_the_p_value_of_the_mean(losses):
+    """Duality: a bound at the p-value as delta lies at the limit."""
+    limits = {"disagreement": 0.3, "accuracy_drop": 0.3}
+    made = certify_risks(
+        dict.fromkeys(limits, losses),
+        range(len(losses)),
+        limits=limits,
+        delta=0.05,
+        method="hoeffding",
+    )
+    assert set(made.methods.values()) == {"hoeffding"}
+    assert made.estimates["disagreement"] == pytest.approx(np.mean(losses))
+    gap = max(0.0, 0.3 - np.mean(losses))
+    for name, width in (("disagreement", 1.0), ("accuracy_drop", 2.0)):
+        wanted = math.exp(-2 * len(losses) * (gap / width) ** 2)
+        assert made.p_values[name] == pytest.approx(wanted, abs=1e-9)
+    betting = certify_risks(
+        {"disagreement": losses},
+        range(len(losses)),
+        limits={"disagreement": 0.3},
+        delta=0.05,
+        method="betting",
+    )
+    assert betting.methods == {"disagreement": "betting"}
+
+
 def test_the_order_of_a_fixed_sequence_is_that_of_the_risks():
     values = some_risks(40, 0, 0)  # the first fails
     made = certify_risks(values, range(N), limits=LIMITS, delta=0.05, control="fixed-sequence")
@@ -169,6 +208,12 @@ def test_the_order_of_a_fixed_sequence_is_that_of_the_risks():
         ({"limits": {"accuracy_drop": 0.1}}, "limits must be of the risks disagreement"),
         ({"limits": {"disagreement": 1.5}}, r"limits: disagreement lies in \[0, 1\]"),
         ({"risks": {"pain": [0.0]}, "limits": {"pain": 0.1}}, "unknown risks 'pain'"),
+        ({"method": "hope"}, "unknown method 'hope'"),
+        ({"method": "harm"}, "risks of disagreement: harm bounds an accuracy_drop"),
+        (
+            {"risks": {"disagreement": [0.5]}},
+            r'risks of disagreement: values\[0\] is 0.5; .* 0 or 1; pass method="betting"',
+        ),
         ({"control": "hope"}, "unknown control 'hope'; choose from all, bonferroni, holm"),
     ],
 )

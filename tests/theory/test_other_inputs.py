@@ -189,6 +189,17 @@ def test_conformal_p_values_by_hand(calibration, stream, seed):
     np.testing.assert_allclose(conformal_p_values(calibration, stream, seed=seed), wanted)
 
 
+def test_infinite_scores_are_the_largest_and_smallest():
+    """Ranks alone count; warnings of arithmetic with infinity would be errors here."""
+    x, y = [-np.inf, -np.inf, 0.0, np.inf, 1.0], [np.inf, np.inf, 2.0, np.inf]
+    p = exchangeability_p_value(x, y, permutations=60)
+    finite = [np.clip(scores, -9.0, 9.0) for scores in (x, y)]
+    assert p == exchangeability_p_value(*finite, permutations=60) < 1.0
+    infinite = np.full(30, np.inf)
+    assert exchangeability_p_value(infinite, infinite, permutations=60) == 1.0
+    assert exchangeability_p_value(-infinite, infinite, permutations=199) == 1 / 200
+
+
 @pytest.mark.parametrize("digits", [9, 0])
 def test_conformal_p_values_are_uniform_and_independent(digits):
     scores = np.random.default_rng(2).normal(size=3000).round(digits)

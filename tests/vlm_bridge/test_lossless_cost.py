@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import lossless as benchmark
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import batch, tiny_llava
-from vlm_bridge.cli.lossless import prediction_lines, predictions
+from vlm_bridge.cli.lossless import prediction_lines, predictions, speed_line
 from vlm_bridge.cost import (
     LosslessPrediction,
     LosslessSpeed,
@@ -22,6 +24,7 @@ from vlm_bridge.cost import (
     predict_lossless,
     time_lossless,
 )
+from vlm_bridge.cost.in_turn import InTurn
 from vlm_bridge.cost.phase import median_estimate
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -129,6 +132,23 @@ def test_full_and_lossless_in_turn(items):
     assert LosslessSpeed.from_json(found.to_json()) == found
     with pytest.raises(BridgeError, match="no answer to 2 items has two tokens"):
         time_lossless(vlm, items[:2], BLOCK, max_new_tokens=1)
+
+
+def test_one_statistic_of_speed():
+    """Times whose medians over prompts say slower while most pairs say faster."""
+    full = (1.0, 2.0, 3.0, 4.0, 10.0, 11.0, 12.0)
+    other = (0.9, 1.8, 2.7, 9.0, 9.0, 9.9, 10.8)
+    assert statistics.median(other) > statistics.median(full)
+    found = InTurn(full, other, same=7, prompts=7)
+    assert found.ratio.value == pytest.approx(0.9)
+    speed = LosslessSpeed(2, 0.25, found.ratio, 7, 7, 1.0)
+    said = speed_line(speed, "texts")
+    assert "speed-up 1.11 (0.44 to 1.11; median of the paired ratios of 7 texts)" in said
+    assert said.count("per second") == 1
+    reported = benchmark.of_times(found)
+    assert reported["speed_up"] == pytest.approx(speed.speed_up)
+    assert reported["per_second_full"] == 1 / 4.0
+    assert [name for name in reported if name.startswith("per_second")] == ["per_second_full"]
 
 
 def times(draft, verify):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from functools import partial
 
 import pytest
 import torch
-from transformers import DynamicCache, StaticCache
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    MaxLengthCriteria,
+    StaticCache,
+    StoppingCriteriaList,
+)
 
 import vlm_bridge as vb
 from tests.vlm_bridge.families import SITUATIONS, UNLISTED, tiny
@@ -20,6 +27,8 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 
+#: Arguments that are no settings.
+POSITIONAL = ("vlm", "inputs", "plan")
 BLOCK = SkipPlan("block", 4, layers=(1,))
 
 
@@ -106,6 +115,7 @@ def test_no_model():
     [
         ("cache_implementation", "static"),
         ("cache_implementation", "offloaded"),
+        ("use_cache", False),
         ("guidance_scale", 2.0),
         ("prompt_lookup_num_tokens", 3),
         ("stop_strings", ["a"]),
@@ -115,6 +125,48 @@ def test_generation_settings(setting, value):
     vlm = tiny_llava()
     setattr(vlm.model.generation_config, setting, value)
     refuse(vlm, batch("single"), says=setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("stopping_criteria", StoppingCriteriaList([MaxLengthCriteria(12)])),
+        ("guidance_scale", 3.0),
+        ("max_time", 0.0),
+        ("max_length", 14),
+        ("stop_strings", ["a"]),
+        ("num_beams", 2),
+        ("num_return_sequences", 2),
+        ("prompt_lookup_num_tokens", 3),
+        ("cache_implementation", "static"),
+        ("use_cache", False),
+        ("return_dict_in_generate", True),
+        ("negative_prompt_ids", torch.tensor([[5]])),
+        ("custom_generate", len),
+        ("inputs", torch.tensor([[5]])),
+    ],
+)
+def test_settings_in_the_inputs(setting, value):
+    vlm, inputs = tiny_llava(), batch("single")
+    refuse(vlm, {**inputs, setting: value}, says=f"inputs sets {setting}=.* cannot honour")
+    if setting in GenerationConfig().to_dict():
+        config = GenerationConfig(eos_token_id=5, pad_token_id=0)
+        setattr(config, setting, value)
+        says = f"the generation_config in inputs sets {setting}="
+        refuse(vlm, {**inputs, "generation_config": config}, says=says)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in inspect.signature(vb.generate_lossless).parameters if n not in POSITIONAL]
+)
+def test_arguments_in_the_inputs(name):
+    inputs = {**batch("single"), name: None}
+    refuse(tiny_llava(), inputs, says=f"inputs holds {name}; pass it as an argument")
+
+
+def test_a_generation_config_of_another_type():
+    inputs = {**batch("single"), "generation_config": {"num_beams": 2}}
+    refuse(tiny_llava(), inputs, says="must be a GenerationConfig, got")
 
 
 def test_caches():

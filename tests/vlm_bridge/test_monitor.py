@@ -72,23 +72,34 @@ def test_a_wrong_id_is_named(name):
 # --- the state ------------------------------------------------------------------------------
 
 
+def alarm_of(outcomes, **options):
+    """The alarm after the first outcome of each id, in their order."""
+    alarm = Alarm(**{"epsilon": 0.02, "alpha": 0.05, **options})
+    for changed in dict(outcomes).values():
+        alarm = alarm.after(changed)
+    return alarm
+
+
+@settings(max_examples=25, deadline=None)
 @given(OUTCOMES, st.integers(0, 60), st.integers(0, 60))
-def test_any_split_and_any_repetition_gives_the_same_state(outcomes, cut, back):
-    outcomes = consistent(outcomes)
-    new = MonitorState.new(epsilon=0.1, alpha=0.05)
-    whole = new.after(outcomes)
-    assert new.after(outcomes[:cut]).after(outcomes[max(0, cut - back) :]) == whole
-    assert whole.after(outcomes) == whole
-    assert whole.alarm.n == len({name for name, _ in outcomes})
+def test_any_split_and_any_repetition_gives_the_same_state(tmp_path_factory, outcomes, cut, back):
+    folder, outcomes = tmp_path_factory.mktemp("monitor"), consistent(outcomes)
+    whole, parts = Monitor(folder / "a.json", epsilon=0.1), Monitor(folder / "b.json", epsilon=0.1)
+    state = whole.add(outcomes)
+    parts.add(outcomes[:cut])
+    assert parts.add(outcomes[max(0, cut - back) :]) == state
+    assert whole.add(outcomes) == state
+    assert state.alarm == alarm_of(outcomes, epsilon=0.1)
+    assert state.alarm.n == len({name for name, _ in outcomes})
 
 
-def test_the_state_is_the_alarm_of_the_first_outcomes():
+def test_the_state_is_the_alarm_of_the_first_outcomes(tmp_path):
     rng = random.Random(0)
     outcomes = [(str(i), rng.random() < 0.3) for i in range(300)]
     alarm = Alarm(0.02, 0.05)
     for _, changed in outcomes:
         alarm = alarm.after(changed)
-    assert MonitorState.new().after(outcomes).alarm == alarm
+    assert Monitor(tmp_path / "m.json").add(outcomes).alarm == alarm
     assert alarm.rings
 
 
@@ -99,7 +110,12 @@ def test_a_file_resumes(tmp_path_factory, outcomes):
     outcomes = consistent(outcomes)
     for outcome in outcomes:
         Monitor(path, epsilon=0.1).add([outcome])
-    assert Monitor(path, epsilon=0.1).state == MonitorState.new(epsilon=0.1).after(outcomes)
+    assert Monitor(path, epsilon=0.1).state.alarm == alarm_of(outcomes, epsilon=0.1)
+
+
+def files(folder):
+    """The bytes of every file but the lock."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".lock"}
 
 
 def test_a_refused_outcome_leaves_the_file_as_it_was(tmp_path):
@@ -107,7 +123,7 @@ def test_a_refused_outcome_leaves_the_file_as_it_was(tmp_path):
     inside = [str(i) for i in range(50) if audited(str(i), 0.5)]
     outside = next(str(i) for i in range(50) if not audited(str(i), 0.5))
     monitor.add([(inside[0], True)])
-    before = monitor.path.read_bytes()
+    before = files(tmp_path)
     cases = {
         "is not among the audited share 0.5": [(inside[1], True), (outside, True)],
         "was seen before with the other outcome": [(inside[2], False), (inside[0], False)],
@@ -116,7 +132,7 @@ def test_a_refused_outcome_leaves_the_file_as_it_was(tmp_path):
     for message, outcomes in cases.items():
         with pytest.raises(BridgeError, match=message):
             monitor.add(outcomes)
-        assert monitor.path.read_bytes() == before
+        assert files(tmp_path) == before
 
 
 def test_other_settings_and_other_files_are_refused(tmp_path):
@@ -154,9 +170,9 @@ def test_a_state_of_the_earlier_bets_is_refused_with_advice(tmp_path):
     assert json.loads(path.read_text()) == body
 
 
-def test_counts_that_contradict_each_other_are_no_state():
-    with pytest.raises(ValueError, match="1 outcomes are seen, but the alarm has counted 0"):
-        MonitorState(Alarm(0.1, 0.1), 1.0, "", {"aa": True})
+def test_a_chain_is_a_checksum():
+    with pytest.raises(ValueError, match="chain is a SHA-256 in hexadecimal, got 'aa'"):
+        MonitorState(Alarm(0.1, 0.1), 1.0, "", "aa")
 
 
 def add_in_a_process(path, start):

@@ -202,6 +202,13 @@ def check_request(quantity: str, epsilon: float, delta: float, method: str) -> N
     """
     for name, given, known in (("quantity", quantity, RANGES), ("method", method, METHODS)):
         check_choice(given, name, known)
+    check_method(quantity, method)
+    check_fraction(epsilon, "epsilon")
+    check_fraction(delta, "delta")
+
+
+def check_method(quantity: str, method: str) -> None:
+    """Raise a `ValueError` if a known method cannot bound a known quantity."""
     if method == "clopper-pearson" and quantity != "disagreement":
         instead = "harm (asked once per image), " if quantity == "accuracy_drop" else ""
         raise ValueError(
@@ -210,5 +217,3 @@ def check_request(quantity: str, epsilon: float, delta: float, method: str) -> N
         )
     if method == "harm" and quantity != "accuracy_drop":
         raise ValueError(f"harm bounds an accuracy_drop, not a {quantity}; use clopper-pearson")
-    check_fraction(epsilon, "epsilon")
-    check_fraction(delta, "delta")

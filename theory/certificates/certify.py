@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators import cluster_means
 from estimators.clustered import Labels, cluster_codes
-from theory._validate import check_array, check_choice, check_count, check_instance, check_text
+from theory._validate import (
+    check_array,
+    check_choice,
+    check_count,
+    check_instance,
+    check_text,
+    reread,
+)
 from theory.certificates.anytime import anytime_p_value, anytime_upper_bound
 from theory.certificates.bentkus import bentkus_p_value, bentkus_upper_bound
 from theory.certificates.bernstein import bernstein_p_value, bernstein_upper_bound
@@ -161,6 +168,7 @@ def certify_mean(
         False
     """
     check_array(values, "values")
+    clusters = reread(clusters)
     check_count(seed, "seed", least=0)
     for name, text in (("data_hash", data_hash), ("plan_hash", plan_hash)):
         check_text(text, name, '"3f2a"')
@@ -279,7 +287,10 @@ def as_sample(
         bad = np.flatnonzero(~np.isin(x, allowed))
         if bad.size:
             words = "0 or 1" if method == "clopper-pearson" else "-1, 0 or 1"
-            raise ValueError(f"values[{bad[0]}] is {x[bad[0]]:g}; {method} needs {words}")
+            raise ValueError(
+                f"values[{bad[0]}] is {x[bad[0]]:g}; {method} needs {words}; pass "
+                'method="betting" for others'
+            )
         drawn = _one_per_cluster(x, cluster_codes(clusters), rng)
         checked.append(f"one value drawn from each of {counted(n, unit_word)} with seed {seed}")
         if method == "harm":

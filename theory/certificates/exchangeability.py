@@ -29,7 +29,8 @@ def exchangeability_p_value(
 
     Args:
         certification: array of shape (n,), a score of each certification image that was chosen
-            before, such as the model's confidence.
+            before, such as the model's confidence; only the order of scores counts, so that they
+            may be infinite.
         deployment: array of shape (m,), the same score of each deployment image.
         permutations: B; the smallest possible p-value is 1 / (B + 1).
         seed: of the permutations.
@@ -55,7 +56,8 @@ def exchangeability_p_value(
     rng = np.random.default_rng(check_count(seed, "seed", least=0))
     pooled = np.concatenate((x, y))
     order = np.argsort(pooled, kind="stable")
-    ends = np.append(np.diff(pooled[order]) > 0, True)  # equal scores are one step
+    ranked = pooled[order]  # equal scores, infinite ones too, are one step
+    ends = np.append(ranked[1:] > ranked[:-1], True)
     first = np.arange(pooled.size) < x.size
     ours = _largest_gap(first[order], ends)
     others = (_largest_gap(rng.permutation(first), ends) for _ in range(permutations))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from estimators.clustered import Labels, cluster_codes
 from estimators.record import Record
-from theory._validate import check_array, check_fraction
+from theory._validate import check_array, check_fraction, reread
 from theory.certificates.certificate import RANGES, Certificate, confidence, counted
 from theory.certificates.certify import Sample, certify_mean
 
@@ -97,7 +97,7 @@ def certify_groups(
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: as `certify_mean`; lengths that differ, or a group without a name.
+        ValueError: as `certify_mean`; no values; lengths that differ, or a group without a name.
 
     Source:
         Vovk, Lindsay, Nouretdinov & Gammerman 2003, Mondrian confidence machine; Bonferroni.
@@ -114,6 +114,7 @@ def certify_groups(
     """
     x = check_array(values, "values")
     check_fraction(delta, "delta")
+    groups, clusters = reread(groups), reread(clusters)
     try:
         codes = cluster_codes(groups)
     except (TypeError, ValueError) as error:
@@ -124,6 +125,8 @@ def certify_groups(
             f"values, clusters and groups must have one length, got {x.size}, {images.size} and "
             f"{codes.size}"
         )
+    if not x.size:
+        raise ValueError("values must hold one loss for each question, got none")
     names = [str(each) for each in dict.fromkeys(groups)]
     if len(set(names)) < len(names):
         raise ValueError(f"groups must have different names, got {', '.join(names)}")

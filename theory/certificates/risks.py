@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from estimators import cluster_means
 from estimators.clustered import Labels
@@ -18,9 +19,10 @@ from theory._validate import (
     check_fraction,
     check_number,
     check_text,
+    reread,
     shown,
 )
-from theory.certificates.certificate import RANGES, confidence, counted
+from theory.certificates.certificate import METHODS, RANGES, check_method, confidence, counted
 from theory.certificates.certify import as_sample, assumed
 from theory.certificates.families import CONTROLS, rejected
 
@@ -88,13 +90,13 @@ def certify_risks(
     limits: Mapping[str, float],
     delta: float,
     control: str = "holm",
+    method: str = "auto",
     seed: int = 0,
     unit_word: str = "image",
 ) -> RiskCertificates:
     """Certify that several risks are within their limits, with one joint error probability.
 
-    Each risk has a p-value of "the mean is at least its limit": Clopper-Pearson for a disagreement
-    and harm for an accuracy drop, if each image has one question, otherwise betting. Then:
+    Each risk has a p-value of "the mean is at least its limit", by `method`. Then:
 
         holm            (default) certifies risk by risk: any of the certified risks is beyond its
                         limit with probability at most delta, under any dependence. It certifies all
@@ -114,13 +116,18 @@ def certify_risks(
         limits: quantity -> limit, inside the range of the quantity.
         delta: joint error probability, in (0, 1).
         control: one of the above, chosen before the answers were seen.
+        method: a method of `certify_mean` for every risk, or "auto": Clopper-Pearson for a
+            disagreement and harm for an accuracy drop with a limit above 0, if each image has one
+            question, otherwise betting. These two count, so that losses between 0 and 1, such as
+            shares of wrong words, are refused: pass "betting" for them. "auto" does not look at the
+            losses, since a method that was chosen by them could be wrong more often than delta.
         seed: as in `certify_mean`.
         unit_word: what a cluster is, in the singular.
 
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: no risks, an unknown quantity or control, limits for other risks or out of
-            range, values as in `certify_mean`, or delta outside (0, 1).
+            range, values or method as in `certify_mean`, or delta outside (0, 1).
 
     Source:
         Holm 1979; Berger 1982, Technometrics 24, 295-300, Theorem 1 (intersection-union);
@@ -140,6 +147,9 @@ def certify_risks(
     check_count(seed, "seed", least=0)
     check_choice(control, "control", RISK_CONTROLS)
     check_text(unit_word, "unit_word", '"image"')
+    if method != "auto":
+        check_choice(method, "method", METHODS)
+    clusters = reread(clusters)
     _check_mapping(risks, "risks")
     _check_mapping(limits, "limits")
     if set(risks) != set(limits):
@@ -154,14 +164,14 @@ def certify_risks(
                 f"limits: {name} lies in [{low:g}, {high:g}], the limit {limits[name]} does not"
             )
         x = check_array(values, f"risks of {name}")
-        once = bool((cluster_means(x, clusters)[1] == 1).all())
-        counting = {"disagreement": "clopper-pearson", "accuracy_drop": "harm"}
-        method = counting.get(name, "betting") if once else "betting"
-        if method == "harm" and limits[name] <= 0.0:
-            method = "betting"
-        samples[name] = as_sample(
-            x, clusters, quantity=name, method=method, seed=seed, unit_word=unit_word
-        )
+        try:
+            chosen = _counting(name, x, clusters, limits[name]) if method == "auto" else method
+            check_method(name, chosen)
+            samples[name] = as_sample(
+                x, clusters, quantity=name, method=chosen, seed=seed, unit_word=unit_word
+            )
+        except ValueError as error:
+            raise ValueError(f"risks of {name}: {error}") from None
     p_values = {name: sample.p_value(limits[name]) for name, sample in samples.items()}
     if control == "all":
         certified = tuple(p_values) if max(p_values.values()) <= delta else ()
@@ -181,6 +191,15 @@ def certify_risks(
         assumed=assumed(n, unit_word),
         unit_word=unit_word,
     )
+
+
+def _counting(name: str, x: NDArray[np.float64], clusters: Labels, limit: float) -> str:
+    """The method of "auto": it counts where each cluster has one value."""
+    once = bool((cluster_means(x, clusters)[1] == 1).all())
+    counting = {"disagreement": "clopper-pearson"}
+    if limit > 0.0:
+        counting["accuracy_drop"] = "harm"
+    return counting.get(name, "betting") if once else "betting"
 
 
 def _check_mapping(given: Any, name: str) -> None:

@@ -118,10 +118,10 @@ def speed_line(speed: LosslessSpeed, word: str) -> str:
     sure = speed.time_ratio.reliable
     interval = f"{1 / high:.2f} to {1 / low:.2f}" if sure else speed.time_ratio.reason
     return (
-        f"measured: {speed.per_second_full:.3g} tokens per second full, "
-        f"{speed.per_second_lossless:.3g} lossless (k = {speed.draft_tokens}); speed-up "
-        f"{speed.speed_up:.2f} ({interval}; {speed.prompts} {word}); {speed.same_answers} of "
-        f"{speed.prompts} answers equal token for token"
+        f"measured: {speed.per_second_full:.3g} tokens per second full; lossless (k = "
+        f"{speed.draft_tokens}) speed-up {speed.speed_up:.2f} ({interval}; median of the paired "
+        f"ratios of {speed.prompts} {word}); {speed.same_answers} of {speed.prompts} answers equal "
+        "token for token"
     )
 
 

@@ -40,9 +40,13 @@ def monitor(
     check: Annotated[
         bool, Option("--check", help="Exit with code 1 if the alarm has ever rung.")
     ] = False,
-    out: Annotated[Path, Option(help="State: read first, if there, then written.")] = Path(
-        "out/monitor.json"
-    ),
+    out: Annotated[
+        Path,
+        Option(
+            help="State: read first, if there, then written; the requests that were seen lie "
+            "beside it, in OUT.seen."
+        ),
+    ] = Path("out/monitor.json"),
 ) -> Any:
     """Watch a served plan: an alarm if it changes too many answers. Resumable.
 

@@ -49,19 +49,21 @@ class LosslessSpeed(Record):
 
     Attributes:
         draft_tokens: k.
-        per_second_full, per_second_lossless: tokens per second after the first, whose time is that
-            of the prefill; medians over prompts.
-        time_ratio: time per token, lossless over full, median over prompts.
+        per_second_full: tokens per second of the full model after the first, whose time is that of
+            the prefill; median over prompts.
+        time_ratio: time per token, lossless over full, of each prompt; the median over prompts.
+            Both ways answer a prompt in turn, so that drift of the machine affects both, which it
+            does not in a ratio of two medians over prompts.
         same_answers: prompts whose answers were equal token for token.
         prompts: number of timed prompts.
         acceptance: accepted over judged tokens of these answers; None if none was judged.
     """
 
+    SCHEMA_VERSION: ClassVar[int] = 2
     DERIVED: ClassVar[tuple[str, ...]] = ("speed_up",)
 
     draft_tokens: int
     per_second_full: float
-    per_second_lossless: float
     time_ratio: Estimate
     same_answers: int
     prompts: int
@@ -221,7 +223,6 @@ def time_lossless(
     return LosslessSpeed(
         draft_tokens,
         1 / statistics.median(times.full),
-        1 / statistics.median(times.other),
         times.ratio,
         times.same,
         times.prompts,

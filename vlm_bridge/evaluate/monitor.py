@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from estimators.record import Record
 from theory.certificates import Alarm
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.audit import audited, check_share, request_digest
+from vlm_bridge.evaluate.seen import START, Outcome, Seen, chained
 from vlm_bridge.runtime.files import read_record, write_record
 from vlm_bridge.runtime.locking import locked
 from vlm_bridge.runtime.strict_json import parse_json
 
 #: Settings of a new monitor; they are fixed when it is made.
 DEFAULTS: Mapping[str, Any] = {"epsilon": 0.02, "alpha": 0.05, "share": 1.0, "salt": ""}
+_CHAIN = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class MonitorState(Record):
-    """What a monitor knows.
+    """What a monitor knows, but for the requests that it has seen (`Seen`).
 
     Attributes:
         alarm: the bettor against "at most epsilon of the answers change", and its alarm.
         share: of all requests that is audited; an outcome of another request is refused.
         salt: of the hash that chooses the audited requests.
-        seen: digest of each audited id (`request_digest`), and whether its answer changed.
+        chain: checksum of the requests that were seen, in their order (`chained`).
 
     Raises:
-        ValueError: share outside (0, 1], or counts that contradict the alarm.
+        ValueError: share outside (0, 1], or a chain that is no checksum.
 
     Example:
         >>> state = MonitorState.new(epsilon=0.1, alpha=0.05)
-        >>> state = state.after([("a", False), ("b", True), ("a", False)])
+        >>> state = state.after([(request_digest("a"), False), (request_digest("b"), True)])
         >>> state.alarm.n, state.alarm.n_changed
         (2, 1)
     """
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     alarm: Alarm
     share: float
     salt: str
-    seen: Mapping[str, bool]
+    chain: str = START
 
     def __post_init__(self) -> None:
         check_share(self.share)
-        if (len(self.seen), sum(self.seen.values())) != (self.alarm.n, self.alarm.n_changed):
-            raise ValueError(
-                f"{len(self.seen)} outcomes are seen, but the alarm has counted {self.alarm.n}"
-            )
+        if not _CHAIN.fullmatch(self.chain):
+            raise ValueError(f"chain is a SHA-256 in hexadecimal, got {self.chain!r:.70}")
 
     @classmethod
     def new(cls, **settings: Any) -> MonitorState:
@@ -64,7 +67,7 @@ class MonitorState(Record):
         except (TypeError, ValueError) as error:
             raise BridgeError(str(error)) from None
         request_digest("any", given["salt"])
-        return cls(alarm, check_share(given["share"]), given["salt"], {})
+        return cls(alarm, check_share(given["share"]), given["salt"])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,36 +75,42 @@ class MonitorState(Record):
         of_alarm = {"epsilon": self.alarm.epsilon, "alpha": self.alarm.alpha}
         return {**of_alarm, "share": self.share, "salt": self.salt}
 
-    def after(self, outcomes: Iterable[tuple[str, bool]]) -> MonitorState:
-        """The state after outcomes (id, changed) in the order in which requests were served.
+    def after(self, outcomes: Sequence[Outcome]) -> MonitorState:
+        """The state after outcomes (digest of the id, changed) of requests that are new."""
+        alarm = self.alarm
+        for _, changed in outcomes:
+            alarm = alarm.after(changed)
+        return replace(self, alarm=alarm, chain=chained(self.chain, outcomes))
 
-        An id that was seen before counts once.
 
-        Raises:
-            BridgeError: an id outside the audited share, an id with two different outcomes, or an
-                outcome that is neither True nor False.
-        """
-        alarm, seen = self.alarm, dict(self.seen)
-        for request_id, changed in outcomes:
-            digest = request_digest(request_id, self.salt)
-            if not isinstance(changed, bool):
-                raise BridgeError(
-                    f"request {shown(request_id)}: changed must be true or false, got "
-                    f"{shown(changed)}"
-                )
-            if not audited(request_id, self.share, salt=self.salt):
-                raise BridgeError(
-                    f"request {shown(request_id)} is not among the audited share "
-                    f"{self.share:g}; audit the requests that `vlm_bridge.audited` chooses"
-                )
-            if seen.setdefault(digest, changed) != changed:
-                raise BridgeError(
-                    f"request {shown(request_id)} was seen before with the other outcome; every "
-                    "request is audited once"
-                )
-            if len(seen) > alarm.n:
-                alarm = alarm.after(changed)
-        return replace(self, alarm=alarm, seen=seen)
+def new_outcomes(
+    outcomes: Iterable[tuple[str, bool]], state: MonitorState, seen: Seen
+) -> list[Outcome]:
+    """Of outcomes (id, changed) those whose id was not seen, each once, with its digest.
+
+    Raises:
+        BridgeError: an id outside the audited share, an id with two different outcomes, or an
+            outcome that is neither True nor False.
+    """
+    new: dict[str, bool] = {}
+    for request_id, changed in outcomes:
+        digest = request_digest(request_id, state.salt)
+        if not isinstance(changed, bool):
+            raise BridgeError(
+                f"request {shown(request_id)}: changed must be true or false, got {shown(changed)}"
+            )
+        if not audited(request_id, state.share, salt=state.salt):
+            raise BridgeError(
+                f"request {shown(request_id)} is not among the audited share {state.share:g}; "
+                "audit the requests that `vlm_bridge.audited` chooses"
+            )
+        before = seen.get(digest)
+        if (new.setdefault(digest, changed) if before is None else before) != changed:
+            raise BridgeError(
+                f"request {shown(request_id)} was seen before with the other outcome; every "
+                "request is audited once"
+            )
+    return list(new.items())
 
 
 class Monitor:
@@ -116,15 +125,18 @@ class Monitor:
     outcome.
 
     Args:
-        path: the file of the state, a JSON record; made if there is none.
+        path: the file of the state, a JSON record; made if there is none. Beside it lie the digests
+            of the audited requests (`<name>.seen`, 27 bytes each, which only grows) and a lock
+            (`<name>.lock`). The first `add` reads those digests into memory, later ones only what
+            others have added.
         epsilon: largest share of changed answers without an alarm, in (0, 1); default 0.02.
         alpha: probability of a false alarm, over all time, in (0, 1); default 0.05.
         share: of all requests that is audited, in (0, 1]; default 1.
         salt: of the hash that chooses them; default "".
 
     Raises:
-        BridgeError: a setting out of range, or other than that of the file; the file holds
-            something else or a state of an earlier version, was changed, or cannot be written.
+        BridgeError: a setting out of range, or other than that of the file; a file holds something
+            else or a state of an earlier version, was changed, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -148,6 +160,7 @@ class Monitor:
         asked = {"epsilon": epsilon, "alpha": alpha, "share": share, "salt": salt}
         self._given = {name: value for name, value in asked.items() if value is not None}
         MonitorState.new(**self._given)  # refuses what is out of range before any outcome
+        self._seen = Seen(self.path)
 
     @property
     def state(self) -> MonitorState:
@@ -171,12 +184,25 @@ class Monitor:
     def add(self, outcomes: Iterable[tuple[str, bool]]) -> MonitorState:
         """Add outcomes (id, changed) and store the state: all of them, or none.
 
+        The requests are on the disk before the state that counts them takes the place of the
+        earlier one. So a process that is killed anywhere leaves the state before or after.
+
         Raises:
-            BridgeError: as `Monitor` and `MonitorState.after`; another process holds the file.
+            BridgeError: as `Monitor` and `new_outcomes`; another process holds the file.
         """
         with locked(self.path, "monitor"):
-            state = self.state.after(outcomes)
-            write_record(self.path, state)
+            is_new, state = not self.path.exists(), self.state
+            if is_new:
+                self._seen.check_new()
+            self._seen.read_up_to(state.alarm.n, state.chain)
+            new = new_outcomes(outcomes, state, self._seen)
+            if is_new:
+                write_record(self.path, state)
+            if new:
+                state = state.after(new)
+                self._seen.append(new)
+                write_record(self.path, state)
+                self._seen.count(new)
         return state
 
 

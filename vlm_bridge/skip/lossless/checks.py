@@ -23,6 +23,7 @@ _OTHERS: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (None, 1, 1.0),
     "watermarking_config": (None,),
     "cache_implementation": (None, "dynamic"),
+    "use_cache": (None, True),
 }
 
 
@@ -93,7 +94,7 @@ def check_call(vlm: VLM, inputs: object, plan: SkipPlan, settings: Settings, str
         if (value := getattr(config, setting, None)) not in harmless:
             raise BridgeError(
                 f"the generation_config of {vlm.name} sets {setting}={value!r}, with which a draft "
-                f"cannot be verified; set model.generation_config.{setting} to None"
+                f"cannot be verified; set model.generation_config.{setting} to {harmless[0]}"
             )
 
 

@@ -15,6 +15,7 @@ from vlm_bridge.runtime.quiet import quiet_transformers
 from vlm_bridge.skip.lossless.batch import GrowingBatch
 from vlm_bridge.skip.lossless.checks import Settings, check_call
 from vlm_bridge.skip.lossless.draft import Drafting, drafts_of
+from vlm_bridge.skip.lossless.options import options_of
 from vlm_bridge.skip.lossless.result import LosslessTokens
 from vlm_bridge.skip.lossless.rule import Rule, rule_of
 
@@ -68,7 +69,9 @@ def generate_lossless(
         vlm: the model, not skipping.
         inputs: arguments of `model.generate`: input_ids (batch, length), left-padded, with mask,
             pixels and the like; `past_key_values` may hold the first part of the prompt, as a
-            dynamic cache that the full model filled, and is used up.
+            dynamic cache that the full model filled, and is used up. Settings that alter scores or
+            end an answer at a token (`repetition_penalty`, `eos_token_id`, `logits_processor` ...:
+            `HONOURED` in `vlm_bridge.skip.lossless.options`) are honoured, others are refused.
         plan: what the draft skips.
         draft_tokens: most tokens of a draft, k, from 1.
         max_new_tokens: longest answer in tokens; the end of text counts.
@@ -83,8 +86,9 @@ def generate_lossless(
         BridgeError: a broken model; a plan of another model, one that the model does not support,
             or one that skips nothing; `inputs_embeds`; an encoder-decoder; a decoder with recurrent
             layers or others from whose state no token can be taken back; a static, quantised or
-            offloaded cache, or one that was filled under a plan; settings out of range; a
-            `generation_config` with settings such as beams' or `guidance_scale`.
+            offloaded cache, or one that was filled under a plan; settings out of range;
+            settings, in `inputs` or the `generation_config`, that a draft cannot follow, such as
+            `guidance_scale`, `max_time`, `stopping_criteria`, and in `inputs` beams.
 
     Source:
         Leviathan, Kalman and Matias 2023, arXiv 2211.17192; Chen et al. 2023, arXiv 2302.01318. A
@@ -98,6 +102,7 @@ def generate_lossless(
     """
     settings = Settings(draft_tokens, max_new_tokens, do_sample, temperature, top_k, top_p)
     check_call(vlm, inputs, plan, settings, streamer)
+    given = options_of(inputs)
     rule = rule_of(do_sample, generator, vlm.device)
     with drafts_of(vlm, plan) as drafting:
 
@@ -105,7 +110,7 @@ def generate_lossless(
             loop = _Loop(drafting, rule, settings, streamer)
             with quiet_transformers():
                 found: LosslessTokens = vlm.model.generate(
-                    **inputs, **settings.of_generate, custom_generate=loop
+                    **given, **settings.of_generate, custom_generate=loop
                 )
             return found
 
