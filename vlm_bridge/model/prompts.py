@@ -88,7 +88,7 @@ def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
     return by_batch
 
 
-def check_batch_size(batch_size: int) -> None:
+def check_batch_size(batch_size: object) -> None:
     """Raise a `BridgeError` unless a batch may hold at least one question."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise BridgeError(
