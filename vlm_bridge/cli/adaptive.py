@@ -16,8 +16,8 @@ from vlm_bridge.cli.output import resumable, save, say
 from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import adaptive_outcomes
-from vlm_bridge.evaluate.adaptive_cost import AdaptiveMeasure, gate_costs
-from vlm_bridge.evaluate.adaptive_latency import StreamLatency, stream_latency
+from vlm_bridge.evaluate.adaptive_cost import SAMPLED, AdaptiveMeasure, gate_costs
+from vlm_bridge.evaluate.adaptive_latency import StreamLatency, stream_latency, stream_places
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.figures.adaptive import plot_front
@@ -40,6 +40,8 @@ Over = Annotated[
 ]
 #: Batch sizes at which a stream of questions is timed.
 STREAMS = (1, 8)
+#: Questions that are timed, where a caller does not say.
+TIMED = 32
 
 
 def adaptive(
@@ -48,20 +50,28 @@ def adaptive(
     data: DataOptions,
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     latency: Annotated[
-        int, Option(min=0, help="Questions to time, at batch sizes 1 and 8; 0: none.")
-    ] = 32,
+        int | None,
+        Option(
+            min=0,
+            help="First questions to time, at batch sizes 1 and 8; 0: none (default: 32, or all of "
+            "fewer).",
+        ),
+    ] = None,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/adaptive.json"),
 ) -> Any:
     """Run an adaptive plan beside the full model: answers, cost, latency. Resumable.
 
     An answer that is not sure enough goes to the next plan, at last to the full model. Prints the
     share of changed answers, of answers by the full model, and the expected prefill FLOPs; then the
-    time of whole answers, one after another and in batches of 8, beside the full model and the
-    first plan alone. Each figure has an interval, by image; that of times is by batch.
+    time of whole answers, one question after another and in batches of 8, beside the full model and
+    the first plan alone. Each figure has an interval, by image; that of times is by batch at batch
+    size 8. That of the expected FLOPs is about how often the full model answers, given the FLOPs
+    of each plan, which are counted on the first 16 questions.
 
     Example: `skipit adaptive reference out/search/adaptive.json --data easy-vqa:test --limit 100`
     """
     chosen, items = AdaptivePlan.read(plan), data.items()
+    to_time = _to_time(items, latency)
     vlm, size = model.load(), data.batch_size
     length = {"batch_size": size, "max_new_tokens": max_new_tokens}
     with resumable(out) as checkpoint, resumable(out, "-full.jsonl") as of_full:
@@ -72,11 +82,9 @@ def adaptive(
         costs = gate_costs(vlm, items, chosen)
         measured = AdaptiveMeasure.of(chosen, outcomes.disagree, gates, outcomes.clusters, costs)
         timed = [
-            stream_latency(
-                vlm, items[:latency], chosen, batch_size=each, max_new_tokens=max_new_tokens
-            )
+            stream_latency(vlm, to_time, chosen, batch_size=each, max_new_tokens=max_new_tokens)
             for each in STREAMS
-            if latency
+            if to_time
         ]
         whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
         body = {**whose, "measured": measured.to_json()}
@@ -87,6 +95,22 @@ def adaptive(
         say(_timed(each))
     say(f"adaptive: {out}")
     return result
+
+
+def _to_time(items: Sequence[Item], latency: int | None) -> list[Item]:
+    """The questions to time; refuses, before any work, those of which no time has an interval."""
+    if latency is not None and latency > len(items):
+        raise BridgeError(
+            f"--latency {latency} questions are to be timed, and the data has {len(items)}; give "
+            f"--latency {len(items)} or less, or more data"
+        )
+    chosen = list(items[: TIMED if latency is None else latency])
+    try:
+        for size in STREAMS if chosen else ():
+            stream_places(chosen, size)
+    except BridgeError as error:
+        raise BridgeError(f"{error}; with --latency 0 no times are measured") from error
+    return chosen
 
 
 def search_adaptive(
@@ -154,7 +178,8 @@ def _cost(found: CertifiedAdaptive) -> str:
     together = f"{len(found.path)} steps hold together" if len(found.path) > 1 else "1 step"
     return (
         f"expected prefill FLOPs {_interval(found.cost)} of the full model's, on the certification "
-        f"images (intervals of {together})"
+        f"images, given FLOPs counted on {SAMPLED} tuning questions at most (intervals of "
+        f"{together})"
     )
 
 

@@ -12,13 +12,15 @@ from estimators import Estimate, clustered_mean
 from estimators.record import Record
 from vlm_bridge.cost import count_flops
 from vlm_bridge.data import Item
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import AdaptiveRun
-from vlm_bridge.model.prompts import batches
+from vlm_bridge.model.prompts import Batch, check_takes, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 
-#: Questions whose prefill is counted.
-COUNTED = 4
+#: Questions on which FLOPs are counted: the first of the data, as many as this. They are a sample;
+#: what other questions cost is not in any interval.
+SAMPLED = 16
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class AdaptiveMeasure(Record):
         plan: the plan; a threshold of -inf is the fixed plan.
         changed: share of answers that differ from the full model's.
         full: share of answers that the full model gave.
-        cost: prefill FLOPs with the fallback, over the full model's; see `expected_cost`.
-        costs: what each gate adds, and the full model behind them.
+        cost: prefill FLOPs with the fallback, over the full model's; see `expected_cost`. The
+            interval is about how many answers each gate and the full model give, at these `costs`.
+        costs: what each gate adds, and the full model behind them, on a sample; see `gate_costs`.
     """
 
     plan: AdaptivePlan
@@ -65,20 +68,36 @@ class AdaptiveMeasure(Record):
 def gate_costs(vlm: VLM, items: Sequence[Item], plan: AdaptivePlan) -> tuple[float, ...]:
     """FLOPs that each gate adds, and at last the full model, over those of a full prefill.
 
-    Counted on the first questions, up to 4 of them, as if no answer stood: what a gate shares with
-    those before it counts once, at the first of them. Encoders count, tokens behind the first of an
+        costs[g] = sum of FLOPs that gate g adds / sum of FLOPs of the full model
+
+    over the first questions of `items`, at most 16, each alone and so without padding: a sample,
+    whose spread is in no interval. Counted as if no answer stood: what a gate shares with those
+    before it counts once, at the first of them. Encoders count, tokens behind the first of an
     answer do not.
+
+    Raises:
+        BridgeError: there are no items, or the model takes no images or recordings.
     """
-    batch = next(batches(vlm, items[:COUNTED], batch_size=COUNTED))
+    sample = items[:SAMPLED]
+    check_takes(vlm, sample)
+    if not sample:
+        raise BridgeError("there are no items on which to count FLOPs")
+    totals, whole = [0] * (len(plan.gates) + 1), 0
+    for place in range(len(sample)):
+        batch = collate(vlm, sample, [place])
+        if not place:  # the first block of a plan may try its layers on noise
+            for step in _steps(vlm, batch, plan):
+                step()
+        whole += count_flops(_steps(vlm, batch, plan)[-1])
+        for number, step in enumerate(_steps(vlm, batch, plan)):
+            totals[number] += count_flops(step)
+    return tuple(total / whole for total in totals)
 
-    def steps() -> list[Callable[[], object]]:
-        run = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
-        return [*(partial(run.at_gate, gate) for gate in plan.gates), partial(run.ask, None)]
 
-    for step in steps():  # the first block of a plan may try its layers on noise
-        step()
-    full = count_flops(partial(AdaptiveRun(vlm, batch, plan, max_new_tokens=1).ask, None))
-    return tuple(count_flops(step) / full for step in steps())
+def _steps(vlm: VLM, batch: Batch, plan: AdaptivePlan) -> list[Callable[[], object]]:
+    """Every gate and the full model on a run that has not begun, to be called in order."""
+    run = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
+    return [*(partial(run.at_gate, gate) for gate in plan.gates), partial(run.ask, None)]
 
 
 def expected_cost(
@@ -87,6 +106,9 @@ def expected_cost(
     """Mean over images of what their answers cost, over what the full model's cost.
 
         c = mean of costs[0] + ... + costs[g],  g the gate at which an answer stood
+
+    The interval is about the share of answers at each gate and by the full model; it takes `costs`
+    as given, which are counted on a sample.
 
     Args:
         costs: of every gate, and of the full model behind them, as `gate_costs` gives them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,13 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import AdaptiveRun, check_adaptive_support, run_gates
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, generated
 from vlm_bridge.model.given import check_items, check_vlm
-from vlm_bridge.model.prompts import Batch, batches
+from vlm_bridge.model.prompts import (
+    Batch,
+    batch_places,
+    check_batch_size,
+    check_takes,
+    collate,
+)
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.runtime.progress import track
@@ -30,13 +36,13 @@ class StreamLatency(Record):
     """Seconds for the same questions, batch after batch, the three kinds of run in turn.
 
     Attributes:
-        batch_size: questions in a batch, at most.
+        batch_size: questions in a batch, at most; 1 is one question after another.
         n_batches, n_questions: timed ones.
         seconds_full: of the full model, all batches together.
         seconds_fixed: of the plan of the first gate, all answers standing.
         seconds_adaptive: of the adaptive plan.
         fixed_ratio, adaptive_ratio: sums of seconds over those of the full model; the interval is
-            over batches.
+            over batches, at batch size 1 over images.
         full_share: share of answers that the full model gave under the adaptive plan.
         decision_share: seconds spent on signals, over the full model's seconds.
         device: device and number of threads.
@@ -67,17 +73,21 @@ def stream_latency(
 ) -> StreamLatency:
     """Time whole answers to every batch by the full model, the first gate's plan, and `plan`.
 
+    At `batch_size` 1 every question is a batch, as in a stream of single requests; in larger
+    batches the questions of an image stay together, so that one may hold more than `batch_size`.
     Making the model's inputs from images and text is not timed. The first batch warms up. The order
     of the three changes from batch to batch.
 
     Raises:
-        BridgeError: as `adaptive_answers`; fewer than two batches, which give no interval.
+        BridgeError: as `adaptive_answers`, and as `stream_places`.
     """
     check_vlm(vlm)
     check_adaptive_support(vlm, plan)
-    made = list(batches(vlm, check_items(items), batch_size=batch_size))
-    if len(made) < 2:
-        raise BridgeError(f"{len(made)} batch of {batch_size} gives no interval; give more items")
+    items = check_items(items)
+    by_batch = stream_places(items, batch_size)
+    check_takes(vlm, items)
+    made = [collate(vlm, items, places) for places in by_batch]
+    units = _units(items, by_batch, batch_size)
     runs: list[AdaptiveRun] = []
     on_full, seconds = 0, [[0.0] * len(made) for _ in range(3)]
 
@@ -107,7 +117,7 @@ def stream_latency(
                 which = (number + turn) % len(ways)
                 seconds[which][number] = timed(partial(ways[which], batch), vlm.device)
             advance(1)
-    n, places = sum(len(batch.items) for batch in made), range(len(made))
+    n = len(items)
     of_full, of_fixed, of_adaptive = seconds
     return StreamLatency(
         batch_size=batch_size,
@@ -116,13 +126,38 @@ def stream_latency(
         seconds_full=sum(of_full),
         seconds_fixed=sum(of_fixed),
         seconds_adaptive=sum(of_adaptive),
-        fixed_ratio=clustered_ratio(of_fixed, of_full, places),
-        adaptive_ratio=clustered_ratio(of_adaptive, of_full, places),
+        fixed_ratio=clustered_ratio(of_fixed, of_full, units),
+        adaptive_ratio=clustered_ratio(of_adaptive, of_full, units),
         full_share=on_full / n,
         decision_share=sum(run.deciding for run in runs) / sum(of_full),
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
         dtype=str(vlm.model.dtype).removeprefix("torch."),
     )
+
+
+def stream_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
+    """The indices of the items of each batch that `stream_latency` times.
+
+    Raises:
+        BridgeError: no items, a `batch_size` below 1, or fewer than two batches (at batch size 1:
+            images), which give no interval.
+    """
+    check_batch_size(batch_size)
+    by_unit = batch_places(items, batch_size)
+    by_batch = [[place] for place in range(len(items))] if batch_size == 1 else by_unit
+    if len(set(_units(items, by_batch, batch_size))) < 2:
+        raise BridgeError(
+            f"{len(items)} questions make 1 batch of {batch_size}, all or about one image, and one "
+            "gives no interval of latency; time more questions, about other images"
+        )
+    return by_batch
+
+
+def _units(items: Sequence[Item], by_batch: Sequence[Sequence[int]], size: int) -> list[str]:
+    """The independent unit of each batch: its image if it is one question, else the batch."""
+    if size == 1:
+        return [items[places[0]].cluster for places in by_batch]
+    return [str(number) for number in range(len(by_batch))]
 
 
 def _texts(vlm: VLM, batch: Batch, longest: int) -> tuple[str, ...]:

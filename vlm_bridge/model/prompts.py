@@ -52,7 +52,8 @@ def batches(
 
     Raises:
         BridgeError: there are no items, a picture, recording or text is in two clusters, a cluster
-            has items of several kinds, or the model takes no images or recordings.
+            has items of several kinds, the model takes no images or recordings, or `batch_size` is
+            below 1.
     """
     if with_images:
         check_takes(vlm, items)
@@ -62,6 +63,7 @@ def batches(
 
 def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
     """The indices of the items of each batch, as in `batches`."""
+    check_batch_size(batch_size)
     if not items:
         raise BridgeError("there are no items to run on")
     check_one_cluster_per_image(items)
@@ -84,6 +86,14 @@ def batch_places(items: Sequence[Item], batch_size: int) -> list[list[int]]:
         by_batch[-1] += places
         of_batch = kinds
     return by_batch
+
+
+def check_batch_size(batch_size: object) -> None:
+    """Raise a `BridgeError` unless a batch may hold at least one question."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise BridgeError(
+            f"batch_size is a whole number of questions, at least 1, got {shown(batch_size)}"
+        )
 
 
 def collate(

@@ -43,8 +43,10 @@ class CertifiedAdaptive(Record):
     Attributes:
         plan: the plan; None if the first step was not certified, so that the full model answers.
         certificate: of that plan, corrected for the search; None without a plan.
-        cost: its expected cost on the certification images; the intervals of all steps of the path
-            hold together with probability 95 %. None without a plan.
+        cost: its expected cost on the certification images. The interval is about the share of
+            answers that fall back, given the FLOPs of plan and full model, which are counted on the
+            first 16 tuning questions and whose spread is in no interval. Given these, the intervals
+            of all steps of the path hold together with probability 95 %. None without a plan.
         front: on the tuning images, all plans to which no other is better in both cost and changed
             answers, the cheapest first.
         fixed: every candidate as a fixed plan, on the tuning images.

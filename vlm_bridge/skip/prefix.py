@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.skip.inputs import modality_inputs
+from vlm_bridge.skip.inputs import kind_of, modality_inputs
 from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched
 from vlm_bridge.skip.sublayers import returns_tuple
 from vlm_bridge.skip.tensors import states_of
 
 #: Cache layers that hold all keys, as long as no window has cut them.
 _WHOLE_CACHES = (DynamicLayer, DynamicSlidingWindowLayer)
+#: Inputs with one row for each prompt; others, such as grids of images, have one for each image.
+_BY_PROMPT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 
 
 @dataclass
@@ -70,8 +72,9 @@ def inputs_of_rows(
 ) -> dict[str, Tensor] | None:
     """The inputs of some rows for a run that starts at `depth`, without pixels and sounds.
 
-    None where that cannot be: an input without one entry for each row, or a decoder that adds
-    vision features behind `depth` (DeepStack), which come with the pixels.
+    None where that cannot be: an input of images or sounds in a batch without exactly one of them
+    in each row, or a decoder that adds vision features behind `depth` (DeepStack), which come with
+    the pixels.
     """
     if any(layer >= depth for layer in vlm.layout.deepstack_layers):
         return None
@@ -84,20 +87,35 @@ def inputs_of_rows(
     n = len(inputs["input_ids"])
     if any(len(value) != n for value in left.values()):
         return None
+    if not left.keys() <= _BY_PROMPT and not _in_each_row(inputs["input_ids"], dropped, vlm):
+        return None
     return {name: value[list(rows)] for name, value in left.items()}
+
+
+def _in_each_row(ids: Tensor, names: Collection[str], vlm: VLM) -> bool:
+    """Whether each row holds tokens of every kind of features that come with the batch.
+
+    Then n entries, one for each image, are one in each of n rows.
+    """
+    return all(
+        bool(vlm.layout.modality_flags(ids, [kind]).any(1).all())
+        for kind in {kind_of(name) for name in names}
+    )
 
 
 @contextlib.contextmanager
 def recording(vlm: VLM, prefix: Prefix, depths: Collection[int]) -> Iterator[None]:
-    """Keep the input of the layers `depths` in the prefills of the block, where it is not known.
+    """Keep the input of the layers `depths` in the first prefill of the block, if not known yet.
 
-    Passes of other threads are not of these prompts.
+    Later passes of as many tokens are steps of decoding, if prompts have one token. Passes of other
+    threads are not of these prompts.
     """
     owner = get_ident()
 
     def keep(depth: int, _: nn.Module, args: Any, kwargs: Any) -> None:
         states = states_of(args, kwargs)
-        if states.shape[1] == prefix.length and get_ident() == owner:
+        known = depth in prefix.states
+        if not known and states.shape[1] == prefix.length and get_ident() == owner:
             prefix.states[depth] = states
 
     with contextlib.ExitStack() as handles:
