@@ -12,6 +12,7 @@ from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import tiny_llava
 from theory import certify_mean
 from theory.certificates import GroupCertificates, RiskCertificates
+from vlm_bridge.cli.joint import growing as grow
 from vlm_bridge.cli.joint import read_limits
 from vlm_bridge.cli.replacing import held_in
 from vlm_bridge.data import Item
@@ -216,14 +217,40 @@ def test_the_command_takes_every_form(folder, jsonl, tmp_path, capsys):
         "--risks disagreement=0.9,length_change=0.9": RiskCertificates,
         "--anytime": GrowingCertificate,
     }
+    held = {
+        "--per": "certificates of groups",
+        "--risks": "a certificate of risks",
+        "--anytime": "a growing certificate",
+    }
     for number, (words, kind) in enumerate(kinds.items()):
         out = tmp_path / "out" / f"{number}.json"
         assert run(*base, *words.split(), "--out", out) == 0
         made = kind.from_json(json.loads(out.read_text()))
-        assert held_in(out) == "certificates"
+        assert held_in(out) == held[words.split()[0]]
         capsys.readouterr()
         assert run(*base, *words.split(), "--out", out, "--json", "--check") in (0, 1)
         assert kind.from_json(json.loads(capsys.readouterr().out)) == made
+
+
+def test_data_that_a_growing_certificate_did_not_look_at_are_named(answered, tmp_path, capsys):
+    vlm, out = tiny_llava(), tmp_path / "growing.json"
+    out.write_text("")  # an empty file holds nothing to continue
+    options = {"epsilon": 0.1, "delta": 0.05, **SHORT}
+    _, held = grow(vlm, texts(120), PLAN, out, options)
+    said = capsys.readouterr().out
+    assert held
+    assert "70 of 120 texts of --data were not looked at: the certificate held without" in said
+    _, asked = answered
+    before = len(asked)
+    _, held = grow(vlm, texts(30, start=500), PLAN, out, options)
+    assert held
+    assert len(asked) == before
+    said = capsys.readouterr().out
+    assert "no new answer was looked at" in said
+    assert f"is about the {before} texts of earlier commands; 30 of 30 texts of --data" in said
+    assert "name another --out to certify on --data" in said
+    grow(vlm, texts(before), PLAN, out, options)
+    assert "looked at" not in capsys.readouterr().out
 
 
 def test_forms_that_do_not_go_together_are_refused(folder, jsonl, tmp_path, capsys):
