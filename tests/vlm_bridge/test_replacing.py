@@ -12,6 +12,7 @@ from vlm_bridge.cli import replacing
 from vlm_bridge.cli.apart import _IN_FOLDER
 from vlm_bridge.cli.lazy import COMMANDS
 from vlm_bridge.evaluate.growing import GrowingCertificate
+from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.experiments.claims import ClaimsResult
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.reproduce.run import Reproduction
@@ -35,9 +36,9 @@ FILES = {
     "adaptive-plan.json": {"type": "AdaptivePlan"},
     "adaptive-search.json": {"type": "CertifiedAdaptive"},
     "growing.json": {"type": "GrowingCertificate"},
-    "groups.json": {"type": "GroupCertificates"},
+    "groups.json": {"type": "GroupsOfPlan"},
     "monitor.json": {"type": "MonitorState"},
-    "risks.json": {"type": "RiskCertificates"},
+    "risks.json": {"type": "RisksOfPlan"},
     "other.json": {"a": 1},
 }
 FORMS = ("report of a survey", "adaptive search")
@@ -155,9 +156,11 @@ def test_every_result_is_recognised():
         ClaimsResult,
         CertifiedPlan,
         DemoResults,
+        GroupsOfPlan,
         GrowingCertificate,
         MethodResult,
         Reproduction,
+        RisksOfPlan,
         Slopes,
         Survey,
     ):
