@@ -145,7 +145,7 @@ def test_what_is_no_object_is_refused(data):
 
 @pytest.mark.parametrize("data", ["{}", b"{}", Path("inner.json")])
 def test_text_and_paths_are_sent_to_what_reads_them(data):
-    with pytest.raises(ValueError, match="Inner.from_json takes a dict, got .*json.loads"):
+    with pytest.raises(ValueError, match=r"Inner.from_json takes a dict, got .*json.loads"):
         Inner.from_json(data)
     with pytest.raises(ValueError, match=r"ReadInner.read\(path\) reads a file"):
         ReadInner.from_json(data)

@@ -214,7 +214,7 @@ def signed(certificate: S, vlm: VLM, plan: AnyPlan, spending: Spending | None = 
     if plan.is_empty:
         caveats = (*caveats, EMPTY)
     if spending is not None:
-        known = unused(certificate.n_images, certificate.unit_word)
+        known: str = unused(certificate.n_images, certificate.unit_word)
         outside = f"{known} outside the ledger"
         independent = "the plan does not depend on earlier results on this data"
         assumed = (*(each for each in assumed if each != known), outside, independent)
