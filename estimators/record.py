@@ -9,6 +9,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields
+from os import PathLike
 from typing import Any, ClassVar, Self, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -88,6 +89,8 @@ class Record:
             ValueError: Estimate has schema version 0; this code reads version 1
         """
         kind, version = cls.__name__, cls.SCHEMA_VERSION
+        if isinstance(data, str | bytes | PathLike):
+            raise ValueError(f"{kind}.from_json takes a dict, got {_brief(data)}; {_reader(cls)}")
         if not isinstance(data, Mapping) or data.get("type") != kind:
             raise ValueError(f"this JSON is not of type {kind} (see its 'type' field)")
         if CHECKSUM in data:
@@ -118,6 +121,13 @@ def _fields(kind: Any) -> dict[str, Any]:
     """Name and type of every field of a dataclass; resolving annotations is slow."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _reader(kind: type[Record]) -> str:
+    """What reads a record from a file or text, for a message."""
+    if hasattr(kind, "read"):
+        return f"{kind.__name__}.read(path) reads a file"
+    return "json.loads makes one of text"
 
 
 def _encoded(value: Any) -> Any:

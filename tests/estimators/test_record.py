@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -136,7 +137,21 @@ def test_anything_else_is_refused(change, said):
         Outer.from_json(good | change)
 
 
-@pytest.mark.parametrize("data", [None, [1], "Inner", 3])
+@pytest.mark.parametrize("data", [None, [1], 3])
 def test_what_is_no_object_is_refused(data):
     with pytest.raises(ValueError, match="not of type Inner"):
         Inner.from_json(data)
+
+
+@pytest.mark.parametrize("data", ["{}", b"{}", Path("inner.json")])
+def test_text_and_paths_are_sent_to_what_reads_them(data):
+    with pytest.raises(ValueError, match=r"Inner.from_json takes a dict, got .*json.loads"):
+        Inner.from_json(data)
+    with pytest.raises(ValueError, match=r"ReadInner.read\(path\) reads a file"):
+        ReadInner.from_json(data)
+
+
+class ReadInner(Inner):
+    @classmethod
+    def read(cls, path):
+        return cls.from_json(json.loads(Path(path).read_text()))

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import Generated
@@ -103,7 +104,9 @@ def test_plans_of_two_models_make_no_adaptive_plan():
     ("change", "says"),
     [
         ({"gates": []}, "1 to 8 gates"),
-        ({"type": "SkipPlan"}, "not of type AdaptivePlan"),
+        ({"type": "Estimate"}, "p.json does not hold an adaptive plan: .*type AdaptivePlan"),
+        ({"type": "SkipPlan"}, "holds a plan for every answer.*`skipit compare MODEL .*p.json"),
+        ({"type": "CertifiedAdaptive"}, "holds a whole search; give adaptive.json beside it"),
         ({"more": 1}, "does not know more"),
         ({"schema_version": 9}, "schema version 9"),
     ],
@@ -113,6 +116,25 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, change, says):
     (tmp_path / "p.json").write_text(json.dumps(body))
     with pytest.raises(BridgeError, match=says):
         AdaptivePlan.read(tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("verb", ["certify", "compare", "cost"])
+def test_an_adaptive_plan_is_sent_to_the_command_that_runs_it(folder, tmp_path, capsys, verb):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(AdaptivePlan((Gate(A),)).to_json()))
+    data = () if verb == "cost" else ("--data", "none.jsonl")
+    (tmp_path / "none.jsonl").write_text('{"question": "why ?"}\n')
+    data = tuple(str(tmp_path / each) if each.endswith("jsonl") else each for each in data)
+    assert run(verb, folder, path, *data, "--out", tmp_path / "out" / "o.json") == 2
+    said = capsys.readouterr().err
+    assert "holds an adaptive plan, not a plan for every answer; run it with `skipit ada" in said
+
+
+def test_text_is_no_json_data():
+    for kind in (AdaptivePlan, SkipPlan):
+        name = kind.__name__
+        with pytest.raises(ValueError, match=rf"{name}.from_json takes a dict, .*{name}.read\("):
+            kind.from_json("{}")
 
 
 # --- signals ----------------------------------------------------------------------------------

@@ -257,6 +257,13 @@ def test_the_command_line_searches_and_runs(folder, jsonl, split, tmp_path, caps
     assert (out / "front.png").stat().st_size > 1000
     found = CertifiedAdaptive.from_json(json.loads((out / "search.json").read_text()))
     assert AdaptivePlan.read(out / "adaptive.json") == found.plan
+    again = ("search", folder, *words, "--adaptive", "--signal", "margin")
+    assert run(*again) == 0  # resumable, and free
+    assert CertifiedAdaptive.from_json(json.loads((out / "search.json").read_text())) == found
+    assert "cuts both sets" not in capsys.readouterr().err
+    assert run(*again, "--limit", 5, "--no-ledger", "--out", tmp_path / "few") == 0
+    said = capsys.readouterr().err
+    assert "--limit 5 cuts both sets: 5 images of --data and 5 of --certification" in said
     run_it = ("adaptive", folder, out / "adaptive.json", "--data", jsonl, "--max-new-tokens", 2)
     assert run(*run_it, "--json", "--latency", 1, "--out", tmp_path / "r.json") == 2  # no interval
     assert "gives no interval" in capsys.readouterr().err

@@ -11,15 +11,17 @@ import vlm_bridge as vb
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import tiny_llava
 from theory import certify_mean
-from theory.certificates import GroupCertificates, RiskCertificates
+from vlm_bridge.cli.joint import growing as grow
 from vlm_bridge.cli.joint import read_limits
 from vlm_bridge.cli.replacing import held_in
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import growing
+from vlm_bridge.evaluate.certify import HAND_MADE, certify
 from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.growing import GrowingCertificate, certify_anytime
 from vlm_bridge.evaluate.joint import GROUPINGS, certify_groups, certify_risks
+from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger
@@ -58,6 +60,51 @@ def test_groups_are_those_of_the_questions(items):
     assert set(by_text.certificates) == {"yes", "no", "circle"}
     with pytest.raises(BridgeError, match="unknown grouping 'openin'; did you mean opening"):
         certify_groups(vlm, items, PLAN, "openin")
+
+
+def test_a_group_has_the_certificate_of_its_questions_alone(items):
+    vlm = tiny_llava()
+    made = certify_groups(vlm, items, PLAN, epsilon=0.5, delta=0.06, **SHORT)
+    assert made.data_hash == items_hash(items)
+    for name, certificate in made.certificates.items():
+        chosen = [item for item in items if GROUPINGS["opening"](item) == name]
+        assert certificate == certify(vlm, chosen, PLAN, epsilon=0.5, delta=0.02, **SHORT)
+    assert back(made) == made
+
+
+def test_a_joint_certificate_says_whose_it_is(items, tmp_path):
+    vlm, ledger = tiny_llava(), Ledger(tmp_path / "ledger.jsonl", delta=0.09)
+    groups = certify_groups(vlm, items, PLAN, delta=0.03, **SHORT)
+    risks = certify_risks(vlm, items, PLAN, LIMITS, delta=0.03, **SHORT)
+    assert back(risks) == risks
+    for each in (risks, *groups.certificates.values()):
+        assert (each.model, each.fingerprint) == (vlm.name, vlm.fingerprint)
+        assert (each.plan_hash, each.max_new_tokens) == (PLAN.hash(), 2)
+    assert risks.data_hash == items_hash(items)
+    for made in (groups, risks):
+        assert "answers up to 2 tokens were compared" in made.sentence()
+        assert made.sentence().count(HAND_MADE) == 1
+        assert "were not used before" in made.sentence().rsplit(";", 1)[1]
+    options = {"delta": 0.03, "ledger": ledger, **SHORT}
+    before = 0.0
+    for made in (
+        certify_groups(vlm, items, PLAN, **options),
+        certify_risks(vlm, items, PLAN, LIMITS, **options),
+    ):
+        said = f"delta 0.03 of 0.09 is spent here on this data and {before:g} before"
+        assert said in made.sentence()
+        assert made.sentence().endswith("assuming no use outside it")
+        assert "not used before" not in made.sentence()
+        before += 0.03
+
+
+def test_risks_say_what_of_the_answers_is_open(items):
+    risks = certify_risks(tiny_llava(), items, PLAN, LIMITS, delta=0.03, **SHORT)
+    some = replace(risks, n_unlabelled=3, share_at_limit=0.5)
+    assert "questions without a label (3) count as lost if changed" in some.sentence()
+    assert "; 50 % of the full model's answers reach 2 tokens, and nothing" in some.sentence()
+    label_free = replace(some, limits={"disagreement": 0.5}, certified=())
+    assert "without a label" not in label_free.sentence()
 
 
 def test_risks_are_those_of_the_outcomes(items):
@@ -258,18 +305,44 @@ def test_the_command_takes_every_form(folder, jsonl, tmp_path, capsys):
     base = ("certify", folder, "block layers=0,1", "--data", jsonl, "--max-new-tokens", 2)
     base += ("--no-ledger", "--epsilon", "0.95")
     kinds = {
-        "--per opening": GroupCertificates,
-        "--risks disagreement=0.9,length_change=0.9": RiskCertificates,
+        "--per opening": GroupsOfPlan,
+        "--risks disagreement=0.9,length_change=0.9": RisksOfPlan,
         "--anytime": GrowingCertificate,
+    }
+    held = {
+        "--per": "certificates of groups",
+        "--risks": "a certificate of risks",
+        "--anytime": "a growing certificate",
     }
     for number, (words, kind) in enumerate(kinds.items()):
         out = tmp_path / "out" / f"{number}.json"
         assert run(*base, *words.split(), "--out", out) == 0
         made = kind.from_json(json.loads(out.read_text()))
-        assert held_in(out) == "certificates"
+        assert held_in(out) == held[words.split()[0]]
         capsys.readouterr()
         assert run(*base, *words.split(), "--out", out, "--json", "--check") in (0, 1)
         assert kind.from_json(json.loads(capsys.readouterr().out)) == made
+
+
+def test_data_that_a_growing_certificate_did_not_look_at_are_named(answered, tmp_path, capsys):
+    vlm, out = tiny_llava(), tmp_path / "growing.json"
+    out.write_text("")  # an empty file holds nothing to continue
+    options = {"epsilon": 0.1, "delta": 0.05, **SHORT}
+    _, held = grow(vlm, texts(120), PLAN, out, options)
+    said = capsys.readouterr().out
+    assert held
+    assert "70 of 120 texts of --data were not looked at: the certificate held without" in said
+    _, asked = answered
+    before = len(asked)
+    _, held = grow(vlm, texts(30, start=500), PLAN, out, options)
+    assert held
+    assert len(asked) == before
+    said = capsys.readouterr().out
+    assert "no new answer was looked at" in said
+    assert f"is about the {before} texts of earlier commands; 30 of 30 texts of --data" in said
+    assert "name another --out to certify on --data" in said
+    grow(vlm, texts(before), PLAN, out, options)
+    assert "looked at" not in capsys.readouterr().out
 
 
 def test_forms_that_do_not_go_together_are_refused(folder, jsonl, tmp_path, capsys):

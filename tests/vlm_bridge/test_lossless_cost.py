@@ -177,10 +177,35 @@ def test_a_verdict_is_not_more_certain_than_its_numbers():
     )
     found = predictions(0.6, of)
     assert prediction_lines(of, found, 1)[-1].endswith(
-        ": pays; not decided, 1 is within the interval"
+        f"speed-up {found[1].rounds[0].tokens / found[1].rounds[0].work:.2f} "
+        f"({found[0].rounds[0].tokens / found[0].rounds[0].work:.2f} to "
+        f"{found[2].rounds[0].tokens / found[2].rounds[0].work:.2f}): "
+        "not decided, 1 is within the interval"
     )
     low, middle, high = (each.speed_up for each in found)
     assert low < middle < high
+
+
+@pytest.mark.parametrize(("draft", "verify"), [(0.6, 0.8), (0.97, 1.1), (1.0, 1.0), (1.4, 0.9)])
+@pytest.mark.parametrize("acceptance", [0.0, 0.9, 1.0])
+def test_a_plan_that_saves_nothing_never_pays(acceptance, draft, verify):
+    """Its draft is the full model, so what is faster about it is noise."""
+    of = times(draft, verify)
+    found = predictions(acceptance, of, saves=False)
+    assert not any(each.pays for each in found)
+    assert prediction_lines(of, found, 2, saves=False)[-1].endswith(
+        ": does not pay, since the plan skips nothing in decoding"
+    )
+    if draft < 1 and acceptance > 0.8:
+        assert predictions(1.0, of)[1].pays  # of a plan that saves
+
+
+def test_few_questions_give_no_interval_and_say_what_would():
+    few = LosslessSpeed(3, 10.0, 12.0, median_estimate([0.8] * 4), 4, 4, 0.9)
+    assert (
+        "4 pairs cannot give a 95% interval; each question is one pair, raise --limit or --data"
+        in speed_line(few, "images")
+    )
 
 
 def test_the_command(folder, jsonl, tmp_path, capsys):
@@ -203,6 +228,9 @@ def test_the_command(folder, jsonl, tmp_path, capsys):
     assert json.loads(printed.out)["lossless"]["measured"]["prompts"] == 2
     assert "predicted for k = 3" in printed.err
     assert "in decoding it saves nothing" in printed.err
+    assert ": does not pay, since the plan skips nothing in decoding" in printed.err
+    assert json.loads(printed.out)["lossless"]["prediction"]["pays"] is False
+    assert "2 pairs cannot give a 95% interval; each question is one pair" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from tests.vlm_bridge.tiny import picture
 from vlm_bridge.cli import replacing
 from vlm_bridge.cli.apart import _IN_FOLDER
 from vlm_bridge.cli.lazy import COMMANDS
+from vlm_bridge.evaluate.growing import GrowingCertificate
+from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.experiments.claims import ClaimsResult
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.reproduce.run import Reproduction
@@ -19,6 +21,7 @@ from vlm_bridge.methods.run import MethodResult
 from vlm_bridge.rules.measure.slope_table import Slopes
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection import CertifiedPlan
+from vlm_bridge.selection.adaptive import CertifiedAdaptive
 
 FILES = {
     "plan.json": {"type": "SkipPlan"},
@@ -29,10 +32,24 @@ FILES = {
     "sweep.json": [{"type": "Comparison"}],
     "search.json": {"type": "CertifiedPlan"},
     "slopes.json": {"type": "Slopes"},
+    "adaptive.json": {"model": "m", "fingerprint": "f", "measured": {}, "latency": []},
+    "adaptive-plan.json": {"type": "AdaptivePlan"},
+    "adaptive-search.json": {"type": "CertifiedAdaptive"},
+    "growing.json": {"type": "GrowingCertificate"},
+    "groups.json": {"type": "GroupsOfPlan"},
+    "monitor.json": {"type": "MonitorState"},
+    "risks.json": {"type": "RisksOfPlan"},
     "other.json": {"a": 1},
 }
+FORMS = ("report of a survey", "adaptive search")
+FORMS += ("certify --anytime", "certify --per", "certify --risks")
+CERTIFY = "certify m plan.json --data none.jsonl --ledger new.jsonl"
 WORDS = {
-    "certify": "certify m plan.json --data none.jsonl --ledger new.jsonl --out",
+    "adaptive": "adaptive m none.json --data none.jsonl --out",
+    "certify": f"{CERTIFY} --out",
+    "certify --anytime": f"{CERTIFY} --anytime --out",
+    "certify --per": f"{CERTIFY} --per opening --out",
+    "certify --risks": f"{CERTIFY} --risks disagreement=0.1 --out",
     "compare": "compare m plan.json --data none.jsonl --out",
     "cost": "cost m plan.json --out",
     "plan": "plan m --data none.jsonl --profile none.json --out",
@@ -40,7 +57,11 @@ WORDS = {
     "slopes": "slopes m --data none.jsonl --out",
 }
 OWN = {
+    "adaptive": "adaptive.json",
     "certify": "certificates.json",
+    "certify --anytime": "growing.json",
+    "certify --per": "groups.json",
+    "certify --risks": "risks.json",
     "compare": "comparison.json",
     "cost": "cost.json",
     "plan": "plan.json",
@@ -100,6 +121,27 @@ def test_what_is_not_of_an_earlier_run_is_kept(here, capsys):
     assert "plan.json, which is of no earlier run" in refusal(capsys, *search, "--out", ".")
 
 
+def test_the_two_kinds_of_search_do_not_replace_each_other(here, capsys):
+    search = ("search", "m", "--data", "none.jsonl", "--certification", "other.jsonl")
+    said = refusal(capsys, *search, "--adaptive", "--out", ".")
+    assert "search.json, which holds a search, by an adaptive search" in said
+    (here / "adaptive-search.json").replace(here / "search.json")
+    assert not refusal(capsys, *search, "--adaptive", "--out", ".")
+    said = refusal(capsys, *search, "--out", ".")
+    assert "search.json, which holds an adaptive search, by a search" in said
+    (here / "search.json").unlink()
+    said = refusal(capsys, *search, "--adaptive", "--out", ".")
+    assert "adaptive.json, which is of no earlier run" in said
+
+
+def test_a_growing_certificate_is_named_with_what_continues_it(here, capsys):
+    for command in ("certify", "certify --per", "certify --risks"):
+        said = refusal(capsys, *WORDS[command].split(), "growing.json")
+        assert said.endswith("name another --out, or give --anytime, which continues it\n")
+    said = refusal(capsys, *WORDS["cost"].split(), "growing.json")
+    assert said.endswith("name another --out\n")
+
+
 def test_files_are_named_by_what_they_hold(here):
     words = {path.name: replacing.held_in(path) for path in here.iterdir()}
     assert words["ledger.jsonl"] == "a ledger"
@@ -110,14 +152,18 @@ def test_files_are_named_by_what_they_hold(here):
 
 def test_every_result_is_recognised():
     for kind in (
+        CertifiedAdaptive,
         ClaimsResult,
         CertifiedPlan,
         DemoResults,
+        GroupsOfPlan,
+        GrowingCertificate,
         MethodResult,
         Reproduction,
+        RisksOfPlan,
         Slopes,
         Survey,
     ):
         assert replacing._RECORDS[kind.__name__] in replacing.RESULTS.values()
     assert set(_IN_FOLDER) <= set(replacing.RESULTS)
-    assert set(replacing.RESULTS) <= {*COMMANDS, "report of a survey"}
+    assert set(replacing.RESULTS) <= {*COMMANDS, *FORMS}

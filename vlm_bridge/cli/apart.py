@@ -24,6 +24,7 @@ _NAMES = (
 _SURVEY_FIGURES = ("layers.png", "depth.png", "profile.png")
 #: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
+    "adaptive search": ("search.json", "adaptive.json", "front.png"),
     "claims": ("claims.json", "claims.md", "claims.html"),
     "demo": ("results.json", "report.html"),
     "method": ("result.json",),
@@ -51,8 +52,7 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
     command reads, its ledger, or the lock of its ledger; or a file of another kind than the result.
     """
     out = options.get("out")
-    if command == "report" and held_in(Path(options["results"])) == "a survey":
-        command = "report of a survey"
+    command = _form(command, options)
     results = tuple(_results(command, out)) if isinstance(out, Path) else ()
     for role, path in _used(options, out) if isinstance(out, Path) else ():
         for result in results:
@@ -68,6 +68,16 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _written.reset(token)
+
+
+def _form(command: str, options: Mapping[str, Any]) -> str:
+    """The command, by the name of its form where forms write different results."""
+    if command == "report" and held_in(Path(options["results"])) == "a survey":
+        return "report of a survey"
+    if command == "search" and options.get("adaptive"):
+        return "adaptive search"
+    forms = [name for name in ("per", "risks", "anytime") if options.get(name)]
+    return f"certify --{forms[0]}" if command == "certify" and forms else command
 
 
 def check_images(items: Iterable[Item]) -> None:

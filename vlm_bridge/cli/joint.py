@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from theory.certificates.certificate import counted
 from vlm_bridge.cli.output import note, resumable, save, say
-from vlm_bridge.data import Item
+from vlm_bridge.cli.replacing import held_in
+from vlm_bridge.data import Item, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.growing import GrowingCertificate, certify_anytime
 from vlm_bridge.evaluate.joint import certify_groups, certify_risks
@@ -88,7 +89,7 @@ def growing(
     """Add images until the certificate holds; returns the stored result and whether it does."""
     check_writable(out)
     earlier = None
-    if out.is_file():
+    if out.is_file() and held_in(out) != "nothing":
         try:
             earlier = read_record(out, GrowingCertificate, "growing certificate")
         except BridgeError as error:
@@ -103,6 +104,32 @@ def growing(
     made = certify_anytime(vlm, items, plan, earlier=earlier, keep=keep, **wanted)
     result = save(out, made.to_json())
     say(made.certificate.sentence())
+    for line in _left_out(items, earlier, made, out):
+        say(line)
     if not made.certificate.holds:
         say("the same command with more images (--limit, --data) continues it")
     return result, made.certificate.holds
+
+
+def _left_out(
+    items: Sequence[Item],
+    earlier: GrowingCertificate | None,
+    made: GrowingCertificate,
+    out: Path,
+) -> Iterator[str]:
+    """Which of the data the certificate did not look at, because it held before."""
+    seen, before = set(made.clusters), set() if earlier is None else set(earlier.clusters)
+    given = {item.cluster for item in items}
+    if not given - seen:
+        return
+    left, of = len(given - seen), counted(len(given), unit_word(items, 1))
+    if given & seen - before:
+        yield f"{left} of {of} of --data were not looked at: the certificate held without"
+        return
+    at = made.certificate
+    about = counted(at.n_images, at.unit_word)
+    yield (
+        f"no new answer was looked at: the certificate in {out} holds already, and is about the "
+        f"{about} of earlier commands; {left} of {of} of --data are not among them; name another "
+        "--out to certify on --data"
+    )

@@ -46,7 +46,8 @@ def lossless_cost(
     """
     if tokens < 2:
         raise BridgeError(f"--lossless times tokens after the first; give --tokens 2 up, {tokens=}")
-    if not saves_in_decoding(plan):
+    saves = saves_in_decoding(plan)
+    if not saves:
         say(
             "this plan skips modality tokens alone, which are in the prompt: in decoding it saves "
             "nothing, and its draft is the full model"
@@ -66,9 +67,9 @@ def lossless_cost(
         say(f"acceptance of a judged drafted token {acceptance:.2f}, as given")
     inputs = next(batches(vlm, items[:1], batch_size=1)).inputs
     times = pass_times(vlm, inputs, plan, most_drafts=MOST_DRAFTS, pairs=pairs)
-    low, middle, high = predictions(rate, times)
+    low, middle, high = predictions(rate, times, saves=saves)
     k = middle.best.draft_tokens if draft_tokens is None else draft_tokens
-    for line in prediction_lines(times, (low, middle, high), k):
+    for line in prediction_lines(times, (low, middle, high), k, saves=saves):
         say(line)
     speed = time_lossless(vlm, items, plan, draft_tokens=k, max_new_tokens=tokens)
     say(speed_line(speed, word))
@@ -81,26 +82,39 @@ def lossless_cost(
 
 
 def predictions(
-    acceptance: float | Estimate, times: PassTimes
+    acceptance: float | Estimate, times: PassTimes, *, saves: bool = True
 ) -> tuple[LosslessPrediction, LosslessPrediction, LosslessPrediction]:
-    """The prediction from the unfavourable ends of all intervals, the values, the other ends."""
-    a = acceptance
+    """The prediction from the unfavourable ends of all intervals, the values, the other ends.
+
+    A plan that `saves` nothing in decoding drafts by the full model: a draft pass is a full pass,
+    and no pass over more tokens is shorter, whatever the noise of their times.
+    """
+    a, least = acceptance, 0.0 if saves else 1.0
+
+    def predicted(accepted: float, drafted: float, verified: list[float]) -> LosslessPrediction:
+        drafted = drafted if saves else 1.0
+        return predict_lossless(accepted, drafted, [max(least, each) for each in verified])
+
     accepted = (*a.interval, a.value) if isinstance(a, Estimate) else (a, a, a)
     draft, verify = times.draft_ratio, times.verify_ratios
     return (
-        predict_lossless(accepted[0], draft.interval[1], [v.interval[1] for v in verify]),
-        predict_lossless(accepted[2], draft.value, [v.value for v in verify]),
-        predict_lossless(accepted[1], draft.interval[0], [v.interval[0] for v in verify]),
+        predicted(accepted[0], draft.interval[1], [v.interval[1] for v in verify]),
+        predicted(accepted[2], draft.value, [v.value for v in verify]),
+        predicted(accepted[1], draft.interval[0], [v.interval[0] for v in verify]),
     )
 
 
-def prediction_lines(times: PassTimes, found: Sequence[LosslessPrediction], k: int) -> list[str]:
+def prediction_lines(
+    times: PassTimes, found: Sequence[LosslessPrediction], k: int, *, saves: bool = True
+) -> list[str]:
     """What is predicted for k drafted tokens; `found` are the three `predictions`."""
     low, middle, high = (each.rounds[k - 1] for each in found)
     speed_ups = [1 / each.work_per_token for each in (low, middle, high)]
     verdict = "pays" if speed_ups[1] > 1 else "does not pay"
-    if speed_ups[0] <= 1 <= speed_ups[2]:
-        verdict += "; not decided, 1 is within the interval"
+    if not saves:
+        verdict = "does not pay, since the plan skips nothing in decoding"
+    elif speed_ups[0] <= 1 <= speed_ups[2]:
+        verdict = "not decided, 1 is within the interval"
     which = "the best of" if middle == found[1].best else "of"
     return [
         f"full pass {times.seconds_full * 1e3:.3g} ms; draft pass {_between(times.draft_ratio)} of "
@@ -115,8 +129,9 @@ def prediction_lines(times: PassTimes, found: Sequence[LosslessPrediction], k: i
 def speed_line(speed: LosslessSpeed, word: str) -> str:
     """What was measured."""
     low, high = speed.time_ratio.interval
-    sure = speed.time_ratio.reliable
-    interval = f"{1 / high:.2f} to {1 / low:.2f}" if sure else speed.time_ratio.reason
+    interval = f"{1 / high:.2f} to {1 / low:.2f}"
+    if not speed.time_ratio.reliable:
+        interval = f"{speed.time_ratio.reason}; each question is one pair, raise --limit or --data"
     return (
         f"measured: {speed.per_second_full:.3g} tokens per second full; lossless (k = "
         f"{speed.draft_tokens}) speed-up {speed.speed_up:.2f} ({interval}; median of the paired "

@@ -132,7 +132,12 @@ class DataOptions:
     per_image: Annotated[
         int | None, Option(min=1, help="Questions per image, at most (default: all).")
     ] = None
-    limit: Annotated[int | None, Option(min=1, help="First images to use (default: all).")] = None
+    limit: Annotated[
+        int | None,
+        Option(
+            min=1, help="First images to use (default: all); `search` also cuts --certification."
+        ),
+    ] = None
     batch_size: Annotated[int, Option(min=1, help="Questions in a batch.")] = 16
 
     def items(self) -> list[Item]:

@@ -246,6 +246,10 @@ def search(
     )
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
+    if data.limit is not None:
+        n, m = (len({item.cluster for item in each}) for each in (tuning, certifying))
+        cut = f"--limit {data.limit} cuts both sets: {n} {unit_word(tuning, n)} of --data"
+        note(f"{cut} and {m} of --certification")
     vlm = model.load()
     note(reach_of_search(ledger, vlm, certifying, epsilon=epsilon, delta=delta)[0])
     evidence = Evidence(vlm, tuning, batch_size=data.batch_size, stack=stack)

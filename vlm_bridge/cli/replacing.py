@@ -11,7 +11,12 @@ from vlm_bridge.errors import BridgeError
 
 #: What the first file that a command writes holds, by its command.
 RESULTS = {
+    "adaptive": "a run of an adaptive plan",
+    "adaptive search": "an adaptive search",
     "certify": "certificates",
+    "certify --anytime": "a growing certificate",
+    "certify --per": "certificates of groups",
+    "certify --risks": "a certificate of risks",
     "claims": "results on the claim",
     "compare": "a comparison",
     "cost": "a cost",
@@ -30,25 +35,34 @@ RESULTS = {
 }
 #: The same by the type of the stored record.
 _RECORDS = {
+    "AdaptivePlan": "an adaptive plan",
     "Certificate": "a certificate",
+    "CertifiedAdaptive": "an adaptive search",
     "CertifiedPlan": "a search",
     "ClaimsResult": "results on the claim",
     "DemoResults": "results of a demo",
-    "GroupCertificates": "certificates",
-    "GrowingCertificate": "certificates",
+    "GroupsOfPlan": "certificates of groups",
+    "GrowingCertificate": "a growing certificate",
     "Ledger": "a ledger",
     "MethodResult": "the result of a method",
     "MonitorState": "a monitor",
     "Profile": "a profile",
-    "RiskCertificates": "certificates",
+    "RisksOfPlan": "a certificate of risks",
     "Reproduction": "a reproduction",
     "SkipPlan": "a plan",
     "Slopes": "slopes",
     "Survey": "a survey",
 }
 #: The same by a key of a result that is no record.
-_KEYS = {"comparison": "a comparison", "cost": "a cost", "lossless": "a cost"}
+_KEYS = {
+    "comparison": "a comparison",
+    "cost": "a cost",
+    "lossless": "a cost",
+    "measured": "a run of an adaptive plan",
+}
 _LISTS = {"Certificate": "certificates", "Comparison": "a sweep"}
+#: What else to do than name another file, by what is found.
+_ADVICE = {"a growing certificate": ", or give --anytime, which continues it"}
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 
 
@@ -64,8 +78,10 @@ def check_replaceable(command: str, results: Sequence[Path]) -> None:
     if main.is_file():
         wanted, found = RESULTS[command], held_in(main)
         if found not in (wanted, "nothing"):
+            advice = _ADVICE.get(found, "") if command.startswith("certify") else ""
             raise BridgeError(
-                f"--out would replace {main}, which holds {found}, by {wanted}; name another --out"
+                f"--out would replace {main}, which holds {found}, by {wanted}; name another "
+                f"--out{advice}"
             )
         return
     for path in others:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from theory import Certificate, certify_drop, certify_mean, label_free_drop
 from theory.certificates import AT_LIMIT
@@ -16,6 +16,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.of_plan import RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.reach import Reach, check_method, check_quantity, log_reach, reach
 from vlm_bridge.evaluate.spending import check_answerable, check_unspent, granted_to, spend_on
@@ -26,6 +27,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, Spending
 from vlm_bridge.skip import check_support
 
+#: Certificates that one model and one plan sign.
+S = TypeVar("S", Certificate, RisksOfPlan)
 #: Methods that certify only an accuracy drop.
 DROP_ONLY = ("harm", "label-free")
 _UNLABELLED = "an accuracy drop needs answers in the data; use the method label-free"
@@ -202,17 +205,16 @@ def check_certifiable(vlm: VLM, plan: SkipPlan, items: Iterable[Item]) -> None:
     check_support(vlm, plan)
 
 
-def signed(
-    certificate: Certificate, vlm: VLM, plan: AnyPlan, spending: Spending | None = None
-) -> Certificate:
+def signed(certificate: S, vlm: VLM, plan: AnyPlan, spending: Spending | None = None) -> S:
     """The certificate with its model, what a ledger granted, and whether the plan has an origin."""
-    assumed, caveats = certificate.assumed, certificate.caveats
+    assumed: tuple[str, ...] = certificate.assumed
+    caveats: tuple[str, ...] = certificate.caveats
     if not plan.provenance.fingerprint:
         caveats = (*caveats, HAND_MADE)
     if plan.is_empty:
         caveats = (*caveats, EMPTY)
     if spending is not None:
-        known = unused(certificate.n_images, certificate.unit_word)
+        known: str = unused(certificate.n_images, certificate.unit_word)
         outside = f"{known} outside the ledger"
         independent = "the plan does not depend on earlier results on this data"
         assumed = (*(each for each in assumed if each != known), outside, independent)
@@ -285,21 +287,26 @@ def certificate_of(
             made = certify_drop(drop, changed, clusters, **options)
     except ValueError as error:
         raise BridgeError(str(error)) from None
+    return of_answers(made, outcomes, drop=quantity == "accuracy_drop")
+
+
+def of_answers(certificate: S, outcomes: Outcomes, *, drop: bool) -> S:
+    """The certificate with what was compared; `drop` says whether it is about an accuracy drop."""
     return replace(
-        made,
-        checked=(*made.checked, *_said_of_answers(outcomes)),
+        certificate,
+        checked=(*certificate.checked, *_said_of_answers(outcomes)),
         max_new_tokens=outcomes.max_new_tokens,
         share_at_limit=outcomes.share_at_limit,
         n_unlabelled=outcomes.n_unlabelled,
-        caveats=tuple(_caveats(outcomes, quantity)),
+        caveats=(*certificate.caveats, *_caveats(outcomes, drop=drop)),
     )
 
 
-def _caveats(outcomes: Outcomes, quantity: str) -> Iterator[str]:
+def _caveats(outcomes: Outcomes, *, drop: bool) -> Iterator[str]:
     """What a reader of the certificate could get wrong."""
     if len(set(Counter(outcomes.clusters).values())) > 1:
         yield BY_IMAGE
-    if quantity == "accuracy_drop" and not any(outcomes.correct_full or [True]):
+    if drop and not any(outcomes.correct_full or [True]):
         yield NEVER_RIGHT
 
 

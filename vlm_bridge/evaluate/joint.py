@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from theory import Certificate
 from theory import certify_groups as groups_of_values
 from theory import certify_risks as risks_of_values
 from theory.certificates import GroupCertificates, RiskCertificates
-from vlm_bridge.data import Item, unit_word
+from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import check_certifiable
+from vlm_bridge.evaluate.certify import check_certifiable, of_answers, signed
 from vlm_bridge.evaluate.compare import paired_outcomes
+from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.spending import check_answerable, spend_on
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.ledger import Ledger
+from vlm_bridge.runtime.ledger import Ledger, Spending
 
 #: Ways to group questions, none of which reads an answer.
 GROUPINGS: Mapping[str, Callable[[Item], str]] = {
@@ -37,11 +40,12 @@ def certify_groups(
     epsilon: float = 0.02,
     delta: float = 0.05,
     **run: Any,
-) -> GroupCertificates:
+) -> GroupsOfPlan:
     """Bound the disagreement of every kind of question, all bounds true together.
 
     `theory.certify_groups` on the answers of both models: each of G kinds has its own certificate
-    at delta / G, with the image as the independent unit of each.
+    at delta / G, with the image as the independent unit of each. It is the certificate that
+    `certify` gives for the questions of that kind alone.
 
     Args:
         vlm: the model.
@@ -63,9 +67,9 @@ def certify_groups(
     items = tuple(check_items(items))
     names = [grouping(item) for item in items]
     kind = {"quantity": "groups", "groups": names}
-    outcomes, delta = _outcomes(vlm, items, plan, delta, kind, **run)
+    outcomes, delta, spending = _outcomes(vlm, items, plan, delta, kind, **run)
     try:
-        return groups_of_values(
+        made = groups_of_values(
             outcomes.disagree,
             outcomes.clusters,
             names,
@@ -78,6 +82,14 @@ def certify_groups(
     except ValueError as error:
         raise BridgeError(str(error)) from None
 
+    def of_group(name: str) -> Certificate:
+        of = outcomes.at([place for place, each in enumerate(names) if each == name])
+        plain = replace(made.certificates[name], data_hash=items_hash(of.items))
+        return signed(of_answers(plain, of, drop=False), vlm, plan, spending)
+
+    whole = {**_fields(made), "certificates": {name: of_group(name) for name in made.certificates}}
+    return GroupsOfPlan(**whole, data_hash=items_hash(items))
+
 
 def certify_risks(
     vlm: VLM,
@@ -88,7 +100,7 @@ def certify_risks(
     delta: float = 0.05,
     control: str = "holm",
     **run: Any,
-) -> RiskCertificates:
+) -> RisksOfPlan:
     """Certify several risks of a plan at once: disagreement, accuracy_drop, length_change.
 
     `theory.certify_risks` on the answers of both models, by one run of them.
@@ -114,15 +126,23 @@ def certify_risks(
     if "accuracy_drop" in limits and all(item.answer is None for item in items):
         raise BridgeError("an accuracy drop needs answers in the data; leave that risk out")
     kind = {"quantity": "risks", "limits": list(limits.items()), "control": control}
-    outcomes, delta = _outcomes(vlm, items, plan, delta, kind, **run)
+    outcomes, delta, spending = _outcomes(vlm, items, plan, delta, kind, **run)
     values = {name: _losses(outcomes, name) for name in limits}
     word = unit_word(items, 1)
     try:
-        return risks_of_values(
+        made = risks_of_values(
             values, outcomes.clusters, limits=limits, delta=delta, control=control, unit_word=word
         )
     except (TypeError, ValueError) as error:
         raise BridgeError(str(error)) from None
+    certificate = RisksOfPlan(**_fields(made), data_hash=items_hash(items), plan_hash=plan.hash())
+    certificate = of_answers(certificate, outcomes, drop="accuracy_drop" in limits)
+    return signed(certificate, vlm, plan, spending)
+
+
+def _fields(record: GroupCertificates | RiskCertificates) -> dict[str, Any]:
+    """The fields of a record by name, for one that adds to them."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _losses(outcomes: Outcomes, name: str) -> Sequence[float]:
@@ -147,14 +167,17 @@ def _outcomes(
     max_new_tokens: int = MAX_NEW_TOKENS,
     checkpoint: Path | None = None,
     ledger: Ledger | str | Path | None = None,
-) -> tuple[Outcomes, float]:
-    """Outcomes of both models, and the delta that a ledger grants."""
+) -> tuple[Outcomes, float, Spending | None]:
+    """Outcomes of both models, the delta that a ledger grants, and what it says of it."""
     check_vlm(vlm)
     check_plan(plan)
     check_certifiable(vlm, plan, items)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    spending = None
     if ledger is not None:
         check_answerable(vlm, items, plan, **sizes)
         run: Any = {"delta": delta, "plans": [plan.hash()], **kind, **sizes}
-        delta = spend_on(ledger, "certification", vlm, items, **run).delta
-    return paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes), delta
+        spending = spend_on(ledger, "certification", vlm, items, **run)
+        delta = spending.delta
+    outcomes = paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes)
+    return outcomes, delta, spending

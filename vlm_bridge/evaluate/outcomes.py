@@ -190,7 +190,10 @@ class Outcomes:
         """The outcomes of the questions that have a label; None if there are none."""
         if self.correct_full is None or not self.n_unlabelled:
             return None if self.correct_full is None else self
-        places = [i for i, value in enumerate(self.correct_full) if value is not None]
+        return self.at([i for i, value in enumerate(self.correct_full) if value is not None])
+
+    def at(self, places: Sequence[int]) -> Outcomes:
+        """The outcomes of the questions at these places."""
 
         def chosen(values: Any) -> Any:
             return None if values is None else tuple(values[i] for i in places)

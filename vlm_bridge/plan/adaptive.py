@@ -14,7 +14,7 @@ from estimators.record import Record
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.runtime.files import read_record
+from vlm_bridge.runtime.files import read_json, read_record
 
 #: What says how sure an answer is: larger is surer.
 SIGNALS = ("margin", "entropy", "agreement")
@@ -186,7 +186,22 @@ class AdaptivePlan(Record):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read an adaptive plan from a file that `skipit search --adaptive` wrote."""
+        """Read an adaptive plan from a file that `skipit search --adaptive` wrote.
+
+        Raises:
+            BridgeError: no such file, or it holds another record; of a plan for every answer, and
+                of a whole search, the message says what takes it.
+        """
+        body = read_json(Path(path), "adaptive plan")
+        kind = body.get("type") if isinstance(body, dict) else None
+        if kind == "SkipPlan":
+            raise BridgeError(
+                f"{path} holds a plan for every answer, not an adaptive plan; `skipit compare "
+                f"MODEL {path} --data DATA` and `skipit certify` take it, and `skipit search "
+                "--adaptive` makes an adaptive plan"
+            )
+        if kind == "CertifiedAdaptive":
+            raise BridgeError(f"{path} holds a whole search; give adaptive.json beside it")
         return read_record(Path(path), cls, "adaptive plan")
 
 

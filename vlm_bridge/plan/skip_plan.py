@@ -265,6 +265,11 @@ class SkipPlan(PlanFields):
         Raises:
             BridgeError: not a plan, another schema version, or an unknown field.
         """
+        if isinstance(data, str | bytes | Path):
+            raise BridgeError(
+                f"SkipPlan.from_json takes a dict, got {shown(data)}; SkipPlan.read(path) reads a "
+                "file"
+            )
         if not isinstance(data, dict) or data.get("type") != "SkipPlan":
             raise BridgeError("this JSON is not a SkipPlan (its 'type' says otherwise)")
         version = data.get("schema_version")
@@ -294,6 +299,11 @@ class SkipPlan(PlanFields):
     def read(cls, path: str | Path) -> Self:
         """Read a plan from a file that `skipit plan` wrote; a refusal names the file."""
         body = read_json(Path(path), "plan file")
+        if isinstance(body, dict) and body.get("type") == "AdaptivePlan":
+            raise BridgeError(
+                f"{path} holds an adaptive plan, not a plan for every answer; run it with "
+                f"`skipit adaptive MODEL {path} --data DATA`, or read it with AdaptivePlan.read"
+            )
         try:
             return cls.from_json(body)
         except ValueError as error:

@@ -210,7 +210,8 @@ def read_record(path: Path, kind: type[R], what: str) -> R:
         return kind.from_json(body)
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         why = " ".join(str(error).split())
-        raise BridgeError(f"{path} does not hold a {what}: {why}") from None
+        article = "an" if what[:1].lower() in "aeiou" else "a"
+        raise BridgeError(f"{path} does not hold {article} {what}: {why}") from None
 
 
 def read_or_make(path: Path | None, kind: type[R], make: Callable[[], R]) -> R:
