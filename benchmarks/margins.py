@@ -41,7 +41,9 @@ _NOTES = {
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 PAGE = FOLDER / "margins.md"
 #: Records of the page; each is of other models.
-RECORDS = [FOLDER / name / "rules.json" for name in ("", "scenes", "reference", "photos")]
+RECORDS = [
+    FOLDER / name / "rules.json" for name in ("", "scenes", "reference", "all-linear", "photos")
+]
 
 
 def main(arguments: list[str] | None = None) -> None:
