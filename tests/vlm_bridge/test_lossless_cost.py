@@ -201,7 +201,7 @@ def test_a_plan_that_saves_nothing_never_pays(acceptance, draft, verify):
 
 
 def test_few_questions_give_no_interval_and_say_what_would():
-    few = LosslessSpeed(3, 10.0, 12.0, median_estimate([0.8] * 4), 4, 4, 0.9)
+    few = LosslessSpeed(3, 10.0, median_estimate([0.8] * 4), 4, 4, 0.9)
     assert (
         "4 pairs cannot give a 95% interval; each question is one pair, raise --limit or --data"
         in speed_line(few, "images")

@@ -207,7 +207,7 @@ def _interval(estimate: Estimate, scale: float = 1.0) -> str:
 
     >>> from estimators import clustered_mean
     >>> _interval(clustered_mean([0, 1] * 50, range(100), bounds=(0, 1)))
-    '0.5 (0.373 to 0.627)'
+    '0.5 (0.367 to 0.633)'
     """
     low, high = estimate.interval
     return f"{scale * estimate.value:.3g} ({scale * low:.3g} to {scale * high:.3g})"

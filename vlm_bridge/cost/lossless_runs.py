@@ -19,6 +19,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.provenance import MAX_NEW_TOKENS
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.progress import track
 from vlm_bridge.runtime.quiet import quiet_transformers
@@ -81,7 +82,7 @@ def acceptance_rate(
     plan: SkipPlan,
     *,
     draft_tokens: int = 4,
-    max_new_tokens: int = 64,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Estimate:
     """Share of the judged drafted tokens that greedy lossless answers accept, by image.
 
@@ -192,7 +193,7 @@ def time_lossless(
     plan: SkipPlan,
     *,
     draft_tokens: int = 4,
-    max_new_tokens: int = 64,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> LosslessSpeed:
     """Time greedy answers of the full model and lossless ones in turn, one prompt at a time.
 

@@ -19,11 +19,9 @@ from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.model.settings import check_greedy
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.provenance import MAX_NEW_TOKENS as MAX_NEW_TOKENS
 from vlm_bridge.runtime.progress import track
 from vlm_bridge.runtime.quiet import quiet_transformers
-
-#: Longest answer, in generated tokens, where a caller does not say.
-MAX_NEW_TOKENS = 64
 
 #: Marks that may end an answer, and pairs that may enclose one.
 _CLOSING = ".,;:!?\u2026\u3002\uff0c\uff0e\u3001\uff01\uff1f"

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from vlm_bridge.errors import BridgeError, shown
 
+#: Longest answer, in generated tokens, where a caller does not say.
+MAX_NEW_TOKENS = 64
 _TEXT = ("model", "fingerprint", "rule")
 _IMAGES = ("profiled", "tuned", "certified")
 

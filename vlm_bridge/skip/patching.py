@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import CodeType, MethodType
@@ -118,3 +120,16 @@ def by_name(module: nn.Module, forward: Forward, *, as_tuple: bool = False) -> F
         return (output,) if as_tuple and not isinstance(output, tuple) else output
 
     return call
+
+
+def twin(module: nn.Module, **parts: nn.Module) -> nn.Module:
+    """A copy with other `parts` that shares all other weights, without hooks.
+
+    What others have put in place of its forward is left out, too.
+    """
+    new = copy.copy(module)
+    for name in ("forward", "_old_forward", "_hf_hook"):
+        new.__dict__.pop(name, None)
+    hooks: dict[str, Any] = {"_forward_hooks": OrderedDict(), "_forward_pre_hooks": OrderedDict()}
+    new.__dict__.update(hooks, _modules={**module._modules, **parts})
+    return new

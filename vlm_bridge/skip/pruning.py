@@ -14,11 +14,11 @@ from transformers import AttentionInterface
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip import tensors
 from vlm_bridge.skip.pass_state import PassState, Rows
-from vlm_bridge.skip.patching import Forward, forward_of
+from vlm_bridge.skip.patching import Forward, forward_of, twin
 from vlm_bridge.skip.selectors import Choose
 from vlm_bridge.skip.selectors.raters import Raters, last_token
 from vlm_bridge.skip.sublayers import attention_of
-from vlm_bridge.skip.thin import twin, with_attention
+from vlm_bridge.skip.thin import with_attention
 from vlm_bridge.skip.tracker import PassTracker
 
 _SCORE = "skipit_score"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.matrices import example_of, has_matrices
 from vlm_bridge.skip.cache import placeholder
-from vlm_bridge.skip.patching import parameters_of, patched
+from vlm_bridge.skip.patching import Forward, parameters_of, twin
 from vlm_bridge.skip.tensors import first_of
 
 #: Whether layers of a class return a tuple, of the classes that were tried.
@@ -107,17 +107,16 @@ def idle_norms(
     return found[attention, mlp]
 
 
-def _try_idle(layer: nn.Module, width: int, *updates: float) -> Iterator[nn.Module]:
-    if all(updates) or any(parameter.is_meta for parameter in layer.parameters()):
+def _try_idle(layer: nn.Module, width: int, attention: float, mlp: float) -> Iterator[nn.Module]:
+    if (attention and mlp) or any(parameter.is_meta for parameter in layer.parameters()):
         return
     parts = Sublayers.of(layer)
     try:
-        output = first_of(_with_updates(layer, width, *updates)[1])
+        output = first_of(_with_updates(layer, width, attention, mlp)[1])
         for norm in layer.children():
             if norm in (parts.attention, parts.mlp) or not list(norm.parameters()):
                 continue
-            with patched(norm, unchanged):
-                again = first_of(_with_updates(layer, width, *updates)[1])
+            again = first_of(_with_updates(layer, width, attention, mlp, norm)[1])
             if torch.equal(output, again):
                 yield norm
     except BridgeError:  # a layer that needs more than hidden states, which is no error
@@ -136,11 +135,16 @@ def returns_tuple(layer: nn.Module, width: int) -> bool:
 
 
 def _with_updates(
-    layer: nn.Module, width: int, attention: float = 0.0, mlp: float = 0.0
+    layer: nn.Module,
+    width: int,
+    attention: float = 0.0,
+    mlp: float = 0.0,
+    idle: nn.Module | None = None,
 ) -> tuple[Tensor, Any]:
     """One row of noise, and a layer's output on it.
 
-    In place of attention and MLP runs their input, reversed, times a factor.
+    In place of attention and MLP runs their input, reversed, times a factor; in place of a norm
+    `idle` its input. They are put into a twin of the layer, which other threads may run meanwhile.
     """
     kind = type(layer).__name__
     if any(parameter.is_meta for parameter in layer.parameters()):
@@ -152,13 +156,21 @@ def _with_updates(
     def update(factor: float, states: Iterable[Tensor]) -> Tensor:
         return next(iter(states)).flip(-1) * factor if factor else torch.zeros_like(noise)
 
+    instead: list[tuple[nn.Module | None, Forward]] = [
+        (parts.attention, lambda *a, **k: (update(attention, [*a, *k.values()]), None)),
+        (parts.mlp, lambda *a, **k: update(mlp, [*a, *k.values()])),
+        (idle, unchanged),
+    ]
+    changed = {}
+    for name, child in layer.named_children():
+        for part, forward in instead:
+            if child is part:
+                changed[name] = twin(child)
+                changed[name].__dict__["forward"] = forward
     try:
-        with (
-            torch.no_grad(),
-            patched(parts.attention, lambda *a, **k: (update(attention, [*a, *k.values()]), None)),
-            patched(parts.mlp, lambda *a, **k: update(mlp, [*a, *k.values()])),
-        ):
-            return noise, layer.forward(noise, position_embeddings=(noise, noise))
+        with torch.no_grad():
+            inner = twin(layer, **changed)
+            return noise, inner.forward(noise, position_embeddings=(noise, noise))
     except Exception as error:
         raise BridgeError(
             f"{kind} does not run if its attention and its MLP return zero "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,26 +14,13 @@ from torch import Tensor, nn
 from vlm_bridge.model.layout import Layout
 from vlm_bridge.model.matrices import device_of
 from vlm_bridge.skip.builds import as_it_was
-from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched
+from vlm_bridge.skip.patching import Forward, by_name, forward_of, patched, twin
 from vlm_bridge.skip.sublayers import attention_of
 from vlm_bridge.skip.tensors import Interrupt, first_of
 
 #: Whether a layer's attention can be halved, of the layers that were tried.
 _halved: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _QUERY, _KEYS = "q_proj", ("k_proj", "v_proj")
-
-
-def twin(module: nn.Module, **parts: nn.Module) -> nn.Module:
-    """A copy with other `parts` that shares all other weights, without hooks.
-
-    What others have put in place of its forward is left out, too.
-    """
-    new = copy.copy(module)
-    for name in ("forward", "_old_forward", "_hf_hook"):
-        new.__dict__.pop(name, None)
-    hooks: dict[str, Any] = {"_forward_hooks": OrderedDict(), "_forward_pre_hooks": OrderedDict()}
-    new.__dict__.update(hooks, _modules={**module._modules, **parts})
-    return new
 
 
 def with_attention(layer: nn.Module, attention: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.plan.provenance import MAX_NEW_TOKENS
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.quiet import quiet_transformers
 from vlm_bridge.skip.lossless.batch import GrowingBatch
@@ -29,7 +30,7 @@ def generate_lossless(
     plan: SkipPlan,
     *,
     draft_tokens: int = 4,
-    max_new_tokens: int = 64,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     do_sample: bool = False,
     temperature: float = 1.0,
     top_k: int = 0,

@@ -19,9 +19,8 @@ from vlm_bridge.model.stacks import Stack, attentions
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip import tensors
 from vlm_bridge.skip.pass_state import PassState
-from vlm_bridge.skip.patching import Forward, check_not_replaced, forward_of
+from vlm_bridge.skip.patching import Forward, check_not_replaced, forward_of, twin
 from vlm_bridge.skip.sublayers import check_interface
-from vlm_bridge.skip.thin import twin
 from vlm_bridge.skip.tracker import PassTracker, bound
 
 #: Models whose connector maps every token of the encoder to one token of the prompt, in order ->
