@@ -17,6 +17,7 @@ from tests.vlm_bridge.tiny import picture, tiny_llava
 from theory import certify_mean
 from vlm_bridge.data import Item, image_ids
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate import adaptive_cost
 from vlm_bridge.evaluate.adaptive import adaptive_answers
 from vlm_bridge.evaluate.adaptive_cost import gate_costs
 from vlm_bridge.evaluate.adaptive_latency import StreamLatency, stream_latency
@@ -120,6 +121,14 @@ def test_the_promise_is_kept_on_the_limit():
 
 
 # --- end to end ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flops_of_two_questions():
+    """Counting passes is most of the work of a tiny model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adaptive_cost, "SAMPLED", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +251,7 @@ def test_a_stream_is_timed_beside_the_full_model(vlm, split):
         stream_latency(vlm, split[0], plan, batch_size=20, **SHORT)
 
 
+@pytest.mark.slow
 def test_the_command_line_searches_and_runs(folder, jsonl, split, tmp_path, capsys):
     files = {}
     for name, items in zip(("tuning", "certification"), split, strict=True):
