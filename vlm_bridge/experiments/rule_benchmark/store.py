@@ -76,7 +76,9 @@ class Store:
             self.vlm, items, plans, batch_size=self.batch_size, checkpoint=checkpoint
         )
         for name, outcomes in zip(missing, measured, strict=True):
-            outcomes = replace(outcomes, kl_full_skipped=None, kl_skipped_full=None)
+            outcomes = replace(
+                outcomes, kl_full_skipped=None, kl_skipped_full=None, length_change=None
+            )
             self._known[split, name] = outcomes
             if (path := self._file(split, f"{name}.json")) is not None:
                 columns = outcomes.columns()
