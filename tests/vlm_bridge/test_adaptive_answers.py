@@ -15,7 +15,7 @@ import vlm_bridge as vb
 from tests.vlm_bridge.families import FAMILIES, FULL, batch, tiny
 from tests.vlm_bridge.families.stacks import StackCase, model
 from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
-from tests.vlm_bridge.tiny import picture, tiny_llava
+from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from tests.vlm_bridge.words import Words
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -46,13 +46,7 @@ def vlm():
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """12 images with one question each, of three lengths, so that batches are padded."""
-    folder = tmp_path_factory.mktemp("pictures")
-    asked = ("is there a circle ?", "what is red ?", "is the shape blue ? not red")
-    items = []
-    for number in range(12):
-        picture(number).save(folder / f"{number}.png")
-        items.append(Item(folder / f"{number}.png", asked[number % 3], "yes"))
-    return items
+    return asked_pictures(tmp_path_factory.mktemp("pictures"), 12)
 
 
 @pytest.fixture(scope="module")

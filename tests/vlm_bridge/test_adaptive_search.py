@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vlm_bridge.command_line import run
-from tests.vlm_bridge.tiny import picture, tiny_llava
+from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from theory import certify_mean
-from vlm_bridge.data import Item, image_ids
+from vlm_bridge.data import image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import adaptive_cost
 from vlm_bridge.evaluate.adaptive import adaptive_answers
@@ -139,12 +139,7 @@ def vlm():
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
     """20 tuning and 40 certification images."""
-    folder = tmp_path_factory.mktemp("pictures")
-    asked = ("is there a circle ?", "what is red ?", "is the shape blue ? not red")
-    items = []
-    for number in range(60):
-        picture(number).save(folder / f"{number}.png")
-        items.append(Item(folder / f"{number}.png", asked[number % 3], "yes"))
+    items = asked_pictures(tmp_path_factory.mktemp("pictures"), 60)
     return items[:20], items[20:]
 
 

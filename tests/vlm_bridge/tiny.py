@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from vlm_bridge.data import Item
 from vlm_bridge.model.layout import find_layout
 from vlm_bridge.model.vlm import VLM
 
@@ -131,3 +133,13 @@ def batch(name: str) -> dict[str, torch.Tensor]:
     )
     inputs.pop("token_type_ids", None)
     return dict(inputs)
+
+
+def asked_pictures(folder: Path, count: int) -> list[Item]:
+    """Images with one question each, of three lengths, so that batches are padded."""
+    asked = ("is there a circle ?", "what is red ?", "is the shape blue ? not red")
+    items = []
+    for number in range(count):
+        picture(number).save(folder / f"{number}.png")
+        items.append(Item(folder / f"{number}.png", asked[number % 3], "yes"))
+    return items
