@@ -141,22 +141,18 @@ def compare_with_controls(
     drawn, deepest = control_plans(vlm, plan, draws=draws, seed=seed, held_out=held_out)
     full = FullAnswers.ask(vlm, items, checkpoint=folder / "full.jsonl", **sizes)
 
-    def compared(one: SkipPlan) -> Comparison:
-        file = folder / f"plan-{one.hash()[:12]}.jsonl"
-        return Comparison.of(
-            one,
-            full.outcomes(vlm, one, batch_size=batch_size, checkpoint=file),
-            DECISION,
-            vlm,
-        )
-
+    plans = [plan, *drawn, *([] if deepest is None else [deepest])]
+    outcomes = full.of_plans(
+        vlm, plans, batch_size=batch_size, checkpoint=folder / f"plans-{plan.hash()[:12]}.jsonl"
+    )
+    compared = [Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True)]
     coarser, no_coarser = None, ""
     if plan.kept_only_layers:
         coarser, no_coarser = coarser_images(vlm, full, kept_share(plan), folder, batch_size)
     return Controlled(
-        plan=compared(plan),
-        random=tuple(map(compared, drawn)),
-        deepest=None if deepest is None else compared(deepest),
+        plan=compared[0],
+        random=tuple(compared[1 : len(drawn) + 1]),
+        deepest=None if deepest is None else compared[-1],
         coarser=coarser,
         no_coarser=no_coarser,
         knockouts=tuple(knockouts(vlm, full, bands, folder, batch_size)),

@@ -15,6 +15,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.shared_run import SharedRun
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -162,12 +163,7 @@ class FullAnswers:
         def work(batch: Batch) -> dict[str, Any]:
             with inside():
                 texts = answer_batch(vlm, batch, max_new_tokens=self.max_new_tokens).texts
-            full = [self.texts[place] for place in batch.places]
-            cut = self.at_limit and [self.at_limit[place] for place in batch.places]
-            longest = self.max_new_tokens
-            outcomes = Outcomes.of_words(
-                batch.items, full, texts, at_limit=cut, max_new_tokens=longest
-            )
+            outcomes = self._compared(batch, texts)
             pairs = zip(batch.items, outcomes.disagree, strict=True)
             changed = sum(disagrees / questions[item.cluster] for item, disagrees in pairs)
             return {"outcomes": outcomes.columns(), "changed_images": changed}
@@ -175,9 +171,8 @@ class FullAnswers:
         def is_result(result: Any, n: int) -> bool:
             if not isinstance(result, dict) or set(result) != {"outcomes", "changed_images"}:
                 return False
-            known = self.at_limit is not None
             changed = type(result["changed_images"]) in (int, float)
-            return changed and Outcomes.are_columns(result["outcomes"], n, kl=False, at_limit=known)
+            return changed and self._are_columns(result["outcomes"], n)
 
         def enough(results: Sequence[dict[str, Any]]) -> bool:
             changed = sum(result["changed_images"] for result in results)
@@ -197,6 +192,67 @@ class FullAnswers:
         )
         columns = [(chosen, result["outcomes"]) for chosen, result in results]
         return Outcomes.of_batches(columns, max_new_tokens=self.max_new_tokens)
+
+    def of_plans(
+        self,
+        vlm: VLM,
+        plans: Sequence[SkipPlan],
+        *,
+        batch_size: int = 16,
+        checkpoint: Path | None = None,
+    ) -> list[Outcomes]:
+        """`outcomes` of each of many plans, with the layers that they leave alone run once.
+
+        In every batch the full model runs first; each plan starts with its states at the first
+        layer that the plan touches, and the encoders run once. So the states of a batch at these
+        layers, and its keys, are in memory together. Answers are those of `outcomes`, bit for bit.
+        Resumable by batch from the file `checkpoint`. Errors as `outcomes`.
+        """
+        self._check_model(vlm)
+        for plan in plans:
+            check_support(vlm, plan)
+        skips = [plan for plan in plans if not plan.is_empty]
+
+        def work(batch: Batch) -> list[dict[str, Any]]:
+            run = SharedRun(vlm, batch, (None, *skips), max_new_tokens=self.max_new_tokens)
+            full = run.ask(None).texts(vlm)
+            answers = (full if plan.is_empty else run.ask(plan).texts(vlm) for plan in plans)
+            return [self._compared(batch, texts).columns() for texts in answers]
+
+        settings = {"batch_size": batch_size, "max_new_tokens": self.max_new_tokens}
+        names = [plan.hash() for plan in plans]
+        results = run_batches(
+            vlm,
+            self.items,
+            work,
+            lambda result, n: (
+                is_list_of(result, dict, len(plans))
+                and all(self._are_columns(columns, n) for columns in result)
+            ),
+            batch_size=batch_size,
+            title=f"answers under {len(plans)} plans",
+            checkpoint=checkpoint,
+            key=run_key("answers", vlm, self.items, plans=names, full=self.hash, **settings),
+        )
+        longest = self.max_new_tokens
+        return [
+            Outcomes.of_batches(
+                [(chosen, columns[place]) for chosen, columns in results], max_new_tokens=longest
+            )
+            for place in range(len(plans))
+        ]
+
+    def _compared(self, batch: Batch, texts: Sequence[str]) -> Outcomes:
+        """Other answers to a batch beside these."""
+        full = [self.texts[place] for place in batch.places]
+        cut = self.at_limit and [self.at_limit[place] for place in batch.places]
+        longest = self.max_new_tokens
+        return Outcomes.of_words(batch.items, full, texts, at_limit=cut, max_new_tokens=longest)
+
+    def _are_columns(self, columns: Any, n: int) -> bool:
+        """Whether these are the columns of `_compared` of `n` questions."""
+        known = self.at_limit is not None
+        return Outcomes.are_columns(columns, n, kl=False, at_limit=known)
 
 
 def _are_answers(result: Any, n: int) -> bool:

@@ -16,7 +16,7 @@ from vlm_bridge.rules import find_rule
 
 def block_harm(subject: Subject) -> list[float]:
     """Share of answers that each single block changes, the fatal ones among them."""
-    return [float(subject.ranked.changed(unit).mean()) for unit in subject.units("block")]
+    return list(subject.ranked.all_changed(subject.units("block")).mean(axis=0))
 
 
 def measure_harm(subject: Subject, mode: str, rules: bool = True) -> tuple[ModeHarm, list[str]]:

@@ -47,6 +47,12 @@ class PlanSet:
     shallowest: SkipPlan | None = None
     least_safe: SkipPlan | None = None
 
+    @property
+    def plans(self) -> list[SkipPlan]:
+        """The plan and all its controls."""
+        of_size = (self.plan, *self.random, self.deepest, self.shallowest, self.least_safe)
+        return [plan for plan in of_size if plan is not None]
+
 
 def candidates(subject: Subject, mode: str) -> list[SkipPlan]:
     """Nested plans of our rule, the smallest first: unions of its safest counted layers, or depths.
@@ -154,6 +160,7 @@ def plan_result(subject: Subject, certification: AnswerBook, of: PlanSet) -> Pla
         empty = SkipPlan("block", subject.n_layers)
         return PlanResult(of.role, empty, of.search, None, None, (), None, None, None)
     test, items = subject.test, subject.test.items
+    test.run(of.plans)
     changed = test.changed(of.plan)
 
     def rate(plan: SkipPlan | None) -> Estimate | None:

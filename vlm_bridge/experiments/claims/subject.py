@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,14 +68,23 @@ class AnswerBook:
 
     def outcomes(self, plan: SkipPlan) -> Outcomes:
         """Both models' results on every question."""
-        if plan.hash() not in self._outcomes:
-            self._outcomes[plan.hash()] = self.full.outcomes(
-                self.vlm,
-                replace(plan, provenance=Provenance()),  # a null runs the plans of the model
-                batch_size=self.settings.batch_size,
-                checkpoint=self.folder / f"plan-{plan.hash()[:16]}.jsonl",
-            )
+        self.run([plan])
         return self._outcomes[plan.hash()]
+
+    def run(self, plans: Sequence[SkipPlan]) -> None:
+        """Run the plans that were not run yet, together: what they share is computed once."""
+        new = {plan.hash(): plan for plan in plans if plan.hash() not in self._outcomes}
+        if not new:
+            return
+        bare = [replace(plan, provenance=Provenance()) for plan in new.values()]  # a null runs them
+        name = hashlib.sha256("".join(new).encode()).hexdigest()[:16]
+        found = self.full.of_plans(
+            self.vlm,
+            bare,
+            batch_size=self.settings.batch_size,
+            checkpoint=self.folder / f"plans-{name}.jsonl",
+        )
+        self._outcomes.update(zip(new, found, strict=True))
 
     def changed(self, plan: SkipPlan) -> Floats:
         """(n_items,) 1 where the plan changes the answer, in the order of `items`."""
@@ -84,6 +94,7 @@ class AnswerBook:
 
     def all_changed(self, plans: Sequence[SkipPlan]) -> Floats:
         """(n_items, n_plans) as `changed`."""
+        self.run(plans)
         return np.column_stack([self.changed(plan) for plan in plans])
 
 
