@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import zip_longest
 
 import pytest
 
@@ -11,9 +12,10 @@ from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.diverging import Diverged, so_far
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.shared_run import SharedRun
-from vlm_bridge.model.prompts import Batch
+from vlm_bridge.model.prompts import Batch, batches
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 
@@ -42,6 +44,44 @@ def test_the_outcomes_are_those_of_each_plan_alone(vlm, full):
     assert together == alone
     assert len({outcomes.disagree for outcomes in together}) > 4
     assert not any(together[-1].disagree)
+
+
+def test_changes_alone_are_those_of_whole_answers(vlm, full):
+    whole = full.of_plans(vlm, PLANS, **SETTINGS)
+    changes = full.of_plans(vlm, PLANS, changes_only=True, **SETTINGS)
+    assert changes == [outcomes.changes for outcomes in whole]
+    assert changes[0].correct_skipped is None
+
+
+def test_an_answer_ends_where_it_leaves_the_full_models(vlm, full):
+    """Steps of decoding: those until the first differing word of the last row to differ."""
+    plan, asked = BLOCKS[0], next(batches(vlm, full.items, batch_size=12))
+    texts = [full.texts[place] for place in asked.places]
+    run = SharedRun(vlm, asked, (plan,), max_new_tokens=6)
+    whole = run.ask(plan).texts(vlm)
+    short = run.ask(plan, until=Diverged(vlm, texts))
+    firsts = [
+        next((i for i, pair in enumerate(zip_longest(*both), 1) if pair[0] != pair[1]), 6)
+        for both in zip(map(str.split, texts), map(str.split, whole), strict=True)
+    ]
+    assert min(firsts) < max(firsts)
+    assert short.ids.shape[1] == max(firsts)
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("a red", False),
+        (" a red ", False),
+        ("a red \ufffd", False),  # bytes of a character that is not complete
+        ("a red circle", False),
+        ("a red circle too", True),
+        ("a blue", True),
+        ("", False),
+    ],
+)
+def test_a_text_is_left_when_it_cannot_become_the_other(words, left):
+    assert (not "a red circle".startswith(so_far(words))) == left
 
 
 def test_the_order_of_the_plans_does_not_matter(vlm, full):
@@ -91,19 +131,19 @@ def test_a_layer_runs_once_for_all_plans_that_leave_it_and_those_before_alone(vl
 
 
 def test_finished_batches_are_not_run_again(vlm, full, tmp_path, monkeypatch):
-    file = tmp_path / "plans.jsonl"
-    made = full.of_plans(vlm, PLANS, checkpoint=file, **SETTINGS)
+    made = full.of_plans(vlm, PLANS, folder=tmp_path, **SETTINGS)
+    (file,) = tmp_path.iterdir()
     kept = file.read_text().splitlines(keepends=True)
     file.write_text("".join(kept[:-1]))
     asked = []
     ask = SharedRun.ask
     monkeypatch.setattr(
-        SharedRun, "ask", lambda run, plan: (asked.append(plan), ask(run, plan))[1]
+        SharedRun, "ask", lambda run, plan, **kw: (asked.append(plan), ask(run, plan, **kw))[1]
     )
-    assert full.of_plans(vlm, PLANS, checkpoint=file, **SETTINGS) == made
+    assert full.of_plans(vlm, PLANS, folder=tmp_path, **SETTINGS) == made
     assert asked == [None, *PLANS[:-1]]  # one batch
-    with pytest.raises(BridgeError, match="another run"):
-        full.of_plans(vlm, PLANS[1:], checkpoint=file, **SETTINGS)
+    full.of_plans(vlm, PLANS[1:], folder=tmp_path, **SETTINGS)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_plan_that_the_model_cannot_do_is_refused_before_any_runs(vlm, full, monkeypatch):

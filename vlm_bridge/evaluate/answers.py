@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from vlm_bridge.data import Item
 from vlm_bridge.data.text_forms import fold, plain, transcript_words
@@ -70,9 +71,17 @@ class Generated:
 
 @torch.no_grad()
 def generated(
-    vlm: VLM, inputs: Mapping[str, Tensor], *, max_new_tokens: int, names: Sequence[str] = ()
+    vlm: VLM,
+    inputs: Mapping[str, Tensor],
+    *,
+    max_new_tokens: int,
+    names: Sequence[str] = (),
+    until: StoppingCriteria | None = None,
 ) -> Generated:
-    """Greedy tokens through the model's own `generate`; arguments and errors of `answer_batch`."""
+    """Greedy tokens through the model's own `generate`; arguments and errors of `answer_batch`.
+
+    A row for which `until` holds ends there.
+    """
     check_max_new_tokens(max_new_tokens)
     check_greedy(vlm.name, vlm.model)
     check_room(vlm, max_new_tokens)
@@ -86,6 +95,7 @@ def generated(
                 max_new_tokens=max_new_tokens,
                 return_dict_in_generate=True,
                 output_logits=True,
+                stopping_criteria=None if until is None else StoppingCriteriaList([until]),
                 **one_call(vlm),
             )
         # The sequences begin with the prompt, or with the start of an encoder-decoder's decoder.

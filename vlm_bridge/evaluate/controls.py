@@ -142,9 +142,7 @@ def compare_with_controls(
     full = FullAnswers.ask(vlm, items, checkpoint=folder / "full.jsonl", **sizes)
 
     plans = [plan, *drawn, *([] if deepest is None else [deepest])]
-    outcomes = full.of_plans(
-        vlm, plans, batch_size=batch_size, checkpoint=folder / f"plans-{plan.hash()[:12]}.jsonl"
-    )
+    outcomes = full.of_plans(vlm, plans, batch_size=batch_size, folder=folder)
     compared = [Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True)]
     coarser, no_coarser = None, ""
     if plan.kept_only_layers:

@@ -14,6 +14,7 @@ from typing import Any
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
+from vlm_bridge.evaluate.diverging import Diverged
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.shared_run import SharedRun
 from vlm_bridge.model.prompts import Batch
@@ -199,14 +200,17 @@ class FullAnswers:
         plans: Sequence[SkipPlan],
         *,
         batch_size: int = 16,
-        checkpoint: Path | None = None,
+        changes_only: bool = False,
+        folder: Path | None = None,
     ) -> list[Outcomes]:
         """`outcomes` of each of many plans, with the layers that they leave alone run once.
 
         In every batch the full model runs first; each plan starts with its states at the first
         layer that the plan touches, and the encoders run once. So the states of a batch at these
         layers, and its keys, are in memory together. Answers are those of `outcomes`, bit for bit.
-        Resumable by batch from the file `checkpoint`. Errors as `outcomes`.
+        With `changes_only` an answer ends where it leaves the full model's, and the outcomes hold
+        which ones changed and nothing else. Finished batches are kept in `folder`, in a file for
+        each set of plans. Errors as `outcomes`.
         """
         self._check_model(vlm)
         for plan in plans:
@@ -215,12 +219,21 @@ class FullAnswers:
 
         def work(batch: Batch) -> list[dict[str, Any]]:
             run = SharedRun(vlm, batch, (None, *skips), max_new_tokens=self.max_new_tokens)
-            full = run.ask(None).texts(vlm)
-            answers = (full if plan.is_empty else run.ask(plan).texts(vlm) for plan in plans)
-            return [self._compared(batch, texts).columns() for texts in answers]
+            run.ask(None)
+            full = [self.texts[place] for place in batch.places]
+
+            def compared(plan: SkipPlan) -> Outcomes:
+                until = Diverged(vlm, full) if changes_only else None
+                texts = full if plan.is_empty else run.ask(plan, until=until).texts(vlm)
+                outcomes = self._compared(batch, texts)
+                return outcomes.changes if changes_only else outcomes
+
+            return [compared(plan).columns() for plan in plans]
 
         settings = {"batch_size": batch_size, "max_new_tokens": self.max_new_tokens}
+        settings |= {"changes_only": True} if changes_only else {}
         names = [plan.hash() for plan in plans]
+        of_set = hashlib.sha256("".join(names).encode()).hexdigest()[:16]
         results = run_batches(
             vlm,
             self.items,
@@ -231,7 +244,7 @@ class FullAnswers:
             ),
             batch_size=batch_size,
             title=f"answers under {len(plans)} plans",
-            checkpoint=checkpoint,
+            checkpoint=folder and folder / f"plans-{of_set}.jsonl",
             key=run_key("answers", vlm, self.items, plans=names, full=self.hash, **settings),
         )
         longest = self.max_new_tokens

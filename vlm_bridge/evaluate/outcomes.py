@@ -202,6 +202,20 @@ class Outcomes:
         return replace(self, items=chosen(self.items), **columns)
 
     @property
+    def changes(self) -> Outcomes:
+        """Which answers changed, and nothing else about those of the skipped model."""
+        return replace(
+            self,
+            correct_full=None,
+            correct_skipped=None,
+            kl_full_skipped=None,
+            kl_skipped_full=None,
+            errors_full=None,
+            errors_skipped=None,
+            length_change=None,
+        )
+
+    @property
     def drop(self) -> list[float] | None:
         """Accuracy lost at each question: full minus skipped, in {-1, 0, 1}; None without labels.
 

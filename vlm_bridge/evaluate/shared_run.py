@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import StoppingCriteria
+
 from vlm_bridge.evaluate.answers import Generated, generated
 from vlm_bridge.model.prompts import Batch, collate
 from vlm_bridge.model.vlm import VLM
@@ -52,8 +54,11 @@ class SharedRun:
         if self._prefix is not None:
             self._prefix = self._prefix.rows(places)
 
-    def ask(self, plan: SkipPlan | None) -> Generated:
-        """Generate answers of the rows under `plan`, or of the full model, from what is known."""
+    def ask(self, plan: SkipPlan | None, *, until: StoppingCriteria | None = None) -> Generated:
+        """Generate answers of the rows under `plan`, or of the full model, from what is known.
+
+        A row for which `until` holds ends there.
+        """
         vlm, first, prefix = self.vlm, _first_layer(self.vlm, plan), self._prefix
         names = [self.batch.items[row].name for row in self.rows]
         with contextlib.ExitStack() as stack:
@@ -72,7 +77,8 @@ class SharedRun:
             if prefix is not None and first is not None:
                 depths = [depth for depth in self._depths if depth <= first]
                 stack.enter_context(recording(vlm, prefix, depths))
-            made = generated(vlm, inputs, max_new_tokens=self._longest, names=names)
+            longest = self._longest
+            made = generated(vlm, inputs, max_new_tokens=longest, names=names, until=until)
         if prefix is not None and first is not None:
             prefix.learn_keys(made.cache, min(first, max(self._depths)))
         return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +66,7 @@ class AnswerBook:
         return [by_item[item] for item in self.items]
 
     def outcomes(self, plan: SkipPlan) -> Outcomes:
-        """Both models' results on every question."""
+        """Which answers the plan changes."""
         self.run([plan])
         return self._outcomes[plan.hash()]
 
@@ -77,12 +76,12 @@ class AnswerBook:
         if not new:
             return
         bare = [replace(plan, provenance=Provenance()) for plan in new.values()]  # a null runs them
-        name = hashlib.sha256("".join(new).encode()).hexdigest()[:16]
         found = self.full.of_plans(
             self.vlm,
             bare,
             batch_size=self.settings.batch_size,
-            checkpoint=self.folder / f"plans-{name}.jsonl",
+            changes_only=True,
+            folder=self.folder,
         )
         self._outcomes.update(zip(new, found, strict=True))
 
