@@ -23,7 +23,7 @@ from vlm_bridge.model.matrices import example_of, has_matrices, is_linear
 from vlm_bridge.model.stacks import attentions
 from vlm_bridge.plan.layer_op import Operation
 from vlm_bridge.skip.cache import placeholder
-from vlm_bridge.skip.patching import Forward, forward_of, parameters_of, patched
+from vlm_bridge.skip.patching import Forward, forward_of, parameters_of, patched, twin
 from vlm_bridge.skip.tensors import first_of, like, states_of, zeroed
 
 #: What an attention returns: states with one or two more values, or states alone.
@@ -150,11 +150,15 @@ def _parts(layer: nn.Module) -> StackLayer:
 
 @torch.no_grad()
 def _tried(layer: nn.Module, parts: StackLayer, width: int) -> StackLayer:
-    """The parts with what is known from a run of the layer in which they return zeros."""
-    runs, inside = layer, parts
+    """The parts with what is known from a run of the layer in which they return zeros.
+
+    A twin runs, since other threads may run the layer meanwhile.
+    """
     if any(parameter.is_meta for parameter in layer.parameters()):
         runs = _with_unit_norms(layer)
-        inside = _parts(runs)
+    else:
+        runs = twin(layer, **{name: twin(child) for name, child in layer.named_children()})
+    inside = _parts(runs)
     noise = torch.linspace(-1, 1, width).to(example_of(runs))[None, None]
     names = inspect.signature(type(layer).forward).parameters.values()
     needed = [p.name for p in names if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
