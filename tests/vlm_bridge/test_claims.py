@@ -14,7 +14,7 @@ from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge import cli
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate import full_answers
+from vlm_bridge.evaluate import full_answers, shared_run
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.claims import (
     ClaimsSettings,
@@ -139,12 +139,15 @@ def test_section_7_is_measured(found) -> None:
     assert found.behaviour is not None
     assert found.behaviour.full.calibration is not None
     assert found.behaviour.full.calibration.value < 0.01  # always right, and sure
+    assert found.behaviour.delask is not None
+    assert found.behaviour.delask.confidence.n == found.behaviour.full.confidence.n
     assert found.promise is not None
 
 
 @pytest.mark.slow
 def test_a_second_run_answers_nothing_and_says_the_same(found, toy, folder, monkeypatch) -> None:
-    monkeypatch.setattr(full_answers, "answer_batch", None)
+    for module in (full_answers, shared_run):
+        monkeypatch.setattr(module, "generated" if module is shared_run else "answer_batch", None)
     again = check_claims(toy, replace(FEW, checkpoint=folder))
     assert replace(again, seconds=found.seconds, machine=found.machine) == found
 

@@ -1,8 +1,8 @@
-"""Calibration, confidence and false "yes" of the full and the skipped model."""
+"""Calibration, confidence and false "yes" of the full and the skipped model, and of DeLask."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from vlm_bridge.data import Item, limit_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer_batch, is_correct, normalise
 from vlm_bridge.experiments.claims.settings import ClaimsSettings
+from vlm_bridge.methods.delask import DeLaskMethod
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -24,6 +25,8 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import skipping
 
 Floats = NDArray[np.float64]
+#: Makes the block in which a model answers.
+Inside = Callable[[], AbstractContextManager[Any]]
 #: Bins of equal width in which confidence and accuracy are compared.
 BINS = 10
 _SAMPLES = 999
@@ -46,16 +49,19 @@ class Manner(Record):
 
 @dataclass(frozen=True)
 class Behaviour(Record):
-    """The full and the skipped model on the same test questions.
+    """The full model, the skipped one and DeLask on the same test questions.
 
     Attributes:
         plan: what the skipped model skips.
         full, skipped: how they answer.
+        delask: how the full model answers under `DeLaskMethod`, which is made against false "yes"
+            and computes every layer; None in records of before it was measured.
     """
 
     plan: SkipPlan
     full: Manner
     skipped: Manner
+    delask: Manner | None = None
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,21 @@ def measure_behaviour(
     """
     asking = [item for item in every if normalise(item.answer or "") in ("yes", "no")]
     asking = [i for i in limit_per_image(asking, 1) if normalise(i.answer or "") == "no"]
-    manners = []
-    for name, skipped in (("full", None), ("skipped", plan)):
-        said = _said(vlm, skipped, items, folder / f"{name}.jsonl", settings)
+    method = DeLaskMethod()
+    models: dict[str, tuple[str, Inside]] = {
+        "full": ("full", vlm.whole),
+        "skipped": (plan.hash(), lambda: skipping(vlm, plan)),
+        "delask": (f"{method.name} {method.settings}", lambda: method.applying(vlm, None)),
+    }
+    manners = {}
+    for name, model in models.items():
+        said = _said(vlm, model, items, folder / f"{name}.jsonl", settings)
         yes = None
         if len(asking) > 1:
-            no = _said(vlm, skipped, asking, folder / f"{name}-no.jsonl", settings)
+            no = _said(vlm, model, asking, folder / f"{name}-no.jsonl", settings)
             yes = false_yes(no.texts, no.items)
-        manners.append(_manner(said, yes, settings.seed))
-    return Behaviour(plan, *manners)
+        manners[name] = _manner(said, yes, settings.seed)
+    return Behaviour(plan, **manners)
 
 
 def false_yes(texts: Sequence[str], items: Sequence[Item]) -> Estimate:
@@ -147,15 +159,13 @@ def _manner(said: _Said, yes: Estimate | None, seed: int) -> Manner:
 
 def _said(
     vlm: VLM,
-    plan: SkipPlan | None,
+    model: tuple[str, Inside],
     items: Sequence[Item],
     checkpoint: Path,
     settings: ClaimsSettings,
 ) -> _Said:
-    """Answers and confidence; finished batches are kept."""
-
-    def inside() -> AbstractContextManager[Any]:
-        return vlm.whole() if plan is None else skipping(vlm, plan)
+    """Answers and confidence of a model, given by name and block; finished batches are kept."""
+    name, inside = model
 
     def work(batch: Batch) -> dict[str, Any]:
         with inside():
@@ -172,14 +182,13 @@ def _said(
         )
 
     sizes = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
-    name = "full" if plan is None else plan.hash()
     found = run_batches(
         vlm,
         list(items),
         work,
         is_result,
         batch_size=settings.batch_size,
-        title="confidence, full model" if plan is None else "confidence, skipped model",
+        title=f"confidence, {checkpoint.stem}",
         checkpoint=checkpoint,
         key=run_key("confident answers", vlm, items, plan=name, **sizes),
     )

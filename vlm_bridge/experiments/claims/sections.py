@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from vlm_bridge.experiments.claims.beside import beside
 from vlm_bridge.experiments.claims.protocol import ALPHA, CLAUSES, LEVEL, REPORTED, Clause
 from vlm_bridge.experiments.claims.results import ClaimsResult, ModelClaims, PlanResult, TestResult
 from vlm_bridge.experiments.claims.settings import ClaimsSettings
@@ -93,7 +94,7 @@ def sections_of(result: ClaimsResult) -> list[Section]:
             for at, run in enumerate(result.models)
         ),
         Section("plans", "Plans", tuple(_plans(result.models))),
-        Section("beside", "Beside the verdicts", tuple(_beside(result.models))),
+        Section("beside", "Beside the verdicts", tuple(beside(result.models))),
         *(_exploration(run, at) for at, run in enumerate(result.models)),
     ]
 
@@ -232,64 +233,6 @@ def _plan_cells(run: ModelClaims, each: PlanResult) -> Iterator[str]:
     timed = run.latency
     same = timed is not None and timed.plan.hash() == each.plan.hash()
     yield bracketed(timed.prefill.latency_ratio) if timed is not None and same else "-"
-
-
-def _beside(models: Sequence[ModelClaims]) -> Iterator[Block]:
-    stable = [
-        (
-            run.model,
-            each.mode,
-            each.other,
-            bracketed(each.jaccard),
-            f"{each.chance:.2f}",
-            f"{each.size} of {each.n_units}",
-        )
-        for run in models
-        for each in run.stability
-    ]
-    if stable:
-        yield Block(text="Safest quarter from other profiling questions (Jaccard index):")
-        columns = ("run", "mode", "other", "Jaccard", "by chance", "size")
-        yield Block(head=columns, rows=tuple(stable))
-    manners = [
-        (
-            run.model,
-            name,
-            bracketed(manner.calibration, ".3f"),
-            bracketed(manner.confidence, ".3f"),
-            bracketed(manner.false_yes, ".3f"),
-        )
-        for run in models
-        if run.behaviour is not None
-        for name, manner in (("full", run.behaviour.full), ("skipped", run.behaviour.skipped))
-    ]
-    if manners:
-        yield Block(text="How the full and the skipped model answer (our plan of the tests):")
-        head = ("run", "model", "calibration error", "confidence", 'false "yes"')
-        yield Block(head=head, rows=tuple(manners))
-    promises = tuple(_promises(models))
-    if promises:
-        yield Block(text="A promise that can fail, over resampled certification images:")
-        yield Block(points=promises)
-    if not stable and not manners and not promises:
-        yield Block(text="Not measured.")
-
-
-def _promises(models: Sequence[ModelClaims]) -> Iterator[str]:
-    for run in models:
-        found = run.promise
-        if found is None:
-            continue
-        if found.plan is None or found.check is None:
-            yield f"{run.model}: none of {found.tried} plans lies just above epsilon"
-            continue
-        check = found.check
-        word = "kept" if found.kept else "broken"
-        yield (
-            f"{run.model}: {found.plan.describe()} changes {found.rate:.3f} of the answers; "
-            f"certified wrongly in {check.wrong} of {check.resamples} resamplings, where "
-            f"{check.delta:.0%} is allowed (error {check.error:.1%}): {word}"
-        )
 
 
 def _exploration(run: ModelClaims, at: int) -> Section:
