@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm_bridge.data import Item
-from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, check_max_new_tokens
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, Generated, check_max_new_tokens
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.shared_run import SharedRun
@@ -19,6 +20,7 @@ from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support
 
 
@@ -185,8 +187,26 @@ class AdaptiveRun(SharedRun):
     """
 
     def __init__(self, vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int) -> None:
-        super().__init__(vlm, batch, (*plan.plans, None), max_new_tokens=max_new_tokens)
+        order = (*dict.fromkeys(plan.plans), None)
+        super().__init__(vlm, batch, order, max_new_tokens=max_new_tokens)
         self.deciding = 0.0
+        self._uses = Counter(plan.plans)
+        self._kept: dict[SkipPlan, Generated] = {}
+
+    def ask(self, plan: SkipPlan | None) -> Generated:
+        """As of a `SharedRun`; answers under a plan of several gates are kept for them."""
+        if plan is None:
+            return super().ask(plan)
+        made = self._kept.pop(plan, None) or super().ask(plan)
+        self._uses[plan] -= 1
+        if self._uses[plan] > 0:
+            self._kept[plan] = made
+        return made
+
+    def narrow(self, places: Sequence[int]) -> None:
+        """As of a `SharedRun`, of the kept answers too."""
+        super().narrow(places)
+        self._kept = {plan: made.rows(places) for plan, made in self._kept.items()}
 
     def at_gate(self, gate: Gate) -> AtGate:
         """The answers under the plan of a gate, and how sure they are."""
