@@ -15,6 +15,7 @@ from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.cost import count_flops
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate import adaptive_cost
 from vlm_bridge.evaluate.adaptive import AdaptiveRun, adaptive_answers
 from vlm_bridge.evaluate.adaptive_cost import gate_costs
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -272,22 +273,25 @@ def test_every_plan_answers_once(vlm, pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_search_certifies_a_chain(vlm, tmp_path_factory):
+def test_a_search_certifies_a_chain(tmp_path_factory, monkeypatch):
     """The path, the front and the certificate are of chains; each step was run."""
+    monkeypatch.setattr(adaptive_cost, "SAMPLED", 2)
+    vlm = tiny_llava(layers=8, scale=3.0)
     items = asked_pictures(tmp_path_factory.mktemp("more"), 60)
-    plans = [SkipPlan("early_exit", 4, exit=3), SkipPlan("freeze", 4, layers=(2, 3)), C]
-    wanted = {"signals": ["margin", "agreement"], "gates": 2, "epsilon": 0.4}
-    found = adaptive_search(vlm, items[:20], items[20:], plans, **wanted, **LENGTH)
+    plans = [SkipPlan("block", 8, layers=tuple(range(first, 8))) for first in (4, 6, 7)]
+    plans.append(SkipPlan("freeze", 8, layers=(6, 7)))
+    short = {"max_new_tokens": 2, "epsilon": 0.4}
+    wanted = {"signals": ["margin", "agreement"], "gates": 2, **short}
+    found = adaptive_search(vlm, items[:20], items[20:], plans, **wanted)
     assert found.certificate.holds
+    assert len(found.plan.gates) == 2
     assert found.plan.provenance.settings["gates"] == 2
-    assert any(len(each.plan.gates) == 2 for each in found.front)
-    one = adaptive_search(vlm, items[:20], items[20:], plans, epsilon=0.4, **LENGTH)
-    assert min(m.cost.value for m in found.front if not m.changed.value) <= min(
-        m.cost.value for m in one.front if not m.changed.value
-    )
+    one = adaptive_search(vlm, items[:20], items[20:], plans, **short)
+    cheapest = [min(m.cost.value for m in f.front if not m.changed.value) for f in (found, one)]
+    assert cheapest[0] < cheapest[1]
     last = found.tested[sum(each.holds for each in found.certificates) - 1]
-    made = adaptive_answers(vlm, items[20:], last.plan, **LENGTH)
-    full = FullAnswers.ask(vlm, items[20:], **LENGTH)
+    made = adaptive_answers(vlm, items[20:], last.plan, max_new_tokens=2)
+    full = FullAnswers.ask(vlm, items[20:], max_new_tokens=2)
     changed = np.mean([a != b for a, b in zip(made.texts, full.texts, strict=True)])
     assert last.changed.value == pytest.approx(changed)
     assert CertifiedAdaptive.from_json(found.to_json()) == found

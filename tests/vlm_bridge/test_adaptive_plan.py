@@ -141,12 +141,14 @@ def test_text_is_no_json_data():
 
 
 def test_signals_by_hand():
-    """Two equal tokens have margin 0 and, alone, entropy log 2; a certain token has entropy 0."""
+    """Two equal tokens: margin 0, entropy log 2; a certain one: entropy 0; odds subtract."""
     logits = torch.tensor([[1.0, 1.0, -1e9], [50.0, 0.0, 0.0]])
     torch.testing.assert_close(token_signal(logits, "margin"), torch.tensor([0.0, 50.0]))
     torch.testing.assert_close(
         token_signal(logits, "entropy"), torch.tensor([-math.log(2), 0.0]), atol=1e-6, rtol=0
     )
+    odds = torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]]).log()
+    torch.testing.assert_close(token_signal(odds, "confidence"), torch.tensor([0.5, 0.25]))
 
 
 def test_tokens_behind_the_end_of_an_answer_do_not_count():
