@@ -2,13 +2,13 @@
 
     python -m benchmarks.adaptive --models reference-qwen2.5-vl --epsilon .02 --epsilon .05 --json
 
-`fixed`, `adaptive` (one gate) and `chain` (up to --gates, with agreement of two plans too) are chosen
-on the tuning images and certified on the certification images, each as if it were alone: certificates
-that are wrong with probability delta each. `calm` (Schuster et al. 2022) and `cats` (Schuster et al.
-2021) are chains of early exits of the whole decoder behind one threshold of softmax confidence; they
-choose nothing beforehand, so that all these images calibrate them. `calm` promises what ours do;
-`cats` only that a new answer changes with probability epsilon, over the draw of the images too. What
-differs from the publications stands in `vlm_bridge.selection.exits`.
+`fixed`, `adaptive` (one gate) and `chain` (up to --gates, with agreement of two plans too) are
+chosen on the tuning images and certified on the certification images, each as if it were alone:
+certificates that are wrong with probability delta each. `calm` (Schuster et al. 2022) and `cats`
+(Schuster et al. 2021) are chains of early exits of the whole decoder behind one threshold of
+softmax confidence; they choose nothing beforehand, so that all these images calibrate them. `calm`
+promises what ours do; `cats` only that a new answer changes with probability epsilon, over the draw
+of the images too. What differs from the publications stands in `vlm_bridge.selection.exits`.
 
 Test images, which none has seen, give the share of changed answers, the expected prefill FLOPs and
 the latency of whole answers. The image is the unit of every interval but that of latencies, which
