@@ -39,7 +39,9 @@ class SharedRun:
         self.vlm, self.batch, self.rows = vlm, batch, list(range(len(batch.items)))
         self._longest = max_new_tokens
         self._inputs, self._places = batch.inputs, list(self.rows)
-        shares = not vlm.layout.encoder_decoder
+        # A run can start behind known layers only if a cache holds their keys.
+        cached = getattr(vlm.model.generation_config, "use_cache", None) is not False
+        shares = cached and not vlm.layout.encoder_decoder
         self._prefix = Prefix(batch.inputs["input_ids"].shape[1]) if shares else None
         firsts = [first_layer(vlm, plan) for plan in order]
         self._depths = shared_depths(firsts, vlm.layout.n_layers)
