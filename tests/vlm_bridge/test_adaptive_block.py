@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -20,11 +22,13 @@ from tests.vlm_bridge.families.stacks import StackCase, model
 from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from tests.vlm_bridge.words import Words
+from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import adaptive_answers
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.shared_run import SharedRun
-from vlm_bridge.model.prompts import collate
+from vlm_bridge.evaluate.signals import signals_of
+from vlm_bridge.model.prompts import Batch, collate
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -52,9 +56,22 @@ def inputs(vlm, pictures):
     return collate(vlm, pictures, range(12)).inputs
 
 
-def middle(vlm, items, plan, signal="margin"):
+def middle_of(vlm, plan, inputs):
+    """A gate at which half of the rows stand, or one fewer."""
+    run = SharedRun(vlm, some_batch(inputs), [plan], max_new_tokens=5)
+    return Gate(
+        plan, threshold=statistics.median(signals_of(vlm, run.ask(plan), "margin", "answer"))
+    )
+
+
+def some_batch(inputs):
+    rows = range(len(inputs["input_ids"]))
+    return Batch(tuple(Item(None, str(row)) for row in rows), tuple(rows), inputs)
+
+
+def middle(vlm, items, plan):
     """A gate at which half of the answers stand."""
-    gate = Gate(plan, signal)
+    gate = Gate(plan)
     known = FullAnswers("tiny", tuple(items), ("",) * len(items), max_new_tokens=5)
     signals = sureness_of(known, vlm, gate, batch_size=16).signals
     return replace(gate, threshold=float(np.median(signals)))
@@ -135,35 +152,53 @@ def test_every_family_decides_rows_apart(name):
     last = vlm.layout.n_layers - 1
     plan = SkipPlan("freeze", last + 1, layers=(last,))
     first = SkipPlan("early_exit", last + 1, exit=last)
-    options = {"output_logits": True, "return_dict_in_generate": True}
-    of_plan = generated(vlm, plan, inputs, **options)
-    margins = torch.stack(of_plan.logits, 1).float().topk(2).values
-    margins = (margins[..., 0] - margins[..., 1]).min(1).values
-    limit = float(margins.sort().values[:2].mean())
-    gates = (Gate(first, threshold=NEVER), Gate(plan, "margin", limit))
+    gates = (Gate(first, threshold=NEVER), middle_of(vlm, plan, inputs))
     with vb.skipping(vlm, AdaptivePlan(gates)) as block:
         made = vlm.model.generate(**inputs, **GREEDY)
     assert made.tolist() == rows_of(vlm, [first, plan], block.gates, inputs)
 
 
+@pytest.mark.parametrize("last", [ALWAYS, NEVER])
 @pytest.mark.parametrize("name", ["Qwen2.5-VL", "LLaVA"])
-def test_where_rows_cannot_be_taken_apart_the_whole_batch_is_run(name):
+def test_where_rows_cannot_be_taken_apart_the_whole_batch_is_run(name, last):
     """Pruning starts from pixels; those of Qwen are patches of all images in one tensor."""
     vlm = tiny(FAMILIES[name])
-    inputs = batch(FAMILIES[name], ("ttIttttt", "Itttttttt", "tIt"))
     n = vlm.layout.n_layers
     plans = [SkipPlan("block", n, layers=(n - 1,)), SkipPlan("token_pruning", n, after=1, keep=0.5)]
-    alone = generated(vlm, plans[0], inputs, output_logits=True, return_dict_in_generate=True)
-    margins = torch.stack(alone.logits, 1).float().topk(2).values
-    limit = float((margins[..., 0] - margins[..., 1]).min(1).values.median())
-    gates = (Gate(plans[0], "margin", limit), Gate(plans[1], threshold=ALWAYS))
-    widths = []
-    vlm.layout.layers[0].mlp.register_forward_hook(lambda _, args, __: widths.append(len(args[0])))
-    with vb.skipping(vlm, AdaptivePlan(gates)) as block:
-        made = vlm.model.generate(**inputs, **GREEDY)
-    assert Counter(block.gates) == {0: 1, 1: 2}
-    assert set(widths) == ({3} if name == "Qwen2.5-VL" else {3, 2})
-    assert made.tolist() == rows_of(vlm, plans, block.gates, inputs)
+    widths, stood = set(), set()
+    vlm.layout.layers[0].mlp.register_forward_hook(lambda _, args, __: widths.add(len(args[0])))
+    specs = ("ttIttttt", "Itttttttt", "tIt")
+    for turn in range(3):
+        inputs = batch(FAMILIES[name], specs[turn:] + specs[:turn])
+        gates = (middle_of(vlm, plans[0], inputs), Gate(plans[1], threshold=last))
+        widths.clear()
+        with vb.skipping(vlm, AdaptivePlan(gates)) as block:
+            made = vlm.model.generate(**inputs, **GREEDY)
+        assert Counter(block.gates) == {0: 1, 1 if last == ALWAYS else 2: 2}
+        if last == ALWAYS:
+            assert widths == ({3} if name == "Qwen2.5-VL" else {3, 2})
+        assert made.tolist() == rows_of(vlm, plans, block.gates, inputs)
+        stood.add(block.gates.index(0))
+    assert stood - {2}  # not only the last row, so that others have other places
+
+
+@pytest.mark.slow
+def test_answers_end_where_their_own_end(inputs):
+    """A run may go on for a row that does not stand, and that the full model answers in fewer."""
+    vlm, length, shorter = tiny_llava(), inputs["input_ids"].shape[1], 0
+    for end, plan in product(range(4, len(vlm.tokenizer)), (EXIT, FREEZE, BLOCK)):
+        vlm.model.generation_config.eos_token_id = end
+        alone, full = generated(vlm, plan, inputs), generated(vlm, None, inputs)
+        ended = [(each[:, length:] == end).any(1) for each in (alone, full)]
+        rows = (ended[0] | ended[1]).nonzero()[:, 0].tolist()
+        if ended[0].all() or len(rows) < 2:
+            continue
+        some = {name: value[rows] for name, value in inputs.items()}
+        with vb.skipping(vlm, AdaptivePlan((middle_of(vlm, plan, some),))) as block:
+            made = vlm.model.generate(**some, **GREEDY)
+        assert made.tolist() == rows_of(vlm, [plan], block.gates, some)
+        shorter += made.shape[1] < generated(vlm, plan, some).shape[1]
+    assert shorter
 
 
 def test_prompts_of_text_alone_and_one_row(vlm):

@@ -161,6 +161,9 @@ def test_more_gates_are_never_worse_and_repeat_no_answer():
         for chain in chains:
             own = [gate.plan for gate in chain.gates if gate.second is None]
             assert len(set(own)) == len(own)
+            changed, at = known.replay(chain.plan)
+            assert chain.changed == pytest.approx(np.mean(changed))
+            assert chain.cost == pytest.approx(np.mean(np.cumsum(costs(chain.gates))[at]))
     assert best[0] > best[1] >= best[2]
 
 

@@ -110,7 +110,9 @@ class Gate(Record):
         if self.threshold == -math.inf:
             return f"{self.plan.describe(modality)} always"
         least = "the least" if self.over == "answer" else "the first"
-        signal = f"{least} {self.signal} of the answer is above {self.threshold:.3g}"
+        # Confidences that matter are often near 1.
+        digits = 6 if self.signal == "confidence" else 3
+        signal = f"{least} {self.signal} of the answer is above {self.threshold:.{digits}g}"
         if self.second is not None:
             what = "answer" if self.over == "answer" else "first token"
             signal = f"the {what} agrees with that under: {self.second.describe(modality)}"

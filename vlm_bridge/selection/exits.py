@@ -28,8 +28,9 @@ from vlm_bridge.plan.adaptive import MAX_GATES, AdaptivePlan, Gate
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.selection.sureness import KnownAnswers
 
-#: Thresholds that CALM tests, the safest first; fixed before any data.
-GRID = tuple(round(1.0 - step / 50, 2) for step in range(50))
+#: Thresholds that CALM tests, the safest first: dense near 1, where exits that a model was not
+#: trained for are confident and wrong.
+GRID = (1.0, *(1.0 - 2.0**-power for power in range(20, 1, -1)), 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
 def exit_plans(n_layers: int, exits: int) -> list[SkipPlan]:
