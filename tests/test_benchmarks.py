@@ -74,6 +74,11 @@ def test_few_candidates_are_spread_and_end_with_the_largest():
     assert adaptive.every(plans, 29) == plans
 
 
+def test_rows_of_a_table_have_equal_keys():
+    rows = adaptive.with_equal_keys([{"a": 1}, {"a": 2, "b": 3}])
+    assert rows == [{"a": 1, "b": None}, {"a": 2, "b": 3}]
+
+
 @pytest.mark.slow
 def test_skip_prints_json(capsys, monkeypatch):
     few = "--json --pairs 1 --tokens 2 --batch-size 1 --model random --mode early_exit sublayer"

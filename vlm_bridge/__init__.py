@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.cost import measure_cost as measure_cost
     from vlm_bridge.errors import BridgeError as BridgeError
     from vlm_bridge.evaluate.adaptive import adaptive_answers as adaptive_answers
+    from vlm_bridge.evaluate.adaptive_block import skipping as skipping
     from vlm_bridge.evaluate.adaptive_latency import stream_latency as stream_latency
     from vlm_bridge.evaluate.answers import answer as answer
     from vlm_bridge.evaluate.answers import normalise as normalise
@@ -48,7 +49,6 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.selection import search as search
     from vlm_bridge.selection.adaptive import adaptive_search as adaptive_search
     from vlm_bridge.selection.choose import choose_plan as choose_plan
-    from vlm_bridge.skip import skipping as skipping
     from vlm_bridge.skip.describe import describe as describe
     from vlm_bridge.skip.export import prune as prune
     from vlm_bridge.skip.lossless import LosslessTokens as LosslessTokens

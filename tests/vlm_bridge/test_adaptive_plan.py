@@ -69,7 +69,7 @@ def test_a_higher_threshold_lets_no_more_answers_stand(signals, threshold, more)
         (lambda: Gate(A, threshold=math.nan), "must be a number, -inf or inf, got nan"),
         (lambda: Gate(A, threshold="1"), "must be a number, -inf or inf, got '1'"),
         (lambda: Gate(A, threshold=True), "must be a number, -inf or inf, got True"),
-        (lambda: Gate(A, "luck"), "must be one of margin, entropy, agreement, got 'luck'"),
+        (lambda: Gate(A, "luck"), "margin, entropy, confidence, agreement, got 'luck'"),
         (lambda: Gate(A, over="last"), "must be one of answer, first, got 'last'"),
         (lambda: Gate("block layers=1"), "must be a SkipPlan, got 'block layers=1'"),
         (lambda: Gate(SkipPlan("block", 4)), "skips nothing"),
@@ -141,12 +141,14 @@ def test_text_is_no_json_data():
 
 
 def test_signals_by_hand():
-    """Two equal tokens have margin 0 and, alone, entropy log 2; a certain token has entropy 0."""
+    """Two equal tokens: margin 0, entropy log 2; a certain one: entropy 0; odds subtract."""
     logits = torch.tensor([[1.0, 1.0, -1e9], [50.0, 0.0, 0.0]])
     torch.testing.assert_close(token_signal(logits, "margin"), torch.tensor([0.0, 50.0]))
     torch.testing.assert_close(
         token_signal(logits, "entropy"), torch.tensor([-math.log(2), 0.0]), atol=1e-6, rtol=0
     )
+    odds = torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]]).log()
+    torch.testing.assert_close(token_signal(odds, "confidence"), torch.tensor([0.5, 0.25]))
 
 
 def test_tokens_behind_the_end_of_an_answer_do_not_count():

@@ -30,11 +30,11 @@ from vlm_bridge.selection.adaptive import (
     CertifiedAdaptive,
     adaptive_search,
     pareto_front,
-    rates_and_savings,
 )
 from vlm_bridge.selection.certified import of_sequence, until_one_fails
+from vlm_bridge.selection.chains import find_chains
 from vlm_bridge.selection.path import pareto_places
-from vlm_bridge.selection.sureness import Sureness
+from vlm_bridge.selection.sureness import KnownAnswers, PlanAnswers, Sureness
 
 PLANS = [SkipPlan("early_exit", 4, exit=3), SkipPlan("freeze", 4, layers=(2, 3))]
 SHORT = {"max_new_tokens": 2}
@@ -89,12 +89,19 @@ def true_rate(threshold):
     return sum(p / 4 for s, p in chance.items() if s > threshold)
 
 
+def texts_of(sure):
+    return tuple("other" if changed else "same" for changed in sure.changed)
+
+
 def promise(seed, n=200):
     """Whether one user gets a certificate for a plan that breaks it; every plan does."""
     rng = np.random.default_rng(seed)
     tuning, images = population(rng, 60), population(rng, n)
-    gates = [AdaptivePlan((Gate(PLANS[0], threshold=t),)) for t in tuning.thresholds()]
-    rates, savings = rates_and_savings([(plan, tuning, (0.6, 0.4)) for plan in gates])
+    made = PlanAnswers(texts_of(tuning), (0,) * 60, {"margin": tuning.signals})
+    known = KnownAnswers(("same",) * 60, tuple(tuning.clusters), {PLANS[0]: made})
+    chains = find_chains(known, PLANS[:1], ["margin"], lambda _: (0.6, 0.4), gates=1)
+    gates = [chain.plan for chain in chains]
+    rates, savings = [c.changed for c in chains], [1 - c.cost for c in chains]
     path = pareto_places(rates, savings, epsilon=0.05, rungs=(0, 0.5, 1, 2, 4))
 
     def certify_one(plan):
@@ -206,9 +213,12 @@ def test_without_a_certificate_there_is_no_plan(vlm, split):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"signals": ["agreement"]}, "a list of some of margin, entropy, got"),
-        ({"signals": "margin"}, "a list of some of margin, entropy, got 'margin'"),
+        ({"signals": ["luck"]}, "a list of some of margin, entropy, confidence, agreement, got"),
+        ({"signals": "margin"}, "confidence, agreement, got 'margin'"),
         ({"signals": []}, "a list of some of margin, entropy"),
+        ({"gates": 0}, "gates of a search are a number from 1 to 8, got 0"),
+        ({"gates": 9}, "a number from 1 to 8, got 9"),
+        ({"gates": True}, "a number from 1 to 8, got True"),
         ({"over": "last"}, "must be one of answer, first, got 'last'"),
         ({"epsilon": 0.0}, r"epsilon must lie in \(0, 1\)"),
         ({"delta": 1.0}, r"delta must lie in \(0, 1\)"),

@@ -33,10 +33,21 @@ Adaptive = Annotated[
     bool, Option("--adaptive", help="Send answers that are not sure enough to the full model.")
 ]
 Signals = Annotated[
-    list[str] | None, Option(help="With --adaptive, repeatable: margin (default), entropy.")
+    list[str] | None,
+    Option(
+        help="With --adaptive, repeatable: margin (default), entropy or confidence of a plan's "
+        "answer; agreement of two plans, tried for every pair of candidates."
+    ),
 ]
 Over = Annotated[
     str, Option(help="With --adaptive: 'answer', the least sure of its tokens, or 'first' token.")
+]
+Gates = Annotated[
+    int,
+    Option(
+        help="With --adaptive: most plans of a chain, each with a threshold, before the full "
+        "model. More fit the tuning images better, and need more of them."
+    ),
 ]
 #: Batch sizes at which a stream of questions is timed.
 STREAMS = (1, 8)
@@ -121,6 +132,7 @@ def search_adaptive(
     *,
     signals: Sequence[str],
     over: str,
+    gates: int,
     epsilon: float,
     delta: float,
     batch_size: int,
@@ -134,6 +146,7 @@ def search_adaptive(
         *(vlm, tuning, certification, candidates),
         signals=signals,
         over=over,
+        gates=gates,
         epsilon=epsilon,
         delta=delta,
         batch_size=batch_size,
@@ -162,10 +175,11 @@ def search_adaptive(
     return result
 
 
-def check_adaptive_options(adaptive: bool, stack: str, given: Sequence[str]) -> None:
+def check_adaptive_options(adaptive: bool, stack: str, given: Sequence[object]) -> None:
     """Raise a `BridgeError` for an encoder with --adaptive, or `given` options of it without."""
     if not adaptive and given:
-        raise BridgeError(f"--signal and --over go with --adaptive, got {', '.join(given)} without")
+        got = ", ".join(map(str, given))
+        raise BridgeError(f"--signal, --over and --gates go with --adaptive, got {got} without")
     if adaptive and stack != DECODER:
         raise BridgeError(
             f"--adaptive searches layers of the decoder, got --stack {stack}; an encoder's output "

@@ -11,7 +11,14 @@ from typer import Option
 
 from estimators import Profile
 from theory import Certificate, what_it_takes
-from vlm_bridge.cli.adaptive import Adaptive, Over, Signals, check_adaptive_options, search_adaptive
+from vlm_bridge.cli.adaptive import (
+    Adaptive,
+    Gates,
+    Over,
+    Signals,
+    check_adaptive_options,
+    search_adaptive,
+)
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.options import (
     Check,
@@ -46,6 +53,7 @@ from vlm_bridge.runtime.files import check_writable, read_record
 from vlm_bridge.selection import bands, greedy_plans
 from vlm_bridge.selection import search as run_search
 from vlm_bridge.selection.certified import check_splits
+from vlm_bridge.selection.chains import check_chains
 from vlm_bridge.selection.choose import choose_plan
 
 HOW = ("nested", "greedy", "bands")
@@ -213,6 +221,7 @@ def search(
     adaptive: Adaptive = False,
     signal: Signals = None,
     over: Over = "answer",
+    gates: Gates = 1,
     check: Check = False,
     out: Annotated[Path, Option(help="Folder of results and checkpoints.")] = Path("out/search"),
 ) -> Any:
@@ -230,11 +239,15 @@ def search(
     would take. Writes search.json and, if a plan is certified, plan.json. With --check the exit
     code is 1 if no plan is certified.
 
-    With --adaptive every candidate is tried with thresholds of its signal: answers below go to the
-    full model. Certified is the cheapest of these in expected prefill FLOPs, and adaptive.json and
-    front.png are written in place of plan.json.
+    With --adaptive every candidate is tried with thresholds of its signals: answers below go on, to
+    the next plan of a chain of at most --gates, at last to the full model. Certified is the
+    cheapest of these in expected prefill FLOPs, and adaptive.json and front.png are written in
+    place of plan.json.
 
     Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
+
+    Example: `skipit search reference-smolvlm --adaptive --gates 2 --signal margin --signal
+    agreement --data scenes:tuning --certification scenes:certification`
     """
     check_writable(out / "search.json")
     if how not in HOW:
@@ -242,8 +255,12 @@ def search(
     chosen_rule, ledger = find_rule(rule), spending.beside(out)
     check_stack(chosen_rule, stack)
     check_adaptive_options(
-        adaptive, stack, [*(signal or []), *(() if over == "answer" else [over])]
+        adaptive,
+        stack,
+        [*(signal or []), *([over] if over != "answer" else []), *([gates] if gates != 1 else [])],
     )
+    if adaptive:
+        check_chains(signal or ["margin"], gates)
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     if data.limit is not None:
@@ -266,7 +283,8 @@ def search(
     split = (vlm, tuning, certifying, candidates)
     if adaptive:
         signals = signal or ["margin"]
-        return search_adaptive(*split, signals=signals, over=over, **wanted, check=check, out=out)
+        wanted |= {"signals": signals, "over": over, "gates": gates}
+        return search_adaptive(*split, **wanted, check=check, out=out)
     certified = run_search(*split, **wanted, checkpoint=out / "checkpoints")
     result, words = save(out / "search.json", certified.to_json()), vlm.layout.modality
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm_bridge.data import Item
-from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, check_max_new_tokens
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, Generated, check_max_new_tokens
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.shared_run import SharedRun
@@ -19,6 +20,7 @@ from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
+from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support
 
 
@@ -151,30 +153,41 @@ def adaptive_batch(
 
 def run_gates(run: AdaptiveRun, plan: AdaptivePlan) -> AdaptiveAnswers:
     """Answers of all rows of a run that has not begun."""
-    vlm, batch = run.vlm, run.batch
-    texts, gates = [""] * len(batch.items), [len(plan.gates)] * len(batch.items)
-    for number, gate in enumerate(plan.gates):
-        made = run.at_gate(gate)
-        left = []
-        for place, stands in enumerate(gate.passes(made.signals)):
-            if stands:
-                texts[run.rows[place]], gates[run.rows[place]] = made.texts[place], number
-            else:
-                left.append(place)
-        if not left:
-            return AdaptiveAnswers(batch.items, tuple(texts), tuple(gates))
-        run.narrow(left)
-    for row, text in zip(run.rows, run.ask(None).texts(vlm), strict=True):
-        texts[row] = text
-    return AdaptiveAnswers(batch.items, tuple(texts), tuple(gates))
+    items = run.batch.items
+    texts, gates = [""] * len(items), [len(plan.gates)] * len(items)
+    for stood in standing(run, plan):
+        for row, text in zip(stood.rows, stood.made.texts(run.vlm), strict=True):
+            texts[row], gates[row] = text, stood.gate
+    return AdaptiveAnswers(items, tuple(texts), tuple(gates))
 
 
 @dataclass(frozen=True)
-class AtGate:
-    """Answers at a gate and their signals."""
+class Standing:
+    """Answers that stand at a gate, and of which rows of the batch they are.
 
-    texts: tuple[str, ...]
-    signals: list[float]
+    Attributes:
+        gate: number of the gate; the number of gates for the full model.
+        rows: of the batch.
+        made: what was generated for these rows.
+    """
+
+    gate: int
+    rows: tuple[int, ...]
+    made: Generated
+
+
+def standing(run: AdaptiveRun, plan: AdaptivePlan) -> Iterator[Standing]:
+    """The answers of a run that has not begun, gate by gate; each row once."""
+    for number, gate in enumerate(plan.gates):
+        made, signals = run.at_gate(gate)
+        stands = gate.passes(signals)
+        sure = [place for place, stood in enumerate(stands) if stood]
+        if sure:
+            yield Standing(number, tuple(run.rows[place] for place in sure), made.rows(sure))
+        if len(sure) == len(stands):
+            return
+        run.narrow([place for place, stood in enumerate(stands) if not stood])
+    yield Standing(len(plan.gates), tuple(run.rows), run.ask(None))
 
 
 class AdaptiveRun(SharedRun):
@@ -185,10 +198,32 @@ class AdaptiveRun(SharedRun):
     """
 
     def __init__(self, vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int) -> None:
-        super().__init__(vlm, batch, (*plan.plans, None), max_new_tokens=max_new_tokens)
+        order = (*dict.fromkeys(plan.plans), None)
+        super().__init__(vlm, batch, order, max_new_tokens=max_new_tokens)
         self.deciding = 0.0
+        self._uses = Counter(plan.plans)
+        self._kept: dict[SkipPlan, Generated] = {}
 
-    def at_gate(self, gate: Gate) -> AtGate:
+    def ask(self, plan: SkipPlan | None) -> Generated:
+        """As of a `SharedRun`; answers under a plan of several gates are kept for them."""
+        if plan is None:
+            return self.ask_anew(plan)
+        made = self._kept.pop(plan, None) or self.ask_anew(plan)
+        self._uses[plan] -= 1
+        if self._uses[plan] > 0:
+            self._kept[plan] = made
+        return made
+
+    def ask_anew(self, plan: SkipPlan | None) -> Generated:
+        """As of a `SharedRun`."""
+        return super().ask(plan)
+
+    def narrow(self, places: Sequence[int]) -> None:
+        """As of a `SharedRun`, of the kept answers too."""
+        super().narrow(places)
+        self._kept = {plan: made.rows(places) for plan, made in self._kept.items()}
+
+    def at_gate(self, gate: Gate) -> tuple[Generated, list[float]]:
         """The answers under the plan of a gate, and how sure they are."""
         made = self.ask(gate.plan)
         second = None if gate.second is None else self.ask(gate.second)
@@ -198,4 +233,4 @@ class AdaptiveRun(SharedRun):
         else:
             signals = agreements(self.vlm, made, second, gate.over)
         self.deciding += time.perf_counter() - start
-        return AtGate(made.texts(self.vlm), signals)
+        return made, signals

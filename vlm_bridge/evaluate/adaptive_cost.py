@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from estimators import Estimate, clustered_mean
 from estimators.record import Record
-from vlm_bridge.cost import count_flops
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.adaptive import AdaptiveRun
-from vlm_bridge.model.prompts import Batch, check_takes, collate
+from vlm_bridge.evaluate.prefill_flops import PrefillFlops
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
+from vlm_bridge.plan.skip_plan import SkipPlan
 
 #: Questions on which FLOPs are counted: the first of the data, as many as this. They are a sample;
 #: what other questions cost is not in any interval.
@@ -65,39 +62,21 @@ class AdaptiveMeasure(Record):
         )
 
 
-def gate_costs(vlm: VLM, items: Sequence[Item], plan: AdaptivePlan) -> tuple[float, ...]:
-    """FLOPs that each gate adds, and at last the full model, over those of a full prefill.
+def sampled_flops(vlm: VLM, items: Sequence[Item], plans: Iterable[SkipPlan]) -> PrefillFlops:
+    """FLOPs of the plans on the first questions of `items`, at most 16: a sample.
 
-        costs[g] = sum of FLOPs that gate g adds / sum of FLOPs of the full model
-
-    over the first questions of `items`, at most 16, each alone and so without padding: a sample,
-    whose spread is in no interval. Counted as if no answer stood: what a gate shares with those
-    before it counts once, at the first of them. Encoders count, tokens behind the first of an
-    answer do not.
+    What any chain of the plans costs follows from them. How they vary from question to question is
+    in no interval.
 
     Raises:
         BridgeError: there are no items, or the model takes no images or recordings.
     """
-    sample = items[:SAMPLED]
-    check_takes(vlm, sample)
-    if not sample:
-        raise BridgeError("there are no items on which to count FLOPs")
-    totals, whole = [0] * (len(plan.gates) + 1), 0
-    for place in range(len(sample)):
-        batch = collate(vlm, sample, [place])
-        if not place:  # the first block of a plan may try its layers on noise
-            for step in _steps(vlm, batch, plan):
-                step()
-        whole += count_flops(_steps(vlm, batch, plan)[-1])
-        for number, step in enumerate(_steps(vlm, batch, plan)):
-            totals[number] += count_flops(step)
-    return tuple(total / whole for total in totals)
+    return PrefillFlops.count(vlm, items[:SAMPLED], plans)
 
 
-def _steps(vlm: VLM, batch: Batch, plan: AdaptivePlan) -> list[Callable[[], object]]:
-    """Every gate and the full model on a run that has not begun, to be called in order."""
-    run = AdaptiveRun(vlm, batch, plan, max_new_tokens=1)
-    return [*(partial(run.at_gate, gate) for gate in plan.gates), partial(run.ask, None)]
+def gate_costs(vlm: VLM, items: Sequence[Item], plan: AdaptivePlan) -> tuple[float, ...]:
+    """What each gate adds, and at last the full model; see `PrefillFlops.costs`."""
+    return sampled_flops(vlm, items, plan.plans).costs(plan.gates)
 
 
 def expected_cost(

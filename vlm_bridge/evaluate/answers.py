@@ -63,6 +63,11 @@ class Generated:
     logits: tuple[Tensor, ...]
     cache: Any
 
+    def rows(self, places: Sequence[int]) -> Generated:
+        """Those of some of the prompts, without the cache."""
+        chosen = list(places)
+        return Generated(self.ids[chosen], tuple(step[chosen] for step in self.logits), None)
+
     def texts(self, vlm: VLM) -> tuple[str, ...]:
         """The answers as text, without special tokens and outer white space."""
         texts = vlm.tokenizer.batch_decode(self.ids, skip_special_tokens=True)

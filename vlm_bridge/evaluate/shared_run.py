@@ -41,10 +41,12 @@ class SharedRun:
         self.vlm, self.batch, self.rows = vlm, batch, list(range(len(batch.items)))
         self._longest = max_new_tokens
         self._inputs, self._places = batch.inputs, list(self.rows)
-        shares = not vlm.layout.encoder_decoder
+        # A run can start behind known layers only if a cache holds their keys.
+        cached = getattr(vlm.model.generation_config, "use_cache", None) is not False
+        shares = cached and not vlm.layout.encoder_decoder
         self._prefix = Prefix(batch.inputs["input_ids"].shape[1]) if shares else None
-        firsts = [_first_layer(vlm, plan) for plan in order]
-        self._depths = _shared_depths(firsts, vlm.layout.n_layers)
+        firsts = [first_layer(vlm, plan) for plan in order]
+        self._depths = shared_depths(firsts, vlm.layout.n_layers)
 
     def narrow(self, places: Sequence[int]) -> None:
         """Go on with some of the rows, by their places among those that are left."""
@@ -59,7 +61,7 @@ class SharedRun:
 
         A row for which `until` holds ends there.
         """
-        vlm, first, prefix = self.vlm, _first_layer(self.vlm, plan), self._prefix
+        vlm, first, prefix = self.vlm, first_layer(self.vlm, plan), self._prefix
         names = [self.batch.items[row].name for row in self.rows]
         with contextlib.ExitStack() as stack:
             tracker = None if plan is None else stack.enter_context(skipping(vlm, plan))
@@ -83,12 +85,14 @@ class SharedRun:
             prefix.learn_keys(made.cache, min(first, max(self._depths)))
         return made
 
-    def _start(self, plan: SkipPlan | None, first: int | None) -> tuple[int, dict[str, Any]] | None:
-        """The depth at which a run can start, and its inputs; None if it starts from scratch.
+    @property
+    def known_layers(self) -> int:
+        """Number of first layers whose keys are known, so that a run may start behind them."""
+        return 0 if self._prefix is None else len(self._prefix.keys)
 
-        Pruning chooses tokens in the pass that carries the pixels.
-        """
-        if self._prefix is None or first is None or (plan and plan.kept_only_layers):
+    def _start(self, plan: SkipPlan | None, first: int | None) -> tuple[int, dict[str, Any]] | None:
+        """The depth at which a run can start, and its inputs; None if it starts from scratch."""
+        if self._prefix is None or first is None or reads_pixels(plan):
             return None
         depth = self._prefix.depth(first)
         if depth is None:
@@ -106,14 +110,19 @@ class SharedRun:
         return self._inputs
 
 
-def _first_layer(vlm: VLM, plan: SkipPlan | None) -> int | None:
+def first_layer(vlm: VLM, plan: SkipPlan | None) -> int | None:
     """The first layer that differs from the full model's; None if an encoder differs, too."""
     if plan is None:
         return vlm.layout.n_layers
     return plan.first_layer if plan.stack == DECODER else None
 
 
-def _shared_depths(firsts: Sequence[int | None], n_layers: int) -> set[int]:
+def reads_pixels(plan: SkipPlan | None) -> bool:
+    """Whether a run under the plan needs the pixels: pruning chooses in the pass with them."""
+    return plan is not None and bool(plan.kept_only_layers)
+
+
+def shared_depths(firsts: Sequence[int | None], n_layers: int) -> set[int]:
     """The depths at which runs start: each at most where an earlier one still was the full model.
 
     At 0 the encoders are shared.

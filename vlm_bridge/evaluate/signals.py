@@ -10,7 +10,7 @@ from vlm_bridge.model.vlm import VLM
 
 
 def signals_of(vlm: VLM, made: Generated, signal: str, over: str) -> list[float]:
-    """The signal `margin` or `entropy` of every answer: larger is surer.
+    """The signal `margin`, `entropy` or `confidence` of every answer: larger is surer.
 
     With `over` "answer" the least of the answer's tokens, its end included; with "first" that of
     the first token. Padding behind the end of an answer does not count.
@@ -31,8 +31,9 @@ def signals_of(vlm: VLM, made: Generated, signal: str, over: str) -> list[float]
 def token_signal(logits: Tensor, signal: str) -> Tensor:
     """(n,) signal of one token each, from (n, vocabulary) logits.
 
-        margin    log p(1) - log p(2), of the two likeliest tokens
-        entropy   sum p log p
+        margin      log p(1) - log p(2), of the two likeliest tokens
+        entropy     sum p log p
+        confidence  p(1) - p(2)
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.5, -9.0]])
@@ -43,6 +44,9 @@ def token_signal(logits: Tensor, signal: str) -> Tensor:
         first, second = logits.float().topk(2, dim=-1).values.unbind(-1)
         return first - second
     log_probs = torch.log_softmax(logits.float(), dim=-1)
+    if signal == "confidence":
+        first, second = log_probs.topk(2, dim=-1).values.exp().unbind(-1)
+        return first - second
     return (log_probs.exp() * log_probs).sum(-1)
 
 

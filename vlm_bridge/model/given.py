@@ -35,9 +35,10 @@ def check_plan(plan: Any) -> None:
     """Raise a `BridgeError` unless `plan` is a plan for every answer."""
     if isinstance(plan, AdaptivePlan):
         raise BridgeError(
-            "an AdaptivePlan decides answer by answer, which needs whole answers: it has no block "
-            "of `skipping`, no streaming and no fixed set of layers; run it with "
-            "vb.adaptive_answers(vlm, items, plan), and certify it by adaptive_search"
+            "an AdaptivePlan decides answer by answer, which needs whole answers: it has no fixed "
+            "set of layers; run it with vb.adaptive_answers(vlm, items, plan), or with "
+            "vlm.model.generate inside `with vb.skipping(vlm, plan)`, and certify it by "
+            "adaptive_search"
         )
     if not isinstance(plan, SkipPlan):
         raise BridgeError(

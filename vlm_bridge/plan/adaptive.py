@@ -16,12 +16,20 @@ from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import read_json, read_record
 
-#: What says how sure an answer is: larger is surer.
-SIGNALS = ("margin", "entropy", "agreement")
+#: Signals of one plan's logits: larger is surer.
+OWN_SIGNALS = ("margin", "entropy", "confidence")
+#: What says how sure an answer is.
+SIGNALS = (*OWN_SIGNALS, "agreement")
 #: Which tokens of an answer count: the least sure of all, or the first alone.
 OVER = ("answer", "first")
 #: Most gates of an adaptive plan.
 MAX_GATES = 8
+
+
+def check_over(over: object) -> None:
+    """Raise a `BridgeError` unless `over` says which tokens of an answer count."""
+    if over not in OVER:
+        raise BridgeError(f"over of a gate must be one of {', '.join(OVER)}, got {shown(over)}")
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,9 @@ class Gate(Record):
     Attributes:
         plan: what is skipped.
         signal: `margin`, log-probability of the likeliest token minus that of the second (nats);
-            `entropy`, that of the next token with a minus sign (nats); `agreement`, 1 where the
-            plan `second` gives the same answer (with `over` "first": the same first token), else 0.
+            `entropy`, that of the next token with a minus sign (nats); `confidence`, probability
+            of the likeliest token minus that of the second; `agreement`, 1 where the plan `second`
+            gives the same answer (with `over` "first": the same first token), else 0.
         threshold: in the unit of the signal.
         over: "answer", the least signal of its tokens, or "first", that of the first token.
         second: the second plan, for `agreement` only.
@@ -62,11 +71,11 @@ class Gate(Record):
                 raise BridgeError(f"{name} of a gate must be a SkipPlan, got {shown(of_gate)}")
             if of_gate is not None and of_gate.is_empty:
                 raise BridgeError(f"{name} of a gate skips nothing; the full model is last anyway")
-        for name, known in (("signal", SIGNALS), ("over", OVER)):
-            if (given := getattr(self, name)) not in known:
-                raise BridgeError(
-                    f"{name} of a gate must be one of {', '.join(known)}, got {shown(given)}"
-                )
+        if self.signal not in SIGNALS:
+            raise BridgeError(
+                f"signal of a gate must be one of {', '.join(SIGNALS)}, got {shown(self.signal)}"
+            )
+        check_over(self.over)
         limit: Any = self.threshold
         if isinstance(limit, bool) or not isinstance(limit, int | float) or math.isnan(limit):
             raise BridgeError(
@@ -101,7 +110,9 @@ class Gate(Record):
         if self.threshold == -math.inf:
             return f"{self.plan.describe(modality)} always"
         least = "the least" if self.over == "answer" else "the first"
-        signal = f"{least} {self.signal} of the answer is above {self.threshold:.3g}"
+        # Confidences that matter are often near 1.
+        digits = 6 if self.signal == "confidence" else 3
+        signal = f"{least} {self.signal} of the answer is above {self.threshold:.{digits}g}"
         if self.second is not None:
             what = "answer" if self.over == "answer" else "first token"
             signal = f"the {what} agrees with that under: {self.second.describe(modality)}"

@@ -10,18 +10,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators import Estimate
-from estimators.clustered import image_mean
 from estimators.record import Record
 from theory import Certificate
 from vlm_bridge.data import Item, image_ids
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import adaptive_outcomes
-from vlm_bridge.evaluate.adaptive_cost import AdaptiveMeasure, gate_costs
+from vlm_bridge.evaluate.adaptive_cost import AdaptiveMeasure, sampled_flops
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
+from vlm_bridge.plan.adaptive import AdaptivePlan, check_over
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection.certified import (
@@ -31,8 +30,9 @@ from vlm_bridge.selection.certified import (
     spent_answers,
     until_one_fails,
 )
+from vlm_bridge.selection.chains import Chain, check_chains, find_chains, front_places
 from vlm_bridge.selection.path import RUNGS, pareto_places
-from vlm_bridge.selection.sureness import Sureness, sureness_of
+from vlm_bridge.selection.sureness import ask_plans
 from vlm_bridge.selection.tuning import supported_only, tuned_on
 
 
@@ -80,6 +80,7 @@ def adaptive_search(
     *,
     signals: Sequence[str] = ("margin",),
     over: str = "answer",
+    gates: int = 1,
     epsilon: float = 0.02,
     delta: float = 0.05,
     rungs: Sequence[float] = RUNGS,
@@ -89,21 +90,28 @@ def adaptive_search(
     checkpoint: Path | None = None,
     ledger: Ledger | str | Path | None = None,
 ) -> CertifiedAdaptive:
-    """The cheapest candidate with a threshold whose changed answers are certified.
+    """The cheapest chain of candidates and thresholds whose changed answers are certified.
 
-    Every candidate answers all tuning questions. A threshold at the signal of a changed answer
-    sends it to the full model, with all that are less sure; other thresholds send more and change
-    as many. Of all candidates at all these thresholds, and at -inf (the fixed plans), the path of
-    `pareto_path` is tested in sequence on the certification images, each step by a run of its own:
-    with probability 1 - delta the plan changes at most epsilon of the answers. No labels.
+    Every candidate answers all tuning questions once; all else is arithmetic on these answers,
+    their signals and FLOPs counted once for each candidate. A threshold at the signal of a changed
+    answer sends it on, with all that are less sure; other thresholds send more on and change as
+    many. Of all gates and chains at these thresholds (`find_chains`) and of the fixed plans, the
+    path of `pareto_path` is tested in sequence on the certification images, each step by a run of
+    its own: with probability 1 - delta the plan changes at most epsilon of the answers. No labels.
+
+    The certificate holds for any number of chains, but the more are tried, the more the best one
+    owes to the tuning images, and the sooner the sequence ends. So `gates` is 1 unless asked for;
+    `stairs` put safer steps before the first.
 
     Args:
         vlm: not inside `skipping`.
         tuning: questions for the choice.
         certification: questions for the certificate, about other images.
-        candidates: plans of any modes; each becomes adaptive plans of one gate.
-        signals: `margin`, `entropy` or both, tried at every candidate.
+        candidates: plans of any modes, that become gates.
+        signals: some of `margin`, `entropy`, `confidence`, tried at every candidate, and
+            `agreement`, tried at every pair of candidates.
         over: "answer" or "first"; see `Gate`.
+        gates: most gates of a chain.
         epsilon: largest share of changed answers to certify.
         delta: probability that the certificate is wrong, including the search.
         rungs: as for `search`; savings are 1 minus the expected cost.
@@ -114,55 +122,45 @@ def adaptive_search(
         ledger: as for `search`.
 
     Raises:
-        BridgeError: as `search`; an unknown signal, or `agreement`, which needs second plans; no
+        BridgeError: as `search`; an unknown signal; a number of gates outside 1 to 8; no
             candidate that skips anything.
     """
     if not 0 < epsilon < 1:
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
-    _check_signals(signals)
+    check_chains(signals, gates)
+    check_over(over)
     tuning, certification = check_search(
         *(vlm, tuning, certification, candidates), epsilon=epsilon, delta=delta, ledger=ledger
     )
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     plans = [plan for plan in supported_only(vlm, candidates) if not plan.is_empty]
+    plans = list(dict.fromkeys(plans))
     if not plans:
         raise BridgeError("every candidate skips nothing, so that there is nothing to decide")
     file = checkpoint and checkpoint / "tuning-full.jsonl"
     full = FullAnswers.ask(vlm, tuning, checkpoint=file, **generating)
-    found: list[tuple[AdaptivePlan, Sureness, tuple[float, ...]]] = []
-    for plan in plans:
-        costs = gate_costs(vlm, tuning, AdaptivePlan((Gate(plan, over=over),)))
-        for signal in signals:
-            gate = Gate(plan, signal, over=over)
-            file = checkpoint and checkpoint / f"sureness-{gate_name(gate)}.jsonl"
-            sure = sureness_of(full, vlm, gate, batch_size=batch_size, checkpoint=file)
-            for limit in sure.thresholds():
-                found.append((AdaptivePlan((replace(gate, threshold=limit),)), sure, costs))
-    rates, savings = rates_and_savings(found)
+    known = ask_plans(full, vlm, plans, over=over, batch_size=batch_size, checkpoint=checkpoint)
+    costs = sampled_flops(vlm, tuning, plans).costs
+    found = find_chains(known, plans, signals, costs, gates=gates)
+    rates, savings = [chain.changed for chain in found], [1.0 - chain.cost for chain in found]
     path = pareto_places(rates, savings, epsilon=epsilon, rungs=rungs, stairs=stairs)
     settings = {"epsilon": epsilon, "candidates": len(plans), "signals": list(signals)}
+    settings |= {"gates": gates}
 
-    def measured(place: int, plan: AdaptivePlan) -> AdaptiveMeasure:
-        _, sure, costs = found[place]
-        stands = sure.stands(plan.gates[0].threshold)
-        changed = np.where(stands, sure.changed, 0.0).tolist()
-        columns: Any = (changed, (~stands).astype(int).tolist(), sure.clusters, costs)
+    def measured(plan: AdaptivePlan) -> AdaptiveMeasure:
+        columns: Any = (*known.replay(plan), known.clusters, costs(plan.gates))
         return AdaptiveMeasure.of(plan, *columns)
 
-    def tuned(place: int) -> AdaptiveMeasure:
-        plan = found[place][0]
+    def tuned(chain: Chain) -> AdaptiveMeasure:
         longest = {"max_new_tokens": max_new_tokens}
-        return measured(place, tuned_on(vlm, plan, tuning, **longest, settings=settings))
+        return measured(tuned_on(vlm, chain.plan, tuning, **longest, settings=settings))
 
-    steps = [tuned(place) for place in path]
-    fixed = [i for i, (plan, _, _) in enumerate(found) if plan.gates[0].threshold == -np.inf]
+    steps = [tuned(found[place]) for place in path]
     # Without the names of the images, which stand in the path.
+    front = [found[place] for place in pareto_front(rates, savings)]
     drawn = {
-        name: tuple(measured(place, found[place][0].bare()) for place in places)
-        for name, places in (
-            ("front", pareto_front(rates, savings)),
-            ("fixed", fixed[:: len(signals)]),
-        )
+        name: tuple(measured(chain.plan.bare()) for chain in chains)
+        for name, chains in (("front", front), ("fixed", found[: len(plans)]))
     }
     if not steps:
         return CertifiedAdaptive(None, None, None, **drawn, path=(), tested=(), certificates=())
@@ -173,16 +171,13 @@ def adaptive_search(
         checkpoint=checkpoint,
         ledger=ledger,
     )
-    costs_of = {step.plan.hash(): step.costs for step in steps}
     together = 1 - 0.05 / len(steps)
     tested: list[AdaptiveMeasure] = []
 
     def certify_one(plan: AdaptivePlan) -> Certificate:
         file = checkpoint and checkpoint / f"certification-{plan.hash()[:12]}.jsonl"
-        outcomes, gates = adaptive_outcomes(
-            answers, vlm, plan, batch_size=batch_size, checkpoint=file
-        )
-        columns: Any = (outcomes.disagree, gates, outcomes.clusters, costs_of[plan.hash()])
+        outcomes, at = adaptive_outcomes(answers, vlm, plan, batch_size=batch_size, checkpoint=file)
+        columns: Any = (outcomes.disagree, at, outcomes.clusters, costs(plan.gates))
         tested.append(AdaptiveMeasure.of(plan, *columns, level=together))
         return signed(certificate_of(plan, outcomes, **level), vlm, plan, spending)
 
@@ -201,40 +196,11 @@ def adaptive_search(
     )
 
 
-def gate_name(gate: Gate) -> str:
-    """A name of plan, signal and `over` for files."""
-    return f"{gate.plan.hash()[:12]}-{gate.signal}-{gate.over}"
-
-
 def pareto_front(rates: Sequence[float], savings: Sequence[float]) -> list[int]:
     """The indices to which no other saves as much at a lower rate, the largest savings first.
 
     >>> pareto_front([0.1, 0.0, 0.2, 0.05], [0.5, 0.2, 0.4, 0.3])
     [0, 3, 1]
     """
-    front: list[int] = []
-    for i in sorted(range(len(rates)), key=lambda i: (-savings[i], rates[i])):
-        if savings[i] > 0 and (not front or rates[i] < rates[front[-1]]):
-            front.append(i)
-    return front
-
-
-def _check_signals(signals: Sequence[str]) -> None:
-    known = ("margin", "entropy")
-    if isinstance(signals, str) or not signals or not set(signals) <= set(known):
-        raise BridgeError(
-            f"signals of a search are a list of some of {', '.join(known)}, got {shown(signals)}"
-        )
-
-
-def rates_and_savings(
-    found: Sequence[tuple[AdaptivePlan, Sureness, tuple[float, ...]]],
-) -> tuple[list[float], list[float]]:
-    """Of every adaptive plan of one gate: changed answers by image, and 1 - the expected cost."""
-    rates, savings = [], []
-    for plan, sure, (at_gate, behind) in found:
-        stands = sure.stands(plan.gates[0].threshold)
-        rates.append(float(image_mean(np.where(stands, sure.changed, 0.0), sure.clusters)))
-        fallback = float(image_mean((~stands).astype(float), sure.clusters))
-        savings.append(1.0 - at_gate - fallback * behind)
-    return rates, savings
+    front = front_places(np.array(rates), -np.array(savings))
+    return [place for place in front if savings[place] > 0]

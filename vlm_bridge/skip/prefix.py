@@ -84,12 +84,29 @@ def inputs_of_rows(
         for name, value in inputs.items()
         if name not in dropped and "pixel" not in name.split("_")
     }
-    n = len(inputs["input_ids"])
-    if any(len(value) != n for value in left.values()):
+    return _some_rows(left, rows, dropped, vlm)
+
+
+def complete_inputs_of_rows(
+    inputs: dict[str, Tensor], rows: Sequence[int], vlm: VLM
+) -> dict[str, Tensor] | None:
+    """The inputs of some rows for a run from the beginning, with their pixels and sounds.
+
+    None where that cannot be: an input that has not one entry for each row, such as patches of all
+    images, or a batch of images or sounds without exactly one of them in each row.
+    """
+    return _some_rows(inputs, rows, modality_inputs(inputs), vlm)
+
+
+def _some_rows(
+    inputs: dict[str, Tensor], rows: Sequence[int], features: Collection[str], vlm: VLM
+) -> dict[str, Tensor] | None:
+    ids = inputs["input_ids"]
+    if any(len(value) != len(ids) for value in inputs.values()):
         return None
-    if not left.keys() <= _BY_PROMPT and not _in_each_row(inputs["input_ids"], dropped, vlm):
+    if not inputs.keys() <= _BY_PROMPT and not _in_each_row(ids, features, vlm):
         return None
-    return {name: value[list(rows)] for name, value in left.items()}
+    return {name: value[list(rows)] for name, value in inputs.items()}
 
 
 def _in_each_row(ids: Tensor, names: Collection[str], vlm: VLM) -> bool:

@@ -103,13 +103,23 @@ def _check(given: Mapping[str, Any], where: str) -> set[str]:
     settings -= {*HONOURED, *_NOTES}
     for name in sorted(settings & set(given)):
         value = given[name]
-        off = value is False and name != "use_cache"
-        nothing = value is None or off or (isinstance(value, list) and not value)
-        plain = isinstance(value, int | float | str) and value in _HARMLESS.get(name, ())
-        if not nothing and not plain:
+        if not changes_nothing(name, value):
             hint = "pass it as an argument" if name in _OWN else "leave it out"
             raise BridgeError(
                 f"{where} sets {name}={shown(value)}, which lossless generation cannot honour; "
                 f"{hint}"
             )
     return settings
+
+
+def changes_nothing(name: str, value: object) -> bool:
+    """Whether a setting of `generate` has a value with which greedy answers are as without it.
+
+    Example:
+        >>> changes_nothing("num_beams", 1), changes_nothing("num_beams", 2)
+        (True, False)
+    """
+    off = value is False and name != "use_cache"
+    nothing = value is None or off or (isinstance(value, list) and not value)
+    plain = isinstance(value, int | float | str) and value in _HARMLESS.get(name, ())
+    return nothing or plain
