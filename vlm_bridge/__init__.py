@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.evaluate.joint import certify_risks as certify_risks
     from vlm_bridge.evaluate.monitor import Monitor as Monitor
     from vlm_bridge.evaluate.reach import reach as reach
+    from vlm_bridge.evaluate.scorers import find_scorer as find_scorer
+    from vlm_bridge.evaluate.scorers import scorers as scorers
     from vlm_bridge.evaluate.sweep import sweep as sweep
     from vlm_bridge.evaluate.sweep import sweep_plans as sweep_plans
     from vlm_bridge.model.finite import BrokenModel as BrokenModel

@@ -1,8 +1,7 @@
-"""Greedy answers of a model, batch by batch; when two answers are the same; when one is right."""
+"""Greedy answers of a model, batch by batch; when two answers are the same."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.data import Item
-from vlm_bridge.data.text_forms import fold, plain, transcript_words
+from vlm_bridge.data.text_forms import normalise as normalise
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.scorers.exact import is_correct as is_correct
 from vlm_bridge.model.encoder_decoder import check_room, one_call
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
@@ -22,12 +22,6 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import MAX_NEW_TOKENS as MAX_NEW_TOKENS
 from vlm_bridge.runtime.progress import track
 from vlm_bridge.runtime.quiet import quiet_transformers
-
-#: Marks that may end an answer, and pairs that may enclose one.
-_CLOSING = ".,;:!?\u2026\u3002\uff0c\uff0e\u3001\uff01\uff1f"
-_PAIRS = ("''", '""', "``", "()", "[]", "\u201c\u201d", "\u00ab\u00bb")
-#: An article before a word; "a" only before two letters, since it may be a letter itself.
-_ARTICLE = re.compile(r"\b(?:the|an|a(?= [^\W\d_]{2})) (?=\S)")
 
 
 @dataclass(frozen=True)
@@ -158,52 +152,3 @@ def answer(
         return texts
     by_question = {item.question: text for item, text in zip(asked, texts, strict=True)}
     return [by_question[item.question] for item in items]
-
-
-def normalise(text: str) -> str:
-    """The form in which an answer is compared with a label.
-
-    Unicode NFKC and case folding; typographic apostrophes become plain ones, and characters without
-    width (such as U+200B and U+FEFF) are removed; white space becomes single spaces; full stops,
-    commas and other closing marks at the end and quotes or brackets around the whole are removed;
-    so are the articles a, an, the before another word. Marks inside, signs, units and a leading
-    point stay.
-    A text that would become empty keeps its last form. An answer that contains the label in a
-    sentence is another answer.
-
-    Example:
-        >>> [normalise(text) for text in ("Black.", " The  Dog ", "'red'", "Stra\u00dfe")]
-        ['black', 'dog', 'red', 'strasse']
-        >>> [normalise(text) for text in ("A", "(a)", "vitamin A", "-5", ".5", "C++", "...")]
-        ['a', 'a', 'vitamin a', '-5', '.5', 'c++', '...']
-        >>> normalise("don\u2019t\u200b") == normalise("don't")
-        True
-        >>> normalise("The answer is yes.") == normalise("yes")
-        False
-    """
-    folded = fold(text)
-    words = " ".join(plain(folded).split()) or " ".join(folded.split())
-    while (shorter := _without_marks(words)) not in ("", words):
-        words = shorter
-    return _ARTICLE.sub("", words)
-
-
-def _without_marks(text: str) -> str:
-    """`text` without closing marks at its end, or without a pair of marks around it."""
-    closed = text.rstrip(_CLOSING + " ")
-    if closed != text:
-        return closed
-    enclosed = text[:1] + text[-1:] in _PAIRS and not {text[0], text[-1]} & set(text[1:-1])
-    return text[1:-1].strip() if enclosed and len(text) > 1 else text
-
-
-def is_correct(text: str, item: Item) -> bool | None:
-    """Whether an answer and the label have the same `normalise`d form; None without label.
-
-    A transcript is right if it has the same words, whatever its punctuation.
-    """
-    if item.answer is None:
-        return None
-    if item.is_transcript:
-        return transcript_words(text) == transcript_words(item.answer)
-    return normalise(text) == normalise(item.answer)
