@@ -17,7 +17,7 @@ from vlm_bridge.data import Item, items_hash, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.scorers import SCORERS, Scorer, find_scorer, scorers
 from vlm_bridge.evaluate.scorers.cider import Cider
-from vlm_bridge.evaluate.scorers.protocol import check_certifiable_scorer
+from vlm_bridge.evaluate.scorers.protocol import certifiable
 
 #: Every scorer that needs nothing but a name.
 NAMES = [name for name in SCORERS if name != "cider"]
@@ -287,7 +287,7 @@ def test_a_missing_package_is_named(name, monkeypatch):
 )
 def test_scores_without_a_certificate_are_refused_by_name(name, method, message):
     with pytest.raises(BridgeError, match=message):
-        check_certifiable_scorer(find_scorer(name), method)
+        certifiable(find_scorer(name), [], method)
 
 
 def test_too_few_people_are_refused():

@@ -122,8 +122,8 @@ class DataOptions:
         str,
         Option(
             help="JSONL of {image?, audio?, question, answer?, answers?, cluster?}, or "
-            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}, and SPLIT mostly one of profile, tuning, certification, "
-            "test, train."
+            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}, and SPLIT mostly one of profile, "
+            "tuning, certification, test, train."
         ),
     ]
     images: Annotated[

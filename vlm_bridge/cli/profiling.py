@@ -50,7 +50,8 @@ class ProfiledData(DataOptions):
         str,
         Option(
             help="JSONL of {image?, audio?, question, answer?, answers?, cluster?}, or "
-            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}; required with a model, refused with a file of states."
+            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}; required with a model, refused with "
+            "a file of states."
         ),
     ] = ""
 

@@ -34,12 +34,14 @@ class Answers:
             answers are the same if these texts are equal, letter by letter.
         log_probs: (n, vocabulary) of the first answer token, in nats.
         at_limit: whether each answer reached `max_new_tokens` tokens without ending.
+        tokens: the ids of each answer up to its end, which counts, without the padding behind.
     """
 
     batch: Batch
     texts: tuple[str, ...]
     log_probs: Tensor
     at_limit: tuple[bool, ...]
+    tokens: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
     """
     made = generated(vlm, batch.inputs, max_new_tokens=max_new_tokens, names=batch.names)
     log_probs = torch.log_softmax(made.logits[0].float(), dim=-1)
-    return Answers(batch, made.texts(vlm), log_probs, _at_limit(vlm, made.ids, max_new_tokens))
+    at_limit = _at_limit(vlm, made.ids, max_new_tokens)
+    return Answers(batch, made.texts(vlm), log_probs, at_limit, _up_to_end(vlm, made.ids))
 
 
 def check_max_new_tokens(max_new_tokens: int) -> None:
@@ -115,6 +118,16 @@ def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
         return (False,) * len(new)
     ends = torch.tensor(end_ids(vlm), dtype=new.dtype, device=new.device)
     return tuple((~torch.isin(new, ends).any(1)).tolist())
+
+
+def _up_to_end(vlm: VLM, new: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The rows of generated ids, each up to its first end."""
+    ends = end_ids(vlm)
+
+    def length(row: list[int]) -> int:
+        return next((place for place, token in enumerate(row, 1) if token in ends), len(row))
+
+    return tuple(tuple(row[: length(row)]) for row in new.tolist())
 
 
 def end_ids(vlm: VLM) -> list[int]:

@@ -8,7 +8,8 @@ from vlm_bridge.errors import BridgeError, among, shown
 from vlm_bridge.evaluate.scorers.anls import Anls
 from vlm_bridge.evaluate.scorers.cider import Cider, CorpusCider, cider_of_file
 from vlm_bridge.evaluate.scorers.exact import Exact
-from vlm_bridge.evaluate.scorers.own import Function, Own, named_function
+from vlm_bridge.evaluate.scorers.own import Function as Function
+from vlm_bridge.evaluate.scorers.own import Own, named_function
 from vlm_bridge.evaluate.scorers.protocol import Scorer as Scorer
 from vlm_bridge.evaluate.scorers.relaxed import RelaxedAccuracy
 from vlm_bridge.evaluate.scorers.rouge_l import RougeL

@@ -38,6 +38,7 @@ class Own(Scorer):
 
     claim = "the score of your own function, item and answer in, a number in [0, 1] out"
     source = "the user"
+    needs_labels = False
 
     def __init__(self, function: Function) -> None:
         if not callable(function):

@@ -23,6 +23,7 @@ class Scorer(ABC):
         source: the publication that defines it.
         binary: whether it is 0 or 1 and nothing between.
         needs: a package of the extra `scoring` that it needs, or "".
+        needs_labels: whether it needs reference answers.
         per_item: whether the score of an answer depends on its own question alone. Only then has
             the drop of its mean a certificate.
     """
@@ -32,6 +33,7 @@ class Scorer(ABC):
     source: ClassVar[str]
     binary: ClassVar[bool] = False
     needs: ClassVar[str] = ""
+    needs_labels: ClassVar[bool] = True
     per_item: bool = True
 
     @abstractmethod
@@ -56,6 +58,11 @@ class Scorer(ABC):
         """Text that two scorers share if they give every answer the same score."""
         return self.name
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What it adds to the key of a run: nothing for accuracy, which every run can have."""
+        return {} if self.name == "exact" else {"scorer": self.key}
+
 
 class BestOfReferences(Scorer):
     """A scorer that compares an answer with one reference, and takes the best of several."""
@@ -69,8 +76,13 @@ class BestOfReferences(Scorer):
         return max((self.pair(text, reference) for reference in item.references), default=None)
 
 
-def check_certifiable_scorer(scorer: Scorer, method: str) -> None:
-    """Raise a `BridgeError` unless the drop of a mean score has a certificate by `method`."""
+def certifiable(scorer: Scorer, items: Sequence[Item], method: str) -> Scorer:
+    """The scorer for these items, if the drop of its mean has a certificate by `method`.
+
+    Raises:
+        BridgeError: a score that depends on several questions, one between 0 and 1 with a method
+            that counts, or items that it cannot score.
+    """
     if not scorer.per_item:
         raise BridgeError(
             f"the score {scorer.name} of an answer depends on the other questions, so its drop has "
@@ -81,6 +93,7 @@ def check_certifiable_scorer(scorer: Scorer, method: str) -> None:
             f"{method} counts answers that are right or wrong, {scorer.name} lies between; use "
             "betting or hoeffding"
         )
+    return scorer.of(items)
 
 
 def method_of_drop(scorer: Scorer, method: str) -> str:
