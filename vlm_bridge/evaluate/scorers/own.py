@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pkgutil import resolve_name
 from typing import Any
@@ -47,6 +47,10 @@ class Own(Scorer):
         called = getattr(function, "__qualname__", type(function).__qualname__)
         self.name = f"{module}:{called}"
         self.function = function
+
+    def of(self, items: Sequence[Item]) -> Own:
+        """Itself; the function is called with real answers alone."""
+        return self
 
     def score(self, text: str, item: Item) -> float | None:
         """The number that the function returns, checked."""

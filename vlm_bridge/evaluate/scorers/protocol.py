@@ -49,8 +49,10 @@ class Scorer(ABC):
         """The scorer for these items; itself where the score depends on one item alone.
 
         Raises:
-            BridgeError: items that it cannot score.
+            BridgeError: items that it cannot score, which an empty answer to each shows.
         """
+        for item in items:
+            self.score("", item)
         return self
 
     @property
