@@ -17,7 +17,8 @@ from vlm_bridge.cli.replacing import held_in
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import growing
-from vlm_bridge.evaluate.certify import HAND_MADE, certify
+from vlm_bridge.evaluate.certify import certify
+from vlm_bridge.evaluate.from_outcomes import HAND_MADE
 from vlm_bridge.evaluate.growing import GrowingCertificate, certify_anytime
 from vlm_bridge.evaluate.joint import GROUPINGS, certify_groups, certify_risks
 from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan

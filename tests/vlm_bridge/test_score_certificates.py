@@ -13,7 +13,8 @@ from tests.vlm_bridge.tiny import tiny_llava
 from theory import Certificate
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.certify import certificate_of, certify, certify_both
+from vlm_bridge.evaluate.certify import certify, certify_both
+from vlm_bridge.evaluate.from_outcomes import certificate_of
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.of_plan import ScoreCertificate, of_score
 from vlm_bridge.evaluate.outcomes import Outcomes

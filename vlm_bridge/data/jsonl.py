@@ -121,7 +121,7 @@ def _parse(line: str, where: str, folder: Path) -> Item:
     answer, cluster = record.get("answer"), record.get("cluster", "")
     answers = tuple(record.get("answers", ()))
     try:
-        return Item(image, record["question"], answer, cluster, audio, answers)
+        return Item(image, record["question"], answer, cluster, audio, answers=answers)
     except BridgeError as error:
         raise BridgeError(f"{where}: {error}") from None
 

@@ -59,9 +59,11 @@ class AnswerSpeed(Record):
 
     def sentence(self) -> str:
         """Both speeds and the ratio of times, in one line."""
+        doubt = self.seconds_ratio.reason
         return (
             f"whole answers: full {_rate(self.full)}, skipped {_rate(self.skipped)} tokens/s; "
-            f"seconds skipped/full {_rate(self.seconds_ratio)} ({self.n_batches} batches)"
+            f"seconds skipped/full {_rate(self.seconds_ratio)} ({self.n_batches} batches"
+            f"{f'; not reliable: {doubt}' if doubt else ''})"
         )
 
 
@@ -73,5 +75,4 @@ def _by_batch(values: Sequence[int], sizes: Sequence[int]) -> list[int]:
 
 def _rate(rate: Estimate) -> str:
     low, high = rate.interval
-    note = "" if rate.reliable else f", not reliable: {rate.reason}"
-    return f"{rate.value:.3g} ({low:.3g} to {high:.3g}{note})"
+    return f"{rate.value:.3g} ({low:.3g} to {high:.3g})"

@@ -14,7 +14,8 @@ from theory.certificates import GroupCertificates, RiskCertificates
 from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import check_certifiable, of_answers, signed
+from vlm_bridge.evaluate.certify import check_certifiable
+from vlm_bridge.evaluate.from_outcomes import of_answers, signed
 from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.paired import paired_outcomes
