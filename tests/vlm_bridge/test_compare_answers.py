@@ -42,6 +42,15 @@ def test_the_answers_are_those_of_both_models(vlm, items, said):
     assert said.full.texts != said.skipped.texts
 
 
+def test_the_last_beginning_is_one_token_shorter_than_the_answer(vlm, items):
+    sizes = {"batch_size": 3, "max_new_tokens": 5}
+    made = paired_answers(vlm, items, PLAN, **sizes)
+    assert 5 in made.full.n_tokens
+    begun = [each[1] for each in made.full.beginnings]
+    assert begun == answer(vlm, items, batch_size=3, max_new_tokens=4)
+    assert begun != list(made.full.texts)
+
+
 @pytest.mark.parametrize("length", [1, 4, 16])
 def test_beginnings_are_the_answers_of_that_length(vlm, items, said, length):
     """Greedy answers with a smaller limit are the beginnings of longer ones."""
@@ -124,6 +133,15 @@ def test_harm_and_scores_by_hand():
     lines = list(made.lines())
     assert lines[0].startswith("exact: full 0.5000 (")
     assert any(line.startswith("up to 4\t50.0% (") for line in lines)
+
+
+def test_items_by_hand():
+    said = said_by_hand(["abcd", "abcd"], ["abcd", "abce"], batch_sizes=(1, 1))
+    same, other = vb.answered_items(said, ["exact", "anls"])
+    assert (same.changed, other.changed) == (False, True)
+    assert other.scores_full == {"exact": 1.0, "anls": 1.0}
+    assert other.scores_skipped == {"exact": 0.0, "anls": 0.75}
+    assert (other.full, other.skipped, other.at_limit) == ("abcd", "abce", True)
 
 
 def test_speed_by_hand():

@@ -124,6 +124,16 @@ def test_both_certificates_with_a_score(items, tmp_path):
         certify_both(tiny_llava(), items, PLAN, ledger=ledger, scorer="token-f1", **level)
 
 
+def test_another_score_on_the_same_images_spends_delta_anew(items, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.05)
+    level = {"epsilon": 0.9, "delta": 0.05, **DROP}
+    first = certify(tiny_llava(), items, PLAN, ledger=ledger, scorer="token-f1", **level)
+    same = certify(tiny_llava(), items, PLAN, ledger=ledger, scorer="token-f1", **level)
+    assert same.bound == first.bound
+    with pytest.raises(BridgeError, match="delta"):
+        certify(tiny_llava(), items, PLAN, ledger=ledger, scorer="rouge-l", **level)
+
+
 def nearly(item: Item, text: str) -> float:
     return 1.0 / (1 + len(text))
 
