@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import string
+import sys
 from itertools import combinations
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import vlm_bridge as vb
 from estimators.extras import MissingExtra
+from vlm_bridge.__main__ import main
 from vlm_bridge.data import Item, items_hash, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.scorers import SCORERS, Scorer, find_scorer, scorers
@@ -277,6 +279,16 @@ def test_a_missing_package_is_named(name, monkeypatch):
     ):
         find_scorer(name)
     assert isinstance(find_scorer("token-f1"), Scorer)
+
+
+def test_the_command_names_a_missing_package_in_one_line(monkeypatch):
+    monkeypatch.setattr("estimators.extras.installed", lambda module: False)
+    words = ["compare", "nowhere", "block layers=1", "--data", "none.jsonl", "--scorer", "anls"]
+    monkeypatch.setattr(sys, "argv", ["skipit", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = "the scorer anls needs rapidfuzz: pip install 'skipit[scoring]'"
+    assert str(stopped.value) == said
 
 
 @pytest.mark.parametrize(
