@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.evaluate.adaptive import adaptive_answers as adaptive_answers
     from vlm_bridge.evaluate.adaptive_block import skipping as skipping
     from vlm_bridge.evaluate.adaptive_latency import stream_latency as stream_latency
+    from vlm_bridge.evaluate.answered_items import AnsweredItem as AnsweredItem
+    from vlm_bridge.evaluate.answered_items import answered_items as answered_items
+    from vlm_bridge.evaluate.answered_items import read_answered as read_answered
+    from vlm_bridge.evaluate.answered_items import write_answered as write_answered
     from vlm_bridge.evaluate.answers import answer as answer
     from vlm_bridge.evaluate.answers import normalise as normalise
     from vlm_bridge.evaluate.audit import audited as audited
@@ -26,11 +30,17 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.evaluate.certify import certify_both as certify_both
     from vlm_bridge.evaluate.compare import Comparison as Comparison
     from vlm_bridge.evaluate.compare import compare as compare
+    from vlm_bridge.evaluate.compare_answers import AnswerComparison as AnswerComparison
+    from vlm_bridge.evaluate.compare_answers import compare_answers as compare_answers
     from vlm_bridge.evaluate.growing import certify_anytime as certify_anytime
     from vlm_bridge.evaluate.joint import certify_groups as certify_groups
     from vlm_bridge.evaluate.joint import certify_risks as certify_risks
     from vlm_bridge.evaluate.monitor import Monitor as Monitor
+    from vlm_bridge.evaluate.paired import PairedAnswers as PairedAnswers
+    from vlm_bridge.evaluate.paired import paired_answers as paired_answers
     from vlm_bridge.evaluate.reach import reach as reach
+    from vlm_bridge.evaluate.scorers import find_scorer as find_scorer
+    from vlm_bridge.evaluate.scorers import scorers as scorers
     from vlm_bridge.evaluate.sweep import sweep as sweep
     from vlm_bridge.evaluate.sweep import sweep_plans as sweep_plans
     from vlm_bridge.model.finite import BrokenModel as BrokenModel

@@ -1,6 +1,6 @@
 """`python -m vlm_bridge` is `skipit`, so that `torchrun -m vlm_bridge` can start it.
 
-Where a package of the extra `vlm` is missing, it says so in one line, with exit code 1.
+Where a package of an extra is missing, it says so in one line, with exit code 1.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from estimators.extras import MissingExtra
 from vlm_bridge.errors import missing_extra
 
 
@@ -16,7 +17,8 @@ def main() -> None:
     try:
         import_module("vlm_bridge.cli").main()
     except ModuleNotFoundError as error:
-        if (mended := missing_extra("skipit", error)) is error:
+        mended = missing_extra("skipit", error)
+        if not isinstance(mended, MissingExtra):
             raise
         sys.exit(str(mended))
 

@@ -26,10 +26,12 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, is_correct, normalise
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
-from vlm_bridge.evaluate.certify import certificate_of, certify, certify_both
-from vlm_bridge.evaluate.compare import compare, paired_outcomes
+from vlm_bridge.evaluate.certify import certify, certify_both
+from vlm_bridge.evaluate.compare import compare
+from vlm_bridge.evaluate.from_outcomes import certificate_of
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.paired import paired_answers, paired_outcomes
 from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.evaluate.sweep import sweep
 from vlm_bridge.experiments.demo.run import DemoSize
@@ -103,7 +105,7 @@ def test_what_changes_late_in_an_answer_is_seen(pictures):
 
 GENERATING = (
     *(vb.answer, vb.certify, vb.certify_both, vb.compare, vb.choose_plan, vb.search),
-    *(answer_batch, paired_outcomes, FullAnswers, FullAnswers.ask, tuned_path, run_method),
+    *(answer_batch, paired_answers, FullAnswers, FullAnswers.ask, tuned_path, run_method),
     *(reproduce, DemoSize),
 )
 
@@ -387,7 +389,7 @@ def test_no_certificate_is_below_its_reach(method):
 def test_reach_is_said_before_the_model_runs(items, caplog, monkeypatch):
     vlm = tiny_llava()
     monkeypatch.setattr(vlm.model, "forward", lambda *_, **__: pytest.fail("the model ran"))
-    monkeypatch.setattr("vlm_bridge.evaluate.compare.answer_batch", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("vlm_bridge.evaluate.paired.answer_batch", lambda *_, **__: 1 / 0)
     with caplog.at_level(logging.INFO, "vlm_bridge"), pytest.raises(ZeroDivisionError):
         certify(vlm, items, PLAN, epsilon=0.02)
     (record,) = caplog.records

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.observe.profile import profile
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -81,10 +81,35 @@ def test_a_wrong_result_is_refused(name, items, tmp_path):
 @pytest.mark.parametrize("wrong", ["x", 2, True, math.nan, None, [0.5], {"a": 1}])
 def test_a_value_of_another_type_is_no_column(wrong, items, tmp_path):
     vlm, path = tiny_llava(), tmp_path / "checkpoint.jsonl"
+    RUNS["answers"](vlm, items[:2], path)
+    first, line = path.read_text().splitlines(keepends=True)
+    result = json.loads(line)[1]
+    result["outcomes"]["disagree"][0] = wrong
+    path.write_text(first + _line(0, result))
+    with pytest.raises(BridgeError, match="holds no result of a batch of this run"):
+        RUNS["answers"](vlm, items[:2], path)
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong"),
+    [
+        ("texts", 1),
+        ("n_tokens", 1.5),
+        ("n_tokens", True),
+        ("beginnings", ["a", "b"]),
+        ("beginnings", [1]),
+        ("seconds", None),
+    ],
+)
+def test_what_a_model_said_is_of_its_type(column, wrong, items, tmp_path):
+    vlm, path = tiny_llava(), tmp_path / "checkpoint.jsonl"
     RUNS["pairs"](vlm, items[:2], path)
     first, line = path.read_text().splitlines(keepends=True)
     result = json.loads(line)[1]
-    result["disagree"][0] = wrong
+    if column == "seconds":
+        result["full"][column] = wrong
+    else:
+        result["full"][column][0] = wrong
     path.write_text(first + _line(0, result))
     with pytest.raises(BridgeError, match="holds no result of a batch of this run"):
         RUNS["pairs"](vlm, items[:2], path)

@@ -15,10 +15,12 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers, with_other_inputs
-from vlm_bridge.evaluate.certify import certificate_of, certify, certify_both
-from vlm_bridge.evaluate.compare import Comparison, compare, paired_outcomes
+from vlm_bridge.evaluate.certify import certify, certify_both
+from vlm_bridge.evaluate.compare import Comparison, compare
+from vlm_bridge.evaluate.from_outcomes import certificate_of
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.evaluate.reach import reach
 from vlm_bridge.model.prompts import batch_places
 from vlm_bridge.observe.profile import profile

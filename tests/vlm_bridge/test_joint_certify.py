@@ -17,12 +17,13 @@ from vlm_bridge.cli.replacing import held_in
 from vlm_bridge.data import Item, items_hash
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import growing
-from vlm_bridge.evaluate.certify import HAND_MADE, certify
-from vlm_bridge.evaluate.compare import paired_outcomes
+from vlm_bridge.evaluate.certify import certify
+from vlm_bridge.evaluate.from_outcomes import HAND_MADE
 from vlm_bridge.evaluate.growing import GrowingCertificate, certify_anytime
 from vlm_bridge.evaluate.joint import GROUPINGS, certify_groups, certify_risks
 from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger
 

@@ -39,10 +39,11 @@ FILES = {
     "groups.json": {"type": "GroupsOfPlan"},
     "monitor.json": {"type": "MonitorState"},
     "risks.json": {"type": "RisksOfPlan"},
+    "answers.jsonl": {"type": "AnsweredItem"},
     "other.json": {"a": 1},
 }
 FORMS = ("report of a survey", "adaptive search")
-FORMS += ("certify --anytime", "certify --per", "certify --risks")
+FORMS += ("certify --anytime", "certify --per", "certify --risks", "compare --items")
 CERTIFY = "certify m plan.json --data none.jsonl --ledger new.jsonl"
 WORDS = {
     "adaptive": "adaptive m none.json --data none.jsonl --out",
@@ -51,6 +52,7 @@ WORDS = {
     "certify --per": f"{CERTIFY} --per opening --out",
     "certify --risks": f"{CERTIFY} --risks disagreement=0.1 --out",
     "compare": "compare m plan.json --data none.jsonl --out",
+    "compare --items": "compare m plan.json --data none.jsonl --out new.json --items",
     "cost": "cost m plan.json --out",
     "plan": "plan m --data none.jsonl --profile none.json --out",
     "profile": "profile m --data none.jsonl --out",
@@ -63,6 +65,7 @@ OWN = {
     "certify --per": "groups.json",
     "certify --risks": "risks.json",
     "compare": "comparison.json",
+    "compare --items": "answers.jsonl",
     "cost": "cost.json",
     "plan": "plan.json",
     "profile": "profile.json",
@@ -99,8 +102,9 @@ def test_files_of_other_kinds_are_kept(command, here, capsys):
     for name in others:
         before = (here / name).read_bytes()
         said = refusal(capsys, *WORDS[command].split(), name)
-        used = f"--out would replace {name}, which this command uses as"
-        held = f"--out would replace {name}, which holds {replacing.held_in(here / name)}, by "
+        option = WORDS[command].split()[-1]
+        used = f"{option} would replace {name}, which this command uses as"
+        held = f"{option} would replace {name}, which holds {replacing.held_in(here / name)}, by "
         assert said.startswith((f"skipit: {held}", f"skipit: {used}")), said
         assert (here / name).read_bytes() == before
 

@@ -17,7 +17,7 @@ from theory.systems import toy_vlm
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import Item, limit_per_image
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.certify import certificate_of, signed
+from vlm_bridge.evaluate.from_outcomes import certificate_of, signed
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep_outcomes
 from vlm_bridge.experiments.rule_benchmark import (

@@ -18,8 +18,8 @@ from vlm_bridge.data import image_hashes
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import full_answers
 from vlm_bridge.evaluate.certify import certify
-from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.model.toy import toy_items, toy_llava
 from vlm_bridge.plan.modes import RULE_MODES
 from vlm_bridge.plan.provenance import Provenance

@@ -30,7 +30,16 @@ def test_the_package_loads_nothing_heavy():
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["-h"], ["--version"], ["rules"], ["rules", "--json"], ["methods"], ["models"]],
+    [
+        ["--help"],
+        ["-h"],
+        ["--version"],
+        ["rules"],
+        ["rules", "--json"],
+        ["methods"],
+        ["scorers"],
+        ["models"],
+    ],
     ids=" ".join,
 )
 def test_the_command_line_loads_nothing_heavy(words):

@@ -209,3 +209,5 @@ def test_only_the_first_token_of_the_answer_is_right():
     assert judge("c", item) is False
     assert judge("", item) is False
     assert judge("circle", replace(item, answer=None)) is None
+    several = replace(item, answers=("circle", "square"))
+    assert [judge(word, several) for word in ("circle", "square", "red")] == [True, True, False]

@@ -113,12 +113,17 @@ class Certificate(Record):
                 f"holds={self.holds} contradicts bound {self.bound} and epsilon {self.epsilon}"
             )
 
+    @property
+    def subject(self) -> str:
+        """What is bounded, in words."""
+        return self.quantity.replace("_", " ")
+
     def sentence(self) -> str:
         """The certificate in one sentence, with the bound rounded up, and what it leaves open."""
         bound = math.ceil(self.bound * 1e4 - 1e-9) / 1e4
         free = ", label-free" if self.label_free else ""
         verdict = "holds" if self.holds else "does NOT hold"
-        name, of = self.quantity.replace("_", " "), ""
+        of = ""
         if self.max_new_tokens is not None:
             of = f" of {changed_things(self.max_new_tokens)}"
         lost = ""
@@ -128,7 +133,7 @@ class Certificate(Record):
             lost += f"count{'' if plural else 's'} as lost if changed"
         units = f"{counted(self.n_images, self.unit_word)}, {self.method}{free}{lost}"
         return (
-            f"{name}{of} <= {bound:.4f} with probability "
+            f"{self.subject}{of} <= {bound:.4f} with probability "
             f"{confidence(self.delta)} ({units}): "
             f"{verdict} at epsilon {self.epsilon:g}"
             f"{unspoken(self.max_new_tokens, self.share_at_limit)}"

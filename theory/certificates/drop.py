@@ -51,9 +51,12 @@ def certify_drop(
                            of the mean harm too, without that guarantee
         auto               harm for one question per image, else betting (auto)
 
+    A score between 0 and 1 in place of right and wrong, such as a soft accuracy, has the same
+    bounds but for harm, which counts: pass "betting" for it, whatever the answers.
+
     Args:
-        drop: array of shape (n_values,), score of the full minus score of the skipped model: -1,
-            0 or 1. Without a label pass `changed` there, the worst case.
+        drop: array of shape (n_values,), score of the full minus score of the skipped model, in
+            [-1, 1]; -1, 0 or 1 for harm. Without a label pass `changed` there, the worst case.
         changed: array of shape (n_values,): 1 where the answer changed, else 0; at least `drop`.
         clusters: the image of each value, n_values hashable labels.
         epsilon: tolerance, in (0, 1).

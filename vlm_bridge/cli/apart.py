@@ -40,6 +40,9 @@ _IN_FOLDER = {
 }
 
 
+#: An option that names a further result, of its own kind.
+_ALSO = "items"
+
 #: What the running command writes.
 _written: ContextVar[tuple[Path, ...]] = ContextVar("_written", default=())
 
@@ -54,16 +57,23 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
     out = options.get("out")
     command = _form(command, options)
     results = tuple(_results(command, out)) if isinstance(out, Path) else ()
+    of_option = {"--out": results}
+    if isinstance(also := options.get(_ALSO), Path):
+        of_option[f"--{_ALSO}"] = (also,)
     for role, path in _used(options, out) if isinstance(out, Path) else ():
-        for result in results:
-            if _is_same(result, path):
+        for option, written in of_option.items():
+            if any(_is_same(result, path) for result in written):
                 raise BridgeError(
-                    f"--out would replace {path}, which this command uses as {role}; "
-                    "name another --out"
+                    f"{option} would replace {path}, which this command uses as {role}; "
+                    f"name another {option}"
                 )
-    if results:
-        check_replaceable(command, results)
-    token = _written.set(results)
+    for option, written in of_option.items():
+        if written:
+            form = command if option == "--out" else f"{command} {option}"
+            check_replaceable(form, written, option)
+    if isinstance(also, Path) and any(_is_same(result, also) for result in results):
+        raise BridgeError(f"--{_ALSO} and --out both name {also}; name another --{_ALSO}")
+    token = _written.set(tuple(path for written in of_option.values() for path in written))
     try:
         yield
     finally:
@@ -115,7 +125,7 @@ def _used(options: Mapping[str, Any], out: Path) -> Iterator[tuple[str, Path]]:
         values = value if isinstance(value, list) else [value]
         for one in values:
             named = isinstance(one, Path) or (name in _NAMES and isinstance(one, str) and one)
-            if name != "out" and named:
+            if name not in ("out", _ALSO) and named:
                 yield name.replace("_", "-"), Path(one)
     if "ledger" in options and not options.get("no_ledger"):
         ledger = options["ledger"] or ledger_beside(out)

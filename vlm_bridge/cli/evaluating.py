@@ -27,11 +27,16 @@ from vlm_bridge.cli.output import note, resumable, save, say
 from vlm_bridge.cli.tables import sweep_lines
 from vlm_bridge.cost import measure_cost
 from vlm_bridge.data import unit_word
+from vlm_bridge.evaluate.answered_items import write_answered
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import certify_both, check_certifiable, reach_of_both
-from vlm_bridge.evaluate.compare import compare as run_compare
+from vlm_bridge.evaluate.compare import Comparison, check_images
+from vlm_bridge.evaluate.compare_answers import compare_answers
+from vlm_bridge.evaluate.full_answers import DECISION
 from vlm_bridge.evaluate.joint import GROUPINGS
+from vlm_bridge.evaluate.paired import paired_answers
 from vlm_bridge.evaluate.reach import METHODS, check_method
+from vlm_bridge.evaluate.scorers import find_scorer
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
@@ -66,6 +71,9 @@ def certify(
         bool,
         Option("--anytime", help="Ask image after image until the certificate holds, then stop."),
     ] = False,
+    scorer: Annotated[
+        str, Option(help="Score whose mean may drop (`skipit scorers`), in place of accuracy.")
+    ] = "exact",
     check: Check = False,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
@@ -85,6 +93,9 @@ def certify(
     the certificates hold, with --check 1 unless all hold. `torchrun` distributes the batches over
     its processes.
 
+    --scorer bounds the drop of the mean of another score, such as anls, which lies in [0, 1] and
+    depends on one question alone.
+
     --per and --risks bound several things at one delta. --anytime asks the images in a random order
     that their identities decide, whatever the order of the file, and looks after every 50; run
     again with more images, it continues from --out, and the ledger is charged once. The images of
@@ -95,7 +106,8 @@ def certify(
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification --per opening`
     """
     check_method(method)
-    check_forms(per, risks, anytime, method)
+    check_forms(per, risks, anytime, method, scorer)
+    score = find_scorer(scorer)
     items, ledger = data.items(), spending.beside(out)
     vlm, skip_plan = model.load_with(plan)
     check_certifiable(vlm, skip_plan, items)
@@ -106,9 +118,10 @@ def certify(
         "batch_size": data.batch_size,
         "max_new_tokens": max_new_tokens,
         "ledger": ledger,
+        "scorer": score,
     }
     if per or risks or anytime:
-        del wanted["method"]
+        del wanted["method"], wanted["scorer"]
         if per:
             result, held = per_group(vlm, items, skip_plan, per, out, wanted)
         elif risks:
@@ -141,36 +154,55 @@ def compare(
     data: DataOptions,
     max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
     pairs: Pairs = 15,
+    scorer: Annotated[
+        list[str] | None,
+        Option(help="Repeatable: a score of the answers (`skipit scorers`; default: exact)."),
+    ] = None,
+    items: Annotated[
+        Path | None, Option(help="JSONL to write: every question, both answers, their scores.")
+    ] = None,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/comparison.json"),
 ) -> Any:
     """Compare a plan with the full model: answers and cost. Resumable.
 
     Accuracy, drop and disagreement of greedy answers up to --max-new-tokens tokens, word error
     rates if the labels are transcripts (question "what is said?"), and KL of the first answer
-    token; FLOPs, latency, memory of one batch.
+    token; FLOPs, latency, memory of one batch; every --scorer; a table of what changes in the
+    first 1, 4, 16, 64 tokens and so on; tokens per second over whole answers of all batches but the
+    first, which warms up.
 
     Example: `skipit compare reference out/plan.json --data easy-vqa:test`
+
+    Example: `skipit compare reference out/plan.json --data mine.jsonl --max-new-tokens 256 --scorer
+    rouge-l --items out/answers.jsonl`
     """
-    items = data.items()
+    if items is not None:
+        check_writable(items)
+    scores = [find_scorer(name) for name in scorer or ["exact"]]
+    questions = data.items()
+    check_images(questions)
+    for score in scores:
+        score.of(questions)  # refuses what it cannot score before any answer
     vlm, skip_plan = model.load_with(plan)
     size = data.batch_size
+    sizes: Any = {"batch_size": size, "max_new_tokens": max_new_tokens}
     with resumable(out) as checkpoint:
-        compared = run_compare(
-            vlm,
-            items,
-            skip_plan,
-            batch_size=size,
-            max_new_tokens=max_new_tokens,
-            checkpoint=checkpoint,
-        )
-        cost = measure_cost(vlm, items, skip_plan, batch_size=size, pairs=pairs)
-        result = save(out, {"comparison": compared.to_json(), "cost": cost.to_json()})
+        said = paired_answers(vlm, questions, skip_plan, checkpoint=checkpoint, **sizes)
+        compared = Comparison.of(skip_plan, said.outcomes(), DECISION, vlm)
+        more = compare_answers(said, scores)
+        cost = measure_cost(vlm, questions, skip_plan, batch_size=size, pairs=pairs)
+        parts = {"comparison": compared, "answers": more, "cost": cost}
+        result = save(out, {name: part.to_json() for name, part in parts.items()})
+        if items is not None and is_main():
+            write_answered(items, said, scores)
     say(f"{skip_plan.describe(vlm.layout.modality)}: {compared.sentence()}")
     say(compared.accuracy_sentence())
     if rates := compared.word_error_sentence():
         say(rates)
-    for line in (*cost_lines(cost), f"comparison: {out}"):
+    for line in (*more.lines(), *cost_lines(cost), f"comparison: {out}"):
         say(line)
+    if items is not None:
+        say(f"answers: {items}")
     return result
 
 

@@ -18,7 +18,9 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import check_writable, read_record
 
 
-def check_forms(per: str | None, risks: str | None, anytime: bool, method: str) -> None:
+def check_forms(
+    per: str | None, risks: str | None, anytime: bool, method: str, scorer: str
+) -> None:
     """Raise a `BridgeError` for forms of a certificate that do not go together."""
     given = [
         name for name, on in (("--per", per), ("--risks", risks), ("--anytime", anytime)) if on
@@ -27,6 +29,8 @@ def check_forms(per: str | None, risks: str | None, anytime: bool, method: str) 
         raise BridgeError(f"{' and '.join(given)} do not go together; give one of them")
     if given and method != "auto":
         raise BridgeError(f"{given[0]} chooses its method itself; leave --method out")
+    if given and scorer != "exact":
+        raise BridgeError(f"{given[0]} certifies no score but accuracy; leave --scorer out")
 
 
 def read_limits(words: str) -> dict[str, float]:

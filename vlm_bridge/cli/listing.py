@@ -1,4 +1,4 @@
-"""`skipit rules` and `skipit methods`: tables that need neither a model nor torch."""
+"""`skipit rules`, `methods` and `scorers`: tables that need neither a model nor torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlm_bridge.cli.as_json import show
+from vlm_bridge.evaluate.scorers import scorers as every_scorer
 from vlm_bridge.methods import METHODS
 from vlm_bridge.rules import RULES
 
@@ -20,10 +21,8 @@ def rules() -> Any:
 
     Example: `skipit rules`
     """
-    return _table(
-        RULES.values(),
-        ("name", "modes", "stacks", "requires", "condition", "origin", "source", "deviation"),
-    )
+    columns = ("name", "modes", "stacks", "requires", "condition", "origin", "source", "deviation")
+    return _table(_rows(RULES.values(), columns))
 
 
 def methods() -> Any:
@@ -34,13 +33,29 @@ def methods() -> Any:
 
     Example: `skipit methods`
     """
-    return _table(METHODS.values(), ("name", "settings", "requires", "source", "deviation"))
+    columns = ("name", "settings", "requires", "source", "deviation")
+    return _table(_rows(METHODS.values(), columns))
 
 
-def _table(registry: Iterable[object], columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Show these attributes of every rule or method, and return them."""
-    rows = [{column: getattr(entry, column) for column in columns} for entry in registry]
-    lines = [columns, *(map(_cell, row.values()) for row in rows)]
+def scorers() -> Any:
+    """List the scores that `skipit compare --scorer` takes.
+
+    Columns, separated by tabs: name, range, whether `skipit certify --scorer` certifies the drop of
+    its mean, the score in one line, and its source.
+
+    Example: `skipit scorers`
+    """
+    return _table(every_scorer())
+
+
+def _rows(registry: Iterable[object], columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """These attributes of every rule or method."""
+    return [{column: getattr(entry, column) for column in columns} for entry in registry]
+
+
+def _table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Show rows of the same columns, and return them."""
+    lines = [rows[0].keys(), *(map(_cell, row.values()) for row in rows)]
     show("\n".join("\t".join(cells) for cells in lines))
     return rows
 

@@ -121,9 +121,9 @@ class DataOptions:
     data: Annotated[
         str,
         Option(
-            help="JSONL of {image?, audio?, question, answer?, cluster?}, or NAME:SPLIT with NAME "
-            f"one of {', '.join(TASKS)}, and SPLIT mostly one of profile, tuning, certification, "
-            "test, train."
+            help="JSONL of {image?, audio?, question, answer?, answers?, cluster?}, or "
+            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}, and SPLIT mostly one of profile, "
+            "tuning, certification, test, train."
         ),
     ]
     images: Annotated[

@@ -19,6 +19,7 @@ RESULTS = {
     "certify --risks": "a certificate of risks",
     "claims": "results on the claim",
     "compare": "a comparison",
+    "compare --items": "answered items",
     "cost": "a cost",
     "demo": "results of a demo",
     "method": "the result of a method",
@@ -36,6 +37,7 @@ RESULTS = {
 #: The same by the type of the stored record.
 _RECORDS = {
     "AdaptivePlan": "an adaptive plan",
+    "AnsweredItem": "answered items",
     "Certificate": "a certificate",
     "CertifiedAdaptive": "an adaptive search",
     "CertifiedPlan": "a search",
@@ -66,8 +68,10 @@ _ADVICE = {"a growing certificate": ", or give --anytime, which continues it"}
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 
 
-def check_replaceable(command: str, results: Sequence[Path]) -> None:
+def check_replaceable(command: str, results: Sequence[Path], option: str = "--out") -> None:
     """Raise a `BridgeError` if a result of `command` would replace a file of another kind.
+
+    `option` is the one that names the results.
 
     Of `results` the first is the main one. The others are replaced only beside an earlier main one:
     a run writes it first, so without it they are of something else.
@@ -80,8 +84,8 @@ def check_replaceable(command: str, results: Sequence[Path]) -> None:
         if found not in (wanted, "nothing"):
             advice = _ADVICE.get(found, "") if command.startswith("certify") else ""
             raise BridgeError(
-                f"--out would replace {main}, which holds {found}, by {wanted}; name another "
-                f"--out{advice}"
+                f"{option} would replace {main}, which holds {found}, by {wanted}; name another "
+                f"{option}{advice}"
             )
         return
     for path in others:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vlm_bridge.data.content import file_hash, text_hash
 from vlm_bridge.data.image import read_image
+from vlm_bridge.data.references import answer_among, as_answers
 from vlm_bridge.data.text_forms import transcript_words
 from vlm_bridge.errors import BridgeError, shown
 
@@ -43,9 +44,14 @@ class Item:
             (yet). Of a text alone: the start of its `text_hash`, since equal texts are one unit.
             It is kept in the Unicode form NFC, so that one name in two forms is one unit.
         audio: path of the audio file (WAV), or None.
+        answers: all reference answers, such as those of ten people, in any order; empty where
+            `answer` is the only one. Without `answer` it is the most frequent of them, the first
+            of equals.
 
     Raises:
-        BridgeError: a field of another type, an empty question, or text that is not Unicode.
+        BridgeError: a field of another type, an empty question, text that is not Unicode, a blank
+            reference answer, an `answer` that is none of the `answers`, or a transcript with
+            several.
 
     Example:
         >>> Item(Path("a.png"), "is there a circle?").cluster
@@ -59,6 +65,7 @@ class Item:
     answer: str | None = None
     cluster: str = ""
     audio: Path | None = None
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("image", "audio"):
@@ -77,6 +84,12 @@ class Item:
             raise BridgeError(f"an item about {about} has an empty question")
         if self.answer is not None and not self.answer.strip():
             object.__setattr__(self, "answer", None)
+        object.__setattr__(self, "answers", as_answers(self.answers))
+        for each in self.answers:
+            _check_text("answer", each)
+        object.__setattr__(self, "answer", answer_among(self.answer, self.answers, self.name))
+        if self.is_transcript and len(self.answers) > 1:
+            raise BridgeError(f"a transcript has one answer, {self.name} has {len(self.answers)}")
         if self.is_transcript and self.answer is not None and not transcript_words(self.answer):
             raise BridgeError(
                 f"the transcript of {self.files[0].name} holds no word: {shown(self.answer)}"
@@ -98,6 +111,11 @@ class Item:
         """What it is about: some of `image` and `audio`, or `text` alone."""
         found = {"image": self.image, "audio": self.audio}
         return tuple(kind for kind, path in found.items() if path is not None) or ("text",)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All reference answers: `answers`, else the one `answer`, else none."""
+        return self.answers or (() if self.answer is None else (self.answer,))
 
     @property
     def is_transcript(self) -> bool:
@@ -206,7 +224,7 @@ def image_hashes(items: Iterable[Item]) -> list[str]:
 
 
 def items_hash(items: Iterable[Item]) -> str:
-    """SHA-256 of the bytes of image and recording, question, answer and cluster of every item.
+    """SHA-256 of the bytes of image and recording, question, answers and cluster of every item.
 
     In order, and without paths.
     """
@@ -214,9 +232,11 @@ def items_hash(items: Iterable[Item]) -> str:
     hashes: dict[Path, str] = {}
     for item in items:
         found = _existing(item, hashes)
-        fields = [found.get("image"), item.question, item.answer, item.cluster]
+        fields: list[Any] = [found.get("image"), item.question, item.answer, item.cluster]
         if "audio" in found:
             fields.append(found["audio"])
+        if item.answers:
+            fields.append(item.answers)
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 

@@ -13,11 +13,14 @@ from vlm_bridge.runtime.strict_json import decode_utf8, parse_json
 
 #: Longest line of a JSONL file, and fields of a line.
 MAX_LINE_BYTES = 2**20
-_FIELDS = ("image", "audio", "question", "answer", "cluster")
+_FIELDS = ("image", "audio", "question", "answer", "answers", "cluster")
 
 
 def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
-    """Read items from a JSONL file of `{image?, audio?, question, answer?, cluster?}`, one a line.
+    """Read items from a JSONL file, one a line.
+
+    A line is `{image?, audio?, question, answer?, answers?, cluster?}`; `answers` is a list of all
+    reference answers, `answer` one of them (default: the most frequent).
 
     The file is UTF-8, with or without byte order mark; lines end in LF or CRLF; blank lines are
     ignored. Paths are relative to `images` (default: the file's folder). Without `cluster`, all
@@ -105,6 +108,8 @@ def _parse(line: str, where: str, folder: Path) -> Item:
         raise BridgeError(f"{where}: no field {shown(unknown[0])}; a line has {', '.join(_FIELDS)}")
     if not isinstance(record.get("answer"), str | None):
         raise BridgeError(f"{where}: 'answer' is not text")
+    if not isinstance(record.get("answers", []), list):
+        raise BridgeError(f"{where}: 'answers' is not a list of texts; leave it out, or give one")
     if not isinstance(record.get("cluster", "-"), str):
         raise BridgeError(f"{where}: 'cluster' is not text; leave it out, or name the unit")
     if not record.get("cluster", "-").strip():
@@ -114,8 +119,9 @@ def _parse(line: str, where: str, folder: Path) -> Item:
         for kind in ("image", "audio")
     )
     answer, cluster = record.get("answer"), record.get("cluster", "")
+    answers = tuple(record.get("answers", ()))
     try:
-        return Item(image, record["question"], answer, cluster, audio)
+        return Item(image, record["question"], answer, cluster, audio, answers=answers)
     except BridgeError as error:
         raise BridgeError(f"{where}: {error}") from None
 

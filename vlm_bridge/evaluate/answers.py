@@ -1,8 +1,7 @@
-"""Greedy answers of a model, batch by batch; when two answers are the same; when one is right."""
+"""Greedy answers of a model, batch by batch; when two answers are the same."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,9 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from vlm_bridge.data import Item
-from vlm_bridge.data.text_forms import fold, plain, transcript_words
+from vlm_bridge.data.text_forms import normalise as normalise
 from vlm_bridge.errors import BridgeError
+from vlm_bridge.evaluate.scorers.exact import is_correct as is_correct
 from vlm_bridge.model.encoder_decoder import check_room, one_call
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.given import check_items, check_vlm
@@ -23,12 +23,6 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import MAX_NEW_TOKENS as MAX_NEW_TOKENS
 from vlm_bridge.runtime.progress import track
 from vlm_bridge.runtime.quiet import quiet_transformers
-
-#: Marks that may end an answer, and pairs that may enclose one.
-_CLOSING = ".,;:!?\u2026\u3002\uff0c\uff0e\u3001\uff01\uff1f"
-_PAIRS = ("''", '""', "``", "()", "[]", "\u201c\u201d", "\u00ab\u00bb")
-#: An article before a word; "a" only before two letters, since it may be a letter itself.
-_ARTICLE = re.compile(r"\b(?:the|an|a(?= [^\W\d_]{2})) (?=\S)")
 
 
 @dataclass(frozen=True)
@@ -41,12 +35,14 @@ class Answers:
             answers are the same if these texts are equal, letter by letter.
         log_probs: (n, vocabulary) of the first answer token, in nats.
         at_limit: whether each answer reached `max_new_tokens` tokens without ending.
+        tokens: the ids of each answer up to its end, which counts, without the padding behind.
     """
 
     batch: Batch
     texts: tuple[str, ...]
     log_probs: Tensor
     at_limit: tuple[bool, ...]
+    tokens: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,8 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
     """
     made = generated(vlm, batch.inputs, max_new_tokens=max_new_tokens, names=batch.names)
     log_probs = torch.log_softmax(made.logits[0].float(), dim=-1)
-    return Answers(batch, made.texts(vlm), log_probs, _at_limit(vlm, made.ids, max_new_tokens))
+    at_limit = _at_limit(vlm, made.ids, max_new_tokens)
+    return Answers(batch, made.texts(vlm), log_probs, at_limit, _up_to_end(vlm, made.ids))
 
 
 def check_max_new_tokens(max_new_tokens: int) -> None:
@@ -136,6 +133,16 @@ def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
         return (False,) * len(new)
     ends = torch.tensor(end_ids(vlm), dtype=new.dtype, device=new.device)
     return tuple((~torch.isin(new, ends).any(1)).tolist())
+
+
+def _up_to_end(vlm: VLM, new: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The rows of generated ids, each up to its first end."""
+    ends = end_ids(vlm)
+
+    def length(row: list[int]) -> int:
+        return next((place for place, token in enumerate(row, 1) if token in ends), len(row))
+
+    return tuple(tuple(row[: length(row)]) for row in new.tolist())
 
 
 def end_ids(vlm: VLM) -> list[int]:
@@ -173,52 +180,3 @@ def answer(
         return texts
     by_question = {item.question: text for item, text in zip(asked, texts, strict=True)}
     return [by_question[item.question] for item in items]
-
-
-def normalise(text: str) -> str:
-    """The form in which an answer is compared with a label.
-
-    Unicode NFKC and case folding; typographic apostrophes become plain ones, and characters without
-    width (such as U+200B and U+FEFF) are removed; white space becomes single spaces; full stops,
-    commas and other closing marks at the end and quotes or brackets around the whole are removed;
-    so are the articles a, an, the before another word. Marks inside, signs, units and a leading
-    point stay.
-    A text that would become empty keeps its last form. An answer that contains the label in a
-    sentence is another answer.
-
-    Example:
-        >>> [normalise(text) for text in ("Black.", " The  Dog ", "'red'", "Stra\u00dfe")]
-        ['black', 'dog', 'red', 'strasse']
-        >>> [normalise(text) for text in ("A", "(a)", "vitamin A", "-5", ".5", "C++", "...")]
-        ['a', 'a', 'vitamin a', '-5', '.5', 'c++', '...']
-        >>> normalise("don\u2019t\u200b") == normalise("don't")
-        True
-        >>> normalise("The answer is yes.") == normalise("yes")
-        False
-    """
-    folded = fold(text)
-    words = " ".join(plain(folded).split()) or " ".join(folded.split())
-    while (shorter := _without_marks(words)) not in ("", words):
-        words = shorter
-    return _ARTICLE.sub("", words)
-
-
-def _without_marks(text: str) -> str:
-    """`text` without closing marks at its end, or without a pair of marks around it."""
-    closed = text.rstrip(_CLOSING + " ")
-    if closed != text:
-        return closed
-    enclosed = text[:1] + text[-1:] in _PAIRS and not {text[0], text[-1]} & set(text[1:-1])
-    return text[1:-1].strip() if enclosed and len(text) > 1 else text
-
-
-def is_correct(text: str, item: Item) -> bool | None:
-    """Whether an answer and the label have the same `normalise`d form; None without label.
-
-    A transcript is right if it has the same words, whatever its punctuation.
-    """
-    if item.answer is None:
-        return None
-    if item.is_transcript:
-        return transcript_words(text) == transcript_words(item.answer)
-    return normalise(text) == normalise(item.answer)

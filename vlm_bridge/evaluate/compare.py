@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ from theory.certificates import AT_LIMIT
 from theory.certificates.certificate import changed_things, counted, unspoken
 from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
+from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
+from vlm_bridge.evaluate.full_answers import DECISION
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.paired import paired_answers
+from vlm_bridge.evaluate.score_of_plan import ScoreOfPlan
+from vlm_bridge.evaluate.scorers import EXACT
 from vlm_bridge.evaluate.word_errors import word_error_rate
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
-from vlm_bridge.model.prompts import Batch
-from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
-from vlm_bridge.skip import check_support, skipping
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Comparison(Record):
         Raises:
             BridgeError: fewer than two images, which have no interval.
         """
-        clusters, labelled = outcomes.clusters, outcomes.labelled
+        clusters, accuracy = outcomes.clusters, ScoreOfPlan.of(EXACT, outcomes)
         check_images(outcomes.items)
 
         def mean(values: Any, low: float, high: float) -> Estimate:
@@ -91,11 +91,6 @@ class Comparison(Record):
 
         def kl(values: Sequence[float] | None) -> Estimate | None:
             return None if values is None else clustered_mean(values, clusters, unit="nats")
-
-        def of_labelled(values: Any, low: float) -> Estimate | None:
-            if labelled is None:
-                return None
-            return clustered_mean(values, labelled.clusters, bounds=(low, 1), unit="1")
 
         def word_errors(values: Any) -> Estimate | None:
             return None if values is None else word_error_rate(values, outcomes.items)
@@ -112,9 +107,9 @@ class Comparison(Record):
             disagreement=mean(outcomes.disagree, 0, 1),
             kl_full_skipped=kl(outcomes.kl_full_skipped),
             kl_skipped_full=kl(outcomes.kl_skipped_full),
-            accuracy_full=of_labelled(labelled and labelled.correct_full, 0),
-            accuracy_skipped=of_labelled(labelled and labelled.correct_skipped, 0),
-            drop=of_labelled(labelled and labelled.drop, -1),
+            accuracy_full=None if accuracy is None else accuracy.full,
+            accuracy_skipped=None if accuracy is None else accuracy.skipped,
+            drop=None if accuracy is None else accuracy.drop,
             model="" if vlm is None else vlm.name,
             fingerprint="" if vlm is None else vlm.fingerprint,
             word_errors_full=word_errors(outcomes.errors_full),
@@ -184,54 +179,6 @@ def check_images(items: Iterable[Item]) -> None:
         raise BridgeError(f"an interval by {one} needs at least 2 {some}, got {n}")
 
 
-def paired_outcomes(
-    vlm: VLM,
-    items: Iterable[Item],
-    plan: SkipPlan,
-    *,
-    batch_size: int = 16,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    checkpoint: Path | None = None,
-) -> Outcomes:
-    """Answer every item with the full and with the skipped model, batch by batch.
-
-    Under `torchrun` the batches are shared among the ranks, and every rank gets all outcomes.
-    `FullAnswers` runs the full model once for several plans. Finished batches are added to the
-    file `checkpoint`; a second call with the same arguments continues from it.
-
-    Raises:
-        BridgeError: the model cannot do the plan, there are no items, the checkpoint is of
-            another run, or another rank died.
-    """
-    check_support(vlm, plan)
-    check_max_new_tokens(max_new_tokens)
-    items = list(items)
-
-    def columns(batch: Batch) -> dict[str, Any]:
-        with vlm.whole():
-            skipped = full = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        if not plan.is_empty:
-            with skipping(vlm, plan):
-                skipped = answer_batch(vlm, batch, max_new_tokens=max_new_tokens)
-        answers, changed = ((model.texts, model.log_probs) for model in (full, skipped))
-        return Outcomes.of(
-            batch.items, answers, changed, at_limit=full.at_limit, max_new_tokens=max_new_tokens
-        ).columns()
-
-    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    results = run_batches(
-        vlm,
-        items,
-        columns,
-        partial(Outcomes.are_columns, kl=True, at_limit=True),
-        batch_size=batch_size,
-        title="full and skipped model",
-        checkpoint=checkpoint,
-        key=run_key("paired outcomes", vlm, items, plan=plan.hash(), **settings),
-    )
-    return Outcomes.of_batches(results, max_new_tokens=max_new_tokens)
-
-
 def compare(
     vlm: VLM,
     items: Iterable[Item],
@@ -244,15 +191,16 @@ def compare(
     """Accuracy, its drop, disagreement, and KL both ways, full against skipped, by image.
 
     Disagreement and accuracy are of greedy answers up to `max_new_tokens` tokens, the KLs of the
-    first answer token. Two answers agree if their texts without special tokens and outer white
-    space are equal; an answer is right if its `normalise`d form is that of the label. Questions
-    without a label count for the disagreement alone; without any label the accuracies are None.
-    Arguments and errors are those of `paired_outcomes`; one image alone is refused.
+    first answer token; `compare_answers` has other scores. Two answers agree if
+    their texts without special tokens and outer white space are equal; an answer is right if its
+    `normalise`d form is that of a label. Questions without a label count for the disagreement
+    alone; without any label the accuracies are None.
+    Arguments and errors are those of `paired_answers`; one image alone is refused.
     """
     check_vlm(vlm)
     check_plan(plan)
     items = check_items(items)
     check_images(items)
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    outcomes = paired_outcomes(vlm, items, plan, checkpoint=checkpoint, **sizes)
-    return Comparison.of(plan, outcomes, "generated answer", vlm)
+    said = paired_answers(vlm, items, plan, checkpoint=checkpoint, **sizes)
+    return Comparison.of(plan, said.outcomes(), DECISION, vlm)

@@ -87,7 +87,7 @@ def words(vlm: VLM, log_probs: Tensor) -> list[str]:
 
 
 def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
-    """A judge: whether a token begins the true answer, in any spelling; None without a label.
+    """A judge: whether a token begins a true answer, in any spelling; None without a label.
 
     A tokenizer may begin an answer with a space or a capital; its `normalise`d form counts too.
     """
@@ -96,7 +96,7 @@ def starts_right(vlm: VLM) -> Callable[[str, Item], bool | None]:
     def judge(token: str, item: Item) -> bool | None:
         if item.answer is None:
             return None
-        forms = {item.answer, normalise(item.answer)}
+        forms = {form for each in item.references for form in (each, normalise(each))}
         spellings = [s + w for f in forms for w in {f, f.capitalize()} for s in ("", " ")]
         ids = [tokenizer.encode(text, add_special_tokens=False) for text in spellings]
         return token in {tokenizer.decode(first[:1]) for first in ids}

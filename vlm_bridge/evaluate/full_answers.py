@@ -16,6 +16,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.diverging import Diverged
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.scorers import EXACT, Scorer
 from vlm_bridge.evaluate.shared_run import SharedRun
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
@@ -110,11 +111,13 @@ class FullAnswers:
         batch_size: int = 16,
         limit: float | None = None,
         checkpoint: Path | None = None,
+        scorer: Scorer = EXACT,
     ) -> Outcomes:
         """Compare the answers under `plan` with these; the full model is not run again.
 
         The run stops as soon as the disagreement over all images is certain to exceed `limit`;
-        the outcomes are then of the questions asked so far. `checkpoint` as in `ask`.
+        the outcomes are then of the questions asked so far. `checkpoint` as in `ask`; answers are
+        scored by `scorer`.
 
         Raises:
             BridgeError: answers of another model, a plan the model cannot do, a checkpoint of
@@ -124,7 +127,9 @@ class FullAnswers:
         if plan.is_empty:
             texts, longest = self.texts, self.max_new_tokens
             return Outcomes.of_words(
-                self.items, texts, texts, at_limit=self.at_limit, max_new_tokens=longest
+                *(self.items, texts, texts, scorer.score),
+                at_limit=self.at_limit,
+                max_new_tokens=longest,
             )
         check_support(vlm, plan)
         return self.outcomes_inside(
@@ -132,6 +137,7 @@ class FullAnswers:
             batch_size=batch_size,
             limit=limit,
             checkpoint=checkpoint,
+            scorer=scorer,
         )
 
     def _check_model(self, vlm: VLM) -> None:
@@ -153,6 +159,7 @@ class FullAnswers:
         batch_size: int = 16,
         limit: float | None = None,
         checkpoint: Path | None = None,
+        scorer: Scorer = EXACT,
     ) -> Outcomes:
         """`outcomes` in the context that `inside` makes, in place of a plan.
 
@@ -164,7 +171,7 @@ class FullAnswers:
         def work(batch: Batch) -> dict[str, Any]:
             with inside():
                 texts = answer_batch(vlm, batch, max_new_tokens=self.max_new_tokens).texts
-            outcomes = self._compared(batch, texts)
+            outcomes = self._compared(batch, texts, scorer)
             pairs = zip(batch.items, outcomes.disagree, strict=True)
             changed = sum(disagrees / questions[item.cluster] for item, disagrees in pairs)
             return {"outcomes": outcomes.columns(), "changed_images": changed}
@@ -179,7 +186,8 @@ class FullAnswers:
             changed = sum(result["changed_images"] for result in results)
             return limit is not None and changed / len(questions) > limit
 
-        settings = {"batch_size": batch_size, "max_new_tokens": self.max_new_tokens}
+        settings: dict[str, Any] = {"batch_size": batch_size, **scorer.settings}
+        settings["max_new_tokens"] = self.max_new_tokens
         results = run_batches(
             vlm,
             self.items,
@@ -255,12 +263,14 @@ class FullAnswers:
             for place in range(len(plans))
         ]
 
-    def _compared(self, batch: Batch, texts: Sequence[str]) -> Outcomes:
+    def _compared(self, batch: Batch, texts: Sequence[str], scorer: Scorer = EXACT) -> Outcomes:
         """Other answers to a batch beside these."""
         full = [self.texts[place] for place in batch.places]
         cut = self.at_limit and [self.at_limit[place] for place in batch.places]
         longest = self.max_new_tokens
-        return Outcomes.of_words(batch.items, full, texts, at_limit=cut, max_new_tokens=longest)
+        return Outcomes.of_words(
+            *(batch.items, full, texts, scorer.score), at_limit=cut, max_new_tokens=longest
+        )
 
     def _are_columns(self, columns: Any, n: int) -> bool:
         """Whether these are the columns of `_compared` of `n` questions."""

@@ -15,9 +15,10 @@ from vlm_bridge.data import Item, image_ids, unit_word
 from vlm_bridge.data.disjoint import cluster_id
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import check_certifiable, signed
-from vlm_bridge.evaluate.compare import paired_outcomes
+from vlm_bridge.evaluate.certify import check_certifiable
+from vlm_bridge.evaluate.from_outcomes import signed
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.evaluate.spending import check_answerable
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM

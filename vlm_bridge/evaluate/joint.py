@@ -14,10 +14,11 @@ from theory.certificates import GroupCertificates, RiskCertificates
 from vlm_bridge.data import Item, items_hash, unit_word
 from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import check_certifiable, of_answers, signed
-from vlm_bridge.evaluate.compare import paired_outcomes
+from vlm_bridge.evaluate.certify import check_certifiable
+from vlm_bridge.evaluate.from_outcomes import of_answers, signed
 from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
+from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.evaluate.spending import check_answerable, spend_on
 from vlm_bridge.model.given import check_items, check_plan, check_vlm
 from vlm_bridge.model.vlm import VLM

@@ -3,10 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from theory.certificates import GroupCertificates, RiskCertificates
+from theory.certificates import Certificate, GroupCertificates, RiskCertificates
 from theory.certificates.certificate import changed_things, unspoken, unused
+from vlm_bridge.evaluate.scorers import Scorer
+
+
+@dataclass(frozen=True)
+class ScoreCertificate(Certificate):
+    """A certificate of the drop of a mean score other than accuracy, in place of accuracy itself.
+
+    Attributes:
+        scorer: name of the score, in [0, 1]; its drop is full minus skipped, in [-1, 1].
+
+    Raises:
+        ValueError: as `theory.Certificate`; another quantity than "accuracy_drop".
+    """
+
+    scorer: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quantity != "accuracy_drop" or not self.scorer:
+            raise ValueError(
+                f"a score certificate bounds the drop of a named score, got {self.quantity} of "
+                f"'{self.scorer}'"
+            )
+
+    @property
+    def subject(self) -> str:
+        """What is bounded, in words."""
+        return f"drop of the score {self.scorer}"
+
+
+def of_score(certificate: Certificate, scorer: Scorer) -> Certificate:
+    """A certificate of an accuracy drop as one of another score, if it is of another."""
+    if certificate.quantity != "accuracy_drop" or not scorer.settings:
+        return certificate
+    values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}
+    values["checked"] = (*certificate.checked, f"{scorer.name} is {scorer.claim}; in [0, 1]")
+    return ScoreCertificate(**values, scorer=scorer.name)
 
 
 @dataclass(frozen=True)

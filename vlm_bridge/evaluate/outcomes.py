@@ -23,8 +23,9 @@ class Outcomes:
     Attributes:
         items: the questions.
         disagree: 1.0 where the two answers differ, else 0.0.
-        correct_full: 1.0 where the full model is right, None at a question without a label; None
-            in place of the tuple if no question has a label. So is `correct_skipped`.
+        correct_full: score of the full model's answer in [0, 1], by accuracy 1.0 where it is right;
+            None at a question without a label; None in place of the tuple if no question has a
+            label. So is `correct_skipped`.
         kl_full_skipped: KL(full || skipped) of the first answer token, nats; None for texts alone.
         kl_skipped_full: KL(skipped || full).
         at_limit: 1.0 where the full model's answer reached `max_new_tokens` without ending; None
@@ -54,22 +55,22 @@ class Outcomes:
         items: Sequence[Item],
         full: tuple[Sequence[str], Tensor],
         skipped: tuple[Sequence[str], Tensor],
-        judge: Callable[[str, Item], bool | None] = is_correct,
+        judge: Callable[[str, Item], float | None] = is_correct,
         *,
         at_limit: Sequence[bool] | None = None,
         max_new_tokens: int = 1,
     ) -> Outcomes:
         """Outcomes from both models' answers and (n, vocabulary) log-probabilities.
 
-        `judge` returns whether an answer to an item is right, None without a label.
+        `judge` returns whether an answer to an item is right, or its score, None without a label.
         """
         words = cls.of_words(
             *(items, full[0], skipped[0], judge), at_limit=at_limit, max_new_tokens=max_new_tokens
         )
         return replace(
             words,
-            kl_full_skipped=_kl(full[1], skipped[1]),
-            kl_skipped_full=_kl(skipped[1], full[1]),
+            kl_full_skipped=kl(full[1], skipped[1]),
+            kl_skipped_full=kl(skipped[1], full[1]),
         )
 
     @classmethod
@@ -78,7 +79,7 @@ class Outcomes:
         items: Sequence[Item],
         full: Sequence[str],
         skipped: Sequence[str],
-        judge: Callable[[str, Item], bool | None] = is_correct,
+        judge: Callable[[str, Item], float | None] = is_correct,
         *,
         at_limit: Sequence[bool] | None = None,
         max_new_tokens: int = 1,
@@ -150,8 +151,8 @@ class Outcomes:
             if not wanted.get(name, True) or not isinstance(values, list) or len(values) != n:
                 return False
             blank = name.startswith(_OF_LABELS)
-            flags = not name.startswith(("kl", "errors", "length"))
-            top = 1.0 if name.startswith("length") else math.inf
+            flags = name in ("disagree", "at_limit")
+            top = 1.0 if name.startswith(("length", "correct")) else math.inf
             return all(
                 (value is None and blank)
                 or (type(value) in (int, float) and (value in (0, 1) if flags else value <= top))
@@ -217,7 +218,7 @@ class Outcomes:
 
     @property
     def drop(self) -> list[float] | None:
-        """Accuracy lost at each question: full minus skipped, in {-1, 0, 1}; None without labels.
+        """Score lost at each question: full minus skipped, in [-1, 1]; None without labels.
 
         At a question without a label an answer that changed counts as lost, the worst case.
         """
@@ -243,6 +244,7 @@ def _length_change(full: str, skipped: str) -> float:
     return abs(len(full) - len(skipped)) / longer if longer else 0.0
 
 
-def _kl(p: Tensor, q: Tensor) -> tuple[float, ...]:
+def kl(p: Tensor, q: Tensor) -> tuple[float, ...]:
+    """KL(p || q) of every row of two (n, vocabulary) tensors of log-probabilities, in nats."""
     pointwise = torch.nn.functional.kl_div(q, p, reduction="none", log_target=True)
     return tuple(pointwise.sum(-1).clamp(min=0).tolist())

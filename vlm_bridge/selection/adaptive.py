@@ -17,7 +17,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import adaptive_outcomes
 from vlm_bridge.evaluate.adaptive_cost import AdaptiveMeasure, sampled_flops
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import certificate_of, signed
+from vlm_bridge.evaluate.from_outcomes import certificate_of, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, check_over

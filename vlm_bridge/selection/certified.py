@@ -12,7 +12,8 @@ from theory import Certificate
 from vlm_bridge.data import Item, check_disjoint, image_ids
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
-from vlm_bridge.evaluate.certify import certify, signed
+from vlm_bridge.evaluate.certify import certify
+from vlm_bridge.evaluate.from_outcomes import signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.reach import check_quantity, log_reach
 from vlm_bridge.evaluate.spending import check_unspent, granted_to, reach_of_search, spend_on

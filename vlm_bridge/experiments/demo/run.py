@@ -15,8 +15,8 @@ from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import Item, easy_vqa, image_ids, items_hash, limit_per_image
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
-from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.compare import Comparison
+from vlm_bridge.evaluate.from_outcomes import certificate_of, signed
 from vlm_bridge.evaluate.full_answers import DECISION, FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans

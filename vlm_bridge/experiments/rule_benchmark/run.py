@@ -13,9 +13,9 @@ from estimators import Estimate
 from theory import Certificate
 from vlm_bridge.data import image_ids, items_hash
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.certify import certificate_of, signed
 from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.controls import Knockout, coarser_images, control_plans, knockouts
+from vlm_bridge.evaluate.from_outcomes import certificate_of, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.experiments.rule_benchmark import results as records
 from vlm_bridge.experiments.rule_benchmark.error_rate import check_error_rate
