@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.model.vlm import VLM as VLM
     from vlm_bridge.model.vlm import load as load
     from vlm_bridge.model.vlm import load_meta as load_meta
+    from vlm_bridge.model.wrap import wrap as wrap
     from vlm_bridge.observe.collector import Collector as Collector
     from vlm_bridge.observe.profile import profile as profile
     from vlm_bridge.observe.profile import random_copy as random_copy

@@ -97,9 +97,7 @@ def test_finished_batches_are_not_run_again(vlm, full, tmp_path, monkeypatch):
     file.write_text("".join(kept[:-1]))
     asked = []
     ask = SharedRun.ask
-    monkeypatch.setattr(
-        SharedRun, "ask", lambda run, plan: (asked.append(plan), ask(run, plan))[1]
-    )
+    monkeypatch.setattr(SharedRun, "ask", lambda run, plan: (asked.append(plan), ask(run, plan))[1])
     assert full.of_plans(vlm, PLANS, checkpoint=file, **SETTINGS) == made
     assert asked == [None, *PLANS[:-1]]  # one batch
     with pytest.raises(BridgeError, match="another run"):

@@ -20,7 +20,7 @@ from vlm_bridge.evaluate.of_plan import RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.reach import Reach, check_method, check_quantity, log_reach, reach
 from vlm_bridge.evaluate.spending import check_answerable, check_unspent, granted_to, spend_on
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AnyPlan
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -43,7 +43,7 @@ HAND_MADE = "the plan is made by hand, it names neither a model nor the data tha
 def certify(
     vlm: VLM,
     items: Iterable[Item] | FullAnswers,
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -98,7 +98,7 @@ def certify(
     kind: Any = {"quantity": quantity, "method": method}
     check_quantity(quantity, method)
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = items if isinstance(items, FullAnswers) else tuple(check_items(items))
     asked, longest = _asked(items, max_new_tokens)
     check_certifiable(vlm, plan, asked)
@@ -123,7 +123,7 @@ def certify(
 def certify_both(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -143,7 +143,7 @@ def certify_both(
     are those of `certify`.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     asked = tuple(check_items(items))
     check_certifiable(vlm, plan, asked)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}

@@ -17,7 +17,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.word_errors import word_error_rate
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -235,7 +235,7 @@ def paired_outcomes(
 def compare(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -250,7 +250,7 @@ def compare(
     Arguments and errors are those of `paired_outcomes`; one image alone is refused.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = check_items(items)
     check_images(items)
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}

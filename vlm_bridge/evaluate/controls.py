@@ -19,7 +19,7 @@ from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.full_answers import DECISION, FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.controls import DRAWS, deepest_plan, random_plans
 from vlm_bridge.plan.modes import LAYERWISE, ranges
@@ -99,7 +99,7 @@ def p_value_against(random: Sequence[float], disagreement: float) -> float:
 def compare_with_controls(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     folder: Path,
     draws: int = DRAWS,
@@ -133,7 +133,7 @@ def compare_with_controls(
             units, a checkpoint of another run.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = check_items(items)
     check_images(items)
     sizes: dict[str, int] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}

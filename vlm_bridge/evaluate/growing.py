@@ -19,7 +19,7 @@ from vlm_bridge.evaluate.certify import check_certifiable, signed
 from vlm_bridge.evaluate.compare import paired_outcomes
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.spending import check_answerable
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, run_hash
@@ -63,7 +63,7 @@ class GrowingCertificate(Record):
 def certify_anytime(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -107,7 +107,7 @@ def certify_anytime(
             model, plan, delta or length.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     _check_look(look)
     asked = tuple(check_items(items))
     seen = frozenset() if earlier is None else frozenset(earlier.clusters)

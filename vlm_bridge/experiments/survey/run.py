@@ -148,10 +148,10 @@ def survey(
     # What a model cannot be measured by is refused before the long runs.
     own = profile(vlm, given.data, batch_size=batch_size, stack=stack)
     of_copy = profile(copy, given.data, batch_size=batch_size, stack=stack)
-    outcomes = full.of_plans(
-        vlm, plans, batch_size=batch_size, checkpoint=folder / "singles.jsonl"
+    outcomes = full.of_plans(vlm, plans, batch_size=batch_size, checkpoint=folder / "singles.jsonl")
+    singles = tuple(
+        Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True)
     )
-    singles = tuple(Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True))
     agreement: list[Estimate] = []
     if stack == DECODER and all(item.kinds == ("text",) for item in given.data):
         if not vlm.layout.encoder_decoder:
