@@ -182,7 +182,10 @@ def test_one_picture_in_two_clusters_is_refused(jsonl, second):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"image": 3, "question": "?"}, "the image of an item is a path, got 3"),
+        (
+            {"image": 3, "question": "?"},
+            "the image of an item is a path or an image: 3 is no image; give a path, a PIL",
+        ),
         ({"image": "a.png", "question": None}, "the question of an item is text, got None"),
         ({"image": "a.png", "question": "?", "answer": 3}, "the answer of an item is text, got 3"),
         (

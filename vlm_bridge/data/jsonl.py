@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vlm_bridge.data.items import KINDS, Item, check_units
+from vlm_bridge.data.items import KINDS, Item
+from vlm_bridge.data.units import check_units, link_units
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.runtime.strict_json import decode_utf8, parse_json
 
@@ -48,6 +49,7 @@ def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[It
             places.append(number)
     if not items:
         raise BridgeError(f"{path} holds no items; each line is a JSON object with a question")
+    items = link_units(items)
     check_units(items, [f"{path}:{number}" for number in places])
     return items
 
