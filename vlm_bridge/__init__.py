@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from estimators import __version__ as __version__
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
+    from vlm_bridge.data import Item as Item
+    from vlm_bridge.data import items_from as items_from
     from vlm_bridge.errors import BridgeError as BridgeError
     from vlm_bridge.evaluate.adaptive import adaptive_answers as adaptive_answers
     from vlm_bridge.evaluate.adaptive_latency import stream_latency as stream_latency

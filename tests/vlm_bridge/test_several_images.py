@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import vlm_bridge as vb
+from tests.vlm_bridge.adapters import tuned
 from tests.vlm_bridge.families.processors import PROCESSORS, paligemma, with_processor
-from tests.vlm_bridge.test_wrap import tuned
 from tests.vlm_bridge.tiny import picture, tiny_llava
 from vlm_bridge.data import Item, Turn, link_units
 from vlm_bridge.errors import BridgeError

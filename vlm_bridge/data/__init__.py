@@ -35,6 +35,7 @@ from vlm_bridge.data.scenes_task import scenes as scenes
 from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
 from vlm_bridge.data.spoken_words_task import SPOKEN_WORDS_SPLITS as SPOKEN_WORDS_SPLITS
 from vlm_bridge.data.spoken_words_task import spoken_words as spoken_words
+from vlm_bridge.data.tables import items_from as items_from
 from vlm_bridge.data.turns import Turn as Turn
 from vlm_bridge.data.units import check_one_cluster_per_image as check_one_cluster_per_image
 from vlm_bridge.data.units import first_units as first_units

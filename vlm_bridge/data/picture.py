@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlm_bridge.data.content import file_hash
 from vlm_bridge.data.image import MAX_PIXELS, decode_image, read_image, seen_image
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, got
 
 #: Most bytes of an image file in memory.
 MAX_IMAGE_BYTES = 2**28
@@ -68,7 +68,7 @@ class Picture:
         if isinstance(value, np.ndarray):
             value = _of_array(value)
         if not isinstance(value, Image.Image):
-            raise BridgeError(f"{_got(value)} is no image; give {_ACCEPTED}")
+            raise BridgeError(f"{got(value)} is no image; give {_ACCEPTED}")
         seen = seen_image(value, "the image in memory")
         return cls(seen.tobytes(), seen.size)
 
@@ -135,8 +135,3 @@ def _of_array(array: np.ndarray[Any, Any]) -> Image.Image:
             f"{MAX_PIXELS}"
         )
     return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _got(value: object) -> str:
-    plain = isinstance(value, str | int | float | dict | list | tuple) or value is None
-    return shown(value) if plain else f"a {type(value).__name__}"

@@ -27,6 +27,7 @@ class Turn:
         BridgeError: another role, nothing said, or an image that the user does not show.
 
     Example:
+        >>> from pathlib import Path
         >>> Turn("user", (Path("a.png"), "what is it?")).role, Turn("assistant", "a cat").parts
         ('user', ('a cat',))
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, got
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -18,7 +18,7 @@ def check_vlm(vlm: Any) -> None:
     """Raise a `BridgeError` unless `vlm` is a loaded model."""
     if not isinstance(vlm, VLM):
         raise BridgeError(
-            f"a model is wanted, got {_got(vlm)}; load one with vb.load(NAME), or wrap one in "
+            f"a model is wanted, got {got(vlm)}; load one with vb.load(NAME), or wrap one in "
             "memory with vb.wrap(model, processor)"
         )
 
@@ -27,11 +27,11 @@ def check_items(items: Any) -> list[Item]:
     """The items as a list; a `BridgeError` unless each is an `Item`."""
     how = "read them with vlm_bridge.data.read_jsonl(PATH)"
     if isinstance(items, str | os.PathLike | dict | SkipPlan) or not isinstance(items, Iterable):
-        raise BridgeError(f"a list of items is wanted, got {_got(items)}; {how}")
+        raise BridgeError(f"a list of items is wanted, got {got(items)}; {how}")
     listed = list(items)
     for place, item in enumerate(listed):
         if not isinstance(item, Item):
-            raise BridgeError(f"items[{place}] is no Item but {_got(item)}; {how}")
+            raise BridgeError(f"items[{place}] is no Item but {got(item)}; {how}")
     return listed
 
 
@@ -51,7 +51,7 @@ def given_plan(vlm: VLM, plan: Any) -> SkipPlan:
         )
     if not isinstance(plan, SkipPlan):
         raise BridgeError(
-            f"a plan is wanted, got {_got(plan)}; give a SkipPlan, the path of its file, or words "
+            f"a plan is wanted, got {got(plan)}; give a SkipPlan, the path of its file, or words "
             "such as 'freeze layers=2-11'"
         )
     return plan
@@ -60,7 +60,7 @@ def given_plan(vlm: VLM, plan: Any) -> SkipPlan:
 def given_plans(vlm: VLM, plans: Any) -> list[SkipPlan]:
     """`given_plan` of each of several."""
     if isinstance(plans, str | os.PathLike) or not isinstance(plans, Iterable):
-        raise BridgeError(f"a list of plans is wanted, got {_got(plans)}; put it into a list")
+        raise BridgeError(f"a list of plans is wanted, got {got(plans)}; put it into a list")
     return [given_plan(vlm, plan) for plan in plans]
 
 
@@ -68,13 +68,6 @@ def check_adaptive(plan: Any) -> None:
     """Raise a `BridgeError` unless `plan` is an adaptive plan."""
     if not isinstance(plan, AdaptivePlan):
         raise BridgeError(
-            f"an AdaptivePlan is wanted, got {_got(plan)}; make one as "
+            f"an AdaptivePlan is wanted, got {got(plan)}; make one as "
             "AdaptivePlan((Gate(plan, 'margin', threshold),)), or by `skipit search --adaptive`"
         )
-
-
-def _got(value: object) -> str:
-    """A value with its type, as a message shows it."""
-    if isinstance(value, str | int | float | dict | os.PathLike) or value is None:
-        return shown(value)
-    return f"a {type(value).__name__}"

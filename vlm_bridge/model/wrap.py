@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, got, shown
 from vlm_bridge.model.vlm import VLM, tokenizer_of
 
 
@@ -104,7 +104,7 @@ def _got(model: Any) -> str:
     """What was given in place of a model, and what to do."""
     if isinstance(model, str | int) or model is None or hasattr(model, "__fspath__"):
         return f"{shown(model)}; vb.load reads one from a folder or an id"
-    kind = f"a {type(model).__name__}"
+    kind = got(model)
     if tokenizer_of(model) is not model or hasattr(model, "all_special_ids"):
         own = getattr(model, "model", None)
         if isinstance(own, nn.Module):  # a pipeline
