@@ -121,7 +121,8 @@ class DataOptions:
     data: Annotated[
         str,
         Option(
-            help="JSONL of {image?, audio?, question, answer?, cluster?}, or NAME:SPLIT with NAME "
+            help="JSONL of {image?, audio?, question, answer?, cluster?} or of another shape in "
+            "docs/data.md, or NAME:SPLIT with NAME "
             f"one of {', '.join(TASKS)}, and SPLIT mostly one of profile, tuning, certification, "
             "test, train."
         ),

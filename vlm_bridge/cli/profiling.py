@@ -49,7 +49,8 @@ class ProfiledData(DataOptions):
     data: Annotated[
         str,
         Option(
-            help="JSONL of {image?, audio?, question, answer?, cluster?}, or NAME:SPLIT with NAME "
+            help="JSONL of {image?, audio?, question, answer?, cluster?} or of another shape in "
+            "docs/data.md, or NAME:SPLIT with NAME "
             f"one of {', '.join(TASKS)}; required with a model, refused with a file of states."
         ),
     ] = ""
