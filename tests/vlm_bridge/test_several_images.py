@@ -108,6 +108,13 @@ def test_the_order_of_images_counts(models, family):
     assert not torch.allclose(*logits, atol=1e-3)
 
 
+def test_pixels_come_in_the_order_of_the_prompt(models):
+    vlm = models["LLaVA"]
+    shown = collate(vlm, RAGGED, [0, 1, 2, 3]).inputs["pixel_values"]
+    alone = [Item.of(picture(n), "red ?") for n in (0, 1, 2, 3, 4, 5, 7, 6)]  # a turn comes first
+    assert torch.equal(shown, collate(vlm, alone, range(8)).inputs["pixel_values"])
+
+
 def test_with_adapters_of_peft(tmp_path):
     vlm = vb.wrap(tuned(tiny_llava().model), tiny_llava().processor, name="tuned")
     (batch,) = batches(vlm, RAGGED, batch_size=8)

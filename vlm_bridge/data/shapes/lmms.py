@@ -54,6 +54,6 @@ def _answer(record: Mapping[str, Any], place: Place) -> str | None:
         if not isinstance(text, str):
             raise place.refusal(f"'answers[{number}]' is not text, got {shown(each)}")
         texts.append(text)
-    if "answer" in record:
-        return place.text(record, "answer")
+    if record.get("answer") is not None:
+        return place.answer(record)
     return Counter(texts).most_common(1)[0][0] if texts else None

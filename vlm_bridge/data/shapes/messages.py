@@ -48,7 +48,7 @@ def read(record: Mapping[str, Any], place: Place) -> Item:
         )
     if left:
         raise place.refusal(f"'images' has {len(left)} more than the parts of type image")
-    answer = place.text(record, "answer")
+    answer = place.answer(record)
     return item_of_turns(turns, place, answer=answer, cluster=place.cluster(record))
 
 

@@ -46,7 +46,7 @@ def read(record: Mapping[str, Any], place: Place) -> Item:
         )
     return Item.of(
         *parts,
-        answer=place.text(record, "answer"),
+        answer=place.answer(record),
         cluster=place.cluster(record),
         audio=audio,
         system=place.text(record, "system") or "",

@@ -45,6 +45,10 @@ class Place:
             raise self.refusal(f"'{field}' is not text{how}, got {shown(value)}")
         return value
 
+    def answer(self, record: Mapping[str, Any]) -> str | None:
+        """The answer, None without a label; JSON's null is none."""
+        return None if record.get("answer") is None else self.text(record, "answer")
+
     def cluster(self, record: Mapping[str, Any]) -> str:
         """The declared unit, empty if there is none."""
         found = self.text(record, "cluster", "; leave it out, or name the unit")
