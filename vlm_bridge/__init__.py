@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from estimators import __version__ as __version__
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
+    from vlm_bridge.data import Item as Item
+    from vlm_bridge.data import items_from as items_from
     from vlm_bridge.errors import BridgeError as BridgeError
     from vlm_bridge.evaluate.adaptive import adaptive_answers as adaptive_answers
     from vlm_bridge.evaluate.adaptive_block import skipping as skipping
@@ -47,6 +49,7 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.model.vlm import VLM as VLM
     from vlm_bridge.model.vlm import load as load
     from vlm_bridge.model.vlm import load_meta as load_meta
+    from vlm_bridge.model.wrap import wrap as wrap
     from vlm_bridge.observe.collector import Collector as Collector
     from vlm_bridge.observe.profile import profile as profile
     from vlm_bridge.observe.profile import random_copy as random_copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -54,6 +55,18 @@ def among(name: object, known: Iterable[str]) -> str:
     return (
         f"did you mean {by_lower[near[0]]}? There are {listed}" if near else f"choose from {listed}"
     )
+
+
+def got(value: object) -> str:
+    """What was passed, as a message names it: a simple value itself, else its type.
+
+    Example:
+        >>> got("x"), got([1])
+        ("'x'", 'a list')
+    """
+    if isinstance(value, str | bytes | int | float | dict | os.PathLike) or value is None:
+        return shown(value)
+    return f"a {type(value).__name__}"
 
 
 def shown(value: object) -> str:

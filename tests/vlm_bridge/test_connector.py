@@ -24,7 +24,7 @@ from tests.vlm_bridge.product_photos import SPLITS, write_photos
 from tests.vlm_bridge.tiny import tokenizer
 from vlm_bridge import VLM, SkipPlan, answer, load, prune, skipping
 from vlm_bridge.data import Item, fashion_photos_task
-from vlm_bridge.data.items import by_image
+from vlm_bridge.data.units import by_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.fingerprint import fingerprint
 from vlm_bridge.model.prompts import collate

@@ -19,6 +19,7 @@ from vlm_bridge.data import (
     limit_per_image,
     read_jsonl,
 )
+from vlm_bridge.data import jsonl as reader
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import batch_places
 
@@ -81,13 +82,19 @@ def test_jsonl_round_trip(items):
         ('{"image": "0.png", "question": "x"} {}', r"data.jsonl:1: not JSON \(Extra data"),
         ('{"image": "0.png", "question": NaN}', r"data.jsonl:1: not JSON \(NaN is not"),
         ("[" * 100_000, r"data.jsonl:1: not JSON .* nested deeper than 100"),
-        ('{"question": "' + "x" * 2**20, r"data.jsonl:1: longer than 1048576 bytes"),
         ("", r"holds no items"),
     ],
 )
 def test_bad_jsonl_is_refused_with_its_line(jsonl, line, message):
     jsonl.write_text(line + "\n")
     with pytest.raises(BridgeError, match=message):
+        read_jsonl(jsonl)
+
+
+def test_a_line_that_is_too_long_is_refused(jsonl, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_LINE_BYTES", 40)
+    jsonl.write_text('{"question": "why?"}\n{"question": "' + "x" * 40)
+    with pytest.raises(BridgeError, match=r"data.jsonl:2: longer than 40 bytes"):
         read_jsonl(jsonl)
 
 
@@ -182,7 +189,10 @@ def test_one_picture_in_two_clusters_is_refused(jsonl, second):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"image": 3, "question": "?"}, "the image of an item is a path, got 3"),
+        (
+            {"image": 3, "question": "?"},
+            "the image of an item is a path or an image: 3 is no image; give a path, a PIL",
+        ),
         ({"image": "a.png", "question": None}, "the question of an item is text, got None"),
         ({"image": "a.png", "question": "?", "answer": 3}, "the answer of an item is text, got 3"),
         (

@@ -38,7 +38,7 @@ VERBS = {
     "sweep": (lambda vlm, items, plan: vb.sweep(vlm, items, [plan]), "vip"),
 }
 WRONG = {
-    "v": {"reference": "got 'reference'; load", None: "got None; load", 3: "got 3; load"},
+    "v": {"reference": "got 'reference'; ", None: "got None; ", 3: "got 3; "},
     "i": {
         "data.jsonl": "got 'data.jsonl'; read them with vlm_bridge.data.read_jsonl(PATH)",
         Path("data.jsonl"): "list of items is wanted, got PosixPath('data.jsonl'); read",
@@ -46,12 +46,12 @@ WRONG = {
         PLAN: "a list of items is wanted, got a SkipPlan; read",
     },
     "p": {
-        "block layers=2": "a plan is wanted, got 'block layers=2'; make one",
-        None: "a plan is wanted, got None; make one",
-        (ROW["image"],): "a plan is wanted, got a tuple; make one",
+        "skip layer 2": "'skip layer 2' is neither a plan file nor a plan in words; a part is a",
+        None: "a plan is wanted, got None; give a SkipPlan, the path of its file, or words such as",
+        (ROW["image"],): "a plan is wanted, got a tuple; give a SkipPlan",
     },
 }
-SAYS = {"v": "vb.load(NAME)", "i": "read_jsonl(PATH)", "p": "read_plan(WORDS)"}
+SAYS = {"v": "vb.load", "i": "read_jsonl(PATH)", "p": "layers="}
 
 
 @pytest.fixture(scope="module")

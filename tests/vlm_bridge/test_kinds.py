@@ -101,15 +101,16 @@ def test_the_question_about_an_image_is_no_unit(files):
 
 
 def test_image_and_recording_link_their_units(files):
-    """One picture with two recordings is one unit, or has to be declared as one."""
+    """One picture with two recordings is one unit, and so is one recording with two pictures."""
     rows = [
         {"image": "0.png", "audio": "0.wav", "question": "?"},
         {"image": "0.png", "audio": "1.wav", "question": "?"},
     ]
     assert len({item.cluster for item in read(files, *rows)}) == 1
     rows[1]["image"], rows[1]["audio"] = "1.png", "0.wav"
+    assert len({item.cluster for item in read(files, *rows)}) == 1
     with refused("are about one recording"):
-        read(files, *rows)
+        read(files, rows[0], {**rows[1], "cluster": "other"})
     both = read(files, *({**row, "cluster": "film"} for row in rows))
     assert len(image_ids(both)) == 4  # two pictures, a recording, the film
 

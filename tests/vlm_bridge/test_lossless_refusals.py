@@ -83,7 +83,7 @@ def test_settings(options, says):
             SkipPlan("block", 4, layers=(1,), provenance=Provenance(model="x", fingerprint="0")),
             "x",
         ),
-        ("block layers=1", "a plan is wanted"),
+        ("block layers=9", "layer 9 is out of range"),
     ],
 )
 def test_plans(plan, says):

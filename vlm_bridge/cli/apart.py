@@ -95,10 +95,12 @@ def check_images(items: Iterable[Item]) -> None:
     results = {(at.st_dev, at.st_ino) for at in _files(_written.get())}
     if not results:
         return
-    named = dict.fromkeys(pair for it in items for pair in zip(it.files, it.kinds, strict=False))
-    for file, kind in named:
+    named: dict[Path, str] = {}
+    for item in items:
+        named |= {image: "an image" for image in item.images if isinstance(image, Path)}
+        named |= {} if item.audio is None else {item.audio: "a recording"}
+    for file, what in named.items():
         if any((at.st_dev, at.st_ino) in results for at in _files([file])):
-            what = {"image": "an image", "audio": "a recording"}[kind]
             raise BridgeError(f"--out would replace {file}, {what} of the data; name another --out")
 
 

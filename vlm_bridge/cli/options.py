@@ -121,9 +121,10 @@ class DataOptions:
     data: Annotated[
         str,
         Option(
-            help="JSONL of {image?, audio?, question, answer?, answers?, cluster?}, or "
-            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}, and SPLIT mostly one of profile, "
-            "tuning, certification, test, train."
+            help="JSONL of {image?, audio?, question, answer?, answers?, cluster?} or of another "
+            "shape in docs/data.md, or NAME:SPLIT with NAME "
+            f"one of {', '.join(TASKS)}, and SPLIT mostly one of profile, tuning, certification, "
+            "test, train."
         ),
     ]
     images: Annotated[

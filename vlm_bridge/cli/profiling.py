@@ -49,9 +49,9 @@ class ProfiledData(DataOptions):
     data: Annotated[
         str,
         Option(
-            help="JSONL of {image?, audio?, question, answer?, answers?, cluster?}, or "
-            f"NAME:SPLIT with NAME one of {', '.join(TASKS)}; required with a model, refused with "
-            "a file of states."
+            help="JSONL of {image?, audio?, question, answer?, answers?, cluster?} or of another "
+            "shape in docs/data.md, or NAME:SPLIT with NAME "
+            f"one of {', '.join(TASKS)}; required with a model, refused with a file of states."
         ),
     ] = ""
 

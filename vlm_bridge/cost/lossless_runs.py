@@ -25,7 +25,7 @@ from vlm_bridge.runtime.progress import track
 from vlm_bridge.runtime.quiet import quiet_transformers
 from vlm_bridge.skip.lossless import LosslessTokens, generate_lossless
 from vlm_bridge.skip.lossless.batch import GrowingBatch
-from vlm_bridge.skip.lossless.checks import check_draft
+from vlm_bridge.skip.lossless.checks import given_draft
 from vlm_bridge.skip.lossless.draft import Drafting, drafts_of
 
 
@@ -79,7 +79,7 @@ class LosslessSpeed(Record):
 def acceptance_rate(
     vlm: VLM,
     items: Sequence[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     draft_tokens: int = 4,
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -93,7 +93,7 @@ def acceptance_rate(
         BridgeError: as `generate_lossless`, or no item judged a token.
     """
     check_vlm(vlm)
-    check_draft(vlm, plan)
+    plan = given_draft(vlm, plan)
     items = check_items(items)
     rates: list[float] = []
     clusters: list[str] = []
@@ -121,7 +121,7 @@ def acceptance_rate(
 def pass_times(
     vlm: VLM,
     inputs: Mapping[str, Tensor],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     most_drafts: int = 8,
     pairs: int = 15,
@@ -134,7 +134,7 @@ def pass_times(
         BridgeError: as `generate_lossless`, `most_drafts` or `pairs` below 1.
     """
     check_vlm(vlm)
-    check_draft(vlm, plan)
+    plan = given_draft(vlm, plan)
     for name, value in (("most_drafts", most_drafts), ("pairs", pairs)):
         if value < 1:
             raise BridgeError(f"{name} is at least 1, got {value}")
@@ -190,7 +190,7 @@ class _Timing:
 def time_lossless(
     vlm: VLM,
     items: Sequence[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     draft_tokens: int = 4,
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -203,7 +203,7 @@ def time_lossless(
         BridgeError: as `generate_lossless`, or no answer has two tokens.
     """
     check_vlm(vlm)
-    check_draft(vlm, plan)
+    plan = given_draft(vlm, plan)
     found: list[LosslessTokens] = []
 
     def answer(inputs: Mapping[str, Tensor], streamer: Ticks) -> tuple[int, ...]:

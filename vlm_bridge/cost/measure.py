@@ -20,7 +20,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.encoder_decoder import last_only, one_call, with_decoder_start
 from vlm_bridge.model.finite import finite
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.prompts import batches
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -79,7 +79,7 @@ class Cost(Record):
 def measure_cost(
     vlm: VLM,
     items: Sequence[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     batch_size: int = 16,
     pairs: int = 15,
@@ -91,14 +91,19 @@ def measure_cost(
         BridgeError: the model does not support the plan, or there are no items.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = check_items(items)
     batch = next(batches(vlm, items[:batch_size], batch_size=batch_size))
     return cost_of_inputs(vlm, batch.inputs, plan, pairs=pairs, tokens=tokens)
 
 
 def cost_of_inputs(
-    vlm: VLM, inputs: Mapping[str, Tensor], plan: SkipPlan, *, pairs: int = 15, tokens: int = 0
+    vlm: VLM,
+    inputs: Mapping[str, Tensor],
+    plan: SkipPlan | str,
+    *,
+    pairs: int = 15,
+    tokens: int = 0,
 ) -> Cost:
     """Count FLOPs and bytes and measure latency of the full model and of `plan` on `inputs`.
 
@@ -111,13 +116,13 @@ def cost_of_inputs(
         BridgeError: the model does not support the plan, `pairs` below 1, or `tokens` of 1.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     check_support(vlm, plan)
     return cost_inside(vlm, lambda: skipping(vlm, plan), inputs, pairs=pairs, tokens=tokens)
 
 
 def prefill_pairs(
-    vlm: VLM, items: Sequence[Item], plan: SkipPlan, *, batch_size: int = 16, pairs: int = 15
+    vlm: VLM, items: Sequence[Item], plan: SkipPlan | str, *, batch_size: int = 16, pairs: int = 15
 ) -> tuple[PhaseCost, tuple[float, ...]]:
     """Cost of the prefill of the first `batch_size` items, and every paired ratio of its latency.
 
@@ -128,7 +133,7 @@ def prefill_pairs(
         BridgeError: as `measure_cost`.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     check_support(vlm, plan)
     _check_pairs(pairs)
     batch = next(batches(vlm, check_items(items)[:batch_size], batch_size=batch_size))

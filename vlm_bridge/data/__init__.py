@@ -16,14 +16,14 @@ from vlm_bridge.data.image import image_hash as image_hash
 from vlm_bridge.data.image import read_image as read_image
 from vlm_bridge.data.items import TRANSCRIBE as TRANSCRIBE
 from vlm_bridge.data.items import Item as Item
-from vlm_bridge.data.items import check_one_cluster_per_image as check_one_cluster_per_image
-from vlm_bridge.data.items import first_units as first_units
-from vlm_bridge.data.items import image_hashes as image_hashes
-from vlm_bridge.data.items import items_hash as items_hash
-from vlm_bridge.data.items import limit_per_image as limit_per_image
-from vlm_bridge.data.items import unit_word as unit_word
+from vlm_bridge.data.items import about_other as about_other
+from vlm_bridge.data.items import with_images as with_images
 from vlm_bridge.data.jsonl import read_jsonl as read_jsonl
 from vlm_bridge.data.noise import noise_items as noise_items
+from vlm_bridge.data.picture import ImageRef as ImageRef
+from vlm_bridge.data.picture import Picture as Picture
+from vlm_bridge.data.picture import content_of as content_of
+from vlm_bridge.data.picture import open_image as open_image
 from vlm_bridge.data.python_docs_task import PYTHON_DOCS_SPLITS as PYTHON_DOCS_SPLITS
 from vlm_bridge.data.python_docs_task import python_docs as python_docs
 from vlm_bridge.data.recordings_task import SPLITS as RECORDINGS_SPLITS
@@ -35,6 +35,15 @@ from vlm_bridge.data.scenes_task import scenes as scenes
 from vlm_bridge.data.scenes_task import shows_held_out as shows_held_out
 from vlm_bridge.data.spoken_words_task import SPOKEN_WORDS_SPLITS as SPOKEN_WORDS_SPLITS
 from vlm_bridge.data.spoken_words_task import spoken_words as spoken_words
+from vlm_bridge.data.tables import items_from as items_from
+from vlm_bridge.data.turns import Turn as Turn
+from vlm_bridge.data.units import check_one_cluster_per_image as check_one_cluster_per_image
+from vlm_bridge.data.units import first_units as first_units
+from vlm_bridge.data.units import image_hashes as image_hashes
+from vlm_bridge.data.units import items_hash as items_hash
+from vlm_bridge.data.units import limit_per_image as limit_per_image
+from vlm_bridge.data.units import link_units as link_units
+from vlm_bridge.data.units import unit_word as unit_word
 
 #: task set -> names of its splits
 SPLITS: dict[str, tuple[str, ...]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 
-from vlm_bridge.data.items import Item, image_hashes, unit_word
+from vlm_bridge.data.items import Item
+from vlm_bridge.data.units import image_hashes, is_content_name, unit_word
 from vlm_bridge.errors import BridgeError, shown
 
 
@@ -26,7 +27,7 @@ def image_ids(items: Iterable[Item]) -> tuple[str, ...]:
 
 def cluster_id(cluster: str) -> str:
     """The identity of a cluster; one that is named by the hash of its content is that content."""
-    if len(cluster) == 16 and not set(cluster) - set("0123456789abcdef"):
+    if is_content_name(cluster):
         return cluster
     return hashlib.sha256(f"cluster\0{cluster}".encode()).hexdigest()[:16]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from vlm_bridge.data.content import file_hash
 from vlm_bridge.errors import BridgeError, shown
@@ -36,20 +39,42 @@ def read_image(path: Path) -> Image.Image:
     """
     if not os.path.isfile(path):
         raise BridgeError(f"no image at {shown(str(path)) if chr(0) in str(path) else path}")
+    return _decoded(path, f"the image {path}")
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """The same of the bytes of an image file; `name` is what messages call it."""
+    return _decoded(io.BytesIO(data), name)
+
+
+def seen_image(image: Image.Image, name: str) -> Image.Image:
+    """The same of an image that Pillow holds, which is not changed."""
+    with _refusing(name):
+        _check_size(name, image)
+        return _as_seen(name, image)
+
+
+def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
+    with _refusing(name), Image.open(source, formats=[f for f in FORMATS if _known(f)]) as handle:
+        _check_size(name, handle)
+        return _as_seen(name, handle)
+
+
+@contextlib.contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn the errors of Pillow into a `BridgeError` that names the image."""
     try:
         with warnings.catch_warnings():
             # Pillow's own limits are a warning and an error for the whole process.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=[f for f in FORMATS if _known(f)]) as handle:
-                _check_size(path, handle)
-                return _as_seen(path, handle)
+            yield
     except BridgeError:
         raise
     except (Image.DecompressionBombError, MemoryError):
-        raise BridgeError(f"the image {path} has more than {MAX_PIXELS} pixels") from None
+        raise BridgeError(f"{name} has more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # Pillow's decoders raise errors of any type on broken files
         why = " ".join(str(error).split()) or type(error).__name__
-        raise BridgeError(f"cannot read the image {path}: {why}") from None
+        raise BridgeError(f"cannot read {name}: {why}") from None
 
 
 def image_hash(path: Path) -> str:
@@ -64,50 +89,50 @@ def _known(name: str) -> bool:
     return name in Image.OPEN
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _check_size(name: str, image: Image.Image) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise BridgeError(f"the image {path} is empty ({width} x {height} pixels)")
+        raise BridgeError(f"{name} is empty ({width} x {height} pixels)")
     if width * height > MAX_PIXELS:
         raise BridgeError(
-            f"the image {path} has {width} x {height} pixels, more than {MAX_PIXELS}; "
-            "make it smaller"
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller"
         )
     # The further frames of an MPO, from cameras, are previews of the first.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise BridgeError(
-            f"the image {path} has {frames} frames or pages; a question is about one: save that one"
+            f"{name} has {frames} frames or pages; a question is about one: save that one"
         )
 
 
-def _as_seen(path: Path, handle: ImageFile.ImageFile) -> Image.Image:
+def _as_seen(name: str, handle: Image.Image) -> Image.Image:
     """8-bit RGB pixels, turned and laid on white."""
-    stored = str(handle.tile[0][3]) if handle.tile else ""  # how the file holds its pixels
+    tile = getattr(handle, "tile", None)
+    stored = str(tile[0][3]) if tile else ""  # how the file holds its pixels
     image = ImageOps.exif_transpose(handle)
     if image.mode.startswith("I") or image.mode == "F":
-        return _of_wide_grey(path, image, handle)
+        return _of_wide_grey(name, image, handle)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    _check_key(path, image, stored)
+    _check_key(name, image, stored)
     layer = image.convert("RGBA")
     white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _check_key(path: Path, image: Image.Image, stored: str) -> None:
+def _check_key(name: str, image: Image.Image, stored: str) -> None:
     """Scale the grey that a PNG declares transparent as its pixels were; refuse 16-bit colours."""
     key = image.info.get("transparency")
     if isinstance(key, int) and stored in ("L;2", "L;4"):
         image.info["transparency"] = key * (85 if stored == "L;2" else 17)
     if isinstance(key, tuple) and stored == "RGB;16B":  # two 16-bit colours may be one in 8 bits
         raise BridgeError(
-            f"the image {path} has a transparent colour of 16 bits; save it with 8 bits, or with "
+            f"{name} has a transparent colour of 16 bits; save it with 8 bits, or with "
             "an alpha channel"
         )
 
 
-def _of_wide_grey(path: Path, image: Image.Image, handle: ImageFile.ImageFile) -> Image.Image:
+def _of_wide_grey(name: str, image: Image.Image, handle: Image.Image) -> Image.Image:
     """Grey of 12, 16 or 32-bit integers, or of floating-point numbers, as 8-bit RGB."""
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
@@ -117,7 +142,7 @@ def _of_wide_grey(path: Path, image: Image.Image, handle: ImageFile.ImageFile) -
     if not ((image.mode == "F" or sixteen) and 0 <= low <= high <= white):
         kind = "floating-point" if image.mode == "F" else "32-bit"
         raise BridgeError(
-            f"the image {path} has {kind} grey values from {low:g} to {high:g}, of which black and "
+            f"{name} has {kind} grey values from {low:g} to {high:g}, of which black and "
             "white are unknown; save it with 8 or 16 bits"
         )
     grey = np.round(values * (255 / white))

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vlm_bridge.data.items import KINDS, Item, check_units
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.data.items import Item
+from vlm_bridge.data.shapes.place import Place
+from vlm_bridge.data.shapes.recognise import read_record
+from vlm_bridge.data.units import check_units, link_units
+from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.strict_json import decode_utf8, parse_json
 
-#: Longest line of a JSONL file, and fields of a line.
-MAX_LINE_BYTES = 2**20
-_FIELDS = ("image", "audio", "question", "answer", "answers", "cluster")
+#: Longest line of a JSONL file; an image in a line has a limit of its own.
+MAX_LINE_BYTES = 2**26
 
 
 def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[Item]:
@@ -22,17 +24,20 @@ def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[It
     A line is `{image?, audio?, question, answer?, answers?, cluster?}`; `answers` is a list of all
     reference answers, `answer` one of them (default: the most frequent).
 
-    The file is UTF-8, with or without byte order mark; lines end in LF or CRLF; blank lines are
-    ignored. Paths are relative to `images` (default: the file's folder). Without `cluster`, all
-    lines about one picture or recording, however its path is spelt or copied, are one unit, and so
-    are equal questions without either. The answer to "what is said?" about a recording is its
-    transcript, which is scored by its words.
+    Lines may also have the shape of LLaVA's conversations, of chat messages or of documents of
+    evaluation harnesses, recognised by their fields; docs/data.md describes all. The file is UTF-8,
+    with or without byte order mark; lines end in LF or CRLF; blank lines are ignored. Paths are
+    relative to `images` (default: the file's folder). Without `cluster`, all lines that share a
+    picture or recording, directly or through others and however its path is spelt or copied, are
+    one unit, and so are equal questions without either. The answer to "what is said?" about a
+    recording is its transcript, which is scored by its words.
 
     Raises:
-        BridgeError: the file is missing, empty or not UTF-8; a line is not such an object, has
-            another field or is too long; a file lies outside `images` or does not exist; or one
-            picture, recording or text is declared to be in two clusters. The message names the
-            line.
+        BridgeError: the file is missing, empty or not UTF-8; a line has none of these shapes, has
+            another field or is too long; a file lies outside `images` or does not exist, or an
+            image would have to be fetched; or one picture, recording or text is declared to be in
+            two clusters. The message names the line, the field, what was found and what is
+            accepted.
 
     Example:
         >>> read_jsonl("missing.jsonl")
@@ -51,6 +56,7 @@ def read_jsonl(path: str | Path, *, images: str | Path | None = None) -> list[It
             places.append(number)
     if not items:
         raise BridgeError(f"{path} holds no items; each line is a JSON object with a question")
+    items = link_units(items)
     check_units(items, [f"{path}:{number}" for number in places])
     return items
 
@@ -89,56 +95,9 @@ def decoded_lines(handle: BinaryIO, name: str | Path) -> Iterator[tuple[int, str
 
 
 def _parse(line: str, where: str, folder: Path) -> Item:
+    place = Place(where, folder)
     try:
         record = parse_json(line)
     except ValueError as error:
-        raise BridgeError(f"{where}: not JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise BridgeError(f"{where}: expected a JSON object, got {type(record).__name__}")
-    if not isinstance(record.get("question"), str):
-        raise BridgeError(f"{where}: 'question' is missing or not text")
-    for key in ("image", "audio"):
-        if not isinstance(record.get(key, ""), str):
-            raise BridgeError(f"{where}: '{key}' is not text; leave it out, or name a file")
-        if not record.get(key, "-").strip():
-            raise BridgeError(f"{where}: '{key}' is empty; leave it out, or name a file")
-    if "group" in record:
-        raise BridgeError(f"{where}: the field 'group' is now `cluster`; rename it")
-    if unknown := sorted(set(record) - set(_FIELDS)):
-        raise BridgeError(f"{where}: no field {shown(unknown[0])}; a line has {', '.join(_FIELDS)}")
-    if not isinstance(record.get("answer"), str | None):
-        raise BridgeError(f"{where}: 'answer' is not text")
-    if not isinstance(record.get("answers", []), list):
-        raise BridgeError(f"{where}: 'answers' is not a list of texts; leave it out, or give one")
-    if not isinstance(record.get("cluster", "-"), str):
-        raise BridgeError(f"{where}: 'cluster' is not text; leave it out, or name the unit")
-    if not record.get("cluster", "-").strip():
-        raise BridgeError(f"{where}: 'cluster' is empty; leave it out, or name the unit")
-    image, audio = (
-        _inside(folder, record[kind], where, KINDS[kind][0]) if kind in record else None
-        for kind in ("image", "audio")
-    )
-    answer, cluster = record.get("answer"), record.get("cluster", "")
-    answers = tuple(record.get("answers", ()))
-    try:
-        return Item(image, record["question"], answer, cluster, audio, answers=answers)
-    except BridgeError as error:
-        raise BridgeError(f"{where}: {error}") from None
-
-
-def _inside(folder: Path, name: str, where: str, what: str) -> Path:
-    """The path of an existing file inside `folder`."""
-    file = folder / name
-    try:
-        outside = not file.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # a NUL character, a loop of links
-        raise BridgeError(f"{where}: {shown(name)} is no file name") from None
-    if outside:
-        raise BridgeError(f"{where}: the {what} {_printed(name)} lies outside {folder}")
-    if not os.path.isfile(file):
-        raise BridgeError(f"{where}: no {what} at {_printed(str(file))}")
-    return file
-
-
-def _printed(name: str) -> str:
-    return name if name.isprintable() and len(name) < 200 else shown(name)
+        raise place.refusal(f"not JSON ({error})") from None
+    return read_record(record, place)

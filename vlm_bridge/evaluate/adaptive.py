@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import StoppingCriteria
+
 from vlm_bridge.data import Item
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, Generated, check_max_new_tokens
 from vlm_bridge.evaluate.full_answers import FullAnswers
@@ -204,8 +206,10 @@ class AdaptiveRun(SharedRun):
         self._uses = Counter(plan.plans)
         self._kept: dict[SkipPlan, Generated] = {}
 
-    def ask(self, plan: SkipPlan | None) -> Generated:
+    def ask(self, plan: SkipPlan | None, *, until: StoppingCriteria | None = None) -> Generated:
         """As of a `SharedRun`; answers under a plan of several gates are kept for them."""
+        if until is not None:
+            return super().ask(plan, until=until)
         if plan is None:
             return self.ask_anew(plan)
         made = self._kept.pop(plan, None) or self.ask_anew(plan)

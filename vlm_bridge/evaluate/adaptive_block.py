@@ -9,7 +9,7 @@ from threading import Lock, get_ident
 from typing import Any, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from vlm_bridge.data import Item
@@ -32,16 +32,16 @@ from vlm_bridge.skip.tracker import PassTracker
 
 @overload
 def skipping(
-    vlm: VLM, plan: SkipPlan, *, fast: bool = True
+    model: VLM | nn.Module, plan: SkipPlan | str, *, fast: bool = True
 ) -> AbstractContextManager[PassTracker]: ...
 @overload
 def skipping(
-    vlm: VLM, plan: AdaptivePlan, *, fast: bool = True
+    model: VLM, plan: AdaptivePlan, *, fast: bool = True
 ) -> AbstractContextManager[AdaptiveBlock]: ...
 def skipping(
-    vlm: VLM, plan: SkipPlan | AdaptivePlan, *, fast: bool = True
+    model: VLM | nn.Module, plan: SkipPlan | str | AdaptivePlan, *, fast: bool = True
 ) -> AbstractContextManager[PassTracker | AdaptiveBlock]:
-    """Run `vlm` under a plan inside the block; the model is restored when the block ends.
+    """Run a model under a plan inside the block; the model is restored when the block ends.
 
     A `SkipPlan` skips in every pass: see `vlm_bridge.skip.skipping`. Under an `AdaptivePlan`
     `vlm.model.generate` answers greedily, and every row of a batch is decided apart: it gets the
@@ -56,8 +56,8 @@ def skipping(
     is a single pass of the model, which has no answer to judge. Threads take turns.
 
     Args:
-        vlm: the model, which does not skip yet.
-        plan: what to skip.
+        model: a `VLM`, or for a `SkipPlan` a bare transformers model, too; it does not skip yet.
+        plan: what to skip; a `SkipPlan` also in words, or as the path of its file.
         fast: False is for a `SkipPlan` alone; see `vlm_bridge.skip.skipping`.
 
     Yields:
@@ -75,8 +75,8 @@ def skipping(
         (0, 1, 0)
     """
     if isinstance(plan, AdaptivePlan):
-        return _adaptive(vlm, plan, fast=fast)
-    return skipping_always(vlm, plan, fast=fast)
+        return _adaptive(model, plan, fast=fast)
+    return skipping_always(model, plan, fast=fast)
 
 
 class AdaptiveBlock:
@@ -170,7 +170,7 @@ class PromptRun(AdaptiveRun):
 
 
 @contextlib.contextmanager
-def _adaptive(vlm: VLM, plan: AdaptivePlan, *, fast: bool) -> Iterator[AdaptiveBlock]:
+def _adaptive(vlm: Any, plan: AdaptivePlan, *, fast: bool) -> Iterator[AdaptiveBlock]:
     check_vlm(vlm)
     if not fast:
         raise BridgeError(

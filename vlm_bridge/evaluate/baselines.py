@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from estimators import Estimate, clustered_mean
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, about_other
 from vlm_bridge.data.text_forms import transcript_words
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import is_correct, normalise
@@ -75,15 +74,7 @@ def with_other_inputs(items: Sequence[Item]) -> list[Item]:
         raise BridgeError("another input needs two images or recordings, in two units")
     units = list(first)
     donors = {unit: first[other] for unit, other in zip(units, [*units[1:], units[0]], strict=True)}
-    return [
-        replace(
-            item,
-            image=donors[item.cluster].image,
-            audio=donors[item.cluster].audio,
-            cluster=donors[item.cluster].cluster,
-        )
-        for item in items
-    ]
+    return [about_other(item, donors[item.cluster]) for item in items]
 
 
 def majority_answers(training: Sequence[Item], items: Sequence[Item]) -> list[str]:

@@ -18,7 +18,7 @@ from vlm_bridge.evaluate.reach import Reach, check_method, check_quantity, log_r
 from vlm_bridge.evaluate.scorers import EXACT, Function, Scorer, find_scorer
 from vlm_bridge.evaluate.scorers.protocol import certifiable, method_of_drop
 from vlm_bridge.evaluate.spending import check_answerable, check_unspent, granted_to, spend_on
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger
@@ -31,7 +31,7 @@ DROP_ONLY = ("harm", "label-free")
 def certify(
     vlm: VLM,
     items: Iterable[Item] | FullAnswers,
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -90,7 +90,7 @@ def certify(
     levels: Any = {"epsilon": epsilon, "delta": delta}
     check_quantity(quantity, method)
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = items if isinstance(items, FullAnswers) else tuple(check_items(items))
     asked, longest = _asked(items, max_new_tokens)
     check_certifiable(vlm, plan, asked)
@@ -122,7 +122,7 @@ def certify(
 def certify_both(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -144,7 +144,7 @@ def certify_both(
     are those of `certify`.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     asked = tuple(check_items(items))
     check_certifiable(vlm, plan, asked)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}

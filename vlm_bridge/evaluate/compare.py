@@ -20,7 +20,7 @@ from vlm_bridge.evaluate.paired import paired_answers
 from vlm_bridge.evaluate.score_of_plan import ScoreOfPlan
 from vlm_bridge.evaluate.scorers import EXACT
 from vlm_bridge.evaluate.word_errors import word_error_rate
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 
@@ -182,7 +182,7 @@ def check_images(items: Iterable[Item]) -> None:
 def compare(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -198,7 +198,7 @@ def compare(
     Arguments and errors are those of `paired_answers`; one image alone is refused.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = check_items(items)
     check_images(items)
     sizes = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}

@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from estimators.record import Record
-from vlm_bridge.data import Item, image_hash, read_image
-from vlm_bridge.data.items import check_one_cluster_per_image
+from vlm_bridge.data import ImageRef, Item, content_of, open_image, with_images
+from vlm_bridge.data.units import check_one_cluster_per_image
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.full_answers import DECISION, FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.controls import DRAWS, deepest_plan, random_plans
 from vlm_bridge.plan.modes import LAYERWISE, ranges
@@ -99,7 +99,7 @@ def p_value_against(random: Sequence[float], disagreement: float) -> float:
 def compare_with_controls(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     folder: Path,
     draws: int = DRAWS,
@@ -133,7 +133,7 @@ def compare_with_controls(
             units, a checkpoint of another run.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = check_items(items)
     check_images(items)
     sizes: dict[str, int] = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
@@ -195,17 +195,22 @@ def with_coarser_images(items: Sequence[Item], share: float, folder: Path) -> li
         raise BridgeError(f"a share of pixels lies in (0, 1], got {share}")
     coarser = []
     for item in items:
-        if item.image is None:
+        if not item.images:
             raise BridgeError(f"{item.name} has no image to make coarser")
-        path = folder / f"{image_hash(item.image)[:32]}-{share!r}.png"
-        if not path.is_file():
-            image = read_image(item.image)
-            size = [max(1, round(side * math.sqrt(share))) for side in image.size]
-            made = io.BytesIO()
-            image.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(made, format="PNG")
-            write_bytes(path, made.getvalue())
-        coarser.append(replace(item, image=path))
+        coarser.append(with_images(item, [_coarser(image, share, folder) for image in item.images]))
     return coarser
+
+
+def _coarser(source: ImageRef, share: float, folder: Path) -> Path:
+    """The file of a smaller image, which is written if it is not there."""
+    path = folder / f"{content_of(source)[:32]}-{share!r}.png"
+    if not path.is_file():
+        image = open_image(source)
+        size = [max(1, round(side * math.sqrt(share))) for side in image.size]
+        made = io.BytesIO()
+        image.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(made, format="PNG")
+        write_bytes(path, made.getvalue())
+    return path
 
 
 def kept_share(plan: SkipPlan) -> float:

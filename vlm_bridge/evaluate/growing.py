@@ -20,7 +20,7 @@ from vlm_bridge.evaluate.from_outcomes import signed
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.evaluate.spending import check_answerable
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, run_hash
@@ -64,7 +64,7 @@ class GrowingCertificate(Record):
 def certify_anytime(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -108,7 +108,7 @@ def certify_anytime(
             model, plan, delta or length.
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     _check_look(look)
     asked = tuple(check_items(items))
     seen = frozenset() if earlier is None else frozenset(earlier.clusters)

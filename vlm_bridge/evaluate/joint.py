@@ -20,7 +20,7 @@ from vlm_bridge.evaluate.of_plan import GroupsOfPlan, RisksOfPlan
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.paired import paired_outcomes
 from vlm_bridge.evaluate.spending import check_answerable, spend_on
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, Spending
@@ -35,7 +35,7 @@ GROUPINGS: Mapping[str, Callable[[Item], str]] = {
 def certify_groups(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     per: str | Callable[[Item], str] = "opening",
     *,
     epsilon: float = 0.02,
@@ -65,6 +65,8 @@ def certify_groups(
     grouping = GROUPINGS.get(per) if isinstance(per, str) else per
     if grouping is None:
         raise BridgeError(f"unknown grouping '{per}'; {among(per, GROUPINGS)}")
+    check_vlm(vlm)
+    plan = given_plan(vlm, plan)
     items = tuple(check_items(items))
     names = [grouping(item) for item in items]
     kind = {"quantity": "groups", "groups": names}
@@ -95,7 +97,7 @@ def certify_groups(
 def certify_risks(
     vlm: VLM,
     items: Iterable[Item],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     limits: Mapping[str, float],
     *,
     delta: float = 0.05,
@@ -123,6 +125,8 @@ def certify_risks(
     for name in limits:
         if name not in known:
             raise BridgeError(f"unknown risk '{name}'; {among(name, known)}")
+    check_vlm(vlm)
+    plan = given_plan(vlm, plan)
     items = tuple(check_items(items))
     if "accuracy_drop" in limits and all(item.answer is None for item in items):
         raise BridgeError("an accuracy drop needs answers in the data; leave that risk out")
@@ -170,8 +174,6 @@ def _outcomes(
     ledger: Ledger | str | Path | None = None,
 ) -> tuple[Outcomes, float, Spending | None]:
     """Outcomes of both models, the delta that a ledger grants, and what it says of it."""
-    check_vlm(vlm)
-    check_plan(plan)
     check_certifiable(vlm, plan, items)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     spending = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from estimators import Estimate, clustered_mean
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plans
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -24,7 +24,7 @@ from vlm_bridge.skip.resume import starting_at
 def next_token_agreement(
     vlm: VLM,
     items: Sequence[Item],
-    plans: Sequence[SkipPlan],
+    plans: Sequence[SkipPlan | str],
     *,
     batch_size: int = 16,
     checkpoint: Path | None = None,
@@ -45,8 +45,8 @@ def next_token_agreement(
     """
     check_vlm(vlm)
     items = check_items(items)
-    for plan in plans:
-        check_plan(plan)
+    chosen = given_plans(vlm, plans)
+    for plan in chosen:
         check_support(vlm, plan)
     if vlm.layout.encoder_decoder:
         raise BridgeError(f"{vlm.name} is an encoder-decoder: its decoder reads no text")
@@ -55,18 +55,18 @@ def next_token_agreement(
     results = run_batches(
         vlm,
         items,
-        lambda batch: _of_batch(vlm, batch, plans),
+        lambda batch: _of_batch(vlm, batch, chosen),
         lambda result, n: (
-            is_list_of(result, list, len(plans))
+            is_list_of(result, list, len(chosen))
             and all(is_list_of(shares, float, n) for shares in result)
         ),
         batch_size=batch_size,
-        title=f"next tokens under {len(plans)} plans",
+        title=f"next tokens under {len(chosen)} plans",
         checkpoint=checkpoint,
-        key=run_key("next tokens", vlm, items, plans=[plan.hash() for plan in plans]),
+        key=run_key("next tokens", vlm, items, plans=[plan.hash() for plan in chosen]),
     )
     clusters = [item.cluster for chosen, _ in results for item in chosen]
-    shares = ([share for _, result in results for share in result[i]] for i in range(len(plans)))
+    shares = ([share for _, result in results for share in result[i]] for i in range(len(chosen)))
     return [clustered_mean(values, clusters, bounds=(0, 1), unit="1") for values in shares]
 
 

@@ -19,7 +19,7 @@ from vlm_bridge.evaluate.answers import (
 )
 from vlm_bridge.evaluate.outcomes import Outcomes, kl
 from vlm_bridge.evaluate.scorers import EXACT, Scorer
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -133,7 +133,7 @@ def paired_answers(
         ('a red circle', 'a red square')
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     items = check_items(items)
     check_support(vlm, plan)
     check_max_new_tokens(max_new_tokens)

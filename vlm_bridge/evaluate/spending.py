@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import Item, image_ids, items_hash, overlap, unit_word
+from vlm_bridge.data import Item, image_ids, items_hash, open_image, overlap, unit_word
 from vlm_bridge.data.audio import read_audio
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import answer_batch, check_max_new_tokens
@@ -111,8 +111,8 @@ def check_answerable(
     """
     check_max_new_tokens(max_new_tokens)
     check_takes(vlm, items)
-    for image in {item.image: item for item in items if item.image is not None}.values():
-        image.open()
+    for image in {image for item in items for image in item.images}:
+        open_image(image)
     for audio in {item.audio for item in items if item.audio is not None}:
         read_audio(audio)
     batch = collate(vlm, items, batch_places(items, batch_size)[0])

@@ -13,7 +13,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.compare import Comparison, check_images
 from vlm_bridge.evaluate.first_token import DECISION, first_tokens, starts_right, words
 from vlm_bridge.evaluate.outcomes import Outcomes
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plans
 from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.run_batches import is_list_of, run_batches, run_key
 from vlm_bridge.model.vlm import VLM
@@ -77,7 +77,7 @@ def sweep_plans(
 def sweep(
     vlm: VLM,
     items: Iterable[Item],
-    plans: Sequence[SkipPlan],
+    plans: Sequence[SkipPlan | str],
     *,
     checkpoint: Path | None = None,
     batch_size: int = 16,
@@ -98,10 +98,9 @@ def sweep(
     check_vlm(vlm)
     items = check_items(items)
     check_images(items)
-    for plan in plans:
-        check_plan(plan)
-    outcomes = sweep_outcomes(vlm, items, plans, checkpoint=checkpoint, batch_size=batch_size)
-    return [Comparison.of(p, o, DECISION, vlm) for p, o in zip(plans, outcomes, strict=True)]
+    chosen = given_plans(vlm, plans)
+    outcomes = sweep_outcomes(vlm, items, chosen, checkpoint=checkpoint, batch_size=batch_size)
+    return [Comparison.of(p, o, DECISION, vlm) for p, o in zip(chosen, outcomes, strict=True)]
 
 
 def sweep_outcomes(

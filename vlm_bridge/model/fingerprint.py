@@ -31,7 +31,7 @@ _VOLATILE = frozenset(
 
 @dataclass(frozen=True)
 class _Hashed:
-    """A model's attention, settings and tensors when it was hashed, and its fingerprint."""
+    """A model's attention and adapters, settings and tensors when hashed, and its fingerprint."""
 
     attention: str
     settings: str
@@ -48,8 +48,9 @@ def fingerprint(model: nn.Module, *, name: str = "the model", quick: bool = Fals
 
     Hashed are the class, the configuration without names and versions, the attention
     implementation, plain settings of every module (such as the scaling of its attention), and name,
-    shape, dtype and bytes of every parameter and stored buffer. The device does not matter. Buffers
-    that a checkpoint does not store follow from the configuration.
+    shape, dtype and bytes of every parameter and stored buffer; of layers that hold adapters of
+    PEFT, which are active and how they are scaled. The device does not matter. Buffers that a
+    checkpoint does not store follow from the configuration.
 
     The hash is kept. A later call compares address and number of writes of every tensor, sums of
     its 8-byte words by row and by column of a table, which finds changes and exchanges through
@@ -73,7 +74,7 @@ def fingerprint(model: nn.Module, *, name: str = "the model", quick: bool = Fals
         >>> len(before), fingerprint(layer) == before
         (64, False)
     """
-    attention = _attention_of(model)
+    attention = _attention_of(model) + _adapters_of(model)
     tensors = [tensor for module in model.modules() for _, tensor in _stored(module)]
     writes = tuple((tensor.data_ptr(), _writes(tensor)) for tensor in tensors)
     known = _hashed.get(model)
@@ -191,6 +192,17 @@ def _settings_of(model: nn.Module) -> str:
         if type(value) in (bool, int, float, str) and name[0] != "_" and name not in _STATE
     ]
     return json.dumps([stored, modules], sort_keys=True, default=str)
+
+
+def _adapters_of(model: nn.Module) -> str:
+    """How PEFT's layers use their adapters at present; empty without such layers."""
+    found = [
+        [path, name, getattr(module, name, None)]
+        for path, module in model.named_modules()
+        if hasattr(module, "base_layer")
+        for name in ("active_adapters", "disable_adapters", "merged_adapters", "scaling")
+    ]
+    return json.dumps(found, sort_keys=True, default=str) if found else ""
 
 
 def _behaviour(config: Any) -> Any:

@@ -7,32 +7,42 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError, shown
+from vlm_bridge.errors import BridgeError, got
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.plan.text import read_plan
 
 
 def check_vlm(vlm: Any) -> None:
     """Raise a `BridgeError` unless `vlm` is a loaded model."""
     if not isinstance(vlm, VLM):
-        raise BridgeError(f"a model is wanted, got {_got(vlm)}; load one with vb.load(NAME)")
+        raise BridgeError(
+            f"a model is wanted, got {got(vlm)}; load one with vb.load(NAME), or wrap one in "
+            "memory with vb.wrap(model, processor)"
+        )
 
 
 def check_items(items: Any) -> list[Item]:
     """The items as a list; a `BridgeError` unless each is an `Item`."""
     how = "read them with vlm_bridge.data.read_jsonl(PATH)"
     if isinstance(items, str | os.PathLike | dict | SkipPlan) or not isinstance(items, Iterable):
-        raise BridgeError(f"a list of items is wanted, got {_got(items)}; {how}")
+        raise BridgeError(f"a list of items is wanted, got {got(items)}; {how}")
     listed = list(items)
     for place, item in enumerate(listed):
         if not isinstance(item, Item):
-            raise BridgeError(f"items[{place}] is no Item but {_got(item)}; {how}")
+            raise BridgeError(f"items[{place}] is no Item but {got(item)}; {how}")
     return listed
 
 
-def check_plan(plan: Any) -> None:
-    """Raise a `BridgeError` unless `plan` is a plan for every answer."""
+def given_plan(vlm: VLM, plan: Any) -> SkipPlan:
+    """A plan for every answer: `plan` itself, or the one that words or a file name for `vlm`.
+
+    Raises:
+        BridgeError: neither a `SkipPlan` nor words; errors of words are those of `read_plan`.
+    """
+    if isinstance(plan, str | os.PathLike):
+        return read_plan(os.fspath(plan))(vlm.layout.depth)
     if isinstance(plan, AdaptivePlan):
         raise BridgeError(
             "an AdaptivePlan decides answer by answer, which needs whole answers: it has no fixed "
@@ -42,22 +52,23 @@ def check_plan(plan: Any) -> None:
         )
     if not isinstance(plan, SkipPlan):
         raise BridgeError(
-            f"a plan is wanted, got {_got(plan)}; make one as SkipPlan(...), or from words or a "
-            "file with vlm_bridge.plan.text.read_plan(WORDS)(vlm.layout.depth)"
+            f"a plan is wanted, got {got(plan)}; give a SkipPlan, the path of its file, or words "
+            "such as 'freeze layers=2-11'"
         )
+    return plan
+
+
+def given_plans(vlm: VLM, plans: Any) -> list[SkipPlan]:
+    """`given_plan` of each of several."""
+    if isinstance(plans, str | os.PathLike) or not isinstance(plans, Iterable):
+        raise BridgeError(f"a list of plans is wanted, got {got(plans)}; put it into a list")
+    return [given_plan(vlm, plan) for plan in plans]
 
 
 def check_adaptive(plan: Any) -> None:
     """Raise a `BridgeError` unless `plan` is an adaptive plan."""
     if not isinstance(plan, AdaptivePlan):
         raise BridgeError(
-            f"an AdaptivePlan is wanted, got {_got(plan)}; make one as "
+            f"an AdaptivePlan is wanted, got {got(plan)}; make one as "
             "AdaptivePlan((Gate(plan, 'margin', threshold),)), or by `skipit search --adaptive`"
         )
-
-
-def _got(value: object) -> str:
-    """A value with its type, as a message shows it."""
-    if isinstance(value, str | int | float | dict | os.PathLike) or value is None:
-        return shown(value)
-    return f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Make model inputs from items: chat template, left padding, all questions of a unit together."""
+"""Make model inputs from items: left padding, all questions of a unit together."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlm_bridge.data import Item, check_one_cluster_per_image
+from vlm_bridge.data import Item, check_one_cluster_per_image, open_image
 from vlm_bridge.data.audio import read_audio
 from vlm_bridge.errors import BridgeError, shown
-from vlm_bridge.model.vlm import VLM, tokenizer_of
+from vlm_bridge.model.dialogue import prompt_text
+from vlm_bridge.model.vlm import VLM
 
-#: What the tokens of a processor stand for that may not be typed in a question.
-_STAND_INS = {
-    "image_token": "an image",
-    "boi_token": "an image",
-    "video_token": "a video",
-    "audio_token": "audio",
-    "boa_token": "audio",
-}
 _FILES = {"image": "an image", "audio": "a recording", "text": "neither image nor recording"}
 _PLURALS = {"image": "images", "audio": "recordings", "text": "questions alone"}
 
@@ -105,7 +98,7 @@ def collate(
     if vlm.layout.encoder_decoder:
         encoded = _for_encoder(vlm, chosen, kinds)
     else:
-        texts = [_prompt(vlm.processor, item, kinds) for item in chosen]
+        texts = [prompt_text(vlm.processor, item, kinds) for item in chosen]
         if vlm.processor is vlm.tokenizer:
             encoded = _tokenized(vlm.tokenizer, texts)
         else:
@@ -145,7 +138,7 @@ def _processed(
     options: dict[str, Any] = {"return_tensors": "pt", "padding": True, "padding_side": "left"}
     options |= _special(processor.tokenizer, texts)
     if "image" in kinds:
-        options["images"] = [[item.open()] for item in items]
+        options["images"] = [[open_image(image) for image in item.images] for item in items]
     if "audio" in kinds:
         rate = int(processor.feature_extractor.sampling_rate)
         most = getattr(processor.feature_extractor, "n_samples", None)
@@ -163,7 +156,7 @@ def _processed(
 def _for_encoder(vlm: VLM, items: Sequence[Item], kinds: Collection[str]) -> dict[str, Tensor]:
     """The inputs of an encoder: a recording without its question, or the question as it is."""
     if "audio" not in vlm.layout.encoders:
-        questions = [item.question for item in items]
+        questions = [_alone(vlm, item) for item in items]
         return dict(vlm.tokenizer(questions, return_tensors="pt", padding=True))
     if "audio" not in kinds:
         raise BridgeError(
@@ -174,6 +167,16 @@ def _for_encoder(vlm: VLM, items: Sequence[Item], kinds: Collection[str]) -> dic
     rate, most = int(extractor.sampling_rate), getattr(extractor, "n_samples", None)
     sounds = [_sound(item, rate, most) for item in items]
     return dict(extractor(sounds, sampling_rate=rate, return_tensors="pt"))
+
+
+def _alone(vlm: VLM, item: Item) -> str:
+    """The question of an encoder-decoder, which reads one text and no dialogue."""
+    if item.turns:
+        raise BridgeError(
+            f"{type(vlm.model).__name__} reads one text, and {shown(item.question)} has earlier "
+            "turns; put them into the question"
+        )
+    return item.question
 
 
 def _sound(item: Item, rate: int, most: int | None) -> Any:
@@ -212,21 +215,3 @@ def check_takes(vlm: VLM, items: Iterable[Item]) -> None:
 def _with(kinds: Collection[str]) -> str:
     found = [words for kind, words in _FILES.items() if kind in kinds and kind != "text"]
     return f"with {' and '.join(found)}" if found else "without an image"
-
-
-def _prompt(processor: Any, item: Item, kinds: Collection[str]) -> str:
-    for name, what in _STAND_INS.items():
-        token = str(getattr(processor, name, None) or "")
-        if token and token in item.question:
-            raise BridgeError(
-                f"the question {shown(item.question)} contains '{token}', which stands for {what} "
-                f"in prompts of {type(processor).__name__}; leave it out"
-            )
-    files = [kind for kind in ("image", "audio") if kind in kinds]
-    if processor.chat_template is None:  # a base model, such as PaliGemma
-        return "".join(getattr(processor, f"{kind}_token") for kind in files) + item.question
-    content: Any = [*({"type": kind} for kind in files), {"type": "text", "text": item.question}]
-    if processor is tokenizer_of(processor):  # whose templates take text, not parts
-        content = item.question
-    chat = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))

@@ -80,8 +80,12 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go: the device of the token embeddings."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
+        """Where inputs go: the device on which token embeddings are looked up."""
+        embeddings = self.model.get_input_embeddings()
+        device: torch.device = embeddings.weight.device
+        if device.type == "meta":  # accelerate keeps the weights elsewhere
+            place = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+            return device if place is None else torch.device(place)
         return device
 
     @property

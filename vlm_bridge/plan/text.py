@@ -26,7 +26,8 @@ def read_plan(words: str) -> Callable[[Depths], SkipPlan]:
     of every stack (`vlm.layout.depth`). A file is read at once, so that a wrong name is refused
     before a model is loaded. In words, parts are joined by `+`; a part is a mode and its fields,
     `layers=3,5-7`, `exit=20`, `stages=8:0.5,16:0.25`, each given once; `stack=audio` says that it
-    is about the audio encoder.
+    is about the audio encoder. The name of a mode's only field may be left out, as in
+    `freeze 2-11` and `early_exit 20`.
 
     Raises:
         BridgeError: no such file or not a plan; an unknown mode or field, a field twice, a mode
@@ -39,6 +40,8 @@ def read_plan(words: str) -> Callable[[Depths], SkipPlan]:
         skip layers 1-2 (2 of 4) of the audio encoder
         >>> read_plan("progressive_pruning stages=8:0.5,16:0.25")(30).stages
         ((8, 0.5), (16, 0.25))
+        >>> read_plan("freeze 2-4")(30) == read_plan("freeze layers=2-4")(30)
+        True
     """
     if Path(words).suffix == ".json" or os.path.isfile(words):
         plan = SkipPlan.read(words)
@@ -62,6 +65,8 @@ def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
         )
     fields: dict[str, Any] = {}
     for word in words[1:]:
+        if "=" not in word and len(takes := MODES[words[0]].takes) == 1:
+            word = f"{takes[0]}={word}"
         name, _, value = word.partition("=")
         if name not in _PARSERS:
             raise BridgeError(f"a plan has no {shown(name)}; it has {', '.join(_PARSERS)}")
@@ -72,8 +77,8 @@ def _part(words: list[str], whole: str) -> tuple[str, dict[str, Any]]:
         except ValueError as error:
             raise BridgeError(f"{shown(word)} in the plan {shown(whole)} {error}") from None
     if not fields.keys() - {"stack"}:
-        takes = " or ".join(f"'{name}='" for name in MODES[words[0]].takes)
-        raise BridgeError(f"'{words[0]}' in the plan {shown(whole)} names no place; add {takes}")
+        wanted = " or ".join(f"'{name}='" for name in MODES[words[0]].takes)
+        raise BridgeError(f"'{words[0]}' in the plan {shown(whole)} names no place; add {wanted}")
     return words[0], fields
 
 

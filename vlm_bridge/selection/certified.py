@@ -17,7 +17,7 @@ from vlm_bridge.evaluate.from_outcomes import signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.reach import check_quantity, log_reach
 from vlm_bridge.evaluate.spending import check_unspent, granted_to, reach_of_search, spend_on
-from vlm_bridge.model.given import check_items, check_plan, check_vlm
+from vlm_bridge.model.given import check_items, check_vlm, given_plans
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -111,7 +111,7 @@ def search(
     vlm: VLM,
     tuning: Iterable[Item],
     certification: Iterable[Item],
-    candidates: Sequence[SkipPlan],
+    candidates: Sequence[SkipPlan | str],
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
@@ -153,20 +153,22 @@ def search(
             (0, 1), an image or a cluster in both splits, a candidate of another model or chosen on
             certification images, no items, no delta left.
     """
+    check_vlm(vlm)
+    plans = given_plans(vlm, candidates)
     wanted: Any = {"epsilon": epsilon, "quantity": quantity, "method": method}
     tuning, certification = check_search(
-        *(vlm, tuning, certification, candidates), delta=delta, ledger=ledger, **wanted
+        *(vlm, tuning, certification, plans), delta=delta, ledger=ledger, **wanted
     )
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     path = tuned_path(
-        *(vlm, tuning, candidates),
+        *(vlm, tuning, plans),
         epsilon=epsilon,
         rungs=rungs,
         stairs=stairs,
         checkpoint=checkpoint,
         **generating,
     )
-    settings = {"epsilon": epsilon, "candidates": len(candidates)}
+    settings = {"epsilon": epsilon, "candidates": len(plans)}
     length = {"max_new_tokens": max_new_tokens}
     empty = SkipPlan("block", vlm.layout.n_layers)
     empty = tuned_on(vlm, empty, tuning, **length, settings=settings)
@@ -203,8 +205,6 @@ def check_search(
     """The questions of both splits; logs what a search can reach. Errors are those of `search`."""
     check_vlm(vlm)
     tuning, certification = check_items(tuning), check_items(certification)
-    for plan in candidates:
-        check_plan(plan)
     check_splits(tuning, certification)
     if not 0 < delta < 1:
         raise BridgeError(f"delta must lie in (0, 1), got {delta}")

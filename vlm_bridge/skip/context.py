@@ -8,9 +8,10 @@ from functools import partial
 
 from torch import nn
 
-from vlm_bridge.model.given import check_plan, check_vlm
+from vlm_bridge.model.given import given_plan
 from vlm_bridge.model.in_use import held_by_plan
 from vlm_bridge.model.vlm import VLM
+from vlm_bridge.model.wrap import given_vlm
 from vlm_bridge.plan.selectors import read_selector
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER, STACKS
@@ -31,8 +32,10 @@ from vlm_bridge.skip.tracker import PassTracker
 
 
 @contextlib.contextmanager
-def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTracker]:
-    """Run `vlm` under `plan` inside the block; its layers are restored when the block ends.
+def skipping(
+    model: VLM | nn.Module, plan: SkipPlan | str, *, fast: bool = True
+) -> Iterator[PassTracker]:
+    """Run a model under `plan` inside the block; its layers are restored when the block ends.
 
     Works with and without cache (dynamic, sliding or static), left-padded batches, chunked
     prefill, several turns with one cache, several threads, and every way to `generate` but
@@ -57,8 +60,8 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
     out of what the model collects.
 
     Args:
-        vlm: the model.
-        plan: what to skip, for stacks of the model's depths.
+        model: a `VLM`, or a transformers model, as PEFT or `torch.compile` wraps it, too.
+        plan: what to skip, for stacks of the model's depths; in words, or the path of its file.
         fast: do not compute skipped parts. `False` computes everything and then undoes or hides
             it: slow, and the specification against which the fast form is tested.
 
@@ -77,9 +80,11 @@ def skipping(vlm: VLM, plan: SkipPlan, *, fast: bool = True) -> Iterator[PassTra
         >>> plan = SkipPlan("early_exit", n_layers=30, exit=28)
         >>> with skipping(vlm, plan):  # doctest: +SKIP
         ...     vlm.model.generate(**inputs)
+        >>> with skipping(model, "freeze 2-11"):  # doctest: +SKIP
+        ...     model.generate(**inputs)
     """
-    check_vlm(vlm)
-    check_plan(plan)
+    vlm = given_vlm(model)
+    plan = given_plan(vlm, plan)
     layout = vlm.layout
     with contextlib.ExitStack() as stack:
         # Compiled code might ignore hooks and replaced forwards.

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.finite import BrokenModel
-from vlm_bridge.model.given import check_plan, check_vlm
+from vlm_bridge.model.given import check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import Provenance
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -33,7 +33,7 @@ _HALF_A_LAYER = (
 )
 
 
-def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
+def prune(vlm: VLM, plan: SkipPlan | str, folder: str | Path) -> Path:
     """Export the model without the layers that `plan` skips, as safetensors.
 
     The remaining layers are renumbered and the configuration is shortened; class, tied weights,
@@ -57,7 +57,7 @@ def prune(vlm: VLM, plan: SkipPlan, folder: str | Path) -> Path:
         PosixPath('out/smaller')
     """
     check_vlm(vlm)
-    check_plan(plan)
+    plan = given_plan(vlm, plan)
     _check_weights(vlm)
     kept = {name: _remaining_layers(vlm, part) for name, part in plan.by_stack.items()}
     check_support(vlm, plan)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel, LlamaModel, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from vlm_bridge.data.items import Item, by_image
+from vlm_bridge.data.items import Item
+from vlm_bridge.data.units import by_image
 from vlm_bridge.reference.assemble import IMAGE_TOKEN, fold_standardisation, unfold_standardisation
 from vlm_bridge.reference.lora import add_lora
 from vlm_bridge.reference.recipe import Recipe

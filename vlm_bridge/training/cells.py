@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from vlm_bridge.data import Item
-from vlm_bridge.data.items import by_image
 from vlm_bridge.data.scenes_task import CELLS, COLOURS, SHAPES, SIDE, scene
+from vlm_bridge.data.units import by_image
 from vlm_bridge.reference.recipe import Recipe
 from vlm_bridge.training.fit import fit
 from vlm_bridge.training.tower import image_pixels, normalise

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_bridge.data.items import Item
+from vlm_bridge.data.picture import ImageRef
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.assemble import fold_standardisation
 from vlm_bridge.reference.connector import WORDINGS
@@ -153,7 +154,7 @@ def train_connector(
 
 def by_file(items: Iterable[Item]) -> list[list[Item]]:
     """The items about each photo or recording, in their order."""
-    rows: dict[tuple[Path, ...], list[Item]] = {}
+    rows: dict[tuple[ImageRef, ...], list[Item]] = {}
     for item in items:
         rows.setdefault(item.files, []).append(item)
     return list(rows.values())

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlm_bridge.data import TASKS, Item
-from vlm_bridge.data.items import by_image
 from vlm_bridge.data.scenes_task import COLOURS, SHAPES
+from vlm_bridge.data.units import by_image
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.reference.build import read_parts
 from vlm_bridge.reference.families import blank_scratch, install_all

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
-from vlm_bridge.data.items import Item, by_image
+from vlm_bridge.data.items import Item
+from vlm_bridge.data.units import by_image
 from vlm_bridge.reference.assemble import vision_config
 from vlm_bridge.reference.recipe import Recipe
 from vlm_bridge.training.fit import fit

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, about_other
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.experiments.claims.protocol import RANDOM_WEIGHTS, SHUFFLED
 from vlm_bridge.experiments.claims.settings import ClaimsSettings
@@ -61,7 +60,4 @@ def shuffled_images(items: Sequence[Item], *, seed: int = 0) -> list[Item]:
     random.Random(seed).shuffle(order)
     partner = dict(zip(order, [*order[1:], order[0]], strict=True))
     others = [of_cluster[partner[item.cluster]] for item in items]
-    return [
-        replace(item, image=other.image, audio=other.audio, cluster=other.cluster)
-        for item, other in zip(items, others, strict=True)
-    ]
+    return [about_other(item, other) for item, other in zip(items, others, strict=True)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from vlm_bridge.data import Item, unit_word
+from vlm_bridge.data import Item, about_other, unit_word
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.first_token import first_token, full_first_token
 from vlm_bridge.model.prompts import Batch, collate
@@ -62,11 +61,7 @@ def about_next_image(items: Sequence[Item]) -> list[Item]:
             )
         names = list(firsts)
         following |= {a: firsts[b] for a, b in zip(names, [*names[1:], names[0]], strict=True)}
-    return [
-        replace(item, image=other.image, audio=other.audio, cluster=other.cluster)
-        for item in items
-        for other in [following[item.cluster]]
-    ]
+    return [about_other(item, other) for item in items for other in [following[item.cluster]]]
 
 
 def vision_swap_cost(n_layers: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vlm_bridge.errors import BridgeError, shown
-from vlm_bridge.model.given import check_plan, check_vlm
+from vlm_bridge.model.given import given_plan
 from vlm_bridge.model.settings import check_greedy
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -72,10 +72,8 @@ class Settings:
         }
 
 
-def check_call(vlm: VLM, inputs: object, plan: SkipPlan, settings: Settings, streamer: Any) -> None:
+def check_call(vlm: VLM, inputs: object, streamer: Any) -> None:
     """Raise a `BridgeError` for what lossless generation cannot do; see `generate_lossless`."""
-    check_vlm(vlm)
-    check_draft(vlm, plan)
     given = inputs if isinstance(inputs, Mapping) else {}
     ids = given.get("input_ids")
     if given.get("inputs_embeds") is not None:
@@ -98,9 +96,9 @@ def check_call(vlm: VLM, inputs: object, plan: SkipPlan, settings: Settings, str
             )
 
 
-def check_draft(vlm: VLM, plan: SkipPlan) -> None:
-    """Raise a `BridgeError` unless `plan` can draft for `vlm`."""
-    check_plan(plan)
+def given_draft(vlm: VLM, plan: SkipPlan | str) -> SkipPlan:
+    """The plan; a `BridgeError` unless it can draft for `vlm`."""
+    plan = given_plan(vlm, plan)
     if vlm.layout.encoder_decoder:
         raise BridgeError(
             f"{vlm.name} is an encoder-decoder; lossless generation is for models with prompt and "
@@ -116,3 +114,4 @@ def check_draft(vlm: VLM, plan: SkipPlan) -> None:
                 "from which rejected tokens cannot be taken back; lossless generation needs "
                 "layers of full or sliding self-attention"
             )
+    return plan

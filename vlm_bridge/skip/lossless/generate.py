@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from vlm_bridge.model.finite import finite
+from vlm_bridge.model.given import check_vlm
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.provenance import MAX_NEW_TOKENS
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.quiet import quiet_transformers
 from vlm_bridge.skip.lossless.batch import GrowingBatch
-from vlm_bridge.skip.lossless.checks import Settings, check_call
+from vlm_bridge.skip.lossless.checks import Settings, check_call, given_draft
 from vlm_bridge.skip.lossless.draft import Drafting, drafts_of
 from vlm_bridge.skip.lossless.options import options_of
 from vlm_bridge.skip.lossless.result import LosslessTokens
@@ -27,7 +28,7 @@ Process = Callable[[Tensor, Tensor], Tensor]
 def generate_lossless(
     vlm: VLM,
     inputs: Mapping[str, Any],
-    plan: SkipPlan,
+    plan: SkipPlan | str,
     *,
     draft_tokens: int = 4,
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -101,8 +102,10 @@ def generate_lossless(
         >>> found.tokens, found.acceptance_rate  # doctest: +SKIP
         (((2683, 28, 2),), 1.0)
     """
+    check_vlm(vlm)
+    plan = given_draft(vlm, plan)
     settings = Settings(draft_tokens, max_new_tokens, do_sample, temperature, top_k, top_p)
-    check_call(vlm, inputs, plan, settings, streamer)
+    check_call(vlm, inputs, streamer)
     given = options_of(inputs)
     rule = rule_of(do_sample, generator, vlm.device)
     with drafts_of(vlm, plan) as drafting:

@@ -1,0 +1,1 @@
+"""Shapes of a question as people store them; one reader for each."""
