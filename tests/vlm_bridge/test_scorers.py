@@ -388,8 +388,8 @@ def test_a_line_of_jsonl_may_have_several_answers(tmp_path):
     (item,) = read_jsonl(path)
     assert (item.answer, item.references) == ("blue", ("red", "blue", "blue"))
     for wrong, message in (
-        ("red", "'answers' is not a list of texts"),
-        ([1], "the answer of an item is text, got 1"),
+        ("red", "'answers' is a list of texts"),
+        ([1], "'answers.0.' is not text, got 1"),
         ([""], "is blank"),
     ):
         path.write_text(json.dumps({"question": "colour?", "answers": wrong}))
