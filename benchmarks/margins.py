@@ -42,7 +42,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 PAGE = FOLDER / "margins.md"
 #: Records of the page; each is of other models.
 RECORDS = [
-    FOLDER / name / "rules.json" for name in ("", "scenes", "reference", "all-linear", "photos")
+    FOLDER / name / "rules.json"
+    for name in ("", "scenes", "reference", "all-linear", "late-entry", "photos")
 ]
 
 
