@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from itertools import zip_longest
 
+import numpy as np
 import pytest
+from tokenizers.decoders import ByteFallback, ByteLevel, Fuse, Replace, Sequence, Strip
+from tokenizers.pre_tokenizers import ByteLevel as ByteLevelTokens
 
 from tests.vlm_bridge.families import FAMILIES, FULL, batch, tiny
 from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.diverging import Diverged, so_far
+from vlm_bridge.evaluate.diverging import Diverged, has_left
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.shared_run import SharedRun
 from vlm_bridge.model.prompts import Batch, batches
@@ -68,20 +71,54 @@ def test_an_answer_ends_where_it_leaves_the_full_models(vlm, full):
     assert short.ids.shape[1] == max(firsts)
 
 
+RED = "a red circle"
+
+
 @pytest.mark.parametrize(
-    ("words", "left"),
+    ("words", "text", "left"),
     [
-        ("a red", False),
-        (" a red ", False),
-        ("a red \ufffd", False),  # bytes of a character that is not complete
-        ("a red circle", False),
-        ("a red circle too", True),
-        ("a blue", True),
-        ("", False),
+        ("a red", RED, False),
+        (" a red ", RED, False),
+        ("a red \ufffd", RED, False),  # bytes of a character that is not complete
+        ("a red \ufffd\ufffd blue", RED, False),  # a tokenizer may yet make red of them
+        (RED, RED, False),
+        ("a red circle too", RED, True),
+        ("a blue", RED, True),
+        ("a blue \ufffd", RED, True),
+        ("", RED, False),
+        ("do n", "don't", False),  # the tokenizer takes the space away when the mark comes
+        ("a\u20ac", "a\ufffd\ufffd\ufffd\ufffd", False),  # bytes behind it take it with them
     ],
 )
-def test_a_text_is_left_when_it_cannot_become_the_other(words, left):
-    assert (not "a red circle".startswith(so_far(words))) == left
+def test_a_text_is_left_when_it_cannot_become_the_other(words, text, left):
+    assert has_left(words, text) == left
+
+
+@pytest.mark.parametrize("decoder", ["byte fallback", "byte level"])
+def test_tokens_never_leave_their_own_text(decoder):
+    """Random bytes, among them broken characters, cut anywhere: no prefix leaves its text."""
+    rng = np.random.default_rng(0)
+    if decoder == "byte fallback":
+        parts = [Replace("\u2581", " "), ByteFallback(), Fuse(), Strip(" ", 1, 0)]
+        made = Sequence(parts).decode
+        tokens = [*(f"<0x{byte:02X}>" for byte in range(256)), "\u2581a", "\u2581\u20ac", "."]
+        euro = ["<0xE2>", "<0x82>", "<0xAC>"]
+    else:
+        made, tokens = ByteLevel().decode, ByteLevelTokens.alphabet()
+        euro = ["\u00e2", "\u0124", "\u00ac"]
+    broken = 0
+    for _ in range(500):
+        drawn = [tokens[place] for place in rng.integers(len(tokens), size=8)]
+        euro = (
+            ["<0xE2>", "<0x82>", "<0xAC>"]
+            if decoder == "byte fallback"
+            else list("\u00e2\u0124\u00ac")
+        )
+        answer = [*drawn[:2], *euro, *drawn[2:], *euro[: rng.integers(3)]]
+        text = made(answer)
+        broken += "\ufffd" in text
+        assert not any(has_left(made(answer[:n]), text) for n in range(1, len(answer) + 1))
+    assert broken > 100
 
 
 def test_the_order_of_the_plans_does_not_matter(vlm, full):

@@ -46,7 +46,9 @@ def certify(
     """Bound the share of answers that `plan` changes, with probability at least `1 - delta`.
 
     It is the mean over images of the share of an image's questions whose answer changes: every
-    image counts once, however many questions it has.
+    image counts once, however many questions it has. Questions about several images that share one,
+    directly or through others, are one unit and count once: if one image is in half of all
+    questions, the certificate says little about a new question, and it says how large that unit is.
 
     An answer is the greedy text up to `max_new_tokens` tokens, without special tokens and outer
     white space; it changes if that text does. Where more than 1 % of the full model's answers reach

@@ -11,16 +11,16 @@ from transformers import StoppingCriteria
 
 from vlm_bridge.model.vlm import VLM
 
-#: What a tokenizer shows of a character whose last bytes are still to come.
-_UNFINISHED = "\ufffd"
+#: What a tokenizer shows of bytes that are no character, or not yet.
+_NO_CHARACTER = "\ufffd"
 
 
 class Diverged(StoppingCriteria):
     """Whether each row of one call of `generate` has left its text.
 
-    The text of a row so far is that of its tokens, without special ones and outer white space. It
-    has left if it does not begin the given text. So a row that ends by this differs from its text,
-    and every other row ends where it would have ended.
+    A row has left if its text so far, without special tokens, cannot begin the given text, so that
+    it differs from it however it goes on; every other row ends where it would have ended.
+    See `has_left`.
 
     Args:
         vlm: whose tokenizer reads the tokens.
@@ -35,11 +35,22 @@ class Diverged(StoppingCriteria):
         self._steps += 1
         new = input_ids[:, -self._steps :]
         made = self._vlm.tokenizer.batch_decode(new, skip_special_tokens=True)
-        pairs = zip(self._texts, made, strict=True)
-        left = [not text.startswith(so_far(words)) for text, words in pairs]
+        left = [has_left(words, text) for words, text in zip(made, self._texts, strict=True)]
         return torch.tensor(left, device=input_ids.device)
 
 
-def so_far(words: str) -> str:
-    """The certain part of a text of which more tokens come."""
-    return words.strip().rstrip(_UNFINISHED).rstrip()
+def has_left(words: str, text: str) -> bool:
+    """Whether a text of which more tokens come cannot become `text`.
+
+    White space does not count, since a tokenizer may take it away from before a mark that follows.
+    What is behind the first byte that is no character does not count, since more bytes may make it
+    one. A `text` with such a byte is never left: a tokenizer may show all bytes around it that way.
+
+    Example:
+        >>> has_left("a blue", "a red circle"), has_left("a red", "a red circle")
+        (True, False)
+    """
+    if _NO_CHARACTER in text:
+        return False
+    certain = words.split(_NO_CHARACTER)[0]
+    return not "".join(text.split()).startswith("".join(certain.split()))

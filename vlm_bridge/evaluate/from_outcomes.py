@@ -25,6 +25,10 @@ S = TypeVar("S", Certificate, RisksOfPlan)
 UNLABELLED = "an accuracy drop needs answers in the data; use the method label-free"
 EMPTY = "the plan skips nothing"
 BY_IMAGE = "every image counts once, however many questions it has"
+BY_UNIT = (
+    "every unit counts once, and a unit is all questions that share an image, directly or through "
+    "others: of {} units the largest holds {} of {} questions"
+)
 NEVER_RIGHT = (
     "the full model answers none of these questions as labelled, so it has no accuracy to lose"
 )
@@ -81,7 +85,10 @@ def of_answers(certificate: S, outcomes: Outcomes, *, drop: bool) -> S:
 
 def _caveats(outcomes: Outcomes, *, drop: bool) -> Iterator[str]:
     """What a reader of the certificate could get wrong."""
-    if len(set(Counter(outcomes.clusters).values())) > 1:
+    counts = Counter(outcomes.clusters)
+    if any(len(item.images) > 1 for item in outcomes.items):
+        yield BY_UNIT.format(len(counts), max(counts.values()), len(outcomes.items))
+    elif len(set(counts.values())) > 1:
         yield BY_IMAGE
     if drop and not any(outcomes.correct_full or [True]):
         yield NEVER_RIGHT

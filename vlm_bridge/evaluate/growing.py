@@ -12,7 +12,7 @@ from estimators import cluster_means
 from estimators.record import Record
 from theory import Certificate, certify_mean
 from vlm_bridge.data import Item, image_ids, unit_word
-from vlm_bridge.data.disjoint import cluster_id
+from vlm_bridge.data.disjoint import cluster_id, overlap
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.certify import check_certifiable
@@ -40,12 +40,13 @@ class GrowingCertificate(Record):
         identities: what a ledger knows of all images that were offered, sorted.
         n_questions: number of questions so far.
         n_at_limit: how many full answers reached the longest length without ending.
+        counted: identities of the images so far and of what else their questions are about, sorted.
 
     Raises:
         ValueError: lengths that differ, or a certificate by another method.
     """
 
-    SCHEMA_VERSION: ClassVar[int] = 2  # 1 asked in the order of the file, with other bets
+    SCHEMA_VERSION: ClassVar[int] = 3  # 2 did not know what it had counted, 1 had other bets
 
     certificate: Certificate
     clusters: tuple[str, ...]
@@ -53,6 +54,7 @@ class GrowingCertificate(Record):
     identities: tuple[str, ...]
     n_questions: int
     n_at_limit: int
+    counted: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not len(self.clusters) == len(self.values) == self.certificate.n_images:
@@ -104,8 +106,8 @@ def certify_anytime(
         keep: is called with the result at every look, for example to store it.
 
     Raises:
-        BridgeError: as `certify`; no new images and nothing earlier; or `earlier` is of another
-            model, plan, delta or length.
+        BridgeError: as `certify`; no new images and nothing earlier; `earlier` is of another model,
+            plan, delta or length; or a new unit shares an image with one that was counted.
     """
     check_vlm(vlm)
     plan = given_plan(vlm, plan)
@@ -118,6 +120,7 @@ def certify_anytime(
         raise BridgeError("there are no items to certify on")
     if earlier is not None:
         _check_continues(earlier, vlm, plan, max_new_tokens)
+        _check_not_counted(earlier, new)
     sizes: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     ids = tuple(sorted({*image_ids(new), *(() if earlier is None else earlier.identities)}))
     spending = None
@@ -141,12 +144,13 @@ def certify_anytime(
             plan, epsilon=epsilon, delta=delta, max_new_tokens=max_new_tokens, unit_word=word
         )
         made = signed(made, vlm, plan, spending)
-        return GrowingCertificate(made, at.clusters, at.values, ids, at.n_questions, at.n_at_limit)
+        counts = at.n_questions, at.n_at_limit
+        return GrowingCertificate(made, at.clusters, at.values, ids, *counts, at.counted)
 
     at, grown = _Seen(), None
     if earlier is not None:
         counts = earlier.n_questions, earlier.n_at_limit
-        at = _Seen(earlier.clusters, earlier.values, *counts)
+        at = _Seen(earlier.clusters, earlier.values, *counts, earlier.counted)
         grown = certified(at)
     for block in _blocks(new, look):
         if grown is not None and grown.certificate.holds:
@@ -167,6 +171,7 @@ class _Seen:
     values: tuple[float, ...] = ()
     n_questions: int = 0
     n_at_limit: int = 0
+    counted: tuple[str, ...] = ()
 
     def after(self, outcomes: Outcomes) -> _Seen:
         """The same with more images."""
@@ -176,6 +181,7 @@ class _Seen:
             (*self.values, *means.tolist()),
             self.n_questions + len(outcomes.items),
             self.n_at_limit + int(sum(outcomes.at_limit or ())),
+            tuple(sorted({*self.counted, *image_ids(outcomes.items)})),
         )
 
     def certificate(self, plan: SkipPlan, *, max_new_tokens: int, **options: Any) -> Certificate:
@@ -232,3 +238,16 @@ def _check_continues(
                 f"the earlier certificate is of another {name} ({shown(old)}, now {shown(new)}); "
                 "name another --out, or delete it"
             )
+
+
+def _check_not_counted(earlier: GrowingCertificate, new: Sequence[Item]) -> None:
+    """Raise a `BridgeError` if a new unit is about what was counted in another one.
+
+    Where questions share images, more of them may join two units into one.
+    """
+    if shared := overlap(new, earlier.counted):
+        raise BridgeError(
+            f"{len(shared)} new {unit_word(new, len(shared))} (as {shown(shared[0])}) share an "
+            "image with questions that the earlier certificate counted in another unit; leave out "
+            "what shares their images, or begin anew with all of them"
+        )

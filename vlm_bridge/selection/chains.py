@@ -80,11 +80,11 @@ def find_chains(
 ) -> list[Chain]:
     """Fixed plans, every gate at every threshold that matters, and the best longer chains.
 
-    A threshold matters if it is the signal of a changed answer: any other lets as many changed
-    answers stand as the next such one below, and sends more answers on. So for chains of one and
-    two gates no plan of these gates is better, in changed answers and cost, than all that are
-    returned. A chain of more gates is one of those on the front with one gate less, and a gate
-    behind it: not all are tried.
+    A threshold matters if it lies just above the signal of a changed answer: any other lets as many
+    changed answers stand as the next such one below, and sends more answers on. So for chains of
+    one and two gates of different plans, none is better, in changed answers and cost, than all that
+    are returned. Two gates of one plan with two signals of its own are not tried. A chain of more
+    gates is one of those on the front with one gate less, and a gate behind it: not all are tried.
 
     Args:
         known: answers to the tuning questions under all plans.
@@ -141,7 +141,7 @@ def _alike(chains: Iterable[Chain]) -> Iterator[list[Chain]]:
 def _behind(
     known: KnownAnswers, group: Sequence[Chain], kinds: Sequence[Gate], costs: Costs
 ) -> Iterator[Chain]:
-    """A gate more behind chains of the same gates; one with the same answers is left out."""
+    """A gate more behind chains of the same gates; one whose plans all stand there is left out."""
     first = group[0].gates
     used = {gate.plan for gate in first}
     for kind in kinds:

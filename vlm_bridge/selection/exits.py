@@ -8,8 +8,9 @@ What differs from the publications: they decide for every token (CALM) or one cl
 and go on from the states of the exit; here the unit is the whole answer, judged by the least
 confidence of its tokens, and the next exit answers anew behind the layers that both share. They
 train the model for its exits, and CATs a classifier that tells consistent exits; here the model is
-as it is, and the confidence is the softmax response, which is a variant in both papers. CALM's
-threshold may fall with the place of a token; here it is constant.
+as it is, and the confidence of both is the probability of the likeliest token minus that of the
+second, CALM's softmax response. CALM's threshold may fall with the place of a token; here it is
+constant.
 """
 
 from __future__ import annotations

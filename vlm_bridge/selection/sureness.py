@@ -45,13 +45,19 @@ class Sureness:
         return np.asarray(self.signals > threshold)
 
     def thresholds(self) -> list[float]:
-        """Those that no other beats in both fallback and changed answers: -inf, changed signals.
+        """Those that no other beats in both fallback and changed answers.
+
+        They are -inf, and one above the signal of each changed answer: half-way to the next larger
+        signal, as far as there is one, so that rounding in another batch does not decide.
 
         >>> sure = Sureness(np.array([0.0, 1.0, 0.0]), np.array([0.1, 0.4, 2.0]), ["a", "b", "c"])
         >>> sure.thresholds()
-        [-inf, 0.4]
+        [-inf, 1.2]
         """
-        return [-math.inf, *np.unique(self.signals[self.changed > 0]).tolist()]
+        signals = np.unique(self.signals)
+        above = np.append((signals[:-1] + signals[1:]) / 2, signals[-1:])
+        places = np.searchsorted(signals, np.unique(self.signals[self.changed > 0]))
+        return [-math.inf, *above[places].tolist()]
 
 
 @dataclass(frozen=True)

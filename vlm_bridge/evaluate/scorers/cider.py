@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vlm_bridge.data import Item, items_hash, read_jsonl
+from vlm_bridge.data import Item, image_ids, items_hash, overlap, read_jsonl
 from vlm_bridge.data.text_forms import transcript_words
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.scorers.protocol import Scorer
@@ -62,7 +62,7 @@ class Cider(Scorer):
                 f"got {len(documents)}"
             )
         self.name = name
-        self.units = frozenset(documents)
+        self._images = image_ids(items)
         self._hash = items_hash(items) if name != "cider" else ""
         self._frequencies = Counter(gram for grams in documents.values() for gram in grams)
         self._log_documents = math.log(len(documents))
@@ -74,7 +74,7 @@ class Cider(Scorer):
 
     def of(self, items: Sequence[Item]) -> Scorer:
         """Itself, for items about other images than its documents."""
-        if shared := sorted(self.units.intersection(item.cluster for item in items)):
+        if shared := overlap(items, self._images):
             raise BridgeError(
                 f"{len(shared)} units of the document frequencies of {self.name} are scored, too "
                 f"(as cluster {shown(shared[0])}); take its references from other images"
