@@ -73,7 +73,7 @@ def test_the_front_of_a_table_by_hand():
         chains = on_front(find_chains(known, [A, B], ["margin"], costs, gates=gates))
         return {(chain.changed, chain.cost): chain.gates for chain in chains}
 
-    always, unsure = Gate(B, threshold=-math.inf), Gate(B, threshold=1.0)
+    always, unsure = Gate(B, threshold=-math.inf), Gate(B, threshold=(1.0 + 5.0) / 2)
     # One of four answers falls back, to the full model for 1, or to A for .5.
     alone = {(0.25, 0.25): (always,), (0.0, 0.25 + 1.0 / 4): (unsure,)}
     assert front(1, 1.0) == alone

@@ -22,7 +22,7 @@ from tests.imports import parse, python_files
 from tests.vlm_bridge.tiny import picture, tiny_llava
 from theory import what_it_takes, zero_failure_bound
 from vlm_bridge.cli.lazy import find_function
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, link_units
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, is_correct, normalise
 from vlm_bridge.evaluate.baselines import accuracy, blind_answers
@@ -206,6 +206,17 @@ def test_images_with_several_questions_count_once(questions, said):
     certificate = certificate_of(PLAN, outcomes, epsilon=0.9, delta=0.05)
     assert certificate.estimate == pytest.approx(1 / 3)
     assert ("every image counts once, however many questions" in certificate.sentence()) is said
+
+
+def test_a_certificate_says_how_large_a_unit_of_shared_images_is():
+    """All four answers about one image change; they are one of three units."""
+    hub, *others = [np.full((2, 2, 3), each, np.uint8) for each in range(9)]
+    shared = [Item.of(hub, other, "which?") for other in others[:4]]
+    asked = link_units([*shared, Item.of(*others[4:6], "which?"), Item.of(*others[6:], "which?")])
+    outcomes = Outcomes.of_words(asked, ["a"] * 6, ["b"] * 4 + ["a"] * 2, max_new_tokens=64)
+    sentence = certificate_of(PLAN, outcomes, epsilon=0.9, delta=0.05).sentence()
+    assert "of 3 units the largest holds 4 of 6 questions" in sentence
+    assert "every image counts once" not in sentence
 
 
 def test_a_first_token_is_called_one(items):

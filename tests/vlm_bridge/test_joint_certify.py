@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import vlm_bridge as vb
@@ -14,7 +15,7 @@ from theory import certify_mean
 from vlm_bridge.cli.joint import growing as grow
 from vlm_bridge.cli.joint import read_limits
 from vlm_bridge.cli.replacing import held_in
-from vlm_bridge.data import Item, items_hash
+from vlm_bridge.data import Item, items_hash, link_units
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import growing
 from vlm_bridge.evaluate.certify import certify
@@ -208,6 +209,22 @@ def test_the_order_depends_on_the_identities_alone(answered):
     assert asked[:60] != first
 
 
+def test_a_unit_that_was_counted_is_not_counted_again_under_another_name(answered):
+    """More questions may join two units into one, whose name may be another."""
+
+    def pair(name, *pictures):
+        images = [np.full((2, 2, 3), each, np.uint8) for each in pictures]
+        return link_units([Item.of(*images, name)])
+
+    vlm, options = tiny_llava(), {"epsilon": 0.001, **SHORT}
+    first = certify_anytime(vlm, [*pair("a", 1, 2), *pair("b", 3, 4)], PLAN, **options)
+    for again in (pair("c", 0, 2), pair("d", 2), pair("e", 1, 9)):
+        with pytest.raises(BridgeError, match=r"1 new .* share an image with questions"):
+            certify_anytime(vlm, again, PLAN, earlier=first, **options)
+    more = certify_anytime(vlm, pair("f", 5, 6), PLAN, earlier=first, **options)
+    assert more.certificate.n_images == 3
+
+
 def test_another_version_spends_again(answered, tmp_path, monkeypatch):
     """Two ways of looking at the same images may each be wrong with probability delta."""
     ledger = Ledger(tmp_path / "ledger.jsonl", delta=0.08)
@@ -299,7 +316,7 @@ def test_an_earlier_version_is_refused_with_advice(folder, jsonl, tmp_path, caps
     command = ("certify", folder, "block layers=0", "--data", jsonl, "--anytime", "--out", out)
     assert run(*command, "--no-ledger") == 2
     error = capsys.readouterr().err
-    assert "has schema version 1; this code reads version 2; name another --out" in error
+    assert "has schema version 1; this code reads version 3; name another --out" in error
 
 
 def test_the_command_takes_every_form(folder, jsonl, tmp_path, capsys):

@@ -8,6 +8,7 @@ import string
 import sys
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import vlm_bridge as vb
 from estimators.extras import MissingExtra
 from vlm_bridge.__main__ import main
-from vlm_bridge.data import Item, items_hash, read_jsonl
+from vlm_bridge.data import Item, items_hash, link_units, read_jsonl
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.scorers import SCORERS, Scorer, find_scorer, scorers
 from vlm_bridge.evaluate.scorers.cider import Cider
@@ -321,6 +322,17 @@ def test_cider_refuses_one_document_and_images_that_it_scores():
     with pytest.raises(BridgeError, match="1 units of the document frequencies of cider:FILE"):
         Cider(others).of(others[:1])
     assert isinstance(Cider(others).of([asked("a cat")]), Cider)
+
+
+def test_documents_of_cider_share_no_image_with_what_it_scores():
+    """Units are linked on each side alone, so that their names do not tell."""
+    pictures = [np.full((2, 2, 3), each, np.uint8) for each in range(4)]
+    documents = link_units([Item.of(*pictures[:2], "what?", answer="a cat"), *captions(2)])
+    (scored,) = link_units([Item.of(*pictures[1:3], "what?", answer="a dog")])
+    assert scored.cluster not in {item.cluster for item in documents}
+    with pytest.raises(BridgeError, match="1 units of the document frequencies"):
+        Cider(documents).of([scored])
+    assert Cider(documents).of([Item.of(*pictures[2:], "what?", answer="a dog")])
 
 
 def test_cider_of_the_corpus_scores_all_questions_at_once():
