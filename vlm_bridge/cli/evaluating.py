@@ -9,7 +9,7 @@ from typer import Option
 
 from theory.certificates import what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
-from vlm_bridge.cli.joint import check_forms, growing, of_risks, per_group
+from vlm_bridge.cli.joint import check_forms, growing, of_risks, one_scorer, per_group
 from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import (
     Check,
@@ -72,8 +72,9 @@ def certify(
         Option("--anytime", help="Ask image after image until the certificate holds, then stop."),
     ] = False,
     scorer: Annotated[
-        str, Option(help="Score whose mean may drop (`skipit scorers`), in place of accuracy.")
-    ] = "exact",
+        list[str] | None,
+        Option(help="Once: the score whose mean may drop (`skipit scorers`; default: exact)."),
+    ] = None,
     check: Check = False,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
@@ -106,8 +107,9 @@ def certify(
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification --per opening`
     """
     check_method(method)
-    check_forms(per, risks, anytime, method, scorer)
-    score = find_scorer(scorer)
+    name = one_scorer(scorer)
+    check_forms(per, risks, anytime, method, name)
+    score = find_scorer(name)
     items, ledger = data.items(), spending.beside(out)
     vlm, skip_plan = model.load_with(plan)
     check_certifiable(vlm, skip_plan, items)
