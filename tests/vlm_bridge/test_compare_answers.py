@@ -144,6 +144,15 @@ def test_items_by_hand():
     assert (other.full, other.skipped, other.at_limit) == ("abcd", "abce", True)
 
 
+def test_scorers_of_one_name_do_not_overwrite_each_other(tmp_path):
+    said = said_by_hand(["abcd", "abcd"], ["abcd", "abce"], batch_sizes=(1, 1))
+    same = [lambda item, text: 1.0, lambda item, text: 0.0]
+    for call in (compare_answers, lambda *given: vb.write_answered(tmp_path / "a.jsonl", *given)):
+        with pytest.raises(BridgeError, match="2 scorers have the name"):
+            call(said, same)
+    assert not (tmp_path / "a.jsonl").exists()
+
+
 def test_speed_by_hand():
     """The first batch warms up: 4 + 2 + 1 tokens in 1 + 2 + 1 seconds."""
     said = said_by_hand(["abcd", "abcd", "ab", "b"], ["abcd", "abcd", "ab", "b"])

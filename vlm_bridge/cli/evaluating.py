@@ -36,7 +36,7 @@ from vlm_bridge.evaluate.full_answers import DECISION
 from vlm_bridge.evaluate.joint import GROUPINGS
 from vlm_bridge.evaluate.paired import paired_answers
 from vlm_bridge.evaluate.reach import METHODS, check_method
-from vlm_bridge.evaluate.scorers import find_scorer
+from vlm_bridge.evaluate.scorers import find_scorer, find_scorers
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
@@ -180,7 +180,7 @@ def compare(
     """
     if items is not None:
         check_writable(items)
-    scores = [find_scorer(name) for name in scorer or ["exact"]]
+    scores = find_scorers(scorer or ["exact"])
     questions = data.items()
     check_images(questions)
     for score in scores:

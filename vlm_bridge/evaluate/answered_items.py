@@ -10,7 +10,7 @@ from estimators.record import Record
 from vlm_bridge.data.jsonl import decoded_lines
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.paired import PairedAnswers
-from vlm_bridge.evaluate.scorers import Function, Scorer, find_scorer
+from vlm_bridge.evaluate.scorers import Function, Scorer, find_scorers
 from vlm_bridge.runtime.files import write_bytes
 from vlm_bridge.runtime.strict_json import parse_json
 
@@ -56,7 +56,7 @@ def answered_items(
     Example:
         >>> changed = [it for it in answered_items(said) if it.changed]  # doctest: +SKIP
     """
-    fitted = [find_scorer(name).of(said.items) for name in scorers]
+    fitted = [scorer.of(said.items) for scorer in find_scorers(scorers)]
     full, skipped = said.full, said.skipped
     for place, item in enumerate(said.items):
         before, after = (

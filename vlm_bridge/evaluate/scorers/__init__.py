@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from vlm_bridge.errors import BridgeError, among, shown
 from vlm_bridge.evaluate.scorers.anls import Anls
@@ -71,6 +72,26 @@ def find_scorer(name: str | Function | Scorer) -> Scorer:
     raise BridgeError(
         f"unknown scorer '{name:.60}'; {among(name, SCORERS)}, cider:FILE, MODULE:FUNCTION"
     )
+
+
+def find_scorers(names: Iterable[str | Function | Scorer]) -> list[Scorer]:
+    """The scorer of each name, as `find_scorer` finds it; results are kept by its name.
+
+    Raises:
+        BridgeError: as `find_scorer`; two scorers of one name.
+
+    Example:
+        >>> [scorer.name for scorer in find_scorers(["exact", "vqa"])]
+        ['exact', 'vqa']
+    """
+    found = [find_scorer(name) for name in names]
+    for name, n in Counter(scorer.name for scorer in found).items():
+        if n > 1:
+            raise BridgeError(
+                f"{n} scorers have the name {name}, and scores are kept by name; give each scorer "
+                "once, and functions a `def` of a name of their own"
+            )
+    return found
 
 
 def scorers() -> list[dict[str, str]]:
