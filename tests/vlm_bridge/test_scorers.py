@@ -368,6 +368,8 @@ def test_the_table_names_every_scorer_once():
     assert {row["certificate"] for row in rows} == {"yes", "no"}
     assert all(row["source"] and row["claim"] for row in rows)
     assert rows == scorers()
+    claims = {row["name"]: row["claim"] for row in rows}
+    assert "a JSONL file of questions with answers about other images" in claims["cider:FILE"]
 
 
 @pytest.mark.parametrize("name", ["anls", "rouge-l"])

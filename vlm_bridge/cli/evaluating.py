@@ -170,7 +170,8 @@ def compare(
     Accuracy, drop and disagreement of greedy answers up to --max-new-tokens tokens, word error
     rates if the labels are transcripts (question "what is said?"), and KL of the first answer
     token; FLOPs, latency, memory of one batch; every --scorer; a table of what changes in the
-    first 1, 4, 16, 64 tokens and so on; tokens per second over whole answers of all batches but the
+    first 1, 4, 16, 64 tokens and so on, whose column `longer` is the share of the full model's
+    answers that go on after them; tokens per second over whole answers of all batches but the
     first, which warms up.
 
     Example: `skipit compare reference out/plan.json --data easy-vqa:test`
@@ -197,10 +198,7 @@ def compare(
         result = save(out, {name: part.to_json() for name, part in parts.items()})
         if items is not None and is_main():
             write_answered(items, said, scores)
-    say(f"{skip_plan.describe(vlm.layout.modality)}: {compared.sentence()}")
-    say(compared.accuracy_sentence())
-    if rates := compared.word_error_sentence():
-        say(rates)
+    say(f"{skip_plan.describe(vlm.layout.modality)}: {compared}")
     for line in (*more.lines(), *cost_lines(cost), f"comparison: {out}"):
         say(line)
     if items is not None:

@@ -35,9 +35,9 @@ _OF_CORPUS = ("bleu", "corpus-bleu", "sacrebleu", "spice", "corpus-cider")
 def find_scorer(name: str | Function | Scorer) -> Scorer:
     """The scorer of a name; `cider:FILE`, `MODULE:FUNCTION` or a function are scorers, too.
 
-    `cider:FILE` takes its document frequencies from the references of a JSONL file, of other images
-    than those that are scored. A function takes an item and an answer, and returns a number in
-    [0, 1], or None without a label.
+    `cider:FILE` takes its document frequencies from the reference answers (`answer` or `answers`)
+    of a JSONL file, as `read_jsonl` reads it, about other images than those that are scored. A
+    function takes an item and an answer, and returns a number in [0, 1], or None without a label.
 
     Raises:
         BridgeError: an unknown name, a score that is no mean over answers, a file or module that
