@@ -35,6 +35,19 @@ def test_hoeffding_certifies_a_drop_with_the_promised_number_of_images():
     assert not certify(np.zeros(n - 1), **options).holds
 
 
+def test_what_was_observed_is_a_drop_or_a_rate():
+    """A drop of a score is no rate; a label-free certificate observed changed answers."""
+    of = {"epsilon": 0.02, "delta": 0.05}
+    for lost, needs in ((6, "no number of images"), (1, "images would certify epsilon 0.02")):
+        values = [0.0] * (100 - lost) + [1.0] * lost
+        changed = certify_mean(values, range(100), quantity="disagreement", **of)
+        drop = certify_drop(values, values, range(100), method="betting", **of)
+        for made, word in ((changed, "rate"), (label_free_drop(changed), "rate"), (drop, "drop")):
+            said = what_it_takes(made)
+            assert said.startswith(f"at the observed {word} of {lost} %")
+            assert needs in said
+
+
 def test_what_a_failed_drop_would_take_is_counted_in_its_range():
     """The bound of a drop in [-1, 1] is twice that of [0, 1]: four times the images."""
     n = images_needed(0.1, 0.05, method="hoeffding")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 import vlm_bridge as vb
+from estimators import Estimate
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import tiny_llava
-from vlm_bridge.data import Item
+from vlm_bridge.data import Item, Picture, Turn
+from vlm_bridge.data.shapes.place import Place
+from vlm_bridge.data.shapes.recognise import read_record
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate import paired as module
 from vlm_bridge.evaluate.answer_speed import AnswerSpeed
@@ -144,6 +149,39 @@ def test_items_by_hand():
     assert (other.full, other.skipped, other.at_limit) == ("abcd", "abce", True)
 
 
+def test_the_whole_dialogue_is_kept(tmp_path):
+    """What was asked is read back from the file, in the fields of our own lines."""
+    for name in "abc":
+        Image.new("RGB", (4, 4), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
+    a, b, c = (tmp_path / f"{name}.png" for name in "abc")
+    before = [Turn("user", (a, "what is it?")), Turn("assistant", "a dress")]
+    asked = (
+        Item.of("Is", a, "larger than", b, "?", system="Be short."),
+        Item.of(c, "and its colour?", turns=before),
+        Item.of(b, "what is it?"),
+        Item.of(Picture.of(c.read_bytes()), "or", b, "?"),
+    )
+    said = replace(said_by_hand(["a"] * 4, ["b"] * 4), items=asked)
+    path = vb.write_answered(tmp_path / "answers.jsonl", said, [lambda item, text: 1.0])
+    *dialogues, plain, memory = vb.read_answered(path)
+    for item, kept in zip(asked, dialogues, strict=False):
+        record = json.loads(json.dumps({"content": kept.content, "turns": kept.turns}))
+        again = read_record(record, Place("line", tmp_path))
+        assert again.dialogue == item.dialogue
+        assert kept.question == item.question
+    assert (plain.content, plain.turns) == ((), ())
+    assert memory.content[0] == {"image": f"sha256:{asked[3].images[0].digest}"}
+
+
+def test_scorers_of_one_name_do_not_overwrite_each_other(tmp_path):
+    said = said_by_hand(["abcd", "abcd"], ["abcd", "abce"], batch_sizes=(1, 1))
+    same = [lambda item, text: 1.0, lambda item, text: 0.0]
+    for call in (compare_answers, lambda *given: vb.write_answered(tmp_path / "a.jsonl", *given)):
+        with pytest.raises(BridgeError, match="2 scorers have the name"):
+            call(said, same)
+    assert not (tmp_path / "a.jsonl").exists()
+
+
 def test_speed_by_hand():
     """The first batch warms up: 4 + 2 + 1 tokens in 1 + 2 + 1 seconds."""
     said = said_by_hand(["abcd", "abcd", "ab", "b"], ["abcd", "abcd", "ab", "b"])
@@ -175,6 +213,16 @@ def test_scores_agree_with_the_comparison(vlm, items, said):
     (exact,) = compare_answers(said).scores
     assert (compared.accuracy_full, compared.drop) == (exact.full, exact.drop)
     assert compare_answers(said).by_length[-1].changed == compared.disagreement
+
+
+def test_a_comparison_is_printed_as_its_sentences(vlm, items):
+    made = compare(vlm, items, PLAN, **SIZES)
+    assert str(made).splitlines() == [made.sentence(), made.accuracy_sentence()]
+    rate = Estimate(
+        value=0.5, interval=(0.4, 0.6), n=4, method="demo", diagnostics={"denominator": 9.0}
+    )
+    spoken = replace(made, word_errors_full=rate, word_errors_skipped=rate)
+    assert str(spoken).splitlines()[2] == spoken.word_error_sentence() != ""
 
 
 def test_the_record_is_read_back(said):

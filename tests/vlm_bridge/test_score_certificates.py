@@ -94,6 +94,19 @@ def test_a_certificate_of_a_score_says_whose(items):
     assert (made.model, made.fingerprint) == (vlm.name, vlm.fingerprint)
 
 
+def test_a_score_needs_no_quantity(items):
+    """A named score is of the drop; without one the certificate is of the disagreement."""
+    wanted = {"epsilon": 0.9, **SHORT}
+    made = certify(tiny_llava(), items, PLAN, scorer="token-f1", **wanted)
+    assert made == certify(
+        tiny_llava(), items, PLAN, scorer="token-f1", quantity="accuracy_drop", **wanted
+    )
+    assert made.scorer == "token-f1"
+    for scorer in ("exact", EXACT):
+        plain = certify(tiny_llava(), items, PLAN, scorer=scorer, **wanted)
+        assert plain.quantity == "disagreement"
+
+
 def test_accuracy_keeps_its_certificate(items):
     plain = certify(tiny_llava(), items, PLAN, epsilon=0.9, **DROP)
     named = certify(tiny_llava(), items, PLAN, epsilon=0.9, scorer="exact", **DROP)
@@ -194,6 +207,10 @@ def test_the_command_certifies_a_score(folder, jsonl, tmp_path, capsys):
     assert ScoreCertificate.from_json(lost).scorer == "token-f1"
     assert run(*words, "--scorer", "cider", *out) == 2
     assert "the score cider of an answer depends on" in capsys.readouterr().err
+    assert run(*words, "--scorer", "anls", "--scorer", "token-f1", *out) == 2
+    said = capsys.readouterr().err
+    assert "--scorer is given 2 times (anls, token-f1)" in said
+    assert "run the command once for each, with another --out" in " ".join(said.split())
     other = ("--out", tmp_path / "groups.json", "--no-ledger")
     assert run(*words, "--scorer", "anls", "--per", "opening", *other) == 2
     assert "--per certifies no score but accuracy" in capsys.readouterr().err

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import linecache
 import math
+import os
 import string
+import subprocess
 import sys
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +22,7 @@ from estimators.extras import MissingExtra
 from vlm_bridge.__main__ import main
 from vlm_bridge.data import Item, items_hash, link_units, read_jsonl
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.scorers import SCORERS, Scorer, find_scorer, scorers
+from vlm_bridge.evaluate.scorers import SCORERS, Scorer, find_scorer, find_scorers, scorers
 from vlm_bridge.evaluate.scorers.cider import Cider
 from vlm_bridge.evaluate.scorers.protocol import certifiable
 
@@ -241,6 +245,100 @@ def test_a_function_must_return_a_score(value):
     assert find_scorer(lambda item, text: None).score("yes", asked("no")) is None
 
 
+@pytest.mark.parametrize("value", [10**400, np.zeros(2)])
+def test_what_cannot_become_a_number_is_no_score(value):
+    with pytest.raises(BridgeError, match="a score is a number in"):
+        find_scorer(lambda item, text: value).score("yes", asked("no"))
+
+
+def test_the_error_of_a_function_names_it_and_the_question():
+    def broken(item: Item, text: str) -> float:
+        return 1.0 / len(text)
+
+    with pytest.raises(BridgeError, match="broken raised ZeroDivisionError: ") as raised:
+        find_scorer(broken).score("", asked("no", question="is it red?"))
+    assert "for the answer '' to is it red?" in str(raised.value)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_a_module_that_raises_is_named(tmp_path, monkeypatch):
+    (tmp_path / "raising_scorer.py").write_text("def score(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BridgeError, match=r"no scorer raising_scorer:score: "):
+        find_scorer("raising_scorer:score")
+
+
+def made_from(source: str) -> Scorer:
+    """A scorer without a file, whose source nobody can read."""
+    names: dict[str, Any] = {"__name__": "typed_in"}
+    exec(source, names)
+    return find_scorer(names["mine"])
+
+
+SETS = "def mine(item, text): return float(text in {'a', 'b', 'c', 'd'} and any(c for c in text))"
+
+
+def test_an_edited_function_has_another_key():
+    """Scores are read back by key, so an edit must not find those of before."""
+    before = made_from(SETS)
+    for edit in (
+        ("'d'", "'e'"),
+        ("any", "all"),
+        ("c for c", "d for c"),
+        ("float(", "(float)(not "),
+    ):
+        after = made_from(SETS.replace(*edit))
+        assert (after.name == before.name, after.key == before.key) == (True, False), edit
+    assert made_from(SETS).key == before.key
+    one, other = (lambda item, text: 1.0), (lambda item, text: 0.0)
+    assert find_scorer(one).name == find_scorer(other).name
+    assert find_scorer(one).key != find_scorer(other).key
+    assert find_scorer(half).settings == {"scorer": find_scorer(half).key}
+
+
+def test_an_edited_file_has_another_key(tmp_path, monkeypatch):
+    """The default value is in the source alone; the object's class holds its code."""
+    path = tmp_path / "edited_scorer.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    source = "class Mine:\n    least = 1\n    def __call__(self, item, text): return self.least\n"
+    source += "def mine(item, text, least=1): return least\nmade = Mine()\n"
+    keys = []
+    for text in (source, source, source.replace("least = 1", "least = 0").replace("=1)", "=0)")):
+        path.write_text(text)
+        sys.modules.pop("edited_scorer", None)
+        linecache.clearcache()
+        keys.append([find_scorer(f"edited_scorer:{name}").key for name in ("mine", "made")])
+    sys.modules.pop("edited_scorer", None)
+    assert keys[0] == keys[1]
+    assert all(old != new for old, new in zip(keys[0], keys[2], strict=True))
+
+
+def test_a_key_is_the_same_in_every_process():
+    code = "from tests.vlm_bridge.test_scorers import *; print(made_from(SETS).key)"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert said == {f"{made_from(SETS).key}\n"}
+
+
+def test_two_scorers_of_one_name_are_refused():
+    """Their scores would overwrite each other."""
+    same = [lambda item, text: 1.0, lambda item, text: 0.0]
+    for pair in (same, ["exact", "vqa", "exact"]):
+        with pytest.raises(BridgeError, match=r"2 scorers have the name .*; give each scorer once"):
+            find_scorers(pair)
+    names = [scorer.name for scorer in find_scorers(["vqa", half])]
+    assert names == ["vqa", find_scorer(half).name]
+
+
 # Names, and what is refused
 
 
@@ -270,6 +368,8 @@ def test_the_table_names_every_scorer_once():
     assert {row["certificate"] for row in rows} == {"yes", "no"}
     assert all(row["source"] and row["claim"] for row in rows)
     assert rows == scorers()
+    claims = {row["name"]: row["claim"] for row in rows}
+    assert "a JSONL file of questions with answers about other images" in claims["cider:FILE"]
 
 
 @pytest.mark.parametrize("name", ["anls", "rouge-l"])

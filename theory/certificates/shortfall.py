@@ -64,7 +64,7 @@ def images_at_best(
 
 
 def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
-    """One sentence: how many images would certify epsilon at the observed rate, if any.
+    """One sentence: how many images would certify epsilon at the observed rate or drop, if any.
 
     The rate is the certificate's `estimate`, not below 0. The number is that of Clopper-Pearson
     (`images_for_power`), times the ratio of `images_at_best` for a method other than it or harm,
@@ -89,8 +89,9 @@ def what_it_takes(certificate: Certificate, *, power: float = 0.8) -> str:
     epsilon, rate = certificate.epsilon, max(0.0, certificate.estimate)
     if certificate.holds:
         return ""
-    at, units = f"at the observed rate of {100 * rate:.3g} %", f"{certificate.unit_word}s"
     scale = "disagreement" if certificate.label_free else certificate.quantity
+    observed = "drop" if scale == "accuracy_drop" else "rate"
+    at, units = f"at the observed {observed} of {100 * rate:.3g} %", f"{certificate.unit_word}s"
     needed = images_at_best(epsilon, certificate.delta, certificate.method, scale)
     if rate == 0.0 and needed is not None:
         n = needed

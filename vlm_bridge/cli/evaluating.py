@@ -9,7 +9,7 @@ from typer import Option
 
 from theory.certificates import what_it_takes
 from vlm_bridge.cli.as_json import CheckFailed
-from vlm_bridge.cli.joint import check_forms, growing, of_risks, per_group
+from vlm_bridge.cli.joint import check_forms, growing, of_risks, one_scorer, per_group
 from vlm_bridge.cli.model import cost_lines
 from vlm_bridge.cli.options import (
     Check,
@@ -36,7 +36,7 @@ from vlm_bridge.evaluate.full_answers import DECISION
 from vlm_bridge.evaluate.joint import GROUPINGS
 from vlm_bridge.evaluate.paired import paired_answers
 from vlm_bridge.evaluate.reach import METHODS, check_method
-from vlm_bridge.evaluate.scorers import find_scorer
+from vlm_bridge.evaluate.scorers import find_scorer, find_scorers
 from vlm_bridge.evaluate.sweep import SWEPT, sweep_plans
 from vlm_bridge.evaluate.sweep import sweep as run_sweep
 from vlm_bridge.figures.layers import plot_depth, plot_layers
@@ -72,8 +72,9 @@ def certify(
         Option("--anytime", help="Ask image after image until the certificate holds, then stop."),
     ] = False,
     scorer: Annotated[
-        str, Option(help="Score whose mean may drop (`skipit scorers`), in place of accuracy.")
-    ] = "exact",
+        list[str] | None,
+        Option(help="Once: the score whose mean may drop (`skipit scorers`; default: exact)."),
+    ] = None,
     check: Check = False,
     out: Annotated[Path, Option(help="JSON to write.")] = Path("out/certificates.json"),
 ) -> Any:
@@ -106,8 +107,9 @@ def certify(
     Example: `skipit certify reference out/plan.json --data easy-vqa:certification --per opening`
     """
     check_method(method)
-    check_forms(per, risks, anytime, method, scorer)
-    score = find_scorer(scorer)
+    name = one_scorer(scorer)
+    check_forms(per, risks, anytime, method, name)
+    score = find_scorer(name)
     items, ledger = data.items(), spending.beside(out)
     vlm, skip_plan = model.load_with(plan)
     check_certifiable(vlm, skip_plan, items)
@@ -168,7 +170,8 @@ def compare(
     Accuracy, drop and disagreement of greedy answers up to --max-new-tokens tokens, word error
     rates if the labels are transcripts (question "what is said?"), and KL of the first answer
     token; FLOPs, latency, memory of one batch; every --scorer; a table of what changes in the
-    first 1, 4, 16, 64 tokens and so on; tokens per second over whole answers of all batches but the
+    first 1, 4, 16, 64 tokens and so on, whose column `longer` is the share of the full model's
+    answers that go on after them; tokens per second over whole answers of all batches but the
     first, which warms up.
 
     Example: `skipit compare reference out/plan.json --data easy-vqa:test`
@@ -178,7 +181,7 @@ def compare(
     """
     if items is not None:
         check_writable(items)
-    scores = [find_scorer(name) for name in scorer or ["exact"]]
+    scores = find_scorers(scorer or ["exact"])
     questions = data.items()
     check_images(questions)
     for score in scores:
@@ -195,10 +198,7 @@ def compare(
         result = save(out, {name: part.to_json() for name, part in parts.items()})
         if items is not None and is_main():
             write_answered(items, said, scores)
-    say(f"{skip_plan.describe(vlm.layout.modality)}: {compared.sentence()}")
-    say(compared.accuracy_sentence())
-    if rates := compared.word_error_sentence():
-        say(rates)
+    say(f"{skip_plan.describe(vlm.layout.modality)}: {compared}")
     for line in (*more.lines(), *cost_lines(cost), f"comparison: {out}"):
         say(line)
     if items is not None:

@@ -18,6 +18,22 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.files import check_writable, read_record
 
 
+def one_scorer(given: Sequence[str] | None) -> str:
+    """The scorer of `--scorer`; a certificate bounds one score.
+
+    Example:
+        >>> one_scorer(None), one_scorer(["anls"])
+        ('exact', 'anls')
+    """
+    names = given or ["exact"]
+    if len(names) > 1:
+        raise BridgeError(
+            f"--scorer is given {len(names)} times ({', '.join(names)}), and a certificate bounds "
+            "one score; give one, and run the command once for each, with another --out"
+        )
+    return names[0]
+
+
 def check_forms(
     per: str | None, risks: str | None, anytime: bool, method: str, scorer: str
 ) -> None:

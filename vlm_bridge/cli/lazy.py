@@ -50,7 +50,10 @@ COMMANDS = {
     "prune": ("model", "Export a block plan as a smaller model of its own."),
     "models": ("models", "List the models and data sets of others, or fetch some of them."),
     "rules": ("listing", "List the rules of `skipit plan --rule`."),
-    "scorers": ("listing", "List the scores that `skipit compare --scorer` takes."),
+    "scorers": (
+        "listing",
+        "List the scores that --scorer of `skipit compare` and `certify` takes.",
+    ),
     "methods": ("listing", "List the published methods of `skipit method`."),
     "method": ("method", "Run a published method end to end beside the full model. Resumable."),
     "claims": ("claims", "Run the registered protocol on trained models. Resumable."),

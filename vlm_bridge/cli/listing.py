@@ -38,10 +38,13 @@ def methods() -> Any:
 
 
 def scorers() -> Any:
-    """List the scores that `skipit compare --scorer` takes.
+    """List the scores that --scorer of `skipit compare` and `certify` takes.
 
     Columns, separated by tabs: name, range, whether `skipit certify --scorer` certifies the drop of
     its mean, the score in one line, and its source.
+
+    The FILE of cider:FILE is a JSONL file of questions with `answer` or `answers`, such as --data
+    takes, about other images than those that are scored.
 
     Example: `skipit scorers`
     """

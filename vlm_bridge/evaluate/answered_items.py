@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from estimators.record import Record
+from vlm_bridge.data import Item
 from vlm_bridge.data.jsonl import decoded_lines
+from vlm_bridge.data.shapes.own import written_parts, written_turns
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.evaluate.paired import PairedAnswers
-from vlm_bridge.evaluate.scorers import Function, Scorer, find_scorer
+from vlm_bridge.evaluate.scorers import Function, Scorer, find_scorers
 from vlm_bridge.runtime.files import write_bytes
 from vlm_bridge.runtime.strict_json import parse_json
 
@@ -21,6 +24,9 @@ class AnsweredItem(Record):
 
     Attributes:
         question: the text of the prompt.
+        content: all that was asked, text and `{"image": ...}` in order, where that is more than an
+            image before the question; else empty. An image is a path, or in memory "sha256:..."
+        turns: what was said before the question, `{"role": ..., "content": ...}` each.
         files: paths of its images and recordings.
         cluster: its independent unit.
         references: its reference answers.
@@ -32,6 +38,8 @@ class AnsweredItem(Record):
     """
 
     question: str
+    content: tuple[Any, ...]
+    turns: tuple[Any, ...]
     files: tuple[str, ...]
     cluster: str
     references: tuple[str, ...]
@@ -56,7 +64,7 @@ def answered_items(
     Example:
         >>> changed = [it for it in answered_items(said) if it.changed]  # doctest: +SKIP
     """
-    fitted = [find_scorer(name).of(said.items) for name in scorers]
+    fitted = [scorer.of(said.items) for scorer in find_scorers(scorers)]
     full, skipped = said.full, said.skipped
     for place, item in enumerate(said.items):
         before, after = (
@@ -65,6 +73,8 @@ def answered_items(
         )
         yield AnsweredItem(
             question=item.question,
+            content=tuple(written_parts(item.dialogue[-1].parts)) if _is_dialogue(item) else (),
+            turns=tuple(written_turns(item.turns)),
             files=tuple(map(str, item.files)),
             cluster=item.cluster,
             references=item.references,
@@ -77,6 +87,11 @@ def answered_items(
             scores_full=before,
             scores_skipped=after,
         )
+
+
+def _is_dialogue(item: Item) -> bool:
+    """Whether more was asked than one question behind what it is about."""
+    return bool(item.parts or item.turns)
 
 
 def write_answered(

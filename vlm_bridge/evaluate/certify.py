@@ -35,7 +35,7 @@ def certify(
     *,
     epsilon: float = 0.02,
     delta: float = 0.05,
-    quantity: str = "disagreement",
+    quantity: str | None = None,
     method: str = "auto",
     scorer: str | Function | Scorer = EXACT,
     batch_size: int = 16,
@@ -70,7 +70,8 @@ def certify(
         plan: chosen without looking at `items`.
         epsilon: the certificate's `holds` says whether the bound is at most this.
         delta: probability that the bound is wrong.
-        quantity: `disagreement` or `accuracy_drop`.
+        quantity: `disagreement` or `accuracy_drop`; None is the drop with a scorer other than
+            `exact`, else the disagreement.
         method: one of `theory.certify_mean` (`clopper-pearson`: disagreement only) or, for a
             drop, of `theory.certify_drop`; or `label-free` (drop only), which certifies the
             disagreement with `auto`.
@@ -90,15 +91,21 @@ def certify(
             checkpoint of another run, or, under `torchrun`, a rank that died.
     """
     levels: Any = {"epsilon": epsilon, "delta": delta}
+    scorer = find_scorer(scorer)
+    if quantity is None:
+        quantity = "accuracy_drop" if scorer.settings else "disagreement"
     check_quantity(quantity, method)
+    if quantity == "disagreement" and scorer.settings:
+        raise BridgeError(
+            f"the score {scorer.name} is of an accuracy_drop, not of a disagreement; leave the "
+            "quantity out, or the scorer"
+        )
     check_vlm(vlm)
     plan = given_plan(vlm, plan)
     items = items if isinstance(items, FullAnswers) else tuple(check_items(items))
     asked, longest = _asked(items, max_new_tokens)
     check_certifiable(vlm, plan, asked)
-    scorer = certifiable(find_scorer(scorer), asked, method)
-    if quantity == "disagreement" and scorer.settings:
-        raise BridgeError(f"the score {scorer.name} is of an accuracy_drop; name that quantity")
+    scorer = certifiable(scorer, asked, method)
     if quantity == "accuracy_drop":
         method = method_of_drop(scorer, method)
         if method != "label-free":

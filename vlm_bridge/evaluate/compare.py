@@ -155,6 +155,11 @@ class Comparison(Record):
             f"{missing_words(self.max_new_tokens, self.share_at_limit)}"
         )
 
+    def __str__(self) -> str:
+        """Its sentences, one a line."""
+        said = (self.sentence(), self.accuracy_sentence(), self.word_error_sentence())
+        return "\n".join(filter(None, said))
+
 
 def missing_words(max_new_tokens: int, share_at_limit: float | None) -> str:
     """The end of a sentence about word errors where more than `AT_LIMIT` of the answers were cut.

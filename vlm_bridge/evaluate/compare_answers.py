@@ -12,7 +12,7 @@ from vlm_bridge.evaluate.answer_speed import FEWEST, AnswerSpeed
 from vlm_bridge.evaluate.compare import check_images
 from vlm_bridge.evaluate.paired import PairedAnswers
 from vlm_bridge.evaluate.score_of_plan import ScoreOfPlan
-from vlm_bridge.evaluate.scorers import Function, Scorer, find_scorer
+from vlm_bridge.evaluate.scorers import Function, Scorer, find_scorers
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def compare_answers(
         scorers: names or functions, as `find_scorer` takes them.
 
     Raises:
-        BridgeError: an unknown scorer, items that it cannot score, or a single image, which has no
-            interval.
+        BridgeError: an unknown scorer, two of one name, items that one cannot score, or a single
+            image, which has no interval.
 
     Example:
         >>> said = paired_answers(vlm, items, plan, max_new_tokens=256)  # doctest: +SKIP
@@ -91,7 +91,7 @@ def compare_answers(
         0.0125
     """
     check_images(said.items)
-    fitted = [find_scorer(name).of(said.items) for name in scorers]
+    fitted = [scorer.of(said.items) for scorer in find_scorers(scorers)]
     scores = (ScoreOfPlan.of(scorer, said.outcomes(scorer)) for scorer in fitted)
     return AnswerComparison(
         plan_hash=said.plan.hash(),

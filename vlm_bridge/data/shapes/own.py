@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlm_bridge.data.items import Item
+from vlm_bridge.data.picture import ImageRef, Picture
 from vlm_bridge.data.shapes.place import Place
 from vlm_bridge.data.turns import Part, Turn
 from vlm_bridge.errors import shown
@@ -53,6 +54,31 @@ def read(record: Mapping[str, Any], place: Place) -> Item:
         system=place.text(record, "system") or "",
         turns=[_turn(turn, f"turns[{number}]", place) for number, turn in enumerate(turns)],
     )
+
+
+def written_parts(parts: Sequence[Part]) -> list[str | dict[str, str]]:
+    """Text and images in order, as `content` has them; an image in memory by its hash.
+
+    Example:
+        >>> from pathlib import Path
+        >>> written_parts(["Is", Path("a.png"), "red?"])
+        ['Is', {'image': 'a.png'}, 'red?']
+    """
+    return [part if isinstance(part, str) else {"image": _reference(part)} for part in parts]
+
+
+def written_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """What was said before, as `turns` has it; a system message is the first of them.
+
+    Example:
+        >>> written_turns([Turn("assistant", "a cat")])
+        [{'role': 'assistant', 'content': ['a cat']}]
+    """
+    return [{"role": turn.role, "content": written_parts(turn.parts)} for turn in turns]
+
+
+def _reference(image: ImageRef) -> str:
+    return f"sha256:{image.digest}" if isinstance(image, Picture) else str(image)
 
 
 def _images(record: Mapping[str, Any], place: Place) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from vlm_bridge.errors import BridgeError, among, shown
 from vlm_bridge.evaluate.scorers.anls import Anls
@@ -34,9 +35,9 @@ _OF_CORPUS = ("bleu", "corpus-bleu", "sacrebleu", "spice", "corpus-cider")
 def find_scorer(name: str | Function | Scorer) -> Scorer:
     """The scorer of a name; `cider:FILE`, `MODULE:FUNCTION` or a function are scorers, too.
 
-    `cider:FILE` takes its document frequencies from the references of a JSONL file, of other images
-    than those that are scored. A function takes an item and an answer, and returns a number in
-    [0, 1], or None without a label.
+    `cider:FILE` takes its document frequencies from the reference answers (`answer` or `answers`)
+    of a JSONL file, as `read_jsonl` reads it, about other images than those that are scored. A
+    function takes an item and an answer, and returns a number in [0, 1], or None without a label.
 
     Raises:
         BridgeError: an unknown name, a score that is no mean over answers, a file or module that
@@ -71,6 +72,26 @@ def find_scorer(name: str | Function | Scorer) -> Scorer:
     raise BridgeError(
         f"unknown scorer '{name:.60}'; {among(name, SCORERS)}, cider:FILE, MODULE:FUNCTION"
     )
+
+
+def find_scorers(names: Iterable[str | Function | Scorer]) -> list[Scorer]:
+    """The scorer of each name, as `find_scorer` finds it; results are kept by its name.
+
+    Raises:
+        BridgeError: as `find_scorer`; two scorers of one name.
+
+    Example:
+        >>> [scorer.name for scorer in find_scorers(["exact", "vqa"])]
+        ['exact', 'vqa']
+    """
+    found = [find_scorer(name) for name in names]
+    for name, n in Counter(scorer.name for scorer in found).items():
+        if n > 1:
+            raise BridgeError(
+                f"{n} scorers have the name {name}, and scores are kept by name; give each scorer "
+                "once, and functions a `def` of a name of their own"
+            )
+    return found
 
 
 def scorers() -> list[dict[str, str]]:

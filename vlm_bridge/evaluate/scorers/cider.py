@@ -46,7 +46,10 @@ class Cider(Scorer):
         1.0
     """
 
-    claim = "CIDEr-D / 10, with the document frequencies of FILE, of other images"
+    claim = (
+        "CIDEr-D / 10, with the document frequencies of FILE, a JSONL file of questions with "
+        "answers about other images"
+    )
     source = "Vedantam et al. 2015, arXiv 1411.5726, section 5"
 
     def __init__(self, items: Iterable[Item], name: str = "cider:FILE") -> None:
@@ -146,7 +149,7 @@ class _OfCorpus(Cider):
 
 
 def cider_of_file(path: str) -> Cider:
-    """CIDEr-D with the documents of a JSONL file of items.
+    """CIDEr-D with the documents of a JSONL file of items that have `answer` or `answers`.
 
     Raises:
         BridgeError: as `read_jsonl` and `Cider`.
