@@ -145,6 +145,34 @@ SAME = {
         },
         lambda at: Item.of(at / "b.png", "or", at / "a.png", answer="x"),
     ),
+    **{
+        f"messages, {key} of an image": (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image", key: value, "text": None},
+                            {"type": "text", "text": "what?", "image": None},
+                        ],
+                    }
+                ]
+            },
+            lambda at: Item(at / "a.png", "what?"),
+        )
+        for key, value in (("image", "a.png"), ("url", "a.png"), ("path", "a.png"))
+    },
+    "messages, data of an image": (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "url": url(9)}, {"type": "text", "text": "?"}],
+                }
+            ]
+        },
+        lambda at: Item(png(9), "?"),
+    ),
     "document": (
         {"question_id": 4, "image": "a.png", "question": "what?", "answer": "x", "category": "y"},
         lambda at: Item(at / "a.png", "what?", "x"),
@@ -228,6 +256,25 @@ WRONG = [
     ),
     (user("hello"), r"content\[0\].type' is text, .* got 'hello'"),
     (user({"type": "text", "text": 3}), r"content\[0\].text' is not text, got 3"),
+    (
+        user({"type": "text", "text": "what?", "image": "a.png"}),
+        r"content\[0\].image' is not read; it has type, text",
+    ),
+    (
+        user({"type": "image", "image": "a.png", "text": "x"}),
+        r"content\[0\].text' is not read; it has type, image, url, path",
+    ),
+    (user({"type": "image", "base64": "AA=="}), r"content\[0\].base64' is not read"),
+    (user({"type": "image", "image": {"url": "a.png"}}), r"content\[0\].image' is not text"),
+    (
+        user({"type": "image_url", "image_url": {"url": "a.png", "text": "x"}}),
+        r"content\[0\].image_url.text' is not read; it has url, detail",
+    ),
+    (user({"type": "image_url"}), r"content\[0\].image_url' is not text.*got None"),
+    (
+        {"conversations": [{"from": "human", "value": "?", "image": "a.png"}]},
+        r"'conversations\[0\].image' is not read; it has from, value",
+    ),
     ({"question_id": 1, "question": "?", "choices": ["a"]}, "the field 'choices' is not read; put"),
     ({"question_id": 1, "image": "a.png"}, "'question' is missing or not text, got None"),
     ({"question": "?", "answers": "x"}, "'answers' is a list of texts, got 'x'"),
@@ -244,6 +291,16 @@ FITTING = [
     ({"conversations": said(("human", "?"), ("gpt", "x"), ("gpt", "y"))}, "no turn of the user"),
     (user({"type": "image"}), "has no image, and 'images' has none left for it"),
     ({**user({"type": "text", "text": "?"}), "images": ["a.png"]}, "'images' has 1 more than the"),
+    (
+        user({"type": "image", "image": "a.png", "url": "b.png"}),
+        r"content\[0\]' has image and url; give the image in one",
+    ),
+    (
+        {**user({"type": "image", "url": "a.png"}), "images": ["b.png"]},
+        "'images' has 1 more than the parts",
+    ),
+    (user({"type": "image", "url": "https://x.org/a.png"}), "and nothing is fetched"),
+    (user({"type": "image", "path": "../a.png"}), "the image ../a.png lies outside"),
     (
         {
             "messages": [
