@@ -282,6 +282,16 @@ WRONG = [
 ]
 #: The same, but only a reader can know.
 FITTING = [
+    *(
+        (record, r"holds <image>, which marks an image in 'conversations' .* into 'content'")
+        for record in (
+            {"image": "a.png", "question": "<image>what?"},
+            {"content": [{"image": "a.png"}, "is <image> it?"]},
+            {"question": "?", "system": "see <image>"},
+            {"question": "?", "turns": [{"role": "user", "content": "<image>"}]},
+            {"question_id": 1, "image": "a.png", "question": "<image>what?"},
+        )
+    ),
     (
         {"image": "a.png", "conversations": said(("human", "what?"))},
         "have 0 marks <image> for 1 im",
@@ -440,6 +450,45 @@ def test_rows_of_pandas(folder):
     assert [item.question for item in items_from(named, columns={"question": "q"})] == [
         *("one?", "two?")
     ]
+
+
+def test_arrays_in_rows_are_lists(folder):
+    """Parquet files give arrays of objects where a data set has lists, at any depth."""
+    pixels = np.full((2, 2), 5, dtype=np.uint8)
+    paths = np.array([str(folder / "a.png")], dtype=object)
+    said = np.array([{"type": "image", "image": pixels}, {"type": "text", "text": "?"}])
+    rows = [
+        {"images": paths, "question": "?", "answers": np.array(["x", "y", "y"])},
+        {"images": np.stack([pixels, pixels]), "question": "?", "answers": np.array([])},
+        {"messages": np.array([{"role": "user", "content": said}])},
+    ]
+    assert items_from(rows) == [
+        Item(folder / "a.png", "?", answers=("x", "y", "y")),
+        Item.of(pixels, pixels, "?"),
+        Item(pixels, "?"),
+    ]
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_empty_cells_are_not_there(empty):
+    rows = [{"question": "?", "answer": empty, "image": empty, "answers": empty}]
+    assert items_from(rows) == [Item(None, "?")]
+
+
+@pytest.mark.parametrize(
+    ("row", "hinted"),
+    [
+        ({"query": "?"}, True),
+        ({"question": "?", "picture": png(1)}, True),
+        ({"question": 3}, False),
+        ({"question": None}, False),
+        ({"question": "?", "answers": "x"}, False),
+    ],
+)
+def test_columns_are_advised_only_where_one_is_missing(row, hinted):
+    with pytest.raises(BridgeError, match="row 0: ") as refused:
+        items_from([row])
+    assert ("name the columns" in str(refused.value)) == hinted
 
 
 def test_rows_share_units(folder):
