@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from vlm_bridge.data import image_hash, read_image
+from vlm_bridge.data.image import seen_image
 from vlm_bridge.errors import BridgeError
 
 RNG = np.random.default_rng(0)
@@ -209,6 +210,42 @@ def test_a_transparent_16_bit_colour_is_refused(tmp_path: Path) -> None:
             continue
         with pytest.raises(BridgeError, match=r"a\.png has a transparent colour of 16 bits; save"):
             read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8, 16])
+def test_a_picture_in_memory_is_one_before_and_after_it_is_loaded(
+    depth: int, tmp_path: Path
+) -> None:
+    """Pillow forgets the depth; a key that depends on it is refused in both states."""
+    rows = {2: [0b00011011], 4: [0x01, 0xEF], 8: [0, 1, 254, 255], 16: [*[0, 1, 2] * 8]}
+    colour, form = (2, ">HHH") if depth == 16 else (0, ">H")
+    data = zlib.compress(bytes([0, *rows[depth]]))
+    for key in (None, 0, 1):
+        clear = b"" if key is None else struct.pack(form, *[key] * (3 if depth == 16 else 1))
+        file = tmp_path / f"{key}.png"
+        file.write_bytes(png(4, 1, data, depth=depth, colour=colour, clear=clear))
+        with Image.open(file) as held:
+            unknown = (depth in (2, 4) and key == 1) or (depth == 16 and key is not None)
+            for _ in range(2):
+                if unknown:
+                    with pytest.raises(BridgeError, match="unknown number of bits; give the path"):
+                        seen_image(held, "it")
+                else:
+                    seen = np.asarray(seen_image(held, "it"))
+                    np.testing.assert_array_equal(seen, pixels(file))
+                held.load()
+
+
+@pytest.mark.parametrize("top", [15, 70_000])
+def test_32_bit_grey_in_memory_is_refused_as_its_file_is(top: int, tmp_path: Path) -> None:
+    made = Image.fromarray(np.linspace(0, top, 16).astype(np.int32).reshape(4, 4))
+    made.save(tmp_path / "a.tiff")
+    with Image.open(tmp_path / "a.tiff") as held:
+        for image in (made, held, held.copy()):
+            with pytest.raises(BridgeError, match=f"32-bit grey values from 0 to {top}"):
+                seen_image(image, "it")
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n\xff\xff\x00\x00")  # 16 bits, in mode I
+    assert pixels(tmp_path / "a.pgm")[0, :, 0].tolist() == [255, 0]
 
 
 @pytest.mark.parametrize(

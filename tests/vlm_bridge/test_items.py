@@ -173,6 +173,19 @@ def test_declared_clusters_stay_and_are_checked():
         check_one_cluster_per_image(link_units([*film, asks(3, 4)]))
 
 
+@pytest.mark.parametrize("names", [("2024010100000001", "2024010100000002"), ("film", "shop")])
+def test_a_declared_cluster_is_kept_whatever_it_looks_like(names):
+    """A time or an id of 16 hexadecimal digits is no content hash."""
+    apart = [replace(asks(n), cluster=name) for n, name in enumerate(names)]
+    assert link_units(apart) == apart
+    shared = [replace(asks(1, question=name), cluster=name) for name in names]
+    with pytest.raises(BridgeError, match="in two clusters"):
+        check_one_cluster_per_image(link_units(shared))
+    with pytest.raises(BridgeError, match="are in both splits"):
+        check_disjoint(apart[:1], [replace(asks(9), cluster=names[0])], "are in both splits")
+    check_disjoint(apart[:1], apart[1:], "are in both splits")
+
+
 def test_splits_that_share_one_of_several_images_are_refused():
     with pytest.raises(BridgeError, match="are in both splits"):
         check_disjoint([asks(1, 2)], [asks(2, 3)], "are in both splits")

@@ -139,7 +139,7 @@ def test_verbs_take_several_images(tmp_path):
     ]
     with pytest.raises(BridgeError, match="link_units"):
         vb.certify(vlm, chained, "freeze 1-2")
-    with pytest.raises(BridgeError, match="needs at least 2 units, got 1"):
+    with pytest.raises(BridgeError, match="at least 2 units, got 1; questions that share an image"):
         vb.compare(vlm, link_units(chained), "freeze 1-2")  # all of them are one unit
 
 

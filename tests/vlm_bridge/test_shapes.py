@@ -145,6 +145,34 @@ SAME = {
         },
         lambda at: Item.of(at / "b.png", "or", at / "a.png", answer="x"),
     ),
+    **{
+        f"messages, {key} of an image": (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image", key: value, "text": None},
+                            {"type": "text", "text": "what?", "image": None},
+                        ],
+                    }
+                ]
+            },
+            lambda at: Item(at / "a.png", "what?"),
+        )
+        for key, value in (("image", "a.png"), ("url", "a.png"), ("path", "a.png"))
+    },
+    "messages, data of an image": (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "url": url(9)}, {"type": "text", "text": "?"}],
+                }
+            ]
+        },
+        lambda at: Item(png(9), "?"),
+    ),
     "document": (
         {"question_id": 4, "image": "a.png", "question": "what?", "answer": "x", "category": "y"},
         lambda at: Item(at / "a.png", "what?", "x"),
@@ -228,6 +256,25 @@ WRONG = [
     ),
     (user("hello"), r"content\[0\].type' is text, .* got 'hello'"),
     (user({"type": "text", "text": 3}), r"content\[0\].text' is not text, got 3"),
+    (
+        user({"type": "text", "text": "what?", "image": "a.png"}),
+        r"content\[0\].image' is not read; it has type, text",
+    ),
+    (
+        user({"type": "image", "image": "a.png", "text": "x"}),
+        r"content\[0\].text' is not read; it has type, image, url, path",
+    ),
+    (user({"type": "image", "base64": "AA=="}), r"content\[0\].base64' is not read"),
+    (user({"type": "image", "image": {"url": "a.png"}}), r"content\[0\].image' is not text"),
+    (
+        user({"type": "image_url", "image_url": {"url": "a.png", "text": "x"}}),
+        r"content\[0\].image_url.text' is not read; it has url, detail",
+    ),
+    (user({"type": "image_url"}), r"content\[0\].image_url' is not text.*got None"),
+    (
+        {"conversations": [{"from": "human", "value": "?", "image": "a.png"}]},
+        r"'conversations\[0\].image' is not read; it has from, value",
+    ),
     ({"question_id": 1, "question": "?", "choices": ["a"]}, "the field 'choices' is not read; put"),
     ({"question_id": 1, "image": "a.png"}, "'question' is missing or not text, got None"),
     ({"question": "?", "answers": "x"}, "'answers' is a list of texts, got 'x'"),
@@ -235,6 +282,16 @@ WRONG = [
 ]
 #: The same, but only a reader can know.
 FITTING = [
+    *(
+        (record, r"holds <image>, which marks an image in 'conversations' .* into 'content'")
+        for record in (
+            {"image": "a.png", "question": "<image>what?"},
+            {"content": [{"image": "a.png"}, "is <image> it?"]},
+            {"question": "?", "system": "see <image>"},
+            {"question": "?", "turns": [{"role": "user", "content": "<image>"}]},
+            {"question_id": 1, "image": "a.png", "question": "<image>what?"},
+        )
+    ),
     (
         {"image": "a.png", "conversations": said(("human", "what?"))},
         "have 0 marks <image> for 1 im",
@@ -244,6 +301,16 @@ FITTING = [
     ({"conversations": said(("human", "?"), ("gpt", "x"), ("gpt", "y"))}, "no turn of the user"),
     (user({"type": "image"}), "has no image, and 'images' has none left for it"),
     ({**user({"type": "text", "text": "?"}), "images": ["a.png"]}, "'images' has 1 more than the"),
+    (
+        user({"type": "image", "image": "a.png", "url": "b.png"}),
+        r"content\[0\]' has image and url; give the image in one",
+    ),
+    (
+        {**user({"type": "image", "url": "a.png"}), "images": ["b.png"]},
+        "'images' has 1 more than the parts",
+    ),
+    (user({"type": "image", "url": "https://x.org/a.png"}), "and nothing is fetched"),
+    (user({"type": "image", "path": "../a.png"}), "the image ../a.png lies outside"),
     (
         {
             "messages": [
@@ -383,6 +450,45 @@ def test_rows_of_pandas(folder):
     assert [item.question for item in items_from(named, columns={"question": "q"})] == [
         *("one?", "two?")
     ]
+
+
+def test_arrays_in_rows_are_lists(folder):
+    """Parquet files give arrays of objects where a data set has lists, at any depth."""
+    pixels = np.full((2, 2), 5, dtype=np.uint8)
+    paths = np.array([str(folder / "a.png")], dtype=object)
+    said = np.array([{"type": "image", "image": pixels}, {"type": "text", "text": "?"}])
+    rows = [
+        {"images": paths, "question": "?", "answers": np.array(["x", "y", "y"])},
+        {"images": np.stack([pixels, pixels]), "question": "?", "answers": np.array([])},
+        {"messages": np.array([{"role": "user", "content": said}])},
+    ]
+    assert items_from(rows) == [
+        Item(folder / "a.png", "?", answers=("x", "y", "y")),
+        Item.of(pixels, pixels, "?"),
+        Item(pixels, "?"),
+    ]
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_empty_cells_are_not_there(empty):
+    rows = [{"question": "?", "answer": empty, "image": empty, "answers": empty}]
+    assert items_from(rows) == [Item(None, "?")]
+
+
+@pytest.mark.parametrize(
+    ("row", "hinted"),
+    [
+        ({"query": "?"}, True),
+        ({"question": "?", "picture": png(1)}, True),
+        ({"question": 3}, False),
+        ({"question": None}, False),
+        ({"question": "?", "answers": "x"}, False),
+    ],
+)
+def test_columns_are_advised_only_where_one_is_missing(row, hinted):
+    with pytest.raises(BridgeError, match="row 0: ") as refused:
+        items_from([row])
+    assert ("name the columns" in str(refused.value)) == hinted
 
 
 def test_rows_share_units(folder):

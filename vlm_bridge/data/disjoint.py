@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 
 from vlm_bridge.data.items import Item
-from vlm_bridge.data.units import image_hashes, is_content_name, unit_word
+from vlm_bridge.data.units import image_hashes, unit_word
 from vlm_bridge.errors import BridgeError, shown
 
 
@@ -26,8 +26,16 @@ def image_ids(items: Iterable[Item]) -> tuple[str, ...]:
 
 
 def cluster_id(cluster: str) -> str:
-    """The identity of a cluster; one that is named by the hash of its content is that content."""
-    if is_content_name(cluster):
+    """The identity of a cluster, 16 hexadecimal digits.
+
+    A name of 16 such digits is its own identity: that of a cluster named by its content is then
+    that of the content, and a declared one differs from every other name.
+
+    Example:
+        >>> cluster_id("2024010100000001"), cluster_id("film") != cluster_id("shop")
+        ('2024010100000001', True)
+    """
+    if len(cluster) == 16 and not set(cluster) - set("0123456789abcdef"):
         return cluster
     return hashlib.sha256(f"cluster\0{cluster}".encode()).hexdigest()[:16]
 

@@ -48,9 +48,15 @@ def decode_image(data: bytes, name: str) -> Image.Image:
 
 
 def seen_image(image: Image.Image, name: str) -> Image.Image:
-    """The same of an image that Pillow holds, which is not changed."""
+    """The same of an image that Pillow holds, which is not changed.
+
+    Pillow forgets how many bits a file had for a grey or a colour once it has read the pixels, so a
+    transparent colour that could be of another number of bits is refused, before and after.
+    """
     with _refusing(name):
         _check_size(name, image)
+        image.load()  # so that no state before it is seen
+        _check_key_in_memory(name, image)
         return _as_seen(name, image)
 
 
@@ -132,12 +138,27 @@ def _check_key(name: str, image: Image.Image, stored: str) -> None:
         )
 
 
+def _check_key_in_memory(name: str, image: Image.Image) -> None:
+    """Refuse a transparent colour that the pixels of a PNG do not tell, whatever was loaded."""
+    key = image.info.get("transparency")
+    if image.format not in (None, "PNG"):
+        return
+    # Greys of 2 and 4 bits are multiples of 85 and 17, and their key is from 0 to 15.
+    few_bits = image.mode == "L" and isinstance(key, int) and 0 < key < 16
+    if isinstance(key, tuple) or (few_bits and not np.any(np.asarray(image) % 17)):
+        raise BridgeError(
+            f"{name} has a transparent colour of an unknown number of bits; give the path or the "
+            "bytes of its file, or an alpha channel"
+        )
+
+
 def _of_wide_grey(name: str, image: Image.Image, handle: Image.Image) -> Image.Image:
     """Grey of 12, 16 or 32-bit integers, or of floating-point numbers, as 8-bit RGB."""
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
     tags = getattr(handle, "tag_v2", {})  # of a TIFF
-    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and handle.format != "TIFF")
+    known = handle.format not in (None, "TIFF")  # else mode I has 32 bits
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and known)
     white = 1 if image.mode == "F" else 4095 if tags.get(_BITS) == (12,) else 65535
     if not ((image.mode == "F" or sixteen) and 0 <= low <= high <= white):
         kind = "floating-point" if image.mode == "F" else "32-bit"

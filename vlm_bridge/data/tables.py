@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vlm_bridge.data.items import Item
-from vlm_bridge.data.shapes import own
+from vlm_bridge.data.shapes import llava, lmms, messages, own
 from vlm_bridge.data.shapes.place import Place
 from vlm_bridge.data.shapes.recognise import read_record
 from vlm_bridge.data.units import check_units, link_units
 from vlm_bridge.errors import BridgeError, among, got, shown
+
+#: Fields of which one asks the question; all fields of all shapes; lists of numbers or pictures.
+_ASKING = ("question", "content", "conversations", "messages")
+_FIELDS = {*own.FIELDS, *lmms.FIELDS, *llava.FIELDS, *messages.FIELDS}
+_LISTS = ("answers", "images")
 
 
 def items_from(
@@ -21,7 +28,8 @@ def items_from(
 
     Neither package is needed. A row has the fields of one of the shapes that `read_jsonl` reads;
     an image may also be a PIL image, an array, bytes, or `{"bytes": ..., "path": ...}` of an image
-    that was not decoded. Fields without a value (None, NaN) count as not there.
+    that was not decoded. Arrays of texts or objects, as Parquet files give, are
+    lists. Fields without a value (None, NaN, NA) count as not there.
 
     Args:
         rows: a data set of one split, a frame, or a list of dicts.
@@ -51,7 +59,8 @@ def items_from(
         try:
             items.append(read_record(record, place))
         except BridgeError as error:
-            hint = "" if columns else "; name the columns with columns={'question': ...}"
+            renamed = not columns and isinstance(row, Mapping) and _other_names(row)
+            hint = "; name the columns with columns={'question': ...}" if renamed else ""
             raise BridgeError(f"{error}{hint}") from None
         places.append(place.name)
     if not items:
@@ -87,8 +96,31 @@ def _mapped(row: Any, columns: Mapping[str, str] | None, place: Place) -> Any:
         if column not in row:
             raise place.refusal(f"no column {shown(column)}; {among(column, map(str, row))}")
     found = row if columns is None else {ours: row[column] for ours, column in columns.items()}
-    return {name: value for name, value in found.items() if not _missing(value)}
+    return {
+        name: list(value) if name in _LISTS and isinstance(value, np.ndarray) else _plain(value)
+        for name, value in found.items()
+        if not _missing(value)
+    }
+
+
+def _other_names(row: Mapping[Any, Any]) -> bool:
+    """Whether a row has no column of ours that asks, or one that no shape has."""
+    return not any(name in row for name in _ASKING) or not _FIELDS.issuperset(row)
+
+
+def _plain(value: Any) -> Any:
+    """The value with lists in place of arrays of texts or objects, at any depth."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
+    """Whether a cell is empty: None, a NaN of any width, or the NA and NaT of pandas."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")

@@ -47,8 +47,10 @@ def link_units(items: Iterable[Item]) -> list[Item]:
 
     Items that share an image or recording are not independent, so the unit of items about several
     images is a connected component: two items are linked if they share a content or a cluster. A
-    component has the smallest of the default clusters in it as its name. Clusters that the data
-    declare, whose names are no content hash, stay as they are and link nothing.
+    component has the smallest of the default clusters in it as its name. A cluster that is the
+    start of no SHA-256 of what the items are about was declared: it stays and links nothing. So
+    join all items before you choose among them: the name of a component may come from an item that
+    is not chosen.
 
     Example:
         >>> made = [Item.of(*map(Path, pair), "which?") for pair in ("ab", "bc", "cd", "xy")]
@@ -57,11 +59,12 @@ def link_units(items: Iterable[Item]) -> list[Item]:
     """
     listed = list(items)
     hashes: dict[Path, str] = {}
-    names: list[set[str]] = []  # of each item that declares no cluster, what it is linked by
-    for item in listed:
-        contents = {short_hash(content) for _, _, content in contents_of(item, hashes)}
-        by_content = is_content_name(item.cluster) or item.cluster in contents
-        names.append({item.cluster, *contents} if by_content else set())
+    contents = [{short_hash(it) for _, _, it in contents_of(item, hashes)} for item in listed]
+    every = set[str]().union(*contents)
+    names: list[set[str]] = [  # of each item that declares no cluster, what it is linked by
+        {item.cluster, *own} if item.cluster in every else set()
+        for item, own in zip(listed, contents, strict=True)
+    ]
     root: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -81,11 +84,6 @@ def link_units(items: Iterable[Item]) -> list[Item]:
         replace(item, cluster=best[find(item.cluster)]) if linked else item
         for item, linked in zip(listed, names, strict=True)
     ]
-
-
-def is_content_name(cluster: str) -> bool:
-    """Whether a cluster is named by the hash of its content, which no data declare."""
-    return len(cluster) == 16 and not set(cluster) - set("0123456789abcdef")
 
 
 def unit_word(items: Iterable[Item], count: int = 2) -> str:

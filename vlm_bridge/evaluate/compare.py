@@ -181,7 +181,11 @@ def check_images(items: Iterable[Item]) -> None:
     items = list(items)
     if (n := len({item.cluster for item in items})) == 1:
         one, some = unit_word(items, 1), unit_word(items)
-        raise BridgeError(f"an interval by {one} needs at least 2 {some}, got {n}")
+        several = any(len(item.images) > 1 for item in items)
+        why = "; questions that share an image are one unit, so ask about disjoint pairs"
+        raise BridgeError(
+            f"an interval by {one} needs at least 2 {some}, got {n}{why if several else ''}"
+        )
 
 
 def compare(

@@ -36,6 +36,7 @@ def read(record: Mapping[str, Any], place: Place) -> Item:
         field = f"conversations[{number}]"
         if not isinstance(turn, Mapping) or not {"from", "value"} <= set(turn):
             raise place.refusal(f"'{field}' is an object with from and value, got {shown(turn)}")
+        place.only(turn, ("from", "value"), field)
         role, text = turn["from"], turn["value"]
         if not isinstance(role, str) or role not in _ROLES:
             raise place.refusal(f"'{field}.from' is {', '.join(_ROLES)}, got {shown(role)}")

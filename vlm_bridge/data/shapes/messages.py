@@ -12,10 +12,11 @@ from vlm_bridge.data.turns import ROLES, Part, Turn
 from vlm_bridge.errors import shown
 
 FIELDS = ("messages", "images", "answer", "cluster", "id")
-#: Kinds of parts -> the field that holds them.
+#: Kinds of parts -> the fields that may hold them, of which a part has one.
 _KINDS = {
-    **{"text": "text", "input_text": "text", "output_text": "text"},
-    **{"image_url": "image_url", "input_image": "image_url", "image": "image"},
+    **dict.fromkeys(("text", "input_text", "output_text"), ("text",)),
+    **dict.fromkeys(("image_url", "input_image"), ("image_url",)),
+    "image": ("image", "url", "path"),
 }
 
 
@@ -23,7 +24,8 @@ def read(record: Mapping[str, Any], place: Place) -> Item:
     """An item of the last message of the user; one of the assistant after it is the answer.
 
     An image is a part of type `image_url` with the path of a file or a data: URL, or of type
-    `image`, whose image stands in the part or, in order, in the list `images`.
+    `image`, whose image stands in the part (as `image`, `url` or `path`) or, in order, in the list
+    `images`. The `detail` of an image and the `name` of a speaker are left out.
     """
     place.known(record, FIELDS, "a line with messages")
     left = list(place.images(record.get("images", []), "images"))
@@ -66,15 +68,23 @@ def _part(part: Any, field: str, left: list[Any], place: Place) -> Part:
         raise place.refusal(f"'{field}' is a video; give its frames as images, in order")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise place.refusal(f"'{field}.type' is {', '.join(_KINDS)}, got {shown(kind or part)}")
-    value = part.get(_KINDS[kind])
-    if _KINDS[kind] == "text":
-        if not isinstance(value, str):
-            raise place.refusal(f"'{field}.text' is not text, got {shown(value)}")
-        return value
-    if kind == "image" and value is None:
+    fields, detail = _KINDS[kind], ("detail",) if "image_url" in _KINDS[kind] else ()
+    place.only(part, ("type", *fields, *detail), field)
+    held = [name for name in fields if part.get(name) is not None]
+    if fields == ("text",):
+        if not isinstance(text := part.get("text"), str):
+            raise place.refusal(f"'{field}.text' is not text, got {shown(text)}")
+        return text
+    if len(held) > 1:
+        raise place.refusal(f"'{field}' has {' and '.join(held)}; give the image in one")
+    if kind == "image" and not held:
         if not left:
             raise place.refusal(f"'{field}' has no image, and 'images' has none left for it")
         found: Part = left.pop(0)
         return found
-    url = value.get("url") if isinstance(value, Mapping) and "url" in value else value
-    return place.image(url, f"{field}.{_KINDS[kind]}")
+    name = held[0] if held else fields[0]
+    field, value = f"{field}.{name}", part.get(name)
+    if name == "image_url" and isinstance(value, Mapping) and "url" in value:
+        place.only(value, ("url", "detail"), field)
+        value = value["url"]
+    return place.image(value, field)

@@ -74,6 +74,12 @@ class Place:
         if unknown := sorted(set(record) - set(fields)):
             raise self.refusal(f"no field {shown(unknown[0])}; {what} has {', '.join(fields)}")
 
+    def only(self, given: Mapping[str, Any], fields: Collection[str], field: str) -> None:
+        """Refuse a field of the object at `field` that has a value and is not read."""
+        extra = sorted(str(name) for name in set(given) - set(fields) if given[name] is not None)
+        if extra:
+            raise self.refusal(f"'{field}.{extra[0]}' is not read; it has {', '.join(fields)}")
+
     def image(self, value: Any, field: str) -> ImageRef:
         """The image of a field: a path, a data: URL, or an image in memory.
 

@@ -8,7 +8,10 @@ from typing import Any
 from vlm_bridge.data.items import Item
 from vlm_bridge.data.shapes import llava, lmms, messages, own
 from vlm_bridge.data.shapes.place import Place
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, shown
+
+#: What marks an image in LLaVA's texts, and stands for one in many prompts.
+_MARK = "<image>"
 
 
 def read_record(record: Any, place: Place) -> Item:
@@ -26,11 +29,18 @@ def read_record(record: Any, place: Place) -> Item:
     if not isinstance(record, Mapping):
         raise place.refusal(f"expected a JSON object, got {type(record).__name__}")
     try:
-        return _reader(record, place)(record, place)
+        item = _reader(record, place)(record, place)
     except BridgeError as error:
         if str(error).startswith(f"{place.name}: "):
             raise
         raise place.refusal(str(error)) from None
+    for text in (part for turn in item.dialogue for part in turn.parts if isinstance(part, str)):
+        if _MARK in text:
+            raise place.refusal(
+                f"the text {shown(text)} holds {_MARK}, which marks an image in 'conversations' "
+                "(LLaVA) alone; put texts and images in their order into 'content'"
+            )
+    return item
 
 
 def _reader(record: Mapping[str, Any], place: Place) -> Callable[[Mapping[str, Any], Place], Item]:
