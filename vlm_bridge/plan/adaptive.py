@@ -68,7 +68,11 @@ class Gate(Record):
         for name in ("plan", "second"):
             of_gate: Any = getattr(self, name)
             if not isinstance(of_gate, SkipPlan) and (name == "plan" or of_gate is not None):
-                raise BridgeError(f"{name} of a gate must be a SkipPlan, got {shown(of_gate)}")
+                how = "; words become one by SkipPlan.of_words(WORDS, n_layers)"
+                raise BridgeError(
+                    f"{name} of a gate must be a SkipPlan, got {shown(of_gate)}"
+                    + how * isinstance(of_gate, str)
+                )
             if of_gate is not None and of_gate.is_empty:
                 raise BridgeError(f"{name} of a gate skips nothing; the full model is last anyway")
         if self.signal not in SIGNALS:
