@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from vlm_bridge.data import Item
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, got
 from vlm_bridge.evaluate.adaptive import AdaptiveRun, check_adaptive_support, standing
 from vlm_bridge.evaluate.answers import Generated, end_ids
 from vlm_bridge.evaluate.generate_call import GenerateCall
@@ -171,6 +171,11 @@ class PromptRun(AdaptiveRun):
 
 @contextlib.contextmanager
 def _adaptive(vlm: Any, plan: AdaptivePlan, *, fast: bool) -> Iterator[AdaptiveBlock]:
+    if isinstance(vlm, nn.Module):
+        raise BridgeError(
+            f"an adaptive plan needs the tokens that end an answer, and got a bare {got(vlm)}: "
+            "make a VLM of it, vb.wrap(model, processor), and give that"
+        )
     check_vlm(vlm)
     if not fast:
         raise BridgeError(
