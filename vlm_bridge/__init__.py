@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.plan.adaptive import AdaptivePlan as AdaptivePlan
     from vlm_bridge.plan.adaptive import Gate as Gate
     from vlm_bridge.plan.skip_plan import SkipPlan as SkipPlan
+    from vlm_bridge.plan.text import read_plan as read_plan
     from vlm_bridge.runtime.ledger import Ledger as Ledger
     from vlm_bridge.selection import search as search
     from vlm_bridge.selection.adaptive import adaptive_search as adaptive_search

@@ -223,6 +223,20 @@ def test_an_output_object_and_the_settings_of_the_model(vlm, inputs):
         assert held.model.generate(**inputs).shape[1] <= inputs["input_ids"].shape[1] + 3
 
 
+@pytest.mark.parametrize("own", [0, None])
+def test_the_padding_that_the_model_has_may_be_named(inputs, own):
+    """Without a token of its own, that is the end of an answer."""
+    vlm = tiny_llava()
+    config = vlm.model.generation_config
+    config.pad_token_id, config.eos_token_id = own, 1
+    pad = config.eos_token_id if own is None else own
+    with vb.skipping(vlm, AdaptivePlan((middle_of(vlm, EXIT, inputs),))):
+        made = vlm.model.generate(**inputs, **GREEDY, pad_token_id=pad)
+        assert torch.equal(made, vlm.model.generate(**inputs, **GREEDY))
+        with pytest.raises(BridgeError, match=f"asked for pad_token_id={pad + 5}"):
+            vlm.model.generate(**inputs, **GREEDY, pad_token_id=pad + 5)
+
+
 def test_without_a_cache_runs_start_from_the_beginning(pictures):
     """There are no keys behind which a run could start; before, image tokens had no features."""
     vlm = tiny_llava()
@@ -255,6 +269,9 @@ REFUSED = {
     "logits_processor": [lambda ids, scores: scores],
     "custom_generate": lambda *_, **__: None,
     "max_length": 30,
+    "stop_strings": ["red"],
+    "cache_implementation": "static",
+    "pad_token_id": 7,
     "max_time": 1.0,
     "use_cache": False,
     "output_logits": True,
@@ -319,7 +336,8 @@ def test_a_pass_and_a_second_plan_are_refused_and_the_model_is_restored(vlm, inp
     with vb.skipping(vlm, plan):
         with pytest.raises(BridgeError, match="a single pass has none; call vlm"):
             vlm.model(**inputs)
-        with pytest.raises(BridgeError, match="asked for output_logits=True"):
+        says = "as vb.answer .* only vlm.model.generate answers, .* outside the block, by vb.adapt"
+        with pytest.raises(BridgeError, match=says):
             vb.answer(vlm, pictures[:2])
         with pytest.raises(BridgeError, match="runs under an adaptive plan already"):
             vb.skipping(vlm, plan).__enter__()
@@ -329,6 +347,8 @@ def test_a_pass_and_a_second_plan_are_refused_and_the_model_is_restored(vlm, inp
         vb.skipping(vlm, plan).__enter__()
     with pytest.raises(BridgeError, match="leave out fast=False"):
         vb.skipping(vlm, plan, fast=False).__enter__()
+    with pytest.raises(BridgeError, match=r"bare LlavaFor\w+ .* make a VLM of it, vb.wrap\(model,"):
+        vb.skipping(vlm.model, plan).__enter__()
     with pytest.raises(BridgeError, match="made for 9 layers"):
         vb.skipping(vlm, AdaptivePlan((Gate(SkipPlan("block", 9, layers=(8,))),))).__enter__()
     assert "generate" not in vlm.model.__dict__

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vlm_bridge as vb
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.errors import BridgeError
@@ -71,7 +72,10 @@ def test_a_higher_threshold_lets_no_more_answers_stand(signals, threshold, more)
         (lambda: Gate(A, threshold=True), "must be a number, -inf or inf, got True"),
         (lambda: Gate(A, "luck"), "margin, entropy, confidence, agreement, got 'luck'"),
         (lambda: Gate(A, over="last"), "must be one of answer, first, got 'last'"),
-        (lambda: Gate("block layers=1"), "must be a SkipPlan, got 'block layers=1'"),
+        (
+            lambda: Gate("block layers=1"),
+            r"must be a SkipPlan, got 'block layers=1'; vb.read_plan\(WORDS\)\(vlm.layout.depth\)",
+        ),
         (lambda: Gate(SkipPlan("block", 4)), "skips nothing"),
         (lambda: Gate(A, "agreement"), "agreement needs a second plan"),
         (lambda: Gate(A, "margin", second=B), "no other signal takes one"),
@@ -128,6 +132,19 @@ def test_an_adaptive_plan_is_sent_to_the_command_that_runs_it(folder, tmp_path, 
     assert run(verb, folder, path, *data, "--out", tmp_path / "out" / "o.json") == 2
     said = capsys.readouterr().err
     assert "holds an adaptive plan, not a plan for every answer; run it with `skipit ada" in said
+
+
+def test_a_description_ends_where_every_answer_stands():
+    always, never = Gate(A, threshold=-math.inf), Gate(B, threshold=0.5)
+    assert AdaptivePlan((always,)).describe() == "skip layer 3 (1 of 4) always"
+    said = AdaptivePlan((never, always, never)).describe()
+    assert said == f"{never.describe()}; else skip layer 3 (1 of 4) always"
+    assert AdaptivePlan((never,)).describe() == f"{never.describe()}; else the full model"
+
+
+def test_words_become_the_plan_of_a_gate():
+    words = vb.read_plan("freeze 1-2")(tiny_llava().layout.depth)
+    assert Gate(words) == Gate(B)
 
 
 def test_text_is_no_json_data():

@@ -229,6 +229,15 @@ def test_bad_settings_are_refused(vlm, split, change, says):
         adaptive_search(vlm, *split, PLANS, **change)
 
 
+def test_candidates_in_words_are_the_plans(vlm, split, found):
+    words = ["early_exit 3", "freeze 2-3"]
+    assert adaptive_search(vlm, *split, words, epsilon=EPSILON, **SHORT) == found
+    with pytest.raises(BridgeError, match="neither a plan file nor a plan in words"):
+        adaptive_search(vlm, *split, ["freez 2"])
+    with pytest.raises(BridgeError, match="list of plans is wanted, got 'freeze 2'"):
+        adaptive_search(vlm, *split, "freeze 2")
+
+
 def test_bad_data_and_candidates_are_refused(vlm, split, found):
     with pytest.raises(BridgeError, match="in both splits"):
         adaptive_search(vlm, split[0], split[0], PLANS)

@@ -248,6 +248,29 @@ def test_what_is_no_processor_of_the_model_is_refused(model):
         vb.wrap(model, processor())
 
 
+@pytest.mark.parametrize(
+    ("takes", "gives", "says"),
+    [
+        ("LLaVA", "Qwen2.5-VL", "it makes image_grid_thw of an image"),
+        ("Qwen2.5-VL", "SmolVLM", "it makes pixel_attention_mask of an image"),
+        ("SmolVLM", "LLaVA", "it does not make pixel_attention_mask of an image"),
+        ("LLaVA-NeXT", "LLaVA", "it does not make image_sizes of an image"),
+    ],
+)
+def test_a_processor_that_makes_other_inputs_is_refused(takes, gives, says):
+    """Words and placeholders fit; the images come in another form."""
+    vlm, made = with_processor(takes), deepcopy(with_processor(gives).processor)
+    made.tokenizer, made.image_token = vlm.tokenizer, vlm.processor.image_token
+    with pytest.raises(vb.BridgeError, match=f"is not the processor of this .*: {says}"):
+        vb.wrap(vlm.model, made)
+
+
+def test_a_tokenizer_in_place_of_the_processor_is_named_where_images_come(model, tmp_path):
+    vlm = vb.wrap(model, processor().tokenizer)
+    with pytest.raises(vb.BridgeError, match=r"takes no images, .* tokenizer in place of its proc"):
+        vb.answer(vlm, asked_pictures(tmp_path, 2))
+
+
 def test_a_skipping_model_takes_no_second_plan(model):
     with vb.skipping(model, WORDS):
         vlm = vb.wrap(model, processor())

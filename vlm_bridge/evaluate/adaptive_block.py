@@ -16,7 +16,7 @@ from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.adaptive import AdaptiveRun, check_adaptive_support, standing
 from vlm_bridge.evaluate.answers import Generated, end_ids
-from vlm_bridge.evaluate.generate_call import GenerateCall
+from vlm_bridge.evaluate.generate_call import GenerateCall, pad_id
 from vlm_bridge.evaluate.shared_run import SharedRun, first_layer
 from vlm_bridge.model.given import check_vlm
 from vlm_bridge.model.in_use import check_whole
@@ -126,7 +126,8 @@ class AdaptiveBlock:
             for row, tokens in zip(stood.rows, stood.made.ids, strict=True):
                 gates[row], new[row] = stood.gate, self._until_end(tokens)
         self.gates = tuple(gates)
-        answers = torch.nn.utils.rnn.pad_sequence(new, batch_first=True, padding_value=self._pad)
+        pad = pad_id(self._vlm)
+        answers = torch.nn.utils.rnn.pad_sequence(new, batch_first=True, padding_value=pad)
         return torch.cat([ids, answers.to(ids.device)], dim=1)
 
     def _until_end(self, tokens: Tensor) -> Tensor:
@@ -134,11 +135,6 @@ class AdaptiveBlock:
         ends = end_ids(self._vlm)
         length = next((i for i, token in enumerate(tokens.tolist(), 1) if token in ends), None)
         return tokens[:length]
-
-    @property
-    def _pad(self) -> int:
-        pad = self._vlm.model.generation_config.pad_token_id
-        return int(pad) if pad is not None else (end_ids(self._vlm) or [0])[0]
 
 
 class PromptRun(AdaptiveRun):
@@ -171,6 +167,11 @@ class PromptRun(AdaptiveRun):
 
 @contextlib.contextmanager
 def _adaptive(vlm: Any, plan: AdaptivePlan, *, fast: bool) -> Iterator[AdaptiveBlock]:
+    if isinstance(vlm, nn.Module):
+        raise BridgeError(
+            f"an adaptive plan judges answers as text, so that a bare {type(vlm).__name__} is not "
+            "enough: make a VLM of it, vb.wrap(model, processor), and give that"
+        )
     check_vlm(vlm)
     if not fast:
         raise BridgeError(

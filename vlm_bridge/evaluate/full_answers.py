@@ -218,8 +218,13 @@ class FullAnswers:
         layers, and its keys, are in memory together. Answers are those of `outcomes`, bit for bit.
         With `changes_only` an answer ends where it leaves the full model's, and the outcomes hold
         which ones changed and nothing else. Finished batches are kept in `folder`, in a file for
-        each set of plans. Errors as `outcomes`.
+        each set of plans.
+
+        Raises:
+            BridgeError: as `outcomes`, or there are no plans.
         """
+        if not plans:
+            raise BridgeError("of_plans was given no plans; give at least one SkipPlan")
         self._check_model(vlm)
         for plan in plans:
             check_support(vlm, plan)

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import GenerationMixin
 
 from vlm_bridge.errors import BridgeError, shown
-from vlm_bridge.evaluate.answers import check_max_new_tokens
+from vlm_bridge.evaluate.answers import check_max_new_tokens, end_ids
 from vlm_bridge.model.settings import check_greedy
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.skip.lossless.options import changes_nothing
@@ -34,8 +34,9 @@ _NOT_GREEDY: dict[str, tuple[Any, ...]] = {"do_sample": (None, False), "num_beam
 #: What `generate` can return beside tokens, for every step of one model.
 _OF_STEPS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 _HINT = (
-    "an adaptive plan judges whole greedy answers, and each row may be another model's; leave it "
-    "out, use a SkipPlan, or ask questions with vb.adaptive_answers(vlm, items, plan)"
+    "an adaptive plan judges whole greedy answers, and each row may be another model's. Inside the "
+    "block only vlm.model.generate answers, with tokens alone: leave it out, use a SkipPlan, or "
+    "ask questions outside the block, by vb.adaptive_answers(vlm, items, plan)"
 )
 
 
@@ -76,6 +77,8 @@ class GenerateCall:
         longest = getattr(config, "max_new_tokens", None) if longest is None else longest
         as_dict = given.pop("return_dict_in_generate", None)
         as_dict = getattr(config, "return_dict_in_generate", None) if as_dict is None else as_dict
+        if given.get("pad_token_id") == pad_id(vlm):
+            del given["pad_token_id"]
         taken = set(inspect.signature(vlm.model.forward).parameters) - _NO_PROMPT
         inputs = {name: value for name, value in given.items() if name in taken}
         _check_settings({k: v for k, v in given.items() if k not in taken})
@@ -87,6 +90,12 @@ class GenerateCall:
             )
         check_max_new_tokens(longest)
         return cls(_checked(inputs), longest, bool(as_dict))
+
+
+def pad_id(vlm: VLM) -> int:
+    """The token behind shorter answers: the model's own, else an end of its answers, else 0."""
+    pad = vlm.model.generation_config.pad_token_id
+    return int(pad) if pad is not None else (end_ids(vlm) or [0])[0]
 
 
 def _by_name(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +111,8 @@ def _by_name(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _check_settings(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if not changes_nothing(name, value):
-            raise BridgeError(f"generate was asked for {name}={_short(value)}: {_HINT}")
+            who = ", as vb.answer and other verbs do" if name in _OF_STEPS else ""
+            raise BridgeError(f"generate was asked for {name}={_short(value)}{who}: {_HINT}")
 
 
 def _checked(inputs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -18,6 +18,10 @@ from vlm_bridge.model.vlm import VLM
 
 _FILES = {"image": "an image", "audio": "a recording", "text": "neither image nor recording"}
 _PLURALS = {"image": "images", "audio": "recordings", "text": "questions alone"}
+_BARE = (
+    "the model does, and was given a tokenizer in place of its processor: wrap it with the whole "
+    "processor, AutoProcessor.from_pretrained(...)"
+)
 
 
 @dataclass(frozen=True)
@@ -205,10 +209,12 @@ def check_takes(vlm: VLM, items: Iterable[Item]) -> None:
     for item in items:
         for kind in item.kinds:
             if not taken.get(kind, True):
+                own = getattr(vlm.layout, f"{kind}_ids", ())
+                bare = own and vlm.processor is vlm.tokenizer
                 raise BridgeError(
                     f"{type(vlm.model).__name__} with {type(vlm.processor).__name__} takes no "
                     f"{_PLURALS[kind]}, and the question {shown(item.question)} is about "
-                    f"{_FILES[kind]}; leave it out, or choose another model"
+                    f"{_FILES[kind]}; {_BARE if bare else 'leave it out, or choose another model'}"
                 )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
+import transformers
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.utils import is_torchvision_available
 
 from vlm_bridge.errors import BridgeError, got, shown
 from vlm_bridge.model.vlm import VLM, tokenizer_of
@@ -138,7 +142,7 @@ def _check_tokenizer(kind: str, processor: Any) -> None:
 
 
 def _check_fits(vlm: VLM) -> None:
-    """Refuse the processor of another model: more tokens than embeddings, or other placeholders."""
+    """Refuse the processor of another model: more tokens, other placeholders, other inputs."""
     own, kind = type(vlm.processor).__name__, type(vlm.model).__name__
     words, rows = int(vlm.tokenizer.vocab_size), len(vlm.model.get_input_embeddings().weight)
     if words > rows:
@@ -155,6 +159,25 @@ def _check_fits(vlm: VLM) -> None:
                 f"{modality} features, and the model reads them at token {ids[0]}; give the one "
                 "that was saved with the model"
             )
+    images = getattr(vlm.processor, "image_processor", None)
+    if not vlm.layout.image_ids or images is None:
+        return
+    made, wanted = {*images.model_input_names}, _inputs_of_own(vlm.model.config.model_type)
+    taken = {*signature(vlm.model.forward).parameters}
+    for wrong, says in ((made - taken - wanted, "makes"), (wanted & taken - made, "does not make")):
+        if wrong:
+            raise BridgeError(
+                f"{own} is not the processor of this {kind}: it {says} {', '.join(sorted(wrong))} "
+                "of an image, unlike that of the model; give the one that was saved with the model"
+            )
+
+
+def _inputs_of_own(model_type: str) -> set[str]:
+    """What the image processor of a model type makes; empty where transformers names none here."""
+    names: Any = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or {}
+    backend = "torchvision" if is_torchvision_available() else "pil"
+    own = names.get(backend) or names.get("pil")
+    return {*getattr(transformers, own).model_input_names} if own else set()
 
 
 def _written_for(vlm: VLM, modality: str) -> set[int]:

@@ -68,7 +68,11 @@ class Gate(Record):
         for name in ("plan", "second"):
             of_gate: Any = getattr(self, name)
             if not isinstance(of_gate, SkipPlan) and (name == "plan" or of_gate is not None):
-                raise BridgeError(f"{name} of a gate must be a SkipPlan, got {shown(of_gate)}")
+                how = "; vb.read_plan(WORDS)(vlm.layout.depth) makes one of words"
+                raise BridgeError(
+                    f"{name} of a gate must be a SkipPlan, got {shown(of_gate)}"
+                    + how * isinstance(of_gate, str)
+                )
             if of_gate is not None and of_gate.is_empty:
                 raise BridgeError(f"{name} of a gate skips nothing; the full model is last anyway")
         if self.signal not in SIGNALS:
@@ -184,8 +188,15 @@ class AdaptivePlan(Record):
         return False
 
     def describe(self, modality: str = "vision") -> str:
-        """The plan in one line."""
-        return "; else ".join([*(gate.describe(modality) for gate in self.gates), "the full model"])
+        """The plan in one line, up to a gate at which every answer stands.
+
+        >>> AdaptivePlan((Gate(SkipPlan("block", 8, layers=(6,)), "margin", 0.5),)).describe()
+        'skip layer 6 (1 of 8) where the least margin of the answer is above 0.5; else the full ...'
+        """
+        said = [gate.describe(modality) for gate in self.gates]
+        limits = [gate.threshold for gate in self.gates]
+        last = -math.inf in limits and limits.index(-math.inf) + 1
+        return "; else ".join(said[:last] if last else [*said, "the full model"])
 
     def hash(self) -> str:
         """SHA-256 of all fields but `provenance`, of plans too."""

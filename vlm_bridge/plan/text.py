@@ -1,4 +1,4 @@
-"""A plan written as words on the command line, without a file."""
+"""A plan written as words, without a file."""
 
 from __future__ import annotations
 

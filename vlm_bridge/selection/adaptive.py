@@ -19,6 +19,7 @@ from vlm_bridge.evaluate.adaptive_cost import AdaptiveMeasure, sampled_flops
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS
 from vlm_bridge.evaluate.from_outcomes import certificate_of, signed
 from vlm_bridge.evaluate.full_answers import FullAnswers
+from vlm_bridge.model.given import check_vlm, given_plans
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, check_over
 from vlm_bridge.plan.skip_plan import SkipPlan
@@ -76,7 +77,7 @@ def adaptive_search(
     vlm: VLM,
     tuning: Iterable[Item],
     certification: Iterable[Item],
-    candidates: Sequence[SkipPlan],
+    candidates: Sequence[SkipPlan | str],
     *,
     signals: Sequence[str] = ("margin",),
     over: str = "answer",
@@ -107,7 +108,7 @@ def adaptive_search(
         vlm: not inside `skipping`.
         tuning: questions for the choice.
         certification: questions for the certificate, about other images.
-        candidates: plans of any modes, that become gates.
+        candidates: plans of any modes, also in words, that become gates.
         signals: some of `margin`, `entropy`, `confidence`, tried at every candidate, and
             `agreement`, tried at every pair of candidates.
         over: "answer" or "first"; see `Gate`.
@@ -129,11 +130,13 @@ def adaptive_search(
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
     check_chains(signals, gates)
     check_over(over)
+    check_vlm(vlm)
+    given = given_plans(vlm, candidates)
     tuning, certification = check_search(
-        *(vlm, tuning, certification, candidates), epsilon=epsilon, delta=delta, ledger=ledger
+        *(vlm, tuning, certification, given), epsilon=epsilon, delta=delta, ledger=ledger
     )
     generating: Any = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    plans = [plan for plan in supported_only(vlm, candidates) if not plan.is_empty]
+    plans = [plan for plan in supported_only(vlm, given) if not plan.is_empty]
     plans = list(dict.fromkeys(plans))
     if not plans:
         raise BridgeError("every candidate skips nothing, so that there is nothing to decide")
