@@ -23,8 +23,8 @@ class Words:
     def batch_decode(self, ids, skip_special_tokens):
         return [" ".join(str(i) for i in row if i > 2) for row in ids.tolist()]
 
-    def decode(self, ids):
-        return " ".join(str(i) for i in ids)
+    def decode(self, ids, skip_special_tokens=False):
+        return " ".join(str(i) for i in ids if i > 2 or not skip_special_tokens)
 
     def encode(self, text, add_special_tokens):
         return [int(word) for word in text.split()]

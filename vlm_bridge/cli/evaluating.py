@@ -183,10 +183,10 @@ def compare(
         check_writable(items)
     scores = find_scorers(scorer or ["exact"])
     questions = data.items()
-    check_images(questions)
     for score in scores:
         score.of(questions)  # refuses what it cannot score before any answer
     vlm, skip_plan = model.load_with(plan)
+    check_images(questions)
     size = data.batch_size
     sizes: Any = {"batch_size": size, "max_new_tokens": max_new_tokens}
     with resumable(out) as checkpoint:

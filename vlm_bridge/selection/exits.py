@@ -42,7 +42,7 @@ def exit_plans(n_layers: int, exits: int) -> list[SkipPlan]:
 
     Example:
         >>> [plan.layers for plan in exit_plans(4, 2)]
-        [(2, 3), (3,)]
+        [(1, 2, 3), (3,)]
     """
     number: Any = exits
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_GATES:
