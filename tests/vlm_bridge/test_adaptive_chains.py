@@ -264,6 +264,21 @@ def test_a_replay_is_what_a_run_does(vlm, pictures, over):
     assert seen == {0, 1, 2}
 
 
+def test_chains_that_are_found_do_in_a_run_what_they_do_in_the_table(vlm, pictures):
+    """Behind a first gate a batch is smaller, so that signals are rounded otherwise."""
+    full = FullAnswers.ask(vlm, pictures, **LENGTH)
+    plans, signals = [A, B, EXIT], ["margin", "entropy"]
+    known = ask_plans(full, vlm, plans, over="answer", batch_size=16)
+    flops = PrefillFlops.count(vlm, pictures[:2], plans)
+    found = find_chains(known, plans, signals, flops.costs, gates=2)
+    assert {len(chain.gates) for chain in found} == {1, 2}
+    for chain in found:
+        changed, at = known.replay(AdaptivePlan(chain.gates))
+        made = adaptive_answers(vlm, full.items, AdaptivePlan(chain.gates), **LENGTH)
+        assert list(made.gates) == at
+        assert changed == [float(a != b) for a, b in zip(made.texts, full.texts, strict=True)]
+
+
 def test_every_plan_answers_once(vlm, pictures, tmp_path, monkeypatch):
     """However many signals and gates; and a second search asks nothing."""
     asked, ask = [], SharedRun.ask

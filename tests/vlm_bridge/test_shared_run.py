@@ -187,3 +187,8 @@ def test_a_plan_that_the_model_cannot_do_is_refused_before_any_runs(vlm, full, m
     monkeypatch.setattr(SharedRun, "ask", lambda *_: pytest.fail("ran"))
     with pytest.raises(BridgeError, match="7 layers"):
         full.of_plans(vlm, [FREEZE, SkipPlan("block", 7, layers=(1,))], **SETTINGS)
+
+
+def test_no_plans_are_refused(vlm, full):
+    with pytest.raises(BridgeError, match="of_plans was given no plans"):
+        full.of_plans(vlm, [], **SETTINGS)
