@@ -16,7 +16,7 @@ import torch
 from tests.vlm_bridge.tiny import tiny_llava
 from vlm_bridge.data import read_jsonl
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate import certify, compare
+from vlm_bridge.evaluate import certify, paired
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.sweep import sweep, sweep_plans
 from vlm_bridge.observe import collector
@@ -80,7 +80,7 @@ def die_in_the_second_batch(how: str) -> None:
 
     where, name = {
         "killed": (collector.Collector, "run"),
-        "failed": (compare, "answer_batch"),
+        "failed": (paired, "answer_batch"),
     }[how]
     run = getattr(where, name)
     setattr(where, name, lambda *a, **k: fatal(*a, run=run, **k))
