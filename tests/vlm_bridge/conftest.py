@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.vlm_bridge.tiny import picture, processor, tiny_llava
+from tests.vlm_bridge.tiny import asked_pictures, picture, processor, tiny_llava
 from vlm_bridge.data import Item, read_jsonl
 
 QUESTIONS = ["is there a circle ?", "what is red ?", "is the shape blue ? not red"]
@@ -39,3 +39,9 @@ def folder(tmp_path_factory):
     vlm.model.save_pretrained(path)
     processor().save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[Item]:
+    """12 images with one question each, of three lengths, so that batches are padded."""
+    return asked_pictures(tmp_path_factory.mktemp("pictures"), 12)

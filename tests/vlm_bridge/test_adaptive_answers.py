@@ -15,7 +15,7 @@ import vlm_bridge as vb
 from tests.vlm_bridge.families import FAMILIES, FULL, batch, tiny
 from tests.vlm_bridge.families.stacks import StackCase, model
 from tests.vlm_bridge.skip_cases import BAND, EXIT, FREEZE, LATE, PRUNE
-from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
+from tests.vlm_bridge.tiny import tiny_llava
 from tests.vlm_bridge.words import Words
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
@@ -41,12 +41,6 @@ LENGTH = {"max_new_tokens": 6}
 @pytest.fixture(scope="module")
 def vlm():
     return tiny_llava()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """12 images with one question each, of three lengths, so that batches are padded."""
-    return asked_pictures(tmp_path_factory.mktemp("pictures"), 12)
 
 
 @pytest.fixture(scope="module")

@@ -195,11 +195,6 @@ def vlm():
     return tiny_llava()
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return asked_pictures(tmp_path_factory.mktemp("pictures"), 12)
-
-
 def counted(vlm, items, plan):
     """`gate_costs` by counting every run of the chain on every question, one after another."""
     totals, whole = np.zeros(len(plan.gates) + 1), 0

@@ -192,3 +192,20 @@ def test_a_plan_that_the_model_cannot_do_is_refused_before_any_runs(vlm, full, m
 def test_no_plans_are_refused(vlm, full):
     with pytest.raises(BridgeError, match="of_plans was given no plans"):
         full.of_plans(vlm, [], **SETTINGS)
+
+
+def test_the_full_model_reads_the_prompts_of_several_plans_and_decodes_nothing(vlm, full):
+    """Passes of its last layer's MLP, which both plans run: a prompt each, and steps behind it."""
+    passes = []
+    handle = vlm.layout.layers[3].mlp.register_forward_hook(lambda *_: passes.append(1))
+
+    def count(plans):
+        passes.clear()
+        full.of_plans(vlm, plans, **SETTINGS)
+        return len(passes)
+
+    try:
+        one, other, both = count(BLOCKS[:1]), count(BLOCKS[1:2]), count(BLOCKS[:2])
+    finally:
+        handle.remove()
+    assert both == one + other + 3  # three batches, whose prompts the full model reads

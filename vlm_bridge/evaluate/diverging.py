@@ -1,4 +1,4 @@
-"""End a greedy answer as soon as it cannot become a given text any more."""
+"""End greedy answers early: where they cannot become a given text any more, or at once."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class Diverged(StoppingCriteria):
         made = self._vlm.tokenizer.batch_decode(new, skip_special_tokens=True)
         left = [has_left(words, text) for words, text in zip(made, self._texts, strict=True)]
         return torch.tensor(left, device=input_ids.device)
+
+
+def ended(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+    """A stopping criterion that ends every row at its first token: the prompts are read alone."""
+    return torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def has_left(words: str, text: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, answer_batch, check_max_new_tokens
-from vlm_bridge.evaluate.diverging import Diverged
+from vlm_bridge.evaluate.diverging import Diverged, ended
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.scorers import EXACT, Scorer
 from vlm_bridge.evaluate.shared_run import SharedRun
@@ -213,9 +213,10 @@ class FullAnswers:
     ) -> list[Outcomes]:
         """`outcomes` of each of many plans, with the layers that they leave alone run once.
 
-        In every batch the full model runs first; each plan starts with its states at the first
-        layer that the plan touches, and the encoders run once. So the states of a batch at these
-        layers, and its keys, are in memory together. Answers are those of `outcomes`, bit for bit.
+        In every batch the full model reads the prompts first; each of several plans starts with its
+        states at the first layer that the plan touches, and the encoders run once. So the states of
+        a batch at these layers, and its keys, are in memory together. Answers are those of
+        `outcomes`, bit for bit.
         With `changes_only` an answer ends where it leaves the full model's, and the outcomes hold
         which ones changed and nothing else. Finished batches are kept in `folder`, in a file for
         each set of plans.
@@ -232,7 +233,8 @@ class FullAnswers:
 
         def work(batch: Batch) -> list[dict[str, Any]]:
             run = SharedRun(vlm, batch, (None, *skips), max_new_tokens=self.max_new_tokens)
-            run.ask(None)
+            if len(skips) > 1:
+                run.ask(None, until=ended)
             full = [self.texts[place] for place in batch.places]
 
             def compared(plan: SkipPlan) -> Outcomes:
