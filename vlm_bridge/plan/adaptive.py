@@ -20,14 +20,15 @@ from vlm_bridge.runtime.files import read_json, read_record
 OWN_SIGNALS = ("margin", "entropy", "confidence")
 #: What says how sure an answer is.
 SIGNALS = (*OWN_SIGNALS, "agreement")
-#: Which tokens of an answer count: the least sure of all, or the first alone.
-OVER = ("answer", "first")
+#: What a gate judges: the whole answer, by the least sure of its tokens or by the first alone; or
+#: each token by itself.
+OVER = ("answer", "first", "token")
 #: Most gates of an adaptive plan.
 MAX_GATES = 8
 
 
 def check_over(over: object) -> None:
-    """Raise a `BridgeError` unless `over` says which tokens of an answer count."""
+    """Raise a `BridgeError` unless `over` says what a gate judges."""
     if over not in OVER:
         raise BridgeError(f"over of a gate must be one of {', '.join(OVER)}, got {shown(over)}")
 
@@ -45,12 +46,14 @@ class Gate(Record):
             of the likeliest token minus that of the second; `agreement`, 1 where the plan `second`
             gives the same answer (with `over` "first": the same first token), else 0.
         threshold: in the unit of the signal.
-        over: "answer", the least signal of its tokens, or "first", that of the first token.
+        over: "answer", the least signal of its tokens, or "first", that of the first token: the
+            answer stands or falls as a whole. "token": each token stands or falls by its own
+            signal, and the full model gives those that fall; see `generate_by_token`.
         second: the second plan, for `agreement` only.
 
     Raises:
         BridgeError: an unknown signal or `over`, a threshold that is no number, a plan that skips
-            nothing, a second plan that is missing, the same or without use.
+            nothing, a second plan that is missing, the same or without use, agreement over tokens.
 
     Example:
         >>> gate = Gate(SkipPlan("block", 8, layers=(6,)), "margin", 0.5)
@@ -91,6 +94,11 @@ class Gate(Record):
                 "the signal agreement needs a second plan, and no other signal takes one; got "
                 f"{shown(self.signal)} with second={shown(self.second)}"
             )
+        if self.signal == "agreement" and self.over == "token":
+            raise BridgeError(
+                "agreement is of answers, and over='token' judges tokens; give another signal of "
+                f"{', '.join(OWN_SIGNALS)}"
+            )
         if self.second == self.plan:
             raise BridgeError("second is the plan itself, which always agrees; give another plan")
 
@@ -113,14 +121,19 @@ class Gate(Record):
         """
         if self.threshold == -math.inf:
             return f"{self.plan.describe(modality)} always"
+        if self.over == "token":
+            return f"{self.plan.describe(modality)} at each token whose {self._limit()}"
         least = "the least" if self.over == "answer" else "the first"
-        # Confidences that matter are often near 1.
-        digits = 6 if self.signal == "confidence" else 3
-        signal = f"{least} {self.signal} of the answer is above {self.threshold:.{digits}g}"
+        signal = f"{least} {self._limit('of the answer')}"
         if self.second is not None:
             what = "answer" if self.over == "answer" else "first token"
             signal = f"the {what} agrees with that under: {self.second.describe(modality)}"
         return f"{self.plan.describe(modality)} where {signal}"
+
+    def _limit(self, whose: str = "") -> str:
+        # Confidences that matter are often near 1.
+        digits = 6 if self.signal == "confidence" else 3
+        return " ".join(filter(None, [self.signal, whose, f"is above {self.threshold:.{digits}g}"]))
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,11 @@ class AdaptivePlan(Record):
         if not 1 <= len(gates) <= MAX_GATES:
             raise BridgeError(f"an adaptive plan has 1 to {MAX_GATES} gates, got {len(gates)}")
         object.__setattr__(self, "gates", tuple(gates))
+        if self.by_token and len(gates) > 1:
+            raise BridgeError(
+                f"a gate over tokens is the only one of its plan, got {len(gates)} gates; an "
+                "answer that it gives is the plan's and the full model's together"
+            )
         depths: dict[str, int] = {}
         for plan in self.plans:
             for stack, of_stack in plan.by_stack.items():
@@ -168,6 +186,11 @@ class AdaptivePlan(Record):
     def plans(self) -> tuple[SkipPlan, ...]:
         """All plans of all gates."""
         return tuple(plan for gate in self.gates for plan in gate.plans)
+
+    @property
+    def by_token(self) -> bool:
+        """Whether each token is judged by itself, in place of whole answers."""
+        return any(gate.over == "token" for gate in self.gates)
 
     def bare(self) -> AdaptivePlan:
         """The same plan without its provenance, nor that of its plans."""

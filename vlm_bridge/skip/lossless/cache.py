@@ -20,11 +20,11 @@ def check_croppable(cache: Any) -> None:
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
             raise BridgeError(
                 f"cache layer {index} is a {type(layer).__name__}, from which rejected tokens "
-                "cannot be taken back; lossless generation needs a DynamicCache"
+                "cannot be taken back; generation with a draft needs a DynamicCache"
             )
     if cache is not None and cache.offloading:
         raise BridgeError(
-            "rejected tokens cannot be taken back from an offloaded cache; lossless generation "
+            "rejected tokens cannot be taken back from an offloaded cache; generation with a draft "
             "needs a DynamicCache without offloading"
         )
 

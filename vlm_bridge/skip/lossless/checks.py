@@ -1,4 +1,4 @@
-"""What lossless generation refuses before it computes anything."""
+"""What generation with a draft refuses before it computes anything."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class Settings:
 
 
 def check_call(vlm: VLM, inputs: object, streamer: Any) -> None:
-    """Raise a `BridgeError` for what lossless generation cannot do; see `generate_lossless`."""
+    """Raise a `BridgeError` for what generation with a draft cannot do."""
     given = inputs if isinstance(inputs, Mapping) else {}
     ids = given.get("input_ids")
     if given.get("inputs_embeds") is not None:
-        raise BridgeError("lossless generation needs input_ids, got inputs_embeds")
+        raise BridgeError("generation with a draft needs input_ids, got inputs_embeds")
     if not isinstance(ids, Tensor) or ids.dim() != 2 or 0 in ids.shape:
         raise BridgeError(
             "inputs is a mapping with input_ids (batch, length), as a processor returns it with "
@@ -101,8 +101,8 @@ def given_draft(vlm: VLM, plan: SkipPlan | str) -> SkipPlan:
     plan = given_plan(vlm, plan)
     if vlm.layout.encoder_decoder:
         raise BridgeError(
-            f"{vlm.name} is an encoder-decoder; lossless generation is for models with prompt and "
-            "answer in one sequence"
+            f"{vlm.name} is an encoder-decoder; generation with a draft is for models with prompt "
+            "and answer in one sequence"
         )
     check_support(vlm, plan)
     if plan.is_empty:
@@ -111,7 +111,7 @@ def given_draft(vlm: VLM, plan: SkipPlan | str) -> SkipPlan:
         if kind not in _KINDS:
             raise BridgeError(
                 f"layer {index} ({type(vlm.layout.layers[index]).__name__}, {kind}) keeps a state "
-                "from which rejected tokens cannot be taken back; lossless generation needs "
-                "layers of full or sliding self-attention"
+                "from which rejected tokens cannot be taken back; generation with a draft "
+                "needs layers of full or sliding self-attention"
             )
     return plan

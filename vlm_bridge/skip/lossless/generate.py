@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,9 @@ from vlm_bridge.skip.lossless.batch import GrowingBatch
 from vlm_bridge.skip.lossless.checks import Settings, check_call, given_draft
 from vlm_bridge.skip.lossless.draft import Drafting, drafts_of
 from vlm_bridge.skip.lossless.options import options_of
+from vlm_bridge.skip.lossless.process import Process
 from vlm_bridge.skip.lossless.result import LosslessTokens
 from vlm_bridge.skip.lossless.rule import Rule, rule_of
-
-#: Logits (n, vocabulary) and the row's own ids (n, length) -> scores.
-Process = Callable[[Tensor, Tensor], Tensor]
 
 
 def generate_lossless(
@@ -145,7 +143,7 @@ class _Loop:
         batch = GrowingBatch(model, input_ids, 0 if pad is None else int(pad), arguments)
         ends = generation_config._eos_token_tensor
         rows = _Rows(len(input_ids), self._settings, [] if ends is None else ends.tolist())
-        process = _Process(batch, logits_processor)
+        process = Process(batch, logits_processor)
         none = input_ids[:, :0]
         first, _ = self._rule.propose(process(batch.prefill(generation_config), none))
         batch.add(first)
@@ -183,27 +181,6 @@ class _Loop:
     def _stream(self, *tokens: Tensor) -> None:
         for each in tokens if self._streamer is not None else ():
             self._streamer.put(each.cpu())
-
-
-class _Process:
-    """What the generation settings make of logits, by the row's own tokens."""
-
-    def __init__(self, batch: GrowingBatch, processors: Any) -> None:
-        self._batch, self._processors = batch, processors
-
-    def __call__(self, logits: Tensor, drafted: Tensor) -> Tensor:
-        """(batch, vocabulary) scores behind `drafted` (batch, i) tokens."""
-        scores = logits.to(dtype=torch.float32, device=drafted.device, copy=True)
-        if not len(self._processors):
-            return scores
-        lengths = torch.tensor(self._batch.lengths, device=scores.device)
-        processed = scores.clone()
-        for length in set(self._batch.lengths):
-            # Some processors know the row by its place in the batch, so that all rows go in.
-            ids = torch.cat([self._batch.last_ids(length), drafted], 1)
-            of_these = (lengths == length)[:, None]
-            processed = torch.where(of_these, self._processors(ids, scores.clone()), processed)
-        return processed
 
 
 class _Rows:

@@ -1,4 +1,4 @@
-"""Which arguments of `model.generate` lossless generation honours; the others are refused."""
+"""Which arguments of `model.generate` generation with a draft honours; the others are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import GenerationConfig, GenerationMixin
 from vlm_bridge.errors import BridgeError, shown
 
 #: Arguments of `generate_lossless` itself.
-_OWN = (
+OF_LOSSLESS = (
     "draft_tokens",
     "max_new_tokens",
     "do_sample",
@@ -68,12 +68,15 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 _NOTES = ("_from_model_config", "transformers_version")
 
 
-def options_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(
+    inputs: Mapping[str, Any], verb: str = "generate_lossless", own: tuple[str, ...] = OF_LOSSLESS
+) -> dict[str, Any]:
     """The arguments of `inputs` that `model.generate` is given: the model's, and `HONOURED` ones.
 
     Raises:
-        BridgeError: an argument of `generate_lossless` among them, or a setting, there or in their
-            `generation_config`, that changes answers in a way that a draft cannot follow.
+        BridgeError: one of `own`, the arguments of the function `verb` itself, among them; or a
+            setting, there or in their `generation_config`, that changes answers in a way that a
+            draft cannot follow.
 
     Example:
         >>> options_of({"repetition_penalty": 1.2, "num_beams": 1})
@@ -82,21 +85,21 @@ def options_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
         Traceback (most recent call last):
         vlm_bridge.errors.BridgeError: inputs sets max_time=3.0, which lossless ...
     """
-    for name in _OWN:
+    for name in own:
         if name in inputs:
             raise BridgeError(
-                f"inputs holds {name}; pass it as an argument: generate_lossless(..., {name}=...)"
+                f"inputs holds {name}; pass it as an argument: {verb}(..., {name}=...)"
             )
     config = inputs.get("generation_config")
     if config is not None:
         if not isinstance(config, GenerationConfig):
             raise BridgeError(f"generation_config must be a GenerationConfig, got {shown(config)}")
-        _check(config.to_dict(), "the generation_config in inputs")
-    settings = _check(inputs, "inputs")
+        _check(config.to_dict(), "the generation_config in inputs", own)
+    settings = _check(inputs, "inputs", own)
     return {name: value for name, value in inputs.items() if name not in settings}
 
 
-def _check(given: Mapping[str, Any], where: str) -> set[str]:
+def _check(given: Mapping[str, Any], where: str, own: tuple[str, ...]) -> set[str]:
     """The settings that are not honoured, after a `BridgeError` for one that is no harmless one."""
     parameters = set(inspect.signature(GenerationMixin.generate).parameters)
     settings = set(GenerationConfig().to_dict()) | (parameters - {"generation_config"})
@@ -104,10 +107,9 @@ def _check(given: Mapping[str, Any], where: str) -> set[str]:
     for name in sorted(settings & set(given)):
         value = given[name]
         if not changes_nothing(name, value):
-            hint = "pass it as an argument" if name in _OWN else "leave it out"
+            hint = "pass it as an argument" if name in own else "leave it out"
             raise BridgeError(
-                f"{where} sets {name}={shown(value)}, which lossless generation cannot honour; "
-                f"{hint}"
+                f"{where} sets {name}={shown(value)}, which a draft cannot follow; {hint}"
             )
     return settings
 
