@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.runtime.ledger import Ledger as Ledger
     from vlm_bridge.selection import search as search
     from vlm_bridge.selection.adaptive import adaptive_search as adaptive_search
+    from vlm_bridge.selection.by_token import search_by_token as search_by_token
     from vlm_bridge.selection.choose import choose_plan as choose_plan
     from vlm_bridge.skip.by_token import TokenDecisions as TokenDecisions
     from vlm_bridge.skip.by_token import generate_by_token as generate_by_token

@@ -71,7 +71,7 @@ def test_a_higher_threshold_lets_no_more_answers_stand(signals, threshold, more)
         (lambda: Gate(A, threshold="1"), "must be a number, -inf or inf, got '1'"),
         (lambda: Gate(A, threshold=True), "must be a number, -inf or inf, got True"),
         (lambda: Gate(A, "luck"), "margin, entropy, confidence, agreement, got 'luck'"),
-        (lambda: Gate(A, over="last"), "must be one of answer, first, got 'last'"),
+        (lambda: Gate(A, over="last"), "must be one of answer, first, token, got 'last'"),
         (
             lambda: Gate("block layers=1"),
             r"must be a SkipPlan, got 'block layers=1'; vb.read_plan\(WORDS\)\(vlm.layout.depth\)",

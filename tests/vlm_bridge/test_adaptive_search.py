@@ -219,7 +219,7 @@ def test_without_a_certificate_there_is_no_plan(vlm, split):
         ({"gates": 0}, "gates of a search are a number from 1 to 8, got 0"),
         ({"gates": 9}, "a number from 1 to 8, got 9"),
         ({"gates": True}, "a number from 1 to 8, got True"),
-        ({"over": "last"}, "must be one of answer, first, got 'last'"),
+        ({"over": "last"}, "must be one of answer, first, token, got 'last'"),
         ({"epsilon": 0.0}, r"epsilon must lie in \(0, 1\)"),
         ({"delta": 1.0}, r"delta must lie in \(0, 1\)"),
     ],

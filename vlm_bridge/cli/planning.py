@@ -11,13 +11,15 @@ from typer import Option
 
 from estimators import Profile
 from theory import Certificate, what_it_takes
-from vlm_bridge.cli.adaptive import (
+from vlm_bridge.cli.adaptive_search import (
     Adaptive,
     Gates,
     Over,
     Signals,
     check_adaptive_options,
+    check_by_token,
     search_adaptive,
+    search_tokens,
 )
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.options import (
@@ -242,7 +244,8 @@ def search(
     With --adaptive every candidate is tried with thresholds of its signals: answers below go on, to
     the next plan of a chain of at most --gates, at last to the full model. Certified is the
     cheapest of these in expected prefill FLOPs, and adaptive.json and front.png are written in
-    place of plan.json.
+    place of plan.json. With --over token a threshold judges every token of an answer by itself;
+    the cheapest plan is then the one with the least work of passes behind the prompt.
 
     Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
 
@@ -261,6 +264,7 @@ def search(
     )
     if adaptive:
         check_chains(signal or ["margin"], gates)
+        check_by_token(over, signal or ["margin"], gates)
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
     if data.limit is not None:
@@ -282,9 +286,10 @@ def search(
     wanted |= {"batch_size": data.batch_size, "max_new_tokens": max_new_tokens}
     split = (vlm, tuning, certifying, candidates)
     if adaptive:
-        signals = signal or ["margin"]
-        wanted |= {"signals": signals, "over": over, "gates": gates}
-        return search_adaptive(*split, **wanted, check=check, out=out)
+        wanted |= {"signals": signal or ["margin"], "check": check, "out": out}
+        if over == "token":
+            return search_tokens(*split, **wanted)
+        return search_adaptive(*split, **wanted, over=over, gates=gates)
     certified = run_search(*split, **wanted, checkpoint=out / "checkpoints")
     result, words = save(out / "search.json", certified.to_json()), vlm.layout.modality
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):

@@ -12,7 +12,12 @@ from typing import Any
 from transformers import StoppingCriteria
 
 from vlm_bridge.data import Item
-from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, Generated, check_max_new_tokens
+from vlm_bridge.evaluate.answers import (
+    MAX_NEW_TOKENS,
+    Generated,
+    check_max_new_tokens,
+    texts_of,
+)
 from vlm_bridge.evaluate.full_answers import FullAnswers
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.evaluate.shared_run import SharedRun
@@ -24,6 +29,7 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan, Gate
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip import check_support
+from vlm_bridge.skip.by_token import check_token_gate, decide_by_token
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class AdaptiveAnswers:
         items: the questions.
         texts: the answer to each.
         gates: number of the gate at which each answer stood, from 0; the number of gates where the
-            full model gave it.
+            full model gave it. Of a gate over tokens as in `TokenDecisions`.
     """
 
     items: tuple[Item, ...]
@@ -56,7 +62,7 @@ def adaptive_answers(
     An answer of a gate is complete before it is judged, so that there is no streaming. What the
     layers before the first skipped one and the encoders have computed is used again. Answers of the
     full model are those of `answer`, up to rounding: a row computed in another batch may differ in
-    the last digits of its logits.
+    the last digits of its logits. A gate over tokens judges each token: see `generate_by_token`.
 
     Raises:
         BridgeError: no adaptive plan, a plan of another model or one that the model cannot do, no
@@ -115,6 +121,8 @@ def check_adaptive_support(vlm: VLM, plan: AdaptivePlan) -> None:
     """Raise a `BridgeError` unless the model can do every plan, and all are of this model."""
     check_adaptive(plan)
     plan.provenance.check_model(vlm.name, vlm.fingerprint)
+    if plan.by_token:
+        check_token_gate(vlm, plan.gates[0])
     for each in plan.plans:
         check_support(vlm, each)
 
@@ -150,7 +158,19 @@ def adaptive_batch(
     vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> AdaptiveAnswers:
     """Answers to one batch; see `adaptive_answers`."""
-    return run_gates(AdaptiveRun(vlm, batch, plan, max_new_tokens=max_new_tokens), plan)
+    return timed_batch(vlm, batch, plan, max_new_tokens=max_new_tokens)[0]
+
+
+def timed_batch(
+    vlm: VLM, batch: Batch, plan: AdaptivePlan, *, max_new_tokens: int
+) -> tuple[AdaptiveAnswers, float]:
+    """Answers to one batch, and the seconds spent on signals."""
+    if not plan.by_token:
+        run = AdaptiveRun(vlm, batch, plan, max_new_tokens=max_new_tokens)
+        return run_gates(run, plan), run.deciding
+    gate = plan.gates[0]
+    made, deciding = decide_by_token(vlm, batch.inputs, gate, max_new_tokens=max_new_tokens)
+    return AdaptiveAnswers(batch.items, texts_of(vlm, made.tokens), made.gates), deciding
 
 
 def run_gates(run: AdaptiveRun, plan: AdaptivePlan) -> AdaptiveAnswers:

@@ -24,6 +24,7 @@ from vlm_bridge.model.prompts import Batch
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
+from vlm_bridge.skip.by_token import generate_by_token
 from vlm_bridge.skip.context import skipping as skipping_always
 from vlm_bridge.skip.patching import Patch, forward_of, patched
 from vlm_bridge.skip.prefix import complete_inputs_of_rows
@@ -50,6 +51,8 @@ def skipping(
     new tokens, with padding behind shorter answers. Rows that are not sure go on alone, from the
     layers that plans share, where their inputs can be told apart; else the whole batch is run and
     the others are dropped.
+
+    A gate over tokens judges each token: see `generate_by_token`, which streams them, too.
 
     Answers are judged when they are complete, so that there is no streaming, and no cache to go on
     with. What needs more than greedy tokens is refused by name before anything is computed, and so
@@ -84,7 +87,8 @@ class AdaptiveBlock:
 
     Attributes:
         gates: of each row of the last call of `generate`, the number of the gate at which its
-            answer stood, from 0; the number of gates where the full model gave it.
+            answer stood, from 0; the number of gates where the full model gave it. Of a gate over
+            tokens as in `TokenDecisions`.
     """
 
     def __init__(self, vlm: VLM, plan: AdaptivePlan) -> None:
@@ -118,6 +122,13 @@ class AdaptiveBlock:
     def _answered(self, call: GenerateCall) -> Tensor:
         """(rows, length) prompts and answers, as `generate` gives them."""
         ids = call.inputs["input_ids"]
+        if self._plan.by_token:
+            (gate,) = self._plan.gates
+            made = generate_by_token(
+                self._vlm, call.inputs, gate, max_new_tokens=call.max_new_tokens
+            )
+            self.gates = made.gates
+            return self._behind(ids, [ids.new_tensor(row) for row in made.tokens])
         asked = tuple(Item(None, f"prompt {row + 1}") for row in range(len(ids)))
         batch = Batch(asked, tuple(range(len(ids))), call.inputs)
         run = PromptRun(self._vlm, batch, self._plan, max_new_tokens=call.max_new_tokens)
@@ -126,6 +137,10 @@ class AdaptiveBlock:
             for row, tokens in zip(stood.rows, stood.made.ids, strict=True):
                 gates[row], new[row] = stood.gate, self._until_end(tokens)
         self.gates = tuple(gates)
+        return self._behind(ids, new)
+
+    def _behind(self, ids: Tensor, new: list[Tensor]) -> Tensor:
+        """(rows, length) prompts `ids` and the new tokens of each row, with padding behind."""
         pad = pad_id(self._vlm)
         answers = torch.nn.utils.rnn.pad_sequence(new, batch_first=True, padding_value=pad)
         return torch.cat([ids, answers.to(ids.device)], dim=1)

@@ -15,7 +15,7 @@ from vlm_bridge.cost.measure import WARM_UP
 from vlm_bridge.cost.phase import timed
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.adaptive import AdaptiveRun, check_adaptive_support, run_gates
+from vlm_bridge.evaluate.adaptive import check_adaptive_support, timed_batch
 from vlm_bridge.evaluate.answers import MAX_NEW_TOKENS, generated
 from vlm_bridge.model.given import check_items, check_vlm
 from vlm_bridge.model.prompts import (
@@ -43,7 +43,8 @@ class StreamLatency(Record):
         seconds_adaptive: of the adaptive plan.
         fixed_ratio, adaptive_ratio: sums of seconds over those of the full model; the interval is
             over batches, at batch size 1 over images.
-        full_share: share of answers that the full model gave under the adaptive plan.
+        full_share: share of answers that the full model gave under the adaptive plan, of a gate
+            over tokens, those of which it gave more than the first token.
         decision_share: seconds spent on signals, over the full model's seconds.
         device: device and number of threads.
         dtype: of the weights.
@@ -88,8 +89,7 @@ def stream_latency(
     check_takes(vlm, items)
     made = [collate(vlm, items, places) for places in by_batch]
     units = _units(items, by_batch, batch_size)
-    runs: list[AdaptiveRun] = []
-    on_full, seconds = 0, [[0.0] * len(made) for _ in range(3)]
+    on_full, deciding, seconds = 0, 0.0, [[0.0] * len(made) for _ in range(3)]
 
     def full(batch: Batch) -> None:
         with vlm.whole():
@@ -100,17 +100,16 @@ def stream_latency(
             _texts(vlm, batch, max_new_tokens)
 
     def adaptive(batch: Batch) -> None:
-        nonlocal on_full
-        run = AdaptiveRun(vlm, batch, plan, max_new_tokens=max_new_tokens)
-        on_full += run_gates(run, plan).gates.count(len(plan.gates))
-        runs.append(run)
+        nonlocal on_full, deciding
+        answers, of_signals = timed_batch(vlm, batch, plan, max_new_tokens=max_new_tokens)
+        on_full += answers.gates.count(len(plan.gates))
+        deciding += of_signals
 
     ways = (full, fixed, adaptive)
     for _ in range(WARM_UP):
         for way in ways:
             way(made[0])
-    on_full = 0
-    runs.clear()
+    on_full, deciding = 0, 0.0
     with track("answers: full, fixed and adaptive in turn", len(made)) as advance:
         for number, batch in enumerate(made):
             for turn in range(len(ways)):
@@ -129,7 +128,7 @@ def stream_latency(
         fixed_ratio=clustered_ratio(of_fixed, of_full, units),
         adaptive_ratio=clustered_ratio(of_adaptive, of_full, units),
         full_share=on_full / n,
-        decision_share=sum(run.deciding for run in runs) / sum(of_full),
+        decision_share=deciding / sum(of_full),
         device=f"{vlm.device} ({torch.get_num_threads()} threads)",
         dtype=str(vlm.model.dtype).removeprefix("torch."),
     )

@@ -66,8 +66,13 @@ class Generated:
 
     def texts(self, vlm: VLM) -> tuple[str, ...]:
         """The answers as text, without special tokens and outer white space."""
-        texts = vlm.tokenizer.batch_decode(self.ids, skip_special_tokens=True)
-        return tuple(text.strip() for text in texts)
+        return texts_of(vlm, self.ids)
+
+
+def texts_of(vlm: VLM, ids: Any) -> tuple[str, ...]:
+    """Rows of token ids as text, without special tokens and outer white space."""
+    texts = vlm.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return tuple(text.strip() for text in texts)
 
 
 @torch.no_grad()

@@ -130,6 +130,11 @@ def adaptive_search(
         raise BridgeError(f"epsilon must lie in (0, 1), got {epsilon}")
     check_chains(signals, gates)
     check_over(over)
+    if over == "token":
+        raise BridgeError(
+            "a threshold on tokens changes the tokens behind it, so that answers must be made anew "
+            "for each: vb.search_by_token(vlm, tuning, certification, candidates) does that"
+        )
     check_vlm(vlm)
     given = given_plans(vlm, candidates)
     tuning, certification = check_search(

@@ -44,7 +44,7 @@ class TokenDecisions(Record):
         plan_passes: passes of the model under the plan, one token of every row each.
     """
 
-    DERIVED: ClassVar[tuple[str, ...]] = ("plan_share",)
+    DERIVED: ClassVar[tuple[str, ...]] = ("plan_share", "gates")
 
     tokens: tuple[tuple[int, ...], ...]
     by_plan: tuple[tuple[bool, ...], ...]
@@ -63,6 +63,14 @@ class TokenDecisions(Record):
         """
         judged = [one for row in self.by_plan for one in row[1:]]
         return sum(judged) / len(judged) if judged else None
+
+    @property
+    def gates(self) -> tuple[int, ...]:
+        """Of each row 0 where the plan gave all tokens behind the first, 1 otherwise.
+
+        An answer of one token is the full model's.
+        """
+        return tuple(int(len(row) == 1 or not all(row[1:])) for row in self.by_plan)
 
 
 def generate_by_token(
