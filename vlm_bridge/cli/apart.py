@@ -34,11 +34,6 @@ _IN_FOLDER = {
     ),
     "report": ("report.html",),
     "report of a survey": ("survey.html", *_SURVEY_FIGURES),
-    "run": (
-        *("settings.toml", "run.json", "profile.json", "rules.json", "search.json", "plan.json"),
-        *("certificates.json", "comparison.json", "answers.jsonl", "cost.json"),
-        *("report.md", "report.html", "profile.png"),
-    ),
     "search": ("search.json", "plan.json"),
     "survey": ("survey.json", "survey.md", "survey.html", *_SURVEY_FIGURES),
     "sweep": ("sweep.json", "depth.png", "layers.png"),
@@ -47,9 +42,6 @@ _IN_FOLDER = {
 
 #: An option that names a further result, of its own kind.
 _ALSO = "items"
-
-#: An option that names settings, which a run reads before it writes them again.
-_SETTINGS = "config"
 
 #: What the running command writes.
 _written: ContextVar[tuple[Path, ...]] = ContextVar("_written", default=())
@@ -135,7 +127,7 @@ def _used(options: Mapping[str, Any], out: Path) -> Iterator[tuple[str, Path]]:
         values = value if isinstance(value, list) else [value]
         for one in values:
             named = isinstance(one, Path) or (name in _NAMES and isinstance(one, str) and one)
-            if name not in ("out", _ALSO, _SETTINGS) and named:
+            if name not in ("out", _ALSO) and named:
                 yield name.replace("_", "-"), Path(one)
     if "ledger" in options and not options.get("no_ledger"):
         ledger = options["ledger"] or ledger_beside(out)

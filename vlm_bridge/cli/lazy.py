@@ -22,10 +22,6 @@ from vlm_bridge.cli.quoted import quoted
 #: Every command in the order of the help: its module, and the first line of its docstring.
 COMMANDS = {
     "demo": ("results", "Run the whole path once on the reference VLM, in about five minutes."),
-    "run": (
-        "running",
-        "Run the whole path: profile, search, certify, compare, report. Resumable.",
-    ),
     "describe": ("model", "Show layout, token groups and supported modes of a model."),
     "profile": ("profiling", "Measure how redundant each layer is, without labels. Resumable."),
     "plan": ("planning", "Choose the largest plan of a rule that changes few answers."),

@@ -29,7 +29,6 @@ RESULTS = {
     "report": "a report",
     "report of a survey": "the page of a survey",
     "reproduce": "a reproduction",
-    "run": "settings of a run",
     "search": "a search",
     "slopes": "slopes",
     "survey": "a survey",
@@ -41,7 +40,6 @@ _RECORDS = {
     "AnsweredItem": "answered items",
     "Certificate": "a certificate",
     "CertifiedAdaptive": "an adaptive search",
-    "CertifiedByToken": "an adaptive search",
     "CertifiedPlan": "a search",
     "ClaimsResult": "results on the claim",
     "DemoResults": "results of a demo",
@@ -53,7 +51,6 @@ _RECORDS = {
     "Profile": "a profile",
     "RisksOfPlan": "a certificate of risks",
     "Reproduction": "a reproduction",
-    "RunResult": "a whole run",
     "SkipPlan": "a plan",
     "Slopes": "slopes",
     "Survey": "a survey",
@@ -120,8 +117,6 @@ def held_in(path: Path) -> str:
         return "a report"
     if data.lstrip().startswith(b"<!doctype html>") and b"<title>Survey: " in data:
         return "the page of a survey"
-    if data.startswith(b"# Settings of `skipit run`"):
-        return "settings of a run"
     return _held(_parsed(data))
 
 
