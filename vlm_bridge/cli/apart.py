@@ -24,7 +24,7 @@ _NAMES = (
 _SURVEY_FIGURES = ("layers.png", "depth.png", "profile.png")
 #: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
-    "adaptive search": ("search.json", "adaptive.json", "front.png"),
+    "adaptive search": ("search.json", "adaptive.json", "front.png", "scores.json"),
     "claims": ("claims.json", "claims.md", "claims.html"),
     "demo": ("results.json", "report.html"),
     "method": ("result.json",),
@@ -34,7 +34,7 @@ _IN_FOLDER = {
     ),
     "report": ("report.html",),
     "report of a survey": ("survey.html", *_SURVEY_FIGURES),
-    "search": ("search.json", "plan.json"),
+    "search": ("search.json", "plan.json", "scores.json"),
     "survey": ("survey.json", "survey.md", "survey.html", *_SURVEY_FIGURES),
     "sweep": ("sweep.json", "depth.png", "layers.png"),
 }

@@ -26,7 +26,7 @@ COMMANDS = {
     "profile": ("profiling", "Measure how redundant each layer is, without labels. Resumable."),
     "plan": ("planning", "Choose the largest plan of a rule that changes few answers."),
     "certify": ("evaluating", "Bound disagreement and accuracy drop of a plan. Resumable."),
-    "search": ("planning", "Find the largest plan whose disagreement is certified. Resumable."),
+    "search": ("searching", "Find the largest plan whose disagreement is certified. Resumable."),
     "compare": ("evaluating", "Compare a plan with the full model: answers and cost. Resumable."),
     "adaptive": (
         "adaptive",
