@@ -7,25 +7,23 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer import Option
 
+from vlm_bridge.cli.lazy import find_function, with_options
 from vlm_bridge.errors import BridgeError, shown
 from vlm_bridge.runtime.files import read_bytes
 
 #: Options that a file does not hold.
 _NEVER = ("config", "dry_run", "as_json", "help")
-#: Type of an option -> the types of its value in TOML, and their name.
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    "boolean": ((bool,), "true or false"),
-    "integer": ((int,), "a whole number"),
-    "integer range": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "float range": ((int, float), "a number"),
+#: Type of an option -> the types of its value in TOML, and their name; of others it is text.
+_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
 }
-_TEXT = ((str,), "text")
 
 
 def read_config(context: typer.Context, file: Path | None) -> Path | None:
@@ -39,16 +37,21 @@ def read_config(context: typer.Context, file: Path | None) -> Path | None:
         return None
     values = _parsed(file)
     known = {_key(option): option for option in _options(context)}
+    kinds = with_options(find_function(str(context.command.name))).__annotations__
     defaults: dict[str, Any] = {}
     for key, value in values.items():
+        if isinstance(value, Mapping):
+            raise BridgeError(
+                f"{file}: {shown(key)} is a section; write all keys at the top, without [sections]"
+            )
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise BridgeError(
                 f"{file}: no option {shown(key)}; the nearest is '{near[0]}'. Keys are the long "
                 f"options of `skipit {context.command.name}` without their dashes in front"
             )
-        option = known[key]
-        defaults[option.name] = _checked(option, value, f"{file}: {key}")
+        name = known[key].name
+        defaults[name] = _checked(get_args(kinds[name])[0], value, f"{file}: {key}")
     context.default_map = {**(context.default_map or {}), **defaults}
     return file
 
@@ -91,20 +94,18 @@ def _key(option: Any) -> str:
     return max(option.opts, key=len).lstrip("-") if option.opts else str(option.name)
 
 
-def _checked(option: Any, value: Any, where: str) -> Any:
-    """The value, if it is of the type of the option; a repeatable option takes a list."""
-    if isinstance(value, Mapping):
-        raise BridgeError(f"{where} is a section; write all keys at the top, without [sections]")
-    several = bool(getattr(option, "multiple", False))
-    types, words = _TYPES.get(option.type.name, _TEXT)
-    if several:
-        words = f"a list, of which each is {words}"
-    each = value if several and isinstance(value, list) else [value]
+def _checked(kind: Any, value: Any, where: str) -> Any:
+    """The value, if it is of the type `kind` of an option; a repeatable option takes a list."""
+    (kind, *_) = [each for each in get_args(kind) if each is not type(None)] or [kind]
+    several = get_origin(kind) is list
+    types, words = _TYPES.get(get_args(kind)[0] if several else kind, ((str,), "text"))
+    each = value if isinstance(value, list) else [value]
     fits = isinstance(value, list) == several and all(
         isinstance(one, types) and (bool in types or not isinstance(one, bool)) for one in each
     )
     if not fits:
-        raise BridgeError(f"{where} takes {words}, got {shown(value)}")
+        wanted = f"a list, of which each is {words}" if several else words
+        raise BridgeError(f"{where} takes {wanted}, got {shown(value)}")
     return value
 
 

@@ -42,7 +42,7 @@ from vlm_bridge.experiments.dealing import SPLITS, Source, deal, read_places
 from vlm_bridge.experiments.whole_path import Outlook, WholePath, outlook_of, write_page
 from vlm_bridge.experiments.whole_path.work import work_of
 from vlm_bridge.model.vlm import VLM
-from vlm_bridge.rules import find_rule
+from vlm_bridge.rules import check_mode, find_rule
 from vlm_bridge.rules.scores import RuleScores
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.files import (
@@ -149,12 +149,14 @@ def run(
 
     Example: `skipit run reference --data easy-vqa --certification 400 --test 100 --dry-run`
 
-    Example: `skipit run llava-hf/llava-1.5-7b-hf --data mine.jsonl --mode freeze --mode block
-    --epsilon 0.05 --scorer anls --device cuda --out out/mine`
+    Example: `skipit run llava-hf/llava-1.5-7b-hf --data mine.jsonl --rule skip-it-slopes
+    --mode freeze --mode block --scorer anls --device cuda --out out/mine`
 
     Example: `skipit run --config run.toml --out out/again`
     """
     chosen = find_rule(rule)
+    for named in mode or ():
+        check_mode(chosen, named, "")
     scorers = find_scorers(scorer or ["exact"])
     ledger = spending.beside(out)
     splits = data.splits(seed)
