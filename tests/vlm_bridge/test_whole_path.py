@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shlex
 
 import pytest
 
-from estimators import Estimate
+from estimators import Estimate, to_pandas
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import picture, processor, tiny_llava
 from theory import Certificate
@@ -49,17 +51,19 @@ def given(tmp_path_factory):
     return at
 
 
-def words(given, out, *more):
+def words(given, out, *more, rule=RULE):
     short = ("--max-new-tokens", 2, "--pairs", 6, "--tokens", 0, "--batch-size", 8)
     split = ("--profiling", 4, "--tuning", 8, "--certification", 16, "--test", 12)
     asked = (given / "model", "--data", given / "data.jsonl", "--epsilon", 0.3, "--no-ledger")
-    return ("run", *asked, *short, *split, *RULE, "--out", out, *more)
+    return ("run", *asked, *short, *split, *rule, "--out", out, *more)
 
 
 @pytest.fixture(scope="module")
 def finished(given, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert run(*words(given, out)) == 0
+    out, said = tmp_path_factory.mktemp("runs") / "run", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert run(*words(given, out)) == 0
+    (out / "said.txt").write_text(said.getvalue())
     return out
 
 
@@ -94,13 +98,15 @@ def test_the_plan_is_none_of_the_test_images(finished):
 def test_every_file_is_taken_by_a_command(given, finished, tmp_path, capsys):
     """The commands that the run proposes, word for word, and the profile by `search`."""
     plan, model = SkipPlan.read(finished / "plan.json"), ModelOptions(str(given / "model"))
-    commands = list(next_commands(model, plan, finished, given))
+    sizes = {"max_new_tokens": 2, "batch_size": 8}
+    commands = list(next_commands(model, plan, finished, given, sizes))
     assert [shlex.split(line)[1] for line in commands][:4] == [
         "report",
         "compare",
         "controls",
         "cost",
     ]
+    assert all(line in (finished / "said.txt").read_text() for line in commands)
     for line in commands:
         if " controls " in line:
             continue  # twenty plans; its words are those of compare
@@ -118,7 +124,30 @@ def test_every_file_is_taken_by_a_command(given, finished, tmp_path, capsys):
     out = ("--out", tmp_path / "search")
     assert run("search", given / "model", *roles, *profile, *sizes, *out) == 0
     for name in ("search.json", "scores.json", "plan.json"):
-        assert (tmp_path / "search" / name).read_bytes() == (finished / name).read_bytes(), name
+        one, other = (json.loads((at / name).read_text()) for at in (tmp_path / "search", finished))
+        assert one | {"sources": []} == other | {"sources": []}, name
+
+
+def test_results_are_data_frames(finished):
+    result = read_record(finished / "run.json", WholePath, "run")
+    path = result.search.to_pandas()
+    assert path.rate.tolist() == [step.rate for step in result.search.path]
+    assert path.tested.sum() == len(result.search.certificates)
+    assert path[path.holds].estimate.tolist() == [
+        each.estimate for each in result.search.certificates if each.holds
+    ]
+    scores = result.scores.to_pandas()
+    assert scores.score.tolist() == [one.score for one in result.scores.scores]
+    assert scores["mode"].tolist() == ["freeze"] * 4 + ["early_exit"] * 3
+    row = result.comparison.to_pandas().iloc[0]
+    changed = result.comparison.disagreement
+    assert (row.disagreement, row.disagreement_low) == (changed.value, changed.interval[0])
+    said = to_pandas(read_answered(finished / "answers.jsonl"))
+    assert said.changed.mean() == pytest.approx(changed.value)
+    assert "scores_full.exact" in said.columns
+    assert to_pandas([result.cost])["prefill.latency_ratio"].tolist() == [
+        result.cost.prefill.latency_ratio.value
+    ]
 
 
 class _Killed(BaseException):
@@ -199,7 +228,7 @@ def test_a_dry_run_writes_nothing(given, tmp_path, capsys):
     rates = {one["rate"]: one["power"] for one in outlook["powers"]}
     assert rates[0.0] == 1.0
     assert outlook["effort"]["answers"]["compare"] == 24
-    assert outlook["effort"]["answers"]["search"] == 8 * (1 + 4 + 4) + 16 * 6
+    assert outlook["effort"]["answers"]["search"] == 8 * (1 + 4 + 3) + 16 * 6  # exits 1 to 3
     assert outlook["effort"]["seconds_per_answer"] > 0
     assert sorted(given.rglob("*")) == before
     assert not list(tmp_path.iterdir())
@@ -208,7 +237,8 @@ def test_a_dry_run_writes_nothing(given, tmp_path, capsys):
 def test_no_plan_is_certified_and_said_so(given, folder, tmp_path, capsys):
     """The layers of this model matter: nothing is certified, and nothing is claimed."""
     out = tmp_path / "out"
-    asked = [folder if word == given / "model" else word for word in words(given, out)]
+    rule = ("--rule", "deepest-first", "--mode", "block")
+    asked = [folder if word == given / "model" else word for word in words(given, out, rule=rule)]
     assert run(*asked, "--check") == 1
     assert "no plan could be certified at epsilon 0.3 (16 images)" in capsys.readouterr().out
     assert not any((out / name).exists() for name in ("plan.json", "comparison.json"))

@@ -234,7 +234,8 @@ def _finish(steps: Steps, begun: WholePath, model: ModelOptions, out: Path, chec
     found = steps.found()
     say("to go on:")
     plan = None if found.certificate is None else found.plan
-    for command in next_commands(model, plan, out, steps.images):
+    sizes = {"max_new_tokens": steps.set.max_new_tokens, "batch_size": steps.set.batch_size}
+    for command in next_commands(model, plan, out, steps.images, sizes):
         say(f"  {command}")
     if check and plan is None:
         raise CheckFailed(result.to_json())
