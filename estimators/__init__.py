@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from estimators.decomposition.samples import pid_from_samples as pid_from_samples
     from estimators.dimension import intrinsic_dimension as intrinsic_dimension
     from estimators.estimate import Estimate as Estimate
+    from estimators.frames import to_pandas as to_pandas
     from estimators.geometry import PairRows as PairRows
     from estimators.geometry import angular_distance as angular_distance
     from estimators.geometry import block_influence as block_influence

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators.estimate import Estimate
+from estimators.frames import frame_of
 from estimators.record import Record
 from estimators.streaming import MEASURES, TAIL_GRID, MeanAccumulator, PairAccumulator
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 QUANTILE_LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 INDEX_CONVENTION = (
@@ -105,6 +109,19 @@ class Profile(Record):
             ValueError: unknown group or measure; the message lists the known ones.
         """
         return np.array([estimate.value for estimate in self.estimates(group, measure)])
+
+    def to_pandas(self) -> DataFrame:
+        """A row for each group, measure and layer, with value, interval and number of rows.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return frame_of(
+            {"group": group, "measure": name, "layer": layer, "value": each, "n": each.n}
+            for group, table in self.measures.items()
+            for name, layers in table.items()
+            for layer, each in enumerate(layers)
+        )
 
     @classmethod
     def build(

@@ -51,7 +51,7 @@ RULES = {
     "estimators": Rule(
         ours=frozenset({"estimators"}),
         always=frozenset({"numpy", "scipy"}),
-        lazy=frozenset({"torch", "dit", "hypothesis", "matplotlib"}),
+        lazy=frozenset({"torch", "dit", "hypothesis", "matplotlib", "pandas"}),
     ),
     "theory": Rule(
         ours=frozenset({"theory", "estimators"}),

@@ -13,6 +13,7 @@ from vlm_bridge.errors import missing_extra
 
 if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from estimators import __version__ as __version__
+    from estimators import to_pandas as to_pandas
     from vlm_bridge.cost import Cost as Cost
     from vlm_bridge.cost import measure_cost as measure_cost
     from vlm_bridge.data import Item as Item

@@ -22,7 +22,6 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.evaluate.outcomes import Outcomes
 from vlm_bridge.experiments.claims import ClaimsSettings, protocol, read_asked, read_places
 from vlm_bridge.experiments.claims.behaviour import calibration_error, false_yes
-from vlm_bridge.experiments.claims.case import Place
 from vlm_bridge.experiments.claims.effort import count_effort
 from vlm_bridge.experiments.claims.entry import enter
 from vlm_bridge.experiments.claims.nulls import shuffled_images
@@ -30,6 +29,7 @@ from vlm_bridge.experiments.claims.plans import search_p_values
 from vlm_bridge.experiments.claims.promise import ABOVE, check_promise
 from vlm_bridge.experiments.claims.stability import resampled, stability
 from vlm_bridge.experiments.claims.testing import null_point
+from vlm_bridge.experiments.dealing import Place
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.units import units
 from vlm_bridge.rules.measure.sensitivity import MarginSensitivity

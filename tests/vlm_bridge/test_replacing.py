@@ -17,6 +17,7 @@ from vlm_bridge.experiments.claims import ClaimsResult
 from vlm_bridge.experiments.demo.results import DemoResults
 from vlm_bridge.experiments.reproduce.run import Reproduction
 from vlm_bridge.experiments.survey import Survey
+from vlm_bridge.experiments.whole_path import WholePath
 from vlm_bridge.methods.run import MethodResult
 from vlm_bridge.rules.measure.slope_table import Slopes
 from vlm_bridge.runtime.ledger import Ledger
@@ -167,6 +168,7 @@ def test_every_result_is_recognised():
         RisksOfPlan,
         Slopes,
         Survey,
+        WholePath,
     ):
         assert replacing._RECORDS[kind.__name__] in replacing.RESULTS.values()
     assert set(_IN_FOLDER) <= set(replacing.RESULTS)

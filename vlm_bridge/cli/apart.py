@@ -24,7 +24,7 @@ _NAMES = (
 _SURVEY_FIGURES = ("layers.png", "depth.png", "profile.png")
 #: What commands write into the folder OUT, the main result first; others write a file OUT.
 _IN_FOLDER = {
-    "adaptive search": ("search.json", "adaptive.json", "front.png"),
+    "adaptive search": ("search.json", "adaptive.json", "front.png", "scores.json"),
     "claims": ("claims.json", "claims.md", "claims.html"),
     "demo": ("results.json", "report.html"),
     "method": ("result.json",),
@@ -34,7 +34,14 @@ _IN_FOLDER = {
     ),
     "report": ("report.html",),
     "report of a survey": ("survey.html", *_SURVEY_FIGURES),
-    "search": ("search.json", "plan.json"),
+    "report of a run": ("report.html", "report.png"),
+    "run": (
+        *("run.json", "profile.json", "profile-null.json", "profile.png", "search.json"),
+        *("scores.json", "plan.json", "certificates.json", "comparison.json", "answers.jsonl"),
+        *("cost.json", "report.html", "report.png"),
+        *(f"splits/{name}.jsonl" for name in ("profiling", "tuning", "certification", "test")),
+    ),
+    "search": ("search.json", "plan.json", "scores.json"),
     "survey": ("survey.json", "survey.md", "survey.html", *_SURVEY_FIGURES),
     "sweep": ("sweep.json", "depth.png", "layers.png"),
 }
@@ -82,8 +89,8 @@ def apart(command: str, options: Mapping[str, Any]) -> Iterator[None]:
 
 def _form(command: str, options: Mapping[str, Any]) -> str:
     """The command, by the name of its form where forms write different results."""
-    if command == "report" and held_in(Path(options["results"])) == "a survey":
-        return "report of a survey"
+    if command == "report" and (of := held_in(Path(options["results"]))) in ("a survey", "a run"):
+        return f"report of {of}"
     if command == "search" and options.get("adaptive"):
         return "adaptive search"
     forms = [name for name in ("per", "risks", "anytime") if options.get(name)]

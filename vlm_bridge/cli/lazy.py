@@ -22,11 +22,15 @@ from vlm_bridge.cli.quoted import quoted
 #: Every command in the order of the help: its module, and the first line of its docstring.
 COMMANDS = {
     "demo": ("results", "Run the whole path once on the reference VLM, in about five minutes."),
+    "run": (
+        "running",
+        "Run the whole path: profile, rule, search, certificate, test, cost, page. Resumable.",
+    ),
     "describe": ("model", "Show layout, token groups and supported modes of a model."),
     "profile": ("profiling", "Measure how redundant each layer is, without labels. Resumable."),
     "plan": ("planning", "Choose the largest plan of a rule that changes few answers."),
     "certify": ("evaluating", "Bound disagreement and accuracy drop of a plan. Resumable."),
-    "search": ("planning", "Find the largest plan whose disagreement is certified. Resumable."),
+    "search": ("searching", "Find the largest plan whose disagreement is certified. Resumable."),
     "compare": ("evaluating", "Compare a plan with the full model: answers and cost. Resumable."),
     "adaptive": (
         "adaptive",
@@ -64,7 +68,7 @@ COMMANDS = {
     "verify": ("results", "Check the theory: proofs, witnesses, counterexamples, instances."),
     "report": (
         "results",
-        "Draw the plots and the HTML report of a demo or survey again.",
+        "Draw the plots and the HTML report of a demo, survey or run again.",
     ),
 }
 

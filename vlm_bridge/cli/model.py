@@ -63,6 +63,9 @@ def cost(
             "--lossless: required)."
         ),
     ] = None,
+    images: Annotated[
+        Path | None, Option(help="Folder of images and recordings of --data (default: the file's).")
+    ] = None,
     side: Annotated[int, Option(min=8, help="Width and height of a noise image.")] = 336,
     batch_size: Annotated[int, Option(min=1, help="Sequences in the timed batch.")] = 16,
     pairs: Pairs = 15,
@@ -126,7 +129,9 @@ def cost(
     body = {"plan": skip_plan.to_json(), **whose}
     if lossless and data is not None:
         say(skip_plan.describe(vlm.layout.modality))
-        items = first_units(limit_per_image(read_items(data), 1), limit or _LOSSLESS_UNITS)
+        items = first_units(
+            limit_per_image(read_items(data, images=images), 1), limit or _LOSSLESS_UNITS
+        )
         check_images(items)
         found = lossless_cost(
             vlm,
@@ -141,7 +146,11 @@ def cost(
         say(f"cost: {out}")
         return result
     with tempfile.TemporaryDirectory() as folder:
-        items = read_items(data) if data else noise_items(Path(folder), batch_size, side=side)
+        items = (
+            read_items(data, images=images)
+            if data
+            else noise_items(Path(folder), batch_size, side=side)
+        )
         check_images(items)
         settings = {"batch_size": batch_size, "pairs": pairs, "tokens": tokens}
         measured = measure_cost(vlm, items, skip_plan, **settings)

@@ -48,6 +48,7 @@ def _named(options: Mapping[str, Any]) -> Iterator[str]:
     if not models:
         return
     sources_of = resolve_name("vlm_bridge.reference.origin:sources_of")  # it imports the tasks
-    data = [str(options[name]) for name in _DATA if options.get(name)]
+    # A number is the size of a split.
+    data = [name for option in _DATA if isinstance(name := options.get(option), str) and name]
     names = [name.strip() for listed in models for name in listed.split(",")]
     yield from dict.fromkeys(line for name in names for line in sources_of(name, data))

@@ -27,8 +27,10 @@ RESULTS = {
     "plan": "a plan",
     "profile": "a profile",
     "report": "a report",
+    "report of a run": "the page of a run",
     "report of a survey": "the page of a survey",
     "reproduce": "a reproduction",
+    "run": "a run",
     "search": "a search",
     "slopes": "slopes",
     "survey": "a survey",
@@ -40,6 +42,7 @@ _RECORDS = {
     "AnsweredItem": "answered items",
     "Certificate": "a certificate",
     "CertifiedAdaptive": "an adaptive search",
+    "CertifiedByToken": "an adaptive search",
     "CertifiedPlan": "a search",
     "ClaimsResult": "results on the claim",
     "DemoResults": "results of a demo",
@@ -54,6 +57,7 @@ _RECORDS = {
     "SkipPlan": "a plan",
     "Slopes": "slopes",
     "Survey": "a survey",
+    "WholePath": "a run",
 }
 #: The same by a key of a result that is no record.
 _KEYS = {
@@ -115,8 +119,9 @@ def held_in(path: Path) -> str:
         return "an image"
     if data.lstrip().startswith(b"<!doctype html>") and b"Which layers can be skipped" in data:
         return "a report"
-    if data.lstrip().startswith(b"<!doctype html>") and b"<title>Survey: " in data:
-        return "the page of a survey"
+    for title, kind in ((b"Survey", "a survey"), (b"Run", "a run")):
+        if data.lstrip().startswith(b"<!doctype html>") and b"<title>%s: " % title in data:
+            return f"the page of {kind}"
     return _held(_parsed(data))
 
 

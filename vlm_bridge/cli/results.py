@@ -21,6 +21,7 @@ from vlm_bridge.experiments.demo.run import DemoSize, run_demo
 from vlm_bridge.experiments.rule_benchmark import RuleBenchmark
 from vlm_bridge.experiments.survey import Survey
 from vlm_bridge.experiments.survey.page import HTML, write_html
+from vlm_bridge.experiments.whole_path import PAGE, WholePath, write_page
 from vlm_bridge.runtime.files import check_writable, read_record
 
 
@@ -44,7 +45,10 @@ def verify(
 
 
 def report(
-    results: Annotated[Path, Argument(help="results.json of a demo, or survey.json of a survey.")],
+    results: Annotated[
+        Path,
+        Argument(help="results.json of a demo, survey.json of a survey or run.json of a run."),
+    ],
     out: Annotated[
         Path, Option(help="Folder for the plots and report.html or, of a survey, survey.html.")
     ] = Path("out/report"),
@@ -53,25 +57,32 @@ def report(
         Option(help="rules.json of `python -m benchmarks.rules`, for a section on rules."),
     ] = None,
 ) -> Any:
-    """Draw the plots and the HTML report of a demo or survey again.
+    """Draw the plots and the HTML report of a demo, survey or run again.
 
     Example: `skipit report out/demo/results.json --out out/report`
 
     Example: `skipit report out/survey/survey.json --out out/report`
 
+    Example: `skipit report out/run/run.json --out out/report`
+
     Example: `skipit report out/demo/results.json --rules docs/results/rules.json`
     """
-    if held_in(results) == "a survey":
+    held = held_in(results)
+    if held in ("a survey", "a run"):
         if rules is not None:
-            raise BridgeError("--rules goes with the results of a demo; a survey has none")
-        check_writable(out / HTML)
-        page = write_html(read_record(results, Survey, "survey"), out)
+            raise BridgeError(f"--rules goes with the results of a demo; {held} has none")
+        check_writable(out / (HTML if held == "a survey" else PAGE))
+        page = (
+            write_html(read_record(results, Survey, "survey"), out)
+            if held == "a survey"
+            else write_page(read_record(results, WholePath, "run"), out)
+        )
         show(str(page))
         return {"report": str(page)}
-    if (kind := held_in(results)) not in ("results of a demo", "something else"):
+    if held not in ("results of a demo", "something else"):
         raise BridgeError(
-            f"{results} holds {kind}; a report is of results.json of `skipit demo` or of "
-            "survey.json of `skipit survey`"
+            f"{results} holds {held}; a report is of results.json of `skipit demo`, of survey.json "
+            "of `skipit survey` or of run.json of `skipit run`"
         )
     check_writable(out / "report.html")
     demo = read_record(results, DemoResults, "results file")

@@ -44,6 +44,8 @@ from vlm_bridge.data.units import items_hash as items_hash
 from vlm_bridge.data.units import limit_per_image as limit_per_image
 from vlm_bridge.data.units import link_units as link_units
 from vlm_bridge.data.units import unit_word as unit_word
+from vlm_bridge.data.writing import folder_of as folder_of
+from vlm_bridge.data.writing import write_jsonl as write_jsonl
 
 #: task set -> names of its splits
 SPLITS: dict[str, tuple[str, ...]] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from estimators import Estimate, clustered_mean
+from estimators import Estimate, clustered_mean, to_pandas
 from estimators.record import Record
 from theory.certificates import AT_LIMIT
 from theory.certificates.certificate import changed_things, counted, unspoken
@@ -23,6 +23,9 @@ from vlm_bridge.evaluate.word_errors import word_error_rate
 from vlm_bridge.model.given import check_items, check_vlm, given_plan
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.skip_plan import SkipPlan
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,16 @@ class Comparison(Record):
             word_errors_skipped=word_errors(outcomes.errors_skipped),
             unit_word=unit_word(outcomes.items, 1),
         )
+
+    def to_pandas(self) -> DataFrame:
+        """One row: every number, and two columns for each interval.
+
+        `vlm_bridge.to_pandas` makes a frame of several, such as those of a sweep.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return to_pandas([self])
 
     def sentence(self) -> str:
         """The disagreement in one sentence that says what was compared."""

@@ -15,8 +15,8 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None)
     A template that prints a value it was not given fails.
 
     Example:
-        >>> template("survey.html.j2").name
-        'survey.html.j2'
+        >>> template("blocks.html.j2").name
+        'blocks.html.j2'
     """
     here = Path(__file__).parent
     environment = Environment(

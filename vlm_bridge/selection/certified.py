@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from estimators.frames import frame_of
 from estimators.record import Record
 from theory import Certificate
 from vlm_bridge.data import Item, check_disjoint, image_ids
@@ -24,6 +25,9 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.ledger import Ledger, Spending
 from vlm_bridge.selection.path import RUNGS, Step
 from vlm_bridge.selection.tuning import tuned_on, tuned_path
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 P = TypeVar("P", SkipPlan, AdaptivePlan)
 
@@ -43,6 +47,28 @@ class CertifiedPlan(Record):
     certificate: Certificate | None
     path: tuple[Step, ...]
     certificates: tuple[Certificate, ...]
+
+    def to_pandas(self) -> DataFrame:
+        """A row for each step of the path: what it skips, rate and saving on tuning images.
+
+        `tested`, `estimate` and `holds` are of the certification images; steps behind the first
+        that failed were not tested.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        tested = [*self.certificates, *[None] * (len(self.path) - len(self.certificates))]
+        return frame_of(
+            {
+                "plan": step.plan.describe(),
+                "rate": step.rate,
+                "saving": step.saving,
+                "tested": made is not None,
+                "estimate": None if made is None else made.estimate,
+                "holds": made is not None and made.holds,
+            }
+            for step, made in zip(self.path, tested, strict=True)
+        )
 
 
 def certify_path(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlm_bridge.data.items import Item
@@ -56,29 +56,34 @@ def read(record: Mapping[str, Any], place: Place) -> Item:
     )
 
 
-def written_parts(parts: Sequence[Part]) -> list[str | dict[str, str]]:
-    """Text and images in order, as `content` has them; an image in memory by its hash.
+def by_name(image: ImageRef) -> str:
+    """The path of an image, or the hash of one in memory."""
+    return f"sha256:{image.digest}" if isinstance(image, Picture) else str(image)
+
+
+def written_parts(
+    parts: Sequence[Part], reference: Callable[[ImageRef], str] = by_name
+) -> list[str | dict[str, str]]:
+    """Text and images in order, as `content` has them; `reference` writes an image.
 
     Example:
         >>> from pathlib import Path
         >>> written_parts(["Is", Path("a.png"), "red?"])
         ['Is', {'image': 'a.png'}, 'red?']
     """
-    return [part if isinstance(part, str) else {"image": _reference(part)} for part in parts]
+    return [part if isinstance(part, str) else {"image": reference(part)} for part in parts]
 
 
-def written_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def written_turns(
+    turns: Sequence[Turn], reference: Callable[[ImageRef], str] = by_name
+) -> list[dict[str, Any]]:
     """What was said before, as `turns` has it; a system message is the first of them.
 
     Example:
         >>> written_turns([Turn("assistant", "a cat")])
         [{'role': 'assistant', 'content': ['a cat']}]
     """
-    return [{"role": turn.role, "content": written_parts(turn.parts)} for turn in turns]
-
-
-def _reference(image: ImageRef) -> str:
-    return f"sha256:{image.digest}" if isinstance(image, Picture) else str(image)
+    return [{"role": turn.role, "content": written_parts(turn.parts, reference)} for turn in turns]
 
 
 def _images(record: Mapping[str, Any], place: Place) -> None:

@@ -2,7 +2,6 @@
 
 from vlm_bridge.experiments.claims.case import load_claims_case as load_claims_case
 from vlm_bridge.experiments.claims.case import read_asked as read_asked
-from vlm_bridge.experiments.claims.case import read_places as read_places
 from vlm_bridge.experiments.claims.results import ClaimsResult as ClaimsResult
 from vlm_bridge.experiments.claims.results import ModelClaims as ModelClaims
 from vlm_bridge.experiments.claims.results import joined as joined
@@ -13,3 +12,4 @@ from vlm_bridge.experiments.claims.settings import ClaimsSettings as ClaimsSetti
 from vlm_bridge.experiments.claims.several import check_models as check_models
 from vlm_bridge.experiments.claims.verdicts import judge as judge
 from vlm_bridge.experiments.claims.verdicts import overall as overall
+from vlm_bridge.experiments.dealing import read_places as read_places

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.experiments.claims.p_values import SAMPLES
+from vlm_bridge.experiments.dealing import SPLITS
 from vlm_bridge.plan.controls import DRAWS
 
 
@@ -84,7 +85,3 @@ class ClaimsSettings:
     def record(self) -> dict[str, Any]:
         """What decides the numbers, for the result."""
         return {name: value for name, value in asdict(self).items() if name != "checkpoint"}
-
-
-#: Names of the splits, in order.
-SPLITS = ("profiling", "tuning", "certification", "test")

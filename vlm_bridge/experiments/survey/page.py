@@ -32,7 +32,8 @@ def write_html(result: Survey, folder: Path, figures: dict[Path, str] | None = N
     """Write `survey.html`, which embeds its figures; they are drawn if they are not given."""
     drawn = dict(_figures(result, folder)) if figures is None else figures
     blocks = blocks_of(result)
-    page = template("survey.html.j2").render(
+    page = template("blocks.html.j2").render(
+        kind="Survey",
         title=blocks[0].heading,
         blocks=blocks,
         figures=[{"uri": png_uri(path), "caption": words} for path, words in drawn.items()],
