@@ -24,11 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Which layers of a vision-language model can be skipped, how sure is that, and what "
     "does it save?\n\n"
-    "Start with `demo`, or with `run` or `survey` on a model of yours. Step by step: `profile` and `slopes` "
-    "measure redundancy; `sweep` tries every single skip; `search`, or `plan` and then `certify`, "
-    "finds a plan that is safe; `compare` and `cost` measure what it loses and saves, `controls` "
-    "whether another plan would do as well; `prune` exports it as a smaller model, and `monitor` "
-    "watches it in service.\n\n"
+    "Start with `demo`, or with `run` or `survey` on a model of yours. Step by step: `profile` and "
+    "`slopes` measure redundancy; `sweep` tries every single skip; `search`, or `plan` and then "
+    "`certify`, finds a plan that is safe; `compare` and `cost` measure what it loses and saves, "
+    "`controls` whether another plan would do as well; `prune` exports it as a smaller model, and "
+    "`monitor` watches it in service.\n\n"
     "Layers count from 0, ratios are skipped/full, intervals and certificates count images.",
 )
 
