@@ -39,6 +39,7 @@ CASES = {
     "cost m plan.json --data data.jsonl --out data.jsonl": "as data",
     "method unified m --data d --profiling out/result.json --out out": "as profiling",
     "report out/report.html --out out": "as results",
+    "run m --data out/splits/test.jsonl --out out": "as data",
 }
 
 

@@ -43,7 +43,7 @@ FILES = {
     "answers.jsonl": {"type": "AnsweredItem"},
     "other.json": {"a": 1},
 }
-FORMS = ("report of a survey", "adaptive search")
+FORMS = ("report of a run", "report of a survey", "adaptive search")
 FORMS += ("certify --anytime", "certify --per", "certify --risks", "compare --items")
 CERTIFY = "certify m plan.json --data none.jsonl --ledger new.jsonl"
 WORDS = {
