@@ -69,19 +69,24 @@ class Worker:
         """Answer them together or, where that fails, each alone; then audit the answers."""
         if not jobs:
             return
+        error = self._tried(jobs)
+        again = [job for job in jobs if error and len(jobs) > 1 and not job.has_told]
+        for job in jobs:
+            if error and job not in again:
+                job.say(_failure(job, error))
+        for job in again:
+            self._answer([job])
+        for job in jobs:
+            if self._auditing is not None and job not in again and isinstance(job.last, Answer):
+                self._auditing.audit(job, job.last)
+
+    def _tried(self, jobs: Sequence[Job]) -> Exception | None:
+        """What went wrong, if anything, when the jobs were answered together."""
         try:
             self._answering.answer(jobs)
         except Exception as error:
-            again = [job for job in jobs if len(jobs) > 1 and not job.has_told]
-            for job in jobs:
-                if job not in again:
-                    job.say(_failure(job, error))
-            for job in again:
-                self._answer([job])
-            jobs = [job for job in jobs if job not in again]
-        for job in jobs:
-            if self._auditing is not None and isinstance(job.last, Answer):
-                self._auditing.audit(job, job.last)
+            return error
+        return None
 
 
 def _failure(job: Job, error: Exception) -> Failure:
