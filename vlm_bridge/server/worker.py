@@ -34,8 +34,8 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Number of requests in the batch that is answered now."""
-        return len(self._running)
+        """Number of requests that are answered now."""
+        return sum(not job.is_over for job in self._running)
 
     @property
     def is_alive(self) -> bool:
