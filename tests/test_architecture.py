@@ -68,6 +68,7 @@ TOP_LEVEL = {
     "notebooks",
     "tests",
     "benchmarks",
+    "examples",
     "docs",
     "README.md",
     "CHANGELOG.md",
@@ -443,4 +444,4 @@ def tracked_names() -> set[str]:
 
 def test_top_level_holds_only_what_it_should() -> None:
     strangers = sorted(tracked_names() - TOP_LEVEL)
-    assert not strangers, f"put {strangers} into a package, docs/ or benchmarks/"
+    assert not strangers, f"put {strangers} into a package, docs/, examples/ or benchmarks/"

@@ -137,7 +137,7 @@ def as_video(inputs: dict, frames: int) -> dict:
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL", "Qwen2.5-VL"])
-@pytest.mark.parametrize("words", [words for words in PLANS if words != "late_entry 2"])
+@each_plan
 def test_frames_of_a_video(name, words):
     vlm = tiny(FAMILIES[name])
     inputs = as_video(batch(FAMILIES[name], ("ttIItttt",)), 2)

@@ -57,7 +57,8 @@ def serve(
         >>> serve(vb.load("reference"), "freeze 10-29")  # doctest: +SKIP
     """
     app = server_app(vlm, plan, settings=settings, audit=audit, monitor=monitor)
-    with _bound(host, port) as listening:
+    # uvicorn passes Ctrl-C on when it has ended.
+    with _bound(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
         _server(app, "info").run(sockets=[listening])
 
 
