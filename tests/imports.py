@@ -23,7 +23,7 @@ FLOORS = (
     ("evaluate", "figures", "training"),
     ("rules",),
     ("selection", "methods"),
-    ("experiments",),
+    ("experiments", "server"),
     ("cli",),
     ("vlm_bridge", "__main__"),
 )

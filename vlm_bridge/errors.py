@@ -13,6 +13,8 @@ _OF_THE_EXTRA = {
     *("platformdirs", "rich", "safetensors", "sympy", "tokenizers", "torch", "transformers"),
     "typer",
 }
+#: Packages of the extra `serve`.
+_OF_THE_SERVER = {"fastapi", "starlette", "uvicorn"}
 
 
 class BridgeError(ValueError):
@@ -23,11 +25,17 @@ class BridgeError(ValueError):
 
 
 def missing_extra(who: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error that asks for the extra `vlm` if a package of it is missing, else `error`."""
+    """The error that asks for the extra `vlm` or `serve` if a package of it is missing, or `error`.
+
+    Example:
+        >>> missing_extra("skipit", ModuleNotFoundError(name="uvicorn.config"))
+        MissingExtra("skipit needs uvicorn: pip install 'skipit[serve]'")
+    """
     missing = (error.name or "").split(".")[0]
-    if missing not in _OF_THE_EXTRA:
+    if missing not in _OF_THE_EXTRA | _OF_THE_SERVER:
         return error
-    return MissingExtra(f"{who} needs {missing}: pip install 'skipit[vlm]'", name=missing)
+    extra = "serve" if missing in _OF_THE_SERVER else "vlm"
+    return MissingExtra(f"{who} needs {missing}: pip install 'skipit[{extra}]'", name=missing)
 
 
 def first_line(error: BaseException) -> str:

@@ -40,6 +40,10 @@ COMMANDS = {
         "monitoring",
         "Watch a served plan: an alarm if it changes too many answers. Resumable.",
     ),
+    "serve": (
+        "serving",
+        "Serve a model, with or without a plan, in the form of the OpenAI chat API.",
+    ),
     "controls": (
         "controlling",
         "Compare a plan with random plans and knockouts. Resumable.",

@@ -120,8 +120,8 @@ def answer_batch(vlm: VLM, batch: Batch, *, max_new_tokens: int = MAX_NEW_TOKENS
     """
     made = generated(vlm, batch.inputs, max_new_tokens=max_new_tokens, names=batch.names)
     log_probs = torch.log_softmax(made.logits[0].float(), dim=-1)
-    at_limit = _at_limit(vlm, made.ids, max_new_tokens)
-    return Answers(batch, made.texts(vlm), log_probs, at_limit, _up_to_end(vlm, made.ids))
+    cut = at_limit(vlm, made.ids, max_new_tokens)
+    return Answers(batch, made.texts(vlm), log_probs, cut, up_to_end(vlm, made.ids))
 
 
 def check_max_new_tokens(max_new_tokens: int) -> None:
@@ -132,7 +132,7 @@ def check_max_new_tokens(max_new_tokens: int) -> None:
         raise BridgeError(f"an answer has at least 1 token, got max_new_tokens={max_new_tokens}")
 
 
-def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
+def at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
     """Which rows of generated ids have `max_new_tokens` tokens and none that ends an answer."""
     if new.shape[1] < max_new_tokens:
         return (False,) * len(new)
@@ -140,7 +140,7 @@ def _at_limit(vlm: VLM, new: Tensor, max_new_tokens: int) -> tuple[bool, ...]:
     return tuple((~torch.isin(new, ends).any(1)).tolist())
 
 
-def _up_to_end(vlm: VLM, new: Tensor) -> tuple[tuple[int, ...], ...]:
+def up_to_end(vlm: VLM, new: Tensor) -> tuple[tuple[int, ...], ...]:
     """The rows of generated ids, each up to its first end."""
     ends = end_ids(vlm)
 

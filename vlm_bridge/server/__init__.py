@@ -1,0 +1,1 @@
+"""A small HTTP server that answers chat requests by a model with a plan."""
