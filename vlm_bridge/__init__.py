@@ -65,12 +65,12 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.selection.adaptive import adaptive_search as adaptive_search
     from vlm_bridge.selection.by_token import search_by_token as search_by_token
     from vlm_bridge.selection.choose import choose_plan as choose_plan
-    from vlm_bridge.skip.by_token import TokenDecisions as TokenDecisions
-    from vlm_bridge.skip.by_token import generate_by_token as generate_by_token
     from vlm_bridge.server.app import server_app as server_app
     from vlm_bridge.server.run import serve as serve
     from vlm_bridge.server.run import serving as serving
     from vlm_bridge.server.settings import ServerSettings as ServerSettings
+    from vlm_bridge.skip.by_token import TokenDecisions as TokenDecisions
+    from vlm_bridge.skip.by_token import generate_by_token as generate_by_token
     from vlm_bridge.skip.describe import describe as describe
     from vlm_bridge.skip.export import prune as prune
     from vlm_bridge.skip.lossless import LosslessTokens as LosslessTokens

@@ -19,6 +19,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.adaptive import OWN_SIGNALS, AdaptivePlan, Gate
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.skip.by_token import generate_by_token
+from vlm_bridge.skip.prefix import complete_inputs_of_rows
 from vlm_bridge.skip.token_signal import token_signal
 
 L = 4
@@ -127,7 +128,7 @@ def test_one_prompt_is_decided_as_by_hand(seed, layers, signal, quantile, longes
 @pytest.mark.parametrize("rows", ["padded", "ragged", "no image"])
 @pytest.mark.parametrize("plan", [BLOCK, SOME], ids=["block", "sublayer"])
 def test_rows_of_a_batch_are_judged_apart(rows, plan):
-    """A row is caught up when another is unsure: the states are exact, and it may only gain."""
+    """Where one catches up, the others keep what the plan has cached."""
     vlm, inputs = tiny_llava(seed=5), llava_batch(rows)
     vlm.model.generation_config.eos_token_id = None
     seen = generate_by_token(vlm, inputs, gate(plan, -math.inf), max_new_tokens=12)
@@ -139,6 +140,45 @@ def test_rows_of_a_batch_are_judged_apart(rows, plan):
     assert {len(row) for row in found.tokens} == {12}
     unsure = {i for row in found.by_plan for i, by in enumerate(row) if not by}
     assert found.full_passes == len(unsure)
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in FULL else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES]
+)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_families_answer_a_row_as_they_do_alone(name, situation):
+    """Also past the window of Gemma 3, which is six tokens."""
+    family = FAMILIES[name]
+    vlm, inputs = tiny(family), batch(family, SITUATIONS[situation])
+    seen = generate_by_token(vlm, inputs, gate(threshold=-math.inf), max_new_tokens=12).signals
+    ranked = sorted(value for row in seen for value in row)
+    limit = ranked[len(ranked) // 3] + 1e-5 if ranked else 0.5
+    found = generate_by_token(vlm, inputs, gate(threshold=limit), max_new_tokens=12)
+    for row, tokens in enumerate(found.tokens):
+        one = complete_inputs_of_rows(inputs, [row], vlm)
+        if one is None:
+            pytest.skip("rows cannot be taken from these inputs")
+        alone = generate_by_token(vlm, one, gate(threshold=limit), max_new_tokens=12)
+        assert (alone.tokens[0], alone.by_plan[0]) == (tokens, found.by_plan[row])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 30),
+    layers=st.sampled_from([(1,), (2,), (1, 3)]),
+    threshold=st.sampled_from([0.005, 0.02, 0.1, 0.5]),
+)
+def test_an_answer_does_not_depend_on_those_beside_it(seed, layers, threshold):
+    vlm, inputs = tiny_llava(seed=seed), llava_batch("padded")
+    some = gate(SkipPlan("block", L, layers), threshold)
+    found = generate_by_token(vlm, inputs, some, max_new_tokens=10)
+    n = len(inputs["input_ids"])
+    assert n > 1
+    for row in range(n):
+        twice = {name: torch.stack([value[row]] * 2) for name, value in inputs.items()}
+        alone = generate_by_token(vlm, twice, some, max_new_tokens=10)
+        assert alone.tokens == (found.tokens[row],) * 2
+        assert alone.by_plan == (found.by_plan[row],) * 2
 
 
 class Heard(TextStreamer):

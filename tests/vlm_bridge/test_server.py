@@ -21,7 +21,14 @@ from vlm_bridge.server.settings import ServerSettings
 
 BLOCK = SkipPlan("block", 4, layers=(1, 3))
 MIXED = vb.AdaptivePlan((vb.Gate(BLOCK, "margin", 0.05),))
-PLANS = {"full": None, "block": BLOCK, "freeze": "freeze 1-2", "adaptive": MIXED}
+TOKENS = vb.AdaptivePlan((vb.Gate(BLOCK, "margin", 0.05, over="token"),))
+PLANS = {
+    "full": None,
+    "block": BLOCK,
+    "freeze": "freeze 1-2",
+    "adaptive": MIXED,
+    "tokens": TOKENS,
+}
 NAMED = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 PATIENT = ServerSettings(wait=0.2)
 
@@ -83,7 +90,7 @@ def test_a_stream_is_the_whole_answer(vlm, asked, plan):
     )
     assert [streamed(reply.text) for reply in replies] == alone(vlm, asked, plan)
     several = [len(events_of(reply.text)) for reply in replies]
-    assert (max(several) > 5) == (plan is not MIXED)
+    assert (max(several) > 5) == (not isinstance(plan, vb.AdaptivePlan))
     assert all(reply.headers["content-type"].startswith("text/event-stream") for reply in replies)
 
 

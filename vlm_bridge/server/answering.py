@@ -14,6 +14,7 @@ from transformers import StoppingCriteriaList
 
 from vlm_bridge.evaluate.adaptive import AdaptiveRun, standing
 from vlm_bridge.evaluate.answers import at_limit, up_to_end
+from vlm_bridge.evaluate.generate_call import pad_id
 from vlm_bridge.model.finite import finite
 from vlm_bridge.model.prompts import Batch, check_takes, collate
 from vlm_bridge.model.vlm import VLM
@@ -24,6 +25,7 @@ from vlm_bridge.server.job import Answer, Failure, Job
 from vlm_bridge.server.request import Sampling
 from vlm_bridge.server.watched import Watched
 from vlm_bridge.skip import skipping
+from vlm_bridge.skip.by_token import generate_by_token
 
 
 class Answering:
@@ -55,7 +57,8 @@ class Answering:
                 self.answer([jobs[row] for row in fitting])
             return
         if isinstance(self._plan, AdaptivePlan):
-            self._by_gates(self._plan, jobs, batch, lengths)
+            work = self._by_token if self._plan.by_token else self._by_gates
+            work(self._plan, jobs, batch, lengths)
         else:
             self._at_once(jobs, batch, lengths)
 
@@ -117,6 +120,22 @@ class Answering:
             whose = [lengths[row] for row in stood.rows]
             watched = Watched(self._vlm, some)
             self._tell(some, stood.made.ids, whose, watched, gate=stood.gate)
+
+    def _by_token(
+        self, plan: AdaptivePlan, jobs: Sequence[Job], batch: Batch, lengths: Sequence[int]
+    ) -> None:
+        """One run of all rows, whose tokens are judged apart."""
+        longest = jobs[0].request.max_tokens
+        made = generate_by_token(self._vlm, batch.inputs, plan.gates[0], max_new_tokens=longest)
+        for gate in sorted(set(made.gates)):
+            rows = [row for row, of_row in enumerate(made.gates) if of_row == gate]
+            new = [torch.tensor(made.tokens[row]) for row in rows]
+            padded = torch.nn.utils.rnn.pad_sequence(
+                new, batch_first=True, padding_value=pad_id(self._vlm)
+            )
+            some = [jobs[row] for row in rows]
+            whose = [lengths[row] for row in rows]
+            self._tell(some, padded, whose, Watched(self._vlm, some), gate=gate)
 
     def _running(self) -> AbstractContextManager[Any]:
         plan = self._plan

@@ -98,8 +98,10 @@ def generate_by_token(
     accelerators at small batches. Counted in FLOPs, only the tokens behind the last unsure one are
     saved.
 
-    Rows of a batch are judged apart; where one is unsure, all catch up in the same pass. Of a plan,
-    what is skipped for text counts: `block` and `sublayer` of the decoder.
+    Rows of a batch are judged apart, and an answer does not depend on those beside it, but for
+    rounding: where one row is unsure, the pass of the full model runs over all, and the others keep
+    what the plan has cached. Of a plan, what is skipped for text counts: `block` and `sublayer` of
+    the decoder.
 
     Args:
         vlm: the model, not skipping.
@@ -197,51 +199,77 @@ class _Loop:
         rows.take(first[:, None], None)
         self._stream(input_ids)
         self._stream(first)
+        # Tokens since all rows had caught up, and how many of these each row has still to catch up.
+        since, pending = input_ids[:, :0], [0] * len(input_ids)
         full_passes, plan_passes = 1, 0
         while any(rows.going_on):
-            tokens, signals, unsure = self._until_unsure(batch, process, rows)
-            plan_passes += tokens.shape[1]
-            if unsure.any():
-                batch.take_back(tokens.shape[1])
-                before = tokens[:, :-1]
-                own = process(batch.run(before)[:, -1], before).argmax(-1)
-                last = torch.where(unsure, own, tokens[:, -1])
-                tokens = torch.cat([before, last[:, None]], 1)
+            new, signals, unsure = self._until_unsure(batch, process, rows, since)
+            count = new.shape[1]
+            plan_passes += count
+            pending = [each + count for each in pending]
+            if any(unsure):
+                own = self._catch_up(
+                    batch, process, torch.cat([since, new[:, :-1]], 1), pending, unsure
+                )
+                last = torch.where(torch.tensor(unsure, device=new.device), own, new[:, -1])
+                new = torch.cat([new[:, :-1], last[:, None]], 1)
+                pending = [0 if mine else each for mine, each in zip(unsure, pending, strict=True)]
                 full_passes += 1
                 self._stream(last)
-            counts = rows.take(tokens, signals, unsure.tolist())
-            if any(rows.going_on):
-                batch.keep(tokens, counts, rows.going_on)
+            rows.take(new, signals, unsure)
+            since = torch.cat([since, new], 1)
+            behind = [n for n, goes in zip(pending, rows.going_on, strict=True) if goes]
+            if behind and not any(behind):
+                batch.keep(since, [since.shape[1]] * len(since), rows.going_on)
+                since = since[:, :0]
         if self._streamer is not None:
             self._streamer.end()
         return rows.result(full_passes, plan_passes)
 
+    def _catch_up(
+        self,
+        batch: GrowingBatch,
+        process: Process,
+        before: Tensor,
+        pending: list[int],
+        unsure: list[bool],
+    ) -> Tensor:
+        """(batch,) next tokens by the full model, which the cache of unsure rows is then of.
+
+        The other rows keep what the plan has cached: no answer depends on those beside it.
+        """
+        count = max(n for n, mine in zip(pending, unsure, strict=True) if mine)
+        states = batch.last_states(count)
+        batch.rewind(count)
+        logits = batch.run_last(before, count)[:, -1]
+        batch.put_back(states, [row for row, mine in enumerate(unsure) if not mine])
+        return process(logits, before).argmax(-1)
+
     def _until_unsure(
-        self, batch: GrowingBatch, process: Process, rows: _Rows
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, k) tokens of the plan and their signals, and (batch,) who is unsure of the last.
+        self, batch: GrowingBatch, process: Process, rows: _Rows, since: Tensor
+    ) -> tuple[Tensor, Tensor, list[bool]]:
+        """(batch, k) tokens of the plan and their signals, and who is unsure of the last.
 
         The last pass is the first at which a row that goes on is unsure, or at which all have
         ended.
         """
-        tokens, signals = batch.ids[:, :0], []
+        new, signals = since[:, :0], []
         with self._skipping():
             while True:
-                logits = batch.run_newest(tokens)
-                token = process(logits, tokens).argmax(-1)
+                before = torch.cat([since, new], 1)
+                logits = batch.run_newest(before)
+                token = process(logits, before).argmax(-1)
                 start = time.perf_counter()
                 signals.append(token_signal(logits, self._gate.signal))
                 stands = self._gate.passes(signals[-1].tolist())
                 self.deciding += time.perf_counter() - start
-                going_on = rows.go_on_after(tokens)
-                tokens = torch.cat([tokens, token[:, None]], 1)
+                going_on = rows.go_on_after(new)
+                new = torch.cat([new, token[:, None]], 1)
                 unsure = [goes and not sure for goes, sure in zip(going_on, stands, strict=True)]
-                if any(unsure) or not any(rows.go_on_after(tokens)):
-                    found = torch.tensor(unsure, device=tokens.device)
-                    if not any(unsure):
-                        self._stream(token)
-                    return tokens, torch.stack(signals, 1), found
-                self._stream(token)
+                if not any(unsure):
+                    self._stream(token)
+                if any(unsure) or not any(rows.go_on_after(new)):
+                    return new, torch.stack(signals, 1), unsure
 
     def _stream(self, tokens: Tensor) -> None:
         if self._streamer is not None:
@@ -273,15 +301,12 @@ class _Rows:
 
     def take(
         self, tokens: Tensor, signals: Tensor | None, unsure: list[bool] | None = None
-    ) -> list[int]:
-        """Add `tokens` (batch, k); how many each row gained. Without `signals` they are full."""
-        counts = []
+    ) -> None:
+        """Add `tokens` (batch, k) to the rows that go on; without `signals` they are full."""
         for row, new in enumerate(tokens.tolist()):
-            counts.append(0)
             if not self.going_on[row]:
                 continue
             taken, self.going_on[row] = self._up_to_end(row, new)
-            counts[row] = len(taken)
             self._tokens[row] += taken
             if signals is None or unsure is None:
                 self._by_plan[row] += [False] * len(taken)
@@ -290,7 +315,6 @@ class _Rows:
             by_plan = [True] * len(new)
             by_plan[-1] = not unsure[row]
             self._by_plan[row] += by_plan[: len(taken)]
-        return counts
 
     def result(self, full_passes: int, plan_passes: int) -> TokenDecisions:
         """The record of what was generated."""

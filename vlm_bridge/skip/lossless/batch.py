@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Cache
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.skip.lossless.cache import check_croppable, keep_ends
+from vlm_bridge.skip.lossless.cache import check_croppable, keep_ends, rewind
 
 #: Arguments of a model with one entry for each token, in their last dimension.
 _BY_TOKEN = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
@@ -61,17 +61,42 @@ class GrowingBatch:
 
         The cache then holds them all, until `keep` takes back those that do not stay.
         """
-        arguments, count = self._arguments, drafted.shape[1]
-        for _ in range(count):
-            arguments = self._longer(None, arguments)
-        return self._pass(torch.cat([self.ids, drafted], 1), count + 1, arguments)
+        return self.run_last(drafted, drafted.shape[1] + 1)
 
     def run_newest(self, drafted: Tensor) -> Tensor:
         """(batch, vocabulary) logits at the last token; the cache holds all tokens before it."""
+        return self.run_last(drafted, 1)[:, -1]
+
+    def run_last(self, drafted: Tensor, count: int) -> Tensor:
+        """(batch, count, vocabulary) logits at the last `count` of the tokens and `drafted` ones.
+
+        The cache holds all tokens before these, and afterwards these, too.
+        """
         arguments = self._arguments
         for _ in range(drafted.shape[1]):
             arguments = self._longer(None, arguments)
-        return self._pass(torch.cat([self.ids, drafted], 1), 1, arguments)[:, -1]
+        return self._pass(torch.cat([self.ids, drafted], 1), count, arguments)
+
+    def rewind(self, count: int) -> None:
+        """Remove the last `count` tokens from the cache, so that earlier ones can be, too."""
+        rewind(self.cache, count)
+
+    def last_states(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Copies of the keys and values of the last `count` tokens, of every cache layer."""
+        return [
+            (layer.keys[..., -count:, :].clone(), layer.values[..., -count:, :].clone())
+            for layer in self.cache.layers
+        ]
+
+    def put_back(self, states: Sequence[tuple[Tensor, Tensor]], rows: Sequence[int]) -> None:
+        """Give these rows the keys and values of `last_states` again, for their last tokens."""
+        chosen = list(rows)
+        for layer, (keys, values) in zip(self.cache.layers, states, strict=True):
+            count = keys.shape[-2]
+            # New tensors: those of the cache may be views that passes share.
+            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+            layer.keys[chosen, :, -count:] = keys[chosen]
+            layer.values[chosen, :, -count:] = values[chosen]
 
     def take_back(self, count: int) -> None:
         """Remove the last `count` tokens from the cache."""

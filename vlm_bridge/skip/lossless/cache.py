@@ -29,6 +29,21 @@ def check_croppable(cache: Any) -> None:
         )
 
 
+def rewind(cache: Any, count: int) -> None:
+    """Remove the last `count` tokens from every layer; sliding ones keep all that they held before.
+
+    `crop` cuts a sliding layer to its window, so that no earlier token could be removed later on.
+    """
+    for layer in cache.layers:
+        if not layer.is_initialized:
+            continue
+        if layer.is_sliding:
+            layer.keys, layer.values = layer.keys[..., :-count, :], layer.values[..., :-count, :]
+            layer.cumulative_length -= count
+        else:
+            layer.crop(-count)
+
+
 def keep_ends(cache: Any, ends: Sequence[int], length: int) -> None:
     """Cut row r of every layer behind its first `ends[r]` tokens, and move it to the right end.
 
