@@ -88,8 +88,8 @@ def test_a_stream_comes_piece_by_piece(vlm, asked, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_a_client_that_leaves_ends_its_row_alone(vlm, asked, monkeypatch, stream):
-    """Two rows of a batch: one leaves while it is generated, the other is answered."""
+def test_a_client_that_leaves_ends_its_row_alone(vlm, asked, monkeypatch, stream, tmp_path):
+    """Two rows of a batch: one leaves while it is generated, the other is answered and audited."""
     call, begun, gone = Watched.__call__, threading.Event(), threading.Event()
     ended = []
 
@@ -108,7 +108,9 @@ def test_a_client_that_leaves_ends_its_row_alone(vlm, asked, monkeypatch, stream
         if len(text.split()) > 4
     ]
     settings = ServerSettings(wait=0.3, batch_size=2)
-    with serving(vlm, BLOCK, settings=settings) as url, ThreadPoolExecutor(1) as clients:
+    audits = {"audit": 1.0, "monitor": tmp_path / "monitor.json"}
+    served = serving(vlm, BLOCK, settings=settings, **audits)
+    with served as url, ThreadPoolExecutor(1) as clients:
         stays = clients.submit(httpx.post, url + CHAT, json=body(long[0]), timeout=30)
         client = httpx.Client()
         leaving = client.build_request("POST", url + CHAT, json=body(long[-1], stream=stream))
@@ -127,6 +129,7 @@ def test_a_client_that_leaves_ends_its_row_alone(vlm, asked, monkeypatch, stream
         gone.set()
         said = text_of(stays.result())
     assert said == alone(vlm, long[:1], BLOCK)[0]
+    assert vb.Monitor(audits["monitor"]).state.alarm.n == 1  # a row that was cut off is no answer
     assert [True, False] in ended or [False, True] in ended
 
 
