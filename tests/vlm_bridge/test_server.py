@@ -320,7 +320,7 @@ def test_audits_go_to_a_monitor(vlm, asked, tmp_path):
     async def work(client):
         replies = await ask_all(client, asked)
         await client.post(CHAT, json=body(asked[0], temperature=1.0))  # is not audited
-        want = {"share": 1.0, "n": 12, "changed": changed, "rings": False, "failure": None}
+        want = {"share": 1.0, "n": 12, "changed": changed, "rings": True, "failure": None}
         await until(client, audit=want)
         return replies
 
