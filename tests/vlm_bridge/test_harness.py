@@ -298,7 +298,6 @@ def test_what_the_harness_cannot_run_is_refused(reference):
 
 @pytest.mark.slow
 def test_a_prompt_that_would_be_cut_is_refused(reference, asked):
-    from vlm_bridge.data import open_image
     lm = lm_eval_model(reference)
     with pytest.raises(BridgeError, match="has room for 5 before the answer"):
         lm.tok_batch_multimodal_encode(

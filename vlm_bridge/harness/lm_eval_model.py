@@ -23,26 +23,24 @@ from vlm_bridge.harness.forced import forced_log_probs
 _OF_THE_HARNESS = ("batch_size", "max_batch_size")
 
 
-class _UnderPlan:
+class _UnderPlan(LM):
     """What both kinds of models share: every request is answered under the plan."""
 
     candidate: Candidate
 
-    def loglikelihood(self: Any, requests: list[Instance], disable_tqdm: bool = False) -> Any:
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         with self.candidate.running():
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    def loglikelihood_rolling(
-        self: Any, requests: list[Instance], disable_tqdm: bool = False
-    ) -> Any:
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         with self.candidate.running():
             return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
-    def generate_until(self: Any, requests: list[Instance], disable_tqdm: bool = False) -> Any:
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         with self.candidate.running():
             return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
-    def set_cache_hook(self: Any, cache_hook: Any) -> None:
+    def set_cache_hook(self, cache_hook: Any) -> None:
         """Give the answers a table of their own in a file of `--use_cache`.
 
         The harness looks answers up by the request alone, so that another plan, or another model,
@@ -168,7 +166,7 @@ def lm_eval_model(
     pretrained: Any,
     plan: Any = None,
     *,
-    batch_size: int | str = 1,
+    batch_size: int | str = 16,
     max_batch_size: int = 64,
     **loading: Any,
 ) -> LM:
@@ -192,9 +190,12 @@ def lm_eval_model(
     Source: EleutherAI lm-evaluation-harness 0.4.13, `HFLM` and `HFMultimodalLM`.
 
     Example:
-        >>> import lm_eval  # doctest: +SKIP
-        >>> lm = lm_eval_model("reference-smolvlm", "freeze 4,6")
-        >>> lm_eval.simple_evaluate(model=lm, tasks=["mmmu_val"], apply_chat_template=True)
+        >>> lm = lm_eval_model("reference-smolvlm", "freeze 4,6")  # doctest: +SKIP
+        >>> lm_eval.simple_evaluate(model=lm, tasks=["scenes"])  # doctest: +SKIP
+        >>> lm_eval_model(7)
+        Traceback (most recent call last):
+        vlm_bridge.errors.BridgeError: a model is wanted, got 7; load one with vb.load(NAME), or \
+wrap one in memory with vb.wrap(model, processor)
     """
     candidate = Candidate.of(pretrained, plan, **loading)
     vlm = candidate.vlm
