@@ -65,7 +65,7 @@ def test_lmms_eval_answers_and_scores_as_our_verbs_and_shares_no_cached_answer(t
             lines.sort(key=lambda line: line["doc_id"])
             (results,) = out.rglob("*results.json")
             score = json.loads(results.read_text())["results"]["scenes_lmms"]["exact_match,none"]
-            found.append(([line["resps"][0][0] for line in lines], score))
+            found.append(([line["filtered_resps"] for line in lines], score))
     comparison = vb.compare(vlm, items, "block 2-5", max_new_tokens=8)
     full = vb.answer(vlm, items, max_new_tokens=8)
     with vb.skipping(vlm, "block 2-5"):

@@ -83,7 +83,7 @@ class SkippedLmms(lmms):
                 )
         until = options.get("until") or []
         stops = [until] if isinstance(until, str) else list(until)
-        item = Item.of([*(one.convert("RGB") for one in seen), context])
+        item = Item.of(*(one.convert("RGB") for one in seen), context)
         return item, int(options.get("max_new_tokens", MAX_NEW_TOKENS)), stops
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
