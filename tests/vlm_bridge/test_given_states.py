@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import pickle
+import re
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,6 @@ from estimators.streaming import MEASURES
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.prompts import collate
-from vlm_bridge.observe.vlm_lens import read_database
 
 N = 4  # layers of the tiny model
 
@@ -169,8 +168,8 @@ def test_outputs_alone_are_refused_and_begin_one_layer_late_if_asked_for(capture
         ([np.ones((2, 3))] * 2, {"mask": np.zeros(2)}, "padding alone"),
         ([np.ones((2, 3))] * 2, {"groups": [True, False]}, "groups map names"),
         ([np.ones((2, 3))] * 2, {"groups": {"a": np.ones(2)}}, "needs a boolean mask"),
-        ("states.pt", {}, "is pickled"),
-        ("none.db", {}, "there is no file"),
+        ("states.pt", {}, "holds pickled objects"),
+        ("states.db", {}, "VLM-Lens pickles its tensors"),
         ("none.npz", {}, "there is no file"),
     ],
 )
@@ -211,78 +210,30 @@ def database(path: Path, rows) -> Path:
     return path
 
 
-def test_a_database_of_vlm_lens_has_the_numbers_of_its_tensors(captured, tmp_path):
+def test_states_of_vlm_lens_stored_anew_have_the_numbers_of_its_tensors(
+    captured, tmp_path, monkeypatch
+):
+    """By the script of docs/states.md, with one input after another, unpadded."""
     real = captured.inputs["attention_mask"].bool()
-    rows = []
-    for number, image in enumerate(captured.clusters):  # one input after another, unpadded
-        for layer, state in [("embed", captured.first), *enumerate(captured.after)]:
-            name = layer if layer == "embed" else f"language_model.layers.{layer}"
-            one = state[number, real[number]][None]
-            rows.append(("llava", image, "q", name, blob(one)))
-    path = database(tmp_path / "lens.db", rows)
-    found = vb.profile_states(path)
-    expected = vb.profile_states(as_list(captured), mask=real, clusters=captured.clusters)
+    rows = [
+        (
+            "llava",
+            image,
+            "q",
+            f"language_model.layers.{layer}",
+            blob(state[number, real[number]][None]),
+        )
+        for number, image in enumerate(captured.clusters)
+        for layer, state in enumerate(captured.after)
+    ]
+    database(tmp_path / "states.db", rows)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
+    (script,) = [s for s in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "sqlite3" in s]
+    with pytest.raises(BridgeError, match="VLM-Lens pickles its tensors"):
+        vb.profile_states("states.db")
+    exec(compile(script, "docs/states.md", "exec"), {})
+    found = vb.profile_states("states.npz", outputs_only=True)
+    expected = vb.profile_states(captured.after, mask=real, clusters=captured.clusters)
     assert found.n_images == 6
     same_numbers(found, expected, ["all"])
-
-
-def test_pooled_tensors_are_one_row_for_each_input(tmp_path):
-    draw = torch.Generator().manual_seed(0)
-    rows = [
-        ("m", None, f"prompt {i}", f"layers.{layer}", blob(torch.randn(1, 8, generator=draw)))
-        for i in range(5)
-        for layer in range(3)
-    ]
-    states, clusters = read_database(database(tmp_path / "pooled.db", rows))
-    assert {layer: state.shape for layer, state in states.items()} == {
-        f"layers.{i}": (5, 8) for i in range(3)
-    }
-    assert clusters == [f"prompt {i}" for i in range(5)]
-
-
-class Evil:
-    """Runs code when it is unpickled without care."""
-
-    def __reduce__(self):
-        return (Path.touch, (Path("evil-was-here"),))
-
-
-def test_nothing_in_a_database_is_executed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = database(tmp_path / "evil.db", [("m", "a.png", "q", "layers.0", pickle.dumps(Evil()))])
-    with pytest.raises(BridgeError, match=r"layers\.0' is no tensor"):
-        vb.profile_states(path)
-    assert not Path("evil-was-here").exists()
-
-
-@pytest.mark.parametrize(
-    ("rows", "says"),
-    [
-        ([], "holds no states"),
-        (
-            [("m", "a", "q", "layers.0", torch.ones(1, 2)), ("n", "a", "q", "layers.0", None)],
-            "states of m, n",
-        ),
-        (
-            [
-                ("m", "a", "q", "layers.0", torch.ones(1, 3, 2)),
-                ("m", "a", "q", "layers.1", torch.ones(1, 4, 2)),
-            ],
-            "different inputs or tokens",
-        ),
-        ([("m", "a", "q", "layers.0", {"x": torch.ones(1, 2)})], "is no tensor of shape"),
-        ([("m", "a", "q", "layers.0", torch.ones(3))], "is no tensor of shape"),
-    ],
-)
-def test_databases_that_do_not_fit_are_refused(tmp_path, rows, says):
-    path = database(tmp_path / "some.db", [(*row[:4], blob(row[4])) for row in rows])
-    with pytest.raises(BridgeError, match=says):
-        vb.profile_states(path)
-
-
-def test_another_database_is_refused(tmp_path):
-    with sqlite3.connect(tmp_path / "other.db") as made:
-        made.execute("CREATE TABLE things (id INTEGER)")
-    made.close()
-    with pytest.raises(BridgeError, match="no database of VLM-Lens"):
-        vb.profile_states(tmp_path / "other.db")

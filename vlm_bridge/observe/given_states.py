@@ -1,4 +1,4 @@
-"""Profile states that another tool has captured: nnsight, TransformerLens, VLM-Lens, your hooks."""
+"""Profile states that another tool has captured: nnsight, TransformerLens, your own hooks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ from vlm_bridge.model.given import check_vlm
 from vlm_bridge.model.layout import TOKEN_GROUPS
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.observe.states_file import StatesFile
-from vlm_bridge.observe.vlm_lens import is_database, read_database
 from vlm_bridge.runtime.tensor_files import as_numpy
 
 Masks = dict[str, NDArray[np.bool_]]
+
+#: Endings of files that are not read, and what is in them.
+_PICKLED = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".pkl", ".pickle"), "pickled objects"),
+    **dict.fromkeys((".db", ".sqlite"), "a database, in which VLM-Lens pickles its tensors"),
+}
 
 
 def token_masks(vlm: VLM, inputs: Mapping[str, Tensor]) -> Masks:
@@ -71,7 +76,7 @@ def profile_states(
     Args:
         states: in order, state 0 (the input of layer 0) to state L; or a cache by name, as
             nnsight and TransformerLens give; or the path of a `.safetensors` or `.npz` file (see
-            `StatesFile.read`) or of a `.db` file of VLM-Lens.
+            `StatesFile.read`).
         groups: token group -> boolean mask (batch, length) or (rows,), as `token_masks` gives;
             default: one group "all".
         mask: (batch, length) or (rows,), 0 on padding, whose states are ignored.
@@ -123,13 +128,10 @@ def profile_states(
 
 def _of_file(path: Path, groups: Any, clusters: Any) -> tuple[Any, Any, Any]:
     """States, groups and clusters of a file; the arguments replace what the file says."""
-    if is_database(path):
-        states, images = read_database(path)
-        return states, groups, images if clusters is None else clusters
-    if path.suffix in (".pt", ".pth", ".bin", ".pkl", ".pickle"):
+    if path.suffix in _PICKLED:
         raise BridgeError(
-            f"{path} is pickled, and reading it could run code; where you trust it, store the "
-            "states as .safetensors, as docs/states.md shows"
+            f"{path} holds {_PICKLED[path.suffix]}, and reading it could run code; where you trust "
+            "it, store its states as .npz or .safetensors, as docs/states.md shows"
         )
     file = StatesFile.read(path)
     return (
