@@ -24,6 +24,7 @@ from vlm_bridge.errors import BridgeError
 from vlm_bridge.harness.candidate import Candidate
 from vlm_bridge.harness.forced import forced_log_probs
 from vlm_bridge.harness.lm_eval_model import lm_eval_model
+from vlm_bridge.harness.lmms_rules import check_greedy, check_hash
 from vlm_bridge.model.prompts import collate
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,26 @@ def test_bad_arguments_are_refused(plan, options, says):
 def test_something_that_is_no_model_is_refused():
     with pytest.raises(BridgeError, match="a model is wanted, got 7"):
         Candidate.of(7)
+
+
+def test_a_plan_file_wants_the_hash_of_its_plan():
+    one = Candidate.of(tiny_llava(), PLAN)
+    check_hash(one, PLAN, None)
+    check_hash(one, "plan.json", one.plan_hash[:12])
+    check_hash(Candidate.of(tiny_llava()), None, None)
+    with pytest.raises(BridgeError, match=f"add plan_hash={one.plan_hash[:12]}"):
+        check_hash(one, "plan.json", None)
+    other = Candidate.of(tiny_llava(), "block 2").plan_hash
+    for wrong in (other, one.plan_hash[:11], ""):
+        with pytest.raises(BridgeError, match="is not that of this plan"):
+            check_hash(one, "plan.json", wrong)
+
+
+@pytest.mark.parametrize("option", [{"do_sample": True}, {"temperature": 1}, {"num_beams": 4}])
+def test_tasks_that_do_not_answer_greedily_are_refused(option):
+    check_greedy("mme", {"do_sample": False, "temperature": 0.0, "num_beams": 1, "top_p": 1.0})
+    with pytest.raises(BridgeError, match=f"mme asks for {next(iter(option))}="):
+        check_greedy("mme", option)
 
 
 # --- log-probabilities of continuations ---------------------------------------------------------

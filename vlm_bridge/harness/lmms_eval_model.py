@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lmms_eval.api.instance import Instance
@@ -13,16 +12,10 @@ from vlm_bridge.data import Item, link_units
 from vlm_bridge.errors import BridgeError, got
 from vlm_bridge.evaluate.answers import answer
 from vlm_bridge.harness.candidate import Candidate
+from vlm_bridge.harness.lmms_rules import check_greedy, check_hash, cut
 
 #: Tokens of an answer where a task names no number, as in lmms-eval's own models.
 MAX_NEW_TOKENS = 1024
-#: What a task may say of an answer beside its length and where it stops; all mean greedy.
-_GREEDY: dict[str, tuple[Any, ...]] = {
-    "do_sample": (False, None),
-    "temperature": (0, None),
-    "top_p": (None, 1, 0),
-    "num_beams": (None, 1),
-}
 
 
 class SkippedLmms(lmms):
@@ -75,12 +68,7 @@ class SkippedLmms(lmms):
         seen = to_visual(self.task_dict[task][split][place]) or []
         if other := [one for one in seen if not isinstance(one, Image.Image)]:
             raise BridgeError(f"{task} shows {got(other[0])}; this model takes images alone")
-        for name, value in options.items():
-            if name in _GREEDY and value not in _GREEDY[name]:
-                raise BridgeError(
-                    f"{task} asks for {name}={value}, and this model answers greedily; pass "
-                    "--gen_kwargs temperature=0,do_sample=False"
-                )
+        check_greedy(task, options)
         until = options.get("until") or []
         stops = [until] if isinstance(until, str) else list(until)
         item = Item.of(*(one.convert("RGB") for one in seen), context)
@@ -104,27 +92,3 @@ class SkippedLmms(lmms):
             BridgeError: always.
         """
         raise BridgeError("tasks of several rounds are not supported; choose another task")
-
-
-def check_hash(candidate: Candidate, plan: str | None, plan_hash: str | None) -> None:
-    """Refuse a plan file without its hash, and a hash of another plan."""
-    full = candidate.plan_hash
-    if plan_hash is None:
-        if plan is not None and str(plan).endswith(".json"):
-            raise BridgeError(
-                f"a plan file may change, and lmms-eval would take its old answers for the new; "
-                f"add plan_hash={full[:12]}"
-            )
-    elif len(str(plan_hash)) < 12 or not full.startswith(str(plan_hash)):
-        raise BridgeError(
-            f"plan_hash={plan_hash} is not of this plan, which has {full[:12]}; is it the right "
-            "file?"
-        )
-
-
-def cut(text: str, stops: Sequence[str]) -> str:
-    """An answer up to the first of the texts that end it."""
-    for stop in stops:
-        if stop:
-            text = text.split(stop)[0]
-    return text.strip()
