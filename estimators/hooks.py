@@ -13,6 +13,7 @@ from estimators._arrays import to_numpy
 _NUMBER = re.compile(r"\d+")
 _EMBEDDING = re.compile(r"embed|wte|(^|\.)embd", re.IGNORECASE)
 _PRE, _POST = "hook_resid_pre", "hook_resid_post"
+_TOKENS, _POSITIONS = "hook_embed", "hook_pos_embed"
 
 
 def ordered_states(states: Any) -> list[NDArray[Any]]:
@@ -22,7 +23,8 @@ def ordered_states(states: Any) -> list[NDArray[Any]]:
 
     - a list or tuple of arrays or tensors, in the given order (`output.hidden_states`);
     - a cache with `blocks.3.hook_resid_pre` and the like: the input of every block, then the
-      output of the last one (`hook_resid_post`), other entries are ignored;
+      output of the last one (`hook_resid_post`), other entries are ignored; without inputs the
+      outputs of all blocks, after `hook_embed`, if cached, plus `hook_pos_embed`, if cached;
     - names that differ in one number (`model.layers.3`, `transformer.h.3.output`): outputs of
       the layers, sorted by that number, which must have no gaps; an embedding
       (`model.embed_tokens`), if cached, comes first;
@@ -47,7 +49,10 @@ def ordered_states(states: Any) -> list[NDArray[Any]]:
     """
     if hasattr(states, "keys") and hasattr(states, "__getitem__"):
         by_name = {str(key): states[key] for key in states.keys()}
-        return [_array(by_name[name], name) for name in order(list(by_name))]
+        found = [(name, _array(by_name[name], name)) for name in order(list(by_name))]
+        if found and found[0][0] == _TOKENS and _POSITIONS in by_name:
+            found[0] = (_TOKENS, found[0][1] + _array(by_name[_POSITIONS], _POSITIONS))
+        return [state for _, state in found]
     return [_array(state, f"state {number}") for number, state in enumerate(states)]
 
 
@@ -63,7 +68,10 @@ def order(names: Sequence[str]) -> list[str]:
     """
     before, after = (_numbered([n for n in names if n.endswith(end)]) for end in (_PRE, _POST))
     if before or after:
-        return _residual(before, after)
+        first = [_TOKENS] if _TOKENS in names and not before else []
+        if first and 0 not in after:
+            raise ValueError(f"block 0 is missing between {_TOKENS} and {after[min(after)]}")
+        return [*first, *_residual(before, after)]
     plain = [name for name in names if not _NUMBER.search(name)]
     rest = [name for name in names if _NUMBER.search(name)]
     if not rest:
@@ -77,6 +85,25 @@ def order(names: Sequence[str]) -> list[str]:
             "states, or a list of them in order"
         )
     return [*first, *(layers[number] for number in sorted(layers))]
+
+
+def begins_with_input(states: Any) -> bool:
+    """Whether the first of `ordered_states` is the input of the first layer, as far as names tell.
+
+    Names of outputs of layers alone, such as `model.layers.0`, say that it is not; a list and names
+    without numbers say nothing and are believed.
+
+    Raises:
+        ValueError: as `ordered_states`.
+
+    Example:
+        >>> begins_with_input({"h.0": 0, "h.1": 0}), begins_with_input({"wte": 0, "h.0": 0})
+        (False, True)
+    """
+    if not hasattr(states, "keys"):
+        return True
+    first = next(iter(order([str(key) for key in states.keys()])), "")
+    return first.endswith(_PRE) or _NUMBER.search(first) is None
 
 
 def _residual(before: Mapping[int, str], after: Mapping[int, str]) -> list[str]:

@@ -20,7 +20,7 @@ FLOORS = (
     ("model",),
     ("skip",),
     ("cost", "observe"),
-    ("evaluate", "figures", "training"),
+    ("evaluate", "figures", "harness", "training"),
     ("rules",),
     ("selection", "methods"),
     ("experiments", "server"),

@@ -56,9 +56,10 @@ def test_ci_runs_all_tests() -> None:
     assert lines.index("make test") < lines.index("make test-slow")
 
 
-def test_every_test_is_in_one_of_the_two_runs() -> None:
+def test_every_test_is_in_one_of_the_two_runs_or_needs_tools_of_others() -> None:
     markers = re.findall(r'pytest .*-m "(.+)"', read("Makefile"))
-    assert markers == ["not slow and not gpu", "slow or gpu"]
+    assert markers == ["not slow and not gpu and not full", "slow or gpu"]
+    assert "pytest -m full" in read("Makefile")
 
 
 @pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)

@@ -52,6 +52,8 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.model.vlm import load_meta as load_meta
     from vlm_bridge.model.wrap import wrap as wrap
     from vlm_bridge.observe.collector import Collector as Collector
+    from vlm_bridge.observe.given_states import profile_states as profile_states
+    from vlm_bridge.observe.given_states import token_masks as token_masks
     from vlm_bridge.observe.profile import profile as profile
     from vlm_bridge.observe.profile import random_copy as random_copy
     from vlm_bridge.observe.reservoir import Reservoir as Reservoir

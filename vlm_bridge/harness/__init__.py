@@ -1,0 +1,1 @@
+"""A skipped model in the evaluation harnesses of others."""
