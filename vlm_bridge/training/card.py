@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import EASY_VQA_SPLITS, FASHION_PHOTOS_SPLITS, SCENES_SPLITS
+from vlm_bridge.data import (
+    DESCRIPTIONS_SPLITS,
+    EASY_VQA_SPLITS,
+    FASHION_PHOTOS_SPLITS,
+    SCENES_SPLITS,
+)
 from vlm_bridge.data.spoken_words_task import short_recordings
 from vlm_bridge.reference.families import CLASSES, TOKENS
 from vlm_bridge.reference.language_model import GGUF_NAME, GGUF_SHA256
@@ -148,6 +153,7 @@ _ROWS = {
 _DATA = {
     "easy-vqa": "`easy-vqa` 1.0 (MIT): {} of its 4,000 training images, 600 held back",
     "scenes": "generated scenes (this project): {} images",
+    "descriptions": "descriptions of generated scenes (this project): {} images",
     "fashion-photos": "Fashion-MNIST (Zalando, MIT; Debian `dataset-fashion-mnist`): {} of its "
     "60,000 training photos",
     "spoken-words": "Asterisk core sounds (Allison Smith for Digium, CC-BY-SA-3.0; Debian "
@@ -157,6 +163,7 @@ _DATA = {
 _TRAINING = {
     "easy-vqa": EASY_VQA_SPLITS["train"][1],
     "scenes": SCENES_SPLITS["train"],
+    "descriptions": DESCRIPTIONS_SPLITS["train"],
     "fashion-photos": FASHION_PHOTOS_SPLITS["train"][1],
 }
 
