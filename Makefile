@@ -22,7 +22,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow notebooks models bench clean distclean
+.PHONY: help setup demo test test-slow test-full notebooks models bench clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ test: setup ## style, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict theory estimators vlm_bridge
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not full"
 
 test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow or gpu" --cov --cov-report= \
@@ -62,6 +62,9 @@ test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
 	# One at a time: each notebook computes in two threads.
 	$(BIN)/pytest -m slow tests/test_notebooks.py
 	@echo "Line coverage by the slow tests of vlm_bridge alone: $$($(BIN)/coverage report --format=total) %"
+
+test-full: setup ## the tests that need other runtimes, such as llama.cpp ($$SKIPIT_LLAMA_PYTHON)
+	$(BIN)/pytest -m "full"
 
 notebooks: setup ## execute notebooks/*.py into the committed .ipynb files
 	$(BIN)/python notebooks/build.py

@@ -58,7 +58,7 @@ def test_ci_runs_all_tests() -> None:
 
 def test_every_test_is_in_one_of_the_two_runs() -> None:
     markers = re.findall(r'pytest .*-m "(.+)"', read("Makefile"))
-    assert markers == ["not slow and not gpu", "slow or gpu"]
+    assert markers == ["not slow and not gpu and not full", "slow or gpu", "full"]
 
 
 @pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)

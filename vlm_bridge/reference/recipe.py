@@ -215,6 +215,7 @@ RECIPES: dict[str, AnyRecipe] = {
         questions_per_image=3,
         see=Schedule(steps=0, batch=32, rate=1e-3, warmup=0),
         learn=Schedule(steps=4500, batch=8, rate=1e-3, warmup=100, checkpoint_every=100),
+        test_per_image=1,
     ),
     "photos-smollm2": PhotosRecipe(seed=8),
     "speech-smollm2": SpeechRecipe(seed=9),

@@ -93,6 +93,10 @@ def _check(vlm: VLM) -> None:
             f"{vlm.name} has the activation {config.hidden_act}; the architecture llama of GGUF "
             "has silu, so use export_onnx"
         )
+    if config.attention_bias or config.mlp_bias:
+        raise BridgeError(
+            f"{vlm.name} has biases, which export_gguf does not write; use export_onnx"
+        )
     if vlm.processor is None:
         raise BridgeError(
             f"{vlm.name} has no tokenizer, which a GGUF file holds; give it one with "
@@ -124,9 +128,10 @@ def _add_tokenizer(writer: Any, vlm: VLM) -> None:
     cut = core["pre_tokenizer"] or {}
     cuts = tuple(each["type"] for each in cut.get("pretokenizers", [cut]) if each)
     if core["model"]["type"] != "BPE" or cuts not in _CUTS or core["normalizer"] is not None:
+        before = [*cuts, *(["a normalizer"] if core["normalizer"] is not None else [])]
         raise BridgeError(
             f"the tokenizer of {vlm.name} is a {core['model']['type']} behind "
-            f"{' and '.join(cuts) or 'nothing'}; export_gguf writes byte-level BPE alone, so use "
+            f"{' and '.join(before) or 'nothing'}; export_gguf writes byte-level BPE alone, so use "
             "export_onnx"
         )
     added = {each["id"]: each for each in core["added_tokens"]}

@@ -148,7 +148,10 @@ def _write_graphs(vlm: VLM, folder: Path) -> None:
     _export(
         embed, (ids,), folder / EMBED, ["input_ids"], ["inputs_embeds"], ({0: _AUTO, 1: _AUTO},)
     )
-    past = [(torch.zeros(2, heads, 3, width), torch.zeros(2, heads, 3, width))] * layers
+    # Tensors of their own: an export takes one tensor, given twice, for one input.
+    past = [
+        (torch.zeros(2, heads, 3, width), torch.zeros(2, heads, 3, width)) for _ in range(layers)
+    ]
     mask = torch.ones(2, 7, dtype=torch.long)
     inputs = (embed(ids), mask, mask.cumsum(1)[:, 3:] - 1, past)
     cached = ({0: _AUTO, 2: _AUTO}, {0: _AUTO, 2: _AUTO})
