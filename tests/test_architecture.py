@@ -69,6 +69,7 @@ TOP_LEVEL = {
     "tests",
     "benchmarks",
     "docs",
+    "examples",
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

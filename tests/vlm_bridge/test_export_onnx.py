@@ -12,8 +12,8 @@ import torch
 import vlm_bridge as vb
 from estimators.extras import MissingExtra
 from tests.vlm_bridge.families import FAMILIES, tiny
-from tests.vlm_bridge.test_export_gguf import tiny_llama
 from tests.vlm_bridge.tiny import batch, tiny_llava
+from tests.vlm_bridge.tiny_llama import tiny_llama
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.skip import export_onnx as module
 from vlm_bridge.skip.export_onnx import export_onnx

@@ -122,6 +122,12 @@ where; stage two trains the decoder on the answer tokens, up to {r.questions_per
 questions packed behind
 one image."""
 
+_DECODER_STAGES = """\
+Tower and projector stay as in `{r.start}`; the decoder is trained on, with the embeddings of \
+{words_added}
+new words, on the answer tokens, with up to {r.questions_per_image} questions packed behind one \
+image."""
+
 _CONNECTOR_STAGES = """\
 The connector is trained through the frozen language model on the answer tokens, against the whole
 vocabulary, with up to {r.questions_per_image} questions packed behind one photo. The prompts have \
@@ -203,7 +209,8 @@ def write_card(
         stages = _SPEECH_STAGES if speaks else _CONNECTOR_STAGES
         words["llm"] = recipe.language_model or "SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0)"
     else:
-        about, stages = _SCRATCH, _SCRATCH_STAGES
+        about, stages = _SCRATCH, _SCRATCH_STAGES if recipe.see.steps else _DECODER_STAGES
+        words["words_added"] = len(recipe.words)
         words["cls"] = CLASSES[recipe.family]
         words["began"] = f", from the parts of `{recipe.start}`" if recipe.start else ""
     shipped = may_ship(recipe)
