@@ -64,7 +64,8 @@ test-slow: setup ## the tests `make test` leaves out: notebooks, long runs, GPU
 	@echo "Line coverage by the slow tests of vlm_bridge alone: $$($(BIN)/coverage report --format=total) %"
 
 # SKIPIT_LENS_PYTHON names a Python with nnsight, transformer-lens and skipit[vlm],
-# SKIPIT_LMMS_PYTHON one with lmms-eval and skipit[vlm]; without one, its tests are skipped by name.
+# SKIPIT_LMMS_PYTHON one with lmms-eval and skipit[vlm], SKIPIT_LLAMA_PYTHON one with
+# llama-cpp-python; without one, its tests are skipped by name.
 test-full: setup ## the tests with the tools of others, each in an environment of its own
 	$(BIN)/pytest -m full tests
 

@@ -75,8 +75,11 @@ if TYPE_CHECKING:  # the one list of public names; `LazyNames` reads it
     from vlm_bridge.skip.by_token import generate_by_token as generate_by_token
     from vlm_bridge.skip.describe import describe as describe
     from vlm_bridge.skip.export import prune as prune
+    from vlm_bridge.skip.export_gguf import export_gguf as export_gguf
+    from vlm_bridge.skip.export_onnx import export_onnx as export_onnx
     from vlm_bridge.skip.lossless import LosslessTokens as LosslessTokens
     from vlm_bridge.skip.lossless import generate_lossless as generate_lossless
+    from vlm_bridge.skip.onnx_model import OnnxModel as OnnxModel
 
 
 _NAMES = LazyNames(__name__, __file__)

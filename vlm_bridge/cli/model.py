@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +25,13 @@ from vlm_bridge.cli.options import (
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import first_units, items_hash, limit_per_image, noise_items
-from vlm_bridge.errors import BridgeError
+from vlm_bridge.errors import BridgeError, among
 from vlm_bridge.model.vlm import load_meta
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.skip.describe import describe as run_describe
 from vlm_bridge.skip.export import prune as run_prune
+from vlm_bridge.skip.export_gguf import export_gguf
+from vlm_bridge.skip.export_onnx import export_onnx
 
 Lossless = Annotated[
     bool,
@@ -37,6 +40,17 @@ Lossless = Annotated[
         help="Predict and measure the plan as a draft: the same answers, perhaps faster.",
     ),
 ]
+#: What the result of `prune` serves, by format.
+FORMATS = {
+    "safetensors": "for transformers",
+    "onnx": "for ONNX Runtime",
+    "gguf": "for llama.cpp",
+}
+#: Where a further format lies in the folder of `prune`, and what writes it.
+_WRITERS: dict[str, tuple[str, Callable[[Path, Path], Path]]] = {
+    "onnx": ("onnx", export_onnx),
+    "gguf": ("model.gguf", export_gguf),
+}
 #: Images that `--lossless` answers about, by default.
 _LOSSLESS_UNITS = 12
 
@@ -205,15 +219,27 @@ def prune(
     model: ModelOptions,
     plan: PlanWords,
     out: Annotated[Path, Option(help="Folder to write, new or empty.")] = Path("out/pruned"),
+    format: Annotated[
+        str,
+        Option(help=f"Also write the folder's model for another runtime: {', '.join(FORMATS)}."),
+    ] = "safetensors",
 ) -> Any:
     """Export a block plan as a smaller model of its own.
 
-    The smaller model loads and generates without this package.
+    The smaller model loads and generates without this package. The format onnx adds a folder for
+    ONNX Runtime, gguf a file for llama.cpp.
 
     Example: `skipit prune reference "block layers=11,20" --out out/smaller`
     """
+    if format not in FORMATS:
+        raise BridgeError(f"unknown format '{format}'; {among(format, FORMATS)}")
     vlm, skip_plan = model.load_with(plan)
     folder = run_prune(vlm, skip_plan, out)
     say(f"{folder}: loads with transformers' from_pretrained")
     whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
-    return {"folder": str(folder), **whose, "plan": skip_plan.to_json()}
+    body = {"folder": str(folder), **whose, "plan": skip_plan.to_json()}
+    if format in _WRITERS:
+        name, write = _WRITERS[format]
+        body[format] = str(write(folder, folder / name))
+        say(f"{body[format]}: {FORMATS[format]}")
+    return body

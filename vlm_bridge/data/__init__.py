@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vlm_bridge.data.descriptions_task import DESCRIPTIONS_SPLITS as DESCRIPTIONS_SPLITS
+from vlm_bridge.data.descriptions_task import descriptions as descriptions
 from vlm_bridge.data.disjoint import check_disjoint as check_disjoint
 from vlm_bridge.data.disjoint import image_ids as image_ids
 from vlm_bridge.data.disjoint import overlap as overlap
@@ -51,6 +53,7 @@ from vlm_bridge.data.writing import write_jsonl as write_jsonl
 SPLITS: dict[str, tuple[str, ...]] = {
     "easy-vqa": tuple(EASY_VQA_SPLITS),
     "scenes": tuple(SCENES_SPLITS),
+    "descriptions": tuple(DESCRIPTIONS_SPLITS),
     "fashion-photos": tuple(FASHION_PHOTOS_SPLITS),
     **RECORDINGS_SPLITS,
     "python-docs": tuple(PYTHON_DOCS_SPLITS),
@@ -60,6 +63,7 @@ SPLITS: dict[str, tuple[str, ...]] = {
 TASKS: dict[str, Callable[[str], list[Item]]] = {
     "easy-vqa": easy_vqa,
     "scenes": scenes,
+    "descriptions": descriptions,
     "fashion-photos": fashion_photos,
     "spoken-prompts": spoken_prompts,
     "librivox": librivox,

@@ -98,14 +98,20 @@ def scenes(split: str) -> list[Item]:
     """
     if split not in SCENES_SPLITS:
         raise BridgeError(f"scenes has no split '{split}'; it has {', '.join(SCENES_SPLITS)}")
-    folder = cache_root() / f"scenes-{_VERSION}-hashed" / split
-    build_once(folder, partial(_draw_all, split))
+    folder = drawn(split)
     items = []
     for number in range(SCENES_SPLITS[split]):
         draw = random.Random(f"questions/{_VERSION}/{split}/{number}")
         for question, answer in ask(scene(split, number), draw):
             items.append(Item(folder / f"{number}.png", question, answer, f"{split}/{number}"))
     return items
+
+
+def drawn(split: str) -> Path:
+    """The folder of the images of a split, `NUMBER.png`, which are drawn on first use."""
+    folder = cache_root() / f"scenes-{_VERSION}-hashed" / split
+    build_once(folder, partial(_draw_all, split))
+    return folder
 
 
 def shows_held_out(item: Item) -> bool:

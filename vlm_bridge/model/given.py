@@ -8,7 +8,7 @@ from typing import Any
 
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError, got
-from vlm_bridge.model.vlm import VLM
+from vlm_bridge.model.vlm import VLM, load
 from vlm_bridge.plan.adaptive import AdaptivePlan
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.text import read_plan
@@ -21,6 +21,15 @@ def check_vlm(vlm: Any) -> None:
             f"a model is wanted, got {got(vlm)}; load one with vb.load(NAME), or wrap one in "
             "memory with vb.wrap(model, processor)"
         )
+
+
+def given_model(model: Any) -> VLM:
+    """A loaded model: `model` itself, or the one of that folder or name; errors are `load`'s."""
+    if isinstance(model, str | os.PathLike):
+        return load(os.fspath(model))
+    check_vlm(model)
+    loaded: VLM = model
+    return loaded
 
 
 def check_items(items: Any) -> list[Item]:

@@ -52,7 +52,7 @@ def build_processor(recipe: ScratchRecipe) -> Any:
         around = ("<|vision_start|>", "<|vision_end|>")
         return images_only(Qwen2_5_VLProcessor)(
             image_processor=Qwen2VLImageProcessorPil(**sizes),
-            tokenizer=word_tokenizer("<|image_pad|>", "<|video_pad|>", *around),
+            tokenizer=word_tokenizer("<|image_pad|>", "<|video_pad|>", *around, words=recipe.words),
             chat_template=_chat("<|vision_start|><|image_pad|><|vision_end|>"),
         )
     if recipe.family == "smolvlm":
@@ -62,14 +62,14 @@ def build_processor(recipe: ScratchRecipe) -> Any:
             image_processor=Idefics3ImageProcessorPil(
                 size=edge, max_image_size=edge, do_image_splitting=False
             ),
-            tokenizer=word_tokenizer("<image>", *special),
+            tokenizer=word_tokenizer("<image>", *special, words=recipe.words),
             image_seq_len=TOKENS,
             chat_template=_chat("<image>"),
         )
     named = {"boi_token": "<boi>", "eoi_token": "<eoi>", "image_token": "<image>"}
     return Gemma3Processor(
         image_processor=Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE}),
-        tokenizer=word_tokenizer("<image>", "<boi>", "<eoi>", **named),
+        tokenizer=word_tokenizer("<image>", "<boi>", "<eoi>", words=recipe.words, **named),
         image_seq_length=TOKENS,
         chat_template=_chat("<boi>"),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm_bridge.data.descriptions_task import WORDS as DESCRIPTION_WORDS
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -78,6 +80,7 @@ class ScratchRecipe:
     seed: int
     start: str = ""  # reference model of this family that is trained on; "": random weights
     tasks: tuple[str, ...] = ("easy-vqa",)  # equally many images of each
+    words: tuple[str, ...] = ()  # of its task sets, beside those of every small family
     width: int = 128
     layers: int = 8
     heads: int = 4  # of decoder and tower; half as many for keys and values
@@ -202,6 +205,17 @@ RECIPES: dict[str, AnyRecipe] = {
         start="reference-qwen2.5-vl",
         tasks=("scenes",),
         learn=Schedule(steps=4000, batch=12, rate=1e-3, warmup=200, checkpoint_every=200),
+    ),
+    "reference-captions": ScratchRecipe(
+        "smolvlm",
+        seed=10,
+        start="reference-smolvlm",
+        tasks=("descriptions",),
+        words=DESCRIPTION_WORDS,
+        questions_per_image=3,
+        see=Schedule(steps=0, batch=32, rate=1e-3, warmup=0),
+        learn=Schedule(steps=4500, batch=8, rate=1e-3, warmup=100, checkpoint_every=100),
+        test_per_image=1,
     ),
     "photos-smollm2": PhotosRecipe(seed=8),
     "speech-smollm2": SpeechRecipe(seed=9),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, models, pre_tokenizers
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 #: Every word of the questions, the answers and the chat template.
@@ -15,15 +17,21 @@ WORDS = (
 PAD, EOS, UNKNOWN, IMAGE = "<pad>", "<eos>", "<unk>", "<image>"
 
 
-def word_tokenizer(image: str, *special: str, **named: str) -> PreTrainedTokenizerFast:
+def word_tokenizer(
+    image: str, *special: str, words: Sequence[str] = (), **named: str
+) -> PreTrainedTokenizerFast:
     """The tokenizer; ids: padding, end, unknown, `image` (of vision tokens), `special`, words.
 
-    `named` are special tokens that a processor looks up, by the name it uses.
+    `words` come behind the others, so that those keep their ids; with them, decoded text has no
+    space before a comma or a full stop. `named` are special tokens that a processor looks up, by
+    the name it uses.
     """
     first = [PAD, EOS, UNKNOWN, image, *special]
-    vocabulary = {word: number for number, word in enumerate([*first, *WORDS])}
+    vocabulary = {word: number for number, word in enumerate([*first, *WORDS, *words])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
+    if words:
+        core.decoder = decoders.WordPiece(cleanup=True)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=PAD,

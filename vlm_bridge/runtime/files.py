@@ -80,18 +80,30 @@ def check_writable(path: Path) -> Path:
 
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write a file atomically: a killed run leaves the old file or none."""
+    with new_file(path) as partial:
+        partial.write_bytes(data)
+    return path
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary file, renamed to `path` if the block succeeds: the old file, or the new one.
+
+    Raises:
+        BridgeError: the file cannot be written.
+    """
     check_writable(path)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".skipit-")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".skipit-")
+    os.close(descriptor)
+    partial = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-        os.chmod(partial, 0o644)
+        yield partial
+        partial.chmod(0o644)
         os.replace(partial, path)
     except OSError as error:
         raise BridgeError(f"cannot write {path}: {_why(error)}") from None
     finally:
-        Path(partial).unlink(missing_ok=True)  # it no longer exists after a replace
-    return path
+        partial.unlink(missing_ok=True)  # it no longer exists after a replace
 
 
 @contextlib.contextmanager

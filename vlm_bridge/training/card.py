@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_bridge.data import EASY_VQA_SPLITS, FASHION_PHOTOS_SPLITS, SCENES_SPLITS
+from vlm_bridge.data import (
+    DESCRIPTIONS_SPLITS,
+    EASY_VQA_SPLITS,
+    FASHION_PHOTOS_SPLITS,
+    SCENES_SPLITS,
+)
 from vlm_bridge.data.spoken_words_task import short_recordings
 from vlm_bridge.reference.families import CLASSES, TOKENS
 from vlm_bridge.reference.language_model import GGUF_NAME, GGUF_SHA256
@@ -117,6 +122,12 @@ where; stage two trains the decoder on the answer tokens, up to {r.questions_per
 questions packed behind
 one image."""
 
+_DECODER_STAGES = """\
+Tower and projector stay as in `{r.start}`; the decoder is trained on, with the embeddings of \
+{words_added}
+new words, on the answer tokens, with up to {r.questions_per_image} questions packed behind one \
+image."""
+
 _CONNECTOR_STAGES = """\
 The connector is trained through the frozen language model on the answer tokens, against the whole
 vocabulary, with up to {r.questions_per_image} questions packed behind one photo. The prompts have \
@@ -148,6 +159,7 @@ _ROWS = {
 _DATA = {
     "easy-vqa": "`easy-vqa` 1.0 (MIT): {} of its 4,000 training images, 600 held back",
     "scenes": "generated scenes (this project): {} images",
+    "descriptions": "descriptions of generated scenes (this project): {} images",
     "fashion-photos": "Fashion-MNIST (Zalando, MIT; Debian `dataset-fashion-mnist`): {} of its "
     "60,000 training photos",
     "spoken-words": "Asterisk core sounds (Allison Smith for Digium, CC-BY-SA-3.0; Debian "
@@ -157,6 +169,7 @@ _DATA = {
 _TRAINING = {
     "easy-vqa": EASY_VQA_SPLITS["train"][1],
     "scenes": SCENES_SPLITS["train"],
+    "descriptions": DESCRIPTIONS_SPLITS["train"],
     "fashion-photos": FASHION_PHOTOS_SPLITS["train"][1],
 }
 
@@ -196,7 +209,8 @@ def write_card(
         stages = _SPEECH_STAGES if speaks else _CONNECTOR_STAGES
         words["llm"] = recipe.language_model or "SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0)"
     else:
-        about, stages = _SCRATCH, _SCRATCH_STAGES
+        about, stages = _SCRATCH, _SCRATCH_STAGES if recipe.see.steps else _DECODER_STAGES
+        words["words_added"] = len(recipe.words)
         words["cls"] = CLASSES[recipe.family]
         words["began"] = f", from the parts of `{recipe.start}`" if recipe.start else ""
     shipped = may_ship(recipe)

@@ -91,7 +91,25 @@ class Evaluation:
 def answer_as_trained(vlm: VLM, items: Sequence[Item], *, with_images: bool = True) -> list[str]:
     """Answers with the batch size and length of the training process."""
     title = "test questions" if with_images else "without vision"
-    return answer(vlm, items, batch_size=32, max_new_tokens=6, with_images=with_images, title=title)
+    return answer(
+        vlm,
+        items,
+        batch_size=32,
+        max_new_tokens=most_tokens(items),
+        with_images=with_images,
+        title=title,
+    )
+
+
+def most_tokens(items: Sequence[Item]) -> int:
+    """Tokens of an answer at most: half as many again as the longest reference has words, or 6.
+
+    Example:
+        >>> most_tokens([Item(Path("a.png"), "what?", "a red circle at the top left")])
+        10
+    """
+    longest = max((len((item.answer or "").split()) for item in items), default=0)
+    return max(6, longest + longest // 2)
 
 
 def evaluate(vlm: VLM, name: str, task: str, recipe: AnyRecipe | None = None) -> Evaluation:

@@ -34,11 +34,10 @@ def blank_vlm(recipe: ScratchRecipe) -> VLM:
 def train_scratch(recipe: ScratchRecipe, folder: Path) -> dict[str, Tensor]:
     """Train in `folder` (resumable); returns all parameters by name, tied ones once."""
     vlm = blank_vlm(recipe)
+    _scale_words(vlm)
     if recipe.start:
         with shipped(recipe.start, PARTS) as path:
-            install_all(vlm.model, read_parts(path, RECIPES[recipe.start]))
-    else:
-        _scale_words(vlm)
+            _start_from(vlm, read_parts(path, RECIPES[recipe.start]))
     clusters = {task: by_image(TASKS[task]("train")) for task in recipe.tasks}
     _see(vlm, recipe, clusters, folder / "see.checkpoint.safetensors")
     _learn(vlm, recipe, clusters, folder / "learn.checkpoint.safetensors")
@@ -51,6 +50,14 @@ def _scale_words(vlm: VLM) -> None:
     table = vlm.model.get_input_embeddings()
     entered = table(torch.arange(len(table.weight)))  # some families multiply embeddings
     table.weight.mul_(_SCALE / entered.std())
+
+
+def _start_from(vlm: VLM, parts: dict[str, Tensor]) -> None:
+    """Copy the parts of a model with the same first words; later words keep their embeddings."""
+    table = vlm.model.get_input_embeddings().weight
+    name = next(name for name, p in vlm.model.named_parameters() if p is table)
+    later = table.detach()[len(parts[name]) :]
+    install_all(vlm.model, parts | {name: torch.cat([parts[name], later])})
 
 
 #: The words of stage one, for the shape in an easy-VQA image and for a cell of a scene.
