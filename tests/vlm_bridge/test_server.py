@@ -308,12 +308,13 @@ def test_audits_go_to_a_monitor(vlm, asked, tmp_path):
     path = tmp_path / "monitor.json"
     full, skipped = alone(vlm, asked, None), alone(vlm, asked, BLOCK)
     changed = sum(a != b for a, b in zip(full, skipped, strict=True))
-    assert 0 < changed
+    assert 6 < changed
 
     async def work(client):
         replies = await ask_all(client, asked)
         await client.post(CHAT, json=body(asked[0], temperature=1.0))  # is not audited
-        want = {"share": 1.0, "n": 12, "changed": changed, "rings": False, "failure": None}
+        # At epsilon 0.02 more than half of 12 changed answers ring the alarm.
+        want = {"share": 1.0, "n": 12, "changed": changed, "rings": True, "failure": None}
         await until(client, audit=want)
         return replies
 
