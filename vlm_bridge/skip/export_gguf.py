@@ -183,4 +183,5 @@ def _tensors(vlm: VLM) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def _turned(value: Tensor, heads: int) -> Tensor:
     """Rows (head, half, i) of a projection in the order (head, i, half)."""
-    return value.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(value.shape)
+    turned: Tensor = value.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(value.shape)
+    return turned
