@@ -183,5 +183,5 @@ def _tensors(vlm: VLM) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def _turned(value: Tensor, heads: int) -> Tensor:
     """Rows (head, half, i) of a projection in the order (head, i, half)."""
-    turned: Tensor = value.unflatten(0, (heads, 2, -1)).transpose(1, 2)
-    return turned.reshape(value.shape)
+    turned: Tensor = value.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(value.shape)
+    return turned
