@@ -21,10 +21,10 @@ import vlm_bridge as vb
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.data import limit_per_image, open_image, scenes
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.harness.planned_model import PlannedModel
 from vlm_bridge.harness.forced import forced_log_probs
 from vlm_bridge.harness.lm_eval_model import lm_eval_model
 from vlm_bridge.harness.lmms_rules import check_greedy, check_hash
+from vlm_bridge.harness.planned_model import PlannedModel
 from vlm_bridge.model.prompts import collate
 
 ROOT = Path(__file__).parents[2]

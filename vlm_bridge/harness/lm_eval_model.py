@@ -16,8 +16,8 @@ from lm_eval.models.utils import replace_placeholders
 from lm_eval.utils import simple_parse_args_string
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.harness.planned_model import LOADING, PlannedModel, check_options
 from vlm_bridge.harness.forced import forced_log_probs
+from vlm_bridge.harness.planned_model import LOADING, PlannedModel, check_options
 
 #: What `lm_eval` passes beside the arguments of the model.
 _OF_THE_HARNESS = ("batch_size", "max_batch_size")

@@ -11,8 +11,8 @@ from PIL import Image
 from vlm_bridge.data import Item, link_units
 from vlm_bridge.errors import BridgeError, got
 from vlm_bridge.evaluate.answers import answer
-from vlm_bridge.harness.planned_model import PlannedModel
 from vlm_bridge.harness.lmms_rules import check_greedy, check_hash, cut
+from vlm_bridge.harness.planned_model import PlannedModel
 
 #: Tokens of an answer where a task names no number, as in lmms-eval's own models.
 MAX_NEW_TOKENS = 1024
