@@ -21,10 +21,10 @@ import vlm_bridge as vb
 from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.data import limit_per_image, open_image, scenes
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.harness.candidate import Candidate
 from vlm_bridge.harness.forced import forced_log_probs
 from vlm_bridge.harness.lm_eval_model import lm_eval_model
 from vlm_bridge.harness.lmms_rules import check_greedy, check_hash
+from vlm_bridge.harness.planned_model import PlannedModel
 from vlm_bridge.model.prompts import collate
 
 ROOT = Path(__file__).parents[2]
@@ -32,27 +32,27 @@ PLAN = "block 1-2"
 FREEZE = "freeze 4-6"  # of reference-smolvlm
 
 
-# --- the candidate ------------------------------------------------------------------------------
+# --- model and plan ------------------------------------------------------------------------------
 
 
 def test_the_name_and_the_key_tell_plans_and_models_apart():
     vlm = tiny_llava()
-    full, one, other = (Candidate.of(vlm, plan) for plan in (None, PLAN, "block 2"))
-    elsewhere = Candidate.of(tiny_llava(seed=1), PLAN)
+    full, one, other = (PlannedModel.of(vlm, plan) for plan in (None, PLAN, "block 2"))
+    elsewhere = PlannedModel.of(tiny_llava(seed=1), PLAN)
     assert len({c.key for c in (full, one, other, elsewhere)}) == 4
-    assert one.key == Candidate.of(tiny_llava(), PLAN).key
+    assert one.key == PlannedModel.of(tiny_llava(), PLAN).key
     assert full.name == "tiny@full"
     assert one.name == f"tiny@{vb.read_plan(PLAN)(4).hash()[:12]}"
     assert one.about()["plan_hash"] == one.plan.hash()
     assert "layers 1-2" in one.about()["plan"]
 
 
-def test_the_candidate_runs_its_plan_inside_its_block_alone(tmp_path):
+def test_the_model_runs_its_plan_inside_its_block_alone(tmp_path):
     vlm = tiny_llava()
     items = asked_pictures(tmp_path, 2)
     inputs = collate(vlm, items, [0, 1]).inputs
     before = vlm.model(**inputs).logits
-    with Candidate.of(vlm, PLAN).running():
+    with PlannedModel.of(vlm, PLAN).running():
         inside = vlm.model(**inputs).logits
     with vb.skipping(vlm, PLAN):
         assert torch.equal(inside, vlm.model(**inputs).logits)
@@ -64,11 +64,11 @@ def test_an_adaptive_plan_is_refused_by_name(tmp_path):
     vlm = tiny_llava()
     adaptive = vb.AdaptivePlan((vb.Gate(vb.read_plan(PLAN)(4), "margin", 0.5),))
     with pytest.raises(BridgeError, match="an AdaptivePlan decides answer by answer"):
-        Candidate.of(vlm, adaptive)
+        PlannedModel.of(vlm, adaptive)
     path = tmp_path / "adaptive.json"
     path.write_text(json.dumps(adaptive.to_json()))
     with pytest.raises(BridgeError, match="holds an adaptive plan"):
-        Candidate.of(vlm, str(path))
+        PlannedModel.of(vlm, str(path))
 
 
 @pytest.mark.parametrize(
@@ -82,22 +82,22 @@ def test_an_adaptive_plan_is_refused_by_name(tmp_path):
 )
 def test_bad_arguments_are_refused(plan, options, says):
     with pytest.raises(BridgeError, match=says):
-        Candidate.of(tiny_llava(), plan, **options)
+        PlannedModel.of(tiny_llava(), plan, **options)
 
 
 def test_something_that_is_no_model_is_refused():
     with pytest.raises(BridgeError, match="a model is wanted, got 7"):
-        Candidate.of(7)
+        PlannedModel.of(7)
 
 
 def test_a_plan_file_wants_the_hash_of_its_plan():
-    one = Candidate.of(tiny_llava(), PLAN)
+    one = PlannedModel.of(tiny_llava(), PLAN)
     check_hash(one, PLAN, None)
     check_hash(one, "plan.json", one.plan_hash[:12])
-    check_hash(Candidate.of(tiny_llava()), None, None)
+    check_hash(PlannedModel.of(tiny_llava()), None, None)
     with pytest.raises(BridgeError, match=f"add plan_hash={one.plan_hash[:12]}"):
         check_hash(one, "plan.json", None)
-    other = Candidate.of(tiny_llava(), "block 2").plan_hash
+    other = PlannedModel.of(tiny_llava(), "block 2").plan_hash
     for wrong in (other, one.plan_hash[:11], ""):
         with pytest.raises(BridgeError, match="is not that of this plan"):
             check_hash(one, "plan.json", wrong)
@@ -131,7 +131,7 @@ def test_forced_continuations_have_the_probability_of_one_pass_over_all(pictures
     """Of lengths 1 to 3 in one padded batch, and among them the greedy answer."""
     vlm = tiny_llava()
     asked = pictures[:3]
-    with Candidate.of(vlm, plan).running():
+    with PlannedModel.of(vlm, plan).running():
         inputs = collate(vlm, asked, [0, 1, 2]).inputs
         greedy = vlm.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False)
         told = [[5], greedy[1, -2:].tolist(), [7, 9, 4]]
@@ -204,7 +204,7 @@ def said(done):
 @pytest.mark.parametrize("plan", [None, FREEZE, "block 5", "early_exit 3"])
 def test_answers_and_scores_are_those_of_our_verbs(harness, reference, asked, plan):
     done = harness(reference, plan, "scenes")
-    with Candidate.of(reference, plan).running():
+    with PlannedModel.of(reference, plan).running():
         ours = vb.answer(reference, asked, max_new_tokens=8)
     assert said(done) == ours
     score = done["results"]["scenes"]["exact_match,none"]
@@ -222,7 +222,7 @@ def test_choices_have_the_probability_of_a_direct_pass_under_the_plan(
 ):
     done = harness(reference, plan, "scenes_choice", n=4)
     samples = sorted(done["samples"]["scenes_choice"], key=lambda sample: sample["doc_id"])
-    with Candidate.of(reference, plan).running():
+    with PlannedModel.of(reference, plan).running():
         for sample, item in zip(samples, asked, strict=False):
             for choice, (resp,) in zip(sample["doc"]["choices"], sample["resps"], strict=True):
                 tokens = reference.tokenizer.encode(f" {choice}", add_special_tokens=False)

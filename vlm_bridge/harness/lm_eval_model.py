@@ -16,8 +16,8 @@ from lm_eval.models.utils import replace_placeholders
 from lm_eval.utils import simple_parse_args_string
 
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.harness.candidate import LOADING, Candidate, check_options
 from vlm_bridge.harness.forced import forced_log_probs
+from vlm_bridge.harness.planned_model import LOADING, PlannedModel, check_options
 
 #: What `lm_eval` passes beside the arguments of the model.
 _OF_THE_HARNESS = ("batch_size", "max_batch_size")
@@ -26,18 +26,18 @@ _OF_THE_HARNESS = ("batch_size", "max_batch_size")
 class _UnderPlan(LM):
     """What both kinds of models share: every request is answered under the plan."""
 
-    candidate: Candidate
+    planned: PlannedModel
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self.candidate.running():
+        with self.planned.running():
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self.candidate.running():
+        with self.planned.running():
             return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self.candidate.running():
+        with self.planned.running():
             return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def set_cache_hook(self, cache_hook: Any) -> None:
@@ -47,7 +47,7 @@ class _UnderPlan(LM):
         would be given the answers of this one.
         """
         if (store := cache_hook.dbdict) is not None:
-            store.tablename = f"skipit_{self.candidate.key}"
+            store.tablename = f"skipit_{self.planned.key}"
             table = f'"{store.tablename}" (key TEXT PRIMARY KEY, value BLOB)'
             store.conn.execute(f"CREATE TABLE IF NOT EXISTS {table}")
             store.conn.commit()
@@ -55,28 +55,28 @@ class _UnderPlan(LM):
 
     def get_model_info(self) -> dict[str, str]:
         """What `results["config"]` says of the model: its name, plan, hash and fingerprint."""
-        return self.candidate.about()
+        return self.planned.about()
 
 
 class SkippedText(_UnderPlan, HFLM):
     """A text-only model under a plan."""
 
-    def __init__(self, candidate: Candidate, **options: Any) -> None:
-        self.candidate = candidate
+    def __init__(self, planned: PlannedModel, **options: Any) -> None:
+        self.planned = planned
         # The harness gives its tokenizer a padding token.
-        tokenizer = copy.deepcopy(candidate.vlm.tokenizer)
-        super().__init__(pretrained=candidate.vlm.model, tokenizer=tokenizer, **options)
+        tokenizer = copy.deepcopy(planned.vlm.tokenizer)
+        super().__init__(pretrained=planned.vlm.model, tokenizer=tokenizer, **options)
 
 
 class SkippedVision(_UnderPlan, HFMultimodalLM):
     """A vision-language model under a plan; requests may be of text alone, too."""
 
-    def __init__(self, candidate: Candidate, **options: Any) -> None:
-        self.candidate = candidate
-        super().__init__(pretrained=candidate.vlm.model, **options)
+    def __init__(self, planned: PlannedModel, **options: Any) -> None:
+        self.planned = planned
+        super().__init__(pretrained=planned.vlm.model, **options)
 
     def _create_tokenizer(self, *_: Any, **__: Any) -> None:
-        self.processor = copy.deepcopy(self.candidate.vlm.processor)
+        self.processor = copy.deepcopy(self.planned.vlm.processor)
         self.tokenizer = self.processor.tokenizer
 
     def tok_batch_multimodal_encode(
@@ -106,7 +106,7 @@ class SkippedVision(_UnderPlan, HFMultimodalLM):
         length = encoded["input_ids"].shape[1]
         if left_truncate_len is not None and length > left_truncate_len:
             raise BridgeError(
-                f"a prompt with its images has {length} tokens, and {self.candidate.vlm.name} has "
+                f"a prompt with its images has {length} tokens, and {self.planned.vlm.name} has "
                 f"room for {left_truncate_len} before the answer; ask with fewer or smaller "
                 "images, or for a shorter answer (max_gen_toks)"
             )
@@ -133,7 +133,7 @@ class SkippedVision(_UnderPlan, HFMultimodalLM):
             plain: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
             return plain
         found: list[tuple[float, bool]] = []
-        with self.candidate.running():
+        with self.planned.running():
             for start in range(0, len(requests), self.batch_size):
                 asked = [request.args for request in requests[start : start + self.batch_size]]
                 found += self._of_batch(asked)
@@ -185,7 +185,7 @@ def lm_eval_model(
         loading: options of `vlm_bridge.load`: dtype, device, attention, trust_remote_code.
 
     Raises:
-        BridgeError: as `Candidate.of`; an encoder-decoder; `auto` with a vision-language model.
+        BridgeError: as `PlannedModel.of`; an encoder-decoder; `auto` with a vision-language model.
 
     Source: EleutherAI lm-evaluation-harness 0.4.13, `HFLM` and `HFMultimodalLM`.
 
@@ -197,8 +197,8 @@ def lm_eval_model(
         vlm_bridge.errors.BridgeError: a model is wanted, got 7; load one with vb.load(NAME), or \
 wrap one in memory with vb.wrap(model, processor)
     """
-    candidate = Candidate.of(pretrained, plan, **loading)
-    vlm = candidate.vlm
+    planned = PlannedModel.of(pretrained, plan, **loading)
+    vlm = planned.vlm
     if vlm.layout.encoder_decoder:
         raise BridgeError(
             f"{vlm.name} is an encoder-decoder, which this harness is not given; compare it with "
@@ -206,12 +206,12 @@ wrap one in memory with vb.wrap(model, processor)
         )
     options = {"batch_size": batch_size, "max_batch_size": max_batch_size}
     if not hasattr(vlm.processor, "image_processor"):
-        return SkippedText(candidate, **options)
+        return SkippedText(planned, **options)
     if not str(batch_size).isdecimal() or int(batch_size) < 1:
         raise BridgeError(
             f"a vision-language model wants a batch_size of at least 1, got {batch_size!r}"
         )
-    return SkippedVision(candidate, **options)
+    return SkippedVision(planned, **options)
 
 
 @register_model("skipit")

@@ -11,8 +11,8 @@ from PIL import Image
 from vlm_bridge.data import Item, link_units
 from vlm_bridge.errors import BridgeError, got
 from vlm_bridge.evaluate.answers import answer
-from vlm_bridge.harness.candidate import Candidate
 from vlm_bridge.harness.lmms_rules import check_greedy, check_hash, cut
+from vlm_bridge.harness.planned_model import PlannedModel
 
 #: Tokens of an answer where a task names no number, as in lmms-eval's own models.
 MAX_NEW_TOKENS = 1024
@@ -27,10 +27,11 @@ class SkippedLmms(lmms):
         plan_hash: the first 12 letters of the plan's hash or more. Results and the response cache
             of lmms-eval know a run by its arguments alone, so that a plan file wants it.
         batch_size: questions in a batch.
-        loading: options of `vlm_bridge.load`; lmms-eval's default device is taken as none.
+        max_batch_size: passed by lmms-eval, not used.
+        loading: options of `vlm_bridge.load`.
 
     Raises:
-        BridgeError: as `Candidate.of`; a plan file without its hash, or a hash of another plan.
+        BridgeError: as `PlannedModel.of`; a plan file without its hash, or a hash of another plan.
     """
 
     def __init__(
@@ -43,20 +44,20 @@ class SkippedLmms(lmms):
         **loading: Any,
     ) -> None:
         super().__init__()
-        self.candidate = Candidate.of(pretrained, plan, **loading)
-        check_hash(self.candidate, plan, plan_hash)
+        self.planned = PlannedModel.of(pretrained, plan, **loading)
+        check_hash(self.planned, plan, plan_hash)
         self.batch_size = int(batch_size)
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Greedy answers, cut where the task says."""
         asked = [self._asked(request.args) for request in requests]
         answers = [""] * len(requests)
-        with self.candidate.running():
+        with self.planned.running():
             for length in sorted({limit for _, limit, _ in asked}):
                 places = [place for place, (_, limit, _) in enumerate(asked) if limit == length]
                 items = link_units([asked[place][0] for place in places])
                 texts = answer(
-                    self.candidate.vlm, items, batch_size=self.batch_size, max_new_tokens=length
+                    self.planned.vlm, items, batch_size=self.batch_size, max_new_tokens=length
                 )
                 for place, text in zip(places, texts, strict=True):
                     answers[place] = cut(text, asked[place][2])

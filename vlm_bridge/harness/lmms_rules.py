@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlm_bridge.errors import BridgeError, shown
-from vlm_bridge.harness.candidate import Candidate
+from vlm_bridge.harness.planned_model import PlannedModel
 
 #: Letters of a hash that name a plan.
 _SHORTEST = 12
@@ -18,15 +19,15 @@ _GREEDY: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_hash(candidate: Candidate, plan: str | None, plan_hash: str | None) -> None:
+def check_hash(planned: PlannedModel, plan: str | None, plan_hash: str | None) -> None:
     """Refuse a plan file without its hash, and a hash of another plan.
 
     Raises:
         BridgeError: as said; a hash of fewer than 12 letters.
     """
-    own = candidate.plan_hash
+    own = planned.plan_hash
     if plan_hash is None:
-        if plan is not None and str(plan).endswith(".json"):
+        if plan is not None and (str(plan).endswith(".json") or os.path.isfile(plan)):
             raise BridgeError(
                 "a plan file may change, and lmms-eval would take old answers for new ones; add "
                 f"plan_hash={own[:_SHORTEST]}"

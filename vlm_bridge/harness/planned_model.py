@@ -23,15 +23,15 @@ LOADING = ("dtype", "device", "attention", "trust_remote_code")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PlannedModel:
     """A model, and the plan under which it answers; without a plan it is the full model."""
 
     vlm: VLM
     plan: SkipPlan | None = None
 
     @classmethod
-    def of(cls, pretrained: Any, plan: Any = None, **loading: Any) -> Candidate:
-        """The candidate that the arguments of a harness name.
+    def of(cls, pretrained: Any, plan: Any = None, **loading: Any) -> PlannedModel:
+        """The model and plan that the arguments of a harness name.
 
         Args:
             pretrained: a `VLM`, or what `vlm_bridge.load` takes.
@@ -77,7 +77,7 @@ class Candidate:
         return hashlib.sha256(f"{self.vlm.fingerprint} {self.plan_hash}".encode()).hexdigest()
 
     def about(self) -> dict[str, str]:
-        """What a record of results says of the candidate."""
+        """What a record of results says of model and plan."""
         plan = "skip nothing" if self.plan is None else self.plan.describe(self.vlm.layout.modality)
         return {
             "model": f"skipit:{self.name}",
