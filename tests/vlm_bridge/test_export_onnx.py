@@ -72,6 +72,16 @@ def test_greedy_tokens_of_a_pruned_llama_are_equal(reading):
 
 
 @pytest.mark.slow
+def test_a_pruned_image_encoder_goes_along(tmp_path):
+    vlm, inputs = tiny_llava(), batch("padded")
+    pruned = vb.prune(vlm, "block layers=0 stack=vision", tmp_path / "small")
+    expected = said(vb.load(pruned).model, inputs)
+    assert not np.array_equal(said(vlm.model, inputs), expected)  # the layer matters
+    found = OnnxModel(export_onnx(pruned, tmp_path / "onnx")).greedy(inputs, NEW)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.slow
 def test_the_cache_of_several_calls_is_one_long_prompt(reading):
     small, graphs = reading
     found, ids = OnnxModel(graphs), np.arange(3, 13)[None]
