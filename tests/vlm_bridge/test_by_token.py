@@ -101,7 +101,7 @@ def test_where_no_token_stands_the_answers_are_those_of_generate(name, situation
     assert found.full_passes == found.plan_passes + 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 30),
     layers=st.sampled_from([(1,), (2,), (1, 3), (0, 1, 2, 3)]),
@@ -162,7 +162,7 @@ def test_families_answer_a_row_as_they_do_alone(name, situation):
         assert (alone.tokens[0], alone.by_plan[0]) == (tokens, found.by_plan[row])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 30),
     layers=st.sampled_from([(1,), (2,), (1, 3)]),

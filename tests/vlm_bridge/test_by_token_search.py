@@ -27,6 +27,9 @@ from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection.adaptive import adaptive_search
 from vlm_bridge.selection.by_token import CertifiedByToken, search_by_token, thresholds
 
+#: Every test answers some sixty questions token by token.
+pytestmark = pytest.mark.slow
+
 PLANS = [SkipPlan("block", 4, (2,)), SkipPlan("block", 4, (3,))]
 LONG = {"max_new_tokens": 6}
 EPSILON = 0.85
@@ -161,7 +164,6 @@ def test_a_stream_is_timed(vlm, split):
     assert timed.decision_share > 0
 
 
-@pytest.mark.slow
 def test_the_command_line_searches_and_runs(folder, split, tmp_path, capsys):
     files = {}
     for name, items in zip(("data", "certification"), split, strict=True):

@@ -23,6 +23,9 @@ from tests.vlm_bridge.tiny import batch as llava_batch
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.server.settings import ServerSettings
 
+#: Whole models under every client take a minute.
+pytestmark = pytest.mark.slow
+
 PLANS = [
     "block 1,3",
     "freeze 1-2",

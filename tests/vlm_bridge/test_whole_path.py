@@ -25,6 +25,9 @@ from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.runtime.checkpoint import Checkpoint
 from vlm_bridge.runtime.files import read_record
 
+#: Every test runs the command on a tiny model.
+pytestmark = pytest.mark.slow
+
 SPLITS = ("profiling", "tuning", "certification", "test")
 RULE = ("--rule", "var", "--mode", "freeze", "--mode", "early_exit")
 #: Files without times, which two runs write alike.
