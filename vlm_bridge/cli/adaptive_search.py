@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from theory import Certificate, what_it_takes
+from theory import what_it_takes
 from vlm_bridge.cli.adaptive_words import interval, said
 from vlm_bridge.cli.as_json import CheckFailed
 from vlm_bridge.cli.output import save, say
 from vlm_bridge.data import Item
 from vlm_bridge.errors import BridgeError
-from vlm_bridge.evaluate.adaptive_cost import SAMPLED
+from vlm_bridge.evaluate.adaptive_cost import SAMPLED, AdaptiveMeasure
+from vlm_bridge.evaluate.by_token import TokenMeasure
 from vlm_bridge.figures.adaptive import plot_front
 from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import OWN_SIGNALS
@@ -23,7 +24,7 @@ from vlm_bridge.plan.stacks import DECODER
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection.adaptive import CertifiedAdaptive, adaptive_search
-from vlm_bridge.selection.by_token import search_by_token
+from vlm_bridge.selection.by_token import CertifiedByToken, search_by_token
 
 Adaptive = Annotated[
     bool, Option("--adaptive", help="Send answers that are not sure enough to the full model.")
@@ -82,18 +83,12 @@ def search_adaptive(
         checkpoint=out / "checkpoints",
         ledger=ledger,
     )
-    result, words = save(out / "search.json", found.to_json()), vlm.layout.modality
     if is_main():
         plot_front(out / "front.png", found.front, found.fixed, found.tested, epsilon=epsilon)
-    for tested, certificate in zip(found.tested, found.certificates, strict=True):
-        verdict = "passes" if certificate.holds else "fails"
-        say(f"tested: {tested.plan.describe(words)}: {said(tested, certification)}; {verdict}")
-    if found.plan is None or found.certificate is None:
-        return _none_certified(found.certificates, epsilon, result, check=check, out=out)
-    save(out / "adaptive.json", found.plan.to_json())
-    say(f"certified: {found.plan.describe(words)}: {found.certificate.sentence()}")
-    say(f"{_cost(found)}: {out}/adaptive.json, {out}/front.png")
-    return result
+    ended = _concluded(found, vlm, certification, epsilon=epsilon, check=check, out=out)
+    if found.plan is not None:
+        say(f"{_cost(found)}: {out}/adaptive.json, {out}/front.png")
+    return ended
 
 
 def search_tokens(
@@ -120,25 +115,34 @@ def search_tokens(
         checkpoint=out / "checkpoints",
         **how,
     )
+    ended = _concluded(found, vlm, certification, epsilon=epsilon, check=check, out=out)
+    if found.plan is not None:
+        say(f"its time: skipit adaptive {vlm.name} {out}/adaptive.json --data TEST")
+    return ended
+
+
+def _concluded(
+    found: CertifiedAdaptive | CertifiedByToken,
+    vlm: VLM,
+    certification: Sequence[Item],
+    *,
+    epsilon: float,
+    check: bool,
+    out: Path,
+) -> Any:
+    """Write what a search found, and say it; without a plan, that of an earlier search goes."""
     result, words = save(out / "search.json", found.to_json()), vlm.layout.modality
-    for tested, certificate in zip(found.tested, found.certificates, strict=True):
+    measures: Sequence[AdaptiveMeasure | TokenMeasure] = found.tested
+    for tested, certificate in zip(measures, found.certificates, strict=True):
         verdict = "passes" if certificate.holds else "fails"
         say(f"tested: {tested.plan.describe(words)}: {said(tested, certification)}; {verdict}")
-    if found.plan is None or found.certificate is None:
-        return _none_certified(found.certificates, epsilon, result, check=check, out=out)
-    save(out / "adaptive.json", found.plan.to_json())
-    say(f"certified: {found.plan.describe(words)}: {found.certificate.sentence()}")
-    say(f"its time: skipit adaptive MODEL {out}/adaptive.json --data TEST")
-    return result
-
-
-def _none_certified(
-    certificates: Sequence[Certificate], epsilon: float, result: Any, *, check: bool, out: Path
-) -> Any:
-    """Say why no plan is certified, and delete the plan of an earlier search."""
+    if found.plan is not None and found.certificate is not None:
+        save(out / "adaptive.json", found.plan.to_json())
+        say(f"certified: {found.plan.describe(words)}: {found.certificate.sentence()}")
+        return result
     if is_main():
         (out / "adaptive.json").unlink(missing_ok=True)
-    for failed in certificates:
+    for failed in found.certificates:
         say(what_it_takes(failed))
     say(f"no adaptive plan could be certified at epsilon {epsilon}: {out}/search.json")
     if check:
