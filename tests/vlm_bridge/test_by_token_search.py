@@ -69,7 +69,7 @@ def test_outcomes_are_those_of_the_tokens(vlm, split):
     full = FullAnswers.ask(vlm, split[0], **LONG)
     plan = over_tokens(-math.inf)
     made = token_outcomes(full, vlm, plan)
-    (middle,) = thresholds(made.signals, [0.5])[1:]
+    (middle,) = thresholds(made.signals, [0.5])
     some = over_tokens(middle)
     made, texts = token_outcomes(full, vlm, some), adaptive_answers(vlm, full.items, some, **LONG)
     changed = [float(a != b) for a, b in zip(full.texts, texts.texts, strict=True)]
@@ -187,15 +187,37 @@ def test_the_command_line_searches_and_runs(folder, split, tmp_path, capsys):
     assert run("search", folder, *words, *how, *short, "--out", out) == 0, capsys.readouterr()
     said = " ".join(capsys.readouterr().out.split())
     assert "work of the passes behind the prompt" in said
-    plan = AdaptivePlan.read(out / "adaptive.json")
-    assert plan.by_token
+    found = CertifiedByToken.from_json(json.loads((out / "search.json").read_text()))
+    assert (found.plan is not None) == (out / "adaptive.json").exists() == ("certified:" in said)
+    (out / "plan.json").write_text(over_tokens(0.02).dumps())
     result = tmp_path / "r.json"
     words = ("--data", files["data"], *short, "--latency", 0, "--out", result)
-    assert run("adaptive", folder, out / "adaptive.json", *words) == 0
+    assert run("adaptive", folder, out / "plan.json", *words) == 0
     assert json.loads(result.read_text())["measured"]["plan_share"]["value"] > 0
     for wrong in (("--gates", 2), ("--signal", "agreement")):
         assert run("search", folder, *words[:2], "--certification", words[1], *how, *wrong) == 2
         assert "--over token takes one --signal" in " ".join(capsys.readouterr().err.split())
+
+
+def test_modes_that_cannot_be_judged_by_token_are_refused_first(folder, tmp_path, capsys):
+    words = ("--data", "none.jsonl", "--certification", "none.jsonl", "--out", tmp_path / "s")
+    assert run("search", folder, *words, "--adaptive", "--over", "token") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--mode block or sublayer, got freeze (--rule skip-it)" in said
+    assert "skip-it-slopes" in said
+
+
+def test_a_search_that_was_killed_can_be_given_again(folder, jsonl, tmp_path, monkeypatch, capsys):
+    """Its first file is search.json, without which the others would be taken for others' files."""
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vlm_bridge.cli.searching.run_search", kill)
+    monkeypatch.setattr("vlm_bridge.cli.searching.check_splits", lambda *_: None)
+    words = ("--data", jsonl, "--certification", jsonl, "--out", tmp_path / "s")
+    assert run("search", folder, *words, "--rule", "deepest-first", "--mode", "block") != 0
+    assert not (tmp_path / "s" / "scores.json").exists()
 
 
 def test_a_plan_over_tokens_is_another_plan():

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import vlm_bridge as vb
 from tests.vlm_bridge.command_line import run
-from tests.vlm_bridge.tiny import tiny_llava
+from tests.vlm_bridge.tiny import processor, tiny_llava
 from tests.vlm_bridge.tiny_llama import LAYERS, byte_tokenizer, tiny_llama
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.model.vlm import VLM
@@ -145,6 +145,17 @@ for text in asked:
     said.append([ids, llama_ids])
 print(json.dumps(said))
 """
+
+
+def test_another_class_is_refused_before_anything_is_written(tmp_path, capsys):
+    vlm = tiny_llava()
+    vlm.model.save_pretrained(tmp_path / "model")
+    processor().save_pretrained(tmp_path / "model")
+    out = tmp_path / "small"
+    asked = ("prune", tmp_path / "model", "block layers=1", "--format", "gguf", "--out", out)
+    assert run(*asked) == 2
+    assert "export_gguf writes LlamaForCausalLM" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.full

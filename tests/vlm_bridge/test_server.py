@@ -17,6 +17,7 @@ from tests.vlm_bridge.tiny import asked_pictures, tiny_llava
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.server.answering import Answering
+from vlm_bridge.server.auditing import Auditing
 from vlm_bridge.server.settings import ServerSettings
 
 BLOCK = SkipPlan("block", 4, layers=(1, 3))
@@ -328,6 +329,14 @@ def test_audits_go_to_a_monitor(vlm, asked, tmp_path):
     assert [text_of(reply) for reply in replies] == skipped
     alarm = vb.Monitor(path).state.alarm
     assert (alarm.n, alarm.n_changed) == (len(asked), changed)
+
+
+def test_the_alarm_is_about_the_share_that_was_certified(vlm, tmp_path):
+    path = tmp_path / "monitor.json"
+    assert Auditing(vlm, path, 0.5, 0.2).alarm.epsilon == 0.2
+    vb.server_app(vlm, BLOCK, audit=0.5, monitor=path, epsilon=0.2)
+    with pytest.raises(BridgeError, match="epsilon is of the alarm about audits"):
+        vb.server_app(vlm, BLOCK, epsilon=0.2)
 
 
 def test_the_layers_are_whole_again(vlm, asked):

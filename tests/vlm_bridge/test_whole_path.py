@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from estimators import Estimate, to_pandas
 from tests.vlm_bridge.command_line import run
 from tests.vlm_bridge.tiny import picture, processor, tiny_llava
 from theory import Certificate
+from theory.certificates import AT_LIMIT
 from vlm_bridge.cli import run_steps
 from vlm_bridge.cli.options import ModelOptions
 from vlm_bridge.cli.run_next import next_commands
@@ -88,7 +90,12 @@ def test_all_files_and_one_record(finished):
     assert len(said) == result.comparison.n_images == 12
     assert result.comparison.disagreement.value == pytest.approx(changed)
     assert result.cost.batch_size == 1
-    assert result.headline().endswith("% of answers change, with 95 % confidence (16 images)")
+    said = " of answers up to 2 tokens change, with 95 % confidence (16 images)"
+    assert said in result.headline()
+    assert ("WARNING" in result.headline()) == (result.comparison.share_at_limit > AT_LIMIT)
+    wrong = replace(result.comparison.accuracy_full, value=0.0, interval=(0.0, 0.2))
+    doubted = replace(result, comparison=replace(result.comparison, accuracy_full=wrong))
+    assert "the full model is right in 0% of the test questions" in doubted.headline()
     assert result.headline().split(";")[0] in (finished / "report.html").read_text()
 
 

@@ -21,11 +21,14 @@ from vlm_bridge.model.vlm import VLM
 from vlm_bridge.plan.adaptive import OWN_SIGNALS
 from vlm_bridge.plan.skip_plan import SkipPlan
 from vlm_bridge.plan.stacks import DECODER
+from vlm_bridge.rules import RULES, Rule
 from vlm_bridge.runtime.distributed import is_main
 from vlm_bridge.runtime.ledger import Ledger
 from vlm_bridge.selection.adaptive import CertifiedAdaptive, adaptive_search
 from vlm_bridge.selection.by_token import CertifiedByToken, search_by_token
 
+#: Modes that skip something of the tokens of an answer.
+_OF_TEXT = ("block", "sublayer")
 Adaptive = Annotated[
     bool, Option("--adaptive", help="Send answers that are not sure enough to the full model.")
 ]
@@ -41,7 +44,7 @@ Over = Annotated[
     Option(
         help="With --adaptive: an answer is judged by the least sure of its tokens ('answer') or "
         "by its 'first'; or each 'token' is judged by itself, and the full model gives those that "
-        "fall (modes block and sublayer, one --signal, one gate)."
+        "fall (--mode block or sublayer, one --signal, one gate)."
     ),
 ]
 Gates = Annotated[
@@ -162,12 +165,22 @@ def check_adaptive_options(adaptive: bool, stack: str, given: Sequence[object]) 
         )
 
 
-def check_by_token(over: str, signals: Sequence[str], gates: int) -> None:
-    """Raise a `BridgeError` for several signals or gates, or agreement, with --over token."""
+def check_by_token(
+    over: str, signals: Sequence[str], gates: int, rule: Rule, modes: Sequence[str]
+) -> None:
+    """Raise a `BridgeError` for what --over token cannot do: gates, signals, modes."""
     if over == "token" and (gates != 1 or len(signals) != 1 or signals[0] not in OWN_SIGNALS):
         raise BridgeError(
             f"--over token takes one --signal of {', '.join(OWN_SIGNALS)} and one gate, got "
             f"--signal {', '.join(signals)} and --gates {gates}"
+        )
+    used = modes or rule.modes[:1]
+    if over == "token" and not set(used) <= set(_OF_TEXT):
+        able = [name for name, other in RULES.items() if set(_OF_TEXT) & set(other.modes)]
+        raise BridgeError(
+            f"--over token judges plans that skip something of the answer's tokens: --mode "
+            f"{' or '.join(_OF_TEXT)}, got {', '.join(used)} (--rule {rule.name}); rules that rank "
+            f"them: {', '.join(able)}"
         )
 
 

@@ -26,12 +26,12 @@ from vlm_bridge.cli.output import save, say
 from vlm_bridge.cost import Cost, measure_cost
 from vlm_bridge.data import first_units, items_hash, limit_per_image, noise_items
 from vlm_bridge.errors import BridgeError, among
-from vlm_bridge.model.vlm import load_meta
+from vlm_bridge.model.vlm import VLM, load_meta
 from vlm_bridge.runtime.files import check_writable
 from vlm_bridge.skip.describe import describe as run_describe
 from vlm_bridge.skip.export import prune as run_prune
-from vlm_bridge.skip.export_gguf import export_gguf
-from vlm_bridge.skip.export_onnx import export_onnx
+from vlm_bridge.skip.export_gguf import check_gguf, export_gguf
+from vlm_bridge.skip.export_onnx import check_onnx, export_onnx
 
 Lossless = Annotated[
     bool,
@@ -46,10 +46,10 @@ FORMATS = {
     "onnx": "for ONNX Runtime",
     "gguf": "for llama.cpp",
 }
-#: Where a further format lies in the folder of `prune`, and what writes it.
-_WRITERS: dict[str, tuple[str, Callable[[Path, Path], Path]]] = {
-    "onnx": ("onnx", export_onnx),
-    "gguf": ("model.gguf", export_gguf),
+#: Where a further format lies in the folder of `prune`, what refuses a model, and what writes it.
+_WRITERS: dict[str, tuple[str, Callable[[VLM], None], Callable[[Path, Path], Path]]] = {
+    "onnx": ("onnx", check_onnx, export_onnx),
+    "gguf": ("model.gguf", check_gguf, export_gguf),
 }
 #: Images that `--lossless` answers about, by default.
 _LOSSLESS_UNITS = 12
@@ -234,12 +234,14 @@ def prune(
     if format not in FORMATS:
         raise BridgeError(f"unknown format '{format}'; {among(format, FORMATS)}")
     vlm, skip_plan = model.load_with(plan)
+    if format in _WRITERS:
+        _WRITERS[format][1](vlm)  # before anything is written
     folder = run_prune(vlm, skip_plan, out)
     say(f"{folder}: loads with transformers' from_pretrained")
     whose = {"model": vlm.name, "fingerprint": vlm.fingerprint}
     body = {"folder": str(folder), **whose, "plan": skip_plan.to_json()}
     if format in _WRITERS:
-        name, write = _WRITERS[format]
+        name, _, write = _WRITERS[format]
         body[format] = str(write(folder, folder / name))
         say(f"{body[format]}: {FORMATS[format]}")
     return body

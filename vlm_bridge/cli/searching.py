@@ -118,6 +118,10 @@ def search(
 
     Example: `skipit search reference --data easy-vqa:tuning --certification easy-vqa:certification`
 
+    Example: `skipit search reference-captions --adaptive --over token --rule skip-it-slopes --mode
+    block --data descriptions:tuning --certification descriptions:certification --limit 100
+    --epsilon 0.2`
+
     Example: `skipit search reference-smolvlm --adaptive --gates 2 --signal margin --signal
     agreement --data scenes:tuning --certification scenes:certification`
     """
@@ -133,7 +137,7 @@ def search(
     )
     if adaptive:
         check_chains(signal or ["margin"], gates)
-        check_by_token(over, signal or ["margin"], gates)
+        check_by_token(over, signal or ["margin"], gates, chosen_rule, mode or [])
     measured = None if profile is None else read_record(profile, Profile, "profile")
     tuning, certifying = data.items(), replace(data, data=certification).items()
     check_splits(tuning, certifying)
@@ -145,6 +149,7 @@ def search(
     note(reach_of_search(ledger, vlm, certifying, epsilon=epsilon, delta=delta)[0])
     modes: list[str | None] = list(dict.fromkeys(mode)) if mode else [None]
     evidence = Evidence(vlm, tuning, measured, batch_size=data.batch_size, stack=stack)
+    scores: RuleScores | None = None
     if how == "bands":
         if stack != DECODER:
             raise BridgeError("--how bands searches layers of the decoder; leave --stack out")
@@ -152,17 +157,24 @@ def search(
     else:
         plans_of = greedy_plans if how == "greedy" else nested_plans
         candidates = [plan for each in modes for plan in plans_of(chosen_rule, evidence, each)]
-        save(out / SCORES, RuleScores.of(chosen_rule, evidence, modes).to_json())
+        scores = RuleScores.of(chosen_rule, evidence, modes)
     wanted: Any = {"epsilon": epsilon, "delta": delta, "ledger": ledger}
     wanted |= {"batch_size": data.batch_size, "max_new_tokens": max_new_tokens}
     split = (vlm, tuning, certifying, candidates)
+
+    def keep(result: Any) -> Any:
+        """Write the scores beside the main file, which comes first."""
+        if scores is not None:
+            save(out / SCORES, scores.to_json())
+        return result
+
     if adaptive:
         wanted |= {"signals": signal or ["margin"], "check": check, "out": out}
         if over == "token":
-            return search_tokens(*split, **wanted)
-        return search_adaptive(*split, **wanted, over=over, gates=gates)
+            return keep(search_tokens(*split, **wanted))
+        return keep(search_adaptive(*split, **wanted, over=over, gates=gates))
     certified = run_search(*split, **wanted, checkpoint=out / "checkpoints")
-    result, words = save(out / "search.json", certified.to_json()), vlm.layout.modality
+    result, words = keep(save(out / "search.json", certified.to_json())), vlm.layout.modality
     for tested, certificate in zip(certified.path, certified.certificates, strict=False):
         say(_tested(tested.plan.describe(words), certificate))
     if certified.certificate is None:

@@ -46,6 +46,13 @@ def serve(
         Path | None,
         Option(help="State of `skipit monitor`, to which audits are added; goes with --audit."),
     ] = None,
+    epsilon: Annotated[
+        float | None,
+        Option(
+            help="With --audit: share of changed answers without an alarm; the one that was "
+            "certified (default: the monitor's, 0.02 if it is new)."
+        ),
+    ] = None,
 ) -> Any:
     """Serve a model, with or without a plan, in the form of the OpenAI chat API.
 
@@ -58,7 +65,8 @@ def serve(
 
     Example: `skipit serve reference --plan "freeze layers=10-29"`
 
-    Example: `skipit serve reference --plan out/plan.json --audit 0.01 --monitor out/monitor.json`
+    Example: `skipit serve reference --plan out/plan.json --audit 0.01 --monitor out/monitor.json
+    --epsilon 0.05`
     """
     settings = ServerSettings(
         batch_size=batch_size,
@@ -67,8 +75,8 @@ def serve(
         max_tokens=max_tokens,
         default_tokens=min(MAX_NEW_TOKENS, max_tokens),
     )
-    if (audit is None) != (monitor is None):
-        raise BridgeError("--audit and --monitor go together")
+    if (audit is None) != (monitor is None) or (epsilon is not None and audit is None):
+        raise BridgeError("--audit and --monitor go together, and --epsilon with both")
     found: AdaptivePlan | SkipPlan | None = None
     if plan is not None and _is_adaptive(plan):
         found = AdaptivePlan.read(plan)
@@ -89,6 +97,8 @@ def serve(
         settings=settings,
         audit=audit,
         monitor=monitor,
+        epsilon=epsilon,
+        on_listening=lambda url: note(f"listening at {url}; Ctrl-C stops it"),
     )
     return None
 

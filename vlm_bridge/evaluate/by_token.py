@@ -69,7 +69,7 @@ class TokenOutcomes:
 
 
 def decoding_passes(by_plan: Sequence[bool], work: float) -> float:
-    """Work of the passes behind the prompt, over that of the full model's, for one prompt.
+    """Passes behind the prompt, weighted by the plan's work, over those of the full model.
 
         c = ((number of tokens) work + (number by the full model)) / (number of tokens)
 

@@ -12,6 +12,9 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from vlm_bridge.errors import BridgeError
 from vlm_bridge.runtime.quiet import quiet_transformers
 
+#: A row that has ended would be read as padding from there on.
+ENDED = "a continuation goes on behind an end of text, where the model stops; cut it there"
+
 
 class _Forced(LogitsProcessor):
     """Makes `generate` choose given tokens: (batch, steps) after a prompt of `start` tokens."""
@@ -41,6 +44,9 @@ def forced_log_probs(
     Raises:
         BridgeError: the model ends its answer before a continuation does, at an end of text in it.
     """
+    ends = torch.tensor(model.generation_config.eos_token_id or [], dtype=torch.long).flatten()
+    if any(set(tokens[:-1]) & set(ends.tolist()) for tokens in map(list, continuations)):
+        raise BridgeError(ENDED)
     steps = max(map(len, continuations))
     rows = [[*tokens, *[tokens[-1]] * (steps - len(tokens))] for tokens in continuations]
     forced = torch.tensor(rows, device=inputs["input_ids"].device)
@@ -57,9 +63,7 @@ def forced_log_probs(
             ),
         )
     if len(output.logits) < steps:
-        raise BridgeError(
-            "a continuation goes on behind an end of text, where the model stops; cut it there"
-        )
+        raise BridgeError(ENDED)
     by_step = torch.log_softmax(torch.stack(list(output.logits), 1).float(), dim=-1)
     found = []
     for row, tokens in zip(by_step, continuations, strict=True):

@@ -75,13 +75,14 @@ def search_by_token(
     checkpoint: Path | None = None,
     ledger: Ledger | str | Path | None = None,
 ) -> CertifiedByToken:
-    """The plan over tokens with the fewest passes whose changed answers are certified.
+    """The plan over tokens with the cheapest passes whose changed answers are certified.
 
     Every candidate answers the tuning questions alone, which gives the signals of its tokens; then
     with thresholds at quantiles of these signals, each in a run of its own, since a token of the
-    full model changes what comes behind it. A path of these (`pareto_path`; saving is 1 minus
-    `decoding_passes`) is tested in sequence on the certification images, each by a run of its own:
-    with probability 1 - delta the plan changes at most epsilon of the whole answers. No labels.
+    full model changes what comes behind it. A path of these (`pareto_path`) is tested in sequence
+    on the certification images, each by a run of its own. Its savings are 1 minus
+    `decoding_passes`, which counts a pass that catches up as one, however many tokens it reads;
+    `skipit adaptive` times a plan. With probability 1 - delta the plan changes at most epsilon of the whole answers. No labels.
 
     Args:
         vlm: not inside `skipping`.
@@ -89,7 +90,8 @@ def search_by_token(
         certification: questions for the certificate, about other images.
         candidates: plans that skip something of text (`block`, `sublayer`), also in words.
         signal: `margin`, `entropy` or `confidence`; see `Gate`.
-        sent_on: shares of the tokens to send to the full model, each in [0, 1).
+        sent_on: shares of the plan's tokens on tuning questions that thresholds send to the full
+            model, each in [0, 1); 0 tries the plan without a threshold.
         epsilon: largest share of changed answers to certify.
         delta: probability that the certificate is wrong, including the search.
         rungs: as for `search`; savings are 1 minus `decoding_passes`.
@@ -179,18 +181,21 @@ def search_by_token(
 
 
 def thresholds(signals: Iterable[Sequence[float]], sent_on: Sequence[float]) -> list[float]:
-    """Thresholds below which these shares of all signals lie; -inf for none.
+    """Thresholds below which about these shares of all signals lie; -inf for none.
 
-    Each is half-way between two signals, so that rounding in another batch does not decide.
+    Each is half-way between two different signals, so that rounding in another batch does not
+    decide; of equal signals none is separated from the others.
 
     Example:
         >>> thresholds([[1.0, 2.0], [3.0, 4.0]], [0.0, 0.5])
         [-inf, 2.5]
+        >>> thresholds([[0.2, 1.0, 1.0, 1.0]], [0.25, 0.5])
+        [0.6]
     """
-    ordered = np.sort(np.array([value for row in signals for value in row]))
-    found = [-math.inf]
+    values, counts = np.unique([v for row in signals for v in row], return_counts=True)
+    below = np.append(0, np.cumsum(counts))[:-1]  # signals below each value
+    found = set()
     for share in sent_on:
-        below = round(share * len(ordered))
-        if 0 < below < len(ordered):
-            found.append(float(ordered[below - 1 : below + 1].mean()))
-    return sorted(set(found))
+        place = int(np.argmin(np.abs(below - share * counts.sum()))) if len(values) else 0
+        found.add(-math.inf if place == 0 else float(values[place - 1 : place + 1].mean()))
+    return sorted(found)

@@ -41,6 +41,7 @@ def server_app(
     settings: ServerSettings | None = None,
     audit: float | None = None,
     monitor: str | Path | None = None,
+    epsilon: float | None = None,
 ) -> FastAPI:
     """The ASGI application that answers chat requests by a model with a plan.
 
@@ -59,6 +60,8 @@ def server_app(
         settings: batching and limits.
         audit: share of the greedy requests in (0, 1] that the full model answers, too, afterwards.
         monitor: the file of the `Monitor` to which audits are added; goes with `audit`.
+        epsilon: share of changed answers without an alarm; goes with `audit`. Default: that of the
+            monitor, .02 if it is new. Give the one that was certified.
 
     Raises:
         BridgeError: an encoder-decoder, a plan that the model does not support, one of `audit` and
@@ -72,9 +75,11 @@ def server_app(
     settings = ServerSettings() if settings is None else settings
     if (audit is None) != (monitor is None):
         raise BridgeError("audit, a share, and monitor, the file of its outcomes, go together")
+    if epsilon is not None and audit is None:
+        raise BridgeError("epsilon is of the alarm about audits; give audit and monitor, too")
     if audit is not None and plan is None:
         raise BridgeError("an audit compares a plan with the full model; give a plan, or no audit")
-    audits = None if audit is None or monitor is None else Auditing(vlm, monitor, audit)
+    audits = None if audit is None or monitor is None else Auditing(vlm, monitor, audit, epsilon)
     waiting = Waiting(settings)
     worker = Worker(waiting, Answering(vlm, plan, settings.prompt_tokens), audits)
     service = Service(Served.of(vlm, plan), settings, waiting, worker, audits)

@@ -26,13 +26,16 @@ class Auditing:
         vlm: the model.
         path: the file of the `Monitor`.
         share: of the greedy requests that is audited, in (0, 1].
+        epsilon: of the `Monitor`.
 
     Raises:
         BridgeError: as `Monitor`, before any request.
     """
 
-    def __init__(self, vlm: VLM, path: str | Path, share: float) -> None:
-        self._vlm, self._monitor = vlm, Monitor(path, share=share)
+    def __init__(
+        self, vlm: VLM, path: str | Path, share: float, epsilon: float | None = None
+    ) -> None:
+        self._vlm, self._monitor = vlm, Monitor(path, epsilon=epsilon, share=share)
         self.share, self.salt = share, str(self._monitor.state.settings["salt"])
         self.alarm = self._monitor.state.alarm
         self.failure = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -34,6 +34,8 @@ def serve(
     settings: ServerSettings | None = None,
     audit: float | None = None,
     monitor: str | Path | None = None,
+    epsilon: float | None = None,
+    on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a model with a plan over HTTP until the process is interrupted or terminated.
 
@@ -49,6 +51,8 @@ def serve(
         settings: batching and limits.
         audit: share of the greedy requests that the full model answers, too.
         monitor: the file of the `Monitor` of the audits.
+        epsilon: share of changed answers without an alarm.
+        on_listening: called with the address once requests can come.
 
     Raises:
         BridgeError: an address or port at which one cannot listen, or as `server_app`.
@@ -56,9 +60,12 @@ def serve(
     Example:
         >>> serve(vb.load("reference"), "freeze 10-29")  # doctest: +SKIP
     """
-    app = server_app(vlm, plan, settings=settings, audit=audit, monitor=monitor)
+    app = server_app(vlm, plan, settings=settings, audit=audit, monitor=monitor, epsilon=epsilon)
     # uvicorn passes Ctrl-C on when it has ended.
     with _bound(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
+        where = f"[{host}]" if ":" in host else host
+        if on_listening is not None:
+            on_listening(f"http://{where}:{listening.getsockname()[1]}")
         _server(app, "info").run(sockets=[listening])
 
 
@@ -70,6 +77,7 @@ def serving(
     settings: ServerSettings | None = None,
     audit: float | None = None,
     monitor: str | Path | None = None,
+    epsilon: float | None = None,
 ) -> Iterator[str]:
     """Serve inside the block, at a free port of this machine, from a thread of its own.
 
@@ -79,6 +87,7 @@ def serving(
         settings: as of `serve`.
         audit: as of `serve`.
         monitor: as of `serve`.
+        epsilon: as of `serve`.
 
     Yields:
         The address, such as `http://127.0.0.1:40123`.
@@ -90,7 +99,7 @@ def serving(
         >>> with serving(vlm, "freeze 10-29") as url:  # doctest: +SKIP
         ...     httpx.get(f"{url}/v1/models").json()
     """
-    app = server_app(vlm, plan, settings=settings, audit=audit, monitor=monitor)
+    app = server_app(vlm, plan, settings=settings, audit=audit, monitor=monitor, epsilon=epsilon)
     with _bound(LOOPBACK[0], 0) as listening:
         server = _server(app, "warning")
         thread = Thread(target=server.run, args=([listening],), name="skipit-http", daemon=True)

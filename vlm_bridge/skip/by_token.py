@@ -95,8 +95,9 @@ def generate_by_token(
     full model's. How many do is measured by `adaptive_answers`, and certified by
     `search_by_token`. Catching up costs one pass for any number of tokens, so that time is saved
     where a pass over several tokens takes about as long as one over a single token, as on
-    accelerators at small batches. Counted in FLOPs, only the tokens behind the last unsure one are
-    saved.
+    accelerators at small batches. Counted in FLOPs, a token up to the last unsure one is computed
+    by both, so that only answers whose last unsure token comes early are cheaper than the full
+    model's.
 
     Rows of a batch are judged apart, and an answer does not depend on those beside it, but for
     rounding: where one row is unsure, the pass of the full model runs over all, and the others keep

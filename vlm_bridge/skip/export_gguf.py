@@ -59,7 +59,7 @@ def export_gguf(model: VLM | str | Path, file: str | Path) -> Path:
         PosixPath('out/smaller.gguf')
     """
     vlm = given_model(model)
-    _check(vlm)
+    check_gguf(vlm)
     with new_file(Path(file)) as partial:
         writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
         try:
@@ -75,7 +75,7 @@ def export_gguf(model: VLM | str | Path, file: str | Path) -> Path:
     return Path(file)
 
 
-def _check(vlm: VLM) -> None:
+def check_gguf(vlm: VLM) -> None:
     """Refuse what the settings of the architecture `llama` do not describe."""
     kind, config = type(vlm.model).__name__, vlm.model.config
     if kind != "LlamaForCausalLM":

@@ -64,7 +64,7 @@ def export_onnx(model: VLM | str | Path, folder: str | Path) -> Path:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         require("export_onnx", package, "onnx")
     vlm = given_model(model)
-    _check(vlm)
+    check_onnx(vlm)
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BridgeError(f"{folder} exists and is no empty folder; name a new or an empty one")
@@ -77,7 +77,7 @@ def export_onnx(model: VLM | str | Path, folder: str | Path) -> Path:
     return folder
 
 
-def _check(vlm: VLM) -> None:
+def check_onnx(vlm: VLM) -> None:
     """Refuse a model whose decoder asks for more than embeddings, one mask and one position."""
     layout, name = vlm.layout, type(vlm.model).__name__
     others = sorted({*layout.attention_types} - {"full_attention"})

@@ -70,8 +70,9 @@ class Outlook(Record):
         raise BridgeError(
             f"epsilon {self.reach.epsilon:g} is out of reach for {self.reach.n_images} "
             f"certification {self.reach.unit_word}s at delta {self.reach.delta:g}; ask for "
-            f"--epsilon {best:g}, or give {images} certification {self.reach.unit_word}s "
-            "(--certification, or more data)"
+            f"--epsilon {best:g}, or give {images} certification {self.reach.unit_word}s, "
+            "with one question each (--per-image 1): more data, a larger share of it, or data of "
+            "their own (see --help)"
         )
 
     def timed(self, effort: Effort) -> Outlook:

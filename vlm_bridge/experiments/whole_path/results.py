@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from estimators import Estimate, Profile
 from estimators.record import Record
 from theory import Certificate, what_it_takes
+from theory.certificates import AT_LIMIT
 from theory.certificates.certificate import confidence, counted
 from vlm_bridge.cost import Cost
 from vlm_bridge.evaluate.compare import Comparison
@@ -55,14 +56,34 @@ class WholePath(Record):
         """What the run found, in one sentence: time saved and answers changed, or why neither."""
         if self.search is None:
             return "the run is not finished"
-        if self.search.certificate is None or self.cost is None:
+        if self.search.certificate is None:
             return _nothing(self.search, self.outlook)
-        made = self.search.certificate
-        return (
-            f"{time_saved(self.cost.prefill.latency_ratio)}; at most {100 * made.bound:.3g} % of "
-            f"answers change, with {confidence(made.delta)} confidence "
-            f"({counted(made.n_images, made.unit_word)})"
+        made, cost = self.search.certificate, self.cost
+        time = (
+            "the time is not measured" if cost is None else time_saved(cost.prefill.latency_ratio)
         )
+        return (
+            f"{time}; at most {100 * made.bound:.3g} % of "
+            f"answers{_length(made)} change, with {confidence(made.delta)} confidence "
+            f"({counted(made.n_images, made.unit_word)}){self._doubt()}"
+        )
+
+    def _doubt(self) -> str:
+        """What makes equal answers worth little: a full model that is wrong, or cut answers."""
+        if self.comparison is None:
+            return ""
+        right, cut = self.comparison.accuracy_full, self.comparison.share_at_limit
+        said = []
+        if right is not None and right.interval[0] <= 0.0:
+            said.append(f"the full model is right in {right.value:.0%} of the test questions")
+        if cut is not None and cut > AT_LIMIT:
+            said.append(f"{cut:.0%} of its test answers were cut at their longest length")
+        return f". WARNING: {', and '.join(said)}" if said else ""
+
+
+def _length(certificate: Certificate) -> str:
+    longest = certificate.max_new_tokens
+    return "" if longest is None else f" up to {longest} tokens"
 
 
 def time_saved(ratio: Estimate) -> str:
