@@ -82,7 +82,8 @@ def search_by_token(
     full model changes what comes behind it. A path of these (`pareto_path`) is tested in sequence
     on the certification images, each by a run of its own. Its savings are 1 minus
     `decoding_passes`, which counts a pass that catches up as one, however many tokens it reads;
-    `skipit adaptive` times a plan. With probability 1 - delta the plan changes at most epsilon of the whole answers. No labels.
+    `skipit adaptive` times a plan. With probability 1 - delta the plan changes at most epsilon of
+    the whole answers. No labels.
 
     Args:
         vlm: not inside `skipping`.
