@@ -147,6 +147,15 @@ print(json.dumps(said))
 """
 
 
+def test_weights_that_no_plain_llama_has_are_refused(tmp_path):
+    vlm = tiny_llama()
+    with torch.no_grad():
+        vlm.model.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
+    with pytest.raises(BridgeError, match=r"layers\.1\.mlp\.up_proj\.weight .*not a finite"):
+        export_gguf(vlm, tmp_path / "m.gguf")
+    assert not (tmp_path / "m.gguf").exists()
+
+
 def test_another_class_is_refused_before_anything_is_written(tmp_path, capsys):
     vlm = tiny_llava()
     vlm.model.save_pretrained(tmp_path / "model")

@@ -69,6 +69,9 @@ def test_greedy_tokens_of_a_pruned_llama_are_equal(reading):
     assert not (graphs / VISION).exists()
     with pytest.raises(BridgeError, match="the inputs have no input_ids, only attention_mask"):
         OnnxModel(graphs).greedy({"attention_mask": mask})
+    right = {**inputs, "attention_mask": inputs["attention_mask"].flip(1)}
+    with pytest.raises(BridgeError, match="padded on the left"):
+        OnnxModel(graphs).greedy(right)
 
 
 @pytest.mark.slow

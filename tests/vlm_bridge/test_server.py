@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 
+import httpx
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -337,6 +338,19 @@ def test_the_alarm_is_about_the_share_that_was_certified(vlm, tmp_path):
     vb.server_app(vlm, BLOCK, audit=0.5, monitor=path, epsilon=0.2)
     with pytest.raises(BridgeError, match="epsilon is of the alarm about audits"):
         vb.server_app(vlm, BLOCK, epsilon=0.2)
+
+
+def test_an_application_that_was_not_started_says_so(vlm, asked):
+    """As one that is mounted into another, whose lifespan nobody runs: no request hangs."""
+
+    async def work():
+        transport = httpx.ASGITransport(vb.server_app(vlm, BLOCK))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.post(CHAT, json=body(asked[0]))
+
+    reply = asyncio.run(work())
+    assert reply.status_code == 503
+    assert "was not started" in reply.json()["error"]["message"]
 
 
 def test_the_layers_are_whole_again(vlm, asked):

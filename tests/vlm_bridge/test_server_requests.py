@@ -98,6 +98,7 @@ def test_fields_that_ask_for_nothing():
         ("max_tokens", "8"),
         ("max_completion_tokens", -1),
         ("temperature", 2.1),
+        ("temperature", 1e-40),
         ("temperature", -0.1),
         ("temperature", True),
         ("temperature", "hot"),

@@ -166,6 +166,12 @@ class Service:
         """Answer one request."""
         try:
             asked = await self._read(request)
+            if not self._worker.was_started:
+                raise RequestError(
+                    "the application was not started: an ASGI server runs its lifespan, and one "
+                    "that mounts it has to do so, too",
+                    status=503,
+                )
             told: asyncio.Queue[Told] = asyncio.Queue()
             loop = asyncio.get_running_loop()
             name = f"chatcmpl-{uuid.uuid4().hex}"

@@ -36,6 +36,8 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 #: Fields that say who asks, and change no answer.
 _NOTES = ("metadata", "user")
+#: Below it logits over the temperature may overflow, and the draw is the greedy one anyway.
+LEAST_TEMPERATURE = 0.01
 _FIELD = re.compile(r"'(messages[^']*)'")
 _MOST_SEED = 2**63 - 1
 
@@ -201,8 +203,12 @@ def _number(given: Mapping[str, Any], field: str, default: float) -> float:
 
 def _sampling(given: Mapping[str, Any]) -> Sampling | None:
     temperature, top_p = _number(given, "temperature", 0.0), _number(given, "top_p", 1.0)
-    if not 0 <= temperature <= 2:
-        _refuse("temperature", f"must lie in [0, 2], got {shown(given['temperature'])}")
+    if temperature != 0 and not LEAST_TEMPERATURE <= temperature <= 2:
+        _refuse(
+            "temperature",
+            f"must be 0 (greedy) or lie in [{LEAST_TEMPERATURE}, 2], got "
+            f"{shown(given['temperature'])}",
+        )
     if not 0 < top_p <= 1:
         _refuse("top_p", f"must lie in (0, 1], got {shown(given['top_p'])}")
     seed = given.get("seed")

@@ -42,6 +42,11 @@ class Worker:
         """Whether requests are answered."""
         return self._thread.is_alive()
 
+    @property
+    def was_started(self) -> bool:
+        """Whether it ever began to answer."""
+        return self._thread.ident is not None
+
     def start(self) -> None:
         """Begin to answer, in a thread of its own."""
         self._thread.start()

@@ -39,7 +39,7 @@ class TokenDecisions(Record):
             padding.
         by_plan: of each token whether it is the plan's. The first is the full model's always.
         signals: of each token behind the first, how sure the model under the plan was, in the unit
-            of the gate's signal.
+            of the gate's signal: of its own logits, before settings such as `repetition_penalty`.
         full_passes: passes of the full model, the prefill and every pass that catches up.
         plan_passes: passes of the model under the plan, one token of every row each.
     """

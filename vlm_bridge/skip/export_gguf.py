@@ -97,6 +97,15 @@ def check_gguf(vlm: VLM) -> None:
         raise BridgeError(
             f"{vlm.name} has biases, which export_gguf does not write; use export_onnx"
         )
+    for name, parameter in vlm.model.named_parameters():
+        plain = _gguf_name(name) is not None and parameter.is_floating_point()
+        if not plain or not parameter.isfinite().all():
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise BridgeError(
+                f"{vlm.name} has the weight {name} ({kind}), "
+                "which is not a finite floating-point weight of a plain Llama; merge adapters, and "
+                "export the model before it is quantised"
+            )
     if vlm.processor is None:
         raise BridgeError(
             f"{vlm.name} has no tokenizer, which a GGUF file holds; give it one with "
@@ -170,15 +179,27 @@ def _tensors(vlm: VLM) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     for name, parameter in vlm.model.named_parameters():
         value: Tensor = parameter.detach().float().cpu()
-        if name in _OUTER:
-            yield _OUTER[name], value.numpy()
-            continue
-        layer, _, rest = name.removeprefix("model.layers.").partition(".")
-        part, _, kind = rest.rpartition(".")
-        own = _LAYER[part]
-        if own in heads:
-            value = _turned(value, heads[own])
-        yield f"blk.{layer}.{own}.{kind}", value.contiguous().numpy()
+        own = _gguf_name(name)
+        assert own is not None  # `check_gguf` refuses others
+        part = own.split(".")[-2]
+        if part in heads:
+            value = _turned(value, heads[part])
+        yield own, value.contiguous().numpy()
+
+
+def _gguf_name(name: str) -> str | None:
+    """The name of a weight in GGUF, None for one that a plain Llama does not have.
+
+    Example:
+        >>> _gguf_name("model.layers.3.self_attn.q_proj.weight")
+        'blk.3.attn_q.weight'
+        >>> _gguf_name("model.layers.3.self_attn.q_proj.lora_A.default.weight")
+    """
+    if name in _OUTER:
+        return _OUTER[name]
+    layer, _, rest = name.removeprefix("model.layers.").partition(".")
+    part, _, kind = rest.rpartition(".")
+    return f"blk.{layer}.{_LAYER[part]}.{kind}" if part in _LAYER else None
 
 
 def _turned(value: Tensor, heads: int) -> Tensor:

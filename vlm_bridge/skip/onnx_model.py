@@ -127,7 +127,8 @@ class OnnxModel:
             max_new_tokens: tokens of an answer at most.
 
         Raises:
-            BridgeError: not a positive number of tokens, no `input_ids`, or the errors of `embeds`.
+            BridgeError: not a positive number of tokens, no `input_ids`, prompts padded on the
+                right, or the errors of `embeds`.
         """
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
             raise BridgeError(f"max_new_tokens is a positive number, got {got(max_new_tokens)}")
@@ -140,6 +141,11 @@ class OnnxModel:
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         ids = arrays["input_ids"].astype(np.int64)
         mask = arrays.get("attention_mask", np.ones_like(ids)).astype(np.int64)
+        if not mask[:, -1].all():
+            raise BridgeError(
+                "prompts are padded on the left, and the attention_mask of some ends with 0; pass "
+                "padding_side='left' to the processor"
+            )
         embeds = self.embeds(ids, arrays.get("pixel_values"))
         heads, width = self.settings["key_value_heads"], self.settings["head_width"]
         past = [np.zeros((len(ids), heads, 0, width), np.float32)] * (2 * self.settings["layers"])
