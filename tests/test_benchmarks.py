@@ -92,6 +92,7 @@ def test_skip_prints_json(capsys, monkeypatch):
         assert row["decode_latency_ratio"] > 0
 
 
+@pytest.mark.slow
 def test_power_knows_its_own_nulls():
     """Without a difference few experiments find one; with a large one most do."""
     none, some = power.ranks((30,), (0.0, 0.9), images=200, runs=30, seed=1)

@@ -90,6 +90,7 @@ def test_discrete_intervals_never_leave_what_is_possible(rows, method):
 
 @given(st.integers(4, 60), st.integers(1, 12), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_continuous_intervals_never_leave_what_is_possible(n, d, seed):
     x, y = np.random.default_rng(seed).normal(size=(2, n, d))
     most = min(n, d)

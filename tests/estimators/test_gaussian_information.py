@@ -86,6 +86,7 @@ def test_invertible_affine_maps_change_nothing(method, seed, shift, p, q):
 
 
 @given(st.integers(0, 999))
+@pytest.mark.slow
 def test_copula_does_not_see_the_marginals(seed):
     x, y = correlated(60, 3, 2, 0.7, seed)
     before = mi(x, y, method="copula")

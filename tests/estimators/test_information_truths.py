@@ -148,6 +148,7 @@ def test_cubic_dependence_of_the_strongest_directions_is_told(seed):
     assert not mutual_information(*task.sample(2000, seed=seed)).reliable
 
 
+@pytest.mark.slow
 def test_ksg_intervals_hold_a_bias_that_falls_slowly():
     """Half of the bias is beyond I + 1.5 (I - I_half): Student in 2 + 2 columns, 2,000 rows."""
     task = tasks.task("student-identity-2-2-2")

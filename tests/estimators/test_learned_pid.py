@@ -54,6 +54,7 @@ def test_right_within_a_tenth_of_a_bit_or_not_called_reliable(kind: str, d: int)
     assert found.total == pytest.approx(sum(found.atoms.values()))
 
 
+@pytest.mark.slow
 def test_noise_in_the_target_is_not_told_from_what_was_missed() -> None:
     x1, x2, _ = planted("xor", 400, 3, 2)
     y = np.random.default_rng(0).integers(0, 2, size=400)
@@ -63,6 +64,7 @@ def test_noise_in_the_target_is_not_told_from_what_was_missed() -> None:
     assert "entropy unexplained" in found.reason
 
 
+@pytest.mark.slow
 def test_wide_rows_are_not_called_reliable() -> None:
     found = fit_learned_pid(*planted("same", 100, 40, 0), codes=2)
     assert not found.reliable
@@ -82,6 +84,7 @@ def test_a_seed_fixes_it() -> None:
     assert fit_learned_pid(*data, codes=2, seed=1) == fit_learned_pid(*data, codes=2, seed=1)
 
 
+@pytest.mark.slow
 def test_units_stay_together_and_are_counted() -> None:
     x1, x2, y = planted("copy", 100, 3, 0)
     images = np.repeat(np.arange(100), 2)
@@ -92,6 +95,7 @@ def test_units_stay_together_and_are_counted() -> None:
     assert "rows share clusters" in found.reason
 
 
+@pytest.mark.slow
 def test_the_verb_chooses_by_the_kind_of_data() -> None:
     x1, x2, y = planted("copy", 100, 3, 0)
     assert "learned" in pid(x1, x2, y, codes=2).method

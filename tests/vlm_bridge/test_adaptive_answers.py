@@ -231,6 +231,7 @@ def test_other_threads_run_the_full_model_meanwhile(vlm, pictures, full):
     torch.testing.assert_close(found, vlm.model(**other).logits)
 
 
+@pytest.mark.slow
 def test_costs_add_up(vlm, pictures):
     """What a gate saves is what the full model adds, but for the shared layers and the head."""
     whole = SkipPlan("block", 4, layers=(2, 3))

@@ -259,6 +259,7 @@ def test_a_replay_is_what_a_run_does(vlm, pictures, over):
     assert seen == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_chains_that_are_found_do_in_a_run_what_they_do_in_the_table(vlm, pictures):
     """Behind a first gate a batch is smaller, so that signals are rounded otherwise."""
     full = FullAnswers.ask(vlm, pictures, **LENGTH)

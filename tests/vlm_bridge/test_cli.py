@@ -247,6 +247,7 @@ def test_a_rule_that_requires_nothing_needs_no_profile(folder, profiled, tmp_pat
     assert SkipPlan.read(tmp_path / "plan.json").provenance.rule == "random"
 
 
+@pytest.mark.slow
 def test_labels_that_are_missing_are_named(folder, profiled, tmp_path, capsys):
     rows = [json.loads(line) for line in (profiled / "many.jsonl").read_text().splitlines()[:4]]
     words = ("early_exit exit=3", "--data", tmp_path / "data.jsonl", "--images", profiled)
@@ -275,6 +276,7 @@ def test_a_mode_the_rule_has_not(folder, profiled, refused):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_check_makes_a_failed_certificate_an_exit_code(folder, jsonl, tmp_path, capsys):
     """Without the option the exit code is 0; the files and the JSON are complete either way."""
     out = tmp_path / "certificates.json"

@@ -225,6 +225,7 @@ def test_training_lowers_the_loss_and_leaves_the_frozen_parts(vlm, items, tmp_pa
     assert end < 0.5 * start
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_bit_for_bit(folder, items, tmp_path, monkeypatch):
     whole = train_connector(tiny_vlm(folder), items, RECIPE, tmp_path / "whole")
     calls = []

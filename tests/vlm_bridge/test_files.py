@@ -204,6 +204,7 @@ def test_a_file_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json", "plan")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
     """In a process of its own, whose memory is limited."""
     (tmp_path / "a.json").write_bytes(b"[" + b"[]," * 20_000_000 + b"0]")

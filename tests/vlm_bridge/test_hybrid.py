@@ -331,6 +331,7 @@ def test_a_layer_that_makes_keys_for_others():
     ("kind", "layers"),
     [("qwen3_5", (0,)), ("lfm3_vl", (1, 3)), ("mllama", (0,))],
 )
+@pytest.mark.slow
 def test_a_pruned_model_answers_as_under_the_plan(kind, layers, tmp_path):
     vlm, plan = tiny(kind), SkipPlan("block", 4, layers=layers)
     folder = prune(vlm, plan, tmp_path / "pruned")

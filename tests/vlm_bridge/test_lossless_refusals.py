@@ -148,7 +148,7 @@ def test_generation_settings(setting, value):
 )
 def test_settings_in_the_inputs(setting, value):
     vlm, inputs = tiny_llava(), batch("single")
-    refuse(vlm, {**inputs, setting: value}, says=f"inputs sets {setting}=.* cannot honour")
+    refuse(vlm, {**inputs, setting: value}, says=f"inputs sets {setting}=.* a draft cannot follow")
     if setting in GenerationConfig().to_dict():
         config = GenerationConfig(eos_token_id=5, pad_token_id=0)
         setattr(config, setting, value)

@@ -168,6 +168,7 @@ def test_every_rule_scores_a_text_only_model_or_is_refused_by_name(llama):
         score_units(find_rule("skip-it"), Evidence(profile=profile))
 
 
+@pytest.mark.slow
 def test_every_rule_scores_a_model_that_hears(tmp_path):
     evidence = Evidence(with_processor("Qwen2-Audio"), sounds(tmp_path, 24))
     for rule in RULES.values():

@@ -9,6 +9,7 @@ from vlm_bridge.data import python_docs_task as task
 from vlm_bridge.errors import BridgeError
 
 
+@pytest.mark.slow
 def test_splits_share_no_text():
     before = set(sys.modules)
     splits = {name: python_docs(name) for name in PYTHON_DOCS_SPLITS}

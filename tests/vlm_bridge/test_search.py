@@ -278,6 +278,7 @@ def splits(tmp_path_factory):
     return both[:60], both[60:]
 
 
+@pytest.mark.slow
 def test_exact_search_over_bands_finds_the_planted_one(vlm, splits) -> None:
     tuning, certification = splits
     found = search(vlm, tuning, certification, bands(TOY.n_layers), epsilon=0.02)

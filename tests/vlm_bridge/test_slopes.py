@@ -100,6 +100,7 @@ def test_the_middle_of_the_step_predicts_the_whole_better(kept):
     assert errors[1] < errors[0]
 
 
+@pytest.mark.slow
 def test_slopes_do_not_depend_on_the_batch(items):
     vlm = tiny_llava()
     whole, parts = (measure_slopes(vlm, items, batch_size=size, tokens=5) for size in (16, 1))
@@ -154,6 +155,7 @@ def test_flips_of_the_toy_are_the_planted_truth(tmp_path):
         assert tuple(np.flatnonzero(flips == 0.0)) == safe
 
 
+@pytest.mark.slow
 def test_the_checkpoint_continues(items, tmp_path):
     vlm, checkpoint = tiny_llava(), tmp_path / "checkpoint.jsonl"
     first = measure_slopes(vlm, items, batch_size=3, checkpoint=checkpoint)

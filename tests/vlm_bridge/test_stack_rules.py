@@ -207,12 +207,12 @@ def test_plan_and_search_of_an_encoder_on_the_command_line(folder, jsonl, tmp_pa
 
 
 def test_a_search_that_tests_nothing_says_why(folder, jsonl, tmp_path, capsys, monkeypatch):
-    import vlm_bridge.cli.planning as planning
+    import vlm_bridge.cli.searching as searching
     from vlm_bridge.selection import CertifiedPlan
 
     nothing = CertifiedPlan(SkipPlan("block", 4), None, (), ())
-    monkeypatch.setattr(planning, "run_search", lambda *_, **__: nothing)
-    monkeypatch.setattr(planning, "check_splits", lambda *_: None)
+    monkeypatch.setattr(searching, "run_search", lambda *_, **__: nothing)
+    monkeypatch.setattr(searching, "check_splits", lambda *_: None)
     arguments = ("--data", jsonl, "--certification", jsonl, "--rule", "random", "--no-ledger")
     assert run("search", folder, *arguments, "--out", tmp_path) == 0
     assert "no plan was tested: each of 4 candidates changed more than" in capsys.readouterr().out

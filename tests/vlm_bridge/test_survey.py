@@ -63,6 +63,7 @@ def surveyed(asked, tmp_path_factory):
     return vlm, roles, made(vlm, roles, folder, epsilon=0.9, delta=0.5)
 
 
+@pytest.mark.slow
 def test_single_skips_are_those_of_compare(surveyed):
     vlm, roles, found = surveyed
     for single in found.singles:
@@ -360,6 +361,7 @@ def test_a_record_that_contradicts_itself_is_refused(surveyed, tmp_path, capsys,
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_survey_is_known_by_what_it_holds(surveyed, tmp_path):
     _, _, found = surveyed
     (tmp_path / "renamed.json").write_text(json.dumps(found.to_json()))

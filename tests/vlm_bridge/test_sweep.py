@@ -47,6 +47,7 @@ def plans():
     ]
 
 
+@pytest.mark.slow
 def test_sweep_equals_every_plan_on_its_own(items, plans):
     vlm = tiny_llava()
     found = sweep_function(vlm, items, plans, batch_size=4)

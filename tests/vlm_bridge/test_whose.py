@@ -291,6 +291,7 @@ def test_unions_and_compositions_keep_every_image(own, other):
 # --- the ledger ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_search_gets_what_is_left(toy, splits, tmp_path):
     tuning, held = splits
     file = tmp_path / "ledger.jsonl"

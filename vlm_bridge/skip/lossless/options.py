@@ -83,7 +83,7 @@ def options_of(
         {'repetition_penalty': 1.2}
         >>> options_of({"max_time": 3.0})
         Traceback (most recent call last):
-        vlm_bridge.errors.BridgeError: inputs sets max_time=3.0, which lossless ...
+        vlm_bridge.errors.BridgeError: inputs sets max_time=3.0, which a draft ...
     """
     for name in own:
         if name in inputs:
