@@ -190,10 +190,8 @@ class _Loop:
         **arguments: Any,
     ) -> TokenDecisions:
         """The answers."""
-        pad = generation_config._pad_token_tensor
-        batch = GrowingBatch(model, input_ids, 0 if pad is None else int(pad), arguments)
-        ends = generation_config._eos_token_tensor
-        rows = _Rows(len(input_ids), self._longest, [] if ends is None else ends.tolist())
+        batch, ends = GrowingBatch.of_call(model, input_ids, generation_config, arguments)
+        rows = _Rows(len(input_ids), self._longest, ends)
         process = Process(batch, logits_processor)
         first = process(batch.prefill(generation_config), input_ids[:, :0]).argmax(-1)
         batch.add(first)

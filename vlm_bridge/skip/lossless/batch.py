@@ -35,6 +35,15 @@ class GrowingBatch:
                 "different numbers of tokens have no positions; give one prompt at a time"
             )
 
+    @classmethod
+    def of_call(
+        cls, model: Any, ids: Tensor, config: Any, arguments: dict[str, Any]
+    ) -> tuple[GrowingBatch, list[int]]:
+        """The batch of a call of `generate` with its `generation_config`, and what ends answers."""
+        pad, ends = config._pad_token_tensor, config._eos_token_tensor
+        batch = cls(model, ids, 0 if pad is None else int(pad), arguments)
+        return batch, [] if ends is None else ends.tolist()
+
     @property
     def cache(self) -> Any:
         """The one cache of draft and full model."""
